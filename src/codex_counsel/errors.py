@@ -1,0 +1,252 @@
+"""The failures a caller can meet: one code each, what it means and how to go on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Code(StrEnum):
+    INVALID_ARGUMENTS = "invalid_arguments"
+    WORKSPACE_INVALID = "workspace_invalid"
+    NOT_A_GIT_REPO = "not_a_git_repo"
+    NO_COMMITS = "no_commits"
+    NOTHING_TO_REVIEW = "nothing_to_review"
+    UNKNOWN_REF = "unknown_ref"
+    INPUT_TOO_LARGE = "input_too_large"
+    CODEX_NOT_FOUND = "codex_not_found"
+    CODEX_TOO_OLD = "codex_too_old"
+    UNSUPPORTED_PLATFORM = "unsupported_platform"
+    AUTH_REQUIRED = "auth_required"
+    USAGE_LIMIT = "usage_limit"
+    RATE_LIMITED = "rate_limited"
+    BACKING_OFF = "backing_off"
+    MODEL_REJECTED = "model_rejected"
+    MODEL_CAPACITY = "model_capacity"
+    CONTEXT_EXCEEDED = "context_exceeded"
+    STREAM_DISCONNECTED = "stream_disconnected"
+    SANDBOX_UNAVAILABLE = "sandbox_unavailable"
+    TIMEOUT = "timeout"
+    STALLED = "stalled"
+    CANCELLED = "cancelled"
+    PROCESS_DIED = "process_died"
+    EMPTY_OUTPUT = "empty_output"
+    WORKTREE_FAILED = "worktree_failed"
+    APPLY_CONFLICT = "apply_conflict"
+    JOB_NOT_FOUND = "job_not_found"
+    JOB_RUNNING = "job_running"
+    JOB_CORRUPT = "job_corrupt"
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict"
+    STORAGE_FAILED = "storage_failed"
+    SESSION_NOT_FOUND = "session_not_found"
+    SESSION_BUSY = "session_busy"
+    CODEX_CONFIG_INVALID = "codex_config_invalid"
+    NETWORK_UNAVAILABLE = "network_unavailable"
+    UPSTREAM_ERROR = "upstream_error"
+    INCOMPLETE = "incomplete"
+    POLICY_REFUSED = "policy_refused"
+    ALREADY_APPLIED = "already_applied"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a code stands for. `exit_code` is the command line's; `retryable` means: the same call may succeed later."""
+
+    meaning: str
+    repair: str
+    retryable: bool = False
+    exit_code: int = 1
+
+
+USAGE, UNAVAILABLE, TIMED_OUT, INTERRUPTED = 2, 3, 4, 130
+
+CATALOG: dict[Code, Meaning] = {
+    Code.INVALID_ARGUMENTS: Meaning(
+        "An argument is missing, unknown, blank or malformed; nothing was spent.",
+        "Correct the arguments named in the message and call again.",
+        exit_code=USAGE,
+    ),
+    Code.WORKSPACE_INVALID: Meaning(
+        "The workspace is missing, unreadable, not a directory, or one that no run may be given.",
+        "Pass workspace_root as the absolute path of the project's directory.",
+        exit_code=USAGE,
+    ),
+    Code.NOT_A_GIT_REPO: Meaning(
+        "The workspace is not inside a git repository.",
+        "Choose a workspace inside a repository, or use codex_consult, which works outside git.",
+        exit_code=USAGE,
+    ),
+    Code.NO_COMMITS: Meaning(
+        "The repository has no commit yet.", "Commit once, or review with scope files.", exit_code=USAGE
+    ),
+    Code.NOTHING_TO_REVIEW: Meaning(
+        "The chosen scope holds no change.", "Choose another scope, base or paths.", exit_code=USAGE
+    ),
+    Code.UNKNOWN_REF: Meaning(
+        "Git knows no such commit, or more than one.", "Name an existing branch, tag or commit.", exit_code=USAGE
+    ),
+    Code.INPUT_TOO_LARGE: Meaning(
+        "The text is longer than a run may be given; nothing was spent.",
+        "Shorten it, or name files of the workspace instead of pasting them.",
+        exit_code=USAGE,
+    ),
+    Code.CODEX_NOT_FOUND: Meaning(
+        "No usable Codex binary was found.",
+        "Install Codex (`npm install -g @openai/codex`) or set CODEX_COUNSEL_CODEX_BIN to the binary.",
+        exit_code=UNAVAILABLE,
+    ),
+    Code.CODEX_TOO_OLD: Meaning(
+        "The installed Codex is older than this bridge supports.",
+        "Update Codex (`npm install -g @openai/codex@latest`).",
+        exit_code=UNAVAILABLE,
+    ),
+    Code.UNSUPPORTED_PLATFORM: Meaning(
+        "This system is not POSIX.",
+        "On Windows, run Claude Code and Codex inside WSL.",
+        exit_code=UNAVAILABLE,
+    ),
+    Code.AUTH_REQUIRED: Meaning(
+        "Codex has no valid login.",
+        "Run `codex login`, or set CODEX_API_KEY; OPENAI_API_KEY alone is not read by `codex exec`.",
+        exit_code=UNAVAILABLE,
+    ),
+    Code.USAGE_LIMIT: Meaning(
+        "The account's Codex allowance is used up.",
+        "Go on without Codex until the reset; continue this thread afterwards with its session_id.",
+        exit_code=UNAVAILABLE,
+    ),
+    Code.RATE_LIMITED: Meaning(
+        "The model service is limiting requests.",
+        "Wait as long as retry_after_ms says, then call again.",
+        retryable=True,
+        exit_code=UNAVAILABLE,
+    ),
+    Code.BACKING_OFF: Meaning(
+        "An earlier call of this account met a limit that has not reset yet; Codex was not started.",
+        "Go on without Codex until then, or clear the mark with `codex-counsel status --clear-limits`.",
+        retryable=True,
+        exit_code=UNAVAILABLE,
+    ),
+    Code.MODEL_REJECTED: Meaning(
+        "The model service refused the request as it was made: the model, the effort, the schema or an option.",
+        "Read the quoted sentence; codex_models lists the models and efforts of the installed Codex.",
+    ),
+    Code.MODEL_CAPACITY: Meaning(
+        "The model is overloaded.", "Call again later or with another model.", retryable=True, exit_code=UNAVAILABLE
+    ),
+    Code.CONTEXT_EXCEEDED: Meaning(
+        "The conversation no longer fits the model's context window.",
+        "Start a new thread (no session_id) with less material.",
+    ),
+    Code.STREAM_DISCONNECTED: Meaning(
+        "The connection to the model broke and Codex's own retries did not mend it.",
+        "Call again; session_id continues the same thread.",
+        retryable=True,
+        exit_code=UNAVAILABLE,
+    ),
+    Code.SANDBOX_UNAVAILABLE: Meaning(
+        "Codex's sandbox cannot be set up or does not hold on this machine; the run was not given more access instead.",
+        "Allow unprivileged user namespaces (on Ubuntu an AppArmor profile for bwrap; in containers the user "
+        "namespace), check with `codex sandbox -- true`, or consult with text_only.",
+        exit_code=UNAVAILABLE,
+    ),
+    Code.TIMEOUT: Meaning(
+        "The run reached its total time limit and was ended.",
+        "Continue the thread with session_id, narrow the request, or raise timeout_seconds.",
+        exit_code=TIMED_OUT,
+    ),
+    Code.STALLED: Meaning(
+        "Codex said nothing for the idle limit and was ended.",
+        "Call again; session_id continues the thread. CODEX_COUNSEL_IDLE_SECONDS sets the limit.",
+        retryable=True,
+        exit_code=TIMED_OUT,
+    ),
+    Code.CANCELLED: Meaning(
+        "The run was cancelled, or its caller went away.",
+        "Continue the thread with session_id, or call again.",
+        exit_code=INTERRUPTED,
+    ),
+    Code.PROCESS_DIED: Meaning(
+        "Codex or its supervisor died before a result was written.",
+        "Call again; session_id continues the thread where one is named.",
+        retryable=True,
+        exit_code=UNAVAILABLE,
+    ),
+    Code.EMPTY_OUTPUT: Meaning(
+        "Codex finished its turn without an answer.", "Call again, or ask more specifically.", retryable=True
+    ),
+    Code.WORKTREE_FAILED: Meaning(
+        "The throwaway worktree could not be made.", "Read the quoted message of git; free disk space if it says so."
+    ),
+    Code.APPLY_CONFLICT: Meaning(
+        "The stored diff does not apply to the tree as it is now; nothing was changed.",
+        "Look at the named files, or delegate again from the present state.",
+    ),
+    Code.JOB_NOT_FOUND: Meaning(
+        "There is no such job, or its record has expired.", "codex_job_list shows the jobs that exist.", exit_code=USAGE
+    ),
+    Code.JOB_RUNNING: Meaning(
+        "The job has not finished.", "Poll codex_job_status, or wait with wait_seconds.", retryable=True
+    ),
+    Code.JOB_CORRUPT: Meaning(
+        "The job's record cannot be read.", "Look into its directory; codex_job_cancel removes what still runs."
+    ),
+    Code.IDEMPOTENCY_CONFLICT: Meaning(
+        "This idempotency key was used for other arguments.", "Use a new key for a new request.", exit_code=USAGE
+    ),
+    Code.STORAGE_FAILED: Meaning(
+        "The job's directory could not be written.",
+        "Free disk space or set CODEX_COUNSEL_STATE_DIR to a writable directory.",
+        exit_code=UNAVAILABLE,
+    ),
+    Code.SESSION_NOT_FOUND: Meaning(
+        "Codex has no thread of this id.",
+        "Leave session_id out to start a new thread; codex_job_list shows earlier ones.",
+        exit_code=USAGE,
+    ),
+    Code.SESSION_BUSY: Meaning(
+        "Another run is writing to this thread.", "Wait for it, or start a new thread.", retryable=True
+    ),
+    Code.CODEX_CONFIG_INVALID: Meaning(
+        "Codex refused its configuration.",
+        "Mend the file or option the message names ($CODEX_HOME/config.toml), or set CODEX_COUNSEL_ISOLATION=strict.",
+        exit_code=UNAVAILABLE,
+    ),
+    Code.NETWORK_UNAVAILABLE: Meaning(
+        "The model service could not be reached.",
+        "Check the network and proxy settings, then call again.",
+        retryable=True,
+        exit_code=UNAVAILABLE,
+    ),
+    Code.UPSTREAM_ERROR: Meaning(
+        "The model service failed.", "Call again later.", retryable=True, exit_code=UNAVAILABLE
+    ),
+    Code.INCOMPLETE: Meaning(
+        "The answer was cut off by the model service.", "Continue with session_id and ask for the rest.", retryable=True
+    ),
+    Code.POLICY_REFUSED: Meaning(
+        "The model service refused the request for its content.", "Rephrase it, or go on without Codex."
+    ),
+    Code.ALREADY_APPLIED: Meaning("This job's diff was applied before.", "Nothing to do.", exit_code=USAGE),
+    Code.INTERNAL: Meaning(
+        "A defect of this bridge.", "Please report it with the message; go on without Codex.", exit_code=UNAVAILABLE
+    ),
+}
+
+
+@dataclass
+class CounselError(Exception):
+    """A failure on its way to an envelope. Without `repair` the catalogue's own sentence is given."""
+
+    code: Code
+    message: str
+    repair: str | None = None
+    retry_after_ms: int | None = None
+    repair_tool: str | None = None
+    repair_tool_params: dict[str, Any] | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
