@@ -1,0 +1,231 @@
+"""Birth of a job, and what its launcher holds: the life-line in, the envelope out.
+
+Birth: the directory is built under a hidden name, its lock taken, then renamed into place; the worker inherits the
+locked descriptor and the launcher closes its own. So a published job without a lock holder is dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from codex_counsel.envelope import Wire
+from codex_counsel.errors import Code, CounselError
+from codex_counsel.jobs.record import Job
+from codex_counsel.jobs.store import Store
+from codex_counsel.spec import Spec
+
+BOOT = Path(__file__).with_name("boot.py")
+
+
+@dataclass(frozen=True)
+class Birth:
+    """What a job directory is born with."""
+
+    spec: Spec
+    prompt: str
+    schema: dict[str, Any] | None
+    env: Mapping[str, str]
+
+
+class Handle:
+    """A launched or joined run. `descriptor` is the worker's stdout, or -1 for a run that another process launched."""
+
+    def __init__(self, job: Job, child: subprocess.Popen[bytes] | None = None, *, private: bool = False) -> None:
+        self.job = job
+        self.private = private
+        self._child = child
+        self._received = bytearray()
+        self.descriptor = child.stdout.fileno() if child and child.stdout else -1
+        if self.descriptor >= 0:
+            os.set_blocking(self.descriptor, False)
+
+    def collect(self) -> Wire | None:
+        """Read what is there, never blocking: the terminal envelope once the run has ended, else None."""
+        if self.descriptor < 0:
+            return self.job.outcome()
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self.descriptor, 1 << 16):
+                self._received += chunk
+            return self._finished()
+        return None
+
+    def _finished(self) -> Wire:
+        """The worker closed its stdout: what it said, else what its directory says."""
+        received = bytes(self._received)
+        self.release()
+        with contextlib.suppress(ValueError), _removed(self.job.path.parent if self.private else None):
+            return dict(json.loads(received))
+        for _ in range(200):
+            if outcome := self.job.outcome():
+                return outcome
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(0.02) if self._child else None
+        raise CounselError(Code.PROCESS_DIED, "The supervisor of this run ended without a result")
+
+    def detach(self) -> None:
+        """From now on only a cancel ends the run. A job in a private directory cannot be detached."""
+        if self._child and self._child.stdin and not self.private:
+            with contextlib.suppress(OSError):
+                os.write(self._child.stdin.fileno(), b"d")
+
+    def release(self) -> None:
+        """Let go of the pipes: the end of a run that was not detached."""
+        child, self.descriptor = self._child, -1
+        if child:
+            for stream in (child.stdin, child.stdout):
+                with contextlib.suppress(OSError):
+                    stream.close() if stream else None
+            _UNREAPED.append(child)
+            _reap()
+
+
+@contextlib.contextmanager
+def _removed(directory: Path | None) -> Iterator[None]:
+    """A private directory goes when its run has ended."""
+    yield
+    if directory:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+_UNREAPED: list[subprocess.Popen[bytes]] = []
+
+
+def _reap() -> None:
+    """Workers that were let go are waited for here, so that none stays a zombie of a long-lived server."""
+    _UNREAPED[:] = [child for child in _UNREAPED if child.poll() is None]
+
+
+def launch(store: Store, birth: Birth) -> Handle:
+    """Publish the job and start its worker. Without a writable state directory the job lives in a private one."""
+    try:
+        store.prepare()
+        return _born(store.directory, birth)
+    except OSError as error:
+        return _launch_private(birth, error)
+
+
+def _launch_private(birth: Birth, reason: OSError) -> Handle:
+    """The answer still reaches a waiting caller; what cannot be kept is said."""
+    if birth.spec.detached:
+        raise CounselError(Code.STORAGE_FAILED, f"A background job needs its directory: {reason}") from None
+    warning = f"the state directory cannot be written ({reason.strerror}): this run is kept nowhere and has no job"
+    meta = {**birth.spec.meta, "warnings": [*birth.spec.meta.get("warnings", ()), warning]}
+    try:
+        directory = Path(tempfile.mkdtemp(prefix="codex-counsel-job-"))
+        return _born(directory, replace(birth, spec=replace(birth.spec, meta=meta, private=True)))
+    except OSError as error:
+        raise CounselError(Code.STORAGE_FAILED, f"No directory for a job can be made: {error}") from None
+
+
+def _born(directory: Path, birth: Birth) -> Handle:
+    hidden = directory / f".birth-{birth.spec.job_id}"
+    hidden.mkdir(mode=0o700)
+    lock = -1
+    try:
+        _fill(hidden, birth)
+        lock = os.open(hidden / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        published = hidden.rename(directory / birth.spec.job_id)
+        return Handle(Job(published), _spawn(published, lock, birth), private=birth.spec.private)
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
+    finally:
+        if lock >= 0:
+            os.close(lock)
+
+
+def _fill(directory: Path, birth: Birth) -> None:
+    _write(directory / "spec.json", json.dumps(birth.spec.to_json(), ensure_ascii=False))
+    _write(directory / "prompt", birth.prompt)
+    if birth.schema is not None:
+        _write(directory / "schema.json", json.dumps(birth.schema))
+    os.mkfifo(directory / "control", 0o600)
+
+
+def _write(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "w", encoding="utf-8", errors="replace", newline="") as file:
+        file.write(text)
+
+
+def _spawn(directory: Path, lock: int, birth: Birth) -> subprocess.Popen[bytes]:
+    _reap()
+    argv = [sys.executable, "-I", "-S", str(BOOT), str(directory), str(lock)]
+    wanted = subprocess.DEVNULL if birth.spec.detached else subprocess.PIPE
+    with open(directory / "stderr.log", "ab", opener=_private) as errors:  # noqa: PTH123  # Path.open takes no opener
+        return subprocess.Popen(
+            argv,
+            env=dict(birth.env),
+            cwd="/",
+            stdin=wanted,
+            stdout=wanted,
+            stderr=errors,
+            pass_fds=(lock,),
+            start_new_session=True,
+            bufsize=0,
+        )
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()
+
+
+def once(store: Store, tool: str, key: str, arguments: str, begin: Callable[[], Handle]) -> Handle:
+    """The run of this idempotency key: the one that exists, or the one `begin` launches now.
+
+    Raises `idempotency_conflict` when the key was used for other arguments. A run that failed or was cancelled is
+    not replayed.
+    """
+    store.prepare()
+    file = store.state / "keys" / digest(tool, key)
+    with _exclusive(store.state / "keys" / "lock"):
+        known = _known(store, file, arguments)
+        if known:
+            return known
+        handle = begin()
+        draft = file.with_suffix(".new")
+        draft.write_text(json.dumps({"job_id": handle.job.id, "arguments": arguments}), "utf-8")
+        draft.replace(file)
+    return handle
+
+
+def _known(store: Store, file: Path, arguments: str) -> Handle | None:
+    try:
+        entry = json.loads(file.read_text("utf-8"))
+        job = store.job(str(entry["job_id"]))
+        outcome = job.outcome()
+    except (OSError, ValueError, KeyError, CounselError):
+        return None
+    if outcome and outcome["status"] != "completed":
+        return None
+    if entry.get("arguments") != arguments:
+        raise CounselError(Code.IDEMPOTENCY_CONFLICT, f"This idempotency key belongs to job {job.id}, asked differently")
+    job.signal(b"d")
+    return Handle(job)
+
+
+@contextlib.contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

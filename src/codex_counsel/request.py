@@ -1,0 +1,160 @@
+"""What a caller may ask for: one frozen model per tool. The wire schema, the command line and the docs derive from it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from codex_counsel.errors import Code, CounselError
+
+SESSION_ID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+JOB_ID = r"^[0-9a-f]{32}$"
+
+
+def _no_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("holds a NUL byte")
+    return value
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is blank")
+    return _no_nul(value)
+
+
+def _plain_word(value: str) -> str:
+    if value.startswith("-"):
+        raise ValueError("begins with '-'")
+    return _not_blank(value)
+
+
+Text = Annotated[str, AfterValidator(_not_blank)]
+Word = Annotated[str, AfterValidator(_plain_word), Field(max_length=200)]
+Path = Annotated[str, AfterValidator(_not_blank), Field(max_length=4096)]
+JobId = Annotated[str, Field(pattern=JOB_ID)]
+Cursor = Annotated[str, Field(max_length=200)]
+Wait = Annotated[int, Field(ge=0, le=50, description="block up to so many seconds until the job has ended")]
+
+
+class Request(BaseModel):
+    """Arguments of one tool; unknown ones are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    tool: ClassVar[str]
+
+
+class RunRequest(Request):
+    """What every tool that runs the model takes."""
+
+    workspace_root: Path | None = Field(None, description="absolute; default: the project's directory")
+    model: Word | None = None
+    effort: Word | None = None
+    session_id: Annotated[str, Field(pattern=SESSION_ID)] | None = Field(
+        None, description="continue exactly this Codex thread (meta.session_id of an earlier result)"
+    )
+    profile: Word | None = Field(None, description="Codex configuration profile")
+    extra_roots: tuple[Path, ...] = Field((), max_length=20, description="further directories Codex may read")
+    timeout_seconds: Annotated[int, Field(ge=10, le=7200)] | None = None
+    idempotency_key: Annotated[str, AfterValidator(_not_blank), Field(max_length=200)] | None = Field(
+        None, description="same key and arguments: the same run"
+    )
+    detail: Literal["summary", "full"] = "full"
+
+    @property
+    def subject(self) -> str:
+        """The words a person recognises the run by."""
+        raise NotImplementedError
+
+
+class Consult(RunRequest):
+    tool: ClassVar[str] = "codex_consult"
+
+    question: Text = Field(description="self-contained; say what you know and what you tried")
+    extra_context: Text | None = Field(None, description="material that lies outside the workspace")
+    stance: Literal["advise", "challenge"] = "advise"
+    text_only: bool = Field(default=False, description="no shell: answer from the text alone")
+    images: tuple[Path, ...] = Field((), max_length=10)
+    web_search: bool = False
+    network: bool = Field(default=False, description="let its commands use the network")
+    output_schema: dict[str, Any] | None = Field(None, description="JSON Schema of the reply, returned as data")
+
+    @property
+    def subject(self) -> str:
+        return self.question
+
+
+class Status(Request):
+    tool: ClassVar[str] = "codex_status"
+
+    workspace_root: Path | None = None
+    clear_limits: bool = Field(default=False, description="forget remembered usage and rate limits")
+
+
+class Models(Request):
+    tool: ClassVar[str] = "codex_models"
+
+
+class Capabilities(Request):
+    tool: ClassVar[str] = "codex_capabilities"
+
+
+class JobStatus(Request):
+    tool: ClassVar[str] = "codex_job_status"
+
+    job_id: JobId
+    wait_seconds: Wait = 0
+
+
+class JobResult(Request):
+    tool: ClassVar[str] = "codex_job_result"
+
+    job_id: JobId
+    wait_seconds: Wait = 0
+    detail: Literal["summary", "full"] = "full"
+    cursor: Cursor | None = Field(None, description="meta.next_cursor of the page before")
+
+
+class JobConsume(JobResult):
+    tool: ClassVar[str] = "codex_job_consume_result"
+
+
+class JobCancel(Request):
+    tool: ClassVar[str] = "codex_job_cancel"
+
+    job_id: JobId
+
+
+class JobList(Request):
+    tool: ClassVar[str] = "codex_job_list"
+
+    workspace_root: Path | None = Field(None, description="only jobs of this workspace")
+    status: Literal["queued", "running", "completed", "failed", "cancelled"] | None = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 20
+    cursor: Cursor | None = None
+
+
+R = TypeVar("R", bound=Request)
+
+
+def parse(model: type[R], arguments: dict[str, Any]) -> R:
+    """Validate, or raise `invalid_arguments` with one sentence per argument and no echo of its value."""
+    from pydantic import ValidationError
+
+    given = {name: value for name, value in arguments.items() if value is not None}
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        problems = [_problem(item["loc"], item["type"], item["msg"]) for item in error.errors(include_input=False)]
+        known = sorted(model.model_fields)
+        raise CounselError(
+            Code.INVALID_ARGUMENTS, "; ".join(problems[:5]), details={"accepted_arguments": known}
+        ) from None
+
+
+def _problem(location: tuple[int | str, ...], kind: str, message: str) -> str:
+    name = ".".join(str(part) for part in location) or "arguments"
+    if kind == "extra_forbidden":
+        return f"{name[:80]} is not an argument of this tool"
+    return f"{name[:80]}: {message.removeprefix('Value error, ')}"
