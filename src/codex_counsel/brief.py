@@ -26,7 +26,10 @@ class Material:
 
 def consult(request: Consult, material: Iterable[Material] = ()) -> str:
     """The prompt of a consultation, first turn or resumed."""
-    given = [*material, *([Material("context from the caller", request.extra_context)] if request.extra_context else [])]
+    given = [
+        *material,
+        *([Material("context from the caller", request.extra_context)] if request.extra_context else []),
+    ]
     parts = [
         words("role"),
         words(request.stance),

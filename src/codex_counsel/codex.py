@@ -78,7 +78,9 @@ class Probes:
 
 def find(setting: str | None, path: str, probes: Probes) -> Codex:
     """The binary by setting, then `PATH`, then the bundled package; the native one behind a Node launcher."""
-    candidates = [("setting", setting)] if setting else [("PATH", shutil.which("codex", path=path)), ("package", _bundled())]
+    candidates = (
+        [("setting", setting)] if setting else [("PATH", shutil.which("codex", path=path)), ("package", _bundled())]
+    )
     for source, found in candidates:
         if found:
             return _checked(_native(Path(found).expanduser()), source, probes)
@@ -92,7 +94,7 @@ def _bundled() -> str | None:
 
 
 def _native(path: Path) -> Path:
-    """npm's `codex` is a Node script: 58 ms slower, and a SIGKILL of it leaves Codex running."""
+    """Npm's `codex` is a Node script: 58 ms slower, and a SIGKILL of it leaves Codex running."""
     real = path.resolve()
     if real.name != "codex.js":
         return real
@@ -115,7 +117,7 @@ def _checked(path: Path, source: str, probes: Probes) -> Codex:
 
 def _ask_version(path: Path) -> str:
     answer = probe([str(path), "--version"])
-    found = re.search(r"^codex\S* (\d+\.\d+\.\d+\S*)", answer.out, re.M)
+    found = re.search(r"^codex\S* (\d+\.\d+\.\d+\S*)", answer.out, re.MULTILINE)
     if not found:
         said = one_line(answer.out or answer.err, 80) or "nothing"
         why = "did not answer" if answer.code is None else f"answered {said!r}"
@@ -156,7 +158,13 @@ def probe(argv: list[str], cwd: Path | None = None, env: Mapping[str, str] | Non
     """Run a short command of Codex to its end, at most `PROBE_SECONDS`, its whole process group ended after that."""
     try:
         child = subprocess.Popen(
-            argv, cwd=cwd, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0
+            argv,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            process_group=0,
         )
     except OSError as error:
         return Answer(127, "", str(error))
@@ -213,7 +221,9 @@ def _identity(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()[:16]
 
 
-def mcp_servers(codex: Codex, run: Mapping[str, str], cwd: Path, profile: str | None, probes: Probes) -> tuple[str, ...]:
+def mcp_servers(
+    codex: Codex, run: Mapping[str, str], cwd: Path, profile: str | None, probes: Probes
+) -> tuple[str, ...]:
     """Names of the MCP servers a run would start, to be switched off one by one: tables of `-c` merge."""
     home = Path(run["CODEX_HOME"])
     files = [home / "config.toml", Path("/etc/codex/config.toml"), Path("/etc/codex/managed_config.toml")]
@@ -261,7 +271,7 @@ def _try_sandbox(codex: Codex, run: Mapping[str, str]) -> str:
         config = [part for value in sandbox.overrides(boundary, "counsel_probe") for part in ("-c", value)]
         test = f"cat canary && ! cat {outside}/canary && ! touch canary2 && echo; echo probed"
         argv = [str(codex.path), "sandbox", *config, "--", "/bin/sh", "-c", test]
-        answer = probe(argv, inside, run)
+        answer = probe(argv, inside, {**run, "TMPDIR": str(base)})
     if answer.out.split() == ["canary", "probed"]:
         return ""
     if "canarycanary" in answer.out.replace("\n", "") or (answer.code == 0 and "probed" in answer.out):
@@ -294,7 +304,9 @@ def rate_limits(codex: Codex, run: Mapping[str, str], overrides: tuple[str, ...]
         {"id": 1, "method": "account/rateLimits/read"},
     ]
     given = "".join(json.dumps(message) + "\n" for message in messages).encode()
-    config = [part for value in (*overrides, "analytics.enabled=false", "features.plugins=false") for part in ("-c", value)]
+    config = [
+        part for value in (*overrides, "analytics.enabled=false", "features.plugins=false") for part in ("-c", value)
+    ]
     answer = _converse([str(codex.path), "app-server", *config], given, run)
     if "error" in answer:
         raise CounselError(Code.UPSTREAM_ERROR, one_line(str(answer["error"].get("message")), 300))

@@ -33,7 +33,9 @@ class Finding:
     evidence: str | None = _described("quoted from the reviewed state")
     risk: str | None = None
     recommendation: str | None = None
-    grounded: Literal["verified", "moved", "unverified"] | None = _described("whether the evidence was found where the finding says")
+    grounded: Literal["verified", "moved", "unverified"] | None = _described(
+        "whether the evidence was found where the finding says"
+    )
     in_diff: bool | None = None
 
 
@@ -106,7 +108,9 @@ class Workspace:
 @dataclass(kw_only=True)
 class Sandbox:
     mode: Literal["read-only", "worktree-write"]
-    read_boundary: Literal["workspace", "toolchains", "partial", "host"] = field(metadata={"description": "what was really enforced; partial: some secret files could not be denied"})
+    read_boundary: Literal["workspace", "toolchains", "partial", "host"] = field(
+        metadata={"description": "what was really enforced; partial: some secret files could not be denied"}
+    )
     network: bool
 
 

@@ -28,13 +28,17 @@ TURN_RULES: tuple[Rule, ...] = (
     Rule(Code.USAGE_LIMIT, r"^Quota exceeded", "Quota exceeded. Check your plan and billing details."),
     Rule(Code.USAGE_LIMIT, r"upgrade to Plus:", "To use Codex with your ChatGPT plan, upgrade to Plus: …"),
     Rule(Code.AUTH_REQUIRED, r"401 Unauthorized", "unexpected status 401 Unauthorized: …"),
-    Rule(Code.AUTH_REQUIRED, r"access token could not be refreshed", "Your access token could not be refreshed because …"),
+    Rule(
+        Code.AUTH_REQUIRED, r"access token could not be refreshed", "Your access token could not be refreshed because …"
+    ),
     Rule(Code.UPSTREAM_ERROR, r"^Failed to refresh token: 5", "Failed to refresh token: 500 Internal Server Error"),
     Rule(Code.AUTH_REQUIRED, r"^Failed to refresh token", "Failed to refresh token: …"),
     Rule(Code.AUTH_REQUIRED, r"^Missing environment variable", "Missing environment variable: `NAME`."),
     Rule(Code.RATE_LIMITED, r"429 Too Many Requests", "exceeded retry limit, last status: 429 Too Many Requests"),
     Rule(Code.RATE_LIMITED, r"^rate limit exceeded", "rate limit exceeded: … try again in 1.2s"),
-    Rule(Code.CONTEXT_EXCEEDED, r"ran out of room in the model", "Codex ran out of room in the model's context window. …"),
+    Rule(
+        Code.CONTEXT_EXCEEDED, r"ran out of room in the model", "Codex ran out of room in the model's context window. …"
+    ),
     Rule(Code.CONTEXT_EXCEEDED, r"context_length_exceeded", '{"error":{"code":"context_length_exceeded", …}}'),
     Rule(Code.MODEL_CAPACITY, r"model is at capacity", "Selected model is at capacity. Please try a different model."),
     Rule(Code.POLICY_REFUSED, r"reason: content_filter", "…: Incomplete response returned, reason: content_filter"),
@@ -55,7 +59,9 @@ TURN_RULES: tuple[Rule, ...] = (
 START_RULES: tuple[Rule, ...] = (
     Rule(Code.SESSION_NOT_FOUND, r"no rollout found for thread id", "… no rollout found for thread id … (code -32600)"),
     Rule(Code.SESSION_BUSY, r"already has an active writer", "… thread ID already has an active writer (code -32600)"),
-    Rule(Code.INPUT_TOO_LARGE, r"exceeds the maximum length", "… Input exceeds the maximum length of 1048576 characters."),
+    Rule(
+        Code.INPUT_TOO_LARGE, r"exceeds the maximum length", "… Input exceeds the maximum length of 1048576 characters."
+    ),
     Rule(Code.CODEX_CONFIG_INVALID, r"config|profile|permissions|rules|wire_api", "Error loading config.toml: …"),
     Rule(Code.CODEX_CONFIG_INVALID, r"CODEX_HOME points to", 'CODEX_HOME points to "…", but that path does not exist'),
     Rule(Code.CODEX_CONFIG_INVALID, r"^error: ", "error: unexpected argument '…' found"),
@@ -65,7 +71,7 @@ START_RULES: tuple[Rule, ...] = (
 )
 """For the last sentence on stderr of a Codex that ended before its thread began."""
 
-SANDBOX_BROKEN = re.compile(r"^bwrap: |Creating new namespace failed|sandbox.*(?:not supported|unavailable)", re.M)
+SANDBOX_BROKEN = re.compile(r"^bwrap: |Creating new namespace failed|sandbox.*(?:not supported|unavailable)", re.MULTILINE)
 
 
 def from_turn(message: str) -> CounselError:
@@ -122,7 +128,9 @@ def _retry_after(code: Code, message: str) -> int | None:
     return None
 
 
-_CLOCK = re.compile(r"try again at (?:([A-Z][a-z]{2}) (\d{1,2})(?:st|nd|rd|th), (\d{4}) )?(\d{1,2}):(\d\d) ([AP]M)", re.I)
+_CLOCK = re.compile(
+    r"try again at (?:([A-Z][a-z]{2}) (\d{1,2})(?:st|nd|rd|th), (\d{4}) )?(\d{1,2}):(\d\d) ([AP]M)", re.IGNORECASE
+)
 
 
 def reset_time(message: str, now: datetime) -> datetime | None:
@@ -135,5 +143,5 @@ def reset_time(message: str, now: datetime) -> datetime | None:
     if not month:
         reset = now.replace(hour=hour24, minute=int(minute), second=0, microsecond=0)
         return reset if reset > now - timedelta(minutes=1) else reset + timedelta(days=1)
-    months = "jan feb mar apr may jun jul aug sep oct nov dec".split()
+    months = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
     return datetime(int(year), months.index(month.lower()) + 1, int(day), hour24, int(minute), tzinfo=now.tzinfo)

@@ -51,7 +51,9 @@ LEAN_PINS = (
 """The user's own set-up does not hijack a run; isolation `inherit` leaves these out."""
 
 DROPPED_PREFIXES = ("ANTHROPIC_", "CLAUDE", "GIT_", "CODEX_COUNSEL_", "CODEX_SANDBOX", "CODEX_IN_CLAUDE_")
-DROPPED_NAMES = frozenset({"AI_AGENT", "CODEX_THREAD_ID", "CODEX_SESSION_ID", "CODEX_CI", "CODEX_TOOL_CALL_ID", "RUST_LOG"})
+DROPPED_NAMES = frozenset(
+    {"AI_AGENT", "CODEX_THREAD_ID", "CODEX_SESSION_ID", "CODEX_CI", "CODEX_TOOL_CALL_ID", "RUST_LOG"}
+)
 
 
 @dataclass(frozen=True)

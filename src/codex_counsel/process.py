@@ -18,6 +18,7 @@ from codex_counsel import tree
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Any
 
 GRACE = 2.0
 """Seconds between SIGINT, on which Codex closes its thread properly, and SIGKILL."""
@@ -31,7 +32,7 @@ CHUNK = 1 << 16
 def start(argv: Sequence[str], env: Mapping[str, str], cwd: str, prompt: str) -> subprocess.Popen[bytes]:
     """Start from the main thread: the parent-death signal fires when the starting thread ends."""
     parent = os.getpid()
-    with open(prompt, "rb") as stdin:  # noqa: PTH123  # pathlib is not imported before Codex runs
+    with open(prompt, "rb") as stdin:  # pathlib is not imported before Codex runs
         return subprocess.Popen(
             list(argv),
             env=dict(env),
@@ -46,7 +47,8 @@ def start(argv: Sequence[str], env: Mapping[str, str], cwd: str, prompt: str) ->
 
 class Supervisor:
     """Reads a child's lines and enforces the limits. `reason` says why it ended: exited, timeout, stalled, or the
-    word given to `stop`. `quiet` is asked for the seconds since any other sign of life before idleness counts."""
+    word given to `stop`. `quiet` is asked for the seconds since any other sign of life before idleness counts.
+    """
 
     def __init__(self, child: subprocess.Popen[bytes], total: float, idle: float) -> None:
         self.child = child
@@ -157,7 +159,7 @@ class Supervisor:
         """The child is gone. What its pipes hold is read; a descendant that keeps them open is not waited for."""
         self.unwatch(self._pidfd)
         for stream, handler in list(self._open.items()):
-            while stream in self._open and selectors_ready(stream):
+            while stream in self._open and _readable(stream):
                 handler()
             if stream in self._open:
                 self._close(stream)
@@ -196,8 +198,7 @@ class Supervisor:
             os.close(self._pidfd)
 
 
-def selectors_ready(stream: object) -> bool:
-    """Whether a read would not block."""
+def _readable(stream: Any) -> bool:
     import select
 
     return bool(select.select([stream], [], [], 0)[0])

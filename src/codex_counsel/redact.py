@@ -1,6 +1,209 @@
-"""Placeholder until the real one is in place."""
+"""What must not leave the machine: files known by name to hold secrets, and tokens known by shape.
+
+A name is withheld, a token is replaced by `[masked:<kind>]` and counted. Masks keep the number of lines and whatever
+stands before a token on its line, so a masked diff is still a diff. Every pattern starts at a literal and either
+matches at once or gives up within a bounded distance: the work grows with the text and not faster.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+SAMPLES = re.compile(r"(?:^|[._-])(?:example|sample|template|tmpl|dist|defaults|schema)(?:[._-]|$)")
+
+NAMES: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("environment file", re.compile(r"\.env(?:\..+)?|.*\.env|\.env-.+|\.dev\.vars")),
+    ("private key", re.compile(r"id_(?:rsa|dsa|ecdsa|ed25519)(?:_sk)?|.*\.(?:pem|key|p8|ppk)|secring\.gpg")),
+    ("key store", re.compile(r".*\.(?:p12|pfx|jks|keystore|kdbx|bcfks)")),
+    ("infrastructure state", re.compile(r".*\.tfstate(?:\..+)?|.*\.tfvars(?:\.json)?")),
+    (
+        "credentials",
+        re.compile(
+            r"[._]netrc|\.pypirc|\.pgpass|\.npmrc|\.git-credentials|\.htpasswd|\.my\.cnf|\.s3cfg|\.boto|\.dockercfg"
+            r"|\.vault-token|\.?vault[_-]pass(?:word)?(?:\.txt)?|\.?credentials\.json|kubeconfig"
+            r"|secrets\.(?:ya?ml|json|toml)|client_secret.*\.json|service[_-]account.*\.json|local\.settings\.json"
+            r"|application_default_credentials\.json"
+        ),
+    ),
+)
+
+PLACES = re.compile(
+    r"(?:^|/)(?:\.ssh/.+|\.gnupg/.+|\.aws/(?:credentials|config)|\.azure/.+|\.kube/config|\.docker/config\.json"
+    r"|\.cargo/credentials(?:\.toml)?|\.gem/credentials|\.m2/settings\.xml|\.gradle/gradle\.properties"
+    r"|\.config/(?:gcloud|gh|hub|op|doctl|rclone)/.+|\.codex/auth\.json|\.password-store/.+)"
+)
+
+
 def secret_name(path: str) -> str | None:
-    name = path.rsplit("/", 1)[-1]
-    return "env" if name == ".env" else None
+    """Why a file of this name is withheld, or None. Templates such as `.env.example` are not secret."""
+    lowered = path.lower()
+    if "/" in lowered and PLACES.search(lowered):
+        return "credentials"
+    name = lowered.rpartition("/")[2]
+    kind = next((kind for kind, pattern in NAMES if pattern.fullmatch(name)), None)
+    return None if kind is None or SAMPLES.search(name) else kind
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`hints` are literals without which the pattern cannot match; group `keep`, where there is one, stays."""
+
+    kind: str
+    hints: tuple[str, ...]
+    pattern: re.Pattern[str]
+
+    def applies(self, text: str) -> bool:
+        return any(hint in text for hint in self.hints)
+
+    def mask(self, text: str) -> tuple[str, int]:
+        keep = r"\g<keep>" if "keep" in self.pattern.groupindex else ""
+        return self.pattern.subn(f"{keep}[masked:{self.kind}]", text)
+
+
+def _rule(kind: str, hints: str, pattern: str) -> Rule:
+    return Rule(kind, tuple(hints.split()), re.compile(pattern, re.ASCII))
+
+
+# A look-behind stands after the literal it guards, for a pattern that starts with a literal is searched for fast.
+RULES: tuple[Rule, ...] = (
+    _rule("anthropic-key", "sk-ant-", r"sk-ant-[\w-]{20,}+"),
+    _rule(
+        "openai-key",
+        "sk-",
+        r"sk-(?<![\w-]sk-)(?:(?:proj|svcacct|admin|None)-[\w-]{20,}+|or-v1-[0-9a-f]{32,}+|[A-Za-z0-9]{32,}+)",
+    ),
+    _rule("github-token", "ghp_ gho_ ghu_ ghs_ ghr_", r"gh[pousr]_[A-Za-z0-9]{36,}+"),
+    _rule("github-token", "github_pat_", r"github_pat_\w{22,}+"),
+    _rule("gitlab-token", "glpat- glptt- gldt- glrt- glcbt- glsoat-", r"gl(?:pat|ptt|dt|rt|cbt|soat)-[\w.-]{20,}+"),
+    _rule("aws-key", "AKIA ASIA", r"A(?:KIA|SIA)(?<![A-Za-z0-9]A...)[A-Z0-9]{16}(?![A-Za-z0-9])"),
+    _rule(
+        "aws-secret",
+        "ecret ECRET",
+        r"(?P<keep>[sS](?:ecret|ECRET)_?(?:[aA]ccess|ACCESS)_?(?:[kK]ey|KEY)['\"]?\s{0,4}[:=]>?\s{0,4}['\"]?)"
+        r"[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])",
+    ),
+    _rule("google-key", "AIza", r"AIza[\w-]{35}(?![\w-])"),
+    _rule("google-token", "GOCSPX- ya29.", r"(?:GOCSPX-|ya29\.)[\w-]{20,}+"),
+    _rule("slack-token", "xox xapp-", r"x(?:ox[abeoprs]|app)-[A-Za-z0-9-]{10,}+"),
+    _rule("slack-webhook", "hooks.slack.com", r"(?P<keep>hooks\.slack\.com/services/)[A-Za-z0-9/]{20,}+"),
+    _rule(
+        "stripe-key",
+        "sk_live_ sk_test_ rk_live_ rk_test_",
+        r"[sr]k_(?<![A-Za-z0-9].k_)(?:live|test)_[A-Za-z0-9]{16,}+",
+    ),
+    _rule("stripe-key", "whsec_", r"whsec_[A-Za-z0-9+/=]{24,}+"),
+    _rule("npm-token", "npm_", r"npm_(?<![A-Za-z0-9]npm_)[A-Za-z0-9]{36}(?![A-Za-z0-9])"),
+    _rule("pypi-token", "pypi-AgE", r"pypi-AgE[\w-]{40,}+"),
+    _rule("huggingface-token", "hf_", r"hf_(?<![A-Za-z0-9]hf_)[A-Za-z0-9]{34}(?![A-Za-z0-9])"),
+    _rule("sendgrid-key", "SG.", r"SG\.[\w-]{22}\.[\w-]{43}"),
+    _rule("azure-key", "AccountKey=", r"(?P<keep>AccountKey=)[A-Za-z0-9+/]{80,}+={0,2}"),
+    _rule("age-key", "AGE-SECRET-KEY-1", r"AGE-SECRET-KEY-1[A-Z0-9]{50,}+"),
+    _rule("jwt", "eyJ", r"eyJ(?<![\w-]eyJ)[\w-]{10,}+\.eyJ[\w-]{10,}+\.[\w-]{10,}+"),
+    _rule(
+        "authorization",
+        "earer BEARER asic",
+        r"(?P<keep>(?:[bB]earer|BEARER|[bB]asic)\s{1,3})(?=[A-Za-z._~+/-]{0,60}[0-9])[\w.~+/-]{20,}+={0,2}",
+    ),
+    _rule(
+        "url-password",
+        "://",
+        r"(?P<keep>://[^\s/:@'\"<>]{0,128}:)(?![$%{<*]|\[masked:)[^\s/@'\"<>]{1,256}(?=@)",
+    ),
+)
+
+
 def mask(text: str) -> tuple[str, int]:
-    return text, 0
+    """The text with every known token replaced, and how many were."""
+    total = 0
+    for rule in RULES:
+        if rule.applies(text):
+            text, count = rule.mask(text)
+            total += count
+    if "PRIVATE KEY" in text:
+        text, count = _mask_keys(text)
+        total += count
+    return text, total
+
+
+def mask_bytes(data: bytes) -> tuple[bytes, int]:
+    """`mask` for bytes of any encoding that contains ASCII; all other bytes stay as they are."""
+    text, count = mask(data.decode("latin-1"))
+    return text.encode("latin-1"), count
+
+
+MARK = "[masked:private-key]"
+_EDGE = re.compile(r"-----(BEGIN|END) (?:[A-Z0-9]{1,12} ){0,4}PRIVATE KEY(?: BLOCK)?-----", re.ASCII)
+_INLINE = re.compile(r"(?:\\[nr]|['\"+,\s]){0,12}[A-Za-z0-9+/=]{32}", re.ASCII)
+_LEAD = r"(?P<lead>[ +-]?(?:\d{1,7}\t)?[ \t'\"#*/;,>|]{0,60})"
+_TAIL = r"(?P<tail>(?:\\[nr]|['\"+,;)\s]){0,8})"
+_LONG = re.compile(_LEAD + r"[A-Za-z0-9+/]{40,200}={0,2}" + _TAIL, re.ASCII)
+_SHORT = re.compile(
+    _LEAD
+    + r"(?:=[A-Za-z0-9+/]{4}|(?:[A-Za-z0-9+/]{4}){0,50}(?:[A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==))"
+    + _TAIL,
+    re.ASCII,
+)
+_HEADER = re.compile(_LEAD + r"(?:(?:Proc-Type|DEK-Info|Version|Comment): [ -~]{0,100})?" + _TAIL, re.ASCII)
+
+
+def _mask_keys(text: str) -> tuple[str, int]:
+    """Mask the bodies of private keys, also of those that a hunk shows only the beginning or the end of."""
+    lines = text.split("\n")
+    total = 0
+    for index in [i for i, line in enumerate(lines) if "PRIVATE KEY" in line]:
+        lines[index], count, edges = _mask_inline(lines[index])
+        if "BEGIN" in edges:
+            count += _mask_after(lines, index + 1)
+        if "END" in edges:
+            count += _mask_before(lines, index)
+        total += count
+    return "\n".join(lines), total
+
+
+def _mask_inline(line: str) -> tuple[str, int, set[str]]:
+    """Mask keys written on one line with escaped ends; name the edges whose key stands on other lines."""
+    pieces: list[str] = []
+    position = count = 0
+    edges: set[str] = set()
+    for edge in _EDGE.finditer(line):
+        if edge.start() < position:
+            continue
+        pieces.append(line[position : edge.end()])
+        position = edge.end()
+        if edge[1] == "BEGIN" and _INLINE.match(line, position):
+            end = line.find("-----END", position)
+            position = len(line) if end < 0 else end
+            pieces.append(MARK)
+            count += 1
+        else:
+            edges.add(edge[1])
+    return "".join([*pieces, line[position:]]), count, set() if count else edges
+
+
+def _mask_after(lines: list[str], start: int) -> bool:
+    while start < len(lines) and _HEADER.fullmatch(lines[start]):
+        start += 1
+    end = start
+    while end < len(lines) and _LONG.fullmatch(lines[end]):
+        end += 1
+    if end > start and end < len(lines) and _SHORT.fullmatch(lines[end]):
+        end += 1
+    return _mask_lines(lines, start, end)
+
+
+def _mask_before(lines: list[str], end: int) -> bool:
+    start = end
+    while start > max(0, end - 2) and _SHORT.fullmatch(lines[start - 1]):
+        start -= 1
+    first_short = start
+    while start > 0 and _LONG.fullmatch(lines[start - 1]):
+        start -= 1
+    return start < first_short and _mask_lines(lines, start, end)
+
+
+def _mask_lines(lines: list[str], start: int, end: int) -> bool:
+    for index in range(start, end):
+        whole = _LONG.fullmatch(lines[index]) or _SHORT.fullmatch(lines[index])
+        lines[index] = f"{whole['lead']}{MARK}{whole['tail']}" if whole else MARK
+    return end > start

@@ -127,9 +127,7 @@ def _answered(spec: Spec, transcript: Transcript, meta: Meta) -> Envelope:
         meta.warnings.append(f"{masked} token-like strings were masked in the answer")
     data = _validated(answer, spec) if spec.output_schema else None
     summary = one_line(answer, 400)
-    return Envelope(
-        ok=True, status="completed", tool=spec.tool, summary=summary, answer=answer, data=data, meta=meta
-    )
+    return Envelope(ok=True, status="completed", tool=spec.tool, summary=summary, answer=answer, data=data, meta=meta)
 
 
 def _validated(answer: str, spec: Spec) -> Any:
@@ -176,7 +174,9 @@ def _meta(spec: Spec, transcript: Transcript, ending: Ending) -> Meta:
     tokens = record.tokens or (transcript.tokens if not spec.session_id else None)
     meta.session_id = transcript.thread_id or spec.session_id
     meta.model, meta.effort = record.model or meta.model, record.effort or meta.effort
-    meta.usage = Usage(**{n: getattr(tokens, n) for n in ("input", "cached_input", "output", "reasoning")}) if tokens else None
+    meta.usage = (
+        Usage(**{n: getattr(tokens, n) for n in ("input", "cached_input", "output", "reasoning")}) if tokens else None
+    )
     meta.elapsed_ms = int((time.time() - spec.created) * 1000)
     meta.warnings += [one_line(warning, 300) for warning in transcript.warnings]
     if ending.survivors:
@@ -187,7 +187,9 @@ def _meta(spec: Spec, transcript: Transcript, ending: Ending) -> Meta:
 def meta_of(spec: Spec) -> Meta:
     """The launcher's template, with when the record may be dropped at the earliest."""
     expires = datetime.fromtimestamp(time.time() + spec.ttl, UTC).isoformat(timespec="seconds")
-    return Meta(**{**spec.meta, "warnings": list(spec.meta.get("warnings", ()))}, ttl_seconds=spec.ttl, expires_at=expires)
+    return Meta(
+        **{**spec.meta, "warnings": list(spec.meta.get("warnings", ()))}, ttl_seconds=spec.ttl, expires_at=expires
+    )
 
 
 def _record(spec: Spec, transcript: Transcript) -> rollout.TurnRecord:

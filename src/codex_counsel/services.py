@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import secrets
 import stat
@@ -21,7 +22,7 @@ from codex_counsel import __version__, backoff, brief, codex, paging, plan, work
 from codex_counsel import settings as settings_module
 from codex_counsel.brief import Material
 from codex_counsel.codex import Codex, Login, Probes
-from codex_counsel.envelope import CodexUsed, Envelope, Meta, Wire, Workspace, free
+from codex_counsel.envelope import CodexUsed, Meta, Wire, Workspace, free
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs import launcher
 from codex_counsel.jobs.launcher import Birth, Handle
@@ -43,6 +44,7 @@ from codex_counsel.settings import Settings
 from codex_counsel.spec import Spec
 from codex_counsel.text import clean, cut, one_line
 
+LOG = logging.getLogger("codex_counsel")
 MAX_GUIDANCE = 32_000
 MAX_IMAGE = 20_000_000
 
@@ -97,7 +99,9 @@ class Counsel:
         key = request.idempotency_key
         if key is None:
             return self._start(request, background=background)
-        arguments = launcher.digest(json.dumps(request.model_dump(mode="json"), sort_keys=True), str(self._root(request)))
+        arguments = launcher.digest(
+            json.dumps(request.model_dump(mode="json"), sort_keys=True), str(self._root(request))
+        )
         try:
             self.store.prepare()
         except OSError as error:
@@ -150,7 +154,11 @@ class Counsel:
         return workspace.checked_root(given, self.places)
 
     def _place(self, given: str | None) -> Place:
-        chosen = [("argument", given), ("CLAUDE_PROJECT_DIR", self.env.get("CLAUDE_PROJECT_DIR")), ("cwd", str(self.cwd))]
+        chosen = [
+            ("argument", given),
+            ("CLAUDE_PROJECT_DIR", self.env.get("CLAUDE_PROJECT_DIR")),
+            ("cwd", str(self.cwd)),
+        ]
         source, path = next((source, path) for source, path in chosen if path)
         root = workspace.checked_root(str(path), self.places)
         top, git = workspace.repository(root, self.places)
@@ -338,7 +346,9 @@ class Counsel:
         problems += self._problems(checks)
         checks["usable"] = not problems
         said = "; ".join(one_line(p.message, 200) for p in problems)
-        summary = f"Codex {checks['codex'].get('version')} is usable" if not problems else f"Codex is not usable: {said}"
+        summary = (
+            f"Codex {checks['codex'].get('version')} is usable" if not problems else f"Codex is not usable: {said}"
+        )
         envelope = free(request.tool, summary, checks, Meta(warnings=list(self.settings.warnings)))
         if problems:
             envelope.next_steps = [p.repair or _repair(p) for p in problems]
@@ -360,10 +370,21 @@ class Counsel:
         return {
             "codex": {"path": str(found.path), "version": found.version, "source": found.source},
             "login": {"kind": login.kind, "hint": None if login.present else _login_hint(self.env)},
-            "sandbox": {"usable": not broken, "reason": broken, "read_boundary": self.settings.read_boundary or "workspace"},
-            "limits": {"in_force": asdict(mark) if mark else None, "cleared": cleared, **self._quota(found, login, config)},
-            "defaults": {"model": self.settings.model or config.get("model"), "isolation": self.settings.isolation,
-                         "effort": self.settings.effort or config.get("model_reasoning_effort")},
+            "sandbox": {
+                "usable": not broken,
+                "reason": broken,
+                "read_boundary": self.settings.read_boundary or "workspace",
+            },
+            "limits": {
+                "in_force": asdict(mark) if mark else None,
+                "cleared": cleared,
+                **self._quota(found, login, config),
+            },
+            "defaults": {
+                "model": self.settings.model or config.get("model"),
+                "isolation": self.settings.isolation,
+                "effort": self.settings.effort or config.get("model_reasoning_effort"),
+            },
         }
 
     def _quota(self, found: Codex, login: Login, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -394,7 +415,9 @@ class Counsel:
         """Inventory and schema fingerprint."""
         from codex_counsel import catalogue
 
-        return free("codex_capabilities", f"codex-counsel {__version__}", catalogue.inventory(), Meta(fingerprint=fingerprint())).wire()
+        return free(
+            "codex_capabilities", f"codex-counsel {__version__}", catalogue.inventory(), Meta(fingerprint=fingerprint())
+        ).wire()
 
 
 @cache

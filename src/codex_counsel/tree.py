@@ -45,7 +45,7 @@ class _Stat(NamedTuple):
 
 def boot_id() -> str:
     try:
-        with open(f"{PROC}/sys/kernel/random/boot_id", encoding="ascii") as file:  # noqa: PTH123
+        with open(f"{PROC}/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
     except OSError:
         return ""
@@ -103,7 +103,7 @@ def end_stray(codex: Identity | None, marker: str) -> None:
 
 def _carries(pid: int, marker: str) -> bool:
     try:
-        with open(f"{PROC}/{pid}/environ", "rb") as file:  # noqa: PTH123
+        with open(f"{PROC}/{pid}/environ", "rb") as file:
             return marker.encode() in file.read().split(b"\0")
     except OSError:
         return False
@@ -123,13 +123,13 @@ def _reap() -> None:
 def _processes() -> list[_Stat]:
     if not os.path.isdir(PROC):
         return _from_ps()
-    pids = (int(name) for name in os.listdir(PROC) if name.isdigit())  # noqa: PTH208
+    pids = (int(name) for name in os.listdir(PROC) if name.isdigit())
     return [stat for pid in pids if (stat := _stat(pid)) and stat.state not in "ZX"]
 
 
 def _stat(pid: int) -> _Stat | None:
     try:
-        with open(f"{PROC}/{pid}/stat", "rb") as file:  # noqa: PTH123  # called for every process of the machine
+        with open(f"{PROC}/{pid}/stat", "rb") as file:  # called for every process of the machine
             rest = file.read().rpartition(b")")[2].split()
         return _Stat(pid, rest[0].decode(), int(rest[1]), int(rest[3]), int(rest[19]))
     except (OSError, IndexError, ValueError):

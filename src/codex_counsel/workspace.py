@@ -16,14 +16,7 @@ MAX_ENTRIES = 200_000
 """Directory entries looked at for secret files; in a larger workspace the boundary is reported as partial."""
 
 HOMES = (Path("/home"), Path("/Users"))
-CREDENTIALS = (
-    ".ssh .gnupg .aws .azure .kube .docker .oci .codex .claude .claude.json .password-store .netrc .npmrc .pypirc .pgpass "
-    ".git-credentials .vault-token .my.cnf .boto .s3cfg .bash_history .zsh_history .python_history .psql_history "
-    ".config/gcloud .config/gh .config/hub .config/glab-cli .config/git/credentials .config/op .config/doctl .config/rclone "
-    ".config/google-chrome .config/chromium .config/anthropic .config/openai .mozilla .thunderbird .local/share/keyrings "
-    ".cargo/credentials .cargo/credentials.toml .gem/credentials .m2/settings.xml .gradle/gradle.properties "
-    ".terraform.d/credentials.tfrc.json Library/Keychains Library/Cookies Library/Mail"
-).split()
+CREDENTIALS = [".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".oci", ".codex", ".claude", ".claude.json", ".password-store", ".netrc", ".npmrc", ".pypirc", ".pgpass", ".git-credentials", ".vault-token", ".my.cnf", ".boto", ".s3cfg", ".bash_history", ".zsh_history", ".python_history", ".psql_history", ".config/gcloud", ".config/gh", ".config/hub", ".config/glab-cli", ".config/git/credentials", ".config/op", ".config/doctl", ".config/rclone", ".config/google-chrome", ".config/chromium", ".config/anthropic", ".config/openai", ".mozilla", ".thunderbird", ".local/share/keyrings", ".cargo/credentials", ".cargo/credentials.toml", ".gem/credentials", ".m2/settings.xml", ".gradle/gradle.properties", ".terraform.d/credentials.tfrc.json", "Library/Keychains", "Library/Cookies", "Library/Mail"]
 
 
 @dataclass(frozen=True)

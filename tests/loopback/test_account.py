@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from codex_counsel.loopback import Account, Loopback, Window, error, http_error, say, usage_limit
-from loopback.conftest import FLAGS, finish
+from tests.loopback.conftest import FLAGS, finish
 
 if TYPE_CHECKING:
-    from loopback.conftest import Codex, Outcome
+    from tests.loopback.conftest import Codex, Outcome
 
 ACCOUNT = Account("pro", "me@example.com", primary=Window(100, 300, 1_900_000_000), secondary=None)
 

@@ -9,7 +9,7 @@ import pytest
 from codex_counsel.loopback import Loopback, Usage, call, items, patch, run_code, say, shell, think
 
 if TYPE_CHECKING:
-    from loopback.conftest import Codex
+    from tests.loopback.conftest import Codex
 
 MODELS = pytest.mark.parametrize("model", [["-m", "gpt-5.5"], []], ids=["direct", "code-mode"])
 

@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from codex_counsel.loopback import Loopback, Reply, Request, drop, hold, http_error, say, shell, slow, stall
-from loopback.conftest import finish
+from tests.loopback.conftest import finish
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from loopback.conftest import Codex
+    from tests.loopback.conftest import Codex
 
 SECONDS = 30
 

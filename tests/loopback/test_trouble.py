@@ -22,7 +22,7 @@ from codex_counsel.loopback import (
 )
 
 if TYPE_CHECKING:
-    from loopback.conftest import Codex
+    from tests.loopback.conftest import Codex
 
 CLOSED = "stream disconnected before completion: stream closed before response.completed"
 ROOM = "Codex ran out of room in the model's context window."

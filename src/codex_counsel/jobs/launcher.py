@@ -45,6 +45,7 @@ class Handle:
     def __init__(self, job: Job, child: subprocess.Popen[bytes] | None = None, *, private: bool = False) -> None:
         self.job = job
         self.private = private
+        self.detached = child is None
         self._child = child
         self._received = bytearray()
         self.descriptor = child.stdout.fileno() if child and child.stdout else -1
@@ -77,6 +78,7 @@ class Handle:
     def detach(self) -> None:
         """From now on only a cancel ends the run. A job in a private directory cannot be detached."""
         if self._child and self._child.stdin and not self.private:
+            self.detached = True
             with contextlib.suppress(OSError):
                 os.write(self._child.stdin.fileno(), b"d")
 
@@ -165,7 +167,7 @@ def _spawn(directory: Path, lock: int, birth: Birth) -> subprocess.Popen[bytes]:
     _reap()
     argv = [sys.executable, "-I", "-S", str(BOOT), str(directory), str(lock)]
     wanted = subprocess.DEVNULL if birth.spec.detached else subprocess.PIPE
-    with open(directory / "stderr.log", "ab", opener=_private) as errors:  # noqa: PTH123  # Path.open takes no opener
+    with open(directory / "stderr.log", "ab", opener=_private) as errors:  # Path.open takes no opener
         return subprocess.Popen(
             argv,
             env=dict(birth.env),
@@ -216,7 +218,9 @@ def _known(store: Store, file: Path, arguments: str) -> Handle | None:
     if outcome and outcome["status"] != "completed":
         return None
     if entry.get("arguments") != arguments:
-        raise CounselError(Code.IDEMPOTENCY_CONFLICT, f"This idempotency key belongs to job {job.id}, asked differently")
+        raise CounselError(
+            Code.IDEMPOTENCY_CONFLICT, f"This idempotency key belongs to job {job.id}, asked differently"
+        )
     job.signal(b"d")
     return Handle(job)
 

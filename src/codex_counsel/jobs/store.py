@@ -121,7 +121,11 @@ class Store:
 
     def _clear_leftovers(self) -> None:
         """Births that a launcher did not finish and removals that were interrupted, after an hour; old tombstones."""
-        for pattern, age in (("jobs/.birth-*", 3600), ("jobs/.trash-*", 3600), ("gone/*.json", UNDELIVERED_SECONDS * 3)):
+        for pattern, age in (
+            ("jobs/.birth-*", 3600),
+            ("jobs/.trash-*", 3600),
+            ("gone/*.json", UNDELIVERED_SECONDS * 3),
+        ):
             for path in self.state.glob(pattern):
                 with contextlib.suppress(OSError):
                     if time.time() - path.stat().st_mtime > age:

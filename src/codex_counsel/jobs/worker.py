@@ -71,7 +71,6 @@ class Worker:
             child = self._start()
             self._execute(child)
         finally:
-            self._clear_scratch()
             if slot is not None and slot >= 0:
                 os.close(slot)
         return 0
@@ -203,6 +202,7 @@ class Worker:
 
     def commit(self, envelope: dict[str, Any]) -> dict[str, Any]:
         """Link the result into place unless a cancel came first, and hand it to whoever still waits on stdout."""
+        self._clear_scratch()
         envelope["meta"]["job_id"] = self.spec["job_id"]
         if not self.ending and self._told_to_end() and envelope["status"] != "cancelled":
             return self._commit_cancelled()
@@ -211,10 +211,11 @@ class Worker:
         return envelope
 
     def _commit_cancelled(self) -> dict[str, Any]:
+        from pathlib import Path
+
         from codex_counsel import run
         from codex_counsel.jobs.record import Job
         from codex_counsel.spec import Spec
-        from pathlib import Path
 
         transcript = Job(Path(self.directory)).transcript()
         return self.commit(run.conclude(Spec.parse(self.spec), transcript, run.Ending("cancelled")).wire())
@@ -240,8 +241,6 @@ class Worker:
         with contextlib.suppress(OSError):
             sys.stdout.buffer.write(text.encode("utf-8", "replace"))
             sys.stdout.buffer.flush()
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
     def _write_state(self) -> None:
         """Replace `state.json`; a disk that takes nothing more does not stop the run."""

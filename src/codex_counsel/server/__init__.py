@@ -1,0 +1,1 @@
+"""The face towards MCP clients. Only this package knows FastMCP."""

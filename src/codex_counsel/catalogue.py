@@ -1,0 +1,110 @@
+"""What a client can call: name, one honest description, arguments. The wire, the command line and the docs derive from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from codex_counsel import __version__
+from codex_counsel.errors import CATALOG
+from codex_counsel.request import (
+    Capabilities,
+    Consult,
+    JobCancel,
+    JobConsume,
+    JobList,
+    JobResult,
+    JobStatus,
+    Models,
+    Request,
+    Status,
+)
+
+
+@dataclass(frozen=True)
+class Tool:
+    """`changes` names what a call changes for the user; a tool without it is read-only."""
+
+    name: str
+    request: type[Request]
+    description: str
+    runs_model: bool = False
+    changes: bool = False
+
+
+TOOLS: tuple[Tool, ...] = (
+    Tool(
+        "codex_consult",
+        Consult,
+        "Ask OpenAI's Codex, another model family, for a second opinion on a question, from the repository itself.\n"
+        "For hard or risky decisions, or when stuck; not for what reading one file answers.\n"
+        "Minutes and the user's Codex quota. Read-only.",
+        runs_model=True,
+    ),
+    Tool(
+        "codex_consult_async",
+        Consult,
+        "codex_consult in the background: returns a job_id at once; fetch with codex_job_result.",
+        runs_model=True,
+    ),
+    Tool("codex_status", Status, "Is Codex usable here: binary, login, sandbox, limits, defaults. Free."),
+    Tool("codex_models", Models, "Models and efforts the installed Codex lists. Free."),
+    Tool("codex_capabilities", Capabilities, "Tools, error codes and schema fingerprint of this server. Free."),
+    Tool("codex_job_status", JobStatus, "Where a run stands: phase, last command, elapsed. Free."),
+    Tool("codex_job_result", JobResult, "The result of a run, or a further page of it. Free."),
+    Tool(
+        "codex_job_consume_result",
+        JobConsume,
+        "codex_job_result, and delete the record once all of it was returned. Free.",
+        changes=True,
+    ),
+    Tool("codex_job_cancel", JobCancel, "End a run and all its processes; returns when they are gone.", changes=True),
+    Tool("codex_job_list", JobList, "Runs of this user, newest first, with job_id, session_id and first words. Free."),
+)
+
+
+@cache
+def parameters(request: type[Request]) -> dict[str, Any]:
+    """The JSON Schema of the arguments as it goes over the wire: no titles, no nullable types, nothing repeated."""
+    schema = request.model_json_schema()
+    slim: dict[str, Any] = _slim({key: schema[key] for key in ("properties", "required") if key in schema})
+    return {"type": "object", "properties": {}, **slim, "additionalProperties": False}
+
+
+def _slim(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_slim(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "anyOf" in value:
+        real = [item for item in value["anyOf"] if item.get("type") != "null"]
+        value = {**{key: item for key, item in value.items() if key != "anyOf"}, **real[0]}
+    dull = {"title", "maxLength"} | ({"default"} if value.get("default", 0) in (None, [], False, 0) else set())
+    named = {key: item for key, item in value.items() if not (key in dull and not isinstance(item, dict))}
+    return {key: _slim(item) for key, item in named.items() if (key, item) != ("additionalProperties", True)}
+
+
+@cache
+def envelope_schema() -> dict[str, Any]:
+    """The JSON Schema of every result."""
+    from pydantic import TypeAdapter
+
+    from codex_counsel.envelope import Envelope
+
+    return TypeAdapter(Envelope).json_schema()
+
+
+def inventory() -> dict[str, Any]:
+    """What this server offers, for `codex_capabilities`."""
+    tools = [
+        {"name": tool.name, "runs_model": tool.runs_model, "arguments": sorted(tool.request.model_fields)}
+        for tool in TOOLS
+    ]
+    return {
+        "version": __version__,
+        "tools": tools,
+        "resources": ["codex://schema/envelope"],
+        "error_codes": [str(code) for code in CATALOG],
+        "statuses": ["completed", "queued", "running", "failed", "cancelled"],
+    }
