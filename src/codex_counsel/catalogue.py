@@ -1,4 +1,4 @@
-"""What a client can call: name, one honest description, arguments. The wire, the command line and the docs derive from it."""
+"""What a client can call: name, one honest description, arguments. The wire and the docs derive from it."""
 
 from __future__ import annotations
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.spec import JOB_ID
 
 SESSION_ID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
-JOB_ID = r"^[0-9a-f]{32}$"
 
 
 def _no_nul(value: str) -> str:

@@ -9,7 +9,6 @@ import logging
 import os
 import secrets
 import stat
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -78,7 +77,9 @@ class Ready:
 class Counsel:
     """The services for one environment and working directory."""
 
-    def __init__(self, env: Mapping[str, str] | None = None, cwd: Path | None = None, settings: Settings | None = None):
+    def __init__(
+        self, env: Mapping[str, str] | None = None, cwd: Path | None = None, settings: Settings | None = None
+    ) -> None:
         self.env = dict(os.environ if env is None else env)
         self.cwd = cwd or Path.cwd()
         self.settings = settings or settings_module.load(self.env)
@@ -378,7 +379,7 @@ class Counsel:
             "limits": {
                 "in_force": asdict(mark) if mark else None,
                 "cleared": cleared,
-                **self._quota(found, login, config),
+                **self._quota(found, login),
             },
             "defaults": {
                 "model": self.settings.model or config.get("model"),
@@ -387,7 +388,7 @@ class Counsel:
             },
         }
 
-    def _quota(self, found: Codex, login: Login, config: Mapping[str, Any]) -> dict[str, Any]:
+    def _quota(self, found: Codex, login: Login) -> dict[str, Any]:
         if login.kind not in ("chatgpt", "keyring"):
             return {}
         try:
@@ -426,11 +427,6 @@ def fingerprint() -> str:
     here = Path(__file__).parent
     texts = [(here / name).read_bytes() for name in ("request.py", "envelope.py")]
     return hashlib.sha256(b"\0".join([__version__.encode(), *texts])).hexdigest()[:12]
-
-
-def supported_platform() -> None:
-    if os.name != "posix":
-        raise CounselError(Code.UNSUPPORTED_PLATFORM, f"This system ({sys.platform}) is not POSIX")
 
 
 def _awaited(job: Job, seconds: float) -> Wire | None:

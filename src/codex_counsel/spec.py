@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 FORMAT = 1
+JOB_ID = r"^[0-9a-f]{32}$"
+"""128 random bits; checked before any path is built."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,140 @@
-"""The face towards people and CI."""
+"""The face towards people and CI: the same services without an agent."""
 
+from __future__ import annotations
+
+import argparse
 import sys
+from collections.abc import Callable
+
+from codex_counsel import __version__
+from codex_counsel.errors import CATALOG, CounselError
+
+Verb = Callable[[argparse.Namespace], int]
+
+DESCRIPTION = "Ask OpenAI's Codex for a second opinion, supervised and sandboxed."
+EXIT_CODES = "exit codes: 0 done, 1 failed, 2 usage, 3 Codex unavailable, 4 timed out or stalled, 130 interrupted"
 
 
 def run(argv: list[str]) -> int:
+    """Run one verb; the number is the process's exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        _supported()
+        return int(arguments.verb(arguments))
+    except CounselError as error:
+        return _failed(arguments, error)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away: nobody is left to be told
+        return 1
+
+
+def _supported() -> None:
+    from codex_counsel.platform import require_posix
+
+    require_posix()
+
+
+def _failed(arguments: argparse.Namespace, error: CounselError) -> int:
+    from codex_counsel.cli.render import show
+    from codex_counsel.envelope import failed
+
+    show(failed(f"codex-counsel {arguments.name}", error).wire(), as_json=getattr(arguments, "json", False))
+    return CATALOG[error.code].exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="codex-counsel", description=DESCRIPTION, epilog=EXIT_CODES)
+    parser.add_argument("--version", action="version", version=f"codex-counsel {__version__}")
+    verbs = parser.add_subparsers(dest="name", required=True, metavar="VERB")
+    _add(verbs, "mcp", "serve the tools over stdio to an MCP client", _mcp)
+    _add(verbs, "status", "is Codex usable here", _verb("status"), _status_arguments)
+    _add(
+        verbs, "demo", "show the main job on a sample repository, with a scripted model", _verb("demo"), _demo_arguments
+    )
+    _add(verbs, "consult", "ask a question about the workspace", _verb("consult"), _consult_arguments)
+    _add(verbs, "models", "models and efforts the installed Codex lists", _verb("models"))
+    _add(verbs, "jobs", "list runs", _verb("jobs"), _jobs_arguments)
+    _add(verbs, "result", "the result of a run", _verb("result"), _result_arguments)
+    _add(verbs, "cancel", "end a run and all its processes", _verb("cancel"), _job_argument)
+    return parser
+
+
+def _add(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    words: str,
+    verb: Verb,
+    arguments: Callable[[argparse.ArgumentParser], object] = lambda _: None,
+) -> None:
+    parser = verbs.add_parser(name, help=words, description=words, epilog=EXIT_CODES)
+    if name not in ("mcp", "demo"):
+        parser.add_argument("--json", action="store_true", help="print the envelope as JSON")
+    arguments(parser)
+    parser.set_defaults(verb=verb)
+
+
+def _verb(name: str) -> Verb:
+    def call(arguments: argparse.Namespace) -> int:
+        from codex_counsel.cli import verbs
+
+        return int(getattr(verbs, name)(arguments))
+
+    return call
+
+
+def _mcp(_arguments: argparse.Namespace) -> int:
     from codex_counsel.server.main import serve
 
     return serve()
+
+
+def _status_arguments(parser: argparse.ArgumentParser) -> None:
+    _workspace(parser)
+    parser.add_argument("--clear-limits", action="store_true", help="forget remembered usage and rate limits")
+
+
+def _demo_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--live", action="store_true", help="use your own Codex and login; spends tokens")
+
+
+def _consult_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("question", nargs="?", default="-", help="the question; - or nothing: standard input")
+    _workspace(parser)
+    parser.add_argument("--background", action="store_true", help="print the job id and return")
+    parser.add_argument("--context-file", metavar="FILE", help="further material from a file")
+    parser.add_argument("--stance", choices=("advise", "challenge"), default="advise")
+    parser.add_argument("--output-schema", metavar="FILE", help="JSON Schema of the reply")
+    for flag, words in (
+        ("text-only", "no shell: answer from the text alone"),
+        ("web-search", "let Codex search the web"),
+        ("network", "let its commands use the network"),
+    ):
+        parser.add_argument(f"--{flag}", action="store_true", help=words)
+    parser.add_argument("--image", action="append", default=[], metavar="FILE", dest="images")
+    _run_arguments(parser)
+
+
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    for flag in ("model", "effort", "profile", "session-id", "idempotency-key"):
+        parser.add_argument(f"--{flag}")
+    parser.add_argument("--extra-root", action="append", default=[], metavar="DIR", dest="extra_roots")
+    parser.add_argument("--timeout-seconds", type=int)
+
+
+def _jobs_arguments(parser: argparse.ArgumentParser) -> None:
+    _workspace(parser)
+    parser.add_argument("--status", choices=("queued", "running", "completed", "failed", "cancelled"))
+    parser.add_argument("--limit", type=int, default=20)
+
+
+def _result_arguments(parser: argparse.ArgumentParser) -> None:
+    _job_argument(parser)
+    parser.add_argument("--wait", action="store_true", help="wait until the run has ended")
+
+
+def _job_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job_id")
+
+
+def _workspace(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-C", "--workspace-root", metavar="DIR", help="the project; default: the current directory")

@@ -21,9 +21,8 @@ from typing import Any
 from codex_counsel import events
 from codex_counsel.envelope import Envelope, Next, Progress, Wire
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.request import JOB_ID
 from codex_counsel.run import Ending, conclude, meta_of
-from codex_counsel.spec import Spec
+from codex_counsel.spec import JOB_ID, Spec
 from codex_counsel.transcript import Transcript
 from codex_counsel.tree import Identity, end_stray
 

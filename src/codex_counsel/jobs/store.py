@@ -15,7 +15,7 @@ from typing import Any
 from codex_counsel.envelope import Wire
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs.record import Job, State
-from codex_counsel.request import JOB_ID
+from codex_counsel.spec import JOB_ID
 from codex_counsel.text import one_line
 from codex_counsel.tree import Identity, end_stray
 

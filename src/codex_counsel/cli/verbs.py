@@ -1,0 +1,124 @@
+"""One function per verb: arguments to request, service, rendering, exit code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import select
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from codex_counsel.cli.render import ProgressLine, show
+from codex_counsel.envelope import Wire
+from codex_counsel.errors import CATALOG, INTERRUPTED, Code, CounselError
+from codex_counsel.jobs.launcher import Handle
+from codex_counsel.request import Consult, JobCancel, JobList, Status, parse
+from codex_counsel.services import Counsel
+
+_OWN = {"name", "verb", "json", "background", "context_file", "wait", "live"}
+
+
+def consult(arguments: argparse.Namespace) -> int:
+    given = _given(arguments)
+    given["question"] = sys.stdin.read() if arguments.question == "-" else arguments.question
+    if arguments.context_file:
+        given["extra_context"] = _file_text(arguments.context_file, "--context-file")
+    if arguments.output_schema:
+        given["output_schema"] = _json_file(arguments.output_schema)
+    request = parse(Consult, given)
+    counsel = Counsel()
+    handle = counsel.consult(request, background=arguments.background)
+    if arguments.background:
+        return show(counsel.hand_over(handle), as_json=arguments.json)
+    return _finish(counsel, handle, as_json=arguments.json)
+
+
+def _finish(counsel: Counsel, handle: Handle, *, as_json: bool) -> int:
+    """Wait with a progress line; an interrupt ends the run before this process ends."""
+    try:
+        wire = follow(handle)
+    except KeyboardInterrupt:
+        handle.release()
+        counsel.store.cancel(handle.job)
+        print("interrupted: the run was cancelled", file=sys.stderr)
+        return INTERRUPTED
+    counsel.deliver(handle, wire)
+    return _exit_code(show(wire, as_json=as_json), wire)
+
+
+def follow(handle: Handle) -> Wire:
+    """The terminal envelope, progress shown on a terminal meanwhile."""
+    with ProgressLine() as line:
+        while (wire := handle.collect()) is None:
+            if handle.descriptor >= 0:
+                select.select([handle.descriptor], [], [], 1.0)
+            else:
+                time.sleep(0.1)
+            line.update(handle.job)
+    return wire
+
+
+def _exit_code(shown: int, wire: Wire) -> int:
+    return CATALOG[Code(wire["error"]["code"])].exit_code if "error" in wire else shown
+
+
+def status(arguments: argparse.Namespace) -> int:
+    wire = Counsel().status(parse(Status, _given(arguments)))
+    show(wire, as_json=arguments.json)
+    return 0 if wire["data"]["usable"] else 3
+
+
+def models(arguments: argparse.Namespace) -> int:
+    return show(Counsel().models(), as_json=arguments.json)
+
+
+def jobs(arguments: argparse.Namespace) -> int:
+    return show(Counsel().job_list(parse(JobList, _given(arguments))), as_json=arguments.json)
+
+
+def result(arguments: argparse.Namespace) -> int:
+    """All pages joined: a terminal has no budget."""
+    counsel = Counsel()
+    job = counsel.store.job(arguments.job_id)
+    wire = follow(Handle(job)) if arguments.wait else job.outcome() or job.running().wire()
+    if wire["status"] in ("completed", "failed", "cancelled"):
+        job.mark_delivered()
+    return _exit_code(show(wire, as_json=arguments.json), wire)
+
+
+def cancel(arguments: argparse.Namespace) -> int:
+    wire = Counsel().job_cancel(parse(JobCancel, {"job_id": arguments.job_id}))
+    return show(wire, as_json=arguments.json)
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    from codex_counsel.cli.demo import demonstrate
+
+    return demonstrate(live=arguments.live)
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The flags that were used, as arguments of the request."""
+    given = {name: value for name, value in vars(arguments).items() if name not in _OWN and value not in (None, [])}
+    if "workspace_root" in given:
+        given["workspace_root"] = str(Path(given["workspace_root"]).absolute())
+    for name in ("images", "extra_roots"):
+        if name in given:
+            given[name] = [str(Path(path).absolute()) for path in given[name]]
+    return given
+
+
+def _file_text(path: str, flag: str) -> str:
+    try:
+        return Path(path).read_text("utf-8", "replace")
+    except OSError as error:
+        raise CounselError(Code.INVALID_ARGUMENTS, f"{flag}: {path}: {error.strerror}") from None
+
+
+def _json_file(path: str) -> Any:
+    try:
+        return json.loads(_file_text(path, "--output-schema"))
+    except ValueError as error:
+        raise CounselError(Code.INVALID_ARGUMENTS, f"--output-schema: {path} is not JSON: {error}") from None
