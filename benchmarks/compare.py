@@ -3,7 +3,7 @@
     uv run python benchmarks/compare.py [--pairs 11] [--starts 9] [--peers]
 
 Ratios matter, seconds depend on the machine. `--peers` installs `codex-in-claude` and `amicus` from PyPI into
-`.cache/benchmarks` and runs them as black boxes. Bytecode is compiled for all. No model is asked: the tokens are scripted.
+`.cache/benchmarks` and runs them as black boxes. Bytecode is compiled for all; the tokens are scripted.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def serving(argv: list[str], env: dict[str, str], cwd: Path) -> Iterator[Server]
     try:
         yield Server(process)
     finally:
-        assert process.stdin and process.stdout
+        assert process.stdin
+        assert process.stdout
         process.stdin.close()
         process.wait(10)
         process.stdout.close()
@@ -163,7 +164,7 @@ def _checked(answer: dict[str, Any]) -> None:
 
 def _bare(spec: dict[str, Any], world: World, env: dict[str, str]) -> None:
     prompt = (world.base / "state/jobs" / spec["job_id"] / "prompt").read_bytes()
-    os.makedirs(spec["scratch"], exist_ok=True)
+    Path(spec["scratch"]).mkdir(parents=True, exist_ok=True)
     bare = {**env, "GIT_DIR": "/nonexistent", "TMPDIR": spec["scratch"]}
     subprocess.run(spec["argv"], input=prompt, env=bare, cwd=spec["cwd"], check=True, stdout=subprocess.DEVNULL)
 

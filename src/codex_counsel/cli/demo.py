@@ -150,7 +150,7 @@ def _opinion(outputs: list[str]) -> str:
         "No. An order of exactly 100.00 still pays shipping.\n\n"
         f"shop.py decides with `{line}`: the comparison is strict, while the docstring says 'from FREE_FROM on'. "
         "Use `>=`. Check first with total([100.0]), which returns 104.9 today and should return 100.0.\n"
-        "Sums of floats are a second trap at this boundary: a thousand prices of 0.10 sum to less than 100. Count cents.\n\n"
+        "Sums of floats are a second trap at this boundary: a thousand times 0.10 is less than 100. Count cents.\n\n"
         "How sure: very; I read the function. I could not run it, the workspace is read-only."
     )
 
