@@ -1,0 +1,38 @@
+"""The demo is what a stranger runs first."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def demo(tmp_path: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    own = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": str(tmp_path), **env}
+    argv = [sys.executable, "-m", "codex_counsel", "demo"]
+    return subprocess.run(argv, env=own, capture_output=True, text=True, timeout=90, check=False)
+
+
+def test_the_demo_shows_what_the_sandbox_allowed_and_denied_and_the_answer(tmp_path: Path) -> None:
+    done = demo(tmp_path)
+    verdicts = [
+        line.split(None, 1) for line in done.stdout.splitlines() if line.startswith(("  allowed ", "  denied "))
+    ]
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [word for word, _ in verdicts] == ["allowed"] * 2 + ["denied"] * 5
+    assert "subtotal > FREE_FROM" in done.stdout.partition("Codex's answer:")[2]
+    assert "tokens: 800 in" in done.stdout
+
+
+def test_the_demo_leaves_nothing_and_touches_no_state_of_the_user(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    demo(home)
+    assert list(home.rglob("*")) == []
+
+
+def test_without_codex_the_demo_says_what_to_install(tmp_path: Path) -> None:
+    done = demo(tmp_path, CODEX_COUNSEL_CODEX_BIN="/nonexistent/codex")
+    assert done.returncode == 3
+    assert "npm install -g @openai/codex" in done.stderr
