@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -29,19 +30,23 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_every_documented_command_is_one_the_parser_takes(page: Path) -> None:
-    text = page.read_text("utf-8")
-    blocks = re.findall(
-        r"^ *```$(.*?)^ *```$", re.sub(r"^ *```json$.*?^ *```$", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE | re.DOTALL
-    )
-    lines = [line.strip() for block in blocks for line in block.splitlines()]
-    commands = [
-        line.partition("codex-counsel ")[2] for line in lines if "codex-counsel " in line and "git clone" not in line
-    ]
-    for command in commands:
-        words = re.sub(r"\s#.*|>.*", "", command).replace('"$CI_JOB_ID"', "key")
-        arguments = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', words)]
-        if arguments and arguments[0] not in ("mcp", "--version"):
-            _parser().parse_args([*arguments])
+    for line in _shell_lines(page.read_text("utf-8")):
+        words = shlex.split(line.partition(" > ")[0], comments=True)
+        if "codex-counsel" in words:
+            arguments = words[len(words) - words[::-1].index("codex-counsel") :]
+            if arguments != ["--version"]:
+                _parser().parse_args(arguments)
+
+
+def _shell_lines(text: str) -> list[str]:
+    """Lines of fenced blocks without a language."""
+    found, language = [], None
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("```"):
+            language = None if language is not None else line[3:]
+        elif language == "":
+            found.append(line)
+    return found
 
 
 def test_there_is_one_version() -> None:
