@@ -14,7 +14,7 @@ import time
 from typing import IO, TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
 CHUNK = 1 << 20
@@ -55,7 +55,7 @@ class Child:
                 with contextlib.suppress(OSError):
                     stream.close()
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Generator[bytes]:
         with selectors.DefaultSelector() as selector:
             for stream, events in self._streams():
                 os.set_blocking(stream.fileno(), False)

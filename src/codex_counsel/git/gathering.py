@@ -1,0 +1,78 @@
+"""Material being put together: every file is either offered, and competes for the budget, or withheld for a reason."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from codex_counsel.git.budget import Piece, Pool, rank
+from codex_counsel.git.content import utf8
+from codex_counsel.git.material import Entry, Omitted, Reason
+from codex_counsel.redact import mask_bytes, secret_name
+
+if TYPE_CHECKING:
+    from codex_counsel.git.folder import Folder
+    from codex_counsel.git.repo import Repo
+
+ROUNDS = 6
+
+
+class Gathering:
+    def __init__(self, repo: Repo, folder: Folder, budget: int) -> None:
+        self.repo, self.folder, self.budget = repo, folder, budget
+        self.pool = Pool(budget)
+        self.redactions = 0
+        self._entries: list[Entry] = []
+        self._withheld: list[tuple[int, Reason, int]] = []
+
+    def offer(self, entry: Entry, text: bytes, size: int, *, comes_last: bool = False) -> None:
+        order = rank(entry.raw, text, marked=comes_last)
+        self.pool.add(Piece(len(self._entries), order, size, text))
+        self._entries.append(replace(entry, bytes=size))
+
+    def withhold(self, entry: Entry, reason: Reason, size: int = 0) -> None:
+        self._withheld.append((len(self._entries), reason, size))
+        self._entries.append(replace(entry, bytes=size, binary=entry.binary or reason is Reason.BINARY))
+
+    def names(self) -> set[bytes]:
+        return {name for entry in self._entries for name in entry.names}
+
+    def finish(self) -> tuple[tuple[Entry, ...], bytes, tuple[Omitted, ...]]:
+        """The files in the order of their names, the material, and what it lacks."""
+        order = sorted(range(len(self._entries)), key=lambda index: self._entries[index].raw)
+        sent = self._masked()
+        lacking = {index: (reason, size) for index, reason, size in self._withheld}
+        for index in order:
+            text, missing = sent.get(index, (b"", self._entries[index].bytes))
+            if index not in lacking and (missing or not text):
+                lacking[index] = (Reason.PARTIAL if text else Reason.BUDGET), missing
+        omitted = (Omitted(self._entries[index].path, *lacking[index]) for index in order if index in lacking)
+        material = b"".join(sent[index][0] for index in order if index in sent)
+        return tuple(self._entries[index] for index in order), material, tuple(omitted)
+
+    def _masked(self) -> dict[int, tuple[bytes, int]]:
+        """What is sent of each file. Masks and transcoding may lengthen a text: then the shares are made smaller."""
+        room = self.budget
+        for _ in range(ROUNDS):
+            sent = self._share(room)
+            total = sum(len(text) for text, _ in sent.values())
+            if total <= self.budget:
+                break
+            room = room * self.budget // total
+        while sum(len(text) for text, _ in sent.values()) > self.budget:
+            sent.pop(max(sent, key=lambda index: len(sent[index][0])))
+        return sent
+
+    def _share(self, room: int) -> dict[int, tuple[bytes, int]]:
+        self.redactions = 0
+        sent: dict[int, tuple[bytes, int]] = {}
+        for index, text, missing in self.pool.share(room):
+            masked, count = mask_bytes(utf8(text))
+            self.redactions += count
+            sent[index] = masked, missing
+        return sent
+
+
+def is_secret(entry: Entry) -> bool:
+    return any(secret_name(os.fsdecode(name)) for name in entry.names)

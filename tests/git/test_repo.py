@@ -1,0 +1,239 @@
+"""Repositories are found where they are, refused where they are not what they seem, and git is kept in check."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from codex_counsel.errors import Code, CounselError
+from codex_counsel.git.child import Child, Overdue
+from codex_counsel.git.repo import GitError, Repo
+
+if TYPE_CHECKING:
+    from tests.git.conftest import Ground
+
+
+def refusal(path: Path, timeout: float = 60) -> CounselError:
+    with pytest.raises(CounselError) as caught:
+        Repo.open(path, timeout)
+    return caught.value
+
+
+def test_workspace_in_a_subdirectory_knows_root_and_prefix(ground: Ground) -> None:
+    repo = ground.repo("docs")
+    assert (repo.root, repo.prefix, repo.git_dir) == (ground.root, b"docs/", ground.root / ".git")
+    assert not repo.is_linked_worktree
+    assert not repo.is_submodule
+
+
+def test_root_with_a_line_end_and_a_byte_that_is_not_utf8_is_found(tmp_path: Path) -> None:
+    place = tmp_path / os.fsdecode(b"a\nb\xff c")
+    place.mkdir()
+    subprocess.run(["git", "init", "--quiet", place], check=True)
+    assert Repo.open(place).root == place
+
+
+def test_linked_worktree_is_known_as_one(ground: Ground, tmp_path: Path) -> None:
+    ground.git("worktree", "add", "--quiet", str(tmp_path / "linked"))
+    repo = Repo.open(tmp_path / "linked")
+    assert repo.is_linked_worktree
+    assert (repo.root, repo.common_dir) == (tmp_path / "linked", ground.root / ".git")
+
+
+def test_submodule_is_known_as_one(ground: Ground, tmp_path: Path) -> None:
+    inner = add_submodule(ground, tmp_path)
+    repo = Repo.open(inner)
+    assert repo.is_submodule
+    assert repo.root == inner
+
+
+def add_submodule(ground: Ground, tmp_path: Path) -> Path:
+    shutil.copytree(ground.root, tmp_path / "other")
+    ground.git("submodule", "--quiet", "add", str(tmp_path / "other"), "inner")
+    ground.commit("with a submodule")
+    return ground.root / "inner"
+
+
+def test_directory_outside_git_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path).code is Code.NOT_A_GIT_REPO
+
+
+def test_bare_repository_is_refused_by_name(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", "--bare", tmp_path / "bare"], check=True)
+    error = refusal(tmp_path / "bare")
+    assert error.code is Code.NOT_A_GIT_REPO
+    assert "bare repository" in error.message
+
+
+def test_inside_of_the_git_directory_is_refused(ground: Ground) -> None:
+    assert refusal(ground.root / ".git").code is Code.NOT_A_GIT_REPO
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_repository_of_a_stranger_is_refused_with_the_advice_of_git(ground: Ground) -> None:
+    os.chown(ground.root, 12345, 12345)
+    os.chown(ground.root / ".git", 12345, 12345)
+    error = refusal(ground.root)
+    assert error.code is Code.WORKSPACE_INVALID
+    assert "dubious ownership" in error.message
+    assert f"git config --global --add safe.directory {ground.root}" in (error.repair or "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_safe_directory_of_the_user_is_honoured(ground: Ground) -> None:
+    ground.git("config", "--global", "safe.directory", str(ground.root))
+    os.chown(ground.root / ".git", 12345, 12345)
+    assert ground.repo().head()
+
+
+@pytest.mark.parametrize("target", ["..", "../elsewhere"])
+def test_working_tree_configured_elsewhere_is_refused(ground: Ground, tmp_path: Path, target: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    ground.git("config", "core.worktree", f"../{target}")
+    assert refusal(ground.root).code in (Code.WORKSPACE_INVALID, Code.NOT_A_GIT_REPO)
+
+
+def test_broken_configuration_is_quoted(ground: Ground) -> None:
+    (ground.root / ".git/config").write_text("[core\n", encoding="utf-8")
+    error = refusal(ground.root)
+    assert error.code is Code.WORKSPACE_INVALID
+    assert "bad config line 1" in error.message
+
+
+def test_missing_git_is_named(ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "not installed" in refusal(ground.root).message
+
+
+def test_git_too_old_to_be_pinned_is_refused(ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = tmp_path / "git"
+    old.write_text("#!/bin/sh\necho git version 2.25.1\n", encoding="utf-8")
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert "2.31 or newer" in refusal(ground.root).message
+
+
+def test_git_variables_of_the_caller_do_not_count(
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
+    monkeypatch.setenv("GIT_EXTERNAL_DIFF", "false")
+    ground.write("app.py", "other\n")
+    repo = ground.repo()
+    assert repo.root == ground.root
+    assert b"+other" in repo.git("diff", "HEAD")
+
+
+def test_environment_given_is_the_one_used(ground: Ground, tmp_path: Path) -> None:
+    ground.git("config", "--global", "core.excludesFile", "~/ignored")
+    (tmp_path / "home/ignored").write_text("*.swp\n", encoding="utf-8")
+    ground.write("a.swp")
+    command = ("ls-files", "--others", "--exclude-standard")
+    assert Repo.open(ground.root).git(*command) == b""
+    elsewhere = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    assert Repo.open(ground.root, env=elsewhere).git(*command) == b"a.swp\n"
+    assert Repo.open(ground.root, env=elsewhere).opened_anew().git(*command) == b"a.swp\n"
+
+
+def test_settings_of_a_repository_are_not_in_its_description(ground: Ground) -> None:
+    ground.git("config", "http.extraHeader", "Authorization: Basic hunter2")
+    assert "hunter2" not in repr(ground.repo())
+
+
+def test_git_that_waits_is_ended_with_a_typed_error(ground: Ground) -> None:
+    os.mkfifo(ground.root / "settings")
+    ground.write(".git/config", "[include]\n path = ../settings\n[core]\n repositoryformatversion = 0\n")
+    error = refusal(ground.root, timeout=0.2)
+    assert error.code is Code.TIMEOUT
+    assert "CODEX_COUNSEL_GIT_TIMEOUT_SECONDS" in (error.repair or "")
+
+
+def state(pid: int) -> str:
+    """The state letter of a process, or nothing when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+def ends(pid: int) -> bool:
+    """Wait for the end of a process that was killed."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    ready = select.select([descriptor], [], [], 10)[0]
+    os.close(descriptor)
+    return bool(ready)
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for a process that is not its child")
+def test_overdue_child_is_ended_with_its_group(tmp_path: Path) -> None:
+    pids: list[int] = []
+    with (
+        pytest.raises(Overdue),
+        Child(["sh", "-c", "sleep 600 & echo $!; wait"], os.environ, tmp_path, timeout=0.5) as child,
+    ):
+        pids.extend(int(chunk) for chunk in child.chunks())
+    assert [ends(pid) for pid in pids] == [True]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+def test_child_whose_reader_had_enough_is_ended(tmp_path: Path) -> None:
+    with Child(["sh", "-c", "echo $$; exec yes"], os.environ, tmp_path, timeout=60) as child:
+        pid = int(next(child.chunks()).split()[0])
+    assert state(pid) == ""
+
+
+def test_child_reads_more_than_a_pipe_holds(tmp_path: Path) -> None:
+    given = b"0123456789" * 1_000_000
+    with Child(["cat"], os.environ, tmp_path, timeout=60, given=given) as child:
+        assert b"".join(child.chunks()) == given
+    assert child.code == 0
+
+
+def test_child_that_does_not_read_its_input_is_no_trouble(tmp_path: Path) -> None:
+    with Child(["true"], os.environ, tmp_path, timeout=60, given=b"x" * 1_000_000) as child:
+        assert b"".join(child.chunks()) == b""
+    assert child.code == 0
+
+
+def test_failure_of_git_quotes_its_first_sentence(ground: Ground) -> None:
+    with pytest.raises(GitError) as caught:
+        ground.repo().git("cat-file", "blob", "0" * 40)
+    assert caught.value.code is Code.WORKSPACE_INVALID
+    assert "`git cat-file` failed" in caught.value.message
+
+
+def test_stored_file_is_read_from_a_commit_and_from_the_index(ground: Ground) -> None:
+    ground.write("new\nname.txt", "staged\r\n")
+    ground.git("add", ".")
+    ground.write("new\nname.txt", "later\n")
+    repo = ground.repo()
+    assert repo.read("HEAD", "docs/readme.md") == b"# Title\n"
+    assert repo.read(None, b"new\nname.txt") == b"staged\r\n"
+    assert repo.read("HEAD", b"new\nname.txt") is None
+
+
+def test_stored_folder_link_and_absent_file_are_not_read(ground: Ground) -> None:
+    (ground.root / "link").symlink_to("app.py")
+    ground.commit()
+    repo = ground.repo()
+    assert [repo.read(rev, name) for rev in ("HEAD", None) for name in ("docs", "link", "gone", "docs/*")] == [None] * 8
+    assert repo.lookup("HEAD", b"link") is not None
+
+
+def test_stored_file_is_read_up_to_a_limit(ground: Ground) -> None:
+    assert ground.repo().read("HEAD", "app.py", limit=6) == b"line 1"
+
+
+def test_no_commit_yet_has_no_head(empty: Ground) -> None:
+    assert empty.repo().head() is None
