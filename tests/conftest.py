@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import select
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import codex_cli_bin  # type: ignore[import-untyped]
 import pytest
@@ -171,3 +172,15 @@ def living(marker: str) -> list[str]:
 def shown(mapping: Mapping[str, Any], *names: str) -> dict[str, Any]:
     """The named fields, for comparisons that say what matters."""
     return {name: mapping.get(name) for name in names}
+
+
+T = TypeVar("T")
+
+
+def until(condition: Callable[[], T | None], seconds: float = 30) -> T:
+    """What the condition says once it says something; looked at often, and given up after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        time.sleep(0.01)
+    return found

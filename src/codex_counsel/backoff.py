@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,10 @@ from codex_counsel import rollout
 from codex_counsel.envelope import Failure
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.spec import Spec
+
+LONGEST = 35 * 86_400
+"""Seconds a mark lasts at most: no plan has a longer window, and a wrong date must not block an account for years."""
+_ONE_MODEL = re.compile(r"hit your usage limit for ")
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,8 @@ class Limits:
         """The limit in force, if one is; an unreadable mark blocks nobody."""
         try:
             found = Mark(**json.loads(self._file.read_text("utf-8")))
-            return found if found.until > time.time() else None
-        except (OSError, ValueError, TypeError):
+            return found if 0 < found.until - time.time() <= LONGEST else None
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
 
     def check(self) -> None:
@@ -51,13 +56,15 @@ class Limits:
             )
 
     def remember(self, failure: Failure, spec: Spec, thread_id: str | None) -> None:
-        """A usage limit always, a rate limit only when it names its own retry time."""
+        """A usage limit unless it is one model's alone, a rate limit only when it names its own retry time."""
         until = _until(failure, spec, thread_id)
         if until <= time.time():
             return
+        until = min(until, time.time() + LONGEST - 1)
         with contextlib.suppress(OSError):  # the caller has its answer; the next call will meet the limit itself
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             draft = self._file.with_suffix(f".{os.getpid()}")
+            draft.touch(0o600)
             draft.write_text(json.dumps(asdict(Mark(failure.code, failure.message, until))), "utf-8")
             draft.replace(self._file)
 
@@ -72,6 +79,8 @@ class Limits:
 
 def _until(failure: Failure, spec: Spec, thread_id: str | None) -> float:
     if failure.code == Code.RATE_LIMITED and failure.retry_after_ms is None:
+        return 0
+    if _ONE_MODEL.search(failure.message):
         return 0
     exact = rollout.last_turn(rollout.find(Path(spec.codex_home), thread_id)).resets_at if thread_id else None
     told = failure.retry_after_ms / 1000 if failure.retry_after_ms is not None else spec.backoff

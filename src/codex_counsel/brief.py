@@ -9,8 +9,11 @@ from functools import cache
 from importlib.resources import files
 
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.request import Consult
-from codex_counsel.text import clean, size
+from codex_counsel.git.changes import Changes
+from codex_counsel.git.material import Entry, Omitted
+from codex_counsel.redact import mask
+from codex_counsel.request import Consult, Delegate, ReviewChanges, ReviewPlan
+from codex_counsel.text import clean, one_line, size
 
 CODEX_LIMIT = 1_048_576
 """Characters of a prompt that Codex accepts; above, it ends with a bare exit code 1."""
@@ -40,11 +43,115 @@ def consult(request: Consult, material: Iterable[Material] = ()) -> str:
     return bounded("\n\n".join(part.strip() for part in parts if part) + "\n")
 
 
+def review(request: ReviewChanges, changes: Changes, material: Iterable[Material] = (), *, seen: bool = False) -> str:
+    """The prompt of a review of changes. `seen`: this thread was already sent this very change."""
+    return _joined(
+        words("role"),
+        words("review"),
+        words("review_challenge") if request.stance == "challenge" else "",
+        *_given(material, request.extra_context),
+        _intent(changes),
+        _state(changes),
+        _listed("the files of the change", map(_row, changes.entries)),
+        _SEEN if seen else fenced(Material("the change", changes.diff.decode("utf-8", "replace"))),
+        _listed("what the text of the change lacks, or has only in part", map(_left_out, changes.omitted)),
+        _focus(request.focus),
+    )
+
+
+_SEEN = "The change is the very one that you were sent earlier in this thread; it has not moved since."
+MAX_LISTED = 300
+MAX_LISTED_CHARACTERS = 40_000
+
+
+def _intent(changes: Changes) -> str:
+    """What the authors say they did."""
+    messages = "\n\n".join(f"{c.sha[:12]} {c.subject}\n{c.body}".strip() for c in changes.commits)
+    return fenced(Material("commit messages", messages)) if messages else ""
+
+
+def _state(changes: Changes) -> str:
+    scope, base, head = changes.scope, changes.base_sha, changes.head_sha
+    what = {
+        "working_tree": "all uncommitted work: staged, unstaged and untracked files, against HEAD",
+        "staged": "what is staged, against HEAD",
+        "branch": "what this branch adds since it left its base",
+        "commit": "one commit against its first parent",
+        "range": f"the range {scope.range}",
+        "files": "whole files: nothing was changed, audit them as they are",
+    }[scope.kind]
+    shas = f"base {base or 'none: there was no commit before'}, head {head or 'not committed'}"
+    return f"The change is {clean(what)} ({shas})."
+
+
+def _row(entry: Entry) -> str:
+    return f"{entry.status} {entry.path}" + (f" (from {entry.old_path})" if entry.old_path else "")
+
+
+def _left_out(omitted: Omitted) -> str:
+    return f"{omitted.path}: {omitted.reason}, {omitted.bytes} bytes"
+
+
+def _listed(name: str, rows: Iterable[str]) -> str:
+    """Names of files are text of the repository too: as data, masked, and not without end."""
+    shown, left = [], MAX_LISTED_CHARACTERS
+    rows = list(rows)
+    for row in rows[:MAX_LISTED]:
+        left -= len(row)
+        if left < 0:
+            break
+        shown.append(row)
+    if len(rows) > len(shown):
+        shown.append(f"… and {len(rows) - len(shown)} more")
+    return fenced(Material(name, mask("\n".join(shown))[0])) if rows else ""
+
+
+def plan(request: ReviewPlan, text: str, material: Iterable[Material] = ()) -> str:
+    """The prompt of a review of a plan."""
+    return _joined(
+        words("role"),
+        words("plan"),
+        words("plan_challenge") if request.stance == "challenge" else "",
+        *_given(material, request.extra_context),
+        fenced(Material("the plan", text)),
+        _focus(request.focus),
+    )
+
+
+def delegate(request: Delegate, material: Iterable[Material] = (), *, again: bool = False) -> str:
+    """The prompt of a delegated task. `again`: it goes on from an earlier one in the same thread."""
+    return _joined(
+        words("delegate"),
+        *_given(material, request.extra_context),
+        _AGAIN if again else "",
+        f"The task:\n\n{clean(request.task)}",
+    )
+
+
+_AGAIN = "The working tree holds what you made earlier in this thread. Go on; the diff is against the same base."
+
+
+def _joined(*parts: str) -> str:
+    return bounded("\n\n".join(part.strip() for part in parts if part) + "\n")
+
+
+def _given(material: Iterable[Material], context: str | None) -> list[str]:
+    return [fenced(item) for item in (*material, *([Material("context from the caller", context)] if context else []))]
+
+
+def _focus(focus: str | None) -> str:
+    return f"The caller asks in particular:\n\n{clean(focus)}" if focus else ""
+
+
 def fenced(material: Material) -> str:
     """Between tags that the text itself cannot contain: they carry a digest of it."""
     text = clean(material.text)
-    mark = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]
-    return f'<material id="{mark}" from="{clean(material.name)}">\n{text}\n</material {mark}>'
+    name = one_line(clean(material.name), 500).translate(_PLAIN)
+    mark = hashlib.sha256(f"{name}\n{text}".encode("utf-8", "replace")).hexdigest()[:12]
+    return f'<material id="{mark}" from="{name}">\n{text}\n</material {mark}>'
+
+
+_PLAIN = str.maketrans('"<>', "'()")
 
 
 def check_author_text(limit: int, **texts: str | None) -> None:

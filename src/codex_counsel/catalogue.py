@@ -9,8 +9,12 @@ from typing import Any
 from codex_counsel import __version__
 from codex_counsel.errors import CATALOG
 from codex_counsel.request import (
+    Apply,
     Capabilities,
     Consult,
+    Delegate,
+    DelegateDryRun,
+    DryRun,
     JobCancel,
     JobConsume,
     JobList,
@@ -18,6 +22,8 @@ from codex_counsel.request import (
     JobStatus,
     Models,
     Request,
+    ReviewChanges,
+    ReviewPlan,
     Status,
 )
 
@@ -31,6 +37,7 @@ class Tool:
     description: str
     runs_model: bool = False
     changes: bool = False
+    destructive: bool = False
 
 
 TOOLS: tuple[Tool, ...] = (
@@ -47,6 +54,55 @@ TOOLS: tuple[Tool, ...] = (
         Consult,
         "codex_consult in the background: returns a job_id at once; fetch with codex_job_result.",
         runs_model=True,
+    ),
+    Tool(
+        "codex_review_changes",
+        ReviewChanges,
+        "Have Codex review git changes: verdict, and findings checked against the files.\n"
+        "Before a merge, or after risky work. Minutes and Codex quota. Read-only.",
+        runs_model=True,
+    ),
+    Tool(
+        "codex_review_changes_async",
+        ReviewChanges,
+        "codex_review_changes in the background: returns a job_id at once.",
+        runs_model=True,
+    ),
+    Tool(
+        "codex_review_plan",
+        ReviewPlan,
+        "Have Codex review a plan against the repository before it is built. Minutes and Codex quota. Read-only.",
+        runs_model=True,
+    ),
+    Tool(
+        "codex_dry_run",
+        DryRun,
+        "What codex_review_changes would send with these arguments: files, bytes, omissions, boundary. Free.",
+    ),
+    Tool(
+        "codex_delegate",
+        Delegate,
+        "Have Codex carry out a coding task in a throwaway copy of the repository; returns a diff, applies nothing.\n"
+        "For work you can describe and check. Minutes and Codex quota. Your files stay untouched.",
+        runs_model=True,
+    ),
+    Tool(
+        "codex_delegate_async",
+        Delegate,
+        "codex_delegate in the background: returns a job_id at once.",
+        runs_model=True,
+    ),
+    Tool(
+        "codex_delegate_dry_run",
+        DelegateDryRun,
+        "What codex_delegate would start from: files, omissions, readable roots, prompt size. Free.",
+    ),
+    Tool(
+        "codex_apply",
+        Apply,
+        "Apply a delegate job's diff to the working tree, all or nothing; read the diff first. Free.",
+        changes=True,
+        destructive=True,
     ),
     Tool("codex_status", Status, "Is Codex usable here: binary, login, sandbox, limits, defaults. Free."),
     Tool("codex_models", Models, "Models and efforts the installed Codex lists. Free."),

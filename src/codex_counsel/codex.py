@@ -1,4 +1,4 @@
-"""The installed Codex: where it is, which release, whether it is logged in, what it is configured for, whether it holds."""
+"""The installed Codex: where it is, which release, whether logged in, what it is configured for, whether it holds."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ class Probes:
         return self._all().get("\n".join(key))
 
     def put(self, value: Any, *key: str) -> None:
-        entries = list(self._all().items())[-199:] + [("\n".join(key), value)]
+        entries = [*list(self._all().items())[-199:], ("\n".join(key), value)]
         with contextlib.suppress(OSError):  # a cache that cannot be written costs a probe, nothing else
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=self._file.parent, prefix=".probes-")
-            with open(descriptor, "w", encoding="utf-8") as file:
+            with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  # a descriptor
                 json.dump(dict(entries), file)
-            os.replace(name, self._file)
+            Path(name).replace(self._file)
 
     def _all(self) -> dict[str, Any]:
         try:
@@ -79,12 +79,21 @@ class Probes:
 def find(setting: str | None, path: str, probes: Probes) -> Codex:
     """The binary by setting, then `PATH`, then the bundled package; the native one behind a Node launcher."""
     candidates = (
-        [("setting", setting)] if setting else [("PATH", shutil.which("codex", path=path)), ("package", _bundled())]
+        [("setting", setting)]
+        if setting
+        else [("PATH", shutil.which("codex", path=search_path(path))), ("package", _bundled())]
     )
     for source, found in candidates:
         if found:
             return _checked(_native(Path(found).expanduser()), source, probes)
     raise CounselError(Code.CODEX_NOT_FOUND, "There is no `codex` on PATH and CODEX_COUNSEL_CODEX_BIN is not set")
+
+
+def search_path(variable: str, without: Path | None = None) -> str:
+    """The absolute entries of a `PATH`, those inside `without` left out: what lies there is not the user's own."""
+    entries = [entry for entry in variable.split(os.pathsep) if entry.startswith("/")]
+    kept = [entry for entry in entries if not (without and Path(entry).resolve().is_relative_to(without))]
+    return os.pathsep.join(kept) or os.defpath
 
 
 def _bundled() -> str | None:
@@ -107,8 +116,11 @@ def _native(path: Path) -> Path:
 def _checked(path: Path, source: str, probes: Probes) -> Codex:
     if not path.is_file() or not os.access(path, os.X_OK):
         raise CounselError(Code.CODEX_NOT_FOUND, f"{path} ({source}) is not an executable file")
-    version = probes.get("version", _stamp(path)) or _ask_version(path)
-    probes.put(version, "version", _stamp(path)) if not probes.get("version", _stamp(path)) else None
+    key = ("version", _stamp(path))
+    version = probes.get(*key)
+    if not version:
+        version = _ask_version(path)
+        probes.put(version, *key)
     if _numbers(version) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise CounselError(Code.CODEX_TOO_OLD, f"Codex {version} at {path} is older than {oldest}")
@@ -236,16 +248,25 @@ def mcp_servers(
 
 
 def untrusted(cwd: Path) -> str:
-    """The pin that keeps a repository's own Codex configuration out, also where the user trusts the repository."""
-    return f"projects={sandbox.toml({str(cwd): {'trust_level': 'untrusted'}})}"
+    """The pin that keeps a repository's own Codex configuration out, also where the user trusts the repository.
+
+    Codex judges each directory from the repository's top down to `cwd` by itself, so all of them are named.
+    """
+    return f"projects={sandbox.toml({str(path): {'trust_level': 'untrusted'} for path in (cwd, *cwd.parents)})}"
 
 
 def _ask_mcp(codex: Codex, run: Mapping[str, str], cwd: Path, profile: str | None) -> list[str]:
     chosen = ["-p", profile] if profile else []
     answer = probe([str(codex.path), *chosen, "-c", untrusted(cwd), "mcp", "list", "--json"], cwd, run)
     if answer.code != 0:
-        raise CounselError(Code.CODEX_CONFIG_INVALID, one_line(last_sentence(answer.err) or "mcp list failed", 1000))
+        raise CounselError(Code.CODEX_CONFIG_INVALID, _cause(answer.err) or "codex mcp list failed")
     return [str(server["name"]) for server in json.loads(answer.out)]
+
+
+def _cause(stderr: str) -> str:
+    """The reason below `Caused by:`, which a general sentence precedes."""
+    _, _, cause = stderr.partition("Caused by:")
+    return one_line(cause.strip().removeprefix("0: ") or last_sentence(stderr), 400)
 
 
 def holds(codex: Codex, run: Mapping[str, str], probes: Probes) -> str | None:
@@ -268,7 +289,7 @@ def _try_sandbox(codex: Codex, run: Mapping[str, str]) -> str:
             directory.mkdir()
             (directory / "canary").write_text("canary", "ascii")
         boundary = sandbox.Boundary(inside, readable=(codex.package,))
-        config = [part for value in sandbox.overrides(boundary, "counsel_probe") for part in ("-c", value)]
+        config = [part for value in sandbox.overrides(boundary, sandbox.fresh_name()) for part in ("-c", value)]
         test = f"cat canary && ! cat {outside}/canary && ! touch canary2 && echo; echo probed"
         argv = [str(codex.path), "sandbox", *config, "--", "/bin/sh", "-c", test]
         answer = probe(argv, inside, {**run, "TMPDIR": str(base)})
@@ -296,6 +317,18 @@ def _model(entry: Mapping[str, Any], *, default: bool) -> dict[str, Any]:
     return {**shown, "context_window": entry.get("context_window"), **({"default": True} if default else {})}
 
 
+def added(codex: Codex, run: Mapping[str, str], cwd: Path, config: tuple[str, ...]) -> list[dict[str, Any]]:
+    """What Codex puts before our prompt, one row per part: its size and how it begins. No model call."""
+    overrides = [part for value in config for part in ("-c", value)]
+    answer = probe([str(codex.path), "debug", "prompt-input", *overrides, "(prompt)"], cwd, run)
+    try:
+        parts = [part for message in json.loads(answer.out) for part in message.get("content", ())]
+    except (ValueError, TypeError, AttributeError):
+        raise CounselError(Code.CODEX_CONFIG_INVALID, one_line(last_sentence(answer.err) or answer.out, 300)) from None
+    texts = [str(part.get("text", "")) for part in parts]
+    return [{"bytes": len(t.encode()), "begins": one_line(t, 80)} for t in texts if t != "(prompt)"]
+
+
 def rate_limits(codex: Codex, run: Mapping[str, str], overrides: tuple[str, ...] = ()) -> dict[str, Any]:
     """The account's live quota, read without a model call; raises `CounselError` where Codex cannot tell."""
     messages = [
@@ -321,7 +354,8 @@ def _converse(argv: list[str], given: bytes, env: Mapping[str, str]) -> dict[str
             argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, process_group=0
         )
         with child, _ended(child):
-            assert child.stdin and child.stdout  # noqa: S101  # both are pipes
+            assert child.stdin  # noqa: S101  # a pipe
+            assert child.stdout  # noqa: S101  # a pipe
             child.stdin.write(given)
             child.stdin.flush()
             return _answer(child.stdout.fileno())

@@ -10,6 +10,7 @@ from codex_counsel.errors import CATALOG, CounselError
 from codex_counsel.text import clean, clean_tree, one_line
 
 Status = Literal["completed", "queued", "running", "failed", "cancelled"]
+Phase = Literal["queued", "starting", "thinking", "command", "finishing"]
 TERMINAL = ("completed", "failed", "cancelled")
 Severity = Literal["critical", "high", "medium", "low", "nit"]
 
@@ -80,7 +81,7 @@ class Next:
 
 @dataclass(kw_only=True)
 class Progress:
-    phase: Literal["queued", "starting", "thinking", "command", "finishing"]
+    phase: Phase
     last_command: str | None = None
     elapsed_ms: int
     silent_ms: int | None = _described("since Codex's last event")
@@ -137,7 +138,7 @@ class Meta:
     codex: CodexUsed | None = None
     model: str | None = None
     effort: str | None = None
-    usage: Usage | None = _described("tokens of this run")
+    usage: Usage | None = field(default=None, metadata={"description": "tokens of this run"})
     elapsed_ms: int | None = None
     scope: dict[str, Any] | None = None
     isolation: str | None = None
@@ -178,7 +179,9 @@ class Envelope:
     poll_after_ms: int | None = None
     next: Next | None = None
     progress: Progress | None = None
-    data: Any = _described("a free tool's object, or the reply that matched output_schema")
+    data: Any = field(
+        default=None, metadata={"description": "a free tool's object, or the reply that matched output_schema"}
+    )
     error: Failure | None = None
     meta: Meta
 

@@ -227,7 +227,8 @@ CATALOG: dict[Code, Meaning] = {
         "The answer was cut off by the model service.", "Continue with session_id and ask for the rest.", retryable=True
     ),
     Code.POLICY_REFUSED: Meaning(
-        "The model service refused the request for its content.", "Rephrase it, or go on without Codex."
+        "The model service refused the request for its content, or does not serve this account or place.",
+        "Read the quoted sentence; rephrase the request, or go on without Codex.",
     ),
     Code.ALREADY_APPLIED: Meaning("This job's diff was applied before.", "Nothing to do.", exit_code=USAGE),
     Code.INTERNAL: Meaning(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,7 +118,7 @@ def parse(line: bytes) -> Event:
     try:
         raw = json.loads(line)
         return _event(raw) or Noise(line)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return Noise(line)
 
 
@@ -125,18 +126,17 @@ def _event(raw: dict[str, Any]) -> Event | None:
     kind = str(raw["type"])
     if kind.startswith("item."):
         return _item(kind, raw["item"])
-    match kind:
-        case "thread.started":
-            return ThreadStarted(str(raw["thread_id"]))
-        case "turn.started":
-            return TurnStarted()
-        case "turn.completed":
-            return TurnCompleted(_tokens(raw.get("usage") or {}))
-        case "turn.failed":
-            return TurnFailed(str(raw["error"]["message"]))
-        case "error":
-            return Notice(str(raw["message"]))
-    return None
+    make = _TURN_EVENTS.get(kind)
+    return make(raw) if make else None
+
+
+_TURN_EVENTS: dict[str, Callable[[dict[str, Any]], Event]] = {
+    "thread.started": lambda raw: ThreadStarted(str(raw["thread_id"])),
+    "turn.started": lambda _: TurnStarted(),
+    "turn.completed": lambda raw: TurnCompleted(_tokens(raw.get("usage") or {})),
+    "turn.failed": lambda raw: TurnFailed(str(raw["error"]["message"])),
+    "error": lambda raw: Notice(str(raw["message"])),
+}
 
 
 def _tokens(usage: dict[str, Any]) -> Tokens:

@@ -23,7 +23,7 @@ class Rule:
 
 
 TURN_RULES: tuple[Rule, ...] = (
-    Rule(Code.USAGE_LIMIT, r"hit your usage limit", "You’ve hit your usage limit. … try again at 8:48 PM."),
+    Rule(Code.USAGE_LIMIT, r"hit your usage limit", "You\u2019ve hit your usage limit. … try again at 8:48 PM."),
     Rule(Code.USAGE_LIMIT, r"out of credits", "Your workspace is out of credits. Add credits to continue."),
     Rule(Code.USAGE_LIMIT, r"^Quota exceeded", "Quota exceeded. Check your plan and billing details."),
     Rule(Code.USAGE_LIMIT, r"upgrade to Plus:", "To use Codex with your ChatGPT plan, upgrade to Plus: …"),
@@ -43,7 +43,7 @@ TURN_RULES: tuple[Rule, ...] = (
     Rule(Code.MODEL_CAPACITY, r"model is at capacity", "Selected model is at capacity. Please try a different model."),
     Rule(Code.POLICY_REFUSED, r"reason: content_filter", "…: Incomplete response returned, reason: content_filter"),
     Rule(Code.INCOMPLETE, r"Incomplete response returned", "Incomplete response returned, reason: max_output_tokens"),
-    Rule(Code.UPSTREAM_ERROR, r"experiencing high demand", "We’re currently experiencing high demand, …"),
+    Rule(Code.UPSTREAM_ERROR, r"experiencing high demand", "We\u2019re currently experiencing high demand, …"),
     Rule(Code.UPSTREAM_ERROR, r"unexpected status 5\d\d", "unexpected status 503 Service Unavailable: …"),
     Rule(Code.POLICY_REFUSED, r"unexpected status (403|451)", "unexpected status 403 Forbidden: …"),
     Rule(Code.NETWORK_UNAVAILABLE, r"Connection failed", "Connection failed: error sending request"),
@@ -51,7 +51,11 @@ TURN_RULES: tuple[Rule, ...] = (
     Rule(Code.NETWORK_UNAVAILABLE, r"failed to lookup address", "… failed to lookup address information …"),
     Rule(Code.NETWORK_UNAVAILABLE, r"routing discovery failed", "workspace routing discovery failed"),
     Rule(Code.STREAM_DISCONNECTED, r"^stream disconnected", "stream disconnected before completion: …"),
-    Rule(Code.POLICY_REFUSED, r"(?i)usage polic|safety|flagged|invalid_prompt|cyber", "Invalid prompt: …usage policy."),
+    Rule(
+        Code.POLICY_REFUSED,
+        r"(?i)usage polic|safety (?:system|reasons|check)|flagged (?:as|for|by)|invalid_prompt|cyber_policy",
+        "Invalid prompt: your prompt was flagged as potentially violating our usage policy.",
+    ),
     Rule(Code.MODEL_REJECTED, r"", "the raw body of an HTTP 400, or the sentence of a 404"),
 )
 """For the message of `turn.failed`."""
@@ -66,12 +70,13 @@ START_RULES: tuple[Rule, ...] = (
     Rule(Code.CODEX_CONFIG_INVALID, r"CODEX_HOME points to", 'CODEX_HOME points to "…", but that path does not exist'),
     Rule(Code.CODEX_CONFIG_INVALID, r"^error: ", "error: unexpected argument '…' found"),
     Rule(Code.CODEX_CONFIG_INVALID, r"required MCP servers", "required MCP servers failed to initialize: NAME: …"),
-    Rule(Code.CODEX_CONFIG_INVALID, r"output schema file", "Output schema file … is not valid JSON: …"),
+    Rule(Code.CODEX_CONFIG_INVALID, r"(?i)output schema file", "Output schema file … is not valid JSON: …"),
     Rule(Code.PROCESS_DIED, r"", "any other end before `thread.started`"),
 )
 """For the last sentence on stderr of a Codex that ended before its thread began."""
 
-SANDBOX_BROKEN = re.compile(r"^bwrap: |Creating new namespace failed|sandbox.*(?:not supported|unavailable)", re.MULTILINE)
+SANDBOX_BROKEN = re.compile(r"\A(?:.*\n){0,3}?(?:bwrap|sandbox-exec|codex-linux-sandbox): ")
+"""For the output of a failed command: what the sandbox says before the command itself could say anything."""
 
 
 def from_turn(message: str) -> CounselError:
@@ -89,6 +94,13 @@ def from_start(stderr: str, returncode: int | None) -> CounselError:
     return CounselError(_first(START_RULES, sentence), one_line(sentence, 1000))
 
 
+def from_probe(reason: str) -> CounselError:
+    """Classify why a trial of the sandbox failed: a refused configuration is no broken sandbox."""
+    if re.search(r"(?:^|\s)[Ee]rror: ", reason) and "bwrap: " not in reason:
+        return CounselError(Code.CODEX_CONFIG_INVALID, reason)
+    return CounselError(Code.SANDBOX_UNAVAILABLE, f"Codex's sandbox cannot be used here: {reason}")
+
+
 def describe(returncode: int | None) -> str:
     if returncode is None:
         return "no exit code"
@@ -99,11 +111,19 @@ def last_sentence(stderr: str) -> str:
     """Codex's own reason: the last line that is no log line and no notice, argument errors from their first line on."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip() and not _HARMLESS.match(line.strip())]
     usage = next((line for line in lines if line.startswith("error: ")), None)
-    return usage or next((line for line in reversed(lines) if line.startswith("Error")), lines[-1] if lines else "")
+    errors = [index for index, line in enumerate(lines) if line.startswith("Error")]
+    return usage or (_with_cause(lines[errors[-1] :]) if errors else lines[-1] if lines else "")
+
+
+def _with_cause(lines: list[str]) -> str:
+    """An error and the first cause listed below it, where it says more."""
+    error, *causes = lines
+    cause = causes[1].removeprefix("0: ") if len(causes) > 1 and causes[0] == "Caused by:" else ""
+    return f"{error}: {cause}" if cause and cause not in error and "config.toml:" not in error else error
 
 
 _HARMLESS = re.compile(
-    r"Reading (?:additional input|prompt) from stdin|WARNING: |warning: |Warning: |\d{4}-\d\d-\d\dT\S+\s+(?:ERROR|WARN|INFO)"
+    r"Reading (?:additional input|prompt) from stdin|WARNING: |[Ww]arning: |\d{4}-\d\d-\d\dT\S+\s+(?:ERROR|WARN|INFO)"
 )
 
 
@@ -116,16 +136,30 @@ def _body_message(message: str) -> str | None:
         body: Any = json.loads(message)
         found = body.get("error", body)
         return str(found.get("message") or found.get("detail") or "") or None
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return None
 
 
 def _retry_after(code: Code, message: str) -> int | None:
-    if code is Code.RATE_LIMITED and (told := re.search(r"try again in ([0-9.]+)(ms|s|m)\b", message)):
-        return int(float(told[1]) * {"ms": 1, "s": 1000, "m": 60_000}[told[2]])
-    if code is Code.USAGE_LIMIT and (reset := reset_time(message, datetime.now().astimezone())):
-        return max(int((reset - datetime.now().astimezone()).total_seconds() * 1000), 0)
+    if code is Code.RATE_LIMITED:
+        return waiting_time(message)
+    now = datetime.now().astimezone()
+    if code is Code.USAGE_LIMIT and (reset := reset_time(message, now)):
+        return max(int((reset - now).total_seconds() * 1000), 0)
     return None
+
+
+_WAIT = re.compile(r"(?i)try again in ((?:\d{1,6}(?:\.\d{1,6})? ?(?:ms|h|m|s)[a-z]* ?)+)")
+_PART = re.compile(r"(\d+(?:\.\d+)?) ?(ms|h|m|s)", re.IGNORECASE)
+_MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
+
+
+def waiting_time(message: str) -> int | None:
+    """The milliseconds of "try again in 1.2s", "in 6m0s", "in 20 seconds"; None where no time is told."""
+    told = _WAIT.search(message)
+    if not told:
+        return None
+    return round(sum(float(number) * _MILLISECONDS[unit.lower()] for number, unit in _PART.findall(told[1])))
 
 
 _CLOCK = re.compile(
@@ -134,14 +168,21 @@ _CLOCK = re.compile(
 
 
 def reset_time(message: str, now: datetime) -> datetime | None:
-    """The reset a usage-limit sentence names, in the local zone that Codex prints it in; None for "later"."""
+    """The reset a usage-limit sentence names, in the local zone that Codex prints it in; None for "later".
+
+    The sentence has no seconds, so it is the end of the minute it names. Without a date it is today.
+    """
     found = _CLOCK.search(message)
     if not found:
         return None
     month, day, year, hour, minute, half = found.groups()
     hour24 = int(hour) % 12 + (12 if half.upper() == "PM" else 0)
-    if not month:
-        reset = now.replace(hour=hour24, minute=int(minute), second=0, microsecond=0)
-        return reset if reset > now - timedelta(minutes=1) else reset + timedelta(days=1)
-    months = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
-    return datetime(int(year), months.index(month.lower()) + 1, int(day), hour24, int(minute), tzinfo=now.tzinfo)
+    today = now.astimezone().replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    try:
+        date = today.replace(int(year), _MONTHS.index(month.lower()) + 1, int(day)) if month else today
+        return (date.replace(hour=hour24, minute=int(minute)) + timedelta(minutes=1)).astimezone()
+    except (ValueError, OverflowError):
+        return None
+
+
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")

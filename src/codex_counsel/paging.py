@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from codex_counsel.envelope import Wire
@@ -25,7 +27,7 @@ def fit(wire: Wire, detail: str) -> Wire:
     long = _long_fields(wire)
     page = {name: value for name, value in wire.items() if name not in long}
     page["meta"] = dict(page["meta"])
-    return _filled(page, wire, long, 0, budget)
+    return _filled(page, wire, long, offset=0, budget=budget)
 
 
 def page(wire: Wire, cursor: str, detail: str) -> Wire:
@@ -36,14 +38,13 @@ def page(wire: Wire, cursor: str, detail: str) -> Wire:
     meta = {key: value for key, value in wire["meta"].items() if key in kept}
     page = {key: wire[key] for key in ("ok", "status", "tool")} | {"summary": f"further part: {name}", "meta": meta}
     rest = long[long.index(name) :] if name in long else [name]
-    return _filled(page, wire, rest[:1], offset, BUDGETS[detail], rest[1:])
+    return _filled(page, wire, rest[:1], offset=offset, budget=BUDGETS[detail], later=rest[1:])
 
 
-def _filled(page: Wire, wire: Wire, long: list[str], offset: int, budget: int, later: list[str] | None = None) -> Wire:
+def _filled(page: Wire, wire: Wire, long: list[str], *, offset: int, budget: int, later: Sequence[str] = ()) -> Wire:
     left = budget - _bytes(page) - _RESERVE
     for index, name in enumerate(long):
-        whole = _text(wire[name]) if name == "data" and offset else wire[name]
-        part, end = _prefix(whole, offset, left)
+        part, end = _prefix(wire[name], offset, left)
         page[name] = part
         if end is not None:
             return _continued(page, f"{name}:{end}:{_mark(wire[name])}")
@@ -65,7 +66,7 @@ def _prefix(value: Any, offset: int, budget: int) -> tuple[Any, int | None]:
     if isinstance(value, list):
         return _some_items(value, offset, budget)
     if not isinstance(value, str):
-        if _bytes(value) <= budget:
+        if not offset and _bytes(value) <= budget:
             return value, None
         value = _text(value)
     rest = value[offset:]
@@ -97,7 +98,7 @@ def _long_fields(wire: Wire) -> list[str]:
 def _parse(wire: Wire, cursor: str) -> tuple[str, int]:
     name, _, rest = cursor.partition(":")
     offset, _, mark = rest.partition(":")
-    if name not in PAGED or name not in wire or not offset.isdigit() or mark != _mark(wire[name]):
+    if name not in PAGED or name not in wire or not re.fullmatch("[0-9]{1,12}", offset) or mark != _mark(wire[name]):
         raise CounselError(Code.INVALID_ARGUMENTS, "cursor: belongs to no page of this result")
     return name, int(offset)
 

@@ -7,10 +7,12 @@ Invariants: the child leads a session of its own and gets end-of-file after its 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import selectors
 import signal
 import subprocess
+import termios
 import time
 
 from codex_counsel import tree
@@ -18,7 +20,7 @@ from codex_counsel import tree
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from typing import Any
+    from typing import IO
 
 GRACE = 2.0
 """Seconds between SIGINT, on which Codex closes its thread properly, and SIGKILL."""
@@ -27,6 +29,8 @@ LINGER = 5.0
 MAX_LINE = 32 * 1024 * 1024
 MAX_STDERR = 256 * 1024
 CHUNK = 1 << 16
+PIPE = 1 << 20
+"""The most a pipe can hold (Linux lets a user make it that large)."""
 
 
 def start(argv: Sequence[str], env: Mapping[str, str], cwd: str, prompt: str) -> subprocess.Popen[bytes]:
@@ -46,8 +50,10 @@ def start(argv: Sequence[str], env: Mapping[str, str], cwd: str, prompt: str) ->
 
 
 class Supervisor:
-    """Reads a child's lines and enforces the limits. `reason` says why it ended: exited, timeout, stalled, or the
-    word given to `stop`. `quiet` is asked for the seconds since any other sign of life before idleness counts.
+    """Reads a child's lines and enforces the limits.
+
+    `reason` says why it ended: exited, timeout, stalled, or the word given to `stop`. `quiet` is asked for the
+    seconds since any other sign of life before idleness counts.
     """
 
     def __init__(self, child: subprocess.Popen[bytes], total: float, idle: float) -> None:
@@ -61,10 +67,12 @@ class Supervisor:
         self._kill_at = float("inf")
         self._buffer, self._skipping = bytearray(), False
         self._selector = selectors.DefaultSelector()
+        assert child.stdout  # noqa: S101  # a pipe
+        assert child.stderr  # noqa: S101  # a pipe
         self._open = {child.stdout: self._on_stdout, child.stderr: self._on_stderr}
         self._lines: list[bytes] = []
+        self._gone = False
         for stream, handler in self._open.items():
-            assert stream is not None  # noqa: S101  # both are pipes
             os.set_blocking(stream.fileno(), False)
             self.watch(stream.fileno(), handler)
         self._pidfd = os.pidfd_open(child.pid) if hasattr(os, "pidfd_open") else -1
@@ -101,7 +109,7 @@ class Supervisor:
     def lines(self) -> Iterator[bytes]:
         """Every complete line of stdout and the unfinished last one, until the child and its tree are gone."""
         try:
-            while self._open:
+            while not self._gone:
                 self._step()
                 yield from self._taken()
             yield from self._taken(last=True)
@@ -110,7 +118,12 @@ class Supervisor:
 
     def _step(self) -> None:
         for key, _ in self._selector.select(self._patience()):
-            key.data()
+            if key.fileobj in self._selector.get_map():  # an earlier handler of this round may have closed it
+                key.data()
+        if self._pidfd < 0 and self.child.poll() is not None:
+            self._on_exit()
+        if self._gone:
+            return
         now = time.monotonic()
         if now >= self._kill_at:
             self._kill()
@@ -122,17 +135,17 @@ class Supervisor:
     def _patience(self) -> float:
         now = time.monotonic()
         idle = max(self._heard + self._idle - now, 1.0)
-        return max(min(self._kill_at - now, self._deadline - now, idle, 1.0), 0.0)
+        look = 1.0 if self._pidfd >= 0 else 0.05
+        return max(min(self._kill_at - now, self._deadline - now, idle, look), 0.0)
 
     def _on_stdout(self) -> None:
-        chunk = self._read(self.child.stdout)
-        while chunk:
-            head, newline, chunk = chunk.partition(b"\n")
-            self._grow(head)
-            if newline:
-                self._lines.append(bytes(self._buffer))
-                self._buffer.clear()
-                self._skipping = False
+        *ended, rest = self._read(self.child.stdout).split(b"\n")
+        for part in ended:
+            self._grow(part)
+            self._lines.append(bytes(self._buffer))
+            self._buffer.clear()
+            self._skipping = False
+        self._grow(rest)
 
     def _grow(self, part: bytes) -> None:
         if self._skipping or len(self._buffer) + len(part) > MAX_LINE:
@@ -146,9 +159,10 @@ class Supervisor:
         if len(self.stderr) > MAX_STDERR:
             del self.stderr[: len(self.stderr) - MAX_STDERR // 2]
 
-    def _read(self, stream: object) -> bytes:
+    def _read(self, stream: IO[bytes] | None) -> bytes:
+        assert stream  # noqa: S101  # both are pipes
         try:
-            chunk = os.read(stream.fileno(), CHUNK)  # type: ignore[attr-defined]
+            chunk = os.read(stream.fileno(), CHUNK)
         except BlockingIOError:
             return b""
         if not chunk:
@@ -156,17 +170,20 @@ class Supervisor:
         return chunk
 
     def _on_exit(self) -> None:
-        """The child is gone. What its pipes hold is read; a descendant that keeps them open is not waited for."""
-        self.unwatch(self._pidfd)
+        """The child is gone. What its pipes hold is read; a descendant that keeps or fills them is not waited for."""
+        self._gone = True
         for stream, handler in list(self._open.items()):
-            while stream in self._open and _readable(stream):
-                handler()
-            if stream in self._open:
-                self._close(stream)
+            for _ in range(PIPE // CHUNK):
+                if stream in self._open and _holds(stream):
+                    handler()
+            self._close(stream)
 
-    def _close(self, stream: object) -> None:
-        self._selector.unregister(stream)  # type: ignore[arg-type]
-        self._open.pop(stream, None)  # type: ignore[call-overload]
+    def _close(self, stream: IO[bytes]) -> None:
+        """Read no more. A child that closed all its output and lives on has nothing left to say."""
+        if self._open.pop(stream, None):
+            self._selector.unregister(stream)
+        if not self._open:
+            self.expect_end()
 
     def _taken(self, *, last: bool = False) -> list[bytes]:
         taken, self._lines = self._lines, []
@@ -178,18 +195,13 @@ class Supervisor:
         self._kill_at = float("inf")
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.child.pid, signal.SIGKILL)
-        if self._pidfd < 0:
-            for stream in list(self._open):
-                self._close(stream)
 
     def _finish(self) -> None:
         """Reap the child, then end whatever of its tree is left, on every way out."""
-        try:
-            self.child.wait(LINGER)
-        except subprocess.TimeoutExpired:
+        if self.child.poll() is None:
             self._kill()
             self.child.wait()
-        self.survivors = tree.sweep()
+        self.survivors = tree.sweep(self.child.pid)
         self._selector.close()
         for stream in (self.child.stdout, self.child.stderr):
             if stream:
@@ -198,7 +210,6 @@ class Supervisor:
             os.close(self._pidfd)
 
 
-def _readable(stream: Any) -> bool:
-    import select
-
-    return bool(select.select([stream], [], [], 0)[0])
+def _holds(stream: IO[bytes]) -> bool:
+    """Whether there are bytes to read now; end-of-file is none."""
+    return any(fcntl.ioctl(stream.fileno(), termios.FIONREAD, b"\0\0\0\0"))

@@ -1,4 +1,4 @@
-"""What a caller may ask for: one frozen model per tool. The wire schema, the command line and the docs derive from it."""
+"""What a caller may ask for: one frozen model per tool. Wire schema, command line and docs derive from it."""
 
 from __future__ import annotations
 
@@ -30,9 +30,15 @@ def _plain_word(value: str) -> str:
     return _not_blank(value)
 
 
+def _usable_schema(value: dict[str, Any]) -> dict[str, Any]:
+    from codex_counsel import schemas
+
+    return schemas.check(value)
+
+
 Text = Annotated[str, AfterValidator(_not_blank)]
-Word = Annotated[str, AfterValidator(_plain_word), Field(max_length=200)]
-Path = Annotated[str, AfterValidator(_not_blank), Field(max_length=4096)]
+Word = Annotated[str, Field(max_length=200), AfterValidator(_plain_word)]
+Path = Annotated[str, Field(max_length=4096), AfterValidator(_not_blank)]
 JobId = Annotated[str, Field(pattern=JOB_ID)]
 Cursor = Annotated[str, Field(max_length=200)]
 Wait = Annotated[int, Field(ge=0, le=50, description="block up to so many seconds until the job has ended")]
@@ -57,7 +63,7 @@ class RunRequest(Request):
     profile: Word | None = Field(None, description="Codex configuration profile")
     extra_roots: tuple[Path, ...] = Field((), max_length=20, description="further directories Codex may read")
     timeout_seconds: Annotated[int, Field(ge=10, le=7200)] | None = None
-    idempotency_key: Annotated[str, AfterValidator(_not_blank), Field(max_length=200)] | None = Field(
+    idempotency_key: Annotated[str, Field(max_length=200), AfterValidator(_not_blank)] | None = Field(
         None, description="same key and arguments: the same run"
     )
     detail: Literal["summary", "full"] = "full"
@@ -78,11 +84,88 @@ class Consult(RunRequest):
     images: tuple[Path, ...] = Field((), max_length=10)
     web_search: bool = False
     network: bool = Field(default=False, description="let its commands use the network")
-    output_schema: dict[str, Any] | None = Field(None, description="JSON Schema of the reply, returned as data")
+    output_schema: Annotated[dict[str, Any], AfterValidator(_usable_schema)] | None = Field(
+        None, description="JSON Schema of the reply, returned as data"
+    )
 
     @property
     def subject(self) -> str:
         return self.question
+
+
+class ReviewChanges(RunRequest):
+    tool: ClassVar[str] = "codex_review_changes"
+
+    scope: Literal["working_tree", "staged", "branch", "commit", "range", "files"] = Field(
+        "working_tree", description="working_tree: uncommitted and untracked; files: whole files, nothing changed"
+    )
+    base: Word | None = Field(None, description="scope branch; default: the remote's default branch")
+    commit: Word | None = Field(None, description="scope commit; default: HEAD")
+    range: Word | None = Field(None, description="scope range: a..b or a...b")
+    paths: tuple[Path, ...] = Field((), max_length=500, description="literal, relative to the workspace")
+    focus: Text | None = Field(None, description="what to look at, or a question about an earlier review's findings")
+    stance: Literal["review", "challenge"] = "review"
+    plan: Text | None = Field(None, description="what was agreed: promised but missing steps become findings")
+    plan_path: Path | None = None
+    extra_context: Text | None = None
+    web_search: bool = False
+    network: bool = False
+
+    @property
+    def subject(self) -> str:
+        return " ".join(filter(None, (self.scope, self.base, self.commit, self.range, *self.paths, self.focus)))
+
+
+class ReviewPlan(RunRequest):
+    tool: ClassVar[str] = "codex_review_plan"
+
+    plan: Text | None = Field(None, description="the text; or plan_path")
+    plan_path: Path | None = Field(None, description="a file, also outside the workspace")
+    focus: Text | None = None
+    stance: Literal["review", "challenge"] = "review"
+    extra_context: Text | None = None
+    web_search: bool = False
+
+    @property
+    def subject(self) -> str:
+        return self.plan_path or self.plan or ""
+
+
+class DryRun(ReviewChanges):
+    """The arguments of the review it previews."""
+
+    tool: ClassVar[str] = "codex_dry_run"
+
+
+class Delegate(RunRequest):
+    tool: ClassVar[str] = "codex_delegate"
+
+    task: Text = Field(description="what to do, how to check it, what to leave alone")
+    extra_context: Text | None = None
+    from_job: JobId | None = Field(None, description="go on from this delegate job's diff and thread")
+    images: tuple[Path, ...] = Field((), max_length=10)
+    web_search: bool = False
+    network: bool = Field(default=False, description="let its commands use the network")
+
+    @property
+    def subject(self) -> str:
+        return self.task
+
+
+class DelegateDryRun(Delegate):
+    """The arguments of the delegate it previews."""
+
+    tool: ClassVar[str] = "codex_delegate_dry_run"
+
+
+class Apply(Request):
+    tool: ClassVar[str] = "codex_apply"
+
+    job_id: JobId
+    workspace_root: Path | None = None
+    check_only: bool = False
+    allow_paths: tuple[Path, ...] = Field((), max_length=500, description="sensitive paths you looked at and accept")
+    undo: bool = Field(default=False, description="take an applied diff back")
 
 
 class Status(Request):

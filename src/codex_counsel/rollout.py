@@ -1,8 +1,9 @@
-"""Codex's own record of a thread, `$CODEX_HOME/sessions/…/rollout-…-<thread id>.jsonl`: what its JSONL does not tell."""
+"""Codex's own record of a thread, `sessions/…/rollout-…-<thread id>.jsonl`: what its JSONL does not tell."""
 
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from codex_counsel.events import Tokens
+from codex_counsel.failures import SANDBOX_BROKEN
 
 
 @dataclass(frozen=True)
@@ -20,20 +22,26 @@ class TurnRecord:
     effort: str | None = None
     tokens: Tokens | None = None
     resets_at: float | None = None
+    blind: bool = False
+    """Every command failed at setting up the sandbox. Codex's JSONL often shows no item for such a command."""
 
 
 def find(codex_home: Path, thread_id: str) -> Path | None:
-    """The rollout file: in the folder of the day the thread began, else anywhere."""
-    pattern = f"rollout-*-{thread_id}.jsonl"
-    folders = [_day(codex_home, thread_id), *[codex_home / "sessions"]]
-    near = next(iter(sorted(folders[0].glob(pattern))), None)
-    return near or next(iter(sorted(folders[1].glob(f"*/*/*/{pattern}"))), None)
+    """The rollout file: in the folder of the day the thread began, else anywhere. None for what is no thread id."""
+    if not re.fullmatch(r"[0-9a-fA-F-]{12,64}", thread_id):
+        return None
+    sessions, name = codex_home / "sessions", f"rollout-*-{thread_id}.jsonl"
+    patterns = (f"{_day(thread_id)}/{name}", f"*/*/*/{name}")
+    return next((file for pattern in patterns for file in sorted(sessions.glob(pattern))), None)
 
 
-def _day(codex_home: Path, thread_id: str) -> Path:
+def _day(thread_id: str) -> str:
     """Thread ids are UUIDv7: the first 48 bits are the milliseconds of their birth."""
-    born = datetime.fromtimestamp(int(thread_id.replace("-", "")[:12], 16) / 1000).astimezone()
-    return codex_home / "sessions" / born.strftime("%Y/%m/%d")
+    try:
+        born = datetime.fromtimestamp(int(thread_id.replace("-", "")[:12], 16) / 1000).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return "no/such/day"
+    return born.strftime("%Y/%m/%d")
 
 
 def quiet_seconds(file: Path | None) -> float:
@@ -48,7 +56,7 @@ def last_turn(file: Path | None) -> TurnRecord:
     """Never raises: a record that cannot be read tells nothing."""
     try:
         return _summed(file.read_bytes().splitlines()) if file else TurnRecord()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return TurnRecord()
 
 
@@ -59,7 +67,7 @@ def _summed(lines: list[bytes]) -> TurnRecord:
     before, counts = _counts(lines[:begin]), _counts(lines[begin:])
     total = counts[-1] if counts else None
     tokens = _difference(total, before[-1] if before else {}) if total else None
-    return TurnRecord(context.get("model"), context.get("effort"), tokens, _reset(lines[begin:]))
+    return TurnRecord(context.get("model"), context.get("effort"), tokens, _reset(lines[begin:]), _blind(lines[begin:]))
 
 
 def _payload(line: bytes) -> dict[str, Any]:
@@ -84,3 +92,22 @@ def _reset(lines: list[bytes]) -> float | None:
     windows = [limits.get(name) or {} for name in ("primary", "secondary")]
     resets = [w["resets_at"] for w in windows if w.get("resets_at") and float(w.get("used_percent") or 0) >= 100]
     return float(max(resets)) if resets else None
+
+
+_SHELLS = ("exec_command", "exec")
+_HEADER = re.compile(r"\A(?:Chunk ID|Wall time|Script )[\s\S]{0,300}?\nOutput:\s*")
+
+
+def _blind(lines: list[bytes]) -> bool:
+    if not any(b"bwrap: " in line or b"sandbox" in line for line in lines if b"_call_output" in line[:200]):
+        return False
+    calls = [_payload(line) for line in lines if b"_call" in line[:200]]
+    shells = {call.get("call_id") for call in calls if call.get("name") in _SHELLS}
+    outputs = [
+        _HEADER.sub("", _text(call["output"])) for call in calls if call.get("call_id") in shells and "output" in call
+    ]
+    return bool(outputs) and all(SANDBOX_BROKEN.match(output) for output in outputs)
+
+
+def _text(output: Any) -> str:
+    return "".join(str(part.get("text")) for part in output) if isinstance(output, list) else str(output)

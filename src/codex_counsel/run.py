@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,13 +19,15 @@ from codex_counsel.transcript import Transcript
 class Journal(Protocol):
     """Where a run leaves its traces."""
 
+    directory: str
+
     def append(self, line: bytes) -> None: ...
     def note(self, transcript: Transcript) -> None: ...
     def commit(self, envelope: Wire) -> Wire: ...
 
 
 def execute(spec: Spec, supervisor: Supervisor, journal: Journal) -> Wire:
-    """Read Codex to its end, conclude, commit. Returns the envelope that stands, which an earlier writer may have set."""
+    """Read Codex to its end, conclude, commit; returns the envelope that stands, perhaps of an earlier writer."""
     transcript = Transcript()
     supervisor.quiet = lambda: _quiet(spec, transcript)
     for line in supervisor.lines():
@@ -37,7 +38,7 @@ def execute(spec: Spec, supervisor: Supervisor, journal: Journal) -> Wire:
             supervisor.expect_end()
         journal.note(transcript)
     ending = Ending.of(supervisor)
-    envelope = conclude(spec, transcript, ending)
+    envelope = conclude(spec, transcript, ending, Path(journal.directory))
     remember_limit(spec, envelope)
     return journal.commit(envelope.wire())
 
@@ -51,7 +52,7 @@ def _quiet(spec: Spec, transcript: Transcript) -> float:
 
 
 class Ending:
-    """How the process ended. `reason` is exited, timeout, stalled, cancelled, abandoned or died."""
+    """How the process ended. `reason` is exited, timeout, stalled, cancelled, abandoned, died or unsaved."""
 
     def __init__(
         self, reason: str, returncode: int | None = None, stderr: str = "", survivors: tuple[int, ...] = ()
@@ -64,17 +65,30 @@ class Ending:
         return cls(supervisor.reason, supervisor.returncode, stderr, tuple(supervisor.survivors))
 
 
-def conclude(spec: Spec, transcript: Transcript, ending: Ending) -> Envelope:
-    """The one envelope of a run, whatever happened."""
-    meta = _meta(spec, transcript, ending)
+def conclude(spec: Spec, transcript: Transcript, ending: Ending, directory: Path | None = None) -> Envelope:
+    """The one envelope of a run, whatever happened. A delegate's work lies in the job's directory and its scratch."""
+    envelope = _concluded(spec, transcript, ending)
+    if spec.delegate and directory:
+        from codex_counsel import delegate
+
+        delegate.dress(envelope, delegate.finish(spec, directory), transcript)
+    return envelope
+
+
+def _concluded(spec: Spec, transcript: Transcript, ending: Ending) -> Envelope:
+    record = _record(spec, transcript)
+    meta = _meta(spec, transcript, ending, record)
     try:
-        _check(spec, transcript, ending)
+        _check(spec, transcript, ending, blind=record.blind)
         return _answered(spec, transcript, meta)
     except CounselError as error:
         return failed(spec.tool, _with_traces(error, spec, transcript, ending), meta, **_partial(transcript))
+    except Exception as defect:  # noqa: BLE001  # a defect of ours must not cost the caller what Codex said
+        ours = CounselError(Code.INTERNAL, f"{type(defect).__name__} while the result was read")
+        return failed(spec.tool, _with_traces(ours, spec, transcript, ending), meta, **_partial(transcript))
 
 
-def _check(spec: Spec, transcript: Transcript, ending: Ending) -> None:
+def _check(spec: Spec, transcript: Transcript, ending: Ending, *, blind: bool) -> None:
     """Raise what went wrong, the most telling first: a reason to end it, Codex's own last word, its exit."""
     if ending.reason in _ENDED and not (transcript.completed and ending.reason in ("timeout", "stalled")):
         raise _ended(spec, transcript, ending)
@@ -86,12 +100,12 @@ def _check(spec: Spec, transcript: Transcript, ending: Ending) -> None:
         raise CounselError(Code.SESSION_NOT_FOUND, f"Codex began a new thread instead of continuing {spec.session_id}")
     if not transcript.answer:
         raise CounselError(Code.EMPTY_OUTPUT, "Codex completed its turn without a message")
-    if transcript.sandbox_broken:
+    if transcript.sandbox_broken or (blind and not transcript.commands):
         raise CounselError(Code.SANDBOX_UNAVAILABLE, "Every command of this run failed at setting up Codex's sandbox")
 
 
 def _broken_off(transcript: Transcript, ending: Ending) -> CounselError:
-    if not transcript.thread_id and (ending.returncode != 0 or ending.stderr.strip()):
+    if not transcript.thread_id and (ending.returncode != 0 or failures.last_sentence(ending.stderr)):
         return failures.from_start(ending.stderr, ending.returncode)
     if ending.returncode == 0 and not transcript.messages:
         return CounselError(Code.EMPTY_OUTPUT, "Codex ended without an error and without a message")
@@ -106,6 +120,7 @@ _ENDED = {
     "cancelled": Code.CANCELLED,
     "abandoned": Code.CANCELLED,
     "died": Code.PROCESS_DIED,
+    "unsaved": Code.STORAGE_FAILED,
 }
 
 
@@ -117,11 +132,16 @@ def _ended(spec: Spec, transcript: Transcript, ending: Ending) -> CounselError:
         "cancelled": "The run was cancelled",
         "abandoned": "The caller went away before the run was handed over, so it was ended",
         "died": "The supervisor of this run was killed; what it had recorded is here",
+        "unsaved": "The run ended, but the state directory took its result no more; what was recorded before is here",
     }
     return CounselError(_ENDED[ending.reason], words[ending.reason])
 
 
 def _answered(spec: Spec, transcript: Transcript, meta: Meta) -> Envelope:
+    if spec.review:
+        from codex_counsel import review
+
+        return review.answered(spec.tool, transcript.answer or "", review.Basis(**spec.review), meta)
     answer, masked = redact.mask(transcript.answer or "")
     if masked:
         meta.warnings.append(f"{masked} token-like strings were masked in the answer")
@@ -136,17 +156,12 @@ def _validated(answer: str, spec: Spec) -> Any:
 
     if spec.library and spec.library not in sys.path:
         sys.path.append(spec.library)
-    import jsonschema
+    from codex_counsel import schemas
 
     try:
-        data = json.loads(answer)
-        jsonschema.validate(data, spec.output_schema or {})
-    except ValueError:
-        raise CounselError(Code.INCOMPLETE, "The reply is not the JSON that output_schema asks for") from None
-    except jsonschema.ValidationError as error:
-        where = "/".join(str(part) for part in error.absolute_path) or "the reply"
-        raise CounselError(Code.INCOMPLETE, f"The reply breaks output_schema at {where}: {error.message}") from None
-    return data
+        return schemas.read(answer, spec.output_schema or {})
+    except ValueError as error:
+        raise CounselError(Code.INCOMPLETE, one_line(str(error), 1000)) from None
 
 
 def _partial(transcript: Transcript) -> dict[str, Any]:
@@ -167,10 +182,9 @@ def _with_traces(error: CounselError, spec: Spec, transcript: Transcript, ending
     return error
 
 
-def _meta(spec: Spec, transcript: Transcript, ending: Ending) -> Meta:
+def _meta(spec: Spec, transcript: Transcript, ending: Ending, record: rollout.TurnRecord) -> Meta:
     """The launcher's template, completed by what Codex's own record says of the turn."""
     meta = meta_of(spec)
-    record = _record(spec, transcript)
     tokens = record.tokens or (transcript.tokens if not spec.session_id else None)
     meta.session_id = transcript.thread_id or spec.session_id
     meta.model, meta.effort = record.model or meta.model, record.effort or meta.effort

@@ -1,8 +1,10 @@
-"""What a run may touch, as one Codex permission profile: a pure function of the boundary. Measured on 0.148 to 0.169."""
+"""What a run may touch as one Codex permission profile: a pure function of the boundary. Measured on 0.148 to 0.169."""
 
 from __future__ import annotations
 
 import json
+import re
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +13,10 @@ from typing import Any, Literal
 from codex_counsel.envelope import Sandbox
 
 MAX_SECRETS = 200
-"""Exact denials per profile: beyond a few hundred, Codex's own start of every command becomes slow and then impossible."""
+"""Exact denials per profile: beyond a few hundred, Codex's start of every command becomes slow and then impossible."""
+
+PATTERN = re.compile(r"[*?\[\]\n\r\t]")
+"""A path with one of these is not itself to Codex: it is taken for a pattern, or loses the character."""
 
 Mode = Literal["read-only", "worktree-write"]
 Reads = Literal["workspace", "toolchains", "host"]
@@ -39,6 +44,16 @@ class Boundary:
         return replace(self, scratch=(*self.scratch, path))
 
 
+def fresh_name() -> str:
+    """A profile name nobody can foresee: a table of `-c` merges with one of that name in the user's config.toml."""
+    return f"counsel_{secrets.token_hex(8)}"
+
+
+def sayable(path: Path) -> bool:
+    """Whether Codex can be told to open just this path."""
+    return not PATTERN.search(str(path))
+
+
 def overrides(boundary: Boundary, name: str) -> tuple[str, ...]:
     """The values of `-c` that make `name` the profile in force. Never to be combined with `-s`, which would win."""
     table = {"filesystem": _filesystem(boundary), "network": {"enabled": boundary.network}}
@@ -51,7 +66,21 @@ def _filesystem(boundary: Boundary) -> dict[str, str]:
     opened |= {str(path): "read" for path in boundary.readable}
     opened |= {str(boundary.workspace): "write" if boundary.mode == "worktree-write" else "read"}
     opened |= {str(path): "write" for path in boundary.scratch}
-    return opened | {str(path): "deny" for path in (*boundary.denied, *boundary.secrets)}
+    roots = (boundary.workspace, *boundary.readable)
+    return opened | {_denial(path, roots): "deny" for path in (*boundary.denied, *boundary.secrets)}
+
+
+def _denial(path: Path, roots: Iterable[Path]) -> str:
+    """The path, or where that would be taken for something else a pattern that covers it and little more.
+
+    The first character below the root is a wildcard too: up to 0.163 a pattern whose first wildcard stands deeper
+    finds nothing. A wildcard covers one byte.
+    """
+    root = next((root for root in roots if path.is_relative_to(root)), None)
+    if root is None or sayable(path):
+        return str(path)
+    below = str(path.relative_to(root))
+    return f"{root}/{'?' * len(below[0].encode())}" + re.sub(r"[*?\[\]{}\\!\n\r\t]", "?", below[1:])
 
 
 def toml(value: Any) -> str:

@@ -8,59 +8,60 @@ import json
 import logging
 import os
 import secrets
-import stat
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cache, cached_property
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from codex_counsel import __version__, backoff, brief, codex, paging, plan, workspace
+from codex_counsel import (
+    __version__,
+    apply,
+    backoff,
+    codex,
+    delegate,
+    failures,
+    paging,
+    plan,
+    review,
+    tasks,
+    workspace,
+)
 from codex_counsel import settings as settings_module
-from codex_counsel.brief import Material
 from codex_counsel.codex import Codex, Login, Probes
-from codex_counsel.envelope import CodexUsed, Meta, Wire, Workspace, free
+from codex_counsel.envelope import CodexUsed, Envelope, Meta, Wire, free
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs import launcher
 from codex_counsel.jobs.launcher import Birth, Handle
 from codex_counsel.jobs.record import Job
 from codex_counsel.jobs.store import Store
-from codex_counsel.redact import mask, secret_name
 from codex_counsel.request import (
+    Apply,
     Consult,
+    Delegate,
+    DelegateDryRun,
+    DryRun,
     JobCancel,
     JobConsume,
     JobList,
     JobResult,
     JobStatus,
+    ReviewChanges,
+    ReviewPlan,
     RunRequest,
     Status,
 )
-from codex_counsel.sandbox import Boundary
+from codex_counsel.sandbox import MAX_SECRETS, Boundary
 from codex_counsel.settings import Settings
 from codex_counsel.spec import Spec
+from codex_counsel.tasks import Place, Task
 from codex_counsel.text import clean, cut, one_line
 
 LOG = logging.getLogger("codex_counsel")
-MAX_GUIDANCE = 32_000
-MAX_IMAGE = 20_000_000
-
-
-@dataclass(frozen=True)
-class Place:
-    """The workspace of a request and how it was chosen. `top` and `git` are set inside a repository."""
-
-    root: Path
-    source: str
-    top: Path | None
-    git: tuple[Path, ...]
-
-    def report(self) -> Workspace:
-        above = self.top and self.top != self.root
-        warning = f"the repository at {self.top} is readable too" if above else None
-        return Workspace(root=str(self.root), source=self.source, warning=warning)
+MAX_SHOWN = 50
+"""Paths of each kind that a dry run lists."""
 
 
 @dataclass(frozen=True)
@@ -91,34 +92,79 @@ class Counsel:
 
     def consult(self, request: Consult, *, background: bool = False) -> Handle:
         """Start a consultation, or join the one with the same idempotency key."""
-        brief.check_author_text(
-            self.settings.max_input_bytes, question=request.question, extra_context=request.extra_context
-        )
-        return self._once(request, background=background)
+        return self._once(request, lambda place: tasks.consult(request, place, self.settings), background=background)
 
-    def _once(self, request: Consult, *, background: bool) -> Handle:
+    def review_changes(self, request: ReviewChanges, *, background: bool = False) -> Handle:
+        """Start a review of changes, or join the one with the same idempotency key."""
+        return self._once(request, lambda place: self._review_task(request, place), background=background)
+
+    def review_plan(self, request: ReviewPlan, *, background: bool = False) -> Handle:
+        """Start a review of a plan, or join the one with the same idempotency key."""
+        return self._once(
+            request, lambda place: tasks.review_plan(request, place, self.settings), background=background
+        )
+
+    def delegate(self, request: Delegate, *, background: bool = False) -> Handle:
+        """Start a delegated task, or join the one with the same idempotency key."""
+        self.sweep()
+        return self._once(self._continued(request), lambda place: self._errand(request, place), background=background)
+
+    def _continued(self, request: Delegate) -> Delegate:
+        """With `from_job` the thread of that job goes on."""
+        if not request.from_job or request.session_id:
+            return request
+        thread = (self._earlier(request.from_job).outcome() or {}).get("meta", {}).get("session_id")
+        return request.model_copy(update={"session_id": thread})
+
+    def _errand(self, request: Delegate, place: Place) -> Task:
+        earlier = self._earlier(request.from_job) if request.from_job else None
+        if earlier and earlier.spec().workspace != str(place.root):
+            raise CounselError(Code.WORKSPACE_INVALID, f"Job {earlier.id} was made for {earlier.spec().workspace}")
+        return tasks.delegate(request, place, self.settings, earlier.path if earlier else None)
+
+    def _earlier(self, job_id: str) -> Job:
+        """A delegate job that has ended and whose diff is on record."""
+        job = self.store.job(job_id)
+        if job.outcome() is None:
+            raise CounselError(Code.JOB_RUNNING, f"Job {job_id} has not finished")
+        if not (job.path / "diff.patch").is_file():
+            raise CounselError(Code.INVALID_ARGUMENTS, f"Job {job_id} has no diff: it is no delegate, or made no tree")
+        return job
+
+    def sweep(self) -> int:
+        """Harvest and remove what dead runs left, of any session; returns how many trees there were."""
+        found = list(delegate.leftovers(self.places.trees))
+        for job_id, path in found:
+            try:
+                self.store.job(job_id).outcome()
+            except CounselError:
+                delegate.shadow_of(str(path), 60).remove()
+        return sum(not path.exists() for _, path in found)
+
+    def _review_task(self, request: ReviewChanges, place: Place) -> Task:
+        seen = self.store.sent_last(request.session_id) if request.session_id else None
+        return tasks.review_changes(request, place, self.settings, seen)
+
+    def _once(self, request: RunRequest, make: Callable[[Place], Task], *, background: bool) -> Handle:
         key = request.idempotency_key
         if key is None:
-            return self._start(request, background=background)
-        arguments = launcher.digest(
-            json.dumps(request.model_dump(mode="json"), sort_keys=True), str(self._root(request))
-        )
+            return self._start(request, make, background=background)
+        root = str(self._place(request.workspace_root).root)
+        arguments = launcher.digest(json.dumps(request.model_dump(mode="json"), sort_keys=True), root)
         try:
             self.store.prepare()
         except OSError as error:
             raise CounselError(Code.STORAGE_FAILED, f"An idempotency key needs the state directory: {error}") from None
-        return launcher.once(
-            self.store, request.tool, key, arguments, lambda: self._start(request, background=background)
-        )
+        begin = partial(self._start, request, make, background=background)
+        return launcher.once(self.store, request.tool, key, arguments, begin)
 
-    def _start(self, request: Consult, *, background: bool) -> Handle:
+    def _start(self, request: RunRequest, make: Callable[[Place], Task], *, background: bool) -> Handle:
         ready = self.ready(request)
-        images, warnings = self._images(request, ready.place)
-        prompt = brief.consult(request, self._guidance(ready))
-        turn = self._turn(request, ready, images)
+        task = make(ready.place)
+        turn = self._turn(request, ready, task)
         with contextlib.suppress(OSError):
             self.store.evict(self.settings.job_ttl, self.settings.job_max_count)
-        return launcher.launch(self.store, self._birth(request, ready, turn, prompt, warnings, background=background))
+        return launcher.launch(self.store, self._birth(request, ready, turn, task, background=background))
 
     def ready(self, request: RunRequest) -> Ready:
         """Check everything that costs nothing, cheapest first; raises what is wrong with its repair."""
@@ -126,22 +172,23 @@ class Counsel:
         profile = request.profile or self.settings.profile
         found = self.codex
         config = codex.configuration(self.places.codex_home, self._known_profile(profile))
-        login = codex.login(found, self.places.codex_home, self._codex_env, config)
+        run = self._codex_env(place)
+        login = codex.login(found, self.places.codex_home, run, config)
         if not login.present:
             raise CounselError(Code.AUTH_REQUIRED, _login_hint(self.env))
         backoff.Limits(self.settings.state, login.identity).check()
-        if not getattr(request, "text_only", False) and (reason := codex.holds(found, self._codex_env, self.probes)):
-            raise CounselError(Code.SANDBOX_UNAVAILABLE, f"Codex's sandbox cannot be used here: {reason}")
+        if not getattr(request, "text_only", False) and (reason := codex.holds(found, run, self.probes)):
+            raise failures.from_probe(reason)
         return Ready(place, found, login, config, self.settings.isolation)
 
     @property
     def codex(self) -> Codex:
         return codex.find(self.settings.codex_bin, self.env.get("PATH", os.defpath), self.probes)
 
-    @cached_property
-    def _codex_env(self) -> dict[str, str]:
+    def _codex_env(self, place: Place | None = None) -> dict[str, str]:
         """The environment of a probe: what a run gets, with the Codex home spelled out."""
-        env = plan.environment(self.env, "probe", Path(tempfile.gettempdir()))
+        around = (place.top or place.root) if place else None
+        env = plan.environment(self.env, "probe", Path(tempfile.gettempdir()), around)
         return env | {"CODEX_HOME": str(self.places.codex_home)}
 
     def _known_profile(self, name: str | None) -> str | None:
@@ -149,10 +196,6 @@ class Counsel:
         if name and not (self.places.codex_home / f"{name}.config.toml").is_file():
             raise CounselError(Code.INVALID_ARGUMENTS, f"profile: there is no {name}.config.toml in the Codex home")
         return name
-
-    def _root(self, request: Any) -> Path:
-        given = request.workspace_root or self.env.get("CLAUDE_PROJECT_DIR") or self.cwd
-        return workspace.checked_root(given, self.places)
 
     def _place(self, given: str | None) -> Place:
         chosen = [
@@ -163,31 +206,43 @@ class Counsel:
         source, path = next((source, path) for source, path in chosen if path)
         root = workspace.checked_root(str(path), self.places)
         top, git = workspace.repository(root, self.places)
-        return Place(root, source, top, git)
+        return Place(root, source, top, git, self.places.denied())
 
     def boundary(self, request: RunRequest, ready: Ready) -> Boundary:
         """What this run may touch."""
-        reads: Any = self.settings.read_boundary or "workspace"
+        working = isinstance(request, Delegate)
+        reads: Any = self.settings.read_boundary or ("toolchains" if working else "workspace")
         extra = [workspace.checked_root(root, self.places) for root in request.extra_roots]
         own = [ready.place.top, *ready.place.git, *extra]
+        own = [*self._toolbox(ready.place), *extra] if working else own
         roots = tuple(dict.fromkeys(path for path in own if path and path != ready.place.root))
         tools = workspace.toolchains(self.env.get("PATH", ""), self.places) if reads == "toolchains" else ()
-        found, complete = workspace.find_secrets([ready.place.top or ready.place.root, *extra])
+        searched = extra if working else [ready.place.top or ready.place.root, *extra]
+        found, complete = workspace.find_secrets(searched)
         return Boundary(
             workspace=ready.place.root,
             reads=reads,
             network=bool(getattr(request, "network", False)),
             readable=(ready.codex.package, *roots, *tools),
-            denied=self.places.denied(),
+            denied=self.places.denied_around(ready.codex.package),
             secrets=found,
             secrets_complete=complete,
         )
 
-    def _turn(self, request: Consult, ready: Ready, images: tuple[Path, ...]) -> plan.Turn:
+    def _toolbox(self, place: Place) -> list[Path]:
+        """What a delegate needs of the user's repository: git's objects, and the project's own environments."""
+        top = place.top or place.root
+        common = place.git[0] if place.git else top / ".git"
+        environments = [folder / name for folder in (top, place.root) for name in (".venv", "venv", "node_modules")]
+        return [common / "objects", *(path for path in environments if path.is_dir() and not path.is_symlink())]
+
+    def _turn(self, request: RunRequest, ready: Ready, task: Task) -> plan.Turn:
         profile = request.profile or self.settings.profile
         servers: tuple[str, ...] = ()
         if ready.isolation == "lean":
-            servers = codex.mcp_servers(ready.codex, self._codex_env, ready.place.root, profile, self.probes)
+            servers = codex.mcp_servers(
+                ready.codex, self._codex_env(ready.place), ready.place.root, profile, self.probes
+            )
         return plan.Turn(
             boundary=self.boundary(request, ready),
             model=request.model or self.settings.model,
@@ -196,25 +251,24 @@ class Counsel:
             session_id=request.session_id,
             isolation=ready.isolation,
             mcp_servers=servers,
-            images=images,
-            web_search=request.web_search,
-            text_only=request.text_only,
+            images=task.images,
+            web_search=bool(getattr(request, "web_search", False)),
+            text_only=bool(getattr(request, "text_only", False)),
         )
 
-    def _birth(
-        self, request: Consult, ready: Ready, turn: plan.Turn, prompt: str, warnings: list[str], *, background: bool
-    ) -> Birth:
+    def _birth(self, request: RunRequest, ready: Ready, turn: plan.Turn, task: Task, *, background: bool) -> Birth:
         job_id = secrets.token_hex(16)
-        scratch = Path(tempfile.gettempdir()).resolve() / f"codex-counsel-{job_id}"
-        schema = self.store.directory / job_id / "schema.json" if request.output_schema else None
-        turn = replace(turn, boundary=turn.boundary.with_scratch(scratch), schema=schema)
+        above = self.places.trees if task.errand else Path(tempfile.gettempdir()).resolve()
+        scratch = above / f"codex-counsel-{job_id}"
+        schema = self.store.directory / job_id / "schema.json" if task.schema else None
+        turn = replace(_placed(turn, task, scratch), schema=schema)
         spec = Spec(
             job_id=job_id,
             tool=request.tool,
             subject=one_line(clean(request.subject), 200),
             created=time.time(),
             argv=plan.argv(ready.codex, turn),
-            cwd=str(ready.place.root),
+            cwd=str(turn.cwd or ready.place.root) if not task.errand else "/",
             codex_home=str(self.places.codex_home),
             state=str(self.settings.state),
             scratch=str(scratch),
@@ -225,16 +279,19 @@ class Counsel:
             backoff=self.settings.backoff_seconds,
             ttl=self.settings.job_ttl,
             workspace=str(ready.place.root),
-            meta=self._meta(ready, turn, warnings),
+            meta=self._meta(ready, turn, task),
             session_id=request.session_id,
-            output_schema=request.output_schema,
-            library=_library() if request.output_schema else None,
+            output_schema=None if task.basis else task.schema,
+            review=asdict(task.basis) if task.basis else None,
+            library=_library() if task.schema and not task.basis else None,
+            delegate=asdict(task.errand) if task.errand else None,
             detached=background,
         )
-        env = plan.environment(self.env, job_id, scratch)
-        return Birth(spec, prompt, request.output_schema, env)
+        temporary = scratch / "tmp" if task.errand else scratch
+        env = plan.environment(self.env, job_id, temporary, ready.place.top or ready.place.root)
+        return Birth(spec, task.prompt, task.schema, env)
 
-    def _meta(self, ready: Ready, turn: plan.Turn, warnings: list[str]) -> dict[str, Any]:
+    def _meta(self, ready: Ready, turn: plan.Turn, task: Task) -> dict[str, Any]:
         meta = Meta(
             workspace=ready.place.report(),
             sandbox=turn.boundary.report(),
@@ -242,24 +299,11 @@ class Counsel:
             model=turn.model or ready.config.get("model"),
             effort=turn.effort or ready.config.get("model_reasoning_effort"),
             isolation=ready.isolation,
-            warnings=warnings + _boundary_warnings(turn.boundary),
+            scope=task.scope,
+            warnings=[*task.warnings, *_boundary_warnings(turn.boundary)],
             fingerprint=fingerprint(),
         )
         return {name: value for name, value in asdict(meta).items() if value is not None}
-
-    def _images(self, request: Consult, place: Place) -> tuple[tuple[Path, ...], list[str]]:
-        """Codex takes a missing image for text, so they are checked here; outside the workspace they are named."""
-        paths = tuple(_image(given, place.root) for given in request.images)
-        outside = [path for path in paths if not path.is_relative_to(place.root)]
-        return paths, [f"image from outside the workspace: {path}" for path in outside]
-
-    def _guidance(self, ready: Ready) -> list[Material]:
-        """AGENTS.md of the repository and the workspace, as material: Codex itself does not load it here."""
-        if ready.isolation == "strict":
-            return []
-        folders = dict.fromkeys([ready.place.top or ready.place.root, ready.place.root])
-        found = [(folder / "AGENTS.md", workspace.read_text(folder / "AGENTS.md", MAX_GUIDANCE)) for folder in folders]
-        return [Material(str(path), mask(text)[0]) for path, text in found if text and text.strip()]
 
     # --- results
 
@@ -332,7 +376,54 @@ class Counsel:
         meta = Meta(next_cursor=str(start + request.limit) if more else None, truncated=more or None)
         return free(request.tool, f"{len(rows)} jobs, {len(shown)} shown", {"jobs": shown}, meta).wire()
 
+    def apply(self, request: Apply) -> Wire:
+        """Put a delegate's diff onto the live tree, check only, or take it back."""
+        job = self.store.job(request.job_id)
+        root = self._place(request.workspace_root or job.spec().workspace).root
+        data = apply.carry_out(job, root, request, self.settings.git_timeout_seconds)
+        return free(request.tool, str(data.pop("summary")), data, Meta(job_id=job.id)).wire()
+
+    def delegate_dry_run(self, request: DelegateDryRun) -> Wire:
+        """What a delegate with these arguments would start from, by the same code path."""
+        place = self._place(request.workspace_root)
+        task = self._errand(request, place)
+        seeding = task.seeding
+        data: dict[str, Any] = {**tasks.bytes_of(task), **self._shown_access(request, task)}
+        if seeding:
+            counts = {"tracked": len(seeding.tracked), "untracked": seeding.untracked, "changed": seeding.changed}
+            data["seed"] = {"head": seeding.head, **counts, "omitted": seeding.omitted[:200]}
+        summary = (
+            f"would start from {len(seeding.checkout) + len(seeding.copy) if seeding else 0} files; nothing was spent"
+        )
+        return free(request.tool, summary, data, Meta(workspace=place.report(), warnings=list(task.warnings))).wire()
+
     # --- free tools
+
+    def dry_run(self, request: DryRun) -> Wire:
+        """What a review with these arguments would send, by the same code path, and what it could touch."""
+        place = self._place(request.workspace_root)
+        task = self._review_task(request, place)
+        seen = review.coverage(task.changes) if task.changes else None
+        data: dict[str, Any] = {"scope": task.scope, **tasks.bytes_of(task), **self._shown_access(request, task)}
+        files = f"{seen.files} files, " if seen else ""
+        cost = f"{data['prompt_bytes']} bytes (about {data['estimated_tokens']} tokens)"
+        meta = Meta(workspace=place.report(), warnings=list(task.warnings))
+        envelope = free(request.tool, f"would send {files}{cost}; nothing was spent", data, meta)
+        envelope.coverage = seen
+        return _with_prompt(envelope, task.prompt, request.detail)
+
+    def _shown_access(self, request: RunRequest, task: Task) -> dict[str, Any]:
+        """Boundary and argv of the run, and what Codex adds by itself; why not, where it could not run."""
+        try:
+            ready = self.ready(request)
+            where = self.places.trees / "codex-counsel-JOB"
+            turn = _placed(self._turn(request, ready, task), task, where)
+            added = codex.added(ready.codex, self._codex_env(ready.place), ready.place.root, plan.config(turn))
+        except CounselError as error:
+            return {"blocked": {"code": error.code, "message": error.message}}
+        boundary = turn.boundary
+        paths = {name: _some(getattr(boundary, name)) for name in ("readable", "denied", "secrets")}
+        return {"sandbox": {**asdict(boundary.report()), **paths}, "codex_adds": added, "isolation": turn.isolation}
 
     def status(self, request: Status) -> Wire:
         """Is Codex usable here, and if not, why."""
@@ -363,11 +454,15 @@ class Counsel:
     def _check_codex(self, request: Status) -> dict[str, Any]:
         found = self.codex
         config = codex.configuration(self.places.codex_home, self.settings.profile)
-        login = codex.login(found, self.places.codex_home, self._codex_env, config)
+        place = None
+        with contextlib.suppress(CounselError):
+            place = self._place(request.workspace_root)
+        run = self._codex_env(place)
+        login = codex.login(found, self.places.codex_home, run, config)
         limits = backoff.Limits(self.settings.state, login.identity)
         cleared = limits.clear() if request.clear_limits else False
         mark = limits.mark()
-        broken = codex.holds(found, self._codex_env, self.probes)
+        broken = codex.holds(found, run, self.probes)
         return {
             "codex": {"path": str(found.path), "version": found.version, "source": found.source},
             "login": {"kind": login.kind, "hint": None if login.present else _login_hint(self.env)},
@@ -392,7 +487,7 @@ class Counsel:
         if login.kind not in ("chatgpt", "keyring"):
             return {}
         try:
-            return {"quota": codex.rate_limits(found, self._codex_env)}
+            return {"quota": codex.rate_limits(found, self._codex_env())}
         except CounselError as error:
             return {"quota_error": error.message}
 
@@ -401,14 +496,14 @@ class Counsel:
         if checks.get("login", {}).get("hint"):
             found.append(CounselError(Code.AUTH_REQUIRED, checks["login"]["hint"]))
         if checks.get("sandbox", {}).get("reason"):
-            found.append(CounselError(Code.SANDBOX_UNAVAILABLE, checks["sandbox"]["reason"]))
+            found.append(failures.from_probe(checks["sandbox"]["reason"]))
         if checks.get("limits", {}).get("in_force"):
             found.append(CounselError(Code.BACKING_OFF, checks["limits"]["in_force"]["message"]))
         return found
 
     def models(self) -> Wire:
         """Models and efforts that the installed Codex lists."""
-        found = codex.models(self.codex, self._codex_env)
+        found = codex.models(self.codex, self._codex_env())
         default = next((row["model"] for row in found if row.get("default")), "none")
         return free("codex_models", f"{len(found)} models, default {default}", {"models": found}).wire()
 
@@ -421,12 +516,45 @@ class Counsel:
         ).wire()
 
 
+def _placed(turn: plan.Turn, task: Task, scratch: Path) -> plan.Turn:
+    """The turn with its private directories: a temporary one, and for a delegate the tree it works in."""
+    boundary = turn.boundary
+    if not task.errand:
+        return replace(turn, boundary=boundary.with_scratch(scratch))
+    tree = scratch / "tree"
+    boundary = replace(
+        boundary,
+        workspace=tree,
+        mode="worktree-write",
+        readable=(*boundary.readable, scratch / "repo.git", tree / ".git"),
+        scratch=(scratch / "tmp",),
+        secrets=(*boundary.secrets, *(tree / name for name in task.secrets))[:MAX_SECRETS],
+        secrets_complete=boundary.secrets_complete and len(boundary.secrets) + len(task.secrets) <= MAX_SECRETS,
+    )
+    return replace(turn, boundary=boundary, cwd=tree / task.errand.prefix)
+
+
 @cache
 def fingerprint() -> str:
     """Changes when a request, the envelope or the release changes."""
     here = Path(__file__).parent
     texts = [(here / name).read_bytes() for name in ("request.py", "envelope.py")]
     return hashlib.sha256(b"\0".join([__version__.encode(), *texts])).hexdigest()[:12]
+
+
+def _with_prompt(envelope: Envelope, prompt: str, detail: str) -> Wire:
+    """As much of the prompt as fits: there is no further page of a dry run."""
+    for room in (24_000, 12_000, 6_000, 600) if detail == "full" else (600,):
+        shown = cut(prompt, room)
+        wire = replace(envelope, data={**envelope.data, "prompt" if shown == prompt else "prompt_begins": shown}).wire()
+        if len(json.dumps(wire, ensure_ascii=False).encode()) <= paging.BUDGETS[detail]:
+            break
+    return wire
+
+
+def _some(paths: tuple[Path, ...]) -> list[str]:
+    more = [f"and {len(paths) - MAX_SHOWN} more"] if len(paths) > MAX_SHOWN else []
+    return [*map(str, paths[:MAX_SHOWN]), *more]
 
 
 def _awaited(job: Job, seconds: float) -> Wire | None:
@@ -436,25 +564,6 @@ def _awaited(job: Job, seconds: float) -> Wire | None:
         time.sleep(min(pause, left))
         pause = min(pause * 1.5, 0.5)
     return outcome
-
-
-def _image(given: str, root: Path) -> Path:
-    path = (root / given).resolve()
-    try:
-        info = path.stat()
-    except OSError as error:
-        raise CounselError(Code.INVALID_ARGUMENTS, f"images: {given}: {error.strerror}") from None
-    if not stat.S_ISREG(info.st_mode) or secret_name(str(path)):
-        raise CounselError(Code.INVALID_ARGUMENTS, f"images: {given} is not a regular file that may be sent")
-    if info.st_size > MAX_IMAGE or not _looks_like_image(path):
-        raise CounselError(Code.INVALID_ARGUMENTS, f"images: {given} is no PNG, JPEG, GIF or WebP of at most 20 MB")
-    return path
-
-
-def _looks_like_image(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(12)
-    return head.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8")) or (head[:4] == b"RIFF" and head[8:] == b"WEBP")
 
 
 def _login_hint(env: Mapping[str, str]) -> str:

@@ -106,7 +106,17 @@ def _parse(name: str, raw: str, bounds: Mapping[str, Any]) -> tuple[Any, str | N
         return _chosen(name, raw, bounds["choices"])
     if "\0" in raw:
         return None, f"{PREFIX}{name} holds a NUL byte and was ignored"
+    if raw.startswith("~") and not _has_home(raw):
+        return None, f"{PREFIX}{name}={raw[:40]!r} names the home directory of nobody and was ignored"
     return raw, None
+
+
+def _has_home(path: str) -> bool:
+    try:
+        Path(path).expanduser()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _bounded(name: str, raw: str, low: int, high: int) -> tuple[int | None, str | None]:
@@ -115,7 +125,7 @@ def _bounded(name: str, raw: str, low: int, high: int) -> tuple[int | None, str 
     except ValueError:
         return None, f"{PREFIX}{name}={raw[:40]!r} is not a whole number; the default is used"
     bounded = min(max(value, low), high)
-    return bounded, None if bounded == value else f"{PREFIX}{name}={value} is out of bounds; {bounded} is used"
+    return bounded, None if bounded == value else f"{PREFIX}{name}={raw[:40]} is out of bounds; {bounded} is used"
 
 
 def _chosen(name: str, raw: str, choices: tuple[str, ...]) -> tuple[str | None, str | None]:

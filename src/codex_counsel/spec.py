@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 FORMAT = 1
+LATEST = 1e11
+"""Epoch seconds that no clock shows before the year 5000."""
+_KINDS: dict[str, Any] = {
+    "str": str,
+    "str | None": str | None,
+    "int": int,
+    "float": int | float,
+    "bool": bool,
+    "tuple[str, ...]": tuple,
+    "dict[str, Any]": dict,
+    "dict[str, Any] | None": dict | None,
+}
 JOB_ID = r"^[0-9a-f]{32}$"
 """128 random bits; checked before any path is built."""
 
@@ -34,6 +46,8 @@ class Spec:
     request: dict[str, Any] = field(default_factory=dict)
     session_id: str | None = None
     output_schema: dict[str, Any] | None = None
+    review: dict[str, Any] | None = None
+    delegate: dict[str, Any] | None = None
     library: str | None = None
     detached: bool = False
     private: bool = False
@@ -41,13 +55,17 @@ class Spec:
 
     @classmethod
     def parse(cls, raw: dict[str, Any]) -> Spec:
-        """Raises ValueError for a record of another format or with fields missing."""
+        """Raises ValueError for a record of another format, with fields missing, or of the wrong kind."""
         if raw.get("format") != FORMAT:
-            raise ValueError(f"format {raw.get('format')!r}, this release reads {FORMAT}")
+            raise ValueError(f"it is not of the format {FORMAT} that this release reads")
         try:
-            return cls(**{**raw, "argv": tuple(raw["argv"])})
+            spec = cls(**{**raw, "argv": tuple(raw["argv"])})
         except (TypeError, KeyError) as error:
             raise ValueError(str(error)) from None
+        wrong = [item.name for item in fields(cls) if not isinstance(getattr(spec, item.name), _KINDS[str(item.type)])]
+        if wrong or not 0 <= spec.created < LATEST or not 0 <= spec.ttl < LATEST:
+            raise ValueError(f"of the wrong kind: {', '.join(wrong) or 'created, ttl'}")
+        return spec
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

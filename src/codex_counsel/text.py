@@ -10,7 +10,7 @@ _ANSI = re.compile("\x1b(?:\\[[0-9;?]{0,32}[ -/]{0,4}[@-~]|\\][^\x07\x1b]{0,256}
 
 
 def clean(text: str) -> str:
-    """Drop control characters and terminal sequences, replace lone surrogates; `\\t`, `\\n` and `\\r` stay."""
+    """Drop control characters and terminal sequences, replace lone surrogates; tabs and line ends stay."""
     if text.isascii() and text.isprintable():
         return text
     return _UNWANTED.sub(lambda m: "\ufffd" if m[0] >= "\ud800" else "", _ANSI.sub("", text))

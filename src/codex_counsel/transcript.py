@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from codex_counsel import events
+from codex_counsel.envelope import Phase
 from codex_counsel.failures import SANDBOX_BROKEN
 
 MAX_WARNINGS = 10
@@ -37,7 +38,7 @@ class Transcript:
         return next((text for text in reversed(self.messages) if text.strip()), None)
 
     @property
-    def phase(self) -> str:
+    def phase(self) -> Phase:
         if self.completed or self.failure:
             return "finishing"
         if not self.thread_id:

@@ -13,6 +13,10 @@ import sys
 import time
 from typing import NamedTuple
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 PROC = "/proc"
@@ -39,6 +43,7 @@ class _Stat(NamedTuple):
     pid: int
     state: str
     parent: int
+    group: int
     session: int
     start: int
 
@@ -52,7 +57,7 @@ def boot_id() -> str:
 
 
 def become_subreaper() -> None:
-    """Have orphaned descendants handed to this process (Linux; elsewhere sweeping goes by session and group only)."""
+    """Have orphaned descendants handed to this process (Linux; elsewhere sweeping finds them by session and group)."""
     if _LIBC:
         _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -67,8 +72,12 @@ def die_with(parent: int) -> None:
 
 def descendants(pid: int) -> list[int]:
     """Every living descendant of `pid`, children before grandchildren."""
+    return _below(pid, _processes())
+
+
+def _below(pid: int, processes: list[_Stat]) -> list[int]:
     children: dict[int, list[int]] = {}
-    for stat in _processes():
+    for stat in processes:
         children.setdefault(stat.parent, []).append(stat.pid)
     found, queue = [], [pid]
     while queue:
@@ -78,35 +87,54 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def sweep(patience: float = 3.0) -> list[int]:
-    """Kill and reap every descendant of this process; return the pids that survived."""
+def sweep(leader: int = 0, patience: float = 3.0) -> list[int]:
+    """Kill and reap every descendant of this process; return the pids that survived.
+
+    `leader` was reaped just now: what is left of its session and group belongs to them.
+    """
+    return _end(lambda: _own(leader), patience)
+
+
+def _own(leader: int) -> list[int]:
+    _reap()
+    processes = _processes()
+    left = [stat.pid for stat in processes if leader and leader in (stat.session, stat.group)]
+    return list(dict.fromkeys([*_below(os.getpid(), processes), *left]))
+
+
+def _end(find: Callable[[], list[int]], patience: float) -> list[int]:
     deadline = time.monotonic() + patience
-    while True:
-        _reap()
-        left = descendants(os.getpid())
-        if not left or time.monotonic() > deadline:
-            return left
+    while (left := find()) and time.monotonic() < deadline:
         for pid in left:
             _kill(pid)
         time.sleep(0.005)
+    return left
 
 
-def end_stray(codex: Identity | None, marker: str) -> None:
-    """End what a killed worker left: Codex itself, its session, and whatever carries `marker` in its environment."""
-    if not codex or codex.boot != boot_id():
-        return
-    for stat in _processes():
-        ours = stat.session == codex.pid or stat.pid == codex.pid
-        if (ours and stat.start >= codex.start) or _carries(stat.pid, marker):
-            _kill(stat.pid)
+def end_stray(codex: Identity | None, marks: tuple[str, ...], patience: float = 3.0) -> list[int]:
+    """End what a killed worker left; return the pids that survived.
+
+    That is this very Codex with its session and group, and whatever carries one of `marks` in its environment. A
+    session whose leader is gone says nothing: its number may be a stranger's by now.
+    """
+    if codex and codex.boot != boot_id():
+        return []
+    wanted = {mark.encode() for mark in marks}
+    return _end(lambda: _strays(codex, wanted), patience)
 
 
-def _carries(pid: int, marker: str) -> bool:
+def _strays(codex: Identity | None, marks: set[bytes]) -> list[int]:
+    leader = codex.pid if codex and codex.alive() else -1
+    others = [stat for stat in _processes() if stat.pid != os.getpid()]
+    return [s.pid for s in others if leader in (s.pid, s.session, s.group) or marks & _environment(s.pid)]
+
+
+def _environment(pid: int) -> set[bytes]:
     try:
         with open(f"{PROC}/{pid}/environ", "rb") as file:
-            return marker.encode() in file.read().split(b"\0")
+            return set(file.read().split(b"\0"))
     except OSError:
-        return False
+        return set()
 
 
 def _kill(pid: int) -> None:
@@ -131,19 +159,31 @@ def _stat(pid: int) -> _Stat | None:
     try:
         with open(f"{PROC}/{pid}/stat", "rb") as file:  # called for every process of the machine
             rest = file.read().rpartition(b")")[2].split()
-        return _Stat(pid, rest[0].decode(), int(rest[1]), int(rest[3]), int(rest[19]))
+        return _Stat(pid, rest[0].decode(), int(rest[1]), int(rest[2]), int(rest[3]), int(rest[19]))
     except (OSError, IndexError, ValueError):
         return None if os.path.isdir(PROC) else next((stat for stat in _from_ps() if stat.pid == pid), None)
 
 
 def _from_ps() -> list[_Stat]:
-    """Systems without /proc (macOS): start times in whole seconds."""
+    """Systems without /proc (macOS): start times in whole seconds. The `ps` that tells is not among them."""
     import subprocess
 
-    asked = ["ps", "-A", "-o", "pid=,ppid=,sess=,stat=,lstart="]
-    lines = subprocess.run(asked, capture_output=True, text=True, check=False, encoding="utf-8").stdout.splitlines()
-    rows = [line.split(None, 4) for line in lines]
-    return [_Stat(int(r[0]), r[3][0], int(r[1]), _number(r[2]), _started(r[4])) for r in rows if len(r) == 5]
+    asked = ["ps", "-A", "-o", "pid=,ppid=,pgid=,sess=,stat=,lstart="]
+    try:
+        ps = subprocess.Popen(
+            asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"}
+        )
+    except OSError:
+        return []
+    with ps:
+        rows = [line.split(None, 5) for line in ps.communicate()[0].decode("utf-8", "replace").splitlines()]
+    stats = [_from_row(row) for row in rows if len(row) == 6 and row[0] != str(ps.pid)]
+    return [stat for stat in stats if stat.state not in "ZX"]
+
+
+def _from_row(row: list[str]) -> _Stat:
+    pid, parent, group, session, state, started = row
+    return _Stat(int(pid), state[0], int(parent), int(group), _number(session), _started(started))
 
 
 def _number(text: str) -> int:

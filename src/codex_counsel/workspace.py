@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterable, Mapping
@@ -10,13 +11,23 @@ from pathlib import Path
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.redact import secret_name
-from codex_counsel.sandbox import MAX_SECRETS
+from codex_counsel.sandbox import MAX_SECRETS, sayable
 
 MAX_ENTRIES = 200_000
 """Directory entries looked at for secret files; in a larger workspace the boundary is reported as partial."""
 
 HOMES = (Path("/home"), Path("/Users"))
-CREDENTIALS = [".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".oci", ".codex", ".claude", ".claude.json", ".password-store", ".netrc", ".npmrc", ".pypirc", ".pgpass", ".git-credentials", ".vault-token", ".my.cnf", ".boto", ".s3cfg", ".bash_history", ".zsh_history", ".python_history", ".psql_history", ".config/gcloud", ".config/gh", ".config/hub", ".config/glab-cli", ".config/git/credentials", ".config/op", ".config/doctl", ".config/rclone", ".config/google-chrome", ".config/chromium", ".config/anthropic", ".config/openai", ".mozilla", ".thunderbird", ".local/share/keyrings", ".cargo/credentials", ".cargo/credentials.toml", ".gem/credentials", ".m2/settings.xml", ".gradle/gradle.properties", ".terraform.d/credentials.tfrc.json", "Library/Keychains", "Library/Cookies", "Library/Mail"]
+SYSTEM = tuple(map(Path, ("/proc", "/sys", "/dev", "/run/user", "/run/secrets")))
+CERTIFICATES = tuple(map(Path, ("/etc/ssl/certs", "/etc/pki", "/etc/ca-certificates")))
+CREDENTIALS = """
+    .ssh .gnupg .aws .azure .kube .docker .oci .codex .claude .claude.json .password-store .netrc .npmrc
+    .pypirc .pgpass .git-credentials .vault-token .my.cnf .boto .s3cfg .bash_history .zsh_history
+    .python_history .psql_history .config/gcloud .config/gh .config/hub .config/glab-cli
+    .config/git/credentials .config/op .config/doctl .config/rclone .config/google-chrome .config/chromium
+    .config/anthropic .config/openai .mozilla .thunderbird .local/share/keyrings .cargo/credentials
+    .cargo/credentials.toml .gem/credentials .m2/settings.xml .gradle/gradle.properties
+    .terraform.d/credentials.tfrc.json Library/Keychains Library/Cookies Library/Mail
+""".split()  # noqa: SIM905  # a list takes three times the room
 
 
 @dataclass(frozen=True)
@@ -26,17 +37,44 @@ class Places:
     home: Path
     codex_home: Path
     state: Path
+    cache: Path = Path("/nonexistent")
 
     @classmethod
     def of(cls, env: Mapping[str, str], state: Path) -> Places:
         home = Path(env.get("HOME") or Path.home())
-        return cls(home, Path(env.get("CODEX_HOME") or home / ".codex").absolute(), state)
+        return cls(home, Path(env.get("CODEX_HOME") or home / ".codex").absolute(), state, _cache(env, home))
+
+    @property
+    def trees(self) -> Path:
+        """Where delegates work: on disk, not in a temporary directory that may be memory."""
+        return self.cache / "codex-counsel/trees"
 
     def denied(self) -> tuple[Path, ...]:
         """Existing credential paths, each also where a link leads."""
         paths = [self.codex_home, self.state, *(self.home / name for name in CREDENTIALS)]
-        found = [path for path in paths if path.exists()]
+        found = [path for path in paths if os.path.exists(path)]  # noqa: PTH110  # pathlib's raises what is forbidden
         return tuple(dict.fromkeys([path for path in found if not path.is_symlink()] + [p.resolve() for p in found]))
+
+    def denied_around(self, needed: Path) -> tuple[Path, ...]:
+        """`denied`, with a way left open to a directory that a run cannot do without.
+
+        Codex may be installed below its own home, and nothing opens what lies below a denial: so its neighbours are
+        denied.
+        """
+        return tuple(path for denied in self.denied() for path in _around(denied, needed))
+
+
+def _around(denied: Path, needed: Path) -> list[Path]:
+    if not needed.is_relative_to(denied.resolve()):
+        return [denied]
+    denied = denied.resolve()
+    way = [denied, *(parent for parent in needed.parents if parent.is_relative_to(denied) and parent != denied)]
+    return [entry for folder in way for entry in folder.iterdir() if not needed.is_relative_to(entry)]
+
+
+def _cache(env: Mapping[str, str], home: Path) -> Path:
+    apple = home / "Library/Caches"
+    return Path(env.get("XDG_CACHE_HOME") or (apple if apple.is_dir() else home / ".cache")).absolute()
 
 
 def checked_root(given: str | Path, places: Places) -> Path:
@@ -47,6 +85,10 @@ def checked_root(given: str | Path, places: Places) -> Path:
     root = _resolved(path)
     if root == Path("/") or root in _homes(places) or any(home.is_relative_to(root) for home in _homes(places)):
         raise _invalid(root, "is the root, a home directory or above one: a run there could read every credential")
+    if not sayable(root):
+        raise _invalid(root, "has one of * ? [ ] or a line break or tab in its path, which Codex takes for a pattern")
+    if any(root.is_relative_to(base) or base.is_relative_to(root) for base in SYSTEM):
+        raise _invalid(root, "belongs to the running system")
     if holder := next((d for d in places.denied() if root.is_relative_to(d)), None):
         raise _invalid(root, f"lies in {holder}, which no run may see")
     return root
@@ -69,35 +111,52 @@ def _invalid(path: Path, why: str) -> CounselError:
 
 
 def _homes(places: Places) -> tuple[Path, ...]:
-    others = (child for base in HOMES if base.is_dir() for child in base.iterdir())
+    others: list[Path] = []
+    for base in HOMES:
+        with contextlib.suppress(OSError):
+            others += base.iterdir()
     return (places.home, places.home.resolve(), Path("/root"), Path("/var/root"), *HOMES, *others)
 
 
 def find_secrets(roots: Iterable[Path]) -> tuple[tuple[Path, ...], bool]:
     """Secret files below the roots by name, links resolved, and whether that is all of them."""
-    found: list[Path] = []
+    found: dict[Path, None] = {}
     left = MAX_ENTRIES
     for root in roots:
         for directory, names, files in os.walk(root):
             names[:] = [name for name in names if name != ".git"]
             left -= len(names) + len(files)
-            found += (Path(directory, name).resolve() for name in files if secret_name(name))
+            below = directory[len(str(root)) :]
+            named = (Path(directory, name) for name in files if secret_name(f"{below}/{name}".replace("\n", " ")))
+            found |= dict.fromkeys(real for path in named if (real := _secret(path)))
             if left < 0 or len(found) > MAX_SECRETS:
-                return tuple(found[:MAX_SECRETS]), False
-    return tuple(dict.fromkeys(path for path in found if path.exists())), True
+                return tuple(found)[:MAX_SECRETS], False
+    return tuple(found), True
+
+
+def _secret(path: Path) -> Path | None:
+    """Where the file really is; None for a link to nothing or to what every program may read."""
+    real = path.resolve() if os.path.exists(path) else None  # noqa: PTH110  # pathlib's raises what is forbidden
+    return None if real is None or _platform(real) or any(map(real.is_relative_to, CERTIFICATES)) else real
 
 
 def toolchains(path_variable: str, places: Places) -> tuple[Path, ...]:
     """Directories that the programs on `PATH` need, where they lie outside the platform's own."""
     entries = (Path(entry) for entry in path_variable.split(os.pathsep) if entry.startswith("/"))
-    roots = (root for entry in entries if entry.is_dir() for root in _needed(entry.resolve(), places))
-    return tuple(dict.fromkeys(root for root in roots if not _platform(root) and root.is_dir()))
+    roots = (root for entry in entries if os.path.isdir(entry) for root in _needed(entry.resolve(), places))  # noqa: PTH112  # pathlib's raises
+    return tuple(dict.fromkeys(root for root in roots if _openable(root, places)))
+
+
+def _openable(path: Path, places: Places) -> bool:
+    private = any(path.is_relative_to(denied) for denied in places.denied())
+    return path.is_dir() and sayable(path) and not _platform(path) and not private
 
 
 def _needed(directory: Path, places: Places) -> tuple[Path, ...]:
     """`~/.pyenv/shims` needs `~/.pyenv`; of `~/bin` and `~/.local/bin` the parent would open too much."""
     above = directory.parent
-    if directory.name not in ("bin", "shims", "sbin") or any(home.is_relative_to(above) for home in _homes(places)):
+    wide = len(above.parts) <= 2 or any(home.is_relative_to(above) for home in _homes(places))  # /tmp, /srv
+    if directory.name not in ("bin", "shims", "sbin") or wide:
         return (directory,)
     if above.name == ".local":
         return (directory, above / "lib", above / "share/uv", above / "share/mise", above / "pipx")
@@ -111,11 +170,14 @@ def _platform(path: Path) -> bool:
 def repository(root: Path, places: Places) -> tuple[Path | None, tuple[Path, ...]]:
     """The repository's top above `root`, and the git directories outside it that git needs to read.
 
-    Read from files, so nothing is executed. What a `.git` file names is opened only if it points back (a linked
-    worktree) or lies in the git directory of an enclosing repository (a submodule): a planted one opens nothing.
+    Read from files, so nothing is executed. What a `.git` file names is opened only if it is one of the repository's
+    linked worktrees and points back, or lies in the git directory of an enclosing repository (a submodule): a planted
+    one opens nothing. Nor does a repository of somebody else's above `root`.
     """
     for folder in (root, *root.parents):
         entry = folder / ".git"
+        if folder != root and os.path.exists(entry) and entry.stat().st_uid != os.getuid():  # noqa: PTH110  # as above
+            return None, ()
         if entry.is_dir() and not entry.is_symlink():
             return _allowed_top(folder, places), ()
         if entry.is_file():
@@ -137,7 +199,8 @@ def _git_directories(entry: Path) -> tuple[Path, ...]:
         back = directory / "gitdir"
         if back.is_file() and Path(back.read_text("utf-8").strip()).resolve() == entry.resolve():
             common = (directory / (directory / "commondir").read_text("utf-8").strip()).resolve(strict=True)
-            return (common, directory) if (common / "objects").is_dir() else ()
+            genuine = directory.parent == common / "worktrees" and (common / "objects").is_dir()
+            return (common, directory) if genuine and sayable(common) and sayable(directory) else ()
         enclosing = any(directory.is_relative_to(parent / ".git/modules") for parent in entry.parent.parents)
         return (directory,) if enclosing and (directory / "objects").is_dir() else ()
     except (OSError, ValueError):
@@ -150,6 +213,8 @@ def read_text(path: Path, limit: int) -> str | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
-    with open(descriptor, "rb") as file:
-        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        return file.read(limit).decode("utf-8", "replace") if regular else None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    with open(descriptor, "rb") as file:  # noqa: PTH123  # a descriptor
+        return file.read(limit).decode("utf-8", "replace")

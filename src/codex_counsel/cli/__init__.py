@@ -12,7 +12,9 @@ from codex_counsel.errors import CATALOG, CounselError
 Verb = Callable[[argparse.Namespace], int]
 
 DESCRIPTION = "Ask OpenAI's Codex for a second opinion, supervised and sandboxed."
-EXIT_CODES = "exit codes: 0 done, 1 failed, 2 usage, 3 Codex unavailable, 4 timed out or stalled, 130 interrupted"
+EXIT_CODES = (
+    "exit codes: 0 done or clean, 1 failed or findings, 2 usage, 3 no Codex, 4 timed out or stalled, 130 interrupted"
+)
 
 
 def run(argv: list[str]) -> int:
@@ -52,6 +54,12 @@ def _parser() -> argparse.ArgumentParser:
         verbs, "demo", "show the main job on a sample repository, with a scripted model", _verb("demo"), _demo_arguments
     )
     _add(verbs, "consult", "ask a question about the workspace", _verb("consult"), _consult_arguments)
+    _add(verbs, "review", "review changes of the repository", _verb("review"), _review_arguments)
+    _add(verbs, "plan", "review a plan against the repository", _verb("plan"), _plan_arguments)
+    _add(
+        verbs, "delegate", "have a task done in a throwaway copy; prints a diff", _verb("delegate"), _delegate_arguments
+    )
+    _add(verbs, "apply", "apply a delegate's diff to the working tree", _verb("apply"), _apply_arguments)
     _add(verbs, "models", "models and efforts the installed Codex lists", _verb("models"))
     _add(verbs, "jobs", "list runs", _verb("jobs"), _jobs_arguments)
     _add(verbs, "result", "the result of a run", _verb("result"), _result_arguments)
@@ -114,6 +122,60 @@ def _consult_arguments(parser: argparse.ArgumentParser) -> None:
     _run_arguments(parser)
 
 
+def _review_arguments(parser: argparse.ArgumentParser) -> None:
+    scopes = ("working_tree", "staged", "branch", "commit", "range", "files")
+    parser.add_argument("--scope", choices=scopes, default="working_tree")
+    parser.add_argument("--base", help="scope branch: compare with this")
+    parser.add_argument("--commit", help="scope commit: this one; default: HEAD")
+    parser.add_argument("--range", help="scope range: a..b or a...b")
+    parser.add_argument("paths", nargs="*", help="only these files or folders, relative to the workspace")
+    parser.add_argument("--plan", help="what was agreed: missing steps become findings")
+    parser.add_argument("--plan-path", metavar="FILE")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be sent; free")
+    parser.add_argument("--network", action="store_true", help="let its commands use the network")
+    _reviewer_arguments(parser)
+
+
+def _plan_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("plan_path", metavar="FILE", help="the plan; - for standard input")
+    _reviewer_arguments(parser)
+
+
+def _delegate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("task", nargs="?", default="-", help="the task; - or nothing: standard input")
+    _workspace(parser)
+    parser.add_argument("--from-job", metavar="JOB", help="go on from this delegate's diff and thread")
+    parser.add_argument("--dry-run", action="store_true", help="show what it would start from; free")
+    parser.add_argument("--background", action="store_true", help="print the job id and return")
+    parser.add_argument("--context-file", metavar="FILE", help="further material from a file")
+    parser.add_argument("--network", action="store_true", help="let its commands use the network")
+    parser.add_argument("--web-search", action="store_true", help="let Codex search the web")
+    parser.add_argument("--image", action="append", default=[], metavar="FILE", dest="images")
+    _run_arguments(parser)
+
+
+def _apply_arguments(parser: argparse.ArgumentParser) -> None:
+    _job_argument(parser)
+    _workspace(parser)
+    parser.add_argument("--check-only", action="store_true", help="say whether it would apply; write nothing")
+    parser.add_argument("--undo", action="store_true", help="take an applied diff back")
+    allow = "accept a sensitive path you have looked at"
+    parser.add_argument("--allow-path", action="append", default=[], metavar="PATH", dest="allow_paths", help=allow)
+
+
+def _reviewer_arguments(parser: argparse.ArgumentParser) -> None:
+    _workspace(parser)
+    severities = ("critical", "high", "medium", "low", "nit", "never")
+    parser.add_argument("--format", choices=("text", "markdown", "json", "sarif", "github"), default="text")
+    parser.add_argument("--fail-on", choices=severities, default="high", help="exit 1 from this severity on")
+    parser.add_argument("--focus", help="what to look at, or a question about an earlier review")
+    parser.add_argument("--stance", choices=("review", "challenge"), default="review")
+    parser.add_argument("--context-file", metavar="FILE", help="further material from a file")
+    parser.add_argument("--background", action="store_true", help="print the job id and return")
+    parser.add_argument("--web-search", action="store_true", help="let Codex search the web")
+    _run_arguments(parser)
+
+
 def _run_arguments(parser: argparse.ArgumentParser) -> None:
     for flag in ("model", "effort", "profile", "session-id", "idempotency-key"):
         parser.add_argument(f"--{flag}")
@@ -125,6 +187,7 @@ def _jobs_arguments(parser: argparse.ArgumentParser) -> None:
     _workspace(parser)
     parser.add_argument("--status", choices=("queued", "running", "completed", "failed", "cancelled"))
     parser.add_argument("--limit", type=int, default=20)
+    parser.add_argument("--sweep", action="store_true", help="first remove what killed runs left behind")
 
 
 def _result_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from codex_counsel.cli.formats import text
 from codex_counsel.cli.render import footer
 from codex_counsel.cli.verbs import follow
 from codex_counsel.envelope import Wire
 from codex_counsel.errors import CATALOG, Code
+from codex_counsel.jobs.launcher import Handle
 from codex_counsel.loopback import Answer, Loopback, Request, say, shell
-from codex_counsel.request import Consult, parse
+from codex_counsel.request import Consult, ReviewChanges, parse
 from codex_counsel.services import Counsel
 
 QUESTION = (
@@ -32,6 +34,43 @@ def total(prices: list[float]) -> float:
     subtotal = sum(prices)
     return subtotal if subtotal > FREE_FROM else subtotal + SHIPPING
 '''
+CHANGE = '''
+
+def refund(prices: list[float], returned: list[int]) -> float:
+    """What is paid back for the returned positions."""
+    return sum(prices[position - 1] for position in returned)
+'''
+REVIEW = {
+    "summary": "refund() reads the wrong positions.",
+    "verdict": "fail",
+    "confidence": "high",
+    "findings": [
+        {
+            "severity": "high",
+            "title": "refund() is off by one: position 0 refunds the last price",
+            "file": "shop.py",
+            "line": 12,
+            "line_end": None,
+            "evidence": "return sum(prices[position - 1] for position in returned)",
+            "risk": "Positions count from 0 everywhere else, so every customer is paid back the price before theirs.",
+            "recommendation": "Use prices[position], and refuse positions that are not in the order.",
+        },
+        {
+            "severity": "medium",
+            "title": "refund() swallows a KeyError",
+            "file": "shop.py",
+            "line": 14,
+            "line_end": None,
+            "evidence": "except KeyError: pass",
+            "risk": "A wrong order number would go unnoticed.",
+            "recommendation": "Let it raise.",
+        },
+    ],
+    "questions": [],
+    "assumptions": ["positions count from 0"],
+    "next_steps": [],
+}
+"""The second finding quotes code that is not there: a reviewer's mistake, to be caught."""
 SECRET = "the-key-nobody-may-read"  # noqa: S105  # a decoy
 
 
@@ -82,45 +121,51 @@ class Sample:
 
 
 def demonstrate(*, live: bool) -> int:
-    """Make the sample, consult, show what happened. Returns the exit code."""
+    """Make the sample, consult, have a change reviewed, show what happened. Returns the exit code."""
     with tempfile.TemporaryDirectory(prefix="codex-counsel-demo-") as made, _listener() as port:
         sample = Sample(Path(made).resolve())
         sample.make()
-        _introduce(sample, live=live)
-        return _consult_live(sample) if live else _consult_scripted(sample, sample.attempts(port))
+        print(f"A sample repository was made in {sample.repository}.")
+        return _live(sample) if live else _scripted(sample, sample.attempts(port))
 
 
-def _introduce(sample: Sample, *, live: bool) -> None:
-    model = (
-        "your own Codex and login"
-        if live
-        else "a model that follows a script; the Codex binary and its sandbox are real"
-    )
-    print(f"A sample repository was made in {sample.repository}.")
-    print(f"Consulting with {model}.\n\nQuestion: {QUESTION}\n", flush=True)
+def _live(sample: Sample) -> int:
+    print("Consulting with your own Codex and login.")
+    counsel = Counsel(dict(os.environ), sample.repository)
+    return _consult(counsel) or _review(counsel, sample)
 
 
-def _consult_live(sample: Sample) -> int:
-    return _show(_asked(Counsel(dict(os.environ), sample.repository)))
-
-
-def _consult_scripted(sample: Sample, attempts: list[Attempt]) -> int:
+def _scripted(sample: Sample, attempts: list[Attempt]) -> int:
+    print("The model follows a script; the Codex binary, its sandbox, git and the files are real.")
     with Loopback(_script(attempts)) as server:
         (sample.home / ".codex/config.toml").write_text(server.config_toml(), "utf-8")
         counsel = Counsel(_environment(sample), sample.repository)
-        wire = _asked(counsel)
-        outputs = server.requests[-1].outputs if server.requests else []
-    held = (
-        _tell(attempts, [output.replace(str(sample.base), "…") for output in outputs])
-        and (sample.repository / "shop.py").read_text("utf-8") == SHOP
-    )
-    code = _show(wire)
-    print(f"\nThe record of this run was kept in {counsel.settings.state} and goes with the sample." if held else "")
-    return code if held else 1
+        code = _consult(counsel)
+        outputs = [output.replace(str(sample.base), "…") for output in server.requests[-1].outputs]
+        untouched = (sample.repository / "shop.py").read_text("utf-8") == SHOP
+        if code or not (_tell(attempts, outputs) and untouched):
+            return code or 1
+        return _review(counsel, sample)
 
 
-def _asked(counsel: Counsel) -> Wire:
-    handle = counsel.consult(parse(Consult, {"question": QUESTION}))
+def _consult(counsel: Counsel) -> int:
+    print(f"\n== A consultation\n\nQuestion: {QUESTION}\n", flush=True)
+    return _show(_finished(counsel, counsel.consult(parse(Consult, {"question": QUESTION}))))
+
+
+def _review(counsel: Counsel, sample: Sample) -> int:
+    with (sample.repository / "shop.py").open("a", encoding="utf-8") as file:
+        file.write(CHANGE)
+    print("\n== A review of uncommitted work: refund() was added to shop.py, with a bug\n", flush=True)
+    wire = _finished(counsel, counsel.review_changes(parse(ReviewChanges, {})))
+    if not wire["ok"]:
+        return _show(wire)
+    print(_inset(text(wire)))
+    print("\n(verified: the quoted code stands there; unverified: it does not, so look before you believe it)")
+    return 0
+
+
+def _finished(counsel: Counsel, handle: Handle) -> Wire:
     return counsel.deliver(handle, follow(handle))
 
 
@@ -135,6 +180,8 @@ def _environment(sample: Sample) -> dict[str, str]:
 
 def _script(attempts: list[Attempt]) -> Callable[[Request], Answer]:
     def reply(request: Request) -> Answer:
+        if request.schema:
+            return say(REVIEW)
         done = len(request.outputs)
         return shell(attempts[done].command) if done < len(attempts) else say(_opinion(request.outputs))
 
@@ -157,16 +204,13 @@ def _opinion(outputs: list[str]) -> str:
 
 def _tell(attempts: list[Attempt], outputs: list[str]) -> bool:
     """What the model tried and what became of it; false if the sandbox did not behave as promised."""
-    print("What the model tried inside the sandbox:")
-    held = len(outputs) >= len(attempts)
+    print("\nWhat the model tried inside the sandbox meanwhile:")
+    held = len(outputs) >= len(attempts) and not any(SECRET in output for output in outputs)
     for attempt, output in zip(attempts, outputs, strict=False):
         allowed = bool(_said(output)) and not _refused(output)
         held = held and allowed == attempt.allowed
         print(f"  {'allowed' if allowed else 'denied':<8} {attempt.aim:<28} {_said(output)}")
-    if not held or any(SECRET in output for output in outputs):
-        print("  THE SANDBOX DID NOT BEHAVE AS PROMISED")
-        held = False
-    print(flush=True)
+    print("" if held else "  THE SANDBOX DID NOT BEHAVE AS PROMISED", flush=True)
     return held
 
 
@@ -184,11 +228,12 @@ def _show(wire: Wire) -> int:
     if not wire["ok"]:
         print(f"{wire['error']['code']}: {wire['error']['message']}\nwhat to do: {wire['error']['repair']}")
         return CATALOG[Code(wire["error"]["code"])].exit_code
-    print("Codex's answer:\n")
-    print("\n".join("  " + line for line in wire["answer"].splitlines()))
-    print()
-    print("\n".join(footer(wire)))
+    print("\n".join(["Codex's answer:", "", _inset(wire["answer"]), "", *footer(wire)]))
     return 0
+
+
+def _inset(words: str) -> str:
+    return "\n".join(f"  {line}".rstrip() for line in words.splitlines())
 
 
 def _git(repository: Path, *arguments: str) -> None:

@@ -24,11 +24,37 @@ def show(wire: Wire, *, as_json: bool) -> int:
 
 
 def _readable(wire: Wire) -> list[str]:
+    if "verdict" in wire:
+        from codex_counsel.cli.formats import text
+
+        return [text(wire)]
+    if "diffstat" in wire:
+        return _work(wire)
     if "answer" in wire:
         return [wire["answer"], "", *footer(wire)]
     if wire["status"] in ("running", "queued"):
         return [wire["summary"], f"fetch it with: codex-counsel result --wait {wire['job_id']}"]
     return [wire["summary"], *_data(wire.get("data")), *(f"to do: {step}" for step in wire.get("next_steps", ()))]
+
+
+def _work(wire: Wire) -> list[str]:
+    """A delegate's report, its evidence and its diff."""
+    checks = [f"  exit {check.get('exit_code')}: {one_line(check['command'], 100)}" for check in wire.get("checks", ())]
+    notes = [f"  ignored, not in the diff: {name}" for name in wire.get("ignored", ())]
+    notes += [f"  PLANTED: {name}" for name in wire.get("planted", ())]
+    notes += [f"  sensitive: {file['path']}" for file in wire.get("files", ()) if file.get("sensitive")]
+    apply = [f"apply it with: codex-counsel apply {wire['meta'].get('job_id')}"] if wire.get("files") else []
+    ran = ["commands it ran:", *checks] if checks else []
+    return [
+        wire.get("answer", ""),
+        "",
+        wire.get("diff", ""),
+        *ran,
+        f"{wire['diffstat']}",
+        *notes,
+        *apply,
+        *footer(wire),
+    ]
 
 
 def _data(data: Any) -> list[str]:
@@ -61,6 +87,8 @@ def _flat(value: Any) -> str:
 def _failure(wire: Wire) -> list[str]:
     error = wire["error"]
     lines = [f"{error['code']}: {error['message']}", f"what to do: {error['repair']}"]
+    if wire.get("files"):
+        lines += [f"its work so far: {wire['diffstat']}, in {wire.get('diff_path')}"]
     if wire.get("answer"):
         lines += ["", "said before it ended:", wire["answer"]]
     return lines + [f"{name}: {_flat(value)}" for name, value in error.get("details", {}).items()]

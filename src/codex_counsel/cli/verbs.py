@@ -10,19 +10,33 @@ import time
 from pathlib import Path
 from typing import Any
 
+from codex_counsel.cli.formats import render
 from codex_counsel.cli.render import ProgressLine, show
 from codex_counsel.envelope import Wire
 from codex_counsel.errors import CATALOG, INTERRUPTED, Code, CounselError
+from codex_counsel.findings import SEVERITIES
 from codex_counsel.jobs.launcher import Handle
-from codex_counsel.request import Consult, JobCancel, JobList, Status, parse
+from codex_counsel.request import (
+    Apply,
+    Consult,
+    Delegate,
+    DelegateDryRun,
+    DryRun,
+    JobCancel,
+    JobList,
+    ReviewChanges,
+    ReviewPlan,
+    Status,
+    parse,
+)
 from codex_counsel.services import Counsel
 
-_OWN = {"name", "verb", "json", "background", "context_file", "wait", "live"}
+_OWN = {"name", "verb", "json", "background", "context_file", "wait", "live", "dry_run", "format", "fail_on", "sweep"}
 
 
 def consult(arguments: argparse.Namespace) -> int:
     given = _given(arguments)
-    given["question"] = sys.stdin.read() if arguments.question == "-" else arguments.question
+    given["question"] = _standard_input() if arguments.question == "-" else arguments.question
     if arguments.context_file:
         given["extra_context"] = _file_text(arguments.context_file, "--context-file")
     if arguments.output_schema:
@@ -35,17 +49,90 @@ def consult(arguments: argparse.Namespace) -> int:
     return _finish(counsel, handle, as_json=arguments.json)
 
 
+def review(arguments: argparse.Namespace) -> int:
+    given = _reviewer_given(arguments)
+    if arguments.dry_run:
+        return show(Counsel().dry_run(parse(DryRun, {**given, "detail": "summary"})), as_json=arguments.json)
+    request = parse(ReviewChanges, given)
+    counsel = Counsel()
+    return _reviewed(counsel, counsel.review_changes(request, background=arguments.background), arguments)
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    given = _reviewer_given(arguments)
+    if arguments.plan_path == "-":
+        given["plan"] = _standard_input()
+        del given["plan_path"]
+    request = parse(ReviewPlan, given)
+    counsel = Counsel()
+    return _reviewed(counsel, counsel.review_plan(request, background=arguments.background), arguments)
+
+
+def delegate(arguments: argparse.Namespace) -> int:
+    given = _reviewer_given(arguments)
+    given["task"] = sys.stdin.read() if arguments.task == "-" else arguments.task
+    counsel = Counsel()
+    if arguments.dry_run:
+        return show(counsel.delegate_dry_run(parse(DelegateDryRun, given)), as_json=arguments.json)
+    handle = counsel.delegate(parse(Delegate, given), background=arguments.background)
+    if arguments.background:
+        return show(counsel.hand_over(handle), as_json=arguments.json)
+    return _finish(counsel, handle, as_json=arguments.json)
+
+
+def apply(arguments: argparse.Namespace) -> int:
+    return show(Counsel().apply(parse(Apply, _given(arguments))), as_json=arguments.json)
+
+
+def _reviewer_given(arguments: argparse.Namespace) -> dict[str, Any]:
+    arguments.json = arguments.json or arguments.format == "json"
+    given = _given(arguments)
+    if arguments.context_file:
+        given["extra_context"] = _file_text(arguments.context_file, "--context-file")
+    return given
+
+
+def _reviewed(counsel: Counsel, handle: Handle, arguments: argparse.Namespace) -> int:
+    """Print the review in its format; 1 when it is not clean."""
+    if arguments.background:
+        return show(counsel.hand_over(handle), as_json=arguments.json)
+    wire = _awaited(counsel, handle)
+    if wire is None:
+        return INTERRUPTED
+    if not wire["ok"]:
+        return _exit_code(show(wire, as_json=arguments.json), wire)
+    print(render(wire, "json" if arguments.json else arguments.format))
+    return 0 if clean_enough(wire, arguments.fail_on) else 1
+
+
+def clean_enough(wire: Wire, fail_on: str) -> bool:
+    """No finding at or above the severity, and a verdict that could be reached.
+
+    `unknown` is not clean, nor is a `fail` whose findings were left unsaid.
+    """
+    if fail_on == "never":
+        return True
+    found, grave = wire.get("findings", ()), SEVERITIES[: SEVERITIES.index(fail_on) + 1]
+    unsaid = wire["verdict"] == "fail" and not found
+    return wire["verdict"] != "unknown" and not unsaid and not any(finding["severity"] in grave for finding in found)
+
+
 def _finish(counsel: Counsel, handle: Handle, *, as_json: bool) -> int:
-    """Wait with a progress line; an interrupt ends the run before this process ends."""
+    wire = _awaited(counsel, handle)
+    return INTERRUPTED if wire is None else _exit_code(show(wire, as_json=as_json), wire)
+
+
+def _awaited(counsel: Counsel, handle: Handle) -> Wire | None:
+    """Wait with a progress line; an interrupt ends the run before this process ends, and is None."""
     try:
         wire = follow(handle)
     except KeyboardInterrupt:
         handle.release()
         counsel.store.cancel(handle.job)
         print("interrupted: the run was cancelled", file=sys.stderr)
-        return INTERRUPTED
+        return None
     counsel.deliver(handle, wire)
-    return _exit_code(show(wire, as_json=as_json), wire)
+    return wire
 
 
 def follow(handle: Handle) -> Wire:
@@ -75,7 +162,10 @@ def models(arguments: argparse.Namespace) -> int:
 
 
 def jobs(arguments: argparse.Namespace) -> int:
-    return show(Counsel().job_list(parse(JobList, _given(arguments))), as_json=arguments.json)
+    counsel = Counsel()
+    if arguments.sweep:
+        print(f"removed {counsel.sweep()} trees of killed runs", file=sys.stderr)
+    return show(counsel.job_list(parse(JobList, _given(arguments))), as_json=arguments.json)
 
 
 def result(arguments: argparse.Namespace) -> int:
@@ -104,10 +194,16 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     given = {name: value for name, value in vars(arguments).items() if name not in _OWN and value not in (None, [])}
     if "workspace_root" in given:
         given["workspace_root"] = str(Path(given["workspace_root"]).absolute())
+    if given.get("plan_path") not in (None, "-"):
+        given["plan_path"] = str(Path(given["plan_path"]).absolute())
     for name in ("images", "extra_roots"):
         if name in given:
             given[name] = [str(Path(path).absolute()) for path in given[name]]
     return given
+
+
+def _standard_input() -> str:
+    return sys.stdin.buffer.read().decode("utf-8", "replace")
 
 
 def _file_text(path: str, flag: str) -> str:

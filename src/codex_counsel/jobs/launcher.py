@@ -15,6 +15,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +25,7 @@ from typing import Any
 from codex_counsel.envelope import Wire
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs.record import Job
-from codex_counsel.jobs.store import Store
+from codex_counsel.jobs.store import Store, write_private
 from codex_counsel.spec import Spec
 
 BOOT = Path(__file__).with_name("boot.py")
@@ -66,13 +68,13 @@ class Handle:
         """The worker closed its stdout: what it said, else what its directory says."""
         received = bytes(self._received)
         self.release()
-        with contextlib.suppress(ValueError), _removed(self.job.path.parent if self.private else None):
-            return dict(json.loads(received))
-        for _ in range(200):
-            if outcome := self.job.outcome():
-                return outcome
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._child.wait(0.02) if self._child else None
+        with _removed(self.job.path.parent if self.private else None):
+            with contextlib.suppress(ValueError):
+                return dict(json.loads(received))
+            for _ in range(200):
+                if outcome := self.job.outcome():
+                    return outcome
+                time.sleep(0.02)
         raise CounselError(Code.PROCESS_DIED, "The supervisor of this run ended without a result")
 
     def detach(self) -> None:
@@ -89,24 +91,27 @@ class Handle:
             for stream in (child.stdin, child.stdout):
                 with contextlib.suppress(OSError):
                     stream.close() if stream else None
-            _UNREAPED.append(child)
-            _reap()
+            _reap(child)
 
 
 @contextlib.contextmanager
 def _removed(directory: Path | None) -> Iterator[None]:
     """A private directory goes when its run has ended."""
-    yield
-    if directory:
-        shutil.rmtree(directory, ignore_errors=True)
+    try:
+        yield
+    finally:
+        if directory:
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 _UNREAPED: list[subprocess.Popen[bytes]] = []
+_REAPING = threading.Lock()
 
 
-def _reap() -> None:
+def _reap(*let_go: subprocess.Popen[bytes]) -> None:
     """Workers that were let go are waited for here, so that none stays a zombie of a long-lived server."""
-    _UNREAPED[:] = [child for child in _UNREAPED if child.poll() is None]
+    with _REAPING:
+        _UNREAPED[:] = [child for child in (*_UNREAPED, *let_go) if child.poll() is None]
 
 
 def launch(store: Store, birth: Birth) -> Handle:
@@ -126,23 +131,29 @@ def _launch_private(birth: Birth, reason: OSError) -> Handle:
     meta = {**birth.spec.meta, "warnings": [*birth.spec.meta.get("warnings", ()), warning]}
     try:
         directory = Path(tempfile.mkdtemp(prefix="codex-counsel-job-"))
-        return _born(directory, replace(birth, spec=replace(birth.spec, meta=meta, private=True)))
     except OSError as error:
         raise CounselError(Code.STORAGE_FAILED, f"No directory for a job can be made: {error}") from None
+    try:
+        return _born(directory, replace(birth, spec=replace(birth.spec, meta=meta, private=True)))
+    except OSError as error:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise CounselError(Code.STORAGE_FAILED, f"No job can be started: {error}") from None
 
 
 def _born(directory: Path, birth: Birth) -> Handle:
     hidden = directory / f".birth-{birth.spec.job_id}"
+    published = directory / birth.spec.job_id
     hidden.mkdir(mode=0o700)
     lock = -1
     try:
         _fill(hidden, birth)
         lock = os.open(hidden / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        published = hidden.rename(directory / birth.spec.job_id)
+        hidden.rename(published)
         return Handle(Job(published), _spawn(published, lock, birth), private=birth.spec.private)
     except BaseException:
-        shutil.rmtree(hidden, ignore_errors=True)
+        for path in (hidden, published):
+            shutil.rmtree(path, ignore_errors=True)
         raise
     finally:
         if lock >= 0:
@@ -159,7 +170,7 @@ def _fill(directory: Path, birth: Birth) -> None:
 
 def _write(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="utf-8", errors="replace", newline="") as file:
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", newline="") as file:
         file.write(text)
 
 
@@ -192,19 +203,27 @@ def digest(*parts: str) -> str:
 def once(store: Store, tool: str, key: str, arguments: str, begin: Callable[[], Handle]) -> Handle:
     """The run of this idempotency key: the one that exists, or the one `begin` launches now.
 
-    Raises `idempotency_conflict` when the key was used for other arguments. A run that failed or was cancelled is
-    not replayed.
+    Raises `idempotency_conflict` when the key was used for other arguments, `storage_failed` when it cannot be kept.
+    A run that failed or was cancelled is not replayed.
     """
-    store.prepare()
     file = store.state / "keys" / digest(tool, key)
-    with _exclusive(store.state / "keys" / "lock"):
-        known = _known(store, file, arguments)
-        if known:
-            return known
-        handle = begin()
-        draft = file.with_suffix(".new")
-        draft.write_text(json.dumps({"job_id": handle.job.id, "arguments": arguments}), "utf-8")
-        draft.replace(file)
+    try:
+        store.prepare()
+        with _exclusive(store.state / "keys" / "lock"):
+            return _known(store, file, arguments) or _claimed(file, arguments, begin)
+    except OSError as error:
+        raise CounselError(Code.STORAGE_FAILED, f"An idempotency key needs the state directory: {error}") from None
+
+
+def _claimed(file: Path, arguments: str, begin: Callable[[], Handle]) -> Handle:
+    """A run whose key cannot be written down is not begun, or ended: it would be paid for again."""
+    write_private(file, json.dumps({"job_id": None, "arguments": arguments}))
+    handle = begin()
+    try:
+        write_private(file, json.dumps({"job_id": handle.job.id, "arguments": arguments}))
+    except OSError:
+        handle.release()
+        raise
     return handle
 
 
@@ -213,7 +232,7 @@ def _known(store: Store, file: Path, arguments: str) -> Handle | None:
         entry = json.loads(file.read_text("utf-8"))
         job = store.job(str(entry["job_id"]))
         outcome = job.outcome()
-    except (OSError, ValueError, KeyError, CounselError):
+    except (OSError, ValueError, KeyError, TypeError, CounselError):
         return None
     if outcome and outcome["status"] != "completed":
         return None
@@ -221,7 +240,7 @@ def _known(store: Store, file: Path, arguments: str) -> Handle | None:
         raise CounselError(
             Code.IDEMPOTENCY_CONFLICT, f"This idempotency key belongs to job {job.id}, asked differently"
         )
-    job.signal(b"d")
+    job.ask_stay()
     return Handle(job)
 
 

@@ -14,12 +14,13 @@ import os
 import re
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from codex_counsel import events
-from codex_counsel.envelope import Envelope, Next, Progress, Wire
+from codex_counsel.envelope import TERMINAL, Envelope, Next, Phase, Progress, Wire
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.run import Ending, conclude, meta_of
 from codex_counsel.spec import JOB_ID, Spec
@@ -33,19 +34,37 @@ POLL_MIN_MS, POLL_MAX_MS = 2_000, 30_000
 class State:
     """`state.json`, written by the worker alone."""
 
-    phase: str = "queued"
-    worker: tuple[Any, ...] | None = None
-    codex: tuple[Any, ...] | None = None
+    phase: Phase = "queued"
+    worker: Identity | None = None
+    codex: Identity | None = None
     thread_id: str | None = None
     last_command: str | None = None
     heard: float | None = None
     detached: bool = False
-    extra: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, raw: dict[str, Any]) -> State:
-        known = {name: value for name, value in raw.items() if name in cls.__dataclass_fields__}
-        return cls(**known)
+        """Raises ValueError for what no worker wrote."""
+        phase: Any = raw.get("phase", "queued")
+        heard = raw.get("heard")
+        if phase not in PHASES or not isinstance(heard, int | float | None):
+            raise ValueError("no state")
+        known = (_text(raw.get("thread_id")), _text(raw.get("last_command")), heard, raw.get("detached") is True)
+        return cls(phase, _identity(raw.get("worker")), _identity(raw.get("codex")), *known)
+
+
+PHASES = get_args(Phase)
+
+
+def _identity(raw: Any) -> Identity | None:
+    match raw:
+        case [int(pid), int(start), str(boot)]:
+            return Identity(pid, start, boot)
+    return None
+
+
+def _text(raw: Any) -> str | None:
+    return raw if isinstance(raw, str) else None
 
 
 class Job:
@@ -59,17 +78,17 @@ class Job:
 
     def spec(self) -> Spec:
         try:
-            return Spec.parse(json.loads((self.path / "spec.json").read_text("utf-8")))
+            return Spec.parse(dict(json.loads((self.path / "spec.json").read_text("utf-8"))))
         except FileNotFoundError:
             raise CounselError(Code.JOB_NOT_FOUND, f"There is no job {self.id}") from None
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise CounselError(Code.JOB_CORRUPT, f"The record of job {self.id} cannot be read: {error}") from None
 
     def state(self) -> State:
         """What the worker noted last; nothing readable is the state of a worker that has not begun."""
         try:
             return State.parse(json.loads((self.path / "state.json").read_text("utf-8")))
-        except (OSError, ValueError, AttributeError, TypeError):
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError):
             return State()
 
     def alive(self) -> bool:
@@ -92,30 +111,59 @@ class Job:
             stored = json.loads((self.path / "result.json").read_text("utf-8"))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CounselError(Code.JOB_CORRUPT, f"The result of job {self.id} cannot be read: {error}") from None
-        if not isinstance(stored, dict) or not {"ok", "status", "meta"} <= stored.keys():
-            raise CounselError(Code.JOB_CORRUPT, f"The result of job {self.id} is no envelope")
-        return stored
+        match stored:
+            case {"ok": bool(), "status": str(status), "tool": str(), "summary": str(), "meta": dict()}:
+                if status in TERMINAL:
+                    return dict(stored)
+        raise CounselError(Code.JOB_CORRUPT, f"The result of job {self.id} is no envelope")
 
     def outcome(self) -> Wire | None:
-        """The terminal envelope: the committed one, or the one derived for a run whose worker is gone. None: it lives."""
+        """The terminal envelope: the committed one, or one derived for a run whose worker is gone. None: it lives."""
         alive = self.alive()
         result = self.result()
         if result or alive:
             return result
-        return self._died().wire()
+        return self._recovered() if self.spec().delegate else self._died().wire()
+
+    def _recovered(self) -> Wire | None:
+        """A dead delegate's tree is harvested by one reader alone; for the others the run still ends meanwhile."""
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            for _ in range(20):  # another reader's probe holds the lock for an instant
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return self._died().wire()
+                time.sleep(0.005)
+            return None
+        finally:
+            os.close(descriptor)
 
     def _died(self) -> Envelope:
         """What the events hold of a run whose worker is gone, and an end to what that worker left."""
         spec, state = self.spec(), self.state()
-        end_stray(Identity(*state.codex) if state.codex else None, self.marker)
-        shutil.rmtree(spec.scratch, ignore_errors=True)
-        return conclude(spec, self.transcript(), Ending("cancelled" if self.cancel_asked() else "died"))
+        survivors = self.end_stray(spec, state)
+        if self.id in Path(spec.scratch).name and not spec.delegate:
+            shutil.rmtree(spec.scratch, ignore_errors=True)
+        transcript = self.transcript()
+        transcript.thread_id = transcript.thread_id or state.thread_id
+        envelope = conclude(spec, transcript, Ending(self._last_word(), survivors=tuple(survivors)), self.path)
+        ended = self.ended()
+        envelope.meta.job_id = self.id
+        envelope.meta.elapsed_ms = max(int((ended - spec.created) * 1000), 0)
+        envelope.meta.expires_at = datetime.fromtimestamp(ended + spec.ttl, UTC).isoformat(timespec="seconds")
+        return envelope
 
-    @property
-    def marker(self) -> str:
-        return f"CODEX_COUNSEL_JOB={self.id}"
+    def end_stray(self, spec: Spec, state: State) -> list[int]:
+        """End what a worker that is gone left running; returns what survived. MCP servers are known by their TMPDIR."""
+        scratch = f"{spec.scratch}/tmp" if spec.delegate else spec.scratch  # noqa: S108  # a name of ours
+        return end_stray(state.codex, (f"CODEX_COUNSEL_JOB={self.id}", f"TMPDIR={scratch}"))
+
+    def _last_word(self) -> str:
+        if (self.path / "unsaved").exists():
+            return "unsaved"
+        return "cancelled" if self.cancel_asked() else "died"
 
     def transcript(self) -> Transcript:
         """The events recorded so far."""
@@ -143,7 +191,7 @@ class Job:
         return 0.0
 
     def signal(self, word: bytes) -> None:
-        """Wake the worker: `c` to look for a cancel, `d` to stay when its launcher goes."""
+        """Wake the worker: `c` to look for a cancel, `d` to stay when its launcher goes. It may not listen yet."""
         with contextlib.suppress(OSError):  # no reader: the worker looks by itself before it starts and commits
             descriptor = os.open(self.path / "control", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
@@ -157,14 +205,19 @@ class Job:
             os.close(os.open(self.path / "cancel", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         self.signal(b"c")
 
+    def ask_stay(self) -> None:
+        """Have the run outlive its launcher. The file is for a worker that does not listen to the pipe yet."""
+        with contextlib.suppress(OSError):
+            os.close(os.open(self.path / "stay", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self.signal(b"d")
+
     def running(self) -> Envelope:
         """The `queued` or `running` envelope, with the next call to make."""
         spec, state = self.spec(), self.state()
         now = time.time()
         elapsed = int((now - spec.created) * 1000)
         silent = int((now - state.heard) * 1000) if state.heard else None
-        phase: Any = state.phase
-        progress = Progress(phase=phase, last_command=state.last_command, elapsed_ms=elapsed, silent_ms=silent)
+        progress = Progress(phase=state.phase, last_command=state.last_command, elapsed_ms=elapsed, silent_ms=silent)
         meta = meta_of(spec)
         meta.job_id, meta.session_id, meta.expires_at = self.id, state.thread_id or spec.session_id, None
         return Envelope(

@@ -7,6 +7,8 @@ import json
 import os
 import re
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +18,7 @@ from codex_counsel.envelope import Wire
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs.record import Job, State
 from codex_counsel.spec import JOB_ID
-from codex_counsel.text import one_line
-from codex_counsel.tree import Identity, end_stray
+from codex_counsel.text import clean, one_line
 
 UNDELIVERED_SECONDS = 30 * 86_400
 UNDELIVERED_BYTES = 1_000_000_000
@@ -47,26 +48,41 @@ class Store:
 
     def _gone(self, job_id: str) -> CounselError:
         details: dict[str, Any] = {}
-        with contextlib.suppress(OSError, ValueError):
-            details = json.loads((self.state / "gone" / f"{job_id}.json").read_text("utf-8"))
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            details = dict(json.loads((self.state / "gone" / f"{job_id}.json").read_text("utf-8")))
         expired = " any more: its record was dropped" if details else ""
         return CounselError(Code.JOB_NOT_FOUND, f"There is no job {job_id}{expired}", details=details)
 
     def jobs(self) -> Iterator[Job]:
         """Every published job, in no order."""
         with contextlib.suppress(OSError):
-            for name in os.listdir(self.directory):
-                if re.fullmatch(JOB_ID, name):
-                    yield Job(self.directory / name)
+            for path in self.directory.iterdir():
+                if re.fullmatch(JOB_ID, path.name):
+                    yield Job(path)
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per job, newest first; a corrupt record is a row that says so."""
         rows = [row for job in self.jobs() if (row := _row(job))]
         return sorted(rows, key=lambda row: (str(row.get("started", "")), row["job_id"]), reverse=True)
 
+    def sent_last(self, thread_id: str) -> str | None:
+        """Digest of the material that this thread was sent last, where a job of it is still on record."""
+        specs = []
+        for job in self.jobs():
+            with contextlib.suppress(CounselError):
+                if job.state().thread_id == thread_id and (spec := job.spec()).review:
+                    specs.append(spec)
+        newest = max(specs, key=lambda spec: spec.created, default=None)
+        return str(newest.review.get("sent") or "") or None if newest and newest.review else None
+
     def cancel(self, job: Job) -> Wire:
-        """Ask, then wait until nothing of the run lives. A run that had finished keeps its result."""
-        job.ask_cancel()
+        """Ask, then wait until nothing of the run lives. A run that had ended keeps its outcome."""
+        if not job.alive():
+            return _settled(job)
+        try:
+            job.ask_cancel()
+        except OSError:  # no room for the file
+            _signal_worker(job, signal.SIGTERM)
         deadline = time.monotonic() + CANCEL_PATIENCE
         while job.alive():
             if time.monotonic() > deadline:
@@ -77,10 +93,12 @@ class Store:
 
     def drop(self, job: Job) -> None:
         """Remove a record and leave a tombstone with what is worth keeping."""
-        row = _row(job) or {"job_id": job.id}
+        row = _row(job)
+        if row is None:  # someone else was faster: the tombstone is theirs
+            return
         kept = {name: row[name] for name in ("job_id", "session_id", "tool", "status", "started") if name in row}
         with contextlib.suppress(OSError):
-            (self.state / "gone" / f"{job.id}.json").write_text(json.dumps(kept), "utf-8")
+            write_private(self.state / "gone" / f"{job.id}.json", json.dumps(kept))
         hidden = self.directory / f".trash-{job.id}"
         with contextlib.suppress(OSError):
             job.path.rename(hidden)
@@ -91,8 +109,9 @@ class Store:
         if not self._due():
             return
         ended = sorted((job for job in self.jobs() if not job.alive()), key=Job.ended, reverse=True)
-        self._evict_delivered([job for job in ended if job.delivered()], ttl, per_workspace)
-        self._evict_undelivered([job for job in ended if not job.delivered()])
+        delivered = {job.id for job in ended if job.delivered()}
+        self._evict_delivered([job for job in ended if job.id in delivered], ttl, per_workspace)
+        self._evict_undelivered([job for job in ended if job.id not in delivered])
         self._clear_leftovers()
 
     def _due(self) -> bool:
@@ -115,7 +134,7 @@ class Store:
     def _evict_undelivered(self, jobs: list[Job]) -> None:
         total = 0
         for job in jobs:
-            total += sum(file.stat().st_size for file in job.path.glob("*") if file.is_file())
+            total += _size(job)
             if time.time() - job.ended() > UNDELIVERED_SECONDS or total > UNDELIVERED_BYTES:
                 self.drop(job)
 
@@ -132,12 +151,22 @@ class Store:
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def _size(job: Job) -> int:
+    """Bytes of the record; what vanishes meanwhile counts nothing."""
+    total = 0
+    for file in job.path.glob("*"):
+        with contextlib.suppress(OSError):
+            total += file.lstat().st_size
+    return total
+
+
 def _row(job: Job) -> dict[str, Any] | None:
     """None when the record vanished while it was looked at."""
     try:
         spec, state, outcome = job.spec(), job.state(), job.outcome()
     except CounselError as error:
-        return {"job_id": job.id, "status": "corrupt", "error": str(error)} if error.code == Code.JOB_CORRUPT else None
+        gone = error.code != Code.JOB_CORRUPT and not job.path.exists()
+        return None if gone else {"job_id": job.id, "status": "corrupt", "error": clean(str(error))}
     row: dict[str, Any] = {"job_id": job.id, "tool": spec.tool, "status": _status(state, outcome)}
     row["session_id"] = (outcome or {}).get("meta", {}).get("session_id") or state.thread_id
     row |= {"workspace": spec.workspace, "started": _stamp(spec.created), "subject": one_line(spec.subject, 80)}
@@ -152,18 +181,21 @@ def _stamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
-def _end_worker(job: Job) -> None:
-    """A worker that does not answer is ended, and then what it leaves."""
-    state = job.state()
-    worker = Identity(*state.worker) if state.worker else None
+def _signal_worker(job: Job, number: int) -> None:
+    worker = job.state().worker
     if worker and worker.alive():
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(worker.pid, 9)
+            os.kill(worker.pid, number)
+
+
+def _end_worker(job: Job) -> None:
+    """A worker that does not answer is ended, and then what it leaves."""
+    _signal_worker(job, signal.SIGKILL)
+    job.end_stray(job.spec(), job.state())
     for _ in range(100):
         if not job.alive():
             break
         time.sleep(0.02)
-    end_stray(Identity(*state.codex) if state.codex else None, job.marker)
 
 
 def _settled(job: Job) -> Wire:
@@ -171,3 +203,16 @@ def _settled(job: Job) -> Wire:
     if outcome is None:
         raise CounselError(Code.JOB_RUNNING, f"Job {job.id} was told to end but its worker still lives")
     return outcome
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file of our own at once; raises OSError."""
+    draft = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise

@@ -8,6 +8,7 @@ cancel is looked for before Codex starts and before the result is committed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -48,7 +49,7 @@ class Worker:
         self.ending = ""
         self._noted = 0.0
         self._kept = 0
-        self._events: Any = None
+        self._events = -1
         self._control = self._open_control()
 
     def _read_spec(self) -> dict[str, Any]:
@@ -66,10 +67,9 @@ class Worker:
         if self.ending:
             self._conclude_unstarted()
             return 0
-        os.makedirs(self.spec["scratch"], mode=0o700, exist_ok=True)
         try:
-            child = self._start()
-            self._execute(child)
+            if child := self._start():
+                self._execute(child)
         finally:
             if slot is not None and slot >= 0:
                 os.close(slot)
@@ -104,10 +104,38 @@ class Worker:
             self.on_lifeline()
 
     def _start(self) -> Any:
-        child = process.start(self.spec["argv"], os.environ, self.spec["cwd"], f"{self.directory}/prompt")
+        try:
+            os.makedirs(self.spec["scratch"], mode=0o700, exist_ok=True)
+            if self.spec.get("delegate") and not self._prepared():
+                return None
+            child = process.start(self.spec["argv"], os.environ, self.spec["cwd"], f"{self.directory}/prompt")
+        except OSError as error:
+            self._conclude_unstartable(error)
+            return None
         self.state |= {"phase": "starting", "codex": tree.Identity.of(child.pid), "heard": time.time()}
         self._write_state()
         return child
+
+    def _prepared(self) -> bool:
+        """Make a delegate's working tree; what prevents that is the result."""
+        from pathlib import Path
+
+        from codex_counsel import delegate
+        from codex_counsel.envelope import failed
+        from codex_counsel.errors import CounselError
+        from codex_counsel.run import meta_of
+        from codex_counsel.spec import Spec
+
+        spec = Spec.parse(self.spec)
+        self.state["phase"] = "starting"
+        self._write_state()
+        try:
+            delegate.prepare(spec, Path(self.directory))
+        except CounselError as error:
+            delegate.finish(spec, Path(self.directory))
+            self.commit(failed(spec.tool, error, meta_of(spec)).wire())
+            return False
+        return True
 
     def _execute(self, child: Any) -> None:
         self.supervisor = process.Supervisor(child, self.spec["total"], self.spec["idle"])
@@ -126,7 +154,8 @@ class Worker:
             self._conclude_defect(error)
             raise
         finally:
-            os.write(2, self.supervisor.stderr)
+            with contextlib.suppress(OSError):
+                os.write(2, self.supervisor.stderr)
 
     def _conclude_defect(self, error: Exception) -> None:
         """A defect of ours still ends in an envelope; the traceback is in `stderr.log`."""
@@ -139,6 +168,17 @@ class Worker:
         defect = CounselError(Code.INTERNAL, f"{type(error).__name__}: {error}")
         self.commit(failed(spec.tool, defect, meta_of(spec)).wire())
 
+    def _conclude_unstartable(self, error: OSError) -> None:
+        """The binary, the workspace or the temporary directory changed since they were looked at."""
+        from codex_counsel.envelope import failed
+        from codex_counsel.errors import Code, CounselError
+        from codex_counsel.run import meta_of
+        from codex_counsel.spec import Spec
+
+        spec = Spec.parse(self.spec)
+        code = Code.STORAGE_FAILED if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else Code.PROCESS_DIED
+        self.commit(failed(spec.tool, CounselError(code, f"Codex could not be started: {error}"), meta_of(spec)).wire())
+
     def _conclude_unstarted(self) -> None:
         from codex_counsel import run
         from codex_counsel.spec import Spec
@@ -149,8 +189,7 @@ class Worker:
 
     def on_lifeline(self) -> None:
         """A byte: stay. End-of-file: the launcher is gone."""
-        data = os.read(0, 16)
-        if data:
+        if os.read(0, 16) or os.path.exists(f"{self.directory}/stay"):
             self._detach()
         elif not self.detached:
             self._end("abandoned")
@@ -174,7 +213,7 @@ class Worker:
             return b"d" in os.read(self._control, 4096)
         return False
 
-    def on_signal(self, number: int, frame: object) -> None:
+    def on_signal(self, _number: int, _frame: object) -> None:
         self._end("cancelled")
 
     def _end(self, reason: str) -> None:
@@ -189,8 +228,10 @@ class Worker:
         self._kept += len(line) + 1
         if self._kept <= MAX_EVENTS:
             with contextlib.suppress(OSError):
-                self._events = self._events or open(f"{self.directory}/events.jsonl", "ab", buffering=0)
-                self._events.write(line + b"\n")
+                if self._events < 0:
+                    path = f"{self.directory}/events.jsonl"
+                    self._events = _private(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+                os.write(self._events, line + b"\n")
 
     def note(self, transcript: Transcript) -> None:
         """Thread id and phase at once, the rest a few times a second."""
@@ -202,13 +243,31 @@ class Worker:
 
     def commit(self, envelope: dict[str, Any]) -> dict[str, Any]:
         """Link the result into place unless a cancel came first, and hand it to whoever still waits on stdout."""
-        self._clear_scratch()
+        if not self.spec.get("delegate"):
+            self._remove(self.spec["scratch"])
         envelope["meta"]["job_id"] = self.spec["job_id"]
         if not self.ending and self._told_to_end() and envelope["status"] != "cancelled":
             return self._commit_cancelled()
-        standing = self._link(json.dumps(envelope, ensure_ascii=False))
-        self._hand_over(standing)
+        self._hand_over(self._stored(envelope))
+        if self.spec["private"]:
+            self._remove(os.path.dirname(self.directory))
         return envelope
+
+    def _stored(self, envelope: dict[str, Any]) -> str:
+        """The text that stands. On a full disk the record of the events makes room for what they led to."""
+        text = json.dumps(envelope, ensure_ascii=False)
+        for _ in range(2):
+            try:
+                return self._link(text)
+            except OSError as error:
+                reason = error.strerror
+                self._forget_events()
+        mark = "cancel" if envelope["status"] == "cancelled" else "unsaved"
+        with contextlib.suppress(OSError):  # a new name needs no room
+            os.rename(f"{self.directory}/prompt", f"{self.directory}/{mark}")
+        warning = f"this result could not be stored ({reason}): it is here, and nowhere else"
+        envelope["meta"].setdefault("warnings", []).append(warning)
+        return json.dumps(envelope, ensure_ascii=False)
 
     def _commit_cancelled(self) -> dict[str, Any]:
         from pathlib import Path
@@ -218,7 +277,14 @@ class Worker:
         from codex_counsel.spec import Spec
 
         transcript = Job(Path(self.directory)).transcript()
-        return self.commit(run.conclude(Spec.parse(self.spec), transcript, run.Ending("cancelled")).wire())
+        return self.commit(
+            run.conclude(Spec.parse(self.spec), transcript, run.Ending("cancelled"), Path(self.directory)).wire()
+        )
+
+    def _forget_events(self) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(f"{self.directory}/events.jsonl")
+            os.close(self._events)
 
     def _link(self, text: str) -> str:
         draft = f"{self.directory}/.result-{os.getpid()}"
@@ -229,13 +295,11 @@ class Worker:
                 os.fsync(file.fileno())
             with contextlib.suppress(FileExistsError):
                 os.link(draft, f"{self.directory}/result.json")
-            os.unlink(draft)
-            with open(f"{self.directory}/result.json", encoding="utf-8") as file:
-                return file.read()
-        except OSError:
+        finally:
             with contextlib.suppress(OSError):
                 os.unlink(draft)
-            return text
+        with open(f"{self.directory}/result.json", encoding="utf-8") as file:
+            return file.read()
 
     def _hand_over(self, text: str) -> None:
         with contextlib.suppress(OSError):
@@ -245,15 +309,19 @@ class Worker:
     def _write_state(self) -> None:
         """Replace `state.json`; a disk that takes nothing more does not stop the run."""
         self._noted = time.monotonic()
-        with contextlib.suppress(OSError):
-            with open(f"{self.directory}/.state", "w", encoding="utf-8", opener=_private) as file:
+        draft = f"{self.directory}/.state"
+        try:
+            with open(draft, "w", encoding="utf-8", opener=_private) as file:
                 json.dump(self.state, file)
-            os.replace(f"{self.directory}/.state", f"{self.directory}/state.json")
+            os.replace(draft, f"{self.directory}/state.json")
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(draft)
 
-    def _clear_scratch(self) -> None:
+    def _remove(self, directory: str) -> None:
         import shutil
 
-        shutil.rmtree(self.spec["scratch"], ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _private(path: str, flags: int) -> int:

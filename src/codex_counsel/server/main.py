@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import select
 import signal
 import sys
 from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 from codex_counsel import __version__
+
+if TYPE_CHECKING:
+    from codex_counsel.services import Counsel
 
 LOG = logging.getLogger("codex_counsel")
 _QUIET = {
@@ -19,23 +25,35 @@ _QUIET = {
 }
 
 
-def serve() -> int:
+def serve() -> NoReturn:
     """Answer until the client goes. Runs that were not handed over end with this process, by their life-line."""
-    _set_up()
+    code = _served()
+    sys.stderr.flush()
+    os._exit(code)  # threads that wait for a run, or for a stdin that is still open, hold nobody up
+
+
+def _served() -> int:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _stop)
     try:
-        _run()
-    except (BrokenPipeError, ConnectionError):
-        _say("the client closed the connection; shut down")
+        _run(_set_up())
     except BaseException as error:  # noqa: BLE001  # the last line before the process ends
-        _say(f"fatal: {_reason(error)}")
+        cause = _first(error)
+        if isinstance(cause, ConnectionError):
+            _say("the client closed the connection; shut down")
+            return 0
+        _say(f"fatal: {_reason(cause)}")
         return 1
     return 0
 
 
-def _set_up() -> None:
+def _set_up() -> Counsel:
+    """The services for the environment as it was given; FastMCP sees none of its own variables but ours."""
+    given = dict(os.environ)
+    for name in given:
+        if name.startswith("FASTMCP_"):
+            del os.environ[name]
     os.environ.update(_QUIET)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, _stop)
     from codex_counsel.settings import load
 
     settings = load()
@@ -43,14 +61,17 @@ def _set_up() -> None:
     logging.basicConfig(level=settings.log_level, format="codex-counsel: %(levelname)s %(message)s", handlers=[handler])
     for warning in settings.warnings:
         LOG.warning("%s", warning)
+    from codex_counsel.services import Counsel
+
+    return Counsel(given, settings=settings)
 
 
-def _run() -> None:
+def _run(counsel: Counsel) -> None:
     import anyio
 
     from codex_counsel.server.app import build
 
-    anyio.run(_serve_stdio, build())
+    anyio.run(_serve_stdio, build(counsel))
     LOG.info("end of input; shut down")
 
 
@@ -59,16 +80,23 @@ async def _serve_stdio(server: object) -> None:
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
-    """The thread that reads stdin cannot be interrupted, so the process ends here; workers see their life-lines close."""
-    os.write(2, f"codex-counsel {__version__}: {signal.Signals(number).name}; shut down\n".encode())
+    """The thread that reads stdin cannot be interrupted, so the process ends here; that closes every life-line."""
+    _say(f"{signal.Signals(number).name}; shut down")
     os._exit(128 + number)
 
 
 def _say(text: str) -> None:
-    print(f"codex-counsel {__version__}: {text}", file=sys.stderr)
+    """One line, unless nobody reads stderr any more: that must not keep this process from ending."""
+    with contextlib.suppress(OSError, ValueError):
+        if select.select([], [2], [], 0)[1]:
+            os.write(2, f"codex-counsel {__version__}: {text}\n".encode("utf-8", "replace"))
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _reason(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
     return " ".join(f"{type(error).__name__}: {error}".split())[:500]

@@ -1,7 +1,11 @@
-"""Waiting for a run on behalf of a client: progress, the soft deadline, cancellation, the client's end."""
+"""Waiting for a run on behalf of a client: progress, the soft deadline, cancellation, the client's end.
+
+A run in a private directory cannot be handed over: its caller is kept waiting, whatever the deadline.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import time
@@ -12,10 +16,12 @@ from fastmcp.server.context import Context
 from fastmcp.server.dependencies import get_context
 
 from codex_counsel.envelope import Wire
+from codex_counsel.errors import CounselError
 from codex_counsel.jobs.launcher import Handle
 from codex_counsel.jobs.record import describe
 from codex_counsel.services import Counsel
 
+FIRST_PROGRESS_SECONDS = 1.0
 PROGRESS_SECONDS = 5.0
 JOINED_POLL = 0.1
 _STDIN = os.dup(0) if os.name == "posix" else -1
@@ -51,10 +57,10 @@ def client_gone() -> bool:
 
 async def _until_deadline(counsel: Counsel, handle: Handle, caller: Caller) -> Wire:
     deadline = time.monotonic() + counsel.settings.sync_seconds
-    next_report = time.monotonic() + PROGRESS_SECONDS
+    next_report = time.monotonic() + FIRST_PROGRESS_SECONDS
     while (wire := handle.collect()) is None:
         now = time.monotonic()
-        if now >= deadline and not handle.detached:
+        if now >= deadline and not handle.detached and not handle.private:
             if not caller.patient:
                 return counsel.hand_over(handle)
             handle.detach()
@@ -92,6 +98,6 @@ class Caller:
     async def report(self, handle: Handle) -> None:
         if self._token is None:
             return
-        progress = handle.job.running().progress
-        if progress:
-            await self._context.report_progress(progress.elapsed_ms / 1000, message=describe(progress))
+        with contextlib.suppress(CounselError):  # a record that someone damaged costs the progress, not the answer
+            if progress := handle.job.running().progress:
+                await self._context.report_progress(progress.elapsed_ms / 1000, message=describe(progress))

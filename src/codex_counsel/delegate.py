@@ -1,0 +1,219 @@
+"""A delegated task's working tree: made before Codex starts, harvested when it ended, whatever way it ended.
+
+In the job directory: `seed.json` and `seed.patch` (what Codex began with), `diff.patch` and `base.tar` (what it made of
+it), `work.json` (the same for people). The tree itself lies in the scratch directory and goes once it is harvested.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from codex_counsel import redact
+from codex_counsel.envelope import Check, DiffFile, Envelope
+from codex_counsel.errors import Code, CounselError
+from codex_counsel.git import harvest, seed
+from codex_counsel.git.harvest import Changed, Harvest
+from codex_counsel.git.names import shown
+from codex_counsel.git.repo import Repo
+from codex_counsel.git.shadow import Shadow
+from codex_counsel.spec import Spec
+from codex_counsel.text import clean, cut
+from codex_counsel.transcript import Transcript
+
+MAX_LISTED = 500
+SENSITIVE = re.compile(
+    rb"(?:^|/)(?:\.claude/|\.codex/|\.agents/|\.vscode/|\.idea/|\.husky/|\.git/|\.gitmodules$|\.gitattributes$|\.mcp\.json$|\.envrc$|"
+    rb"\.env(?:\.|$)|CLAUDE(?:\.local)?\.md$|AGENTS\.md$|\.pre-commit-config\.yaml$|\.github/(?:workflows|actions)/|\.gitlab-ci\.yml$)",
+    re.IGNORECASE,
+)
+"""Paths that tools execute or obey: a patch is a way out of a sandbox."""
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What a worker needs to make the tree, as it stands in `spec.json`."""
+
+    workspace: str
+    git_timeout: float
+    diff_limit: int
+    prefix: str = ""
+    again: str | None = None
+    """Directory of the earlier job to go on from."""
+
+
+@dataclass
+class Work:
+    """What came of it, JSON-ready. `names` are the raw paths in Latin-1, which keeps each byte."""
+
+    base_sha: str
+    diff: str
+    diff_exact: bool
+    diff_path: str
+    diffstat: str
+    files: list[dict[str, Any]]
+    names: list[list[str | None]]
+    ignored: list[str] = field(default_factory=list)
+    planted: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def shadow_of(scratch: str, timeout: float) -> Shadow:
+    return Shadow(Path(scratch), timeout)
+
+
+# --- before
+
+
+def prepare(spec: Spec, directory: Path) -> None:
+    """Make the tree and note what it was made of; `worktree_failed` or git's own reason when it cannot be."""
+    errand = Errand(**(spec.delegate or {}))
+    repo = Repo.open(Path(errand.workspace), errand.git_timeout)
+    try:
+        made = _again(repo, errand.again, spec) if errand.again else _seeded(repo, spec)
+    except OSError as error:
+        raise CounselError(Code.WORKTREE_FAILED, f"The worktree cannot be made: {error.strerror}") from None
+    shadow, head, base, omitted = made
+    (shadow.base / "tmp").mkdir(mode=0o700, exist_ok=True)
+    (shadow.tree / errand.prefix).mkdir(parents=True, exist_ok=True)
+    write_private(directory / "seed.patch", b"".join(shadow.diff(_tree_of(shadow, head), base, exact=True)))
+    _write_json(directory / "seed.json", {"head": head, "base_tree": base, "omitted": omitted[:MAX_LISTED]})
+
+
+def _seeded(repo: Repo, spec: Spec) -> tuple[Shadow, str, str, list[Any]]:
+    plan = seed.survey(repo)
+    shadow = Shadow.create(repo, Path(spec.scratch), plan.head)
+    return shadow, plan.head, seed.fill(repo, plan, shadow), [list(item) for item in plan.omitted]
+
+
+def _again(repo: Repo, earlier: str, spec: Spec) -> tuple[Shadow, str, str, list[Any]]:
+    """The earlier job's baseline, with its diff already made."""
+    known = json.loads((Path(earlier) / "seed.json").read_text("utf-8"))
+    head, base = str(known["head"]), str(known["base_tree"])
+    repo.resolve(head)
+    shadow = Shadow.create(repo, Path(spec.scratch), head)
+    if shadow.applied(_tree_of(shadow, head), (Path(earlier) / "seed.patch").read_bytes()) != base:
+        raise CounselError(Code.WORKTREE_FAILED, "The earlier job's baseline cannot be made again")
+    shadow.check_out(base)
+    if patch := (Path(earlier) / "diff.patch").read_bytes():
+        shadow.git("apply", "--binary", "--whitespace=nowarn", "-", given=patch)
+    return shadow, head, base, list(known.get("omitted", ()))
+
+
+def _tree_of(shadow: Shadow, commit: str) -> str:
+    return shadow.git("rev-parse", "--verify", f"{commit}^{{tree}}").decode().strip()
+
+
+# --- after
+
+
+def finish(spec: Spec, directory: Path) -> Work | None:
+    """Harvest the tree unless that was done, remove it, and say what came of it; None when there was no tree."""
+    known = load(directory)
+    shadow = shadow_of(spec.scratch, Errand(**(spec.delegate or {})).git_timeout)
+    if known is None and shadow.tree.is_dir() and (directory / "seed.json").is_file():
+        known = _harvested(spec, directory, shadow)
+    if known is None or known.diff_path:
+        shadow.remove()
+    return known
+
+
+def _harvested(spec: Spec, directory: Path, shadow: Shadow) -> Work:
+    """A tree that cannot be captured stays where it is, and the result says where."""
+    begun = json.loads((directory / "seed.json").read_text("utf-8"))
+    limit = Errand(**(spec.delegate or {})).diff_limit
+    try:
+        found = harvest.gather(shadow, begun["base_tree"], directory, limit)
+        work = _work(begun, found, limit)
+        _write_json(directory / "work.json", asdict(work))
+    except (CounselError, OSError) as error:
+        reason = error.message if isinstance(error, CounselError) else str(error.strerror)
+        lost = f"the work could not be captured ({reason}); it is still in {shadow.tree}"
+        return Work(begun["head"], "", diff_exact=False, diff_path="", diffstat="", files=[], names=[], warnings=[lost])
+    return work
+
+
+def load(directory: Path) -> Work | None:
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return Work(**json.loads((directory / "work.json").read_text("utf-8")))
+    return None
+
+
+def _work(begun: dict[str, Any], found: Harvest, limit: int) -> Work:
+    text = found.reading.decode("utf-8", "replace")
+    readable, masked = redact.mask(cut(clean(text), limit))
+    whole = len(found.reading) <= limit
+    exact = whole and not masked and readable.encode() == found.patch.read_bytes()
+    warnings = (
+        [f"{begun['omitted'][0][0]} and {len(begun['omitted']) - 1} more were not seeded"] if begun["omitted"] else []
+    )
+    if not whole:
+        warnings.append(
+            f"the diff has {found.patch.stat().st_size} bytes; the first {limit} are here, all are in diff_path"
+        )
+    return Work(
+        base_sha=begun["head"],
+        diff=readable,
+        diff_exact=exact,
+        diff_path=str(found.patch),
+        diffstat=found.stat,
+        files=[asdict(_row(file)) for file in found.files[:MAX_LISTED]],
+        names=[[_latin(file.name), _latin(file.old), file.mode] for file in found.files],
+        ignored=found.ignored,
+        planted=found.planted,
+        warnings=warnings,
+    )
+
+
+def _latin(name: bytes | None) -> str | None:
+    return None if name is None else name.decode("latin-1")
+
+
+def _row(file: Changed) -> DiffFile:
+    sensitive = bool(SENSITIVE.search(file.name)) or file.mode == "120000"
+    return DiffFile(
+        path=shown(file.name), status=file.status, added=file.added, deleted=file.deleted, sensitive=sensitive or None
+    )
+
+
+def dress(envelope: Envelope, work: Work | None, transcript: Transcript) -> None:
+    """Put the work into an envelope, finished or not."""
+    envelope.checks = [Check(command=c.command, exit_code=c.exit_code) for c in transcript.commands[-50:]]
+    if work is None:
+        return
+    envelope.base_sha, envelope.diffstat = work.base_sha, work.diffstat or "no changes"
+    envelope.diff, envelope.diff_exact, envelope.diff_path = work.diff, work.diff_exact, work.diff_path or None
+    envelope.files = [DiffFile(**row) for row in work.files]
+    envelope.ignored, envelope.planted = work.ignored or None, work.planted or None
+    envelope.meta.warnings += work.warnings
+    envelope.partial = None if envelope.ok else True
+    if envelope.ok:
+        envelope.summary = f"{work.diffstat or 'No files were changed'}. {envelope.summary}"
+
+
+# --- leftovers
+
+
+def leftovers(trees: Path) -> Iterator[tuple[str, Path]]:
+    """Job id and directory of every tree that is still there."""
+    with contextlib.suppress(OSError):
+        for path in trees.iterdir():
+            yield path.name.rpartition("-")[2], path
+
+
+def write_private(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    draft = path.with_suffix(".draft")
+    write_private(draft, json.dumps(value).encode())
+    draft.replace(path)
