@@ -270,8 +270,11 @@ def _cause(stderr: str) -> str:
 
 
 def holds(codex: Codex, run: Mapping[str, str], probes: Probes) -> str | None:
-    """None when this binary's sandbox starts and bounds reads on this machine since it booted; else the reason."""
-    key = ("sandbox", _stamp(codex.path), boot_id())
+    """None when this binary's sandbox starts and bounds reads on this machine since it booted; else the reason.
+
+    The user's configuration can break it, so it is asked again when that has changed.
+    """
+    key = ("sandbox", _stamp(codex.path), boot_id(), _stamp(Path(run["CODEX_HOME"]) / "config.toml"))
     cached = probes.get(*key)
     if cached is None:
         cached = _try_sandbox(codex, run)

@@ -36,7 +36,7 @@ QUIET_PINS = (
     "tools.experimental_request_user_input={enabled=false}",
     "project_doc_max_bytes=0",
 )
-"""Nobody can answer, nothing may outlive the run, nothing is sent besides the request: AGENTS.md stands in our brief."""
+"""Nobody can answer, nothing outlives the run, nothing is sent besides the request: AGENTS.md stands in our brief."""
 
 LEAN_PINS = (
     "features.hooks=false",

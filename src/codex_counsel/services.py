@@ -234,7 +234,8 @@ class Counsel:
         top = place.top or place.root
         common = place.git[0] if place.git else top / ".git"
         environments = [folder / name for folder in (top, place.root) for name in (".venv", "venv", "node_modules")]
-        return [common / "objects", *(path for path in environments if path.is_dir() and not path.is_symlink())]
+        found = [path for path in environments if path.is_dir() and not path.is_symlink()]
+        return [common / "objects", *found, *(base for path in found for base in workspace.interpreter(path))]
 
     def _turn(self, request: RunRequest, ready: Ready, task: Task) -> plan.Turn:
         profile = request.profile or self.settings.profile

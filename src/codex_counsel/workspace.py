@@ -160,7 +160,15 @@ def _needed(directory: Path, places: Places) -> tuple[Path, ...]:
         return (directory,)
     if above.name == ".local":
         return (directory, above / "lib", above / "share/uv", above / "share/mise", above / "pipx")
-    return (above,)
+    return (above, *interpreter(above))
+
+
+def interpreter(environment: Path) -> tuple[Path, ...]:
+    """Where the Python of a virtual environment really lives: its own `python` is only a link."""
+    if not (environment / "pyvenv.cfg").is_file():
+        return ()
+    real = (environment / "bin/python").resolve()
+    return (real.parent.parent,) if real.is_file() and len(real.parent.parent.parts) > 2 else ()
 
 
 def _platform(path: Path) -> bool:

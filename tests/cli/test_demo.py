@@ -36,3 +36,18 @@ def test_without_codex_the_demo_says_what_to_install(tmp_path: Path) -> None:
     done = demo(tmp_path, CODEX_COUNSEL_CODEX_BIN="/nonexistent/codex")
     assert done.returncode == 3
     assert "npm install -g @openai/codex" in done.stderr
+
+
+def test_the_demo_reviews_a_planted_bug_and_tells_found_evidence_from_invented(tmp_path: Path) -> None:
+    review = demo(tmp_path).stdout.partition("== A review")[2]
+    assert "HIGH  refund() is off by one" in review
+    assert "shop.py:13 (moved)" in review
+    assert "shop.py:14 (unverified)" in review
+
+
+def test_the_demo_delegates_a_fix_whose_check_ran_in_the_sandbox_and_applies_it_on_request(tmp_path: Path) -> None:
+    delegated = demo(tmp_path).stdout.partition("== A delegated task")[2]
+    assert "+    return subtotal if subtotal >= FREE_FROM else subtotal + SHIPPING" in delegated
+    assert "exit 0: /bin/bash -c 'python3 test_shop.py'" in delegated
+    assert "Your files meanwhile: untouched." in delegated
+    assert "2 files were changed; the index was left alone" in delegated

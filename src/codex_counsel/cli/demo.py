@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codex_counsel.cli.formats import text
-from codex_counsel.cli.render import footer
+from codex_counsel.cli.render import footer, work
 from codex_counsel.cli.verbs import follow
 from codex_counsel.envelope import Wire
 from codex_counsel.errors import CATALOG, Code
 from codex_counsel.jobs.launcher import Handle
-from codex_counsel.loopback import Answer, Loopback, Request, say, shell
-from codex_counsel.request import Consult, ReviewChanges, parse
+from codex_counsel.loopback import Answer, Loopback, Request, patch, say, shell
+from codex_counsel.request import Apply, Consult, Delegate, ReviewChanges, parse
 from codex_counsel.services import Counsel
 
 QUESTION = (
@@ -71,6 +71,21 @@ REVIEW = {
     "next_steps": [],
 }
 """The second finding quotes code that is not there: a reviewer's mistake, to be caught."""
+TASK = "Make total() ship orders of exactly FREE_FROM for free, and prove it with a test."
+FIX = """\
+*** Begin Patch
+*** Update File: shop.py
+@@
+-    return subtotal if subtotal > FREE_FROM else subtotal + SHIPPING
++    return subtotal if subtotal >= FREE_FROM else subtotal + SHIPPING
+*** Add File: test_shop.py
++from shop import total
++
++assert total([100.0]) == 100.0
++assert total([99.0]) == 103.9
++print("2 checks passed")
+*** End Patch
+"""
 SECRET = "the-key-nobody-may-read"  # noqa: S105  # a decoy
 
 
@@ -100,7 +115,7 @@ class Sample:
     def make(self) -> None:
         self.repository.mkdir(parents=True)
         (self.repository / "shop.py").write_text(SHOP, "utf-8")
-        (self.repository / ".gitignore").write_text(".env\n", "utf-8")
+        (self.repository / ".gitignore").write_text(".env\n__pycache__/\n", "utf-8")
         (self.repository / ".env").write_text(f"API_KEY={SECRET}\n", "utf-8")
         (self.home / ".ssh").mkdir(parents=True)
         (self.home / ".ssh/id_ed25519").write_text(SECRET + "\n", "utf-8")
@@ -132,7 +147,7 @@ def demonstrate(*, live: bool) -> int:
 def _live(sample: Sample) -> int:
     print("Consulting with your own Codex and login.")
     counsel = Counsel(dict(os.environ), sample.repository)
-    return _consult(counsel) or _review(counsel, sample)
+    return _consult(counsel) or _review(counsel, sample) or _delegate(counsel, sample)
 
 
 def _scripted(sample: Sample, attempts: list[Attempt]) -> int:
@@ -145,7 +160,7 @@ def _scripted(sample: Sample, attempts: list[Attempt]) -> int:
         untouched = (sample.repository / "shop.py").read_text("utf-8") == SHOP
         if code or not (_tell(attempts, outputs) and untouched):
             return code or 1
-        return _review(counsel, sample)
+        return _review(counsel, sample) or _delegate(counsel, sample)
 
 
 def _consult(counsel: Counsel) -> int:
@@ -165,13 +180,27 @@ def _review(counsel: Counsel, sample: Sample) -> int:
     return 0
 
 
+def _delegate(counsel: Counsel, sample: Sample) -> int:
+    print(f"\n== A delegated task\n\nTask: {TASK}\n", flush=True)
+    before = _git(sample.repository, "status", "--short")
+    wire = _finished(counsel, counsel.delegate(parse(Delegate, {"task": TASK})))
+    if not wire["ok"]:
+        return _show(wire)
+    print(_inset("\n".join(work(wire))))
+    untouched = _git(sample.repository, "status", "--short") == before
+    print(f"\nYour files meanwhile: {'untouched' if untouched else 'CHANGED'}. Now the diff is applied, on request:")
+    print(f"  {counsel.apply(parse(Apply, {'job_id': wire['meta']['job_id']}))['summary']}")
+    print(_inset(_git(sample.repository, "status", "--short")))
+    return 0 if untouched else 1
+
+
 def _finished(counsel: Counsel, handle: Handle) -> Wire:
     return counsel.deliver(handle, follow(handle))
 
 
 def _environment(sample: Sample) -> dict[str, str]:
     """The user's environment, but with the sample's home, so that nothing of the user's is touched."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CODEX_", "OPENAI_"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CODEX_", "OPENAI_", "XDG_"))}
     chosen = os.environ.get("CODEX_COUNSEL_CODEX_BIN")
     own = {"HOME": str(sample.home), "CODEX_HOME": str(sample.home / ".codex")}
     own |= {"CODEX_COUNSEL_STATE_DIR": str(sample.base / "state")}
@@ -182,10 +211,20 @@ def _script(attempts: list[Attempt]) -> Callable[[Request], Answer]:
     def reply(request: Request) -> Answer:
         if request.schema:
             return say(REVIEW)
+        if TASK in request.prompt:
+            return _worker(request)
         done = len(request.outputs)
         return shell(attempts[done].command) if done < len(attempts) else say(_opinion(request.outputs))
 
     return reply
+
+
+def _worker(request: Request) -> Answer:
+    steps = [patch(FIX), shell("python3 test_shop.py")]
+    done = len(request.outputs)
+    return (
+        steps[done] if done < len(steps) else say("total() compares with >= now; test_shop.py proves both sides of it.")
+    )
 
 
 def _opinion(outputs: list[str]) -> str:
@@ -236,10 +275,11 @@ def _inset(words: str) -> str:
     return "\n".join(f"  {line}".rstrip() for line in words.splitlines())
 
 
-def _git(repository: Path, *arguments: str) -> None:
+def _git(repository: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=Demo", "-c", "user.email=demo@example.org", "-c", "commit.gpgsign=false"]
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    subprocess.run(["git", *identity, *arguments], cwd=repository, env=env, check=True)
+    asked = ["git", *identity, *arguments]
+    return subprocess.run(asked, cwd=repository, env=env, check=True, capture_output=True, text=True).stdout
 
 
 @contextmanager

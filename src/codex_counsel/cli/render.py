@@ -29,7 +29,7 @@ def _readable(wire: Wire) -> list[str]:
 
         return [text(wire)]
     if "diffstat" in wire:
-        return _work(wire)
+        return work(wire)
     if "answer" in wire:
         return [wire["answer"], "", *footer(wire)]
     if wire["status"] in ("running", "queued"):
@@ -37,7 +37,7 @@ def _readable(wire: Wire) -> list[str]:
     return [wire["summary"], *_data(wire.get("data")), *(f"to do: {step}" for step in wire.get("next_steps", ()))]
 
 
-def _work(wire: Wire) -> list[str]:
+def work(wire: Wire) -> list[str]:
     """A delegate's report, its evidence and its diff."""
     checks = [f"  exit {check.get('exit_code')}: {one_line(check['command'], 100)}" for check in wire.get("checks", ())]
     notes = [f"  ignored, not in the diff: {name}" for name in wire.get("ignored", ())]
