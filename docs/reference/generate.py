@@ -114,11 +114,16 @@ job id at once.
 def _tool(tool: catalogue.Tool) -> str:
     schema = catalogue.parameters(tool.request)
     required = set(schema.get("required", ()))
-    rows = [
-        (f"`{name}`", _type(item) + (" (required)" if name in required else ""), item.get("description", ""))
-        for name, item in schema["properties"].items()
-    ]
-    table = _table(("argument", "type", "meaning"), rows) if rows else "No arguments.\n"
+    rows = (
+        []
+        if tool.twin
+        else [
+            (f"`{name}`", _type(item) + (" (required)" if name in required else ""), item.get("description", ""))
+            for name, item in schema["properties"].items()
+        ]
+    )
+    plain = "The same arguments as the tool it belongs to.\n" if tool.twin else "No arguments.\n"
+    table = _table(("argument", "type", "meaning"), rows) if rows else plain
     kind = "changes something" if tool.changes else "read-only"
     return f"\n## {tool.name}\n\n{tool.description} ({kind})\n\n{table}"
 

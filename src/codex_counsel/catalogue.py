@@ -30,7 +30,7 @@ from codex_counsel.request import (
 
 @dataclass(frozen=True)
 class Tool:
-    """`changes` names what a call changes for the user; a tool without it is read-only."""
+    """`changes`: a call changes something for the user, others are read-only. `twin`: described by another tool."""
 
     name: str
     request: type[Request]
@@ -38,6 +38,7 @@ class Tool:
     runs_model: bool = False
     changes: bool = False
     destructive: bool = False
+    twin: bool = False
 
 
 TOOLS: tuple[Tool, ...] = (
@@ -54,6 +55,7 @@ TOOLS: tuple[Tool, ...] = (
         Consult,
         "codex_consult in the background: returns a job_id at once; fetch with codex_job_result.",
         runs_model=True,
+        twin=True,
     ),
     Tool(
         "codex_review_changes",
@@ -67,6 +69,7 @@ TOOLS: tuple[Tool, ...] = (
         ReviewChanges,
         "codex_review_changes in the background: returns a job_id at once.",
         runs_model=True,
+        twin=True,
     ),
     Tool(
         "codex_review_plan",
@@ -78,6 +81,7 @@ TOOLS: tuple[Tool, ...] = (
         "codex_dry_run",
         DryRun,
         "What codex_review_changes would send with these arguments: files, bytes, omissions, boundary. Free.",
+        twin=True,
     ),
     Tool(
         "codex_delegate",
@@ -91,11 +95,13 @@ TOOLS: tuple[Tool, ...] = (
         Delegate,
         "codex_delegate in the background: returns a job_id at once.",
         runs_model=True,
+        twin=True,
     ),
     Tool(
         "codex_delegate_dry_run",
         DelegateDryRun,
         "What codex_delegate would start from: files, omissions, readable roots, prompt size. Free.",
+        twin=True,
     ),
     Tool(
         "codex_apply",
@@ -122,10 +128,22 @@ TOOLS: tuple[Tool, ...] = (
 
 @cache
 def parameters(request: type[Request]) -> dict[str, Any]:
-    """The JSON Schema of the arguments as it goes over the wire: no titles, no nullable types, nothing repeated."""
+    """The JSON Schema of the arguments: no titles, no nullable types. Bounds are checked, not described."""
     schema = request.model_json_schema()
     slim: dict[str, Any] = _slim({key: schema[key] for key in ("properties", "required") if key in schema})
     return {"type": "object", "properties": {}, **slim, "additionalProperties": False}
+
+
+def wire_parameters(tool: Tool) -> dict[str, Any]:
+    """`parameters` as every session pays for them: a twin does not describe again what its original describes."""
+    schema = parameters(tool.request)
+    if not tool.twin:
+        return schema
+    bare = {name: {k: v for k, v in item.items() if k != "description"} for name, item in schema["properties"].items()}
+    return {**schema, "properties": bare}
+
+
+_DULL = {"title", "default", "pattern", "maxLength", "minLength", "maxItems", "minItems", "maximum", "minimum"}
 
 
 def _slim(value: Any) -> Any:
@@ -136,8 +154,7 @@ def _slim(value: Any) -> Any:
     if "anyOf" in value:
         real = [item for item in value["anyOf"] if item.get("type") != "null"]
         value = {**{key: item for key, item in value.items() if key != "anyOf"}, **real[0]}
-    dull = {"title", "maxLength"} | ({"default"} if value.get("default", 0) in (None, [], False, 0) else set())
-    named = {key: item for key, item in value.items() if not (key in dull and not isinstance(item, dict))}
+    named = {key: item for key, item in value.items() if key not in _DULL or isinstance(item, dict)}
     return {key: _slim(item) for key, item in named.items() if (key, item) != ("additionalProperties", True)}
 
 

@@ -89,6 +89,11 @@ def find(setting: str | None, path: str, probes: Probes) -> Codex:
     raise CounselError(Code.CODEX_NOT_FOUND, "There is no `codex` on PATH and CODEX_COUNSEL_CODEX_BIN is not set")
 
 
+def nowhere(setting: str | None, path: str) -> bool:
+    """Whether there is not even a file to try; asks nobody, so it is fast."""
+    return not (setting or shutil.which("codex", path=search_path(path)) or _bundled())
+
+
 def search_path(variable: str, without: Path | None = None) -> str:
     """The absolute entries of a `PATH`, those inside `without` left out: what lies there is not the user's own."""
     entries = [entry for entry in variable.split(os.pathsep) if entry.startswith("/")]
@@ -201,8 +206,10 @@ def configuration(codex_home: Path, profile: str | None) -> dict[str, Any]:
 def login(codex: Codex, codex_home: Path, env: Mapping[str, str], config: Mapping[str, Any]) -> Login:
     """Which credentials a run would use. Proves presence, not validity: only a request to the model does that."""
     provider = str(config.get("model_provider") or "openai")
-    if provider != "openai":
-        return Login("provider", _identity(provider, _provider_secret(provider, env, config)))
+    table = _provider_table(provider, config)
+    if provider != "openai" and not table.get("requires_openai_auth"):
+        secret = f"{table.get('base_url')} {env.get(str(table.get('env_key')), '')}"
+        return Login("provider", _identity(provider, secret))
     if env.get("CODEX_API_KEY"):
         return Login("api_key", _identity("openai", env["CODEX_API_KEY"]))
     stored = _stored_login(codex_home)
@@ -213,9 +220,10 @@ def login(codex: Codex, codex_home: Path, env: Mapping[str, str], config: Mappin
     return Login("keyring", _identity("openai", str(codex_home))) if known else Login("none", _identity("openai", ""))
 
 
-def _provider_secret(provider: str, env: Mapping[str, str], config: Mapping[str, Any]) -> str:
-    table = config.get("model_providers", {}).get(provider, {})
-    return f"{table.get('base_url')} {env.get(str(table.get('env_key')), '')}"
+def _provider_table(provider: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    tables = config.get("model_providers")
+    table = tables.get(provider) if isinstance(tables, dict) else None
+    return table if isinstance(table, dict) else {}
 
 
 def _stored_login(codex_home: Path) -> Login | None:

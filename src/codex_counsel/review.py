@@ -203,6 +203,7 @@ def _ground_one(finding: Finding, reviewed: Reviewed | None, basis: Basis) -> No
     if reviewed and finding.file:
         found = reviewed.ground(finding.file, finding.line, finding.line_end, finding.evidence or "")
         finding.grounded, finding.line, finding.line_end = found.grounded, found.line, found.line_end
+        finding.file = reviewed.name(finding.file)
         finding.in_diff = found.in_diff if basis.plan is None else None
     if basis.plan is not None and not _names_a_file(finding, reviewed) and _stands_in(basis.plan, finding.evidence):
         finding.grounded = "verified"

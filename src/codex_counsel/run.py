@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -159,9 +163,32 @@ def _validated(answer: str, spec: Spec) -> Any:
     from codex_counsel import schemas
 
     try:
-        return schemas.read(answer, spec.output_schema or {})
+        with _time_limit(VALIDATION_SECONDS):
+            return schemas.read(answer, spec.output_schema or {})
     except ValueError as error:
         raise CounselError(Code.INCOMPLETE, one_line(str(error), 1000)) from None
+
+
+VALIDATION_SECONDS = 5
+
+
+@contextlib.contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """A caller's `pattern` may take for ever. Alarms ring in the main thread only, where a worker concludes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(_number: int, _frame: object) -> None:
+        raise ValueError(f"The reply could not be held against output_schema within {seconds:g} seconds")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _partial(transcript: Transcript) -> dict[str, Any]:

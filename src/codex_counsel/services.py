@@ -25,6 +25,7 @@ from codex_counsel import (
     failures,
     paging,
     plan,
+    plugins,
     review,
     tasks,
     workspace,
@@ -171,7 +172,7 @@ class Counsel:
         place = self._place(request.workspace_root)
         profile = request.profile or self.settings.profile
         found = self.codex
-        config = codex.configuration(self.places.codex_home, self._known_profile(profile))
+        config = self._configuration(self._known_profile(profile))
         run = self._codex_env(place)
         login = codex.login(found, self.places.codex_home, run, config)
         if not login.present:
@@ -180,6 +181,11 @@ class Counsel:
         if not getattr(request, "text_only", False) and (reason := codex.holds(found, run, self.probes)):
             raise failures.from_probe(reason)
         return Ready(place, found, login, config, self.settings.isolation)
+
+    def _configuration(self, profile: str | None) -> dict[str, Any]:
+        """What Codex will be configured for: with isolation `strict` it reads nothing of the user's."""
+        strict = self.settings.isolation == "strict"
+        return {} if strict else codex.configuration(self.places.codex_home, profile)
 
     @property
     def codex(self) -> Codex:
@@ -442,10 +448,20 @@ class Counsel:
         summary = (
             f"Codex {checks['codex'].get('version')} is usable" if not problems else f"Codex is not usable: {said}"
         )
-        envelope = free(request.tool, summary, checks, Meta(warnings=list(self.settings.warnings)))
+        envelope = free(request.tool, summary, checks, Meta(warnings=[*self.settings.warnings, *self._rivals()]))
         if problems:
             envelope.next_steps = [p.repair or _repair(p) for p in problems]
         return envelope.wire()
+
+    def notices(self) -> list[str]:
+        """What a client should know before the first call; asks no program, so that a server starts fast."""
+        if codex.nowhere(self.settings.codex_bin, self.env.get("PATH", os.defpath)):
+            missing = "no Codex is installed here, so every call that needs one will fail: /codex:setup helps the user"
+            return [missing, *self._rivals()]
+        return self._rivals()
+
+    def _rivals(self) -> list[str]:
+        return plugins.notices(self.env, Path(self.env.get("CLAUDE_PROJECT_DIR") or self.cwd))
 
     def _check_workspace(self, request: Status) -> dict[str, Any]:
         place = self._place(request.workspace_root)
@@ -454,7 +470,7 @@ class Counsel:
 
     def _check_codex(self, request: Status) -> dict[str, Any]:
         found = self.codex
-        config = codex.configuration(self.places.codex_home, self.settings.profile)
+        config = self._configuration(self.settings.profile)
         place = None
         with contextlib.suppress(CounselError):
             place = self._place(request.workspace_root)

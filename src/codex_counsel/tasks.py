@@ -145,7 +145,7 @@ def delegate(request: Delegate, place: Place, settings: Settings, earlier: Path 
     """`earlier` is the directory of the job to go on from."""
     brief.check_author_text(settings.max_input_bytes, task=request.task, extra_context=request.extra_context)
     images = tuple(_image(given, place) for given in request.images)
-    repo = Repo.open(place.root, settings.git_timeout_seconds)
+    repo = _repository(place, settings)
     seeding = survey(repo)
     names = [os.fsdecode(name) for name in (*seeding.checkout, *seeding.copy)]
     prefix = os.fsdecode(repo.prefix)

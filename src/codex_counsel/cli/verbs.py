@@ -70,7 +70,7 @@ def plan(arguments: argparse.Namespace) -> int:
 
 def delegate(arguments: argparse.Namespace) -> int:
     given = _reviewer_given(arguments)
-    given["task"] = sys.stdin.read() if arguments.task == "-" else arguments.task
+    given["task"] = _standard_input() if arguments.task == "-" else arguments.task
     counsel = Counsel()
     if arguments.dry_run:
         return show(counsel.delegate_dry_run(parse(DelegateDryRun, given)), as_json=arguments.json)
@@ -85,7 +85,7 @@ def apply(arguments: argparse.Namespace) -> int:
 
 
 def _reviewer_given(arguments: argparse.Namespace) -> dict[str, Any]:
-    arguments.json = arguments.json or arguments.format == "json"
+    arguments.json = arguments.json or getattr(arguments, "format", None) == "json"
     given = _given(arguments)
     if arguments.context_file:
         given["extra_context"] = _file_text(arguments.context_file, "--context-file")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from codex_counsel.errors import CounselError
 from codex_counsel.git.content import is_binary, utf8
 from codex_counsel.git.folder import Folder, Withheld
-from codex_counsel.git.names import NO_NAME
+from codex_counsel.git.names import NO_NAME, shown
 from codex_counsel.redact import mask, secret_name
 
 if TYPE_CHECKING:
@@ -85,6 +85,11 @@ class Reviewed:
         """The file's lines, masked, without line ends; None if it is not there, not text, or not to be read."""
         raw = self._raw(path)
         return None if raw is None else self._lines(raw, before=False)
+
+    def name(self, path: str) -> str:
+        """The file's name from the root, however the path was written; the path itself where nothing answers to it."""
+        raw = self._raw(path)
+        return path if raw is None else shown(raw)
 
     def ground(self, file: str, line: int | None, line_end: int | None, evidence: str) -> Grounded:
         """Does the evidence stand in the file, and at that line? Words that the change removed count as found."""

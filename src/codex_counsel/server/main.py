@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import sys
+import threading
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from codex_counsel.services import Counsel
 
 LOG = logging.getLogger("codex_counsel")
+GONE = "the client closed the connection; shut down"
 _QUIET = {
     "FASTMCP_ENV_FILE": os.devnull,  # FastMCP would read the .env of the user's project
     "FASTMCP_LOG_LEVEL": "WARNING",
@@ -40,7 +42,7 @@ def _served() -> int:
     except BaseException as error:  # noqa: BLE001  # the last line before the process ends
         cause = _first(error)
         if isinstance(cause, ConnectionError):
-            _say("the client closed the connection; shut down")
+            _say(GONE)
             return 0
         _say(f"fatal: {_reason(cause)}")
         return 1
@@ -71,12 +73,22 @@ def _run(counsel: Counsel) -> None:
 
     from codex_counsel.server.app import build
 
+    threading.Thread(target=_watch_reader, args=(os.dup(1),), daemon=True).start()
     anyio.run(_serve_stdio, build(counsel))
     LOG.info("end of input; shut down")
 
 
 async def _serve_stdio(server: object) -> None:
     await server.run_async("stdio", show_banner=False)  # type: ignore[attr-defined]
+
+
+def _watch_reader(stdout: int) -> None:
+    """End once nobody reads our answers: the thread that reads stdin would keep a failed writer from ending us."""
+    poll = select.poll()
+    poll.register(stdout, 0)  # errors and hang-ups are always reported
+    if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll()):
+        _say(GONE)
+        os._exit(0)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

@@ -1,0 +1,274 @@
+"""A limit that one run met is known to the next one of the same account, whichever process asks."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codex_counsel.backoff import LONGEST, Limits, Mark
+from codex_counsel.errors import Code, CounselError
+from codex_counsel.loopback import Account, Loopback, Reply, Window, error, failed, http_error, say, usage_limit
+from codex_counsel.request import Status, parse
+from tests.conftest import World, consult
+from tests.e2e import fakes
+
+Model = Callable[..., Loopback]
+HOUR = 3600
+
+
+@pytest.fixture
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Set the local time zone of this process; the worker and Codex get it by the environment."""
+
+    def use(name: str) -> None:
+        monkeypatch.setenv("TZ", name)
+        time.tzset()
+
+    yield use
+    monkeypatch.undo()
+    time.tzset()
+
+
+def refused(world: World, **env: str) -> CounselError:
+    """The refusal of a call that is not even started."""
+    with pytest.raises(CounselError) as refusal:
+        consult(world.counsel(**env))
+    assert refusal.value.code == Code.BACKING_OFF
+    return refusal.value
+
+
+def marks(world: World) -> list[dict[str, Any]]:
+    return [json.loads(file.read_text()) for file in (world.state / "limits").glob("*.json")]
+
+
+def limits(world: World, **arguments: Any) -> dict[str, Any]:
+    wire = world.counsel().status(parse(Status, arguments))
+    found: dict[str, Any] = wire["data"]["limits"]
+    return found
+
+
+def test_after_a_usage_limit_the_next_call_is_refused_at_once_until_the_reset(
+    each_release: World, each_model: Model
+) -> None:
+    reset = int(time.time()) + 2 * HOUR
+    server = each_model(usage_limit("plus", reset))
+    met = consult(each_release.counsel())["error"]
+    assert met["code"] == Code.USAGE_LIMIT
+    refusal = refused(each_release)
+    assert "hit your usage limit" in refusal.message
+    assert reset <= refusal.details["until"] <= reset + 60
+    assert refusal.details["limit"] == "usage_limit"
+    assert refusal.retry_after_ms
+    assert 0 < refusal.retry_after_ms <= met["retry_after_ms"]
+    assert len(server.requests) == 1
+
+
+RESETS = {
+    "same day, west": ("America/Los_Angeles", 0),
+    "same day, half an hour off": ("Asia/Kolkata", 0),
+    "another day": ("Europe/Berlin", 20 * 24 * HOUR),
+}
+
+
+@pytest.mark.parametrize(("name", "later"), RESETS.values(), ids=RESETS.keys())
+def test_the_reset_is_read_in_the_zone_that_codex_writes_it_in(
+    each_release: World, each_model: Model, zone: Callable[[str], None], name: str, later: int
+) -> None:
+    zone(name)
+    today = datetime.now().astimezone()
+    reset = int(today.replace(hour=23, minute=58, second=30).timestamp()) + later
+    if reset < time.time() + 60:
+        pytest.skip("the local day is over")
+    each_model(usage_limit("enterprise", reset))
+    consult(each_release.counsel(TZ=name))
+    assert reset <= marks(each_release)[0]["until"] <= reset + 60
+
+
+def test_a_limit_without_a_reset_lasts_as_long_as_the_setting_says(each_release: World, each_model: Model) -> None:
+    each_model(usage_limit("team"))
+    each_release.settings["BACKOFF_SECONDS"] = "600"
+    met = consult(each_release.counsel())["error"]
+    assert "retry_after_ms" not in met
+    assert 0 < refused(each_release).details["until"] - time.time() <= 600
+
+
+def test_the_exact_reset_of_the_account_is_used_where_codex_recorded_it(each_release: World, each_model: Model) -> None:
+    reset = int(time.time()) + 3 * HOUR + 17
+    headers = {
+        "x-codex-primary-used-percent": "100",
+        "x-codex-primary-window-minutes": "300",
+        "x-codex-primary-reset-at": str(reset),
+    }
+    each_model(usage_limit("pro", reset + 900, headers))
+    consult(each_release.counsel())
+    assert refused(each_release).details["until"] == reset
+
+
+RATES: dict[str, tuple[Reply, bool]] = {
+    "with its own time": (failed("rate_limit_exceeded", "Please try again in 20m0s."), True),
+    "without": (http_error(429, error("rate_limit_exceeded")), False),
+}
+
+
+@pytest.mark.parametrize(("reply", "kept"), RATES.values(), ids=RATES.keys())
+def test_a_rate_limit_is_remembered_only_with_a_time_of_its_own(
+    each_release: World, each_model: Model, reply: Reply, kept: bool
+) -> None:
+    server = each_model(reply)
+    assert consult(each_release.counsel())["error"]["code"] == Code.RATE_LIMITED
+    if kept:
+        refused(each_release)
+    else:
+        consult(each_release.counsel())
+    assert len(server.requests) == (1 if kept else 2)
+
+
+def test_another_provider_and_another_key_are_not_held_up(world: World, model: Model) -> None:
+    model(usage_limit("pro", int(time.time()) + HOUR), env_key="THE_KEY")
+    assert consult(world.counsel(THE_KEY="one"))["error"]["code"] == Code.USAGE_LIMIT
+    refused(world, THE_KEY="one")
+    assert consult(world.counsel(THE_KEY="two"))["error"]["code"] == Code.USAGE_LIMIT
+    model([say("Not me.")])
+    assert consult(world.counsel())["ok"]
+
+
+def chatgpt(world: World, server: Loopback, account: Account) -> None:
+    """Log the world's Codex in to this account, with the built-in provider."""
+    (world.codex_home / "auth.json").write_text(account.auth_json())
+    world.configure(
+        f'openai_base_url = "{server.base_url}"\nchatgpt_base_url = "{server.chatgpt_base_url}"\n'
+        "[features]\nenable_request_compression = false\n"
+    )
+
+
+def test_a_limit_of_one_chatgpt_account_does_not_hold_up_another(each_release: World) -> None:
+    one, two = Account(), Account(id="00000000-0000-4000-8000-000000000002")
+    with Loopback([usage_limit("plus", int(time.time()) + HOUR), say("Hello.")], one) as server:
+        chatgpt(each_release, server, one)
+        assert consult(each_release.counsel())["error"]["code"] == Code.USAGE_LIMIT
+        refused(each_release)
+    with Loopback(say("Hello."), two) as server:
+        chatgpt(each_release, server, two)
+        assert consult(each_release.counsel())["answer"] == "Hello."
+
+
+def test_a_success_clears_the_limit(world: World, model: Model) -> None:
+    until = int(time.time()) + HOUR
+    model([usage_limit("pro", until)])
+    consult(world.counsel())
+    (mark,) = (world.state / "limits").glob("*.json")
+    stored = mark.read_text()
+    mark.unlink()
+    fakes.install(world, f"open({str(mark)!r}, 'w').write({stored!r}); begin(); message('Fine.'); end()")
+    assert consult(world.counsel())["ok"]
+    assert marks(world) == []
+
+
+def test_status_shows_the_limit_and_clears_it_on_demand(world: World, model: Model) -> None:
+    server = model([usage_limit("pro", int(time.time()) + HOUR), say("Again.")])
+    consult(world.counsel())
+    wire = world.counsel().status(parse(Status, {}))
+    assert wire["data"]["usable"] is False
+    assert "hit your usage limit" in wire["summary"]
+    assert any("--clear-limits" in step for step in wire["next_steps"])
+    assert limits(world)["in_force"]["code"] == "usage_limit"
+    cleared = limits(world, clear_limits=True)
+    assert (cleared["in_force"], cleared["cleared"]) == (None, True)
+    consult(world.counsel())
+    assert len(server.requests) == 2
+
+
+def test_a_mark_that_has_run_out_is_ignored(world: World, model: Model) -> None:
+    replies = iter([usage_limit("pro", int(time.time()) + HOUR), say("Welcome back.")])
+    model(lambda _: next(replies))
+    consult(world.counsel())
+    (file,) = (world.state / "limits").glob("*.json")
+    file.write_text(json.dumps({"code": "usage_limit", "message": "over", "until": time.time() - 1}))
+    assert consult(world.counsel())["answer"] == "Welcome back."
+
+
+CORRUPT = {
+    "empty": "",
+    "no JSON": "{",
+    "a list": "[]",
+    "other fields": '{"until": 9}',
+    "a word for a time": '{"code": "x", "message": "y", "until": "soon"}',
+    "no end": '{"code": "x", "message": "y", "until": Infinity}',
+    "the year 33658": '{"code": "x", "message": "y", "until": 1e12}',
+    "bytes": "\x00\x01",
+}
+
+
+@pytest.mark.parametrize("text", CORRUPT.values(), ids=CORRUPT.keys())
+def test_a_corrupt_mark_blocks_nobody(tmp_path: Path, text: str) -> None:
+    (tmp_path / "limits").mkdir()
+    (tmp_path / "limits" / "me.json").write_text(text)
+    own = Limits(tmp_path, "me")
+    own.check()
+    assert own.mark() is None
+    assert own.clear()
+
+
+def test_a_mark_in_force_names_its_end(tmp_path: Path) -> None:
+    (tmp_path / "limits").mkdir()
+    until = time.time() + LONGEST - 60
+    mark = Mark("usage_limit", "You have had enough.", until)
+    (tmp_path / "limits" / "me.json").write_text(json.dumps(vars(mark)))
+    assert Limits(tmp_path, "me").mark() == mark
+    assert Limits(tmp_path, "you").mark() is None
+    with pytest.raises(CounselError, match=r"until \d{4}-\d\d-\d\d \d\d:\d\d .*: You have had enough\.") as refusal:
+        Limits(tmp_path, "me").check()
+    assert refusal.value.code == Code.BACKING_OFF
+
+
+def test_a_reset_years_ahead_holds_the_account_up_for_weeks_at_most(world: World, model: Model) -> None:
+    model(usage_limit("pro", 4_000_000_000))
+    consult(world.counsel())
+    (mark,) = marks(world)
+    assert LONGEST - HOUR < mark["until"] - time.time() <= LONGEST
+    refused(world)
+
+
+def test_a_limit_of_one_model_does_not_hold_up_the_others(world: World, model: Model) -> None:
+    model()
+    said = "You have hit your usage limit for GPT-X. Switch to another model now, or try again later."
+    said = said.replace("You have", "You\\u2019ve")
+    fakes.install(world, f'begin(); event("turn.failed", error={{"message": "{said}"}}); sys.exit(1)')
+    assert consult(world.counsel())["error"]["code"] == Code.USAGE_LIMIT
+    assert consult(world.counsel(), model="gpt-y")["error"]["code"] == Code.USAGE_LIMIT
+    assert marks(world) == []
+
+
+def test_where_nothing_can_be_written_a_limit_is_met_again_and_nothing_breaks(world: World, model: Model) -> None:
+    (world.base / "file").write_text("")
+    world.settings["STATE_DIR"] = str(world.base / "file" / "state")
+    server = model(usage_limit("pro", int(time.time()) + HOUR))
+    for _ in range(2):
+        assert consult(world.counsel())["error"]["code"] == Code.USAGE_LIMIT
+    assert len(server.requests) == 2
+
+
+def test_status_tells_the_live_quota_of_a_chatgpt_account_without_asking_the_model(each_release: World) -> None:
+    reset = int(time.time()) + HOUR
+    account = Account("pro", primary=Window(77, 300, reset), secondary=None)
+    with Loopback(say("Never."), account) as server:
+        chatgpt(each_release, server, account)
+        shown = limits(each_release)
+        assert server.requests == []
+    assert shown["quota"]["primary"] == {"usedPercent": 77, "windowDurationMins": 300, "resetsAt": reset}
+    assert shown["quota"]["planType"] == "pro"
+    assert shown["in_force"] is None
+
+
+def test_a_quota_that_cannot_be_read_is_said_and_does_not_make_codex_unusable(each_release: World) -> None:
+    with Loopback(say("Never.")) as server:
+        chatgpt(each_release, server, Account())
+    wire = each_release.counsel().status(parse(Status, {}))
+    assert wire["data"]["limits"]["quota_error"]
+    assert wire["data"]["usable"] is True
