@@ -120,13 +120,20 @@ def end_stray(codex: Identity | None, marks: tuple[str, ...], patience: float = 
     if codex and codex.boot != boot_id():
         return []
     wanted = {mark.encode() for mark in marks}
-    return _end(lambda: _strays(codex, wanted), patience)
+    found: set[Identity] = set()  # who was found once is waited for, also when the leader has died first
+
+    def left() -> list[int]:
+        found.update(_strays(codex, wanted))
+        return [identity.pid for identity in found if identity.alive()]
+
+    return _end(left, patience)
 
 
-def _strays(codex: Identity | None, marks: set[bytes]) -> list[int]:
-    leader = codex.pid if codex and codex.alive() else -1
+def _strays(codex: Identity | None, marks: set[bytes]) -> list[Identity]:
+    leader, boot = codex.pid if codex and codex.alive() else -1, boot_id()
     others = [stat for stat in _processes() if stat.pid != os.getpid()]
-    return [s.pid for s in others if leader in (s.pid, s.session, s.group) or marks & _environment(s.pid)]
+    ours = [s for s in others if leader in (s.pid, s.session, s.group) or marks & _environment(s.pid)]
+    return [Identity(stat.pid, stat.start, boot) for stat in ours]
 
 
 def _environment(pid: int) -> set[bytes]:
