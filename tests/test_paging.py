@@ -164,3 +164,12 @@ def test_a_cursor_beyond_the_end_is_an_empty_last_page() -> None:
     mark = fit(whole, "full")["meta"]["next_cursor"].rpartition(":")[2]
     last = page(whole, f"answer:99999999:{mark}", "full")
     assert (last["answer"], "next_cursor" in last["meta"]) == ("", False)
+
+
+def test_a_summary_names_the_first_omissions_and_how_many_more_there_are() -> None:
+    omitted = [{"path": f"generated/file{number}.js", "reason": "budget", "bytes": 5} for number in range(200)]
+    whole = wire(coverage={"files": 200, "complete": False, "omitted": omitted})
+    listed = fit(whole, "summary")["coverage"]["omitted"]
+    assert listed[:10] == omitted[:10]
+    assert listed[10:] == [{"path": "(and 190 more, with detail full)", "reason": "listing"}]
+    assert fit(whole, "full")["coverage"]["omitted"] == omitted

@@ -10,7 +10,8 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,18 @@ from codex_counsel.text import clean, cut
 from codex_counsel.transcript import Transcript
 
 MAX_LISTED = 500
+MAX_COMMAND = 2_000
+UNCLAIMED_SECONDS = 3600
 SENSITIVE = re.compile(
-    rb"(?:^|/)(?:\.claude/|\.codex/|\.agents/|\.vscode/|\.idea/|\.husky/|\.git/|\.gitmodules$|\.gitattributes$|\.mcp\.json$|\.envrc$|"
+    rb"(?:^|/)(?:\.claude/|\.codex/|\.agents/|\.cursor/|\.vscode/|\.idea/|\.devcontainer/|\.husky/|\.githooks/|\.git/|"
+    rb"\.gitmodules$|\.gitattributes$|\.mcp\.json$|\.envrc$|"
     rb"\.env(?:\.|$)|CLAUDE(?:\.local)?\.md$|AGENTS\.md$|\.pre-commit-config\.yaml$|\.github/(?:workflows|actions)/|\.gitlab-ci\.yml$)",
     re.IGNORECASE,
 )
 """Paths that tools execute or obey: a patch is a way out of a sandbox."""
+LINK = "120000"
+OWNER = "job"
+"""The file beside a tree that names its job's directory, which may lie in another state directory than ours."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,8 @@ class Errand:
     """What a worker needs to make the tree, as it stands in `spec.json`."""
 
     workspace: str
+    repository: str
+    """The common git directory."""
     git_timeout: float
     diff_limit: int
     prefix: str = ""
@@ -64,6 +73,10 @@ class Work:
     warnings: list[str] = field(default_factory=list)
 
 
+def errand_of(spec: Spec) -> Errand:
+    return Errand(**(spec.delegate or {}))
+
+
 def shadow_of(scratch: str, timeout: float) -> Shadow:
     return Shadow(Path(scratch), timeout)
 
@@ -72,18 +85,34 @@ def shadow_of(scratch: str, timeout: float) -> Shadow:
 
 
 def prepare(spec: Spec, directory: Path) -> None:
-    """Make the tree and note what it was made of; `worktree_failed` or git's own reason when it cannot be."""
-    errand = Errand(**(spec.delegate or {}))
-    repo = Repo.open(Path(errand.workspace), errand.git_timeout)
+    """Make the tree and note what it was made of. Nothing is left of one that cannot be made: `worktree_failed`."""
     try:
-        made = _again(repo, errand.again, spec) if errand.again else _seeded(repo, spec)
+        _prepare(spec, errand_of(spec), directory)
     except OSError as error:
+        _discard(spec, directory)
         raise CounselError(Code.WORKTREE_FAILED, f"The worktree cannot be made: {error.strerror}") from None
-    shadow, head, base, omitted = made
-    (shadow.base / "tmp").mkdir(mode=0o700, exist_ok=True)
+    except BaseException:
+        _discard(spec, directory)
+        raise
+
+
+def _prepare(spec: Spec, errand: Errand, directory: Path) -> None:
+    base = Path(spec.scratch)
+    base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(base / OWNER, os.fsencode(directory))
+    repo = Repo.open(Path(errand.workspace), errand.git_timeout)
+    shadow, head, tree, omitted = _again(repo, errand.again, spec) if errand.again else _seeded(repo, spec)
+    (base / "tmp").mkdir(mode=0o700, exist_ok=True)
     (shadow.tree / errand.prefix).mkdir(parents=True, exist_ok=True)
-    write_private(directory / "seed.patch", b"".join(shadow.diff(_tree_of(shadow, head), base, exact=True)))
-    _write_json(directory / "seed.json", {"head": head, "base_tree": base, "omitted": omitted[:MAX_LISTED]})
+    with contextlib.closing(shadow.diff(_tree_of(shadow, head), tree, exact=True)) as chunks:
+        write_private(directory / "seed.patch", chunks)
+    _write_json(directory / "seed.json", {"head": head, "base_tree": tree, "omitted": omitted[:MAX_LISTED]})
+
+
+def _discard(spec: Spec, directory: Path) -> None:
+    for name in ("seed.json", "seed.draft", "seed.patch"):
+        (directory / name).unlink(missing_ok=True)
+    shadow_of(spec.scratch, errand_of(spec).git_timeout).remove()
 
 
 def _seeded(repo: Repo, spec: Spec) -> tuple[Shadow, str, str, list[Any]]:
@@ -116,7 +145,7 @@ def _tree_of(shadow: Shadow, commit: str) -> str:
 def finish(spec: Spec, directory: Path) -> Work | None:
     """Harvest the tree unless that was done, remove it, and say what came of it; None when there was no tree."""
     known = load(directory)
-    shadow = shadow_of(spec.scratch, Errand(**(spec.delegate or {})).git_timeout)
+    shadow = shadow_of(spec.scratch, errand_of(spec).git_timeout)
     if known is None and shadow.tree.is_dir() and (directory / "seed.json").is_file():
         known = _harvested(spec, directory, shadow)
     if known is None or known.diff_path:
@@ -127,13 +156,13 @@ def finish(spec: Spec, directory: Path) -> Work | None:
 def _harvested(spec: Spec, directory: Path, shadow: Shadow) -> Work:
     """A tree that cannot be captured stays where it is, and the result says where."""
     begun = json.loads((directory / "seed.json").read_text("utf-8"))
-    limit = Errand(**(spec.delegate or {})).diff_limit
+    limit = errand_of(spec).diff_limit
     try:
         found = harvest.gather(shadow, begun["base_tree"], directory, limit)
         work = _work(begun, found, limit)
         _write_json(directory / "work.json", asdict(work))
-    except (CounselError, OSError) as error:
-        reason = error.message if isinstance(error, CounselError) else str(error.strerror)
+    except (CounselError, OSError, ValueError) as error:
+        reason = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)
         lost = f"the work could not be captured ({reason}); it is still in {shadow.tree}"
         return Work(begun["head"], "", diff_exact=False, diff_path="", diffstat="", files=[], names=[], warnings=[lost])
     return work
@@ -150,9 +179,8 @@ def _work(begun: dict[str, Any], found: Harvest, limit: int) -> Work:
     readable, masked = redact.mask(cut(clean(text), limit))
     whole = len(found.reading) <= limit
     exact = whole and not masked and readable.encode() == found.patch.read_bytes()
-    warnings = (
-        [f"{begun['omitted'][0][0]} and {len(begun['omitted']) - 1} more were not seeded"] if begun["omitted"] else []
-    )
+    unread = [name for name, reason in begun["omitted"] if reason == "unreadable"]
+    warnings = [f"not seeded, for they cannot be read: {', '.join(unread[:20])}"] if unread else []
     if not whole:
         warnings.append(
             f"the diff has {found.patch.stat().st_size} bytes; the first {limit} are here, all are in diff_path"
@@ -176,15 +204,23 @@ def _latin(name: bytes | None) -> str | None:
 
 
 def _row(file: Changed) -> DiffFile:
-    sensitive = bool(SENSITIVE.search(file.name)) or file.mode == "120000"
+    held = sensitive(file.name, file.old, file.mode)
     return DiffFile(
-        path=shown(file.name), status=file.status, added=file.added, deleted=file.deleted, sensitive=sensitive or None
+        path=shown(file.name), status=file.status, added=file.added, deleted=file.deleted, sensitive=bool(held) or None
     )
+
+
+def sensitive(name: bytes, old: bytes | None, mode: str) -> list[bytes]:
+    """Which names of a changed file must be accepted one by one."""
+    names = [name] if mode == LINK or SENSITIVE.search(name) else []
+    return names + ([old] if old and SENSITIVE.search(old) else [])
 
 
 def dress(envelope: Envelope, work: Work | None, transcript: Transcript) -> None:
     """Put the work into an envelope, finished or not."""
-    envelope.checks = [Check(command=c.command, exit_code=c.exit_code) for c in transcript.commands[-50:]]
+    ended = [(command.command, command.exit_code) for command in transcript.commands[-50:]]
+    unfinished: list[tuple[str, int | None]] = [(command, None) for command in transcript.open_commands.values()]
+    envelope.checks = [_check(command, code) for command, code in (*ended, *unfinished)]
     if work is None:
         return
     envelope.base_sha, envelope.diffstat = work.base_sha, work.diffstat or "no changes"
@@ -197,20 +233,31 @@ def dress(envelope: Envelope, work: Work | None, transcript: Transcript) -> None
         envelope.summary = f"{work.diffstat or 'No files were changed'}. {envelope.summary}"
 
 
+def _check(command: str, code: int | None) -> Check:
+    return Check(command=cut(redact.mask(clean(command))[0], MAX_COMMAND), exit_code=code)
+
+
 # --- leftovers
 
 
-def leftovers(trees: Path) -> Iterator[tuple[str, Path]]:
-    """Job id and directory of every tree that is still there."""
+def leftovers(trees: Path) -> Iterator[tuple[Path, Path]]:
+    """Directory and job directory of every tree that is still there, those left out that are only just being made."""
     with contextlib.suppress(OSError):
         for path in trees.iterdir():
-            yield path.name.rpartition("-")[2], path
+            with contextlib.suppress(OSError):
+                if (path / OWNER).is_file() or time.time() - path.lstat().st_mtime > UNCLAIMED_SECONDS:
+                    yield path, _owner(path)
 
 
-def write_private(path: Path, data: bytes) -> None:
+def _owner(path: Path) -> Path:
+    named = (path / OWNER).read_bytes() if (path / OWNER).is_file() else b""
+    return Path(os.fsdecode(named) or "/nonexistent")
+
+
+def write_private(path: Path, data: bytes | Iterable[bytes]) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as file:
-        file.write(data)
+        file.writelines([data] if isinstance(data, bytes) else data)
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -17,6 +17,7 @@ BUDGETS = {"full": 40_000, "summary": 6_000}
 PAGED = ("answer", "findings", "diff", "data", "files", "ignored", "checks", "questions", "next_steps", "assumptions")
 _SMALL = 1_000
 _RESERVE = 300
+_FEW = 10
 
 
 def fit(wire: Wire, detail: str) -> Wire:
@@ -27,7 +28,18 @@ def fit(wire: Wire, detail: str) -> Wire:
     long = _long_fields(wire)
     page = {name: value for name, value in wire.items() if name not in long}
     page["meta"] = dict(page["meta"])
+    if detail == "summary" and "coverage" in page:
+        page["coverage"] = _shortened(page["coverage"])
     return _filled(page, wire, long, offset=0, budget=budget)
+
+
+def _shortened(coverage: Wire) -> Wire:
+    """The first omissions and how many more there are: `detail: full` lists them."""
+    listed = coverage.get("omitted", [])
+    if len(listed) <= _FEW:
+        return coverage
+    rest = {"path": f"(and {len(listed) - _FEW} more, with detail full)", "reason": "listing"}
+    return {**coverage, "omitted": [*listed[:_FEW], rest]}
 
 
 def page(wire: Wire, cursor: str, detail: str) -> Wire:

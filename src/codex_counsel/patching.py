@@ -1,7 +1,8 @@
 """Putting a stored diff onto the live tree: checked first, all or nothing, never through a link, and undoable.
 
 The result of every file is computed beside the tree; only when all of them are known is anything written, each file by
-a rename within its own folder. A failure half-way puts back what was there.
+a rename within its own folder. A failure half-way puts back what was there. A patch whose files changed since the run
+is never fitted in by its context, which may stand in several places: such files are merged, or refused.
 """
 
 from __future__ import annotations
@@ -13,25 +14,27 @@ import shutil
 import stat
 import subprocess
 import tarfile
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from codex_counsel.delegate import SENSITIVE, Work
+from codex_counsel.delegate import LINK, Work, sensitive
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.names import shown
-from codex_counsel.git.repo import Repo
+from codex_counsel.git.repo import Repo, binary
 from codex_counsel.git.shadow import RefusedError, Shadow
-
-LINK = "120000"
 
 
 @dataclass(frozen=True)
 class Version:
-    """A file at one moment: its bytes (a link's target) and git's mode; no version is no file."""
+    """A file at one moment: its bytes (a link's target) and git's mode; no version is no file.
+
+    `bits` are the permissions of a live file, which go on to hold for what replaces it.
+    """
 
     data: bytes
     mode: str
+    bits: int | None = field(default=None, compare=False)
 
 
 Tree = dict[bytes, Version | None]
@@ -47,30 +50,45 @@ class Outcome:
     before: Tree
 
 
-def plan(repo: Repo, work: Work, record: Path, scratch: Path, allowed: Iterable[str]) -> Outcome:
-    """What applying the diff in `record` would write.
+class HalfWrittenError(CounselError):
+    """Writing failed, and so did putting back what was there."""
+
+
+def plan(
+    repo: Repo, work: Work, record: Path, scratch: Path, allowed: Iterable[str], *, resumed: bool = False
+) -> Outcome:
+    """What applying the diff in `record` would write; `resumed` where an earlier attempt may have written some of it.
 
     Raises `apply_conflict`, or `policy_refused` for sensitive paths that are not named.
     """
     names, patch = _names(work), (record / "diff.patch").read_bytes()
     _check_sensitive(work, frozenset(allowed))
-    live = {name: read(repo.root, name) for name in names}
-    wanted = _patched(repo, live, patch, scratch / "straight")
+    live = read_all(repo.root, names)
+    began: Tree = dict.fromkeys(live) | _base(record / "base.tar")
+    wanted = None if resumed else _patched(repo, live, patch, scratch / "straight")
     merged: list[bytes] = []
+    if wanted is None or live != began:
+        made = _patched(repo, began, patch, scratch / "base")
+        if made is not None:  # else the base was too large to be kept
+            wanted, merged = _merged(live, began, made, scratch)
     if wanted is None:
-        wanted, merged = _merged(repo, live, patch, record / "base.tar", scratch)
+        raise conflict(names, "changed since the run began, and its baseline was too large to be kept for a merge")
     return Outcome([shown(n) for n in names], [shown(n) for n in merged], wanted, live)
 
 
 def _names(work: Work) -> list[bytes]:
-    pairs = [name for row in work.names for name in row[:2] if name is not None]
-    return list(dict.fromkeys(name.encode("latin-1") for name in pairs))
+    raw = [_raw(name) for row in work.names for name in row[:2]]
+    return list(dict.fromkeys(name for name in raw if name is not None))
+
+
+def _raw(name: str | None) -> bytes | None:
+    return None if name is None else name.encode("latin-1")
 
 
 def _check_sensitive(work: Work, allowed: frozenset[str]) -> None:
-    rows = [(str(row[0]).encode("latin-1"), row[2]) for row in work.names]
-    held = [shown(name) for name, mode in rows if SENSITIVE.search(name) or mode == LINK]
-    refused = [name for name in held if name not in allowed]
+    accepted = {os.path.normpath(name) for name in allowed}
+    held = [shown(name) for new, old, mode in work.names for name in sensitive(_raw(new) or b"", _raw(old), mode or "")]
+    refused = [name for name in dict.fromkeys(held) if name not in accepted]
     if refused:
         raise CounselError(
             Code.POLICY_REFUSED,
@@ -80,28 +98,59 @@ def _check_sensitive(work: Work, allowed: frozenset[str]) -> None:
         )
 
 
-def read(root: Path, name: bytes) -> Version | None:
-    """The live file, itself and not where a link leads; `apply_conflict` when a folder on the way is a link."""
+def read_all(root: Path, names: Collection[bytes]) -> Tree:
+    return {name: read(root, name, names) for name in names}
+
+
+def read(root: Path, name: bytes, going: Collection[bytes] = ()) -> Version | None:
+    """The live file, itself and not where a link leads; `apply_conflict` when a folder on the way is a link.
+
+    A link or folder in its place, or in its way, is no file where it is among what the same diff changes (`going`).
+    """
     path = os.fsencode(root) + b"/" + name
-    _check_parents(root, name)
+    if not _check_parents(root, name, going):
+        return None
     try:
         seen = os.lstat(path)
+        if stat.S_ISLNK(seen.st_mode):
+            return Version(os.readlink(path), LINK)
+        if stat.S_ISREG(seen.st_mode):
+            with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+                mode = "100755" if seen.st_mode & stat.S_IXUSR else "100644"
+                return Version(file.read(), mode, stat.S_IMODE(seen.st_mode) & 0o777)
+        if stat.S_ISDIR(seen.st_mode) and _holds_only(root, name, going):
+            return None
     except (FileNotFoundError, NotADirectoryError):
         return None
-    if stat.S_ISLNK(seen.st_mode):
-        return Version(os.readlink(path), LINK)
-    if not stat.S_ISREG(seen.st_mode):
-        raise conflict([name], "is no regular file there")
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
-        return Version(file.read(), "100755" if seen.st_mode & stat.S_IXUSR else "100644")
+    except OSError as error:
+        raise conflict([name], f"cannot be read ({error.strerror})") from None
+    raise conflict([name], "is no regular file there, or a folder with other files in it")
 
 
-def _check_parents(root: Path, name: bytes) -> None:
-    path = os.fsencode(root)
-    for part in name.split(b"/")[:-1]:
-        path += b"/" + part
-        if os.path.islink(path):
+def _holds_only(root: Path, name: bytes, going: Collection[bytes]) -> bool:
+    top = os.fsencode(root)
+    inside = (
+        os.path.join(folder, file)[len(top) + 1 :] for folder, _, files in os.walk(top + b"/" + name) for file in files
+    )
+    return all(file in going for file in inside)
+
+
+def _check_parents(root: Path, name: bytes, going: Collection[bytes] = ()) -> bool:
+    """Raise for a way that leads elsewhere; false where it leads through a link that goes with the same diff."""
+    path = b""
+    parts = name.split(b"/")
+    if any(part.lower() == b".git" for part in parts):
+        raise conflict([name], "belongs to git itself")
+    for part in parts[:-1]:
+        path = path + b"/" + part if path else part
+        whole = os.fsencode(root) + b"/" + path
+        if os.path.islink(whole):
+            if path in going:
+                return False
             raise conflict([name], f"leads through the link {shown(path)}")
+        if os.path.lexists(whole + b"/.git"):
+            raise conflict([name], f"lies in another repository, {shown(path)}")
+    return True
 
 
 def conflict(names: list[bytes], why: str, details: dict[str, object] | None = None) -> CounselError:
@@ -117,42 +166,43 @@ def _patched(repo: Repo, live: Tree, patch: bytes, scratch: Path) -> Tree | None
     """The files after the patch, in a shadow that holds nothing else; None where it does not fit."""
     shadow = Shadow.create(repo, scratch, repo.head() or "0" * 40)
     for name, version in live.items():
-        write(shadow.tree, name, version)
+        if version:
+            write(shadow.tree, name, version)
     try:
         if patch:
             shadow.git("apply", "--binary", "--whitespace=nowarn", "-", given=patch)
     except RefusedError:
         return None
-    return {name: read(shadow.tree, name) for name in live}
+    found = read_all(shadow.tree, list(live))
+    return {name: version and Version(version.data, version.mode) for name, version in found.items()}
 
 
-def _merged(repo: Repo, live: Tree, patch: bytes, base: Path, scratch: Path) -> tuple[Tree, list[bytes]]:
+def _merged(live: Tree, began: Tree, made: Tree, scratch: Path) -> tuple[Tree, list[bytes]]:
     """Per file: what the run made of it merged with what became of it meanwhile, where that is clean."""
-    began = dict.fromkeys(live) | _base(base)
-    made = _patched(repo, began, patch, scratch / "base")
-    if made is None:
-        raise conflict(list(live), "cannot be reproduced from the run's own baseline")
     result: Tree = {}
-    stuck: list[bytes] = []
+    stuck: dict[bytes, list[int]] = {}
     merged: list[bytes] = []
     for name, now in live.items():
         ours = _three_way(began.get(name), now, made.get(name), scratch)
         if isinstance(ours, _Stuck):
-            stuck.append(name)
+            stuck[name] = ours.lines
         else:
             result[name] = ours
-            merged += [name] if now != began.get(name) and ours != now else []
+            merged += [name] if now not in (began.get(name), made.get(name)) and ours != now else []
     if stuck:
+        places = [f"{shown(name)}:{line}" for name, lines in stuck.items() for line in lines]
+        hint = "delegate again, or merge diff_path by hand"
         raise conflict(
-            stuck,
-            "changed since the run began, in the same places",
-            {"hint": "delegate again, or merge diff_path by hand"},
+            list(stuck), "changed since the run began, in the same places", {"hunks": places[:50], "hint": hint}
         )
     return result, merged
 
 
+@dataclass(frozen=True)
 class _Stuck:
-    """No clean merge."""
+    """No clean merge; about which lines of the live file are in the way, where it is text."""
+
+    lines: list[int] = field(default_factory=list)
 
 
 def _three_way(
@@ -166,18 +216,33 @@ def _three_way(
         return _Stuck()
     data = _merge_file(began.data, now.data, made.data, scratch)
     mode = made.mode if made.mode != began.mode else now.mode
-    return _Stuck() if data is None else Version(data, mode)
+    return data if isinstance(data, _Stuck) else Version(data, mode)
 
 
-def _merge_file(began: bytes, now: bytes, made: bytes, scratch: Path) -> bytes | None:
+def _merge_file(began: bytes, now: bytes, made: bytes, scratch: Path) -> bytes | _Stuck:
     names = []
     for label, data in (("now", now), ("began", began), ("made", made)):
         names.append(scratch / f"merge-{label}")
         names[-1].write_bytes(data)
-    asked = ["git", "merge-file", "-p", "-q", *map(str, names)]
-    env = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "GIT_CONFIG_GLOBAL": os.devnull}
+    env = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+    env |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CEILING_DIRECTORIES": str(scratch.parent)}
+    asked = [binary(env), "merge-file", "-p", "-q", *map(str, names)]
     done = subprocess.run(asked, cwd=scratch, env=env, capture_output=True, check=False)
-    return done.stdout if done.returncode == 0 else None
+    return done.stdout if done.returncode == 0 else _Stuck(_conflicts(done.stdout, now))
+
+
+def _conflicts(merged: bytes, now: bytes) -> list[int]:
+    """About where in the live file git put its conflict markers."""
+    found, at, theirs = [], 0, False
+    held = set(now.splitlines())
+    for line in merged.splitlines():
+        if line.startswith(b"<<<<<<< "):
+            found.append(at + 1)
+        elif line == b"=======" or line.startswith(b">>>>>>> "):
+            theirs = line == b"======="
+        elif not theirs and line in held:
+            at += 1
+    return found
 
 
 def _base(archive: Path) -> Tree:
@@ -194,16 +259,14 @@ def _base(archive: Path) -> Tree:
 def write_all(root: Path, outcome: Outcome) -> None:
     """Write every file, or put back what was there and raise."""
     done: list[bytes] = []
+    changed = {name: v for name, v in outcome.after.items() if v != outcome.before[name]}
     try:
-        for name, version in outcome.after.items():
-            if version != outcome.before[name]:
-                _check_still(root, name, outcome.before[name])
-                done.append(name)
-                write(root, name, version)
+        for name, version in _ordered(changed):
+            _check_still(root, name, outcome.before[name], changed)
+            done.append(name)
+            write(root, name, version)
     except BaseException as error:
-        for name in reversed(done):
-            with contextlib.suppress(OSError):
-                write(root, name, outcome.before[name])
+        _put_back(root, outcome.before, done, error)
         if isinstance(error, OSError):
             raise CounselError(
                 Code.STORAGE_FAILED, f"Writing failed ({error.strerror}); every file was put back"
@@ -211,9 +274,30 @@ def write_all(root: Path, outcome: Outcome) -> None:
         raise
 
 
-def _check_still(root: Path, name: bytes, expected: Version | None) -> None:
-    if read(root, name) != expected:
+def _check_still(root: Path, name: bytes, expected: Version | None, going: Collection[bytes]) -> None:
+    if read(root, name, going) != expected:
         raise conflict([name], "changed while the diff was being applied")
+
+
+def _ordered(tree: Tree) -> list[tuple[bytes, Version | None]]:
+    """Files that go come first: one may be in the way of a folder, or lie in a folder that is in the way."""
+    return sorted(tree.items(), key=lambda item: item[1] is not None)
+
+
+def _put_back(root: Path, before: Tree, done: list[bytes], error: BaseException) -> None:
+    lost: list[str] = []
+    for name, version in _ordered({name: before[name] for name in reversed(done)}):
+        try:
+            write(root, name, version)
+        except (OSError, CounselError):
+            lost.append(shown(name))
+    if lost:
+        raise HalfWrittenError(
+            Code.STORAGE_FAILED,
+            f"Writing failed ({error}), and these files could not be put back: {', '.join(lost[:20])}",
+            repair="Make room or give back the permissions, then call codex_apply again, which finishes the files.",
+            details={"files": lost[:200]},
+        ) from None
 
 
 def write(root: Path, name: bytes, version: Version | None) -> None:
@@ -227,7 +311,9 @@ def write(root: Path, name: bytes, version: Version | None) -> None:
     os.makedirs(folder, exist_ok=True)
     draft = folder + b"/.codex-counsel-" + secrets.token_hex(6).encode()
     try:
-        _write_draft(draft, version)
+        _write_draft(draft, version, _bits(path, version))
+        with contextlib.suppress(OSError):  # a folder that was emptied
+            os.rmdir(path)
         os.replace(draft, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -235,7 +321,20 @@ def write(root: Path, name: bytes, version: Version | None) -> None:
         raise
 
 
-def _write_draft(draft: bytes, version: Version) -> None:
+def _bits(path: bytes, version: Version) -> int | None:
+    """The permissions of what stands there, executable or not as git says; None: as the user's umask has it."""
+    if version.bits is not None or version.mode == LINK:
+        return version.bits
+    with contextlib.suppress(OSError):
+        seen = os.lstat(path).st_mode
+        if stat.S_ISREG(seen):
+            bits = stat.S_IMODE(seen) & 0o777
+            executable = bits if bits & stat.S_IXUSR else bits | (bits & 0o444) >> 2
+            return executable if version.mode == "100755" else bits & ~0o111
+    return None
+
+
+def _write_draft(draft: bytes, version: Version, bits: int | None) -> None:
     if version.mode == LINK:
         os.symlink(version.data, draft)
         return
@@ -243,10 +342,12 @@ def _write_draft(draft: bytes, version: Version) -> None:
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     with open(descriptor, "wb") as file:
         file.write(version.data)
+        if bits is not None:
+            os.fchmod(descriptor, bits)
 
 
 def _take_away(root: Path, path: bytes) -> None:
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         os.unlink(path)
     folder, top = os.path.dirname(path), os.fsencode(root)
     with contextlib.suppress(OSError):  # the first folder that is not empty stays
@@ -258,7 +359,7 @@ def _take_away(root: Path, path: bytes) -> None:
 def undone(repo: Repo, work: Work, patch: bytes, scratch: Path) -> Outcome:
     """What taking a diff back would write; `apply_conflict` when the files have moved on since it was applied."""
     names = _names(work)
-    live = {name: read(repo.root, name) for name in names}
+    live = read_all(repo.root, names)
     before = _patched(repo, live, patch, scratch / "undone")
     if before is None:
         raise conflict(names, "changed since the diff was applied")
@@ -270,7 +371,7 @@ def undo_patch(repo: Repo, outcome: Outcome, scratch: Path) -> bytes:
     shadow = Shadow.create(repo, scratch, repo.head() or "0" * 40)
     trees = []
     for tree in (outcome.after, outcome.before):
-        for name, version in tree.items():
+        for name, version in _ordered(tree):
             write(shadow.tree, name, version)
         shadow.git("add", "--all", "--force", "--", ".")
         trees.append(shadow.git("write-tree").decode().strip())

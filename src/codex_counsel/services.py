@@ -133,14 +133,18 @@ class Counsel:
         return job
 
     def sweep(self) -> int:
-        """Harvest and remove what dead runs left, of any session; returns how many trees there were."""
+        """Harvest and remove what dead runs left, of any session; returns how many trees there were.
+
+        A tree whose record is gone belongs to nobody. One whose work could not be captured stays as long as its record.
+        """
         found = list(delegate.leftovers(self.places.trees))
-        for job_id, path in found:
-            try:
-                self.store.job(job_id).outcome()
-            except CounselError:
-                delegate.shadow_of(str(path), 60).remove()
-        return sum(not path.exists() for _, path in found)
+        for path, owner in found:
+            if owner.is_dir():
+                with contextlib.suppress(CounselError, OSError):
+                    Job(owner).outcome()
+            else:
+                delegate.shadow_of(str(path), self.settings.git_timeout_seconds).remove()
+        return sum(not path.exists() for path, _ in found)
 
     def _review_task(self, request: ReviewChanges, place: Place) -> Task:
         seen = self.store.sent_last(request.session_id) if request.session_id else None
@@ -265,7 +269,7 @@ class Counsel:
 
     def _birth(self, request: RunRequest, ready: Ready, turn: plan.Turn, task: Task, *, background: bool) -> Birth:
         job_id = secrets.token_hex(16)
-        above = self.places.trees if task.errand else Path(tempfile.gettempdir()).resolve()
+        above = (self.places.trees if task.errand else Path(tempfile.gettempdir())).resolve()
         scratch = above / f"codex-counsel-{job_id}"
         schema = self.store.directory / job_id / "schema.json" if task.schema else None
         turn = replace(_placed(turn, task, scratch), schema=schema)

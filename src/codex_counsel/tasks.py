@@ -150,7 +150,8 @@ def delegate(request: Delegate, place: Place, settings: Settings, earlier: Path 
     names = [os.fsdecode(name) for name in (*seeding.checkout, *seeding.copy)]
     prefix = os.fsdecode(repo.prefix)
     limit = settings.max_delegate_diff_bytes
-    errand = Errand(str(place.root), settings.git_timeout_seconds, limit, prefix, str(earlier) if earlier else None)
+    again = str(earlier) if earlier else None
+    errand = Errand(str(place.root), str(repo.common_dir), settings.git_timeout_seconds, limit, prefix, again)
     left_out = [f"{path} ({reason})" for path, reason in seeding.omitted]
     return Task(
         prompt=brief.delegate(request, _guidance_on_disk(place, settings), again=earlier is not None),

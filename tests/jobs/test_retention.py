@@ -167,3 +167,15 @@ def test_a_long_result_is_consumed_only_with_its_last_page(nursery: Nursery) -> 
     assert len(pages) > 2
     assert "".join(pages) == whole
     assert not handle.job.path.exists()
+
+
+@pytest.mark.parametrize(("mark", "kept"), [(False, True), (True, False)])
+def test_a_diff_is_kept_until_it_was_applied_although_it_was_delivered(
+    nursery: Nursery, *, mark: bool, kept: bool
+) -> None:
+    job = finished(nursery, delivered=True, days=2)
+    (job.path / "diff.patch").write_text("diff --git a/x b/x\n")
+    if mark:
+        (job.path / "applied").write_text("done")
+    evict(nursery)
+    assert job.path.exists() == kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -16,6 +17,8 @@ from codex_counsel.git.names import shown
 from codex_counsel.git.shadow import Shadow, open_up
 
 MAX_LISTED = 200
+GIT_DIRECTORIES = (b".git", b"git~1")
+"""Names, whatever their case, that git takes for its own directory on some system, and captures on none."""
 MAX_BASE = 200_000_000
 MAX_PROVEN = 1_000_000_000
 
@@ -52,29 +55,30 @@ class Harvest:
 def gather(shadow: Shadow, base_tree: str, store: Path, reading_limit: int) -> Harvest:
     """Capture, write `diff.patch` and `base.tar` into `store`, and prove that the patch makes the one of the other."""
     open_up(shadow.tree)
-    planted = _disarm(shadow.tree)
+    planted = _disarm(shadow)
     new_tree = shadow.snapshot()
     patch = store / "diff.patch"
     _write(patch, shadow, base_tree, new_tree)
     files = _files(shadow, base_tree, new_tree)
     _prove(shadow, base_tree, new_tree, patch)
     _keep_base(shadow, files, store / "base.tar")
-    reading = b"".join(shadow.diff(base_tree, new_tree, exact=False))[: reading_limit + 1]
+    reading = _reading(shadow, base_tree, new_tree, reading_limit + 1)
     planted += _leaving(shadow.tree, files)
     counted = shadow.git("diff-tree", "-r", "--shortstat", "--find-renames", base_tree, new_tree).decode().strip()
     return Harvest(base_tree, new_tree, patch, reading, files, _ignored(shadow), planted[:MAX_LISTED], counted)
 
 
-def _disarm(tree: Path) -> list[str]:
-    """Remove git directories that the run made, so that their files are captured as files; name each."""
+def _disarm(shadow: Shadow) -> list[str]:
+    """Remove git directories that the run made, so that the files beside them are captured as files; name each."""
     found: list[str] = []
-    top = os.fsencode(tree)
+    top = os.fsencode(shadow.tree)
     for folder, names, files in os.walk(top):
-        for name in [name for name in (*names, *files) if name == b".git" and folder != top]:
+        for name in [name for name in (*names, *files) if name.lower() in GIT_DIRECTORIES]:
             path = folder + b"/" + name
-            found.append(f"{shown(path[len(top) + 1 :])} (a git directory, removed)")
-            _remove(path)
-        names[:] = [name for name in names if name != b".git"]
+            if not shadow.is_pointer(path):
+                found.append(f"{shown(path[len(top) + 1 :])} (a git directory, removed)")
+                _remove(path)
+        names[:] = [name for name in names if name.lower() not in GIT_DIRECTORIES]
     return found
 
 
@@ -83,6 +87,16 @@ def _remove(path: bytes) -> None:
         shutil.rmtree(path)
     else:
         os.unlink(path)
+
+
+def _reading(shadow: Shadow, old: str, new: str, limit: int) -> bytes:
+    held = bytearray()
+    with contextlib.closing(shadow.diff(old, new, exact=False)) as chunks:
+        for chunk in chunks:
+            held += chunk
+            if len(held) >= limit:
+                break
+    return bytes(held[:limit])
 
 
 def _write(patch: Path, shadow: Shadow, old: str, new: str) -> None:
@@ -141,8 +155,9 @@ def _keep_base(shadow: Shadow, files: list[Changed], target: Path) -> None:
     sizes = shadow.git("cat-file", "--batch-check=%(objectsize)", given=_lines(wanted)).split()
     kept, total = [], 0
     for row, digits in zip(wanted, sizes, strict=True):
-        total += int(digits)
-        kept += [row] if total <= MAX_BASE else []
+        if total + int(digits) <= MAX_BASE:
+            total += int(digits)
+            kept.append(row)
     blobs = shadow.git("cat-file", "--batch", given=_lines(kept)) if kept else b""
     with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as archive:
         at = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import stat
 from dataclasses import dataclass, field
@@ -33,12 +35,16 @@ class Tracked(NamedTuple):
 
 @dataclass
 class Seeding:
-    """What is to be seeded and from where: `checkout` from objects, `copy` from the user's files as bytes."""
+    """What is to be seeded and from where: `checkout` from objects, `copy` from the user's files as bytes.
+
+    `sparse` files are known and not there, for the user neither.
+    """
 
     head: str
     tracked: list[Tracked]
     checkout: list[bytes] = field(default_factory=list)
     copy: list[bytes] = field(default_factory=list)
+    sparse: list[bytes] = field(default_factory=list)
     omitted: list[tuple[str, str]] = field(default_factory=list)
     untracked: int = 0
     changed: int = 0
@@ -49,14 +55,15 @@ def survey(repo: Repo) -> Seeding:
     head = repo.head()
     if head is None:
         raise CounselError(Code.NO_COMMITS, "A task needs a first commit to start from")
-    tracked = [_entry(record) for record in _records(repo.git("ls-files", "-z", "--stage", "-t"))]
+    tracked = [_entry(record) for record in _records(repo.git("ls-files", "-z", "--stage", "-v"))]
     dirty = _dirty(repo)
     plan = Seeding(head, tracked, changed=len(dirty))
     converted = _converted(repo, tracked)
     for entry in tracked:
-        _place(plan, entry, dirty, converted)
+        _place(repo, plan, entry, dirty, converted)
     _untracked(repo, plan)
     plan.copy = list(dict.fromkeys(plan.copy))
+    plan.omitted.sort(key=lambda item: item[1] == "sparse")  # the others are fewer and matter more
     return plan
 
 
@@ -89,12 +96,14 @@ def _converted(repo: Repo, tracked: list[Tracked]) -> set[bytes]:
     return {name for name, value in rows if value not in (b"unspecified", b"unset")}
 
 
-def _place(plan: Seeding, entry: Tracked, dirty: set[bytes], converted: set[bytes]) -> None:
+def _place(repo: Repo, plan: Seeding, entry: Tracked, dirty: set[bytes], converted: set[bytes]) -> None:
+    """Only a file that git tracks normally, and calls clean, is sure to be what its object says."""
     if entry.is_submodule:
         plan.omitted.append((shown(entry.name), "submodule"))
-    elif entry.tag == b"S":
+    elif entry.tag in b"Ss" and not os.path.lexists(os.fsencode(repo.root) + b"/" + entry.name):
         plan.omitted.append((shown(entry.name), "sparse"))
-    elif entry.tag == b"M" or entry.name in dirty or entry.name in converted:
+        plan.sparse.append(entry.name)
+    elif entry.tag != b"H" or entry.name in dirty or entry.name in converted:
         plan.copy.append(entry.name)
     else:
         plan.checkout.append(entry.name)
@@ -123,8 +132,8 @@ def fill(repo: Repo, plan: Seeding, shadow: Shadow) -> str:
     normal = [entry for entry in plan.tracked if not entry.is_submodule and entry.stage == b"0"]
     info = (b"%s %s 0\t%s\0" % (entry.mode, entry.sha, entry.name) for entry in normal)
     shadow.git("update-index", "-z", "--index-info", given=b"".join(info))
-    if sparse := [entry.name for entry in normal if entry.tag == b"S"]:
-        shadow.git("update-index", "-z", "--skip-worktree", "--stdin", given=joined(sparse))
+    if plan.sparse:
+        shadow.git("update-index", "-z", "--skip-worktree", "--stdin", given=joined(plan.sparse))
     if plan.checkout:
         shadow.git("checkout-index", "-z", "--force", "--index", "--stdin", given=joined(plan.checkout))
     _copy(repo, plan, shadow)
@@ -134,20 +143,28 @@ def fill(repo: Repo, plan: Seeding, shadow: Shadow) -> str:
 def _copy(repo: Repo, plan: Seeding, shadow: Shadow) -> None:
     """Copy files as they are, links as links; what is gone or cannot be read is left out, and the latter named."""
     source, target = os.fsencode(repo.root), os.fsencode(shadow.tree)
-    made: set[bytes] = set()
+    real: dict[bytes, bool] = {b"": True}
     for name in plan.copy:
         folder = name.rpartition(b"/")[0]
-        if folder and folder not in made:
-            os.makedirs(target + b"/" + folder, exist_ok=True)
-            made.add(folder)
+        if not _is_real(source, folder, real):
+            continue
         try:
+            os.makedirs(os.path.join(target, folder), exist_ok=True)
             _copy_one(source + b"/" + name, target + b"/" + name)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            if error.errno in (28, 122):
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise CounselError(Code.WORKTREE_FAILED, f"The worktree cannot be filled: {error.strerror}") from None
             plan.omitted.append((shown(name), "unreadable"))
+
+
+def _is_real(source: bytes, folder: bytes, known: dict[bytes, bool]) -> bool:
+    """Whether no link stands in the way: behind one lies what is not the repository's, and git calls the file gone."""
+    if folder not in known:
+        above = _is_real(source, folder.rpartition(b"/")[0], known)
+        known[folder] = above and not os.path.islink(source + b"/" + folder)
+    return known[folder]
 
 
 def _copy_one(source: bytes, target: bytes) -> None:
@@ -167,6 +184,10 @@ def _copy_bytes(source: bytes, target: bytes, mode: int) -> None:
                 view = memoryview(data)
                 while view:
                     view = view[os.write(write, view) :]
+        except OSError:  # half a file would look like the user's
+            with contextlib.suppress(OSError):
+                os.unlink(target)
+            raise
         finally:
             os.close(write)
     finally:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ RAW = {
     "core.attributesFile": os.devnull,
     "core.autocrlf": "false",
     "core.checkStat": "default",
+    "core.excludesFile": os.devnull,
     "core.fileMode": "true",
     "core.symlinks": "true",
     "core.untrackedCache": "false",
@@ -57,8 +58,17 @@ class Shadow:
         shadow.git("init", "-q", "--template=", f"--object-format={kind}")
         shadow._borrow(repo)
         (shadow.git_dir / "HEAD").write_text(head + "\n", "ascii")
-        (shadow.tree / ".git").write_bytes(b"gitdir: " + os.fsencode(shadow.git_dir) + b"\n")
+        (shadow.tree / ".git").write_bytes(shadow._pointer)
         return shadow
+
+    @property
+    def _pointer(self) -> bytes:
+        return b"gitdir: " + os.fsencode(self.git_dir) + b"\n"
+
+    def is_pointer(self, path: bytes) -> bool:
+        """Whether this is the tree's own `.git`, as it was made."""
+        own = path == os.fsencode(self.tree / ".git") and not os.path.islink(path) and os.path.isfile(path)
+        return own and Path(os.fsdecode(path)).read_bytes() == self._pointer
 
     def _borrow(self, repo: Repo) -> None:
         info = self.git_dir / "info"
@@ -94,10 +104,23 @@ class Shadow:
 
     def snapshot(self) -> str:
         """The tree object of what the working tree holds, ignored files left out."""
+        self._unhide()
         self.git("add", "--all", "--", ".")
-        return self.git("write-tree").decode().strip()
+        return self._written()
 
-    def diff(self, old: str, new: str, *, exact: bool) -> Iterator[bytes]:
+    def _unhide(self) -> None:
+        """A file of a sparse checkout that is there now is a file like any other."""
+        tree = os.fsencode(self.tree)
+        records = self.git("ls-files", "-z", "-t").split(b"\0")
+        hidden = [record[2:] for record in records if record.startswith(b"S ")]
+        if found := [name for name in hidden if os.path.lexists(tree + b"/" + name)]:
+            self.git("update-index", "-z", "--no-skip-worktree", "--stdin", given=joined(found))
+
+    def _written(self, index: Path | None = None) -> str:
+        """The index as a tree. Objects that a partial clone lacks are not asked for."""
+        return self.git("write-tree", "--missing-ok", index=index).decode().strip()
+
+    def diff(self, old: str, new: str, *, exact: bool) -> Generator[bytes]:
         """The patch from one tree to another; `exact` has the bytes of binary files too."""
         with self.stream(*DIFF, *(("--binary",) if exact else ()), old, new) as chunks:
             yield from chunks
@@ -109,7 +132,7 @@ class Shadow:
             self.git("read-tree", tree, index=index)
             if patch:
                 self.git("apply", "--cached", "--binary", "--whitespace=nowarn", "-", given=patch, index=index)
-            return self.git("write-tree", index=index).decode().strip()
+            return self._written(index)
         finally:
             index.unlink(missing_ok=True)
 

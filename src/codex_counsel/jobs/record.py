@@ -129,7 +129,10 @@ class Job:
 
     def _recovered(self) -> Wire | None:
         """A dead delegate's tree is harvested by one reader alone; for the others the run still ends meanwhile."""
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:  # a record that is being dropped, or of which a part is missing
+            return self._died().wire()
         try:
             for _ in range(20):  # another reader's probe holds the lock for an instant
                 with contextlib.suppress(BlockingIOError):
@@ -178,6 +181,13 @@ class Job:
 
     def delivered(self) -> bool:
         return (self.path / "delivered").exists()
+
+    def unapplied(self) -> bool:
+        """Whether it holds a diff that was not applied so far."""
+        try:
+            return (self.path / "diff.patch").stat().st_size > 0 and not (self.path / "applied").exists()
+        except OSError:
+            return False
 
     def mark_delivered(self) -> None:
         with contextlib.suppress(OSError):  # an unmarked record is only kept longer

@@ -105,11 +105,11 @@ class Store:
         shutil.rmtree(hidden, ignore_errors=True)
 
     def evict(self, ttl: int, per_workspace: int) -> None:
-        """Drop what is terminal, delivered and old or too many; undelivered results live on for 30 days or 1 GB."""
+        """Drop what is delivered and old or too many; undelivered and unapplied results live on for 30 days or 1 GB."""
         if not self._due():
             return
         ended = sorted((job for job in self.jobs() if not job.alive()), key=Job.ended, reverse=True)
-        delivered = {job.id for job in ended if job.delivered()}
+        delivered = {job.id for job in ended if job.delivered() and not job.unapplied()}
         self._evict_delivered([job for job in ended if job.id in delivered], ttl, per_workspace)
         self._evict_undelivered([job for job in ended if job.id not in delivered])
         self._clear_leftovers()

@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from codex_counsel.envelope import Envelope
     from codex_counsel.transcript import Transcript
 
 QUEUE_POLL = 0.1
@@ -105,8 +106,9 @@ class Worker:
 
     def _start(self) -> Any:
         try:
-            os.makedirs(self.spec["scratch"], mode=0o700, exist_ok=True)
-            if self.spec.get("delegate") and not self._prepared():
+            if not self.spec.get("delegate"):
+                os.makedirs(self.spec["scratch"], mode=0o700, exist_ok=True)
+            elif not self._prepared():
                 return None
             child = process.start(self.spec["argv"], os.environ, self.spec["cwd"], f"{self.directory}/prompt")
         except OSError as error:
@@ -132,7 +134,6 @@ class Worker:
         try:
             delegate.prepare(spec, Path(self.directory))
         except CounselError as error:
-            delegate.finish(spec, Path(self.directory))
             self.commit(failed(spec.tool, error, meta_of(spec)).wire())
             return False
         return True
@@ -166,7 +167,21 @@ class Worker:
 
         spec = Spec.parse(self.spec)
         defect = CounselError(Code.INTERNAL, f"{type(error).__name__}: {error}")
-        self.commit(failed(spec.tool, defect, meta_of(spec)).wire())
+        self.commit(self._with_work(failed(spec.tool, defect, meta_of(spec))).wire())
+
+    def _with_work(self, envelope: Envelope) -> Envelope:
+        """A delegate's work so far goes along, if it still can be had; its tree goes."""
+        if self.spec.get("delegate"):
+            from pathlib import Path
+
+            from codex_counsel import delegate
+            from codex_counsel.jobs.record import Job
+            from codex_counsel.spec import Spec
+
+            job = Job(Path(self.directory))
+            with contextlib.suppress(Exception):  # the defect may lie there
+                delegate.dress(envelope, delegate.finish(Spec.parse(self.spec), job.path), job.transcript())
+        return envelope
 
     def _conclude_unstartable(self, error: OSError) -> None:
         """The binary, the workspace or the temporary directory changed since they were looked at."""
@@ -177,7 +192,8 @@ class Worker:
 
         spec = Spec.parse(self.spec)
         code = Code.STORAGE_FAILED if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else Code.PROCESS_DIED
-        self.commit(failed(spec.tool, CounselError(code, f"Codex could not be started: {error}"), meta_of(spec)).wire())
+        unstarted = CounselError(code, f"Codex could not be started: {error}")
+        self.commit(self._with_work(failed(spec.tool, unstarted, meta_of(spec))).wire())
 
     def _conclude_unstarted(self) -> None:
         from codex_counsel import run
