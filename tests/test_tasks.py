@@ -25,7 +25,7 @@ def own_git_settings(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def place(world: World, root: Path | None = None) -> Place:
-    return world.counsel()._place(str(root) if root else None)
+    return world.counsel().place(str(root) if root else None)
 
 
 def plan_task(world: World, root: Path | None = None, **arguments: Any) -> Task:

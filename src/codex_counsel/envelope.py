@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from codex_counsel import __version__
 from codex_counsel.errors import CATALOG, CounselError
-from codex_counsel.text import clean, clean_tree, one_line
+from codex_counsel.text import clean, clean_tree, cut, one_line
 
 Status = Literal["completed", "queued", "running", "failed", "cancelled"]
 Phase = Literal["queued", "starting", "thinking", "command", "finishing"]
@@ -227,3 +227,19 @@ def failed(tool: str, error: CounselError, meta: Meta | None = None, **fields: A
 def free(tool: str, summary: str, data: Any, meta: Meta | None = None) -> Envelope:
     """The envelope of a tool that runs no model."""
     return Envelope(ok=True, status="completed", tool=tool, summary=summary, data=data, meta=meta or Meta())
+
+
+def text_of(wire: Wire) -> str:
+    """The short text that goes with an envelope: all that a client shows of a failure."""
+    error = wire.get("error")
+    if not error:
+        return cut(str(wire["summary"]), 2000)
+    lines = [f"{error['code']}: {error['message']}", f"What to do: {error['repair']}"]
+    if "retry_after_ms" in error:
+        lines.append(f"Retry after {error['retry_after_ms'] // 1000} s.")
+    for name, value in (error.get("details") or {}).items():
+        lines.append(f"{name}: {value}")
+    if job_id := wire["meta"].get("job_id"):
+        lines.append(f"job_id: {job_id}")
+    lines.append("A second opinion is a help, not a condition: go on without it if it cannot be had.")
+    return cut("\n".join(lines), 6000)

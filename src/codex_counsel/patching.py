@@ -136,7 +136,7 @@ def _holds_only(root: Path, name: bytes, going: Collection[bytes]) -> bool:
 
 
 def _check_parents(root: Path, name: bytes, going: Collection[bytes] = ()) -> bool:
-    """Raise for a way that leads elsewhere; false where it leads through a link that goes with the same diff."""
+    """Raise for a way that leads elsewhere; false where a link or file that goes with the same diff is in the way."""
     path = b""
     parts = name.split(b"/")
     if any(part.lower() == b".git" for part in parts):
@@ -144,10 +144,10 @@ def _check_parents(root: Path, name: bytes, going: Collection[bytes] = ()) -> bo
     for part in parts[:-1]:
         path = path + b"/" + part if path else part
         whole = os.fsencode(root) + b"/" + path
-        if os.path.islink(whole):
+        if os.path.islink(whole) or os.path.lexists(whole) > os.path.isdir(whole):
             if path in going:
                 return False
-            raise conflict([name], f"leads through the link {shown(path)}")
+            raise conflict([name], f"leads through {shown(path)}, which is a link or a file")
         if os.path.lexists(whole + b"/.git"):
             raise conflict([name], f"lies in another repository, {shown(path)}")
     return True
@@ -288,7 +288,8 @@ def _put_back(root: Path, before: Tree, done: list[bytes], error: BaseException)
     lost: list[str] = []
     for name, version in _ordered({name: before[name] for name in reversed(done)}):
         try:
-            write(root, name, version)
+            if read(root, name, before) != version:
+                write(root, name, version)
         except (OSError, CounselError):
             lost.append(shown(name))
     if lost:

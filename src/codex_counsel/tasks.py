@@ -73,6 +73,7 @@ class Task:
     errand: Errand | None = None
     secrets: tuple[str, ...] = ()
     seeding: Seeding | None = None
+    seeding_bytes: int = 0
     scope: dict[str, Any] | None = None
     warnings: tuple[str, ...] = ()
 

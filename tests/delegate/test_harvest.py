@@ -53,9 +53,15 @@ RUNS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "turns a file into a folder": ("rm app.py; mkdir app.py; echo x > app.py/m", [("D", "app.py"), ("A", "app.py/m")]),
     "turns a link into a folder": ("rm latest; mkdir latest; echo x > latest/m", [("D", "latest"), ("A", "latest/m")]),
     "changes line ends": (r"sed -i 's/$/\r/' app.py", [("M", "app.py")]),
-    "adds attributes": (r"echo '* text eol=crlf' > .gitattributes; printf 'a\r\nb\n' > m", [("A", ".gitattributes"), ("A", "m")]),
+    "adds attributes": (
+        r"echo '* text eol=crlf' > .gitattributes; printf 'a\r\nb\n' > m",
+        [("A", ".gitattributes"), ("A", "m")],
+    ),
     "writes nothing": ("touch app.py; mkdir hollow", []),
-    "writes odd names": ("echo > $'caf\\xe9'; echo > $'new\\nline'; echo > '\"q'", [("A", '"q'), ("A", "caf\\xe9"), ("A", "new\\nline")]),
+    "writes odd names": (
+        "echo > $'caf\\xe9'; echo > $'new\\nline'; echo > '\"q'",
+        [("A", '"q'), ("A", "caf\\xe9"), ("A", "new\\nline")],
+    ),
     "deletes everything": (
         "rm -rf -- * .gitignore",
         [("D", name) for name in (".gitignore", "app.py", "docs/readme.md", "latest", "logo.png", "run.sh")],

@@ -46,7 +46,18 @@ def test_every_kind_of_uncommitted_work_arrives(place: Place) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [b"caf\xe9", b"new\nline", b'quo"te', b"back\\slash", b"tab\there", b" blank ", b"-dash", b":colon", b"*star", "ü".encode()],
+    [
+        b"caf\xe9",
+        b"new\nline",
+        b'quo"te',
+        b"back\\slash",
+        b"tab\there",
+        b" blank ",
+        b"-dash",
+        b":colon",
+        b"*star",
+        "ü".encode(),
+    ],
 )
 @pytest.mark.parametrize("tracked", [True, False], ids=["tracked", "untracked"])
 def test_a_name_of_any_bytes_arrives(place: Place, name: bytes, *, tracked: bool) -> None:
@@ -378,7 +389,7 @@ def test_a_file_that_fails_to_be_read_is_named_and_leaves_no_half(
             raise OSError(5, "Input/output error")
         return data
 
-    monkeypatch.setattr(seed.os, "read", failing)
+    monkeypatch.setattr(os, "read", failing)
     seeded = place.seed()
     assert seeded.omitted == {"bad": "unreadable"}
     assert b"bad" not in seeded.files

@@ -127,6 +127,12 @@ def _untracked(repo: Repo, plan: Seeding) -> None:
                 plan.copy.append(name)
 
 
+def size(repo: Repo, plan: Seeding) -> int:
+    """Bytes of the user's files that are to be seeded."""
+    with Folder(repo.root) as folder:
+        return sum(seen.st_size for name in (*plan.checkout, *plan.copy) if (seen := folder.look(name)))
+
+
 def fill(repo: Repo, plan: Seeding, shadow: Shadow) -> str:
     """Fill the shadow's tree; the object id of the baseline it then holds."""
     normal = [entry for entry in plan.tracked if not entry.is_submodule and entry.stage == b"0"]
