@@ -25,6 +25,7 @@ from codex_counsel.request import (
     ReviewChanges,
     ReviewPlan,
     Status,
+    Transfer,
 )
 
 
@@ -123,6 +124,12 @@ TOOLS: tuple[Tool, ...] = (
     ),
     Tool("codex_job_cancel", JobCancel, "End a run and all its processes; returns when they are gone.", changes=True),
     Tool("codex_job_list", JobList, "Runs of this user, newest first, with job_id, session_id and first words. Free."),
+    Tool(
+        "codex_transfer",
+        Transfer,
+        "Hand this Claude Code session over to Codex as a new thread, for the user to go on with there. Free.",
+        changes=True,
+    ),
 )
 
 

@@ -218,6 +218,13 @@ class JobList(Request):
     cursor: Cursor | None = None
 
 
+class Transfer(Request):
+    tool: ClassVar[str] = "codex_transfer"
+
+    transcript_path: Path | None = Field(None, description="of another session: its file, or SESSION_ID.jsonl")
+    workspace_root: Path | None = None
+
+
 R = TypeVar("R", bound=Request)
 
 

@@ -22,9 +22,11 @@ from codex_counsel import (
     review,
     status,
     tasks,
+    transfer,
 )
 from codex_counsel.envelope import Envelope, Meta, Wire, free
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.git import seed
 from codex_counsel.jobs import launcher
 from codex_counsel.jobs.launcher import Handle
 from codex_counsel.jobs.record import Job
@@ -225,7 +227,8 @@ class Counsel(Preparing):
         data: dict[str, Any] = {**tasks.bytes_of(task), **self._shown_access(request, task)}
         if seeding:
             counts = {"tracked": len(seeding.tracked), "untracked": seeding.untracked, "changed": seeding.changed}
-            data["seed"] = {"head": seeding.head, **counts, "omitted": seeding.omitted[:200]}
+            total = {"bytes": seed.size(place.top or place.root, seeding)}
+            data["seed"] = {"head": seeding.head, **counts, **total, "omitted": seeding.omitted[:200]}
         summary = (
             f"would start from {len(seeding.checkout) + len(seeding.copy) if seeding else 0} files; nothing was spent"
         )
@@ -269,9 +272,9 @@ class Counsel(Preparing):
 
     def transfer(self, request: Transfer) -> Wire:
         """Make a thread of Codex out of a session of Claude Code. No model is asked."""
-        place = self._place(request.workspace_root)
+        place = self.place(request.workspace_root)
         found = transfer.find(request.transcript_path, self.env)
-        thread = transfer.hand_over(self.codex, self._codex_env(place), found.path, place.root)
+        thread = transfer.hand_over(self.codex, self.codex_env(place), found.path, place.root)
         resume = f"codex resume {thread}"
         data = {"resume_command": resume, "transcript": str(found.path), "bytes": found.path.stat().st_size}
         newer = f"another session of this project was written to later: {found.newer}" if found.newer else None

@@ -73,7 +73,6 @@ class Task:
     errand: Errand | None = None
     secrets: tuple[str, ...] = ()
     seeding: Seeding | None = None
-    seeding_bytes: int = 0
     scope: dict[str, Any] | None = None
     warnings: tuple[str, ...] = ()
 
@@ -152,13 +151,14 @@ def delegate(request: Delegate, place: Place, settings: Settings, earlier: Path 
     prefix = os.fsdecode(repo.prefix)
     limit = settings.max_delegate_diff_bytes
     again = str(earlier) if earlier else None
-    errand = Errand(str(place.root), str(repo.common_dir), settings.git_timeout_seconds, limit, prefix, again)
+    secrets = tuple(name for name in names if secret_name(name))
+    errand = Errand(str(place.root), str(repo.common_dir), settings.git_timeout_seconds, limit, prefix, again, secrets)
     left_out = [f"{path} ({reason})" for path, reason in seeding.omitted]
     return Task(
         prompt=brief.delegate(request, _guidance_on_disk(place, settings), again=earlier is not None),
         images=images,
         errand=errand,
-        secrets=tuple(name for name in names if secret_name(name)),
+        secrets=secrets,
         seeding=seeding,
         warnings=(f"not seeded: {', '.join(left_out[:20])}",) if left_out else (),
     )

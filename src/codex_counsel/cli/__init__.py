@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(verbs, "jobs", "list runs", _verb("jobs"), _jobs_arguments)
     _add(verbs, "result", "the result of a run", _verb("result"), _result_arguments)
     _add(verbs, "cancel", "end a run and all its processes", _verb("cancel"), _job_argument)
+    _add(verbs, "gate", "an opt-in review at the end of each turn of Claude Code", _gate, _gate_arguments)
     return parser
 
 
@@ -75,7 +76,7 @@ def _add(
     arguments: Callable[[argparse.ArgumentParser], object] = lambda _: None,
 ) -> None:
     parser = verbs.add_parser(name, help=words, description=words, epilog=EXIT_CODES)
-    if name not in ("mcp", "demo"):
+    if name not in ("mcp", "demo", "gate"):
         parser.add_argument("--json", action="store_true", help="print the envelope as JSON")
     arguments(parser)
     parser.set_defaults(verb=verb)
@@ -88,6 +89,18 @@ def _verb(name: str) -> Verb:
         return int(getattr(verbs, name)(arguments))
 
     return call
+
+
+def _gate(arguments: argparse.Namespace) -> int:
+    from codex_counsel.cli.gate import gate_verb
+
+    return gate_verb(arguments)
+
+
+def _gate_arguments(parser: argparse.ArgumentParser) -> None:
+    from codex_counsel.cli.gate import arguments
+
+    arguments(parser)
 
 
 def _mcp(_arguments: argparse.Namespace) -> int:

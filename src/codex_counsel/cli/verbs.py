@@ -164,7 +164,8 @@ def models(arguments: argparse.Namespace) -> int:
 def jobs(arguments: argparse.Namespace) -> int:
     counsel = Counsel()
     if arguments.sweep:
-        print(f"removed {counsel.sweep()} trees of killed runs", file=sys.stderr)
+        count = counsel.sweep()
+        print(f"removed {count} tree{'' if count == 1 else 's'} of killed runs", file=sys.stderr)
     return show(counsel.job_list(parse(JobList, _given(arguments))), as_json=arguments.json)
 
 

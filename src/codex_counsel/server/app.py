@@ -17,9 +17,10 @@ from mcp_types import Tool as WireTool
 from pydantic import AnyUrl, PrivateAttr
 
 from codex_counsel import __version__, catalogue, services
-from codex_counsel.envelope import Meta, Wire, failed
+from codex_counsel.envelope import Meta, Wire, failed, text_of
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.request import Request, parse
+from codex_counsel.server.tasks import Tasks
 from codex_counsel.server.waiting import wait_for
 from codex_counsel.services import Counsel
 from codex_counsel.text import clean
@@ -72,7 +73,7 @@ class BoundTool(Tool):
 
 def result_of(wire: Wire) -> ToolResult:
     """On success clients show the structure, on failure the text alone: each says everything."""
-    content = [TextContent(type="text", text=services.text_of(wire))]
+    content = [TextContent(type="text", text=text_of(wire))]
     return ToolResult(content=content, structured_content=wire, is_error=not wire["ok"])
 
 
@@ -102,6 +103,7 @@ def build(counsel: Counsel | None = None) -> FastMCP:
         dereference_schemas=False,
     )
     server.add_resource(_LazySchema())
+    server.add_extension(Tasks(counsel, _starters(counsel)))
     return server
 
 
@@ -142,7 +144,20 @@ def _actions(counsel: Counsel) -> dict[str, Action]:
         "codex_job_consume_result": partial(_call, counsel.job_consume),
         "codex_job_cancel": partial(_call, counsel.job_cancel),
         "codex_job_list": partial(_call, counsel.job_list),
+        "codex_transfer": partial(_call, counsel.transfer),
     }
+
+
+def _starters(counsel: Counsel) -> dict[str, Tool]:
+    """For each tool that runs the model, what begins the same run in the background."""
+    runs: dict[str, Callable[..., Any]] = {
+        "codex_consult": counsel.consult,
+        "codex_review_changes": counsel.review_changes,
+        "codex_review_plan": counsel.review_plan,
+        "codex_delegate": counsel.delegate,
+    }
+    entries = {entry.name: entry for entry in catalogue.TOOLS}
+    return {name: BoundTool.bind(entries[name], partial(_begin, counsel, run, name)) for name, run in runs.items()}
 
 
 async def _call(service: Callable[[Any], Wire], request: Request) -> Wire:

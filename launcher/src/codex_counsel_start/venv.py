@@ -1,0 +1,82 @@
+"""Environments from the lock file: `venv-<hash>`, built under another name, in use as long as their lock is held."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+MARK = "in-use"
+KEEP_SECONDS = 86_400
+"""A run in the background outlives its server, but at most two hours."""
+MISLEADING = ("VIRTUAL_ENV", "UV_PYTHON", "UV_PROJECT", "UV_LOCKED", "UV_FROZEN", "UV_NO_SYNC", "UV_WORKING_DIRECTORY")
+
+
+def path(root: Path, home: Path) -> Path:
+    """Where the environment for this code and this Python is, or will be."""
+    digest = hashlib.sha256(f"{sys.version}\0{sys.base_prefix}".encode())
+    sources = sorted(file for file in (root / "src").rglob("*") if file.is_file() and file.suffix != ".pyc")
+    for file in (root / "uv.lock", root / "pyproject.toml", *sources):
+        digest.update(f"\0{file.relative_to(root)}\0".encode("utf-8", "surrogateescape"))
+        digest.update(file.read_bytes())
+    return home / f"venv-{digest.hexdigest()[:16]}"
+
+
+def hold(wanted: Path) -> bool:
+    """Whether it is there; then it stays, for as long as this process, or what it becomes, lives."""
+    try:
+        descriptor = os.open(wanted / MARK, os.O_RDWR)
+    except OSError:
+        return False
+    os.utime(descriptor)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    os.set_inheritable(descriptor, True)
+    return (wanted / "bin" / "python").exists()
+
+
+def build(root: Path, home: Path) -> None:
+    """Make it, unless a session that started at the same time was faster. Raises what uv refused."""
+    wanted = path(root, home)
+    with (home / "build.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (wanted / MARK).exists() and (wanted / "bin" / "python").exists():
+            return
+        for left in (wanted, *home.glob("draft-*")):
+            shutil.rmtree(left, ignore_errors=True)
+        draft = home / f"draft-{wanted.name}"
+        done = subprocess.run(_sync(root), env=_environment(draft), check=False)
+        if done.returncode:
+            sys.exit(done.returncode)
+        (draft / MARK).touch()
+        draft.rename(wanted)
+        _drop_old(home)
+
+
+def _sync(root: Path) -> list[str]:
+    uv = os.environ.get("UV") or shutil.which("uv") or sys.exit("there is no `uv` on PATH")
+    python = os.path.realpath(sys.executable)
+    what = ["--frozen", "--no-dev", "--no-editable", "--compile-bytecode", "--reinstall-package", "codex-counsel"]
+    return [uv, "sync", "--quiet", "--project", str(root), "--python", python, *what]
+
+
+def _environment(draft: Path) -> dict[str, str]:
+    """What the user set for uv, without what would choose another project, Python or environment."""
+    kept = {name: value for name, value in os.environ.items() if name not in MISLEADING}
+    return kept | {"UV_PROJECT_ENVIRONMENT": str(draft)}
+
+
+def _drop_old(home: Path) -> None:
+    """Environments that no server holds and none has used for a day."""
+    for mark in home.glob(f"venv-*/{MARK}"):
+        with mark.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            if time.time() - mark.stat().st_mtime > KEEP_SECONDS:
+                shutil.rmtree(mark.parent, ignore_errors=True)

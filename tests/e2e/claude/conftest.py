@@ -1,0 +1,226 @@
+"""The real Claude Code with the plugin, in a world of its own. Only the tokens of both models are scripted.
+
+`CODEX_COUNSEL_TEST_CLAUDE` names the `claude` binaries to test with (a path list).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import termios
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from threading import Thread
+from typing import Any, Self
+
+import pytest
+
+from tests.conftest import World
+from tests.e2e.claude.anthropic import Messages, Script
+
+ROOT = Path(__file__).parents[3]
+RELEASES = [path for path in os.environ.get("CODEX_COUNSEL_TEST_CLAUDE", "").split(os.pathsep) if path]
+ABSENT = "no Claude Code to test with: CODEX_COUNSEL_TEST_CLAUDE names no binary"
+PREFIX = "mcp__plugin_codex_counsel__"
+
+
+@dataclass
+class Session:
+    """What a run of `claude -p` left: its events, its exit code, and what its model was shown."""
+
+    code: int
+    events: list[dict[str, Any]]
+    errors: str
+    api: Messages
+
+    @property
+    def result(self) -> dict[str, Any]:
+        return next(event for event in self.events if event["type"] == "result")
+
+    @property
+    def servers(self) -> dict[str, str]:
+        """State of each MCP server when the session began."""
+        start = next(event for event in self.events if event.get("subtype") == "init")
+        return {server["name"]: server["status"] for server in start["mcp_servers"]}
+
+    @property
+    def calls(self) -> list[tuple[str, dict[str, Any]]]:
+        """The tools that were called, without the client's own search for them."""
+        messages = [event["message"] for event in self.events if event["type"] == "assistant"]
+        blocks = [block for message in messages for block in message["content"] if block["type"] == "tool_use"]
+        return [(block["name"], block["input"]) for block in blocks if block["name"] != "ToolSearch"]
+
+    @property
+    def denials(self) -> list[Any]:
+        return list(self.result.get("permission_denials", ()))
+
+    @property
+    def shown(self) -> list[str]:
+        """What the model was shown of the tools' results at the end."""
+        return self.api.turns[-1].shown
+
+
+class Terminal:
+    """An interactive session, its screen read and thrown away."""
+
+    def __init__(self, argv: list[str], cwd: Path, env: dict[str, str]) -> None:
+        self._ours, theirs = os.openpty()
+        termios.tcsetwinsize(theirs, (50, 120))
+        ends = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+        self.process = subprocess.Popen(argv, cwd=cwd, env=env, start_new_session=True, **ends)  # type: ignore[call-overload]
+        os.close(theirs)
+        self.screen = bytearray()
+        self._reader = Thread(target=self._read)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+
+    def type(self, keys: str) -> None:
+        os.write(self._ours, keys.encode())
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # nobody holds the other end any more
+            while chunk := os.read(self._ours, 65536):
+                self.screen += chunk
+        os.close(self._ours)
+
+
+@dataclass
+class Claude:
+    """One release of Claude Code on a user's machine."""
+
+    binary: str
+    world: World
+    plugin: Path = ROOT
+    settings: dict[str, str] = field(default_factory=dict)
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def config(self) -> Path:
+        return self.world.home / ".claude"
+
+    @property
+    def env(self) -> dict[str, str]:
+        quiet = ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "DISABLE_TELEMETRY", "DISABLE_AUTOUPDATER")
+        own = {"CLAUDE_CONFIG_DIR": str(self.config), "UV_CACHE_DIR": uv_cache(), "SHELL": "/bin/bash", "TERM": "dumb"}
+        patient = {"MCP_CONNECTION_NONBLOCKING": "0", "MCP_CONNECT_TIMEOUT_MS": "60000", "MCP_TIMEOUT": "60000"}
+        path = {"PATH": f"{Path(uv()).parent}{os.pathsep}{os.environ['PATH']}"}
+        return self.world.env | path | own | patient | dict.fromkeys(quiet, "1") | self.settings
+
+    def api(self, script: Script) -> Messages:
+        return self.stack.enter_context(Messages(script))
+
+    def start(self, api: Messages, prompt: str, *flags: str) -> subprocess.Popen[str]:
+        """`claude -p` with the plugin of this checkout."""
+        argv = [self.binary, "-p", prompt, "--output-format", "stream-json", "--verbose", *self.with_plugin(), *flags]
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(argv, cwd=self.world.workspace, env=self.env | api.env, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
+
+    def terminal(self, api: Messages, *words: str) -> Terminal:
+        """An interactive session that asks nothing before it begins."""
+        known = {"hasTrustDialogAccepted": True, "hasCompletedProjectOnboarding": True}
+        about = {"hasCompletedOnboarding": True, "theme": "dark", "projects": {str(self.world.workspace): known}}
+        about["customApiKeyResponses"] = {"approved": [api.env["ANTHROPIC_API_KEY"][-20:]], "rejected": []}
+        file = self.config / ".claude.json"
+        if not file.exists():
+            file.write_text(json.dumps(about), "utf-8")
+        env = self.env | api.env | {"TERM": "xterm-256color"}
+        return Terminal([self.binary, *self.with_plugin(), *words], self.world.workspace, env)
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        said = subprocess.run(
+            [self.binary, "--version"], env=self.env, capture_output=True, text=True, check=True
+        ).stdout
+        return tuple(int(part) for part in said.split()[0].split("."))
+
+    def with_plugin(self) -> tuple[str, ...]:
+        return ("--plugin-dir", str(self.plugin))
+
+    def ask(self, prompt: str, script: Script, *flags: str) -> Session:
+        """Run to the end."""
+        api = self.api(script)
+        return self.finish(self.start(api, prompt, *flags), api)
+
+    def finish(self, process: subprocess.Popen[str], api: Messages) -> Session:
+        out, errors = process.communicate(timeout=100)
+        events = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+        return Session(process.returncode, events, errors, api)
+
+    def cli(self, *words: str, plugin: bool = False) -> subprocess.CompletedProcess[str]:
+        """A management command, such as `plugin install`."""
+        argv = [self.binary, *(self.with_plugin() if plugin else ()), *words]
+        return subprocess.run(
+            argv, cwd=self.world.workspace, env=self.env, capture_output=True, text=True, timeout=100, check=False
+        )
+
+
+def uv() -> str:
+    found = os.environ.get("UV") or shutil.which("uv")
+    assert found, "the tests need uv on PATH"
+    return found
+
+
+@cache
+def uv_cache() -> str:
+    return subprocess.run([uv(), "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The files of this checkout as a clone would have them."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (tmp_path / "checkout" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, tmp_path / "checkout" / name)
+    return tmp_path / "checkout"
+
+
+@pytest.fixture(scope="session")
+def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The plugin's data folder of all sessions: its environment is made once."""
+    folder = tmp_path_factory.getbasetemp().parent / "plugin-data"
+    folder.mkdir(exist_ok=True)
+    launcher = [uv(), "tool", "run", "--quiet", "--from", str(ROOT / "launcher"), "codex-counsel-start", str(ROOT)]
+    subprocess.run([*launcher, "--build"], env={**os.environ, "CLAUDE_PLUGIN_DATA": str(folder)}, check=True)
+    return folder
+
+
+def _release(path: str) -> str:
+    return next((part for part in Path(path).parts if part.startswith("claude-")), path or "none")
+
+
+@pytest.fixture(params=RELEASES or [""], ids=_release)
+def claude(world: World, request: pytest.FixtureRequest) -> Iterator[Claude]:
+    """Each release at hand, with the plugin's environment already made."""
+    if not request.param:
+        pytest.skip(ABSENT)
+    made = Claude(request.param, world)
+    environments = request.getfixturevalue("environments")
+    data = made.config / "plugins/data"
+    data.mkdir(parents=True)
+    for name in ("codex-inline", "codex-codex-counsel"):
+        (data / name).symlink_to(environments)
+    with made.stack:
+        yield made

@@ -1,0 +1,174 @@
+"""Each slash command, typed into the real Claude Code: the tool its body names is called, with what the user wrote."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from codex_counsel.loopback import Loopback, hold, patch, say
+from codex_counsel.request import Consult, parse
+from tests.conftest import World, consult, until
+from tests.e2e.claude.anthropic import JSON, Script, Turn, request_in, text, use
+from tests.e2e.claude.conftest import PREFIX, Claude
+
+WORDS = """Is "a b" [c] {d} 'e' `f` \\g $1 $HOME <h> & | ; #i %k ~ * ? right?"""
+"""What breaks where arguments pass through a shell, YAML or JSON by hand. (Claude Code itself writes `\\!` for `!`.)"""
+CLEAN = {"summary": "fine", "verdict": "pass", "confidence": "high", "findings": []}
+CLEAN |= {"questions": [], "assumptions": [], "next_steps": []}
+
+
+@dataclass(frozen=True)
+class Command:
+    """`arguments` are what a model would make of the typed words; `shows` is in what comes back to it."""
+
+    tool: str
+    arguments: Callable[[str], JSON] = lambda _: {}
+    shows: str = '"ok":true'
+    words: str = ""
+    reply: Any = field(default_factory=lambda: say("It is fine."))
+
+
+COMMANDS = {
+    "consult": Command("codex_consult", lambda words: {"question": words}, '"answer":"It is fine."', WORDS),
+    "review": Command("codex_review_changes", lambda words: {"focus": words}, '"verdict":"pass"', WORDS, say(CLEAN)),
+    "adversarial-review": Command(
+        "codex_review_changes",
+        lambda words: {"focus": words, "stance": "challenge"},
+        '"verdict":"pass"',
+        WORDS,
+        say(CLEAN),
+    ),
+    "plan": Command("codex_review_plan", lambda words: {"plan": words}, '"verdict":"pass"', WORDS, say(CLEAN)),
+    "delegate": Command("codex_delegate", lambda words: {"task": words}, "+two", WORDS),
+    "delegate-async": Command("codex_delegate_async", lambda words: {"task": words}, '"status":"', WORDS),
+    "apply": Command("codex_apply", lambda words: {"job_id": words}, '"ok":true'),
+    "jobs": Command("codex_job_list", lambda words: {"status": words}, '"tool":"codex_consult"', "completed"),
+    "result": Command("codex_job_result", lambda words: {"job_id": words}, '"answer":"It is fine."', "JOB"),
+    "cancel": Command("codex_job_cancel", lambda words: {"job_id": words}, '"cancelled":true', "RUNNING"),
+    "status": Command("codex_status", shows='"usable":true'),
+    "dry-run": Command("codex_dry_run", lambda words: {"scope": words}, "a.txt", "working_tree"),
+    "transfer": Command("codex_transfer", shows="codex resume"),
+    "setup": Command("codex_status", shows='"usable":true'),
+}
+OWN = {"apply", "delegate", "delegate-async", "transfer"}
+"""Commands with a test of their own."""
+
+
+def calling(arguments: Callable[[str], JSON]) -> Script:
+    """A model that calls the first tool the command's body tells it to call, and then has done."""
+
+    def script(turn: Turn) -> list[JSON]:
+        if turn.shown:
+            return [text("done")]
+        named = re.search(r"Call `(\w+)`", turn.command)
+        assert named, turn.said
+        return [use(named[1], **arguments(request_in(turn.command)))]
+
+    return script
+
+
+@pytest.fixture
+def repository(world: World) -> World:
+    """A workspace with an uncommitted change."""
+    file = world.workspace / "a.txt"
+    file.write_text("one\n", "utf-8")
+    for words in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "One"]):
+        world.git(*words)
+    file.write_text("one\nmore\n", "utf-8")
+    return world
+
+
+def test_there_is_a_command_for_each_of_these_and_no_other() -> None:
+    from tests.e2e.claude.conftest import ROOT
+
+    assert {path.stem for path in (ROOT / "commands").glob("**/*.md")} == COMMANDS.keys()
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - OWN))
+def test_a_command_calls_its_tool_with_the_words_of_the_user(
+    name: str, claude: Claude, repository: World, model: Callable[..., Loopback]
+) -> None:
+    command = COMMANDS[name]
+    gate = hold(say("too late"))
+    model([gate] if command.words == "RUNNING" else [command.reply])
+    typed = _typed(command.words, repository)
+    session = claude.ask(f"/codex:{name} {typed}".strip(), calling(command.arguments))
+    assert session.code == 0, session.errors
+    assert session.calls == [(PREFIX + command.tool, command.arguments(typed))]
+    assert session.denials == []
+    assert command.shows in session.shown[0]
+    assert session.result["result"] == "done"
+
+
+def _typed(words: str, world: World) -> str:
+    """JOB is the id of a finished consultation, RUNNING of one that goes on; `completed` needs one as well."""
+    if words in ("JOB", "completed"):
+        job = consult(world.counsel())["meta"]["job_id"]
+        return str(job) if words == "JOB" else words
+    if words == "RUNNING":
+        counsel = world.counsel()
+        handle = counsel.consult(parse(Consult, {"question": "Is it fine?"}), background=True)
+        counsel.hand_over(handle)
+        until(lambda: handle.job.state().phase not in ("queued", "starting"))
+        return handle.job.id
+    return words
+
+
+def test_a_delegated_task_comes_back_as_a_diff_and_is_applied_by_a_command_of_its_own(
+    claude: Claude, repository: World, model: Callable[..., Loopback]
+) -> None:
+    repository.git("commit", "-qam", "More")
+    edit = "*** Begin Patch\n*** Update File: a.txt\n@@\n one\n-more\n+two\n*** End Patch\n"
+    model([patch(edit), say("Replaced it.")])
+    first = claude.ask(f"/codex:delegate {WORDS}", calling(COMMANDS["delegate"].arguments))
+    assert (first.code, first.denials) == (0, [])
+    assert first.calls == [(PREFIX + "codex_delegate", {"task": WORDS})]
+    shown = json.loads(first.shown[0])
+    assert "+two" in shown["diff"]
+    assert (repository.workspace / "a.txt").read_text("utf-8") == "one\nmore\n"
+
+    job = shown["meta"]["job_id"]
+    second = claude.ask(f"/codex:apply {job}", calling(COMMANDS["apply"].arguments))
+    assert (second.code, second.denials) == (0, [])
+    assert second.calls == [(PREFIX + "codex_apply", {"job_id": job})]
+    assert (repository.workspace / "a.txt").read_text("utf-8") == "one\ntwo\n"
+
+
+def test_a_task_in_the_background_returns_its_job_and_outlives_the_session(
+    claude: Claude, repository: World, model: Callable[..., Loopback]
+) -> None:
+    gate = hold(say("Done."))
+    model([gate])
+    session = claude.ask(f"/codex:delegate-async {WORDS}", calling(COMMANDS["delegate-async"].arguments))
+    assert (session.code, session.denials) == (0, [])
+    assert session.calls == [(PREFIX + "codex_delegate_async", {"task": WORDS})]
+    job = repository.counsel().store.job(json.loads(session.shown[0])["job_id"])
+    gate.release.set()
+    assert until(job.outcome)["status"] == "completed"
+
+
+def test_transfer_hands_the_session_over_and_the_thread_can_be_asked_on(
+    claude: Claude, repository: World, model: Callable[..., Loopback]
+) -> None:
+    server = model([say("It is fine.")])
+    named: list[str] = []
+
+    def script(turn: Turn) -> list[JSON]:
+        named.extend(re.findall(r"`(\S+\.jsonl)`", turn.command))
+        return calling(lambda _: {"transcript_path": named[0]})(turn)
+
+    session = claude.ask("/codex:transfer", script)
+    assert (session.code, session.denials) == (0, [])
+    assert session.calls == [(PREFIX + "codex_transfer", {"transcript_path": f"{session.result['session_id']}.jsonl"})]
+    shown = json.loads(session.shown[0])
+    thread = shown["meta"]["session_id"]
+    assert shown["data"]["resume_command"] == f"codex resume {thread}"
+
+    answer = consult(repository.counsel(), session_id=thread)
+    assert answer["meta"]["session_id"] == thread
+    assert "<command-name>/codex:transfer" in server.requests[-1].prompt

@@ -1,0 +1,99 @@
+"""Interactive sessions: a run as a native task, delivered, stopped and picked up again; Esc in a call."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from codex_counsel.loopback import Loopback, hold, say
+from tests.conftest import living, until
+from tests.e2e.claude.anthropic import JSON, Turn, request_in, text, use
+from tests.e2e.claude.conftest import PREFIX, Claude
+
+Models = Callable[..., Loopback]
+TYPED = "/codex:consult Is it?"
+FIRST_WITH_TASKS = (2, 1, 329)
+
+
+@pytest.fixture
+def tasked(claude: Claude) -> Claude:
+    """A release that takes native tasks."""
+    if claude.version < FIRST_WITH_TASKS:
+        pytest.skip("this release declares no tasks")
+    return claude
+
+
+def consulting(turn: Turn) -> list[JSON]:
+    """A model that consults as the command says, and ends its turn whatever comes."""
+    if turn.shown and "still connecting" in turn.shown[-1]:
+        return [use("WaitForMcpServers")]
+    called = turn.shown and not turn.shown[-1].startswith("ready: true")
+    if notified(turn) or called or not turn.command:
+        return [text("done")]
+    return [use(PREFIX + "codex_consult", question=request_in(turn.command))]
+
+
+def notified(turn: Turn) -> str:
+    return next((said for said in turn.said if "<task-notification>" in said), "")
+
+
+def notification(turns: list[Turn]) -> str:
+    """What the model was told at the end of a task, once it was."""
+    return until(lambda: next(filter(None, map(notified, turns)), ""), 60)
+
+
+def test_a_run_is_a_task_whose_end_is_told_to_the_model(tasked: Claude, model: Models) -> None:
+    gate = hold(say("It is fine."))
+    model([gate])
+    api = tasked.api(consulting)
+    with tasked.terminal(api, TYPED):
+        told = api.asked(2).shown[0]
+        assert "started server-side task" in told
+        gate.release.set()
+        assert '"answer":"It is fine."' in notification(api.turns)
+    assert re.findall("[0-9a-f]{32}", told)[0] in [row["job_id"] for row in tasked.world.counsel().store.rows()]
+
+
+def test_a_task_is_picked_up_by_the_session_that_continues_a_killed_one(tasked: Claude, model: Models) -> None:
+    gate = hold(say("It is fine."))
+    server = model([gate])
+    api = tasked.api(consulting)
+    with tasked.terminal(api, TYPED):
+        api.asked(2)
+        server.asked(1)
+    until(lambda: not [line for line in living(str(tasked.world.state)) if line.endswith("codex_counsel mcp ")])
+    with tasked.terminal(api, "--continue"):
+        gate.release.set()
+        assert '"answer":"It is fine."' in notification(api.turns)
+
+
+def test_a_task_that_is_stopped_leaves_nothing_running(tasked: Claude, model: Models) -> None:
+    server = model([hold(say("too late"))])
+
+    def script(turn: Turn) -> list[JSON]:
+        if turn.shown and (task := re.search(r"task_id \"(\w+)\"", turn.shown[0])):
+            server.asked(1)
+            return [use("TaskStop", task_id=task[1])]
+        return consulting(turn)
+
+    api = tasked.api(script)
+    with tasked.terminal(api, TYPED):
+        api.asked(3)
+        (job,) = tasked.world.counsel().store.jobs()
+        assert until(job.outcome)["status"] == "cancelled"
+        assert living(job.id) == []
+
+
+def test_escape_in_a_call_ends_the_run_and_keeps_the_server(claude: Claude, model: Models) -> None:
+    server = model([hold(say("too late"))])
+    claude.settings["MCP_PROTOCOL_NEGOTIATION"] = "legacy"
+    api = claude.api(consulting)
+    with claude.terminal(api, TYPED) as terminal:
+        server.asked(1)
+        (job,) = claude.world.counsel().store.jobs()
+        terminal.type("\x1b")
+        assert until(job.outcome)["status"] == "cancelled"
+        assert living(job.id) == []
+        assert [line for line in living(str(claude.world.state)) if line.endswith("codex_counsel mcp ")]

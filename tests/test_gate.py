@@ -1,0 +1,208 @@
+"""The stop gate: silent where there is nothing to do, in the way only for grave findings, and gone when removed."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codex_counsel.cli import run
+from codex_counsel.loopback import Loopback, http_error, say
+from codex_counsel.loopback.trouble import error
+from tests.conftest import World
+
+Model = Callable[..., Loopback]
+BAD_LINE = "refund = prices[position - 1]"
+
+
+def finding(**changes: Any) -> dict[str, Any]:
+    known = {"severity": "high", "title": "Off by one", "file": "shop.py", "line": 1, "line_end": None}
+    known |= {"evidence": BAD_LINE, "risk": "The wrong price.", "recommendation": "Use position."}
+    return known | changes
+
+
+def review(*findings: dict[str, Any]) -> dict[str, Any]:
+    verdict = "fail" if findings else "pass"
+    said = {"summary": "One problem.", "verdict": verdict, "confidence": "high", "findings": list(findings)}
+    return said | {"questions": [], "assumptions": [], "next_steps": []}
+
+
+class Session:
+    """A turn of Claude Code that ended, and the gate asked about it."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.world, self._monkeypatch, self._capsys = world, monkeypatch, capsys
+        self.transcript = world.base / "transcript.jsonl"
+        self.rows: list[dict[str, Any]] = []
+        for name, value in world.env.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
+        monkeypatch.chdir(world.workspace)
+        world.git("init", "-q")
+        world.git("commit", "-q", "--allow-empty", "-m", "Begin")
+
+    def said(self, words: str = "Add a refund.", **row: Any) -> None:
+        self.rows.append({"type": "user", "message": {"role": "user", "content": words}, **row})
+
+    def edited(self, path: str, tool: str = "Write") -> None:
+        use = {"type": "tool_use", "id": "t", "name": tool, "input": {"file_path": path, "content": BAD_LINE}}
+        self.rows.append({"type": "assistant", "message": {"role": "assistant", "content": [use]}})
+        result = [{"type": "tool_result", "tool_use_id": "t", "content": "ok"}]
+        self.rows.append({"type": "user", "message": {"role": "user", "content": result}})
+
+    def stops(self, *flags: str, again: bool = False) -> dict[str, Any] | None:
+        """What the gate prints; it never fails."""
+        self.transcript.write_text("".join(json.dumps(row) + "\n" for row in self.rows), "utf-8")
+        event = {"session_id": "s-1", "transcript_path": str(self.transcript), "cwd": str(self.world.workspace)}
+        return self.told(json.dumps(event | {"stop_hook_active": again}), *flags)
+
+    def told(self, event: str, *flags: str) -> dict[str, Any] | None:
+        self._monkeypatch.setattr(sys, "stdin", io.StringIO(event))
+        assert run(["gate", "run", *flags]) == 0
+        out = self._capsys.readouterr().out
+        return dict(json.loads(out)) if out else None
+
+    def breaks(self) -> None:
+        """A turn that writes a file with a mistake in it."""
+        file = self.world.workspace / "shop.py"
+        file.write_text(BAD_LINE + "\n", "utf-8")
+        self.said()
+        self.edited(str(file))
+
+
+@pytest.fixture
+def session(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Session:
+    return Session(world, monkeypatch, capsys)
+
+
+def test_a_grave_finding_holds_the_turn_and_says_how_to_be_rid_of_the_gate(session: Session, model: Model) -> None:
+    server = model([say(review(finding()))])
+    (session.world.workspace / "before.py").write_text("not of this turn\n", "utf-8")
+    session.breaks()
+    told = session.stops()
+    assert told is not None
+    assert told["decision"] == "block"
+    assert "high shop.py:1: Off by one The wrong price. Use position." in told["reason"]
+    assert "codex-counsel gate remove" in told["reason"]
+    assert BAD_LINE in server.requests[0].prompt
+    assert "not of this turn" not in server.requests[0].prompt
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags"),
+    [
+        ({"severity": "medium"}, ()),
+        ({"severity": "high"}, ("--fail-on", "critical")),
+        ({"evidence": "code that is not there", "line": 99}, ()),
+    ],
+    ids=["below the default", "below the chosen one", "about code that is not there"],
+)
+def test_anything_less_is_told_and_lets_the_turn_end(
+    changes: dict[str, Any], flags: tuple[str, ...], session: Session, model: Model
+) -> None:
+    model([say(review(finding(**changes)))])
+    session.breaks()
+    told = session.stops(*flags)
+    assert told is not None
+    assert list(told) == ["systemMessage"]
+    assert told["systemMessage"].startswith("Codex reviewed 1 files")
+
+
+def test_a_turn_is_held_once_unless_more_rounds_were_chosen(session: Session, model: Model) -> None:
+    server = model([say(review(finding()))])
+    session.breaks()
+    assert session.stops()
+    assert session.stops(again=True) is None
+
+    assert session.stops("--rounds", "2")
+    again = session.stops("--rounds", "2", again=True)
+    assert again is not None
+    assert again["decision"] == "block"
+    assert session.stops("--rounds", "2", again=True) is None
+    assert [request.thread_id for request in server.requests][1:] == [server.requests[1].thread_id] * 2
+
+
+@pytest.mark.parametrize("kind", ["talk", "outside", "an earlier turn"])
+def test_a_turn_that_edited_nothing_here_costs_nothing(kind: str, session: Session, model: Model) -> None:
+    server = model()
+    if kind == "an earlier turn":
+        session.breaks()
+    session.said("What does it do?")
+    if kind == "outside":
+        session.edited(str(session.world.base / "elsewhere.py"))
+    assert session.stops() is None
+    assert server.requests == []
+
+
+def test_what_a_client_says_in_the_name_of_the_user_begins_no_turn(session: Session, model: Model) -> None:
+    model([say(review(finding()))])
+    session.breaks()
+    session.said("a reminder", isMeta=True)
+    told = session.stops()
+    assert told is not None
+    assert told["decision"] == "block"
+
+
+def test_a_failure_lets_the_turn_end_and_names_the_off_switch(session: Session, model: Model) -> None:
+    model([http_error(400, error("invalid_request", "The model is unknown."))])
+    session.breaks()
+    told = session.stops()
+    assert told is not None
+    assert list(told) == ["systemMessage"]
+    assert "The model is unknown." in told["systemMessage"]
+    assert "gate remove" in told["systemMessage"]
+
+
+@pytest.mark.parametrize("event", ["", "no JSON", "[]", "{}", '{"session_id": "../../x"}', '{"session_id": "s"}'])
+def test_an_event_that_is_none_lets_the_turn_end(event: str, session: Session) -> None:
+    told = session.told(event)
+    assert told is not None
+    assert "nothing was reviewed" in told["systemMessage"]
+
+
+def test_it_is_installed_once_and_removed_without_a_trace(session: Session) -> None:
+    file = session.world.home / ".claude/settings.json"
+    file.parent.mkdir()
+    other = {"type": "command", "command": "make lint"}
+    mine = {"model": "opus", "hooks": {"Stop": [{"hooks": [other]}], "PreToolUse": []}}
+    file.write_text(json.dumps(mine), "utf-8")
+    for severity in ("medium", "critical"):
+        assert run(["gate", "install", "--fail-on", severity]) == 0
+    groups = json.loads(file.read_text("utf-8"))["hooks"]["Stop"]
+    assert [len(group["hooks"]) for group in groups] == [1, 1]
+    assert "--fail-on critical" in groups[1]["hooks"][0]["command"]
+    for _ in range(2):
+        assert run(["gate", "remove"]) == 0
+        assert json.loads(file.read_text("utf-8")) == mine
+
+
+def test_the_installed_hook_is_a_command_that_runs(session: Session) -> None:
+    assert run(["gate", "install", "--project"]) == 0
+    file = session.world.workspace / ".claude/settings.local.json"
+    (group,) = json.loads(file.read_text("utf-8"))["hooks"]["Stop"]
+    session.said()
+    session.transcript.write_text(json.dumps(session.rows[0]) + "\n", "utf-8")
+    event = json.dumps({"session_id": "s", "transcript_path": str(session.transcript), "cwd": str(Path.cwd())})
+    done = subprocess.run(
+        group["hooks"][0]["command"], shell=True, input=event, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("", "")
+    assert run(["gate", "remove", "--project"]) == 0
+    assert json.loads(file.read_text("utf-8")) == {}
+
+
+def test_settings_that_cannot_be_read_are_left_as_they_are(
+    session: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = session.world.home / ".claude/settings.json"
+    file.parent.mkdir()
+    file.write_text("{ // mine", "utf-8")
+    assert run(["gate", "install"]) == 1
+    assert file.read_text("utf-8") == "{ // mine"
+    assert "is left as it is" in capsys.readouterr().err
