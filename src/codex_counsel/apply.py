@@ -87,12 +87,16 @@ def carry_out(job: Job, root: Path, request: Apply, timeout: float) -> dict[str,
         outcome = patching.plan(repo, work, job.path, scratch, request.allow_paths, resumed=resumed)
         shown = {"files": outcome.files, "merged": outcome.merged}
         if request.check_only:
-            said = f"{len(outcome.files)} files can be changed; nothing was written"
+            said = f"{_count(outcome.files)} can be changed; nothing was written"
             return {"summary": said, "applied": False, **shown}
         _apply(job, repo, outcome, scratch, mark)
     undo = {"tool": "codex_apply", "arguments": {"job_id": job.id, "undo": True}}
-    done = f"{len(outcome.files)} files were changed; the index was left alone"
+    done = f"{_count(outcome.files, 'was', 'were')} changed; the index was left alone"
     return {"summary": done, "applied": True, **shown, "undo": undo, "undo_patch": str(job.path / "undo.patch")}
+
+
+def _count(files: list[str], one: str = "", many: str = "") -> str:
+    return f"1 file {one}".strip() if len(files) == 1 else f"{len(files)} files {many}".strip()
 
 
 def _apply(job: Job, repo: Repo, outcome: patching.Outcome, scratch: Path, mark: Mark) -> None:
@@ -120,7 +124,7 @@ def _undo(job: Job, repo: Repo, work: Work, scratch: Path, mark: Mark) -> dict[s
     mark.check_applied()
     outcome = patching.undone(repo, work, (job.path / "undo.patch").read_bytes(), scratch)
     _write(repo, outcome, mark, b"")
-    return {"summary": f"{len(outcome.files)} files were put back", "applied": False, "files": outcome.files}
+    return {"summary": f"{_count(outcome.files, 'was', 'were')} put back", "applied": False, "files": outcome.files}
 
 
 def _work(job: Job) -> Work:

@@ -55,6 +55,8 @@ class Errand:
     prefix: str = ""
     again: str | None = None
     """Directory of the earlier job to go on from."""
+    secrets: tuple[str, ...] = ()
+    """Names of tracked files that Codex cannot read."""
 
 
 @dataclass
@@ -74,7 +76,8 @@ class Work:
 
 
 def errand_of(spec: Spec) -> Errand:
-    return Errand(**(spec.delegate or {}))
+    given = dict(spec.delegate or {})
+    return Errand(**{**given, "secrets": tuple(given.get("secrets", ()))})
 
 
 def shadow_of(scratch: str, timeout: float) -> Shadow:
@@ -104,6 +107,7 @@ def _prepare(spec: Spec, errand: Errand, directory: Path) -> None:
     shadow, head, tree, omitted = _again(repo, errand.again, spec) if errand.again else _seeded(repo, spec)
     (base / "tmp").mkdir(mode=0o700, exist_ok=True)
     (shadow.tree / errand.prefix).mkdir(parents=True, exist_ok=True)
+    shadow.overlook(os.fsencode(name) for name in errand.secrets)
     with contextlib.closing(shadow.diff(_tree_of(shadow, head), tree, exact=True)) as chunks:
         write_private(directory / "seed.patch", chunks)
     _write_json(directory / "seed.json", {"head": head, "base_tree": tree, "omitted": omitted[:MAX_LISTED]})
@@ -155,16 +159,18 @@ def finish(spec: Spec, directory: Path) -> Work | None:
 
 def _harvested(spec: Spec, directory: Path, shadow: Shadow) -> Work:
     """A tree that cannot be captured stays where it is, and the result says where."""
-    begun = json.loads((directory / "seed.json").read_text("utf-8"))
+    begun: dict[str, Any] = {}
     limit = errand_of(spec).diff_limit
     try:
+        begun = json.loads((directory / "seed.json").read_text("utf-8"))
         found = harvest.gather(shadow, begun["base_tree"], directory, limit)
         work = _work(begun, found, limit)
         _write_json(directory / "work.json", asdict(work))
     except (CounselError, OSError, ValueError) as error:
         reason = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)
         lost = f"the work could not be captured ({reason}); it is still in {shadow.tree}"
-        return Work(begun["head"], "", diff_exact=False, diff_path="", diffstat="", files=[], names=[], warnings=[lost])
+        head = str(begun.get("head", ""))
+        return Work(head, "", diff_exact=False, diff_path="", diffstat="", files=[], names=[], warnings=[lost])
     return work
 
 

@@ -14,6 +14,7 @@ def state(root: Path, *others: Path) -> dict[str, object]:
     """Kind, permissions and content of everything below the directories, `.git` included; times where git's own lie."""
     found: dict[str, object] = {}
     for top in (root, *others):
+        found[str(top)] = _seen(os.fsencode(top), ".")
         for folder, names, files in os.walk(os.fsencode(top)):
             for name in (*names, *files):
                 path = os.path.join(folder, name)

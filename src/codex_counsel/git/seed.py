@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from codex_counsel.errors import Code, CounselError
@@ -127,9 +128,9 @@ def _untracked(repo: Repo, plan: Seeding) -> None:
                 plan.copy.append(name)
 
 
-def size(repo: Repo, plan: Seeding) -> int:
+def size(root: Path, plan: Seeding) -> int:
     """Bytes of the user's files that are to be seeded."""
-    with Folder(repo.root) as folder:
+    with Folder(root) as folder:
         return sum(seen.st_size for name in (*plan.checkout, *plan.copy) if (seen := folder.look(name)))
 
 

@@ -1,0 +1,604 @@
+"""A delegated task from the request to the diff, on the real Codex: what comes back, what is left however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codex_counsel.errors import Code, CounselError
+from codex_counsel.jobs.record import Job
+from codex_counsel.jobs.store import Store
+from codex_counsel.loopback import Loopback, Reply, Request, failed, hold, patch, say, shell, stall, usage_limit
+from codex_counsel.request import Consult, Delegate, DelegateDryRun, JobCancel, JobResult, Status, parse
+from tests.conftest import World, shown, until, wait
+from tests.e2e.delegation import begun, delegate, limited, nothing_is_left, start, trees, untouched
+from tests.server.wire import Wire
+
+Model = Callable[..., Loopback]
+FIX = patch("*** Begin Patch\n*** Update File: app.py\n@@\n-answer = 41\n+answer = 42\n*** End Patch\n")
+EDIT = shell("sed -i 's/41/42/' app.py && echo made > made.txt")
+
+
+@pytest.fixture
+def top(world: World) -> Path:
+    return begun(world)
+
+
+# --- what comes back
+
+
+def test_a_task_comes_back_as_a_proven_diff_with_its_evidence_and_the_user_is_left_alone(
+    each_release: World, each_model: Model
+) -> None:
+    world, top = each_release, begun(each_release)
+    each_model(
+        [FIX, shell("python3 -B -c 'import app; assert app.answer == 42'"), shell("exit 3"), say("It is 42 now.")]
+    )
+    with untouched(top):
+        wire = delegate(world)
+    assert shown(wire, "ok", "status", "tool", "answer", "diff_exact", "diffstat") == {
+        "ok": True,
+        "status": "completed",
+        "tool": "codex_delegate",
+        "answer": "It is 42 now.",
+        "diff_exact": True,
+        "diffstat": "1 file changed, 1 insertion(+), 1 deletion(-)",
+    }
+    assert wire["files"] == [{"path": "app.py", "status": "M", "added": 1, "deleted": 1}]
+    assert wire["base_sha"] == world.git("rev-parse", "HEAD").strip()
+    assert Path(wire["diff_path"]).read_text() == wire["diff"]
+    assert "-answer = 41\n+answer = 42\n" in wire["diff"]
+    assert [check["exit_code"] for check in wire["checks"]] == [0, 3]
+    assert wire["meta"]["sandbox"] == {"mode": "worktree-write", "read_boundary": "toolchains", "network": False}
+    assert wire["meta"]["session_id"]
+    assert "partial" not in wire
+    nothing_is_left(world)
+
+
+def test_codex_works_on_what_the_user_sees(world: World, model: Model, top: Path) -> None:
+    server = model(
+        [shell("cat lib/util.py notes.md dos.txt new.txt; ls; git status --short; git log --oneline"), say("ok")]
+    )
+    delegate(world)
+    told = server.requests[-1].outputs[0].replace("\r", "")
+    assert "x = 3\nmine\na\nmine\nold\n" in told
+    assert "gone.txt\n" not in told.partition("M  ")[0]
+    assert "noise.log" not in told
+    assert "begin" in told
+
+
+def test_a_model_that_changes_nothing_is_completed_and_says_so(world: World, model: Model, top: Path) -> None:
+    model([say("There is nothing to do.")])
+    wire = delegate(world)
+    assert shown(wire, "ok", "diff", "diffstat", "files", "diff_exact") == {
+        "ok": True,
+        "diff": "",
+        "diffstat": "no changes",
+        "files": [],
+        "diff_exact": True,
+    }
+    assert wire["summary"].startswith("No files were changed. ")
+
+
+def test_what_is_ignored_planted_or_sensitive_is_named(world: World, model: Model, top: Path) -> None:
+    script = "mkdir -p sub/.git; echo x > sub/.git/config; echo x > run.log; ln -s /etc/passwd out; echo x > CLAUDE.md"
+    model([shell(script), say("Done.")])
+    wire = delegate(world)
+    assert wire["ignored"] == ["run.log"]
+    assert wire["planted"] == ["sub/.git (a git directory, removed)", "out (a link that leads to /etc/passwd)"]
+    assert {file["path"]: file.get("sensitive") for file in wire["files"]} == {"CLAUDE.md": True, "out": True}
+
+
+def test_a_long_diff_begins_in_the_result_is_paged_and_is_whole_on_disk(world: World, model: Model, top: Path) -> None:
+    world.settings["MAX_DELEGATE_DIFF_BYTES"] = "60000"
+    model([shell("seq 50000 > long.txt"), say("Done.")])
+    counsel, handle = world.counsel(), start(world)
+    page = counsel.deliver(handle, wait(handle))
+    diff = page["diff"]
+    while cursor := page["meta"].get("next_cursor"):
+        page = counsel.job_result(parse(JobResult, {"job_id": handle.job.id, "cursor": cursor}))
+        diff += page.get("diff", "")
+    whole = (handle.job.path / "diff.patch").read_text()
+    assert diff == whole[:60000]
+    assert (page["status"], whole.endswith("+50000\n")) == ("completed", True)
+
+
+def test_a_workspace_below_the_root_is_where_codex_works(world: World, model: Model, top: Path) -> None:
+    server = model([shell("basename $PWD; echo x > here; echo x > ../above"), say("Done.")])
+    wire = delegate(world, workspace_root=str(top / "lib"))
+    assert "lib" in server.requests[-1].outputs[0]
+    assert [file["path"] for file in wire["files"]] == ["above", "lib/here"]
+
+
+def test_a_linked_worktree_as_workspace_is_left_alone_with_its_repository(
+    world: World, model: Model, top: Path
+) -> None:
+    linked = world.base / "linked"
+    world.git("worktree", "add", "-q", str(linked), "-b", "side")
+    listed = world.git("worktree", "list", "--porcelain")
+    model([EDIT, say("Done.")])
+    with untouched(top, linked):
+        wire = delegate(world, workspace_root=str(linked))
+    assert [file["path"] for file in wire["files"]] == ["app.py", "made.txt"]
+    assert world.git("worktree", "list", "--porcelain") == listed
+
+
+def test_two_tasks_in_one_repository_at_once_do_not_meet(world: World, model: Model, top: Path) -> None:
+    def script(request: Any) -> Any:
+        word = "first" if "FIRST" in request.prompt else "second"
+        done = len(request.outputs)
+        return gates[word] if not done else say(f"{word}: {request.outputs[0]}")
+
+    gates = {word: hold(shell(f"echo {word} > {word}; ls")) for word in ("first", "second")}
+    model(script)
+    with untouched(top):
+        handles = [start(world, task) for task in ("FIRST", "SECOND")]
+        assert all(gate.reached.wait(30) for gate in gates.values())
+        for gate in gates.values():
+            gate.release.set()
+        wires = [wait(handle) for handle in handles]
+    assert [[file["path"] for file in wire["files"]] for wire in wires] == [["first"], ["second"]]
+    nothing_is_left(world)
+
+
+# --- what cannot be begun
+
+
+def corrupt_owner(world: World, top: Path) -> None:
+    for path in (top, *top.rglob("*")):
+        os.chown(path, 12345, 12345, follow_symlinks=False)
+
+
+REFUSALS: dict[str, tuple[Code, Callable[[World], object]]] = {
+    "no repository": (Code.NOT_A_GIT_REPO, lambda world: None),
+    "no commits": (Code.NO_COMMITS, lambda world: world.git("init", "-q")),
+    "bare": (Code.NOT_A_GIT_REPO, lambda world: world.git("init", "-q", "--bare")),
+    "somebody else's": (Code.WORKSPACE_INVALID, lambda world: corrupt_owner(world, begun(world))),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS.values(), ids=REFUSALS)
+def test_a_workspace_that_no_task_can_be_done_in_is_refused_before_anything_is_spent(
+    world: World, model: Model, case: tuple[Code, Callable[[World], object]]
+) -> None:
+    if case[0] == Code.WORKSPACE_INVALID and os.getuid():
+        pytest.skip("only root gives files away")
+    server = model([say("No.")])
+    case[1](world)
+    with pytest.raises(CounselError) as refused:
+        start(world)
+    assert (refused.value.code, server.requests, trees(world)) == (case[0], [], [])
+
+
+def test_a_home_that_is_a_repository_is_not_copied_for_a_task_in_a_folder_of_it(world: World, model: Model) -> None:
+    begun(world, world.home)
+    model([say("No.")])
+    with pytest.raises(CounselError) as refused:
+        start(world, workspace_root=str(world.home / "lib"))
+    assert (refused.value.code, trees(world)) == (Code.WORKSPACE_INVALID, [])
+
+
+@pytest.mark.parametrize("task", ["", "  \n"])
+def test_a_blank_task_is_refused(world: World, top: Path, task: str) -> None:
+    with pytest.raises(CounselError) as refused:
+        start(world, task)
+    assert refused.value.code == Code.INVALID_ARGUMENTS
+
+
+def test_the_dry_run_shows_what_a_task_would_start_from_and_spends_nothing(
+    world: World, model: Model, top: Path
+) -> None:
+    server = model([say("No.")])
+    (top / ".env").write_text("KEY=1\n")
+    with untouched(top):
+        wire = world.counsel().delegate_dry_run(parse(DelegateDryRun, {"task": "Fix it."}))
+    seed = wire["data"]["seed"]
+    assert shown(seed, "head", "untracked", "omitted") == {
+        "head": world.git("rev-parse", "HEAD").strip(),
+        "untracked": 1,
+        "omitted": [[".env", "secret_file"]],
+    }
+    assert seed["bytes"] == sum((top / name).stat().st_size for name in visible(world))
+    assert str(top / ".git/objects") in wire["data"]["sandbox"]["readable"]
+    assert wire["data"]["sandbox"]["mode"] == "worktree-write"
+    assert (server.requests, trees(world)) == ([], [])
+
+
+def visible(world: World) -> list[str]:
+    names = world.git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    return [name for name in names if name and name != ".env" and (world.workspace / name).exists()]
+
+
+# --- ends of every kind
+
+
+def cancel(world: World, job: Job) -> None:
+    world.counsel().job_cancel(parse(JobCancel, {"job_id": job.id}))
+
+
+ENDS: dict[str, tuple[Reply, dict[str, float]]] = {
+    "stream_disconnected": (failed("server_error", "it broke"), {}),
+    "usage_limit": (usage_limit(), {}),
+    "timeout": (stall("before_headers"), {"timeout_seconds": 5}),
+    "stalled": (stall("before_headers"), {"idle_seconds": 3}),
+    "cancelled": (stall("before_headers"), {}),
+    "process_died": (stall("before_headers"), {}),
+}
+
+
+@pytest.mark.parametrize("code", ENDS)
+def test_a_run_that_does_not_finish_gives_back_what_it_did_and_another_goes_on_from_it(
+    world: World, model: Model, top: Path, code: str
+) -> None:
+    last, limits = ENDS[code]
+    tries = 1 + (code == "stream_disconnected")
+    server = model([EDIT, *[last] * tries, *RESUMED], stream_max_retries=1)
+    with untouched(top):
+        handle = limited(world, **limits).delegate(parse(Delegate, {"task": "Fix it."}))
+        if code in ("cancelled", "process_died"):
+            server.asked(2)
+            end(world, handle.job, code)
+        wire = wait(handle)
+        assert (wire["ok"], wire["error"]["code"]) == (False, code), wire
+        assert (wire["partial"], "+answer = 42" in wire["diff"]) == (True, True)
+        assert wire["diffstat"] == "2 files changed, 2 insertions(+), 1 deletion(-)"
+        nothing_is_left(world)
+        world.counsel().status(parse(Status, {"clear_limits": True}))
+        goes_on(world, server, handle.job, wire)
+    nothing_is_left(world)
+
+
+RESUMED = [shell("cat app.py made.txt; echo two >> made.txt"), say("Finished.")]
+
+
+def end(world: World, job: Job, code: str) -> None:
+    if code == "cancelled":
+        cancel(world, job)
+    else:
+        os.kill(until(lambda: job.state().codex).pid, signal.SIGKILL)
+
+
+def goes_on(world: World, server: Loopback, job: Job, earlier: dict[str, Any]) -> None:
+    """Same thread, same base, the earlier diff there, and a new diff that holds both."""
+    (world.workspace / "app.py").touch()
+    wire = delegate(world, "Go on.", from_job=job.id)
+    assert wire["ok"] is True, wire
+    assert wire["meta"]["session_id"] == earlier["meta"]["session_id"]
+    assert wire["base_sha"] == earlier["base_sha"]
+    assert "answer = 42\nmade\n" in server.requests[-1].outputs[-1].replace("\r", "")
+    assert [(file["path"], file["added"]) for file in wire["files"]] == [("app.py", 1), ("made.txt", 2)]
+    assert "-answer = 41\n+answer = 42\n" in wire["diff"]
+
+
+def test_going_on_starts_from_the_earlier_base_also_when_the_user_has_moved_on(
+    world: World, model: Model, top: Path
+) -> None:
+    server = model([EDIT, say("Begun."), shell("cat notes.md app.py"), say("Done.")])
+    first = delegate(world)
+    (top / "notes.md").write_text("changed meanwhile\n")
+    world.git("commit", "-qam", "meanwhile")
+    second = delegate(world, from_job=first["meta"]["job_id"])
+    assert "mine\nanswer = 42" in server.requests[-1].outputs[-1].replace("\r", "")
+    assert (second["diff"], second["base_sha"]) == (first["diff"], first["base_sha"])
+
+
+def test_only_a_finished_task_of_the_same_workspace_can_be_gone_on_from(world: World, model: Model, top: Path) -> None:
+    gate = hold(say("Done."))
+    model(lambda request: gate if "HOLD" in request.prompt else say("Fine."))
+    asked = wait(world.counsel().consult(parse(Consult, {"question": "Is it?"})))["meta"]["job_id"]
+    running = start(world, "HOLD")
+    assert gate.reached.wait(30)
+    done = delegate(world)["meta"]["job_id"]
+    begun(world, world.base / "other")
+    cases = [
+        (asked, {}, Code.INVALID_ARGUMENTS),
+        (running.job.id, {}, Code.JOB_RUNNING),
+        (done, {"workspace_root": str(world.base / "other")}, Code.WORKSPACE_INVALID),
+        ("0" * 32, {}, Code.JOB_NOT_FOUND),
+    ]
+    assert [refusal(world, from_job=job, **more) for job, more, _ in cases] == [code for *_, code in cases]
+    gate.release.set()
+    wait(running)
+    Store(world.state).drop(Job(world.state / "jobs" / done))
+    assert refusal(world, from_job=done) == Code.JOB_NOT_FOUND
+    assert trees(world) == []
+
+
+def refusal(world: World, **arguments: Any) -> Code:
+    with pytest.raises(CounselError) as refused:
+        start(world, **arguments)
+    return refused.value.code
+
+
+# --- the sandbox
+
+
+@pytest.fixture
+def listener() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_the_model_writes_in_its_tree_and_temporary_directory_and_reads_no_more_than_it_needs(
+    each_release: World, each_model: Model, listener: int
+) -> None:
+    world, top = each_release, begun(each_release)
+    (top / "conf").mkdir()
+    (top / "conf/id_rsa").write_text("SECRET-tracked\n")
+    world.git("add", "conf")
+    for path in (world.home / ".ssh/id_rsa", world.home / "private.txt", world.base / "outside.txt", top / ".env"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("SECRET-file\n")
+    tries = {
+        "own secret": "cat conf/id_rsa",
+        "ssh": f"cat {world.home}/.ssh/id_rsa",
+        "private": f"cat {world.home}/private.txt",
+        "outer file": f"cat {world.base}/outside.txt",
+        "live file": f"cat {top}/notes.md",
+        "live secret": f"cat {top}/.env",
+        "login": f"cat {world.codex_home}/config.toml",
+        "connect": f"python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", {listener}))'",
+        "objects": f"echo x > {top}/.git/objects/made",
+        "pointer": "echo x > .git",
+        "replaced": "rm .git && mkdir .git",
+        "moved": "mv .git elsewhere",
+        "repository": "echo x > ../repo.git/config",
+        "hook": "mkdir -p ../repo.git/hooks && echo x > ../repo.git/hooks/post-index-change",
+        "stage": "git add app.py",
+        "commit": "git -c user.name=a -c user.email=a@b commit -qam x",
+        "branch": "git branch made",
+        "works: write": "echo 42 > app.py",
+        "works: tmp": "echo x > $TMPDIR/made && cat $TMPDIR/made",
+        "works: status": "git status --short",
+        "works: log": "git log --oneline && git show HEAD:app.py && git diff",
+        "works: python": "python3 -c 'print(1)'",
+    }
+    script = "; ".join(f"( {command} ) > /dev/null 2>&1 && echo 'did {name}.'" for name, command in tries.items())
+    away = (
+        f"cd /; for f in {world.base}/outside.txt {world.home}/made {top}/app.py $OLDPWD/../made; do echo x > $f; done"
+    )
+    found = "find / -xdev -name '*.txt' -exec grep -l SECRET-file {} + 2> /dev/null"
+    gate = hold(say("Done."))
+    server = each_model([shell(f"{script}; {found}; {away}"), gate])
+    outside = (world.home / ".ssh", world.home / "private.txt", world.base / "outside.txt")
+    with untouched(top), untouched(*outside):
+        handle = start(world)
+        assert gate.reached.wait(60)
+        (tree,) = trees(world)
+        assert {path.name for path in tree.iterdir()} == {"job", "repo.git", "tmp", "tree"}
+        gate.release.set()
+        wire = wait(handle)
+    assert not (world.home / "made").exists()
+    told = "".join(server.requests[-1].outputs).replace("\r", "")
+    assert sorted(line for line in told.splitlines() if line.startswith("did ")) == sorted(
+        f"did {name}." for name in tries if name.startswith("works: ")
+    )
+    assert "SECRET" not in told
+    assert "private.txt" not in told
+    assert ([file["path"] for file in wire["files"]], wire.get("planted")) == (["app.py"], None)
+    nothing_is_left(world)
+
+
+def test_the_network_is_there_when_it_is_asked_for(world: World, model: Model, top: Path, listener: int) -> None:
+    connect = f"python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", {listener}))' && echo CONNECTED"
+    server = model([shell(connect), say("Done.")])
+    wire = delegate(world, network=True)
+    assert "CONNECTED" in server.requests[-1].outputs[0]
+    assert wire["meta"]["sandbox"]["network"] is True
+
+
+def test_a_cache_directory_behind_a_link_works(world: World, model: Model, top: Path) -> None:
+    (world.base / "disk").mkdir()
+    (world.home / ".cache").symlink_to(world.base / "disk")
+    model([EDIT, say("Done.")])
+    assert delegate(world)["diffstat"] == "2 files changed, 2 insertions(+), 1 deletion(-)"
+    nothing_is_left(world)
+
+
+def test_a_process_left_in_the_background_ends_with_the_run(world: World, model: Model, top: Path) -> None:
+    model([shell("setsid sleep 987 > /dev/null 2>&1 & echo x > made"), say("Done.")])
+    wire = delegate(world)
+    assert [file["path"] for file in wire["files"]] == ["made"]
+    nothing_is_left(world)
+
+
+# --- sudden ends
+
+
+def test_a_background_task_is_found_by_its_job_id(world: World, model: Model, top: Path) -> None:
+    model([EDIT, say("Done.")])
+    handle = start(world, background=True)
+    wire = until(lambda: world.counsel().job_result(parse(JobResult, {"job_id": handle.job.id, "wait_seconds": 50})))
+    handle.release()
+    assert (wire["status"], "+answer = 42" in wire["diff"]) == ("completed", True)
+    nothing_is_left(world)
+
+
+POINTS: dict[str, Callable[[World, Job, Any], object]] = {
+    "before the tree": lambda world, job, _: job.state().worker,
+    "while it is filled": lambda world, job, _: any(
+        path.name == "tree" for tree in trees(world) for path in inside(tree)
+    ),
+    "when Codex starts": lambda world, job, _: job.state().codex,
+    "while the model thinks": lambda world, job, gate: gate.reached.is_set(),
+    "in a long command": lambda world, job, _: (
+        job.state().phase == "command" and any((tree / "tree/slow.txt").exists() for tree in trees(world))
+    ),
+    "while it is harvested": lambda world, job, gate: (
+        gate.release.set() or (job.path / "diff.draft").exists() or (job.path / "diff.patch").exists()
+    ),
+    "when it was harvested": lambda world, job, gate: gate.release.set() or (job.path / "work.json").exists(),
+}
+EDITED = ("while the model thinks", "in a long command", "while it is harvested", "when it was harvested")
+
+
+def inside(tree: Path) -> list[Path]:
+    with contextlib.suppress(OSError):
+        return list(tree.iterdir())
+    return []
+
+
+READERS = [("result", point) for point in POINTS]
+READERS += [(reader, point) for reader in ("sweep", "next task") for point in ("while it is filled", EDITED[0])]
+
+
+@pytest.mark.parametrize(("reader", "point"), READERS)
+def test_a_killed_worker_touches_nothing_of_the_users_and_loses_nothing_that_was_on_disk(
+    world: World, model: Model, top: Path, point: str, reader: str
+) -> None:
+    for number in range(300):
+        (top / f"file{number}").write_text(str(number))
+    gate = hold(say("Done."))
+    slow = shell("echo x > slow.txt; sleep 600 & sleep 601")
+    server = model(lambda request: script(request, slow if point == "in a long command" else gate))
+    listed = world.git("worktree", "list", "--porcelain")
+    with untouched(top):
+        handle = start(world, background=True)
+        until(lambda: POINTS[point](world, handle.job, gate))
+        os.kill(until(lambda: handle.job.state().worker).pid, signal.SIGKILL)
+        until(lambda: not handle.job.alive())
+        if reader == "sweep":
+            assert world.counsel().sweep() == 1
+            assert trees(world) == []
+        elif reader == "next task":
+            gate.release.set()
+            assert delegate(world)["ok"] is True
+        wire = until(handle.job.outcome)
+    handle.release()
+    assert wire["status"] in ("failed", "completed")
+    if wire["status"] == "failed":
+        assert wire["error"]["code"] == "process_died"
+    if point in EDITED:
+        assert "+answer = 42" in wire["diff"]
+        assert (handle.job.path / "diff.patch").read_text() == wire["diff"]
+        assert wire["meta"]["session_id"] == server.requests[0].thread_id
+        assert wire["ok"] or wire["partial"] is True
+    assert world.git("worktree", "list", "--porcelain") == listed
+    assert handle.job.outcome() is not None
+    nothing_is_left(world)
+
+
+def script(request: Request, last: Reply) -> Reply:
+    return EDIT if not request.outputs else last
+
+
+def test_readers_at_once_of_a_killed_run_all_get_its_work(world: World, model: Model, top: Path) -> None:
+    gate = hold(say("Done."))
+    model([EDIT, gate])
+    handle = start(world, background=True)
+    assert gate.reached.wait(30)
+    os.kill(until(lambda: handle.job.state().worker).pid, signal.SIGKILL)
+    until(lambda: not handle.job.alive())
+    wires: list[Any] = []
+    readers = [threading.Thread(target=lambda: wires.append(until(handle.job.outcome))) for _ in range(6)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    handle.release()
+    assert [("+answer = 42" in wire["diff"], wire["partial"]) for wire in wires] == [(True, True)] * 6
+    nothing_is_left(world)
+
+
+def test_a_killed_server_ends_its_waiting_task_and_its_edits_are_kept(world: World, model: Model, top: Path) -> None:
+    gate = hold(say("Done."))
+    model([EDIT, gate])
+    with untouched(top):
+        with Wire(world) as server:
+            server.initialize()
+            server.call("codex_delegate", {"task": "Fix it."})
+            assert gate.reached.wait(30)
+            server.process.send_signal(signal.SIGKILL)
+        job = next(Store(world.state).jobs())
+        wire = until(job.outcome)
+    assert (wire["status"], wire["partial"], "+answer = 42" in wire["diff"]) == ("cancelled", True, True)
+    until(lambda: not job.alive())
+    nothing_is_left(world)
+
+
+def test_another_sessions_state_directory_does_not_lose_its_running_tree_to_ours(
+    world: World, model: Model, top: Path
+) -> None:
+    gate = hold(say("Done."))
+    model([EDIT, gate])
+    handle = start(world)
+    assert gate.reached.wait(30)
+    assert world.counsel(CODEX_COUNSEL_STATE_DIR=str(world.base / "another")).sweep() == 0
+    gate.release.set()
+    assert "+answer = 42" in wait(handle)["diff"]
+    nothing_is_left(world)
+
+
+def test_a_tree_without_a_record_goes_and_one_whose_work_cannot_be_captured_stays_with_its_record(
+    world: World, model: Model, top: Path
+) -> None:
+    gate = hold(say("Done."))
+    model([EDIT, gate])
+    handle = start(world, background=True)
+    assert gate.reached.wait(30)
+    os.kill(until(lambda: handle.job.state().worker).pid, signal.SIGKILL)
+    until(lambda: not handle.job.alive())
+    seed = (handle.job.path / "seed.json").read_text()
+    (handle.job.path / "seed.json").write_text(json.dumps({**json.loads(seed), "base_tree": "0" * 40}))
+    wire = until(handle.job.outcome)
+    (tree,) = trees(world)
+    assert str(tree) in wire["meta"]["warnings"][-1]
+    assert (tree / "tree/made.txt").exists()
+    assert world.counsel().sweep() == 0
+    (handle.job.path / "seed.json").write_text(seed)
+    assert "+answer = 42" in until(handle.job.outcome)["diff"]
+    assert trees(world) == []
+    handle.release()
+
+
+# --- bad days
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root mounts")
+@pytest.mark.parametrize("kilobytes", [16, 200, 2000])
+def test_a_full_disk_half_way_is_a_failure_by_name_and_leaves_nothing(
+    world: World, model: Model, top: Path, kilobytes: int
+) -> None:
+    server = model([say("No.")])
+    (top / "large").write_bytes(os.urandom(3_000_000))
+    cache = world.home / ".cache"
+    cache.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "none", cache], check=False)
+    if mounted.returncode:
+        pytest.skip("this container does not mount")
+    try:
+        with untouched(top):
+            wire = delegate(world)
+        assert (wire["status"], wire["error"]["code"]) == ("failed", "worktree_failed")
+        assert (server.requests, trees(world)) == ([], [])
+        nothing_is_left(world)
+    finally:
+        subprocess.run(["umount", cache], check=True)
+
+
+def test_a_cache_directory_that_cannot_be_made_is_a_failure_by_name(world: World, model: Model, top: Path) -> None:
+    server = model([say("No.")])
+    (world.home / ".cache").write_text("a file")
+    wire = delegate(world)
+    assert (wire["error"]["code"], server.requests) == ("worktree_failed", [])
+
+
+def test_a_codex_that_vanished_leaves_no_tree(world: World, model: Model, top: Path) -> None:
+    from tests.e2e.fakes import install
+
+    model([say("No.")])
+    install(world, "os.unlink(sys.argv[0])")
+    counsel = world.counsel()
+    handle = counsel.delegate(parse(Delegate, {"task": "Fix it."}))
+    assert wait(handle)["ok"] is False
+    nothing_is_left(world)
