@@ -215,7 +215,7 @@ def login(codex: Codex, codex_home: Path, env: Mapping[str, str], config: Mappin
     stored = _stored_login(codex_home)
     if stored:
         return stored
-    answer = probe([str(codex.path), "login", "status"], env={**env, "CODEX_HOME": str(codex_home)})
+    answer = probe([str(codex.path), "login", "status"], env=env)
     known = answer.code == 0 and "Not logged in" not in answer.err
     return Login("keyring", _identity("openai", str(codex_home))) if known else Login("none", _identity("openai", ""))
 
@@ -241,11 +241,16 @@ def _identity(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()[:16]
 
 
+def home_of(env: Mapping[str, str]) -> Path:
+    """Codex's home in an environment. Codex makes the default one itself, but insists on one that was named."""
+    return Path(env.get("CODEX_HOME") or Path(env.get("HOME") or Path.home()) / ".codex").absolute()
+
+
 def mcp_servers(
     codex: Codex, run: Mapping[str, str], cwd: Path, profile: str | None, probes: Probes
 ) -> tuple[str, ...]:
     """Names of the MCP servers a run would start, to be switched off one by one: tables of `-c` merge."""
-    home = Path(run["CODEX_HOME"])
+    home = home_of(run)
     files = [home / "config.toml", Path("/etc/codex/config.toml"), Path("/etc/codex/managed_config.toml")]
     stamps = [_stamp(file) for file in [codex.path, *files, *([home / f"{profile}.config.toml"] if profile else [])]]
     cached = probes.get("mcp", *stamps)
@@ -282,7 +287,7 @@ def holds(codex: Codex, run: Mapping[str, str], probes: Probes) -> str | None:
 
     The user's configuration can break it, so it is asked again when that has changed.
     """
-    key = ("sandbox", _stamp(codex.path), boot_id(), _stamp(Path(run["CODEX_HOME"]) / "config.toml"))
+    key = ("sandbox", _stamp(codex.path), boot_id(), _stamp(home_of(run) / "config.toml"))
     cached = probes.get(*key)
     if cached is None:
         cached = _try_sandbox(codex, run)

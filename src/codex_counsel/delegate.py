@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from codex_counsel import redact
-from codex_counsel.envelope import Check, DiffFile, Envelope
+from codex_counsel.envelope import Check, DiffFile, Envelope, failure
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git import harvest, seed
 from codex_counsel.git.harvest import Changed, Harvest
@@ -73,6 +73,8 @@ class Work:
     ignored: list[str] = field(default_factory=list)
     planted: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    lost: str | None = None
+    """Why there is no diff of what was done; it lies in the tree then, which stays."""
 
 
 def errand_of(spec: Spec) -> Errand:
@@ -168,9 +170,9 @@ def _harvested(spec: Spec, directory: Path, shadow: Shadow) -> Work:
         _write_json(directory / "work.json", asdict(work))
     except (CounselError, OSError, ValueError) as error:
         reason = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)
-        lost = f"the work could not be captured ({reason}); it is still in {shadow.tree}"
+        lost = f"The work could not be captured ({reason}); it is still in {shadow.tree}"
         head = str(begun.get("head", ""))
-        return Work(head, "", diff_exact=False, diff_path="", diffstat="", files=[], names=[], warnings=[lost])
+        return Work(head, "", diff_exact=False, diff_path="", diffstat="", files=[], names=[], lost=lost)
     return work
 
 
@@ -229,6 +231,9 @@ def dress(envelope: Envelope, work: Work | None, transcript: Transcript) -> None
     envelope.checks = [_check(command, code) for command, code in (*ended, *unfinished)]
     if work is None:
         return
+    if work.lost:
+        _lost(envelope, work.lost)
+        return
     envelope.base_sha, envelope.diffstat = work.base_sha, work.diffstat or "no changes"
     envelope.diff, envelope.diff_exact, envelope.diff_path = work.diff, work.diff_exact, work.diff_path or None
     envelope.files = [DiffFile(**row) for row in work.files]
@@ -237,6 +242,16 @@ def dress(envelope: Envelope, work: Work | None, transcript: Transcript) -> None
     envelope.partial = None if envelope.ok else True
     if envelope.ok:
         envelope.summary = f"{work.diffstat or 'No files were changed'}. {envelope.summary}"
+
+
+def _lost(envelope: Envelope, why: str) -> None:
+    """A run without a diff is no success, and a failed one has this to say beside its own reason."""
+    if envelope.error:
+        envelope.meta.warnings.append(why)
+        return
+    error = CounselError(Code.WORKTREE_FAILED, why, repair="Copy from there what you need, then make room.")
+    envelope.ok, envelope.status, envelope.error = False, "failed", failure(error)
+    envelope.summary, envelope.partial = f"{envelope.tool} failed: {why}", True
 
 
 def _check(command: str, code: int | None) -> Check:

@@ -78,10 +78,10 @@ class Preparing:
         return codex.find(self.settings.codex_bin, self.env.get("PATH", os.defpath), self.probes)
 
     def codex_env(self, place: Place | None = None) -> dict[str, str]:
-        """The environment of a probe: what a run gets, with the Codex home spelled out."""
+        """The environment of a probe: what a run gets."""
         around = (place.top or place.root) if place else None
         env = plan.environment(self.env, "probe", Path(tempfile.gettempdir()), around)
-        return env | {"CODEX_HOME": str(self.places.codex_home)}
+        return env | ({"CODEX_HOME": str(self.places.codex_home)} if env.get("CODEX_HOME") else {})
 
     def _known_profile(self, name: str | None) -> str | None:
         """Codex ignores a profile that does not exist; we do not."""

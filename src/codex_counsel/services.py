@@ -77,8 +77,19 @@ class Counsel(Preparing):
 
     def delegate(self, request: Delegate, *, background: bool = False) -> Handle:
         """Start a delegated task, or join the one with the same idempotency key."""
+        self._check_storage()
         self.sweep()
         return self._once(self._continued(request), lambda place: self._errand(request, place), background=background)
+
+    def _check_storage(self) -> None:
+        """A task needs its record, for its diff lies there, and a tree that the sandbox can be told of."""
+        try:
+            self.store.prepare()
+        except OSError as error:
+            raise CounselError(Code.STORAGE_FAILED, f"A task needs the state directory: {error}") from None
+        if not sayable(self.places.trees.resolve()):
+            why = f"{self.places.trees} has one of * ? [ ] or a line break or tab in its path, which Codex takes for a pattern"
+            raise CounselError(Code.WORKTREE_FAILED, why, repair="Set XDG_CACHE_HOME to another directory.")
 
     def _continued(self, request: Delegate) -> Delegate:
         """With `from_job` the thread of that job goes on."""

@@ -198,3 +198,14 @@ def test_help_and_version_load_neither_fastmcp_nor_pydantic() -> None:
     program += "print({'fastmcp', 'pydantic', 'anyio'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["codex-counsel 0.1.0", "set()"]
+
+
+def test_on_a_machine_where_codex_never_ran_status_says_login_and_nothing_else(world: World) -> None:
+    world.codex_home.rmdir()
+    env = {name: value for name, value in world.env.items() if name != "CODEX_HOME"}
+    argv = [sys.executable, "-m", "codex_counsel", "status", "--json"]
+    done = subprocess.run(argv, env=env, cwd=world.workspace, capture_output=True, text=True, timeout=90, check=False)
+    wire = json.loads(done.stdout)
+    assert (done.returncode, wire["summary"]) == (3, "Codex is not usable: Codex is not logged in")
+    assert wire["data"]["sandbox"]["usable"]
+    assert len(wire["next_steps"]) == 1

@@ -553,6 +553,7 @@ def test_a_tree_without_a_record_goes_and_one_whose_work_cannot_be_captured_stay
     wire = until(handle.job.outcome)
     (tree,) = trees(world)
     assert str(tree) in wire["meta"]["warnings"][-1]
+    assert "diff" not in wire
     assert (tree / "tree/made.txt").exists()
     assert world.counsel().sweep() == 0
     (handle.job.path / "seed.json").write_text(seed)
@@ -584,6 +585,44 @@ def test_a_full_disk_half_way_is_a_failure_by_name_and_leaves_nothing(
         nothing_is_left(world)
     finally:
         subprocess.run(["umount", cache], check=True)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root mounts")
+def test_work_that_fills_the_disk_is_no_success_and_stays_where_it_is(world: World, model: Model, top: Path) -> None:
+    model([shell("head -c 20000000 /dev/urandom > big; echo made > made.txt"), say("Done.")])
+    cache = world.home / ".cache"
+    cache.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", cache], check=False).returncode:
+        pytest.skip("this container does not mount")
+    try:
+        wire = delegate(world)
+        (tree,) = trees(world)
+        assert shown(wire, "ok", "status", "partial", "answer") == {
+            "ok": False,
+            "status": "failed",
+            "partial": True,
+            "answer": "Done.",
+        }
+        assert (wire["error"]["code"], str(tree) in wire["error"]["message"]) == ("worktree_failed", True)
+        assert (tree / "tree/big").stat().st_size == 20_000_000
+        assert world.counsel().sweep() == 0
+        Store(world.state).drop(Job(world.state / "jobs" / wire["meta"]["job_id"]))
+        assert (world.counsel().sweep(), trees(world)) == (1, [])
+    finally:
+        subprocess.run(["umount", cache], check=True)
+
+
+def test_a_task_without_a_place_for_its_record_is_refused(world: World, model: Model, top: Path) -> None:
+    server = model([say("No.")])
+    world.state.write_text("a file")
+    assert (refusal(world), server.requests) == (Code.STORAGE_FAILED, [])
+
+
+def test_a_cache_directory_that_codex_takes_for_a_pattern_is_refused(world: World, model: Model, top: Path) -> None:
+    model([say("No.")])
+    with pytest.raises(CounselError) as refused:
+        world.counsel(XDG_CACHE_HOME=str(world.base / "ca[ch]e")).delegate(parse(Delegate, {"task": "Fix it."}))
+    assert refused.value.code == Code.WORKTREE_FAILED
 
 
 def test_a_cache_directory_that_cannot_be_made_is_a_failure_by_name(world: World, model: Model, top: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from codex_counsel.loopback import Loopback, hold, say
 from tests.conftest import World, living, until
 from tests.e2e.claude.anthropic import JSON, Turn, text, use
-from tests.e2e.claude.conftest import PREFIX, ROOT, Claude
+from tests.e2e.claude.conftest import PREFIX, ROOT, Claude, uv
 
 Models = Callable[..., Loopback]
 CONSULT = PREFIX + "codex_consult"
@@ -152,6 +152,20 @@ def test_without_uv_the_setup_command_says_what_is_missing(claude: Claude, model
     assert session.servers == {"plugin:codex:counsel": "failed"}
     assert "https://astral.sh/uv/install.sh" in session.api.turns[0].command
     assert "No such tool" in session.shown[0]
+
+
+def test_without_codex_the_model_knows_at_once_and_the_status_says_what_to_do(claude: Claude) -> None:
+    path = f"{Path(uv()).parent}:/usr/bin:/bin"
+    if shutil.which("codex", path=path):
+        pytest.skip("codex is a program of this system")
+    session = replace(claude, settings={"PATH": path, "CODEX_COUNSEL_CODEX_BIN": ""}).ask("/codex:setup", status)
+    told = session.api.turns[0].system + "\n".join(session.api.turns[0].said)
+    assert "no Codex is installed here" in told
+    shown = json.loads(session.shown[0])
+    assert not shown["data"]["usable"]
+    assert shown["data"]["codex"]["error"] == "codex_not_found"
+    assert shown["next_steps"]
+    assert "npm install -g @openai/codex" in session.api.turns[0].command
 
 
 def test_other_plugins_that_claim_the_same_are_named_at_once_and_in_the_status(claude: Claude, model: Models) -> None:
