@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import living, until
 from tests.e2e.claude.conftest import ROOT, uv, uv_cache
 
-UVX = ("tool", "run", "--quiet", "--from", str(ROOT / "launcher"), "codex-counsel-start")
+UVX = ("tool", "run", "--quiet", "--from", str(ROOT / "src/launcher"), "codex-counsel-start")
 
 
 @contextmanager
@@ -88,7 +88,7 @@ def test_the_wrong_folder_is_named(tmp_path: Path) -> None:
 def test_the_server_gets_the_environment_of_the_user_and_the_settings_of_the_plugin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "launcher/src"))
+    monkeypatch.syspath_prepend(str(ROOT / "src/launcher/src"))
     start = importlib.import_module("codex_counsel_start")
     handed: list[Any] = []
     monkeypatch.setattr(os, "execve", lambda *given: handed.extend(given))
@@ -116,10 +116,26 @@ def test_the_server_gets_the_environment_of_the_user_and_the_settings_of_the_plu
     }
 
 
+def test_every_state_of_the_code_has_an_environment_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "src/launcher/src"))
+    venv = importlib.import_module("codex_counsel_start.venv")
+    root = tmp_path / "plugin"
+    (root / "src").mkdir(parents=True)
+    seen = set()
+    for name in ("uv.lock", "pyproject.toml", "src/a.py", "src/b.md"):
+        for text in ("one", "two"):
+            for file in ("uv.lock", "pyproject.toml", "src/a.py", "src/b.md"):
+                (root / file).write_text(text if file == name else "same", "utf-8")
+            seen.add(venv.path(root, tmp_path))
+    (root / "src/a.pyc").touch()
+    assert venv.path(root, tmp_path) in seen
+    assert len(seen) == 8
+
+
 def test_an_environment_that_a_server_holds_or_used_lately_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "launcher/src"))
+    monkeypatch.syspath_prepend(str(ROOT / "src/launcher/src"))
     venv = importlib.import_module("codex_counsel_start.venv")
     for name in ("old", "held", "fresh"):
         (tmp_path / f"venv-{name}").mkdir()

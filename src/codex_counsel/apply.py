@@ -83,8 +83,7 @@ def carry_out(job: Job, root: Path, request: Apply, timeout: float) -> dict[str,
         if request.undo:
             return _undo(job, repo, work, scratch, mark)
         mark.check_unapplied()
-        resumed = mark.word == b"begun"
-        outcome = patching.plan(repo, work, job.path, scratch, request.allow_paths, resumed=resumed)
+        outcome = patching.plan(repo, work, job.path, scratch, request.allow_paths)
         shown = {"files": outcome.files, "merged": outcome.merged}
         if request.check_only:
             said = f"{_count(outcome.files)} can be changed; nothing was written"

@@ -54,10 +54,8 @@ class HalfWrittenError(CounselError):
     """Writing failed, and so did putting back what was there."""
 
 
-def plan(
-    repo: Repo, work: Work, record: Path, scratch: Path, allowed: Iterable[str], *, resumed: bool = False
-) -> Outcome:
-    """What applying the diff in `record` would write; `resumed` where an earlier attempt may have written some of it.
+def plan(repo: Repo, work: Work, record: Path, scratch: Path, allowed: Iterable[str]) -> Outcome:
+    """What applying the diff in `record` would write.
 
     Raises `apply_conflict`, or `policy_refused` for sensitive paths that are not named.
     """
@@ -65,7 +63,7 @@ def plan(
     _check_sensitive(work, frozenset(allowed))
     live = read_all(repo.root, names)
     began: Tree = dict.fromkeys(live) | _base(record / "base.tar")
-    wanted = None if resumed else _patched(repo, live, patch, scratch / "straight")
+    wanted = _patched(repo, live, patch, scratch / "straight")
     merged: list[bytes] = []
     if wanted is None or live != began:
         made = _patched(repo, began, patch, scratch / "base")

@@ -48,6 +48,7 @@ from codex_counsel.request import (
     Status,
     Transfer,
 )
+from codex_counsel.sandbox import sayable
 from codex_counsel.tasks import Place, Task
 from codex_counsel.text import cut
 
@@ -88,7 +89,7 @@ class Counsel(Preparing):
         except OSError as error:
             raise CounselError(Code.STORAGE_FAILED, f"A task needs the state directory: {error}") from None
         if not sayable(self.places.trees.resolve()):
-            why = f"{self.places.trees} has one of * ? [ ] or a line break or tab in its path, which Codex takes for a pattern"
+            why = f"{self.places.trees} has one of * ? [ ] in its path, which Codex takes for a pattern"
             raise CounselError(Code.WORKTREE_FAILED, why, repair="Set XDG_CACHE_HOME to another directory.")
 
     def _continued(self, request: Delegate) -> Delegate:

@@ -14,6 +14,7 @@ ISOLATIONS = ("lean", "inherit", "strict")
 BOUNDARIES = ("workspace", "toolchains", "host")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 OLD_NAMES = {"JOB_MAX_SECONDS": "TIMEOUT_SECONDS"}
+FOREIGN_NAMES = {"REASONING_EFFORT": "EFFORT"}
 
 
 def _text(meaning: str) -> Any:
@@ -94,7 +95,7 @@ _INTERNAL = {"JOB", "TEST_CODEX"}
 
 
 def _foreign(name: str, known: set[str]) -> str:
-    new = OLD_NAMES.get(name, name)
+    new = {**OLD_NAMES, **FOREIGN_NAMES}.get(name, name)
     there = f"{FOREIGN_PREFIX}{name} belongs to another bridge and was ignored"
     return f"{there}; its name here is {PREFIX}{new}" if new in known else there
 

@@ -108,6 +108,8 @@ def test_files_that_a_run_closed_are_opened_and_captured(place: Place) -> None:
     seeded = place.seed()
     work = seeded.work("echo secret > closed; chmod 0 closed app.py; mkdir shut; echo x > shut/f; chmod 0 shut")
     assert rows(work) == [("A", "closed"), ("A", "shut/f")]
+    closed = [seeded.shadow.tree / name for name in ("closed", "app.py", "shut")]
+    assert all(path.stat().st_mode & 0o600 == 0o600 for path in closed)  # root would not notice otherwise
 
 
 @pytest.mark.parametrize("name", [".git", ".GIT", "git~1"])

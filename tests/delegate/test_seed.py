@@ -80,7 +80,7 @@ def test_a_name_of_any_bytes_arrives(place: Place, name: bytes, *, tracked: bool
         ("", "* text eol=crlf\n"),
         ("", "*.txt ident\n"),
         ("", "*.txt text working-tree-encoding=UTF-16LE\n"),
-        ("", "*.txt crlf\n"),
+        ("[core]\n eol = crlf\n", "*.txt crlf\n"),
         ("", "[attr]odd text eol=crlf\n*.txt odd\n"),
     ],
 )

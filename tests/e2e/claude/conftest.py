@@ -202,7 +202,7 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The plugin's data folder of all sessions: its environment is made once."""
     folder = tmp_path_factory.getbasetemp().parent / "plugin-data"
     folder.mkdir(exist_ok=True)
-    launcher = [uv(), "tool", "run", "--quiet", "--from", str(ROOT / "launcher"), "codex-counsel-start", str(ROOT)]
+    launcher = [uv(), "tool", "run", "--quiet", "--from", str(ROOT / "src/launcher"), "codex-counsel-start", str(ROOT)]
     subprocess.run([*launcher, "--build"], env={**os.environ, "CLAUDE_PLUGIN_DATA": str(folder)}, check=True)
     return folder
 

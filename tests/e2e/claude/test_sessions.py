@@ -154,6 +154,19 @@ def test_without_uv_the_setup_command_says_what_is_missing(claude: Claude, model
     assert "No such tool" in session.shown[0]
 
 
+def test_where_the_server_cannot_be_installed_the_model_is_told_why(
+    claude: Claude, checkout: Path, model: Models
+) -> None:
+    model()
+    (checkout / "uv.lock").write_text("broken", "utf-8")
+    session = replace(claude, plugin=checkout).ask("/codex:setup", status)
+    assert session.servers == {"plugin:codex:counsel": "connected"}
+    told = session.api.turns[0].system + "\n".join(session.api.turns[0].said)
+    for words in (told, session.shown[0]):
+        assert "codex-counsel could not be installed" in words
+    assert "Failed to parse `uv.lock`" in session.shown[0]
+
+
 def test_without_codex_the_model_knows_at_once_and_the_status_says_what_to_do(claude: Claude) -> None:
     path = f"{Path(uv()).parent}:/usr/bin:/bin"
     if shutil.which("codex", path=path):
