@@ -178,7 +178,8 @@ CATALOG: dict[Code, Meaning] = {
         "Codex finished its turn without an answer.", "Call again, or ask more specifically.", retryable=True
     ),
     Code.WORKTREE_FAILED: Meaning(
-        "The throwaway worktree could not be made.", "Read the quoted message of git; free disk space if it says so."
+        "The throwaway tree could not be made, or what was done in it could not be captured.",
+        "Read the quoted message; free disk space if it says so. A tree that was not captured is still where it says.",
     ),
     Code.APPLY_CONFLICT: Meaning(
         "The stored diff does not apply to the tree as it is now; nothing was changed.",
