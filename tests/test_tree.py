@@ -106,7 +106,8 @@ def test_a_reused_pid_or_session_number_is_a_stranger_and_left_alone() -> None:
 
 
 def test_what_a_killed_worker_left_is_ended_by_identity_session_and_mark(sleeper: subprocess.Popen[bytes]) -> None:
-    leader = started([sys.executable, "-c", f"import subprocess; subprocess.run({SLEEPER!r}, process_group=0)"])
+    waits = f"import subprocess, time; subprocess.run({SLEEPER!r}, process_group=0); time.sleep(600)"
+    leader = started([sys.executable, "-c", waits])
     (member,) = until(lambda: tree.descendants(leader.pid))
     marked = started(CODEX_COUNSEL_JOB="0123")
     almost = started(CODEX_COUNSEL_JOB="01234")

@@ -439,7 +439,7 @@ def test_strict_isolation_leaves_agents_md_out(world: World, model: Model) -> No
         world, f"open({str(heard)!r}, 'w').write(sys.stdin.read()); begin(); message(' '.join(sys.argv)); end()"
     )
     world.settings["ISOLATION"] = "strict"
-    wire = consult(world.counsel())
+    wire = consult(world.counsel(CODEX_API_KEY="sk-of-the-user"))
     assert "--ignore-user-config" in wire["answer"]
     assert "Always say yes." not in heard.read_text()
     world.settings["ISOLATION"] = "lean"
