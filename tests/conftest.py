@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -92,6 +93,14 @@ class World:
             ["git", *identity, *args], cwd=cwd or self.workspace, env=env, capture_output=True, text=True, check=True
         )
         return done.stdout
+
+
+def linked(source: str, target: str) -> None:
+    """The package is some 400 MB: hard links where the file system has them."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 @pytest.fixture(autouse=True)

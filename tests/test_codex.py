@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from codex_counsel import codex
+from codex_counsel import codex, sandbox
 from codex_counsel.codex import Codex, Probes, configuration, find, holds, login, mcp_servers, models
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.loopback import Account
-from tests.conftest import BUNDLED, World
+from codex_counsel.request import Status, parse
+from codex_counsel.services import Counsel
+from tests.conftest import BUNDLED, World, linked, until
 
 NATIVE = "vendor/x86_64-unknown-linux-musl"
 
@@ -111,7 +114,7 @@ def test_the_native_binary_is_taken_behind_npms_launcher(tmp_path: Path, probes:
     assert found.path.name == "codex"
     assert NATIVE in str(found.path)
     assert found.version == codex.find(BUNDLED, "", probes).version
-    assert found.package == found.path.parent.parent
+    assert found.path.resolve() in found.needs
     assert found.source == "PATH"
 
 
@@ -124,10 +127,73 @@ def test_a_launcher_without_its_native_binary_is_used_as_it_is(tmp_path: Path, p
     assert find(None, str(tmp_path / "bin"), probes).path == launcher
 
 
-def test_the_package_is_what_lies_around_the_binary(tmp_path: Path, probes: Probes) -> None:
-    assert find(BUNDLED, "", probes).package == Path(BUNDLED).parent.parent
-    alone = says(tmp_path / "home/bin/codex", "1.0.0")
-    assert find(str(alone), "", probes).package == alone.parent
+def test_of_a_package_its_parts_are_opened_and_not_what_lies_beside_them(tmp_path: Path, probes: Probes) -> None:
+    package = Path(BUNDLED).resolve().parent.parent
+    names = ("bin/codex", "bin/codex-code-mode-host", "codex-resources", "codex-path", "codex-package.json")
+    assert set(find(BUNDLED, "", probes).needs) == {package / name for name in names}
+    home = tmp_path / "home"
+    for folder in ("codex-resources", "elsewhere"):
+        (home / folder).mkdir(parents=True)
+    (home / "diary.txt").touch()
+    (home / "codex-path").symlink_to(home / "elsewhere")
+    for alone in (says(home / "codex", "1.0.0"), says(home / "bin/codex", "1.0.0")):
+        assert find(str(alone), "", probes).needs == (alone, home / "codex-resources")
+
+
+@pytest.mark.parametrize("resources", [True, False], ids=["with its resources", "bwrap on PATH"])
+@pytest.mark.parametrize("folder", ["", "bin", ".codex/bin"])
+def test_a_codex_that_lies_in_a_home_opens_nothing_else_of_it(
+    world: World, probes: Probes, folder: str, resources: bool
+) -> None:
+    package = Path(BUNDLED).resolve().parent.parent
+    binary = world.home / folder / "codex"
+    binary.parent.mkdir(exist_ok=True, parents=True)
+    shutil.copy(package / "bin/codex", binary)
+    bwrap = binary.parent / "codex-resources/bwrap" if resources else world.base / "tools/bwrap"
+    bwrap.parent.mkdir()
+    shutil.copy(package / "codex-resources/bwrap", bwrap)
+    (world.home / "diary.txt").write_text("PRIVATE")
+    path = f"{world.base / 'tools'}:{world.env['PATH']}"
+    run = {**world.env, "PATH": path, "CODEX_HOME": str(world.codex_home)}
+    found = find(str(binary), "", probes)
+    assert holds(found, run, probes) is None
+    boundary = sandbox.Boundary(world.workspace, readable=found.needs)
+    config = [part for value in sandbox.overrides(boundary, "p") for part in ("-c", value)]
+    look = f"ls {world.home}; cat {world.home}/diary.txt; echo looked"
+    answer = codex.probe([str(found.path), "sandbox", *config, "--", "/bin/sh", "-c", look], world.workspace, run)
+    assert "looked" in answer.out
+    assert "PRIVATE" not in answer.out
+    assert "diary" not in answer.out
+
+
+def test_a_codex_inside_the_project_is_not_taken(world: World) -> None:
+    world.git("init", "-q")
+    inside = program(world.workspace / "node_modules/.bin/codex", f"touch {world.base}/executed; echo codex-cli 9.9.9")
+    (world.workspace / "sub").mkdir()
+    env = {**world.env, "PATH": f"{inside.parent}:/usr/bin:/bin"}
+    del env["CODEX_COUNSEL_CODEX_BIN"]
+    for cwd in (world.workspace, world.workspace / "sub"):
+        counsel = Counsel(env, cwd)
+        assert counsel.codex.source == "package"
+        assert counsel.status(parse(Status, {}))["data"]["codex"]["source"] == "package"
+    assert not (world.base / "executed").exists()
+
+
+def test_a_missing_host_of_code_mode_is_told_of(world: World) -> None:
+    shutil.copytree(Path(BUNDLED).parent.parent, world.base / "codex", copy_function=linked)
+    (world.base / "codex/bin/codex-code-mode-host").unlink()
+    world.binary = str(world.base / "codex/bin/codex")
+    for told, counsel in ((True, world.counsel()), (False, world.counsel(CODEX_COUNSEL_CODEX_BIN=BUNDLED))):
+        warnings = counsel.status(parse(Status, {}))["meta"].get("warnings", [])
+        assert any("codex-code-mode-host is missing" in warning for warning in warnings) is told
+
+
+def test_status_tells_what_each_kind_of_run_may_read(world: World) -> None:
+    asked = world.counsel().status(parse(Status, {}))["data"]["sandbox"]["read_boundary"]
+    assert asked == {"consult": "workspace", "review": "workspace", "delegate": "toolchains"}
+    world.settings["READ_BOUNDARY"] = "host"
+    asked = world.counsel().status(parse(Status, {}))["data"]["sandbox"]["read_boundary"]
+    assert set(asked.values()) == {"host"}
 
 
 # --- the version
@@ -169,7 +235,7 @@ def test_a_codex_that_hangs_is_ended_with_its_children(
     error = refused(path, probes)
     assert error.code == Code.CODEX_NOT_FOUND
     assert "did not answer" in error.message
-    assert not alive(int((tmp_path / "pid").read_text()))
+    until(lambda: not alive(int((tmp_path / "pid").read_text())))
 
 
 def alive(pid: int) -> bool:
@@ -383,7 +449,7 @@ def test_a_sandbox_that_cannot_start_says_why_and_is_tried_again(each_release: W
         f'test -e {each_release.base}/well && exec {real.path} "$@"\n'
         f'exec unshare -Ur sh -c \'{forbid}; exec "$0" "$@"\' {real.path} "$@"',
     )
-    crippled = Codex(wrapper, real.package, real.version, "setting")
+    crippled = Codex(wrapper, real.needs, real.version, "setting")
     assert "bwrap" in (held(each_release, crippled, probes) or "")
     (each_release.base / "well").touch()
     assert held(each_release, crippled, probes) is None
@@ -403,16 +469,29 @@ def test_a_sandbox_that_cannot_start_says_why_and_is_tried_again(each_release: W
 def test_a_sandbox_that_does_not_do_its_work_is_found_out(
     world: World, probes: Probes, body: str, reason: str | None
 ) -> None:
-    found = Codex(program(world.base / "codex", body), world.base, "0.169.0", "setting")
+    found = Codex(program(world.base / "codex", body), (world.base,), "0.169.0", "setting")
     said = held(world, found, probes)
     assert said is None if reason is None else reason in (said or "")
+
+
+def test_a_sandbox_that_does_not_bound_reads_is_found_out_in_a_temporary_directory_of_any_name(
+    world: World, probes: Probes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spaced = world.base / "my temporary 'files'; x"
+    spaced.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(spaced))
+    unwritable = program(world.base / "tools/touch", "exit 1")
+    shim = f'while [ "$1" != -- ]; do shift; done; shift; PATH={unwritable.parent}:$PATH exec "$@"'
+    found = Codex(program(world.base / "codex", shim), (world.base,), "0.169.0", "setting")
+    assert "does not bound" in (held(world, found, probes) or "")
+    assert held(world, world.codex(), probes) is None
 
 
 def test_a_sandbox_that_holds_is_tried_again_only_when_the_configuration_changes(world: World, probes: Probes) -> None:
     path = program(world.base / "codex", f"echo tried >> {world.base}/tried; echo canary; echo probed")
     for _ in range(3):
-        assert held(world, Codex(path, world.base, "0.169.0", "setting"), probes) is None
+        assert held(world, Codex(path, (world.base,), "0.169.0", "setting"), probes) is None
     assert (world.base / "tried").read_text().split() == ["tried"]
     world.configure("[features]\nuse_legacy_landlock = true\n")
-    assert held(world, Codex(path, world.base, "0.169.0", "setting"), probes) is None
+    assert held(world, Codex(path, (world.base,), "0.169.0", "setting"), probes) is None
     assert (world.base / "tried").read_text().split() == ["tried"] * 2

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from codex_counsel import __version__
-from codex_counsel.envelope import Envelope, Finding, Meta, failed, failure, free
+from codex_counsel.envelope import Envelope, Finding, Meta, failed, failure, free, text_of
 from codex_counsel.errors import CATALOG, Code, CounselError
+from codex_counsel.paging import fit, page
 
 
 def test_what_does_not_apply_is_left_out() -> None:
@@ -96,3 +98,23 @@ def test_a_free_tool_answers_with_data() -> None:
         "data": {"models": []},
         "meta": {"server_version": __version__},
     }
+
+
+def test_the_text_of_a_failure_holds_what_was_said_before_it_and_names_what_was_done() -> None:
+    kept: dict[str, Any] = {"answer": "Y" * 20_000, "partial": True, "diff_path": "/s/diff.patch", "diffstat": "1 file"}
+    text = text_of(failed("codex_delegate", CounselError(Code.TIMEOUT, "m"), **kept).wire())
+    assert text.startswith("timeout: m\nWhat to do: ")
+    assert text.count("Y") == 20_000
+    assert "Said before it ended" in text
+    assert "diff_path: /s/diff.patch\ndiffstat: 1 file\n" in text
+
+
+def test_the_text_of_a_failures_pages_is_all_that_was_said_before_it() -> None:
+    meta = Meta(job_id="0" * 32)
+    whole = failed("t", CounselError(Code.TIMEOUT, "m"), meta, answer="Y" * 90_000, partial=True).wire()
+    texts, shown = [], fit(whole, "full")
+    while cursor := shown["meta"].get("next_cursor"):
+        assert f"codex_job_result with cursor {cursor}" in text_of(shown)
+        texts.append(text_of(shown))
+        shown = page(whole, cursor, "full")
+    assert "".join([*texts, text_of(shown)]).count("Y") == 90_000

@@ -42,7 +42,7 @@ def test_every_row_for_a_run_that_never_began_recognises_its_own_example_and_no_
 
 def test_every_text_finds_a_row_and_none_is_a_defect_of_ours() -> None:
     assert Code.INTERNAL not in {rule.code for rule in (*TURN_RULES, *START_RULES)}
-    assert failures.from_turn("").code == Code.MODEL_REJECTED
+    assert failures.from_turn("").code == Code.UPSTREAM_ERROR
     assert failures.from_start("Something new", 1).code == Code.PROCESS_DIED
 
 
@@ -72,6 +72,17 @@ MESSAGES = {
     ),
     "a model with cyber in its name": ('{"detail":"The model gpt-cyber is not supported"}', Code.MODEL_REJECTED),
     "flagged": ('{"error":{"message":"This content was flagged for possible risk"}}', Code.POLICY_REFUSED),
+    "a model of a 404": ("The model `gpt-9` does not exist or you do not have access to it.", Code.MODEL_REJECTED),
+    "an effort": ("Unsupported value: 'max' is not supported with this model.", Code.MODEL_REJECTED),
+    "400": ("unexpected status 400 Bad Request: no, url: http://x", Code.MODEL_REJECTED),
+    "402": ("unexpected status 402 Payment Required", Code.MODEL_REJECTED),
+    "409": ("unexpected status 409 Conflict", Code.MODEL_REJECTED),
+    "408": ("unexpected status 408 Request Timeout: x", Code.UPSTREAM_ERROR),
+    "time out": ("operation timed out", Code.NETWORK_UNAVAILABLE),
+    "no way there": ("error sending request for url (https://x)", Code.NETWORK_UNAVAILABLE),
+    "no way to the models": ("error sending request for url (https://x/v1/models)", Code.NETWORK_UNAVAILABLE),
+    "a defect of Codex": ("internal error; agent loop died unexpectedly", Code.UPSTREAM_ERROR),
+    "a full disk": ("Fatal error: No space left on device (os error 28)", Code.UPSTREAM_ERROR),
     "code alone": ('{"error":{"message":"no","code":"invalid_prompt"}}', Code.POLICY_REFUSED),
 }
 
@@ -237,6 +248,9 @@ def test_a_refused_configuration_is_told_from_a_broken_sandbox(reason: str, code
 
 OUTPUTS = {
     "bwrap: Creating new namespace failed: Operation not permitted\n": True,
+    "failed to spawn code-mode host /x/codex-code-mode-host: No such file or directory": True,
+    "Code Mode is unavailable because …": True,
+    "notes.md:3: failed to spawn code-mode host": False,
     "warning: something\nbwrap: setting up uid map: Permission denied": True,
     "sandbox-exec: sandbox_apply: Operation not permitted": True,
     "codex-linux-sandbox: cannot start": True,
@@ -250,6 +264,15 @@ OUTPUTS = {
 @pytest.mark.parametrize(("output", "broken"), OUTPUTS.items(), ids=[output[:30] or "nothing" for output in OUTPUTS])
 def test_a_broken_sandbox_is_known_by_how_an_output_begins(output: str, broken: bool) -> None:
     assert bool(SANDBOX_BROKEN.search(output)) is broken
+
+
+SENT = "sk-proj-" + "A1b2" * 10
+
+
+def test_a_token_in_what_codex_says_is_masked() -> None:
+    for error in (failures.from_turn(f"rejected {SENT}"), failures.from_start(f"Error: config {SENT}", 1)):
+        assert SENT not in error.message
+        assert "[masked:" in error.message
 
 
 def test_an_error_reads_as_its_code_and_sentence() -> None:

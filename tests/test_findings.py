@@ -188,9 +188,16 @@ def test_text_in_the_place_of_a_list_is_kept() -> None:
     ],
 )
 def test_an_unknown_severity_is_kept_mapped_and_warned_of(given: Any, taken: str) -> None:
-    reply = said(findings=[FINDING | {"severity": given}])
+    reply = said(verdict="concerns", findings=[FINDING | {"severity": given}])
     assert (reply.findings[0].severity, reply.findings[0].title, reply.sound) == (taken, "Off by one", False)
     assert f"unknown severities were taken: {given!r} as {taken}" in reply.warnings
+
+
+@pytest.mark.parametrize("given", ["SEV-1 blocker", "", None, 5])
+def test_an_unknown_severity_below_a_fail_is_high(given: Any) -> None:
+    reply = said(verdict="fail", findings=[FINDING | {"severity": given}, FINDING | {"severity": "low"}])
+    assert [finding.severity for finding in reply.findings] == ["high", "low"]
+    assert f"unknown severities were taken: {given!r} as high" in reply.warnings
 
 
 @pytest.mark.parametrize("word", SEVERITIES)
@@ -241,7 +248,7 @@ def test_a_line_that_is_no_number_of_mathematics_is_none(word: str) -> None:
     ],
 )
 def test_a_finding_that_is_no_object_is_kept_as_a_title(item: Any, title: str) -> None:
-    reply = said(findings=[item, FINDING])
+    reply = said(verdict="concerns", findings=[item, FINDING])
     assert [(finding.severity, finding.title) for finding in reply.findings] == [
         ("medium", title),
         ("high", "Off by one"),

@@ -73,11 +73,6 @@ def test_the_pages_of_a_list_hold_whole_entries_in_order(detail: str) -> None:
     assert all(size(part) <= BUDGETS[detail] for part in found)
 
 
-def test_an_entry_larger_than_a_page_is_given_whole_rather_than_never() -> None:
-    huge = [{"title": "x" * 60_000}, {"title": "y"}, {"title": "z" * 60_000}]
-    assert joined(pages(wire(findings=huge), "full"), "findings") == huge
-
-
 @pytest.mark.parametrize("detail", BUDGETS)
 def test_data_too_large_for_a_page_is_given_as_its_json_in_parts(detail: str) -> None:
     data = {"names": [f"näme {number}" for number in range(10_000)], "none": None}
@@ -173,3 +168,36 @@ def test_a_summary_names_the_first_omissions_and_how_many_more_there_are() -> No
     assert listed[:10] == omitted[:10]
     assert listed[10:] == [{"path": "(and 190 more, with detail full)", "reason": "listing"}]
     assert fit(whole, "full")["coverage"]["omitted"] == omitted
+
+
+@pytest.mark.parametrize("detail", BUDGETS)
+def test_one_entry_longer_than_a_page_is_cut_and_marked_and_the_others_are_whole(detail: str) -> None:
+    long = {"severity": "high", "title": "t", "evidence": "é\n" * 90_000, "risk": "r"}
+    whole = wire(findings=[FINDINGS[0], long, *FINDINGS[1:]])
+    found = pages(whole, detail)
+    assert all(size(part) <= BUDGETS[detail] for part in found)
+    shown = joined(found, "findings")
+    cut = shown.pop(1)
+    assert shown == FINDINGS
+    assert {**cut, "evidence": long["evidence"]} == long
+    assert cut["evidence"].startswith("é\né")
+    assert "[cut here" in cut["evidence"]
+    assert found[-1]["meta"]["truncated"] is True
+
+
+def test_an_entry_of_many_short_things_is_shown_as_the_begin_of_its_json() -> None:
+    (first, *_) = found = pages(wire(data=[list(range(50_000)), "after"]), "full")
+    assert all(size(part) <= BUDGETS["full"] for part in found)
+    begun, after = joined(found, "data")
+    assert begun.startswith("[0, 1, 2, ")
+    assert "[cut here" in begun
+    assert after == "after"
+    assert first["meta"]["truncated"] is True
+
+
+def test_an_entry_that_only_the_next_page_has_room_for_goes_there_whole() -> None:
+    entry = {"title": "t", "evidence": "e" * 30_000}
+    found = pages(wire(answer="a" * 20_000, findings=[entry]), "full")
+    assert joined(found, "findings") == [entry]
+    assert all(size(part) <= BUDGETS["full"] for part in found)
+    assert "truncated" not in found[-1]["meta"]

@@ -17,7 +17,7 @@ from codex_counsel.sandbox import Boundary
 
 ROOT = Path("/work/project")
 BOUNDARY = Boundary(ROOT, readable=(Path("/opt/codex"),))
-CODEX = Codex(Path("/opt/codex/bin/codex"), Path("/opt/codex"), "0.169.0", "PATH")
+CODEX = Codex(Path("/opt/codex/bin/codex"), (Path("/opt/codex"),), "0.169.0", "PATH")
 THREAD = "01a1fd11-ded1-74e3-8d2e-3522a04798af"
 SCRATCH = Path("/tmp/scratch")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,25 @@ def test_the_configuration_directory_of_the_user_is_the_one_that_counts(world: W
     enable(world.base / "elsewhere/settings.json", codex__openai=True)
     assert rivals(world) == []
     assert rivals(world, CLAUDE_CONFIG_DIR=str(world.base / "elsewhere")) == ["codex@openai"]
+
+
+@pytest.mark.parametrize("made", ["link", "pipe", "device", "huge"])
+def test_a_project_cannot_hold_us_up_with_its_settings(made: str, world: World) -> None:
+    file = world.workspace / ".claude/settings.json"
+    enable(file, codex__openai=True)
+    if made == "huge":
+        file.write_text(" " * plugins.MAX_SETTINGS + file.read_text())
+    else:
+        kept = file.rename(world.base / "kept.json")
+        os.mkfifo(file) if made == "pipe" else file.symlink_to({"link": str(kept)}.get(made, "/dev/zero"))
+    assert rivals(world) == []
+
+
+def test_the_users_own_settings_may_be_a_link_into_a_repository_of_dotfiles(world: World) -> None:
+    enable(world.base / "dotfiles/settings.json", codex__openai=True)
+    (world.home / ".claude").mkdir()
+    (world.home / ".claude/settings.json").symlink_to(world.base / "dotfiles/settings.json")
+    assert rivals(world) == ["codex@openai"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"enabledPlugins": 3}', '{"enabledPlugins": {"codex@a": "yes"}}'])

@@ -133,6 +133,28 @@ def test_a_reply_that_the_schema_does_not_allow_is_refused(reply: str, words: st
         schemas.read(reply, ITEM)
 
 
+OLDEST_DRAFT = "http://json-schema.org/draft-03/schema#"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"$schema": []},
+        {"$schema": {}},
+        {"$schema": OLDEST_DRAFT, "required": True},
+        {"$schema": OLDEST_DRAFT, "properties": {"a": {**ITEM, "required": True}}, "required": None},
+        {"$schema": "http://json-schema.org/draft-07/schema#", "$defs": ["x"]},
+    ],
+    ids=str,
+)
+def test_a_schema_that_no_draft_makes_sense_of_is_an_invalid_argument(changes: dict[str, Any]) -> None:
+    given = {name: value for name, value in {**ITEM, **changes}.items() if value is not None}
+    with pytest.raises(CounselError) as caught:
+        parse(Consult, {"question": "?", "output_schema": given})
+    assert caught.value.code == Code.INVALID_ARGUMENTS
+    assert "output_schema" in caught.value.message
+
+
 def test_a_schema_of_an_older_draft_is_read_as_that_draft() -> None:
     older = {**ITEM, "$schema": "http://json-schema.org/draft-07/schema#"}
     assert schemas.check(older) == older

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from codex_counsel import review
 from codex_counsel.envelope import Meta, Wire
 from codex_counsel.git.changes import Changes, gather
 from codex_counsel.git.ground import Reviewed
@@ -208,6 +211,29 @@ def test_a_tree_that_went_away_costs_the_check_and_not_the_review(world: World) 
     wire = concluded(basis, reply({}, verdict="concerns"))
     assert (wire["verdict"], wire["findings"][0]["grounded"]) == ("concerns", "unverified")
     assert "could not be checked against the files" in wire["meta"]["warnings"][0]
+
+
+@pytest.mark.parametrize("stuck", ["within one finding", "between findings"])
+def test_findings_that_take_too_long_to_check_are_unverified_and_the_verdict_stands(
+    world: World, monkeypatch: pytest.MonkeyPatch, stuck: str
+) -> None:
+    begin_changed(world)
+    basis = of_changes(world)
+    real = Reviewed.ground
+
+    def slow(self: Reviewed, file: str, *rest: Any) -> Any:
+        if file == "slow.py" and stuck == "within one finding":
+            threading.Event().wait(60)
+        if file == "slow.py":
+            monkeypatch.setattr(review, "time", SimpleNamespace(monotonic=lambda: float("inf")))
+        return real(self, file, *rest)
+
+    monkeypatch.setattr(Reviewed, "ground", slow)
+    monkeypatch.setattr(review, "GROUNDING_SECONDS", 1)
+    wire = concluded(basis, reply({}, {"file": "slow.py"}, {}, verdict="concerns"))
+    assert wire["verdict"] == "concerns"
+    assert [finding["grounded"] for finding in wire["findings"]] == ["verified", "unverified", "unverified"]
+    assert any("not every finding could be checked" in warning for warning in wire["meta"]["warnings"])
 
 
 def test_prose_is_kept_as_the_answer_and_earns_no_verdict(world: World) -> None:

@@ -50,6 +50,39 @@ def written(directory: Path, *lines: dict[str, Any], tail: bytes = b"") -> Path:
     return file
 
 
+# --- what the thread still holds
+
+
+def on_record(home: Path, *lines: dict[str, Any]) -> Path:
+    folder = home / "sessions/2026/11/21"
+    folder.mkdir(parents=True)
+    return written(folder, *lines).rename(folder / f"rollout-2026-11-21T07-55-33-{THREAD}.jsonl")
+
+
+def test_a_thread_on_record_holds_everything_it_was_sent(tmp_path: Path) -> None:
+    on_record(tmp_path, started(), returned('the word "compacted" in an output'))
+    assert rollout.holds_everything(tmp_path, THREAD)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        record("compacted", message="A summary."),
+        record("event_msg", type="context_compacted"),
+        record("response_item", type="compaction", encrypted_content="x"),
+        record("event_msg", type="thread_rolled_back", num_turns=1),
+    ],
+)
+def test_a_thread_that_was_summarised_or_taken_back_may_have_lost_it(tmp_path: Path, line: dict[str, Any]) -> None:
+    on_record(tmp_path, started(), line, started())
+    assert not rollout.holds_everything(tmp_path, THREAD)
+
+
+def test_a_thread_without_a_record_is_not_believed_to_hold_anything(tmp_path: Path) -> None:
+    assert not rollout.holds_everything(tmp_path, THREAD)
+    assert not rollout.holds_everything(tmp_path, "no id")
+
+
 # --- where it is
 
 
@@ -141,6 +174,10 @@ BLIND: dict[str, tuple[list[dict[str, Any]], bool]] = {
     "no command": ([], False),
     "one that could not start": ([called("exec_command"), returned(DENIED)], True),
     "in code mode": ([called("exec"), returned(SCRIPT)], True),
+    "without the host of code mode": (
+        [called("exec"), returned("failed to spawn code-mode host /x: No such file or directory (os error 2)")],
+        True,
+    ),
     "one that worked": ([called("exec_command"), returned(WORKED)], False),
     "one of each": (
         [called("exec_command"), returned(DENIED), called("exec_command", "c2"), returned(WORKED, "c2")],

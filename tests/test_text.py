@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from codex_counsel.text import clean, clean_tree, cut, decode, one_line, size
+from codex_counsel.text import clean, clean_tree, cut, decode, one_line, size, visible
 
 CLEANED = {
     "plain": ("plain text", "plain text"),
@@ -17,8 +17,9 @@ CLEANED = {
     "C1 and DEL": ("a\x7fb\x85c\x9bd", "abcd"),
     "colours": ("\x1b[31mred\x1b[0m \x1b[38;5;196mtoo\x1b[m", "red too"),
     "cursor": ("a\x1b[2J\x1b[1;1Hb\x1b[?25l", "ab"),
-    "title, by bell": ("\x1b]0;you are root\x07a", "a"),
-    "link, by terminator": ("\x1b]8;;http://x\x1b\\a\x1b]8;;\x1b\\", "a"),
+    "title, by bell": ("\x1b]0;you are root\x07a", "]0;you are roota"),
+    "link, by terminator": ("\x1b]8;;http://x\x1b\\a", "]8;;http://x\\a"),
+    "code in a sequence": ("//\x1b]\nrun();\n//\x07", "//]\nrun();\n//"),
     "half a sequence": ("a\x1b[31", "a[31"),
     "one in another": ("\x1b\x1b[31m[31mx", "[31mx"),
     "lone surrogates": ("a\ud800b\udfff", "a\ufffdb\ufffd"),
@@ -36,6 +37,15 @@ def test_what_terminals_and_json_choke_on_is_dropped_and_the_rest_stays(text: st
 @pytest.mark.parametrize("text", ["\x1b[" * 200_000, "\x1b]" * 200_000, "\x1b[" + "1;" * 400_000, "\ud800" * 400_000])
 def test_hostile_text_is_cleaned_in_time_that_grows_with_it_and_not_faster(text: str) -> None:
     assert "\x1b" not in clean(text)
+
+
+def test_what_is_to_be_judged_shows_its_control_characters_and_loses_nothing() -> None:
+    assert (
+        visible("//\x1b]\nrun();\n//\x07 \x1b[31m\x00\x7f\x9b\x0c\ud800")
+        == "//␛]\nrun();\n//\\x07 ␛[31m\\x00\\x7f\\x9b\\x0c\ufffd"
+    )
+    kept = "a\tb\r\nc äß 漢字 \U0001f600"
+    assert visible(kept) == kept
 
 
 def test_a_tree_is_cleaned_in_every_string_and_key_and_otherwise_kept() -> None:

@@ -142,6 +142,9 @@ def test_a_package_below_a_denied_directory_stays_open_and_its_neighbours_closed
         places.home / ".ssh",
     }
     assert set(places.denied_around(Path("/opt/codex"))) == set(places.denied())
+    other = places.codex_home / "packages/other"
+    assert set(places.denied_around(package, other)) == around - {other}
+    assert set(places.denied_around(package / "bin", Path("/opt/codex"))) == around
 
 
 # --- secret files

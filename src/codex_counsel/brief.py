@@ -13,7 +13,7 @@ from codex_counsel.git.changes import Changes
 from codex_counsel.git.material import Entry, Omitted
 from codex_counsel.redact import mask
 from codex_counsel.request import Consult, Delegate, ReviewChanges, ReviewPlan
-from codex_counsel.text import clean, one_line, size
+from codex_counsel.text import one_line, size, visible
 
 CODEX_LIMIT = 1_048_576
 """Characters of a prompt that Codex accepts; above, it ends with a bare exit code 1."""
@@ -38,7 +38,7 @@ def consult(request: Consult, material: Iterable[Material] = ()) -> str:
         words(request.stance),
         words("text_only") if request.text_only else "",
         *(fenced(item) for item in given),
-        f"The question:\n\n{clean(request.question)}",
+        f"The question:\n\n{visible(request.question)}",
     ]
     return bounded("\n\n".join(part.strip() for part in parts if part) + "\n")
 
@@ -81,7 +81,7 @@ def _state(changes: Changes) -> str:
         "files": "whole files: nothing was changed, audit them as they are",
     }[scope.kind]
     shas = f"base {base or 'none: there was no commit before'}, head {head or 'not committed'}"
-    return f"The change is {clean(what)} ({shas})."
+    return f"The change is {visible(what)} ({shas})."
 
 
 def _row(entry: Entry) -> str:
@@ -124,7 +124,7 @@ def delegate(request: Delegate, material: Iterable[Material] = (), *, again: boo
         words("delegate"),
         *_given(material, request.extra_context),
         _AGAIN if again else "",
-        f"The task:\n\n{clean(request.task)}",
+        f"The task:\n\n{visible(request.task)}",
     )
 
 
@@ -140,13 +140,13 @@ def _given(material: Iterable[Material], context: str | None) -> list[str]:
 
 
 def _focus(focus: str | None) -> str:
-    return f"The caller asks in particular:\n\n{clean(focus)}" if focus else ""
+    return f"The caller asks in particular:\n\n{visible(focus)}" if focus else ""
 
 
 def fenced(material: Material) -> str:
-    """Between tags that the text itself cannot contain: they carry a digest of it."""
-    text = clean(material.text)
-    name = one_line(clean(material.name), 500).translate(_PLAIN)
+    """Between tags that the text itself cannot contain: they carry a digest of it. Nothing of the text is dropped."""
+    text = visible(material.text)
+    name = one_line(visible(material.name), 500).translate(_PLAIN)
     mark = hashlib.sha256(f"{name}\n{text}".encode("utf-8", "replace")).hexdigest()[:12]
     return f'<material id="{mark}" from="{name}">\n{text}\n</material {mark}>'
 

@@ -21,21 +21,32 @@ from typing import Any
 from codex_counsel import sandbox
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.failures import last_sentence
+from codex_counsel.platform import search_path as search_path  # noqa: PLC0414  # others ask for it here
+from codex_counsel.redact import mask
 from codex_counsel.text import decode, one_line
 from codex_counsel.tree import boot_id
 
 OLDEST = (0, 148, 0)
 PROBE_SECONDS = 10
+CODE_MODE_HOST = "codex-code-mode-host"
+_PARTS = ("codex-resources", "codex-path", "codex-package.json")
 
 
 @dataclass(frozen=True)
 class Codex:
-    """A binary that answered `--version`. `package` is the directory it needs beside itself."""
+    """A binary that answered `--version`. `needs` is what a sandboxed command must be able to read of it."""
 
     path: Path
-    package: Path
+    needs: tuple[Path, ...]
     version: str
     source: str
+
+    def notices(self) -> list[str]:
+        """What of its package is missing, though a run may get by without it."""
+        host = self.path.resolve().parent / CODE_MODE_HOST
+        if host.exists():
+            return []
+        return [f"{host} is missing: models that run their commands in code mode cannot run any; install all of Codex"]
 
 
 @dataclass(frozen=True)
@@ -94,13 +105,6 @@ def nowhere(setting: str | None, path: str) -> bool:
     return not (setting or shutil.which("codex", path=search_path(path)) or _bundled())
 
 
-def search_path(variable: str, without: Path | None = None) -> str:
-    """The absolute entries of a `PATH`, those inside `without` left out: what lies there is not the user's own."""
-    entries = [entry for entry in variable.split(os.pathsep) if entry.startswith("/")]
-    kept = [entry for entry in entries if not (without and Path(entry).resolve().is_relative_to(without))]
-    return os.pathsep.join(kept) or os.defpath
-
-
 def _bundled() -> str | None:
     spec = importlib.util.find_spec("codex_cli_bin")
     path = Path(spec.origin).parent / "bin" / "codex" if spec and spec.origin else None
@@ -129,7 +133,7 @@ def _checked(path: Path, source: str, probes: Probes) -> Codex:
     if _numbers(version) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise CounselError(Code.CODEX_TOO_OLD, f"Codex {version} at {path} is older than {oldest}")
-    return Codex(path, _package(path), version, source)
+    return Codex(path, _needs(path.resolve()), version, source)
 
 
 def _ask_version(path: Path) -> str:
@@ -146,12 +150,11 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
-def _package(path: Path) -> Path:
-    return path.parent.parent if path.parent.name == "bin" and _is_package(path.parent.parent) else path.parent
-
-
-def _is_package(directory: Path) -> bool:
-    return any((directory / name).exists() for name in ("codex-resources", "codex-path", "codex-package.json"))
+def _needs(path: Path) -> tuple[Path, ...]:
+    """The binary and the parts of its package by name: the directory they lie in may be a home, or hold anything."""
+    homes = (path.parent, path.parent.parent) if path.parent.name == "bin" else (path.parent,)
+    parts = [path.parent / CODE_MODE_HOST, *(home / name for home in homes for name in _PARTS)]
+    return (path, *(part for part in parts if part.exists() and part.resolve() == part))
 
 
 def _stamp(path: Path) -> str:
@@ -279,7 +282,7 @@ def _ask_mcp(codex: Codex, run: Mapping[str, str], cwd: Path, profile: str | Non
 def _cause(stderr: str) -> str:
     """The reason below `Caused by:`, which a general sentence precedes."""
     _, _, cause = stderr.partition("Caused by:")
-    return one_line(cause.strip().removeprefix("0: ") or last_sentence(stderr), 400)
+    return one_line(mask(cause.strip().removeprefix("0: ") or last_sentence(stderr))[0], 400)
 
 
 def holds(codex: Codex, run: Mapping[str, str], probes: Probes) -> str | None:
@@ -304,16 +307,16 @@ def _try_sandbox(codex: Codex, run: Mapping[str, str]) -> str:
         for directory in (inside, outside):
             directory.mkdir()
             (directory / "canary").write_text("canary", "ascii")
-        boundary = sandbox.Boundary(inside, readable=(codex.package,))
+        boundary = sandbox.Boundary(inside, readable=codex.needs)
         config = [part for value in sandbox.overrides(boundary, sandbox.fresh_name()) for part in ("-c", value)]
-        test = f"cat canary && ! cat {outside}/canary && ! touch canary2 && echo; echo probed"
+        test = "cat canary && ! cat ../outside/canary && ! touch canary2 && echo; echo probed"
         argv = [str(codex.path), "sandbox", *config, "--", "/bin/sh", "-c", test]
         answer = probe(argv, inside, {**run, "TMPDIR": str(base)})
     if answer.out.split() == ["canary", "probed"]:
         return ""
     if "canarycanary" in answer.out.replace("\n", "") or (answer.code == 0 and "probed" in answer.out):
         return "the sandbox of this Codex does not bound what a command reads or writes"
-    return one_line(answer.err or answer.out or "no answer", 300)
+    return one_line(mask(answer.err or answer.out)[0] or "no answer", 300)
 
 
 def models(codex: Codex, run: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -11,6 +11,8 @@ from codex_counsel.text import clean, clean_tree, cut, one_line
 
 Status = Literal["completed", "queued", "running", "failed", "cancelled"]
 Phase = Literal["queued", "starting", "thinking", "command", "finishing"]
+TEXT_BUDGET = 45_000
+"""Bytes of the text beside an envelope: room for the longest page of an answer, and still shown inline."""
 TERMINAL = ("completed", "failed", "cancelled")
 Severity = Literal["critical", "high", "medium", "low", "nit"]
 
@@ -231,9 +233,20 @@ def free(tool: str, summary: str, data: Any, meta: Meta | None = None) -> Envelo
 
 def text_of(wire: Wire) -> str:
     """The short text that goes with an envelope: all that a client shows of a failure."""
-    error = wire.get("error")
-    if not error:
+    if wire["ok"]:
         return cut(str(wire["summary"]), 2000)
+    told = cut("\n".join(_told(wire)), 6000)
+    answer = wire.get("answer")
+    return cut(f"{told}\n\nSaid before it ended, no finished answer:\n{answer}", TEXT_BUDGET) if answer else told
+
+
+def _told(wire: Wire) -> list[str]:
+    """What went wrong, and where to find what was had of it all the same."""
+    kept = [f"{name}: {wire[name]}" for name in ("diff_path", "diffstat") if name in wire]
+    if cursor := wire["meta"].get("next_cursor"):
+        kept.append(f"There is more of it: codex_job_result with cursor {cursor}")
+    if not (error := wire.get("error")):
+        return [str(wire["summary"]), *kept]
     lines = [f"{error['code']}: {error['message']}", f"What to do: {error['repair']}"]
     if "retry_after_ms" in error:
         lines.append(f"Retry after {error['retry_after_ms'] // 1000} s.")
@@ -241,5 +254,4 @@ def text_of(wire: Wire) -> str:
         lines.append(f"{name}: {value}")
     if job_id := wire["meta"].get("job_id"):
         lines.append(f"job_id: {job_id}")
-    lines.append("A second opinion is a help, not a condition: go on without it if it cannot be had.")
-    return cut("\n".join(lines), 6000)
+    return [*lines, *kept, "A second opinion is a help, not a condition: go on without it if it cannot be had."]

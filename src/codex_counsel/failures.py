@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.redact import mask
 from codex_counsel.text import one_line
 
 
@@ -56,7 +57,20 @@ TURN_RULES: tuple[Rule, ...] = (
         r"(?i)usage polic|safety (?:system|reasons|check)|flagged (?:as|for|by)|invalid_prompt|cyber_policy",
         "Invalid prompt: your prompt was flagged as potentially violating our usage policy.",
     ),
-    Rule(Code.MODEL_REJECTED, r"", "the raw body of an HTTP 400, or the sentence of a 404"),
+    Rule(Code.UPSTREAM_ERROR, r"unexpected status 4(08|25)", "unexpected status 408 Request Timeout: …"),
+    Rule(Code.MODEL_REJECTED, r"unexpected status 4\d\d", "unexpected status 404 Not Found: …"),
+    Rule(Code.MODEL_REJECTED, r"\A\s*\{", '{"error":{"message":"…"}}, the raw body of an HTTP 400'),
+    Rule(
+        Code.NETWORK_UNAVAILABLE,
+        r"(?i)error sending request|timed out|connection (?:refused|reset|closed)",
+        "error sending request for url (…)",
+    ),
+    Rule(
+        Code.MODEL_REJECTED,
+        r"(?i)\b(?:models?|parameters?|effort|schema)\b|not supported|unsupported",
+        "The model `NAME` does not exist or you do not have access to it.",
+    ),
+    Rule(Code.UPSTREAM_ERROR, r"", "any other sentence"),
 )
 """For the message of `turn.failed`."""
 
@@ -75,20 +89,24 @@ START_RULES: tuple[Rule, ...] = (
 )
 """For the last sentence on stderr of a Codex that ended before its thread began."""
 
-SANDBOX_BROKEN = re.compile(r"\A(?:.*\n){0,3}?(?:bwrap|sandbox-exec|codex-linux-sandbox): ")
+NO_CODE_MODE = re.compile(r"failed to spawn code-mode host|Code Mode is unavailable")
+"""For a warning of Codex: the program that runs a model's commands is missing or cannot start."""
+SANDBOX_BROKEN = re.compile(
+    rf"\A(?:.*\n){{0,3}}?(?:(?:bwrap|sandbox-exec|codex-linux-sandbox): |{NO_CODE_MODE.pattern})"
+)
 """For the output of a failed command: what the sandbox says before the command itself could say anything."""
 
 
 def from_turn(message: str) -> CounselError:
     """Classify the message of `turn.failed`."""
     code = _first(TURN_RULES, message)
-    sentence = _body_message(message) or message
+    sentence = mask(_body_message(message) or message)[0]
     return CounselError(code, one_line(sentence, 1000), retry_after_ms=_retry_after(code, message))
 
 
 def from_start(stderr: str, returncode: int | None) -> CounselError:
     """Classify a run that ended before its thread began."""
-    sentence = last_sentence(stderr)
+    sentence = mask(last_sentence(stderr))[0]
     if not sentence:
         return CounselError(Code.PROCESS_DIED, f"Codex ended with {describe(returncode)} and said nothing")
     return CounselError(_first(START_RULES, sentence), one_line(sentence, 1000))

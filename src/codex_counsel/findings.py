@@ -93,13 +93,18 @@ def read(text: str, *, plan: bool = False) -> Reply | None:
         return None
     told = list(islice(_deviations(raw, reply_schema(plan=plan), "the reply"), MAX_TOLD + 1))
     verdict, confidence = raw.get("verdict"), raw.get("confidence")
+    strange = "high" if verdict == "fail" else "medium"
     return Reply(
         summary=_text(raw.get("summary")) or "",
         verdict=verdict if verdict in VERDICTS else "unknown",
         confidence=confidence if confidence in ("low", "medium", "high") else None,
-        findings=[_finding(item) for item in raw["findings"]],
+        findings=[_finding(item, strange) for item in raw["findings"]],
         sound=not told,
-        warnings=[*told[:MAX_TOLD], *(["and more of that kind"] if len(told) > MAX_TOLD else []), *_mapped(raw)],
+        warnings=[
+            *told[:MAX_TOLD],
+            *(["and more of that kind"] if len(told) > MAX_TOLD else []),
+            *_mapped(raw, strange),
+        ],
         **{name: _strings(raw.get(name)) for name in _TEXTS},
     )
 
@@ -123,14 +128,14 @@ def _deviations(value: Any, schema: dict[str, Any], place: str) -> Iterator[str]
         yield from (f"{place} has an unknown {_shown(name)}" for name in value if name not in schema["properties"])
 
 
-def _finding(item: Any) -> Finding:
-    """What is no object is kept as a title."""
+def _finding(item: Any, strange: str) -> Finding:
+    """What is no object is kept as a title; `strange` is the severity of what names none that is known."""
     if not isinstance(item, dict):
-        return Finding(severity="medium", title=_text(item) or "(no title)")
+        return Finding(severity=_severity(None, strange), title=_text(item) or "(no title)")
     risk = _text(item.get("risk"))
     first, last = _line(item.get("line")), _line(item.get("line_end"))
     return Finding(
-        severity=_severity(item.get("severity")),
+        severity=_severity(item.get("severity"), strange),
         title=_text(item.get("title")) or risk or "(no title)",
         file=_text(item.get("file")),
         section=_text(item.get("section")),
@@ -142,16 +147,16 @@ def _finding(item: Any) -> Finding:
     )
 
 
-def _severity(given: Any) -> Any:
+def _severity(given: Any, strange: str) -> Any:
     word = str(given).strip().lower()
-    return word if word in SEVERITIES else _SYNONYMS.get(word, "medium")
+    return word if word in SEVERITIES else _SYNONYMS.get(word, strange)
 
 
-def _mapped(raw: dict[str, Any]) -> list[str]:
+def _mapped(raw: dict[str, Any], strange: str) -> list[str]:
     """A note on the severities that are none of ours, and what they were taken for."""
     given = (item.get("severity") if isinstance(item, dict) else "none" for item in raw["findings"])
-    strange = dict.fromkeys(f"{_shown(word)} as {_severity(word)}" for word in given if word not in SEVERITIES)
-    return [f"unknown severities were taken: {', '.join(islice(strange, MAX_TOLD))}"] if strange else []
+    taken = dict.fromkeys(f"{_shown(word)} as {_severity(word, strange)}" for word in given if word not in SEVERITIES)
+    return [f"unknown severities were taken: {', '.join(islice(taken, MAX_TOLD))}"] if taken else []
 
 
 def _strings(given: Any) -> list[str]:

@@ -18,6 +18,7 @@ PAGED = ("answer", "findings", "diff", "data", "files", "ignored", "checks", "qu
 _SMALL = 1_000
 _RESERVE = 300
 _FEW = 10
+_CUT = "… [cut here: too long for a page; detail full shows more, result.json in the job's directory all of it]"
 
 
 def fit(wire: Wire, detail: str) -> Wire:
@@ -54,9 +55,9 @@ def page(wire: Wire, cursor: str, detail: str) -> Wire:
 
 
 def _filled(page: Wire, wire: Wire, long: list[str], *, offset: int, budget: int, later: Sequence[str] = ()) -> Wire:
-    left = budget - _bytes(page) - _RESERVE
+    left, room = budget - _bytes(page) - _RESERVE, budget - _SMALL
     for index, name in enumerate(long):
-        part, end = _prefix(wire[name], offset, left)
+        part, end = _prefix(wire[name], offset, left, room)
         page[name] = part
         if end is not None:
             return _continued(page, f"{name}:{end}:{_mark(wire[name])}")
@@ -65,7 +66,12 @@ def _filled(page: Wire, wire: Wire, long: list[str], *, offset: int, budget: int
         if following and left < _SMALL:
             return _continued(page, f"{following[0]}:0:{_mark(wire[following[0]])}")
         offset = 0
-    return _continued(page, f"{later[0]}:0:{_mark(wire[later[0]])}") if later else page
+    if later:
+        return _continued(page, f"{later[0]}:0:{_mark(wire[later[0]])}")
+    lists = [wire[name] for name in _long_fields(wire) if isinstance(wire[name], list)]
+    if any(_bytes(item) >= room for items in lists for item in items):
+        page["meta"]["truncated"] = True
+    return page
 
 
 def _continued(page: Wire, cursor: str) -> Wire:
@@ -73,10 +79,10 @@ def _continued(page: Wire, cursor: str) -> Wire:
     return page
 
 
-def _prefix(value: Any, offset: int, budget: int) -> tuple[Any, int | None]:
+def _prefix(value: Any, offset: int, budget: int, room: int) -> tuple[Any, int | None]:
     """As much of the value from `offset` on as fits, and where to go on; None when that is the end."""
     if isinstance(value, list):
-        return _some_items(value, offset, budget)
+        return _some_items(value, offset, budget, room)
     if not isinstance(value, str):
         if not offset and _bytes(value) <= budget:
             return value, None
@@ -93,14 +99,40 @@ def _shrunk(text: str, budget: int) -> str:
     return part
 
 
-def _some_items(items: list[Any], offset: int, budget: int) -> tuple[list[Any], int | None]:
+def leading(rows: list[Any]) -> list[Any]:
+    """As many of the rows as one page of a list holds."""
+    room = BUDGETS["full"] - _SMALL
+    return _some_items(rows, 0, room, room)[0]
+
+
+def _some_items(items: list[Any], offset: int, left: int, room: int) -> tuple[list[Any], int | None]:
+    """What is too long for what is left goes to the next page; what is too long for any page is cut."""
     taken: list[Any] = []
     for item in items[offset:]:
-        budget -= _bytes(item) + 1
-        if budget < 0 and taken:
+        shown = item if _bytes(item) < room else _cut_down(item, room)
+        left -= _bytes(shown) + 1
+        if left < 0:
             return taken, offset + len(taken)
-        taken.append(item)
+        taken.append(shown)
     return taken, None
+
+
+def _cut_down(item: Any, room: int) -> Any:
+    """The item with its long strings cut and marked; as the begin of its JSON where that does not help."""
+    room = limit = room - 1
+    while limit > len(_CUT):
+        limit //= 2
+        if _bytes(shorter := _trimmed(item, limit)) <= room:
+            return shorter
+    return _shrunk(_text(item), room - size(_CUT) - 2) + _CUT
+
+
+def _trimmed(value: Any, limit: int) -> Any:
+    if isinstance(value, str):
+        return value if size(value) <= limit else cut(value, limit) + _CUT
+    if isinstance(value, dict):
+        return {name: _trimmed(item, limit) for name, item in value.items()}
+    return [_trimmed(item, limit) for item in value] if isinstance(value, list) else value
 
 
 def _long_fields(wire: Wire) -> list[str]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from codex_counsel.workspace import read_text
+
 NAME = "codex"
 OWN_MARKETPLACE = "codex-counsel"
 SAME_JOB = ("codex-in-claude", "amicus")
+MAX_SETTINGS = 1_000_000
 
 
 def rivals(env: Mapping[str, str], project: Path) -> list[str]:
@@ -39,12 +43,17 @@ def _settings(env: Mapping[str, str], project: Path) -> list[Path]:
     """In the order in which they override each other."""
     config = Path(env.get("CLAUDE_CONFIG_DIR") or Path(env.get("HOME") or "/nonexistent") / ".claude")
     own = project / ".claude"
-    return [config / "settings.json", own / "settings.json", own / "settings.local.json"]
+    return [_followed(config / "settings.json"), own / "settings.json", own / "settings.local.json"]
+
+
+def _followed(file: Path) -> Path:
+    """The user's own settings may be a link into a repository of dotfiles; a project's links lead nowhere."""
+    return Path(os.path.realpath(file))
 
 
 def _enabled(file: Path) -> dict[str, bool]:
     try:
-        found: Any = json.loads(file.read_text("utf-8"))["enabledPlugins"]
+        found: Any = json.loads(read_text(file, MAX_SETTINGS) or "")["enabledPlugins"]
         return {str(plugin): on is True for plugin, on in found.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}

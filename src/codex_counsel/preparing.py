@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -47,7 +48,7 @@ class Preparing:
         self, env: Mapping[str, str] | None = None, cwd: Path | None = None, settings: Settings | None = None
     ) -> None:
         self.env = dict(os.environ if env is None else env)
-        self.cwd = cwd or Path.cwd()
+        self.cwd = cwd or _here()
         self.settings = settings or settings_module.load(self.env)
         self.store = Store(self.settings.state)
         self.places = workspace.Places.of(self.env, self.settings.state)
@@ -57,7 +58,7 @@ class Preparing:
         """Check everything that costs nothing, cheapest first; raises what is wrong with its repair."""
         place = self.place(request.workspace_root)
         profile = request.profile or self.settings.profile
-        found = self.codex
+        found = self.codex_for(place)
         config = self.configuration(self._known_profile(profile))
         run = self.codex_env(place)
         login = codex.login(found, self.places.codex_home, run, config)
@@ -75,7 +76,21 @@ class Preparing:
 
     @property
     def codex(self) -> Codex:
-        return codex.find(self.settings.codex_bin, self.env.get("PATH", os.defpath), self.probes)
+        return self.codex_for(self.here())
+
+    def codex_for(self, place: Place | None) -> Codex:
+        return codex.find(self.settings.codex_bin, self.search_path(place), self.probes)
+
+    def search_path(self, place: Place | None) -> str:
+        """Where Codex is looked for: never inside the project, which others may have written."""
+        around = (place.top or place.root) if place else None
+        return codex.search_path(self.env.get("PATH", os.defpath), around)
+
+    def here(self) -> Place | None:
+        """The workspace where no other is asked for, if it is one."""
+        with contextlib.suppress(CounselError):
+            return self.place(None)
+        return None
 
     def codex_env(self, place: Place | None = None) -> dict[str, str]:
         """The environment of a probe: what a run gets."""
@@ -115,8 +130,8 @@ class Preparing:
             workspace=ready.place.root,
             reads=reads,
             network=bool(getattr(request, "network", False)),
-            readable=(ready.codex.package, *roots, *tools),
-            denied=self.places.denied_around(ready.codex.package),
+            readable=(*ready.codex.needs, *roots, *tools),
+            denied=self.places.denied_around(*ready.codex.needs),
             secrets=found,
             secrets_complete=complete,
         )
@@ -185,6 +200,7 @@ class Preparing:
         return Birth(spec, task.prompt, task.schema, env)
 
     def _meta(self, ready: Ready, turn: plan.Turn, task: Task) -> dict[str, Any]:
+        missing = [] if turn.text_only else ready.codex.notices()
         meta = Meta(
             workspace=ready.place.report(),
             sandbox=turn.boundary.report(),
@@ -193,10 +209,18 @@ class Preparing:
             effort=turn.effort or ready.config.get("model_reasoning_effort"),
             isolation=ready.isolation,
             scope=task.scope,
-            warnings=[*task.warnings, *_boundary_warnings(turn.boundary)],
+            warnings=[*task.warnings, *_boundary_warnings(turn.boundary), *missing],
             fingerprint=fingerprint(),
         )
         return {name: value for name, value in asdict(meta).items() if value is not None}
+
+
+def _here() -> Path:
+    """The working directory; for one that was deleted a path that no run can be given."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path("/the working directory, which was deleted")
 
 
 def placed(turn: plan.Turn, task: Task, scratch: Path) -> plan.Turn:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+BACKUPS = re.compile(r"(?:~|\.(?:bak|old|orig|save|sw[op]))+\Z")
+"""What editors and people append to the name of a file that they keep a copy of."""
 SAMPLES = re.compile(r"(?:^|[._-])(?:example|sample|template|tmpl|dist|defaults|schema)(?:[._-]|$)")
 
 NAMES: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("environment file", re.compile(r"\.env(?:\..+)?|.*\.env|\.env-.+|\.dev\.vars")),
-    ("private key", re.compile(r"id_(?:rsa|dsa|ecdsa|ed25519)(?:_sk)?|.*\.(?:pem|key|p8|ppk)|secring\.gpg")),
+    ("environment file", re.compile(r"\.env(?:rc)?(?:[._-].+)?|.*\.env|\.dev\.vars")),
+    ("private key", re.compile(r"\.?id_(?:rsa|dsa|ecdsa|ed25519)(?:_sk)?|.*\.(?:pem|key|p8|ppk)|secring\.gpg")),
     ("key store", re.compile(r".*\.(?:p12|pfx|jks|keystore|kdbx|bcfks)")),
     ("infrastructure state", re.compile(r".*\.tfstate(?:\..+)?|.*\.tfvars(?:\.json)?")),
     (
@@ -36,13 +38,16 @@ PLACES = re.compile(
 
 
 def secret_name(path: str) -> str | None:
-    """Why a file of this name is withheld, or None. Templates such as `.env.example` are not secret."""
-    lowered = path.lower()
+    """Why a file of this name is withheld, or None. A copy of a secret file is one too.
+
+    Templates of environment files, such as `.env.example`, are not secret; of keys there are none.
+    """
+    lowered = BACKUPS.sub("", path.lower())
     if "/" in lowered and PLACES.search(lowered):
         return "credentials"
     name = lowered.rpartition("/")[2]
     kind = next((kind for kind, pattern in NAMES if pattern.fullmatch(name)), None)
-    return None if kind is None or SAMPLES.search(name) else kind
+    return None if kind == "environment file" and SAMPLES.search(name) else kind
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from codex_counsel import findings, redact
+from codex_counsel.deadline import TimeUp, time_limit
 from codex_counsel.envelope import Coverage, Envelope, Finding, Meta, Omission
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.findings import Reply
@@ -22,6 +24,8 @@ from codex_counsel.text import one_line, size
 MAX_OMITTED = 200
 MAX_OMITTED_BYTES = 12_000
 """Of the names listed: the list rides in every page of a result."""
+GROUNDING_SECONDS = 10
+"""For all findings together: a reviewer may quote without end."""
 _BYTES = ("raw", "old_raw")
 
 
@@ -186,6 +190,18 @@ def _mask(reply: Reply) -> int:
 
 def _ground(reply: Reply, basis: Basis, meta: Meta) -> None:
     """Hold each finding against the reviewed state; where that cannot be opened any more, say so."""
+    for finding in reply.findings:
+        finding.grounded = "unverified"
+    try:
+        with time_limit(GROUNDING_SECONDS):
+            _ground_all(reply, basis, meta)
+    except TimeUp:
+        words = f"not every finding could be checked against the files within {GROUNDING_SECONDS:g} seconds"
+        meta.warnings.append(f"{words}: the rest is unverified")
+
+
+def _ground_all(reply: Reply, basis: Basis, meta: Meta) -> None:
+    end = time.monotonic() + GROUNDING_SECONDS
     repo, reviewed = None, None
     try:
         repo = basis.repository()
@@ -193,13 +209,14 @@ def _ground(reply: Reply, basis: Basis, meta: Meta) -> None:
     except (CounselError, OSError) as error:
         meta.warnings.append(f"the findings could not be checked against the files: {error}")
     for finding in reply.findings:
+        if time.monotonic() > end:  # also where no alarm rings
+            raise TimeUp
         _ground_one(finding, reviewed, basis)
     if repo and basis.plan is None and basis.changes().moved(repo):
         meta.warnings.append("the files changed while they were reviewed: the verdict is about the state that was sent")
 
 
 def _ground_one(finding: Finding, reviewed: Reviewed | None, basis: Basis) -> None:
-    finding.grounded = "unverified"
     if reviewed and finding.file:
         found = reviewed.ground(finding.file, finding.line, finding.line_end, finding.evidence or "")
         finding.grounded, finding.line, finding.line_end = found.grounded, found.line, found.line_end

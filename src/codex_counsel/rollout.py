@@ -44,6 +44,18 @@ def _day(thread_id: str) -> str:
     return born.strftime("%Y/%m/%d")
 
 
+_FORGOTTEN = re.compile(rb'"(?:(?:context_)?compact(?:ed|ion(?:_summary)?)|thread_rolled_back)"')
+
+
+def holds_everything(codex_home: Path, thread_id: str) -> bool:
+    """Whether the thread is on record and nothing that it was sent has been summarised or taken back since."""
+    file = find(codex_home, thread_id)
+    try:
+        return file is not None and not _FORGOTTEN.search(file.read_bytes())
+    except OSError:
+        return False
+
+
 def quiet_seconds(file: Path | None) -> float:
     """Seconds since the file last grew; endless without one."""
     try:
@@ -94,12 +106,13 @@ def _reset(lines: list[bytes]) -> float | None:
     return float(max(resets)) if resets else None
 
 
+_HINT = re.compile(rb"bwrap: |sandbox|code-mode host|Code Mode is")
 _SHELLS = ("exec_command", "exec")
 _HEADER = re.compile(r"\A(?:Chunk ID|Wall time|Script )[\s\S]{0,300}?\nOutput:\s*")
 
 
 def _blind(lines: list[bytes]) -> bool:
-    if not any(b"bwrap: " in line or b"sandbox" in line for line in lines if b"_call_output" in line[:200]):
+    if not any(_HINT.search(line) for line in lines if b"_call_output" in line[:200]):
         return False
     calls = [_payload(line) for line in lines if b"_call" in line[:200]]
     shells = {call.get("call_id") for call in calls if call.get("name") in _SHELLS}

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from codex_counsel import backoff, events, failures, redact, rollout
+from codex_counsel.deadline import TimeUp, time_limit
 from codex_counsel.envelope import Envelope, Meta, Usage, Wire, failed
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.process import Supervisor
@@ -104,8 +101,19 @@ def _check(spec: Spec, transcript: Transcript, ending: Ending, *, blind: bool) -
         raise CounselError(Code.SESSION_NOT_FOUND, f"Codex began a new thread instead of continuing {spec.session_id}")
     if not transcript.answer:
         raise CounselError(Code.EMPTY_OUTPUT, "Codex completed its turn without a message")
-    if transcript.sandbox_broken or (blind and not transcript.commands):
-        raise CounselError(Code.SANDBOX_UNAVAILABLE, "Every command of this run failed at setting up Codex's sandbox")
+    if transcript.sandbox_broken or (not transcript.commands and (blind or _handless(spec, transcript))):
+        raise CounselError(Code.SANDBOX_UNAVAILABLE, _blindness(spec, transcript))
+
+
+def _handless(spec: Spec, transcript: Transcript) -> str | None:
+    """Codex's own words where a model that runs its commands in code mode could run none, though it was to."""
+    told = next((warning for warning in transcript.warnings if failures.NO_CODE_MODE.search(warning)), None)
+    return told if "features.shell_tool=false" not in spec.argv else None
+
+
+def _blindness(spec: Spec, transcript: Transcript) -> str:
+    told = _handless(spec, transcript)
+    return one_line(told, 1000) if told else "Every command of this run failed at setting up Codex's sandbox"
 
 
 def _broken_off(transcript: Transcript, ending: Ending) -> CounselError:
@@ -113,7 +121,7 @@ def _broken_off(transcript: Transcript, ending: Ending) -> CounselError:
         return failures.from_start(ending.stderr, ending.returncode)
     if ending.returncode == 0 and not transcript.messages:
         return CounselError(Code.EMPTY_OUTPUT, "Codex ended without an error and without a message")
-    said = transcript.notice or failures.last_sentence(ending.stderr)
+    said = redact.mask(transcript.notice or failures.last_sentence(ending.stderr))[0]
     end = f"Codex ended with {failures.describe(ending.returncode)} in the middle of its turn"
     return CounselError(Code.PROCESS_DIED, f"{end}: {said}" if said else end)
 
@@ -163,32 +171,17 @@ def _validated(answer: str, spec: Spec) -> Any:
     from codex_counsel import schemas
 
     try:
-        with _time_limit(VALIDATION_SECONDS):
+        with time_limit(VALIDATION_SECONDS):
             return schemas.read(answer, spec.output_schema or {})
+    except TimeUp:
+        words = f"The reply could not be held against output_schema within {VALIDATION_SECONDS:g} seconds"
+        raise CounselError(Code.INCOMPLETE, words) from None
     except ValueError as error:
         raise CounselError(Code.INCOMPLETE, one_line(str(error), 1000)) from None
 
 
 VALIDATION_SECONDS = 5
-
-
-@contextlib.contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """A caller's `pattern` may take for ever. Alarms ring in the main thread only, where a worker concludes."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ring(_number: int, _frame: object) -> None:
-        raise ValueError(f"The reply could not be held against output_schema within {seconds:g} seconds")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+"""A caller's `pattern` may take for ever."""
 
 
 def _partial(transcript: Transcript) -> dict[str, Any]:

@@ -37,13 +37,20 @@ def check(schema: Schema) -> Schema:
         raise ValueError(f"is nested deeper than {MAX_DEPTH} levels")
     if len(_written(schema)) > MAX_CHARACTERS:
         raise ValueError(f"has more than {MAX_CHARACTERS} characters, the most that the API takes")
-    _check_meaning(schema)
+    try:
+        _check_meaning(schema)
+        _check_rules(schema)
+    except (TypeError, AttributeError):  # drafts differ in what they say of each other's keywords
+        raise ValueError("gives a keyword a value of the wrong kind") from None
+    return schema
+
+
+def _check_rules(schema: Schema) -> None:
     if schema.get("type") != "object" or "anyOf" in schema:
         raise ValueError('#: the root must be of type "object" and no anyOf')
     for place, part in _parts(schema, "#"):
         if problem := _problem(part, schema):
             raise ValueError(f"{place}: {problem}")
-    return schema
 
 
 def _written(schema: Schema) -> str:

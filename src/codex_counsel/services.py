@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -20,11 +21,12 @@ from codex_counsel import (
     paging,
     plan,
     review,
+    rollout,
     status,
     tasks,
     transfer,
 )
-from codex_counsel.envelope import Envelope, Meta, Wire, free
+from codex_counsel.envelope import TERMINAL, Envelope, Meta, Next, Wire, free
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git import seed
 from codex_counsel.jobs import launcher
@@ -129,7 +131,9 @@ class Counsel(Preparing):
         return sum(not path.exists() for path, _ in found)
 
     def _review_task(self, request: ReviewChanges, place: Place) -> Task:
-        seen = self.store.sent_last(request.session_id) if request.session_id else None
+        thread = request.session_id
+        held = thread is not None and rollout.holds_everything(self.places.codex_home, thread)
+        seen = self.store.sent_last(thread) if thread and held else None
         return tasks.review_changes(request, place, self.settings, seen)
 
     def _once(self, request: RunRequest, make: Callable[[Place], Task], *, background: bool) -> Handle:
@@ -161,16 +165,25 @@ class Counsel(Preparing):
             return wire
         return self._delivered(handle.job, paging.fit(wire, detail))
 
-    def hand_over(self, handle: Handle) -> Wire:
-        """Leave the run to itself and say where to find it."""
+    def hand_over(self, handle: Handle, detail: str = "full") -> Wire:
+        """Leave the run to itself and say where to find it; the first page of one that has finished."""
         handle.detach()
         handle.release()
-        return handle.job.outcome() or handle.job.running().wire()
+        outcome = handle.job.outcome()
+        return self.deliver(handle, outcome, detail) if outcome else handle.job.running().wire()
 
     def _delivered(self, job: Job, page: Wire) -> Wire:
-        if "next_cursor" not in page["meta"]:
+        if _complete(page):
             job.mark_delivered()
         return page
+
+    def received(self, request: JobResult | JobCancel, page: Wire) -> None:
+        """The caller has the page: with the last one the record is marked, or consumed. No wait comes after this."""
+        if _complete(page):
+            job = Job(self.store.directory / request.job_id)
+            job.mark_delivered()
+            if isinstance(request, JobConsume):
+                self.store.drop(job)
 
     def job_status(self, request: JobStatus) -> Wire:
         """Where the run stands; a finished one in summary."""
@@ -183,33 +196,48 @@ class Counsel(Preparing):
         fetch = {"tool": "codex_job_result", "arguments": {"job_id": job.id}}
         return shown | {"job_id": job.id, "next": fetch}
 
-    def job_result(self, request: JobResult) -> Wire:
-        """The stored envelope, or a page of it; `running` while there is none."""
+    def look(self, request: JobResult) -> Wire:
+        """The stored envelope, or a page of it; `running` while there is none. It leaves no trace: see `received`."""
         job = self.store.job(request.job_id)
         outcome = _awaited(job, request.wait_seconds)
         if outcome is None:
             return job.running().wire()
         if request.cursor:
-            return self._delivered(job, paging.page(outcome, request.cursor, request.detail))
-        return self._delivered(job, paging.fit(outcome, request.detail))
+            return paging.page(outcome, request.cursor, request.detail)
+        return paging.fit(outcome, request.detail)
+
+    def job_result(self, request: JobResult) -> Wire:
+        """`look`, for a caller that cannot go away meanwhile."""
+        page = self.look(request)
+        self.received(request, page)
+        return page
 
     def job_consume(self, request: JobConsume) -> Wire:
         """As `job_result`; with the last page the record goes."""
-        page = self.job_result(request)
-        if page["status"] in ("completed", "failed", "cancelled") and "next_cursor" not in page["meta"]:
-            self.store.drop(self.store.job(request.job_id))
-        return page
+        return self.job_result(request)
 
-    def job_cancel(self, request: JobCancel) -> Wire:
-        """End the run and all its processes; a run that had finished returns its result."""
+    def end(self, request: JobCancel) -> Wire:
+        """End the run and all its processes; a run that had finished returns its result. See `received`."""
         job = self.store.job(request.job_id)
         outcome = self.store.cancel(job)
         if outcome["status"] != "cancelled":
-            return self._delivered(job, paging.fit(outcome, "full"))
-        job.mark_delivered()
-        data = {"cancelled": True, "survivors": outcome.get("error", {}).get("details", {}).get("survivors", [])}
+            return paging.fit(outcome, "full")
+        survivors = outcome.get("error", {}).get("details", {}).get("survivors", [])
+        left = f"these processes of it survived: {', '.join(map(str, survivors))}" if survivors else ""
+        summary = f"Job {job.id} is cancelled; {left or 'nothing of it is running'}"
+        data = {"cancelled": True, "survivors": survivors}
         meta = Meta(job_id=job.id, session_id=outcome["meta"].get("session_id"))
-        return free(request.tool, f"Job {job.id} is cancelled; nothing of it is running", data, meta).wire()
+        envelope = free(request.tool, summary, data, meta)
+        if any(outcome.get(name) for name in paging.PAGED):
+            envelope.summary += "; what it had done before is kept"
+            envelope.next = Next(tool="codex_job_result", arguments={"job_id": job.id})
+        return envelope.wire()
+
+    def job_cancel(self, request: JobCancel) -> Wire:
+        """`end`, for a caller that cannot go away meanwhile."""
+        page = self.end(request)
+        self.received(request, page)
+        return page
 
     def job_list(self, request: JobList) -> Wire:
         """Jobs of this user, newest first."""
@@ -219,9 +247,12 @@ class Counsel(Preparing):
             rows = [row for row in rows if row.get("workspace") == wanted]
         if request.status:
             rows = [row for row in rows if row["status"] == request.status]
-        start = int(request.cursor) if request.cursor and request.cursor.isdigit() else 0
-        shown, more = rows[start : start + request.limit], len(rows) > start + request.limit
-        meta = Meta(next_cursor=str(start + request.limit) if more else None, truncated=more or None)
+        if request.cursor and not re.fullmatch("[0-9]{1,9}", request.cursor):
+            raise CounselError(Code.INVALID_ARGUMENTS, "cursor: belongs to no page of this list")
+        start = int(request.cursor or 0)
+        shown = paging.leading(rows[start : start + request.limit])
+        more = len(rows) > start + len(shown)
+        meta = Meta(next_cursor=str(start + len(shown)) if more else None, truncated=more or None)
         return free(request.tool, f"{len(rows)} jobs, {len(shown)} shown", {"jobs": shown}, meta).wire()
 
     def apply(self, request: Apply) -> Wire:
@@ -316,6 +347,11 @@ def _with_prompt(envelope: Envelope, prompt: str, detail: str) -> Wire:
         if len(json.dumps(wire, ensure_ascii=False).encode()) <= paging.BUDGETS[detail]:
             break
     return wire
+
+
+def _complete(page: Wire) -> bool:
+    """Whether nothing of the result remains to be fetched after this page."""
+    return page["status"] in TERMINAL and "next" not in page and "truncated" not in page["meta"]
 
 
 def _some(paths: tuple[Path, ...]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,8 @@ def report(bench: Preparing, request: Status) -> Wire:
     checks["usable"] = not problems
     said = "; ".join(one_line(p.message, 200) for p in problems)
     summary = f"Codex {checks['codex'].get('version')} is usable" if not problems else f"Codex is not usable: {said}"
-    envelope = free(request.tool, summary, checks, Meta(warnings=[*bench.settings.warnings, *_rivals(bench)]))
+    warnings = [*bench.settings.warnings, *checks.pop("notices", []), *_rivals(bench)]
+    envelope = free(request.tool, summary, checks, Meta(warnings=warnings))
     if problems:
         envelope.next_steps = [p.repair or CATALOG[p.code].repair for p in problems]
     return envelope.wire()
@@ -40,7 +40,7 @@ def report(bench: Preparing, request: Status) -> Wire:
 
 def notices(bench: Preparing) -> list[str]:
     """What a client should know before the first call; asks no program, so that a server starts fast."""
-    if codex.nowhere(bench.settings.codex_bin, bench.env.get("PATH", os.defpath)):
+    if codex.nowhere(bench.settings.codex_bin, bench.search_path(bench.here())):
         missing = "no Codex is installed here, so every call that needs one will fail: /codex:setup helps the user"
         return [missing, *_rivals(bench)]
     return _rivals(bench)
@@ -57,11 +57,11 @@ def _check_workspace(bench: Preparing, request: Status) -> dict[str, Any]:
 
 
 def _check_codex(bench: Preparing, request: Status) -> dict[str, Any]:
-    found = bench.codex
-    config = bench.configuration(bench.settings.profile)
     place = None
     with contextlib.suppress(CounselError):
         place = bench.place(request.workspace_root)
+    found = bench.codex_for(place)
+    config = bench.configuration(bench.settings.profile)
     run = bench.codex_env(place)
     login = codex.login(found, bench.places.codex_home, run, config)
     limits = backoff.Limits(bench.settings.state, login.identity)
@@ -69,12 +69,16 @@ def _check_codex(bench: Preparing, request: Status) -> dict[str, Any]:
     mark = limits.mark()
     broken = codex.holds(found, run, bench.probes)
     return {
+        "notices": found.notices(),
         "codex": {"path": str(found.path), "version": found.version, "source": found.source},
         "login": {"kind": login.kind, "hint": None if login.present else login_hint(bench.env)},
         "sandbox": {
             "usable": not broken,
             "reason": broken,
-            "read_boundary": bench.settings.read_boundary or "workspace",
+            "read_boundary": {
+                kind: bench.settings.read_boundary or default
+                for kind, default in (("consult", "workspace"), ("review", "workspace"), ("delegate", "toolchains"))
+            },
         },
         "limits": {
             "in_force": asdict(mark) if mark else None,

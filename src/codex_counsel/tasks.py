@@ -16,6 +16,7 @@ from codex_counsel.envelope import Workspace
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.changes import Changes, gather
 from codex_counsel.git.material import Scope
+from codex_counsel.git.names import below
 from codex_counsel.git.repo import Repo
 from codex_counsel.git.seed import Seeding, survey
 from codex_counsel.redact import mask, secret_name
@@ -27,6 +28,9 @@ from codex_counsel.text import size
 MAX_GUIDANCE = 32_000
 MAX_IMAGE = 20_000_000
 GUIDANCE = "AGENTS.md"
+LINK_MODE = "120000"
+SURELY_REMEMBERED = 2_000
+"""Bytes of a change up to which it is sent again to a thread that has it: cheaper than to be wrong about that."""
 PLANS = "plans"
 """Where agents keep their plans in a home of their own (`~/.claude/plans`), which is closed otherwise."""
 
@@ -83,12 +87,12 @@ def consult(request: Consult, place: Place, settings: Settings) -> Task:
     outside = tuple(
         f"image from outside the workspace: {path}" for path in images if not path.is_relative_to(place.root)
     )
-    prompt = brief.consult(request, _guidance_on_disk(place, settings))
-    return Task(prompt, request.output_schema, images=images, warnings=outside)
+    guidance, notes = _guidance_on_disk(place, settings)
+    return Task(brief.consult(request, guidance), request.output_schema, images=images, warnings=(*outside, *notes))
 
 
 def review_changes(request: ReviewChanges, place: Place, settings: Settings, seen: str | None = None) -> Task:
-    """`seen` is the digest of the material that the thread to be continued was sent last."""
+    """`seen` is the digest of the material that the thread to be continued was sent last, and surely still holds."""
     _check_scope(request)
     plan, warnings = _plan(request, place, required=False)
     brief.check_author_text(
@@ -96,15 +100,17 @@ def review_changes(request: ReviewChanges, place: Place, settings: Settings, see
     )
     repo = _repository(place, settings)
     scope = Scope(request.scope, request.base, request.commit, request.range, request.paths)
-    changes = gather(repo, scope, settings.max_input_bytes)
-    given = _guidance_of(repo, changes.base_sha, settings) + ([Material("the agreed plan", plan)] if plan else [])
+    changes = gather(repo, scope, settings.max_input_bytes, place.denied)
+    guidance, notes = _guidance_of(repo, changes.base_sha, place, settings)
+    given = guidance + ([Material("the agreed plan", plan)] if plan else [])
+    has_it = len(changes.diff) > SURELY_REMEMBERED and seen == digest(changes)
     return Task(
-        prompt=brief.review(request, changes, given, seen=seen == digest(changes)),
+        prompt=brief.review(request, changes, given, seen=has_it),
         schema=findings.reply_schema(plan=False),
         basis=Basis.of_changes(repo, changes),
         changes=changes,
         scope=_scope(request, changes),
-        warnings=warnings,
+        warnings=(*warnings, *notes),
     )
 
 
@@ -115,12 +121,13 @@ def review_plan(request: ReviewPlan, place: Place, settings: Settings) -> Task:
     )
     repo = _repository(place, settings) if place.top else None
     head = repo.head() if repo else None
-    guidance = _guidance_of(repo, head, settings) if repo else _guidance_on_disk(place, settings)
+    found = _guidance_of(repo, head, place, settings) if repo else _guidance_on_disk(place, settings)
+    guidance, notes = found
     return Task(
         prompt=brief.plan(request, plan, guidance),
         schema=findings.reply_schema(plan=True),
         basis=Basis.of_plan(place.root, plan, head) if repo else Basis(str(place.root), plan=plan),
-        warnings=warnings,
+        warnings=(*warnings, *notes),
     )
 
 
@@ -154,13 +161,15 @@ def delegate(request: Delegate, place: Place, settings: Settings, earlier: Path 
     secrets = tuple(name for name in names if secret_name(name))
     errand = Errand(str(place.root), str(repo.common_dir), settings.git_timeout_seconds, limit, prefix, again, secrets)
     left_out = [f"{path} ({reason})" for path, reason in seeding.omitted]
+    unseeded = [f"not seeded: {', '.join(left_out[:20])}"] if left_out else []
+    guidance, notes = _guidance_on_disk(place, settings)
     return Task(
-        prompt=brief.delegate(request, _guidance_on_disk(place, settings), again=earlier is not None),
+        prompt=brief.delegate(request, guidance, again=earlier is not None),
         images=images,
         errand=errand,
         secrets=secrets,
         seeding=seeding,
-        warnings=(f"not seeded: {', '.join(left_out[:20])}",) if left_out else (),
+        warnings=(*unseeded, *notes),
     )
 
 
@@ -194,29 +203,61 @@ def _plan_file(given: str, place: Place) -> tuple[str, tuple[str, ...]]:
     return masked, tuple(notes)
 
 
-def _guidance_on_disk(place: Place, settings: Settings) -> list[Material]:
+Guidance = tuple[list[Material], tuple[str, ...]]
+"""What is sent, and a note for every AGENTS.md that is a link to what is not."""
+
+
+def _guidance_on_disk(place: Place, settings: Settings) -> Guidance:
     """AGENTS.md of the repository and the workspace, as material: Codex itself does not load it here."""
-    folders = [
-        folder
-        for folder in (*reversed(place.root.parents), place.root)
-        if folder.is_relative_to(place.top or place.root)
-    ]
-    found = ((folder / GUIDANCE, workspace.read_text(folder / GUIDANCE, MAX_GUIDANCE)) for folder in folders)
-    return _materials(((str(path), text) for path, text in found), settings)
+    top = place.top or place.root
+    folders = [folder for folder in (*reversed(place.root.parents), place.root) if folder.is_relative_to(top)]
+    found = ((folder / GUIDANCE, _text_on_disk(folder / GUIDANCE, top, place)) for folder in folders)
+    return _materials(((str(path), path.is_symlink(), text) for path, text in found), settings)
 
 
-def _guidance_of(repo: Repo, revision: str | None, settings: Settings) -> list[Material]:
+def _text_on_disk(path: Path, top: Path, place: Place) -> str | None:
+    """Of a link, what it leads to, where that belongs to the repository as well."""
+    try:
+        real = path.resolve()
+    except (OSError, RuntimeError):
+        return None
+    inside = real.is_relative_to(top) and ".git" not in real.parts
+    closed = secret_name(str(real)) or any(real.is_relative_to(denied) for denied in place.denied)
+    return workspace.read_text(real, MAX_GUIDANCE) if inside and not closed else None
+
+
+def _guidance_of(repo: Repo, revision: str | None, place: Place, settings: Settings) -> Guidance:
     """AGENTS.md of the base revision only: a reviewed branch must not instruct its reviewer."""
     parts = repo.prefix.split(b"/")[:-1]
-    names = [b"/".join([*parts[:depth], GUIDANCE.encode()]) for depth in range(len(parts) + 1)] if revision else []
-    blobs = ((os.fsdecode(name), repo.read(revision, name, MAX_GUIDANCE)) for name in names)
-    return _materials(((name, blob.decode("utf-8", "replace") if blob else None) for name, blob in blobs), settings)
+    names = [b"/".join([*parts[:depth], GUIDANCE.encode()]) for depth in range(len(parts) + 1)]
+    found = ((name, *_text_of(repo, revision, name, place)) for name in names) if revision else ()
+    return _materials(((os.fsdecode(name), linked, text) for name, linked, text in found), settings)
 
 
-def _materials(found: Iterable[tuple[str, str | None]], settings: Settings) -> list[Material]:
+def _text_of(repo: Repo, revision: str, name: bytes, place: Place) -> tuple[bool, str | None]:
+    """Whether the file is a link, and its text: of a link, that of the file of the same revision that it names."""
+    blob = repo.lookup(revision, name)
+    linked = blob is not None and blob.mode == LINK_MODE
+    if blob and linked:
+        name = os.path.normpath(os.path.join(os.path.dirname(name), repo.blob(blob.sha, 4096)))  # noqa: PTH118, PTH120  # bytes
+        blob = None if name.startswith((b"/", b"..")) else repo.lookup(revision, name)
+    whole = os.fsencode(repo.root) + b"/" + name
+    closed = secret_name(os.fsdecode(whole)) or below(whole, frozenset(map(os.fsencode, place.denied)))
+    if blob is None or not blob.is_file or closed:
+        return linked, None
+    return linked, repo.blob(blob.sha, MAX_GUIDANCE).decode("utf-8", "replace")
+
+
+def _materials(found: Iterable[tuple[str, bool, str | None]], settings: Settings) -> Guidance:
     if settings.isolation == "strict":
-        return []
-    return [Material(name, mask(text)[0]) for name, text in found if text and text.strip()]
+        return [], ()
+    files = list(found)
+    lost = tuple(
+        f"not sent: {name} is a link to no file of the repository"
+        for name, is_link, text in files
+        if is_link and text is None
+    )
+    return [Material(name, mask(text)[0]) for name, _, text in files if text and text.strip()], lost
 
 
 def _image(given: str, place: Place) -> Path:

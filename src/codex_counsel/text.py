@@ -1,4 +1,7 @@
-"""The one door for text on its way out: scrubbed of what terminals and JSON choke on, and bounded."""
+"""The one door for text on its way out: scrubbed of what terminals and JSON choke on, and bounded.
+
+What a reader is to judge goes through `visible`, which drops nothing; what is merely shown goes through `clean`.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,26 @@ import re
 from typing import Any
 
 _UNWANTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-_ANSI = re.compile("\x1b(?:\\[[0-9;?]{0,32}[ -/]{0,4}[@-~]|\\][^\x07\x1b]{0,256}(?:\x07|\x1b\\\\))")
+_CSI = re.compile("\x1b\\[[0-9;?]{0,32}[ -/]{0,4}[@-~]")
 
 
 def clean(text: str) -> str:
-    """Drop control characters and terminal sequences, replace lone surrogates; tabs and line ends stay."""
+    """Drop control characters and sequences that style or move, replace lone surrogates; tabs and line ends stay.
+
+    Of any other terminal sequence only its control characters go: what it carries may be more than a title.
+    """
     if text.isascii() and text.isprintable():
         return text
-    return _UNWANTED.sub(lambda m: "\ufffd" if m[0] >= "\ud800" else "", _ANSI.sub("", text))
+    return _UNWANTED.sub(lambda m: "\ufffd" if m[0] >= "\ud800" else "", _CSI.sub("", text))
+
+
+def visible(text: str) -> str:
+    r"""Control characters written out (`␛` for ESC, else `\xNN`), so that nothing can hide between them."""
+    return _UNWANTED.sub(_written_out, text)
+
+
+def _written_out(found: re.Match[str]) -> str:
+    return "\ufffd" if found[0] >= "\ud800" else "␛" if found[0] == "\x1b" else f"\\x{ord(found[0]):02x}"
 
 
 def clean_tree(value: Any) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from codex_counsel import events
 from codex_counsel.envelope import Phase
 from codex_counsel.failures import SANDBOX_BROKEN
+from codex_counsel.redact import mask
 
 MAX_WARNINGS = 10
 _IDLE_WARNINGS = ("unrecognized configuration setting", "Reading additional input")
@@ -63,13 +64,13 @@ class Transcript:
             case events.Message(text):
                 self.messages.append(text)
             case events.CommandStarted(item, command):
-                self.open_commands[item] = command
+                self.open_commands[item] = mask(command)[0]
             case events.CommandEnded():
                 self._ended(event)
             case events.Warned(message):
-                self._warn(message)
+                self._warn(mask(message)[0])
             case events.Notice(message):
-                self.notice = message
+                self.notice = mask(message)[0]
             case events.TurnCompleted(tokens):
                 self.tokens, self.completed = tokens, True
             case events.TurnFailed(message):
@@ -81,7 +82,7 @@ class Transcript:
     def _ended(self, event: events.CommandEnded) -> None:
         self.open_commands.pop(event.item, None)
         blocked = bool(event.exit_code and SANDBOX_BROKEN.search(event.output[:4000]))
-        self.commands.append(Command(event.command, event.exit_code, blocked))
+        self.commands.append(Command(mask(event.command)[0], event.exit_code, blocked))
 
     def _warn(self, message: str) -> None:
         fresh = message not in self.warnings and len(self.warnings) < MAX_WARNINGS

@@ -55,8 +55,8 @@ class Places:
         found = [path for path in paths if os.path.exists(path)]  # noqa: PTH110  # pathlib's raises what is forbidden
         return tuple(dict.fromkeys([path for path in found if not path.is_symlink()] + [p.resolve() for p in found]))
 
-    def denied_around(self, needed: Path) -> tuple[Path, ...]:
-        """`denied`, with a way left open to a directory that a run cannot do without.
+    def denied_around(self, *needed: Path) -> tuple[Path, ...]:
+        """`denied`, with a way left open to what a run cannot do without.
 
         Codex may be installed below its own home, and nothing opens what lies below a denial: so its neighbours are
         denied.
@@ -64,12 +64,14 @@ class Places:
         return tuple(path for denied in self.denied() for path in _around(denied, needed))
 
 
-def _around(denied: Path, needed: Path) -> list[Path]:
-    if not needed.is_relative_to(denied.resolve()):
+def _around(denied: Path, needed: tuple[Path, ...]) -> list[Path]:
+    real = denied.resolve()
+    inside = [path for path in needed if path.is_relative_to(real)]
+    if not inside:
         return [denied]
-    denied = denied.resolve()
-    way = [denied, *(parent for parent in needed.parents if parent.is_relative_to(denied) and parent != denied)]
-    return [entry for folder in way for entry in folder.iterdir() if not needed.is_relative_to(entry)]
+    way = dict.fromkeys(folder for path in inside for folder in path.parents if folder.is_relative_to(real))
+    beside = (entry for folder in way for entry in folder.iterdir())
+    return [entry for entry in beside if not any(path.is_relative_to(entry) for path in inside)]
 
 
 def _cache(env: Mapping[str, str], home: Path) -> Path:

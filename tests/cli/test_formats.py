@@ -222,7 +222,8 @@ CLEAN: dict[str, tuple[Wire, str, bool]] = {
     "unknown": (review(verdict="unknown"), "critical", False),
     "unknown and never": (review(verdict="unknown"), "never", True),
     "a fail that names nothing": (review(verdict="fail"), "critical", False),
-    "a fail below the severity": (review({}, verdict="fail"), "critical", True),
+    "a fail below the severity": (review({}, verdict="fail"), "critical", False),
+    "a fail and never": (review({}, verdict="fail"), "never", True),
 }
 
 

@@ -56,6 +56,34 @@ def test_an_answer_is_printed_with_where_it_came_from(world: World, model: Model
     assert done.err == ""
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_an_answer_is_printed_whatever_the_encoding_of_the_output(world: World, model: Model, encoding: str) -> None:
+    model([say("A queue \u2014 simpler.")])
+    env = {**world.env, "PYTHONIOENCODING": encoding}
+    argv = [sys.executable, "-m", "codex_counsel", "consult", "Queue or lock?"]
+    done = subprocess.run(argv, env=env, cwd=world.workspace, capture_output=True, timeout=90, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"A queue \\u2014 simpler." in done.stdout
+    assert len(list(world.state.glob("jobs/*/delivered"))) == 1
+
+
+@pytest.mark.parametrize("fetched", [False, True], ids=["at once", "later"])
+def test_an_answer_that_could_not_be_printed_is_not_delivered(world: World, model: Model, fetched: bool) -> None:
+    model()
+    arguments = ["consult", "Queue or lock?"]
+    if fetched:
+        job = run(world, "consult", "--background", "--json", "Queue or lock?").json["job_id"]
+        arguments = ["result", "--wait", job]
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        argv = [sys.executable, "-m", "codex_counsel", *arguments]
+        done = subprocess.run(
+            argv, env=world.env, cwd=world.workspace, stdout=full, stderr=subprocess.PIPE, timeout=90, check=False
+        )
+    assert done.returncode != 0
+    assert list(world.state.glob("jobs/*/result.json"))
+    assert not list(world.state.glob("jobs/*/delivered"))
+
+
 def test_the_question_may_come_from_standard_input(world: World, model: Model) -> None:
     server = model()
     assert run(world, "consult", given='Is `this` "safe" at $HOME?\n').code == 0

@@ -306,7 +306,7 @@ class Scene:
     def foreseeable(self) -> tuple[str, ...]:
         """Our own command line, but with a profile name that everybody knows."""
         codex = self.world.codex()
-        boundary = Boundary(self.workspace, readable=(codex.package,))
+        boundary = Boundary(self.workspace, readable=codex.needs)
         return plan.argv(codex, plan.Turn(boundary, permissions="counsel"))
 
     def ours(self, env: Mapping[str, str] | None = None, **arguments: Any) -> Wire:

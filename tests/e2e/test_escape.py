@@ -6,7 +6,6 @@ world is given to a consultation, on a first turn and on a resumed one of the ve
 
 from __future__ import annotations
 
-import os
 import shutil
 import struct
 import zlib
@@ -19,7 +18,7 @@ import pytest
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.loopback import Answer, Loopback, call, patch, run_code, say, shell
 from codex_counsel.request import DryRun, Status, parse
-from tests.conftest import World, consult
+from tests.conftest import World, consult, linked
 from tests.e2e.escape import EVERYTHING, MODEL, TRAPS, Scene, Trap
 
 Model = Callable[..., Loopback]
@@ -344,7 +343,7 @@ def test_agents_md_is_material_in_our_prompt_and_no_instruction_of_codex(scene: 
 
 
 def test_codex_may_be_installed_below_its_own_home(each_release: World, each_model: Model) -> None:
-    package = each_release.codex().package
+    package = each_release.codex().path.parent.parent
     copy = each_release.codex_home / "packages/standalone"
     shutil.copytree(package, copy, copy_function=linked)
     each_release.binary = str(copy / "bin/codex")
@@ -357,14 +356,6 @@ def test_codex_may_be_installed_below_its_own_home(each_release: World, each_mod
         assert "INSIDE" in told
         assert "SECRET" not in told
         assert "base_url" not in told
-
-
-def linked(source: str, target: str) -> None:
-    """The package is some 400 MB: hard links where the file system has them."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def test_a_configuration_profile_is_a_name_and_no_path(each_release: World, each_model: Model) -> None:

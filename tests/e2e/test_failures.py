@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -37,7 +38,7 @@ from codex_counsel.loopback import (
 from codex_counsel.loopback.provider import config_toml, table
 from codex_counsel.request import Consult, Status, parse
 from codex_counsel.services import Counsel
-from tests.conftest import World, consult, living, shown, wait
+from tests.conftest import World, consult, linked, living, shown, wait
 from tests.e2e import fakes
 
 Model = Callable[..., Loopback]
@@ -91,7 +92,7 @@ SERVICE: dict[str, Case] = {
         Code.MODEL_REJECTED,
         ("unexpected status 404 Not Found: no such model, url: ", "no such model"),
     ),
-    "400 plain": Case(http_error(400, "no way"), Code.MODEL_REJECTED, "no way"),
+    "400 plain": Case(http_error(400, "no way"), Code.UPSTREAM_ERROR, "no way"),
     "400 detail": Case(http_error(400, '{"detail": "no model"}'), Code.MODEL_REJECTED, "no model"),
     "400 effort": Case(
         http_error(400, error("unsupported_value", "Unsupported value: 'colossal'")),
@@ -544,7 +545,9 @@ def test_a_turn_without_a_message_is_empty_output(each_release: World, each_mode
 def test_an_interim_message_before_a_failure_is_kept_as_partial_and_never_an_answer(
     each_release: World, each_model: Model
 ) -> None:
-    each_model([items(say("Looking first.", phase="commentary"), shell("true")), http_error(400, "no way")])
+    each_model(
+        [items(say("Looking first.", phase="commentary"), shell("true")), http_error(400, '{"detail": "no way"}')]
+    )
     wire = consult(each_release.counsel())
     failure = is_named(wire, Code.MODEL_REJECTED, "no way")
     assert shown(wire, "ok", "answer", "partial") == {"ok": False, "answer": "Looking first.", "partial": True}
@@ -575,6 +578,24 @@ def test_an_answer_given_blind_because_no_command_could_start_is_sandbox_unavail
     wire = consult(each_release.counsel())
     is_named(wire, Code.SANDBOX_UNAVAILABLE, "Every command of this run failed at setting up Codex's sandbox")
     assert shown(wire, "answer", "partial") == {"answer": "Looks fine to me.", "partial": True}
+
+
+@pytest.mark.parametrize("turns", [[shell("true")], []], ids=["that failed", "that it had none for"])
+def test_an_answer_given_blind_because_the_host_of_code_mode_is_missing_is_sandbox_unavailable(
+    each_release: World, each_model: Model, turns: list[Any]
+) -> None:
+    package = Path(each_release.binary).resolve().parent.parent
+    shutil.copytree(package, each_release.base / "codex", copy_function=linked)
+    (each_release.base / "codex/bin/codex-code-mode-host").unlink()
+    each_release.binary = str(each_release.base / "codex/bin/codex")
+    each_model([*turns, say("Looks fine to me.")])
+    wire = consult(each_release.counsel())
+    is_named(wire, Code.SANDBOX_UNAVAILABLE, "code-mode host")
+    assert shown(wire, "answer", "partial") == {"answer": "Looks fine to me.", "partial": True}
+    each_model([say("From the text alone.")])
+    assert consult(each_release.counsel(), text_only=True)["answer"] == "From the text alone."
+    each_model([shell("true"), say("I could look.")])
+    assert consult(each_release.counsel(), model="gpt-5.5")["answer"] == "I could look."
 
 
 @pytest.mark.parametrize("command", BROKEN.values(), ids=BROKEN.keys())

@@ -390,6 +390,7 @@ def test_an_option_in_the_place_of_a_ref_is_refused_by_its_first_letter(world: W
 
 def test_a_follow_up_continues_the_thread_and_sends_the_change_only_when_it_moved(world: World, model: Model) -> None:
     begin_changed(world)
+    write(world.workspace, "long.py", "a long line of it\n" * 200)
     server = model([say(reply({}, verdict="concerns")), say(reply())])
     first = review(world.counsel())
     thread = first["meta"]["session_id"]

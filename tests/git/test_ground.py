@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from codex_counsel.git.ground import Grounded, Reviewed
+from codex_counsel.git.ground import MAX_FRAGMENTS, Grounded, Reviewed
 from codex_counsel.git.material import Scope
 
 if TYPE_CHECKING:
@@ -69,6 +69,20 @@ def test_evidence_is_verified_moved_or_unverified(
     reviewed: Reviewed, line: int | None, evidence: str, expected: tuple[str, int | None, int | None]
 ) -> None:
     assert reviewed.ground("app.py", line, None, evidence) == Grounded(*expected, in_diff=True)  # type: ignore[arg-type]
+
+
+def test_a_quotation_of_endless_pieces_is_held_against_the_file_by_its_first_ones(ground: Ground) -> None:
+    ground.write("app.py", "e\n" * 100_000)
+    found = Reviewed(ground.repo(), ground.gather())
+    evidence = "e\n...\n" * MAX_FRAGMENTS
+    assert found.ground("app.py", 1, None, evidence + "nowhere").grounded == "verified"
+    assert found.ground("app.py", 1, None, "nowhere\n...\n" + evidence).grounded == "unverified"
+
+
+def test_of_the_places_of_a_quotation_the_one_nearest_to_the_line_counts(ground: Ground) -> None:
+    ground.write("app.py", "here\nfour\n" * 40)
+    found = Reviewed(ground.repo(), ground.gather())
+    assert found.ground("app.py", 60, None, "here\n...\nfour") == Grounded("moved", 59, 59, in_diff=True)
 
 
 def test_evidence_anywhere_within_the_lines_named_is_verified(reviewed: Reviewed) -> None:

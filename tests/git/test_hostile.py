@@ -11,13 +11,14 @@ import pytest
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.changes import gather
-from codex_counsel.git.material import Omitted, Reason, Scope
+from codex_counsel.git.material import Kind, Omitted, Reason, Scope
+from tests.git.conftest import Ground
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from codex_counsel.git.changes import Changes
-    from tests.git.conftest import Ground, Plant
+    from tests.git.conftest import Plant
 
 STYLES = {
     "color.ui": "always",
@@ -296,6 +297,54 @@ def test_secret_file_is_withheld_in_every_scope_and_style(ground: Ground, name: 
     ground.write("app.py", "changed at last\n")
     ground.commit()
     check_withheld(ground.gather(Scope("commit")), name)
+
+
+@pytest.mark.parametrize(
+    ("name", "tracked", "complete"),
+    [(".env", False, True), (".env", True, False), (".env.js", False, False), ("credentials.json", False, True)],
+)
+def test_secret_that_is_shipped_or_runs_makes_the_view_incomplete(
+    ground: Ground, name: str, tracked: bool, complete: bool
+) -> None:
+    ground.write("app.py", "changed\n")
+    ground.write(name, "hunter2\n")
+    if tracked:
+        ground.git("add", name)
+    for scope in (Scope(), Scope("files")):
+        changes = ground.gather(scope)
+        check_withheld(changes, name)
+        assert changes.complete is complete
+
+
+def test_files_of_denied_places_are_withheld_in_every_scope(ground: Ground) -> None:
+    denied = (ground.root / "closed", ground.root / "one.txt", ground.root.parent / "other")
+    ground.write("app.py", "changed\n")
+    for name in ("closed/deep/a.json", "one.txt"):
+        ground.write(name, "hunter2\n")
+    ground.write("closed too.txt", "open\n")
+
+    def check(kind: Kind, *, complete: bool) -> None:
+        changes = gather(ground.repo(), Scope(kind), 100_000, denied)
+        for name in ("closed/deep/a.json", "one.txt"):
+            check_withheld(changes, name)
+        assert b"open" in changes.diff
+        assert changes.complete is complete
+
+    check("working_tree", complete=True)
+    check("files", complete=True)
+    ground.git("add", ".")
+    check("staged", complete=False)
+    check("files", complete=False)
+    ground.commit()
+    check("commit", complete=False)
+
+
+def test_place_of_the_repository_counts_for_what_is_secret(tmp_path: Path) -> None:
+    place = Ground(tmp_path / ".config")
+    place.write("app.py", "changed\n")
+    place.write("rclone/rclone.conf", "hunter2\n")
+    place.git("init", "--quiet")
+    check_withheld(place.gather(), "rclone/rclone.conf")
 
 
 def check_withheld(changes: Changes, name: str) -> None:

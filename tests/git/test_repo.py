@@ -16,7 +16,7 @@ from codex_counsel.git.child import Child, Overdue
 from codex_counsel.git.repo import GitError, Repo
 
 if TYPE_CHECKING:
-    from tests.git.conftest import Ground
+    from tests.git.conftest import Ground, Plant
 
 
 def refusal(path: Path, timeout: float = 60) -> CounselError:
@@ -109,6 +109,23 @@ def test_broken_configuration_is_quoted(ground: Ground) -> None:
 def test_missing_git_is_named(ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "not installed" in refusal(ground.root).message
+
+
+@pytest.mark.parametrize("entry", ["node_modules/.bin", "{root}/node_modules/.bin", "{link}"])
+def test_program_of_the_repository_is_not_taken_for_git(
+    ground: Ground, plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str
+) -> None:
+    planted = ground.root / "node_modules/.bin/git"
+    planted.parent.mkdir(parents=True)
+    planted.symlink_to(plant.program)
+    (tmp_path / "link").symlink_to(planted.parent)
+    place = entry.format(root=ground.root, link=tmp_path / "link")
+    monkeypatch.setenv("PATH", place, prepend=os.pathsep)
+    monkeypatch.chdir(ground.root)
+    repo = ground.repo("docs")
+    assert repo.head()
+    assert not plant.sprang
+    assert place not in repo.env["PATH"].split(os.pathsep)
 
 
 def test_git_too_old_to_be_pinned_is_refused(ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -298,9 +298,9 @@ def test_lines_are_counted_as_git_counts_them(ground: Ground) -> None:
     assert [(str(e.added), str(e.deleted), e.path) for e in changes.entries] == [tuple(row) for row in numbers]
 
 
-def test_line_ends_and_form_feeds_are_kept(ground: Ground) -> None:
+def test_line_ends_are_kept_and_control_characters_written_out(ground: Ground) -> None:
     ground.write("app.py", "one\r\ntwo\x0c\r\nthree\rfour\n")
-    assert b"+one\r\n+two\x0c\r\n+three\rfour\n" in ground.gather().diff
+    assert b"+one\r\n+two\\x0c\r\n+three\rfour\n" in ground.gather().diff
 
 
 def test_line_end_conversion_of_the_user_is_honoured(ground: Ground) -> None:
@@ -326,6 +326,77 @@ def test_latin1_text_is_shown_readable(ground: Ground) -> None:
 def test_utf16_text_of_a_new_file_is_shown_readable(ground: Ground) -> None:
     ground.write("new.txt", "größe\r\n".encode("utf-16"))
     assert "+größe\r\n" in ground.gather().diff.decode()
+
+
+@pytest.mark.parametrize("attribute", ["", "-diff"])
+def test_utf16_text_that_git_tracks_is_compared_as_text(ground: Ground, attribute: str) -> None:
+    before = "".join(f"line {n}\r\n" for n in range(1, 21))
+    after = before.replace("line 9\r\n", "evil ü\r\n").replace("line 11\r\n", "")
+    ground.write(".gitattributes", f"*.ps1 {attribute}\n" if attribute else "")
+    ground.write("run.ps1", before.encode("utf-16"))
+    ground.commit()
+    ground.write("run.ps1", after.encode("utf-16"))
+    plain = ground.gather()
+    ground.git("add", ".")
+    ground.git("commit", "--quiet", "--message", "evil")
+    kept = "".join(f" line {n}\r\n" for n in (6, 7, 8))
+    rest = "".join(f" line {n}\r\n" for n in (12, 13, 14))
+    changed = "-line 9\r\n-line 10\r\n-line 11\r\n+evil ü\r\n+line 10\r\n"
+    shown = f"--- a/run.ps1\n+++ b/run.ps1\n@@ -6,9 +6,8 @@\n{kept}{changed}{rest}"
+    for changes in (plain, ground.gather(Scope("commit"))):
+        assert changes.diff.decode().endswith(shown)
+        assert (changes.complete, changes.omitted) == (True, ())
+        assert [(entry.added, entry.deleted) for entry in changes.entries] == [(2, 3)]
+
+
+def test_utf16_text_that_comes_goes_or_is_written_anew_is_shown(ground: Ground) -> None:
+    ground.write("gone.ps1", "old\n".encode("utf-16"))
+    ground.write("anew.ps1", "old\n".encode("utf-16"))
+    ground.commit()
+    (ground.root / "gone.ps1").unlink()
+    ground.write("anew.ps1", "new\n")
+    ground.write("come.ps1", "new".encode("utf-16-be").join([b"\xfe\xff", b""]))
+    ground.git("add", ".")
+    text = ground.gather(Scope("staged")).diff.decode()
+    assert "--- a/anew.ps1\n+++ b/anew.ps1\n@@ -1,1 +1,1 @@\n-old\n+new\n" in text
+    assert "--- /dev/null\n+++ b/come.ps1\n@@ -0,0 +1,1 @@\n+new\n\\ No newline at end of file\n" in text
+    assert "--- a/gone.ps1\n+++ /dev/null\n@@ -1,1 +0,0 @@\n-old\n" in text
+
+
+def test_utf16_text_too_long_to_be_compared_makes_the_view_incomplete(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codex_counsel.git.tracked.MAX_DECODED", 10)
+    ground.write("a.log", "long enough".encode("utf-16"))
+    ground.write("app.py", "changed\n")
+    ground.git("add", ".")
+    changes = ground.gather()
+    assert changes.omitted == (Omitted("a.log", Reason.BUDGET, 24),)
+    assert not changes.complete
+
+
+@pytest.mark.parametrize("name", ["a.js", "src/a.PY", "Makefile", "conf.yaml"])
+@pytest.mark.parametrize("added", [False, True])
+def test_binary_with_the_name_of_source_code_makes_the_view_incomplete(ground: Ground, name: str, added: bool) -> None:
+    ground.write("app.py", "changed\n")
+    ground.write(name, b"/*\0*/ evil();\n")
+    if added:
+        ground.git("add", ".")
+    for scope in (Scope(), Scope("files")):
+        changes = ground.gather(scope)
+        assert changes.omitted == (Omitted(name, Reason.BINARY, 14, readable=True),)
+        assert not changes.complete
+
+
+def test_binary_in_the_place_of_a_link_makes_the_view_incomplete(ground: Ground) -> None:
+    (ground.root / "a.js").symlink_to("app.py")
+    ground.commit()
+    (ground.root / "a.js").unlink()
+    ground.write("a.js", b"/*\0*/ evil();\n")
+    ground.write("app.py", "changed\n")
+    changes = ground.gather()
+    assert changes.omitted == (Omitted("a.js", Reason.BINARY, 14, readable=True),)
+    assert not changes.complete
 
 
 def test_working_tree_encoding_is_honoured(ground: Ground) -> None:

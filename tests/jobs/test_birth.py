@@ -189,3 +189,16 @@ def test_paths_that_are_no_job_ids_are_refused_before_any_path_is_built(nursery:
     with pytest.raises(CounselError, match="There is no job"):
         nursery.store.job("0" * 32)
     assert not (Path(nursery.store.state) / "etc").exists()
+
+
+def test_looking_at_a_run_whose_worker_ended_its_output_but_still_lives_holds_nobody_up(nursery: Nursery) -> None:
+    handle, _ = nursery.held(STARTED)
+    until(lambda: handle.job.state().thread_id)
+    read, write = os.pipe()
+    os.close(write)
+    os.dup2(read, handle.descriptor)
+    os.close(read)
+    began = time.monotonic()
+    assert handle.collect() is None
+    assert time.monotonic() - began < 2
+    assert wait(handle)["status"] == "cancelled"

@@ -15,10 +15,10 @@ from codex_counsel.jobs import store
 from codex_counsel.jobs.launcher import Handle
 from codex_counsel.jobs.record import Job
 from codex_counsel.loopback import Gate, Loopback, hold, say, shell
-from codex_counsel.request import Consult, JobCancel, parse
+from codex_counsel.request import Consult, JobCancel, JobResult, parse
 from codex_counsel.services import Counsel
 from tests.conftest import World, living, until, wait
-from tests.jobs.conftest import STARTED, Nursery, worker_of
+from tests.jobs.conftest import SAID, STARTED, Nursery, worker_of
 
 Model = Callable[..., Loopback]
 
@@ -158,3 +158,25 @@ def test_a_cancel_for_a_program_that_closed_its_output_is_not_slept_through(nurs
     handle = nursery.born("trap '' INT; echo up; exec >&- 2>&-; while :; do sleep 1; done")
     until((handle.job.path / "events.jsonl").exists)
     assert nursery.store.cancel(handle.job)["status"] == "cancelled"
+
+
+def test_what_a_cancelled_run_had_said_is_undelivered_until_it_is_fetched(nursery: Nursery) -> None:
+    handle, _ = nursery.held(STARTED, SAID)
+    until(lambda: handle.job.transcript().answer)
+    counsel = nursery.world.counsel()
+    wire = cancel(counsel, handle.job)
+    assert wire["next"] == {"tool": "codex_job_result", "arguments": {"job_id": handle.job.id}}
+    assert not handle.job.delivered()
+    assert counsel.job_result(parse(JobResult, {"job_id": handle.job.id}))["answer"] == "It is fine."
+    assert handle.job.delivered()
+
+
+def test_processes_that_survived_a_cancel_are_named(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    handle, _ = nursery.held(STARTED)
+    counsel = nursery.world.counsel()
+    told = nursery.store.cancel(handle.job)
+    told["error"]["details"] = {"survivors": [4711]}
+    monkeypatch.setattr(counsel.store, "cancel", lambda _: told)
+    wire = cancel(counsel, handle.job)
+    assert wire["summary"] == f"Job {handle.job.id} is cancelled; these processes of it survived: 4711"
+    assert wire["data"] == {"cancelled": True, "survivors": [4711]}

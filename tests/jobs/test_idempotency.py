@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from codex_counsel.errors import CounselError
+from codex_counsel.jobs import launcher
 from codex_counsel.jobs.launcher import Handle
 from codex_counsel.loopback import Loopback, failed, hold, say
 from codex_counsel.request import Consult, parse
@@ -146,9 +148,27 @@ def test_a_key_that_nothing_can_be_read_of_begins_anew(world: World, model: Mode
     counsel = world.counsel()
     first = ask(counsel)
     wait(first)
-    (key,) = (file for file in (world.state / "keys").iterdir() if file.name != "lock")
+    (key,) = (file for file in (world.state / "keys").iterdir() if file.suffix != ".lock")
     for damage in ("", "[]", "{}", '{"job_id": 5}', '{"job_id": "../../x", "arguments": ""}'):
         key.write_text(damage)
         again = ask(counsel)
         assert wait(again)["answer"] == "Again."
         assert again.job.id != first.job.id
+
+
+def test_a_key_whose_run_is_being_started_elsewhere_holds_up_no_other_and_its_own_callers_not_for_ever(
+    world: World, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "KEY_PATIENCE", 0.1)
+    model([say("Once.")])
+    counsel = world.counsel()
+    wait(ask(counsel))
+    (lock,) = (world.state / "keys").glob("*.lock")
+    with lock.open("rb") as held, (world.state / "keys" / "lock").open("wb") as old:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        fcntl.flock(old, fcntl.LOCK_EX)
+        with pytest.raises(CounselError, match="Another session is starting") as caught:
+            ask(counsel)
+        assert caught.value.code == "session_busy"
+        wait(ask(counsel, "another"))
+    assert wait(ask(counsel))["answer"] == "Once."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ import pytest
 
 from codex_counsel.errors import CounselError
 from codex_counsel.jobs import store
+from codex_counsel.jobs.launcher import Handle
 from codex_counsel.jobs.record import Job
 from codex_counsel.request import JobConsume, JobList, JobResult, parse
 from tests.conftest import until, wait
@@ -179,3 +182,40 @@ def test_a_diff_is_kept_until_it_was_applied_although_it_was_delivered(
         (job.path / "applied").write_text("done")
     evict(nursery)
     assert job.path.exists() == kept
+
+
+def test_a_clock_that_was_set_back_does_not_switch_evicting_off(nursery: Nursery) -> None:
+    nursery.store.prepare()
+    nursery.store.evict(60, 50)
+    old = finished(nursery, delivered=True, days=2)
+    os.utime(nursery.store.state / "evicted", (time.time() + DAY,) * 2)
+    nursery.store.evict(60, 50)
+    assert not old.path.exists()
+
+
+def test_a_finished_run_that_is_handed_over_is_given_in_pages_and_marked_with_the_last(nursery: Nursery) -> None:
+    counsel = nursery.world.counsel()
+    short = finished(nursery, delivered=False)
+    assert counsel.hand_over(Handle(short))["answer"] == "It is fine."
+    assert short.delivered()
+    long = finished(nursery, delivered=False)
+    stored = json.loads((long.path / "result.json").read_text("utf-8"))
+    (long.path / "result.json").write_text(json.dumps({**stored, "answer": "x" * 90_000}), "utf-8")
+    assert "next_cursor" in counsel.hand_over(Handle(long))["meta"]
+    assert not long.delivered()
+
+
+def test_a_list_of_jobs_ends_at_the_budget_and_goes_on_at_its_cursor(nursery: Nursery) -> None:
+    first = finished(nursery, delivered=True)
+    for number in range(119):
+        copy = first.path.with_name(f"{number:032x}")
+        shutil.copytree(first.path, copy, ignore=shutil.ignore_patterns("control"))
+        spec = json.loads((copy / "spec.json").read_text("utf-8")) | {"job_id": copy.name, "subject": "é" * 200}
+        (copy / "spec.json").write_text(json.dumps(spec), "utf-8")
+    counsel, ids, cursor, lists = nursery.world.counsel(), set(), None, 0
+    while cursor or not lists:
+        wire = counsel.job_list(parse(JobList, {"limit": 200, "cursor": cursor}))
+        assert len(json.dumps(wire, ensure_ascii=False).encode()) <= 42_000
+        ids |= {row["job_id"] for row in wire["data"]["jobs"]}
+        cursor, lists = wire["meta"].get("next_cursor"), lists + 1
+    assert (len(ids), lists > 1) == (120, True)

@@ -123,6 +123,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "no job id": ("codex_job_result", {"job_id": f"../{CANARY}"}, "job_id"),
     "no thread": ("codex_consult", {**QUESTION, "session_id": CANARY}, "session_id"),
     "another word": ("codex_job_list", {"status": CANARY}, "status"),
+    "a digit that is no number": ("codex_job_list", {"cursor": "\N{SUPERSCRIPT TWO}"}, "cursor"),
     "a strange cursor": ("codex_job_list", {"cursor": "x" * 300}, "cursor"),
 }
 

@@ -51,13 +51,16 @@ async def test_at_the_soft_deadline_the_run_is_handed_over_and_not_paid_for_twic
     with anyio.fail_after(60):
         async with connect(CODEX_COUNSEL_SYNC_SECONDS="1") as client:
             wire = await consult(client)
-            assert (wire["ok"], wire["status"]) == (True, "running")
+            assert wire["ok"]
+            assert wire["status"] in ("queued", "running")
             assert wire["next"] == {
                 "tool": "codex_job_result",
                 "arguments": {"job_id": wire["job_id"], "wait_seconds": 50},
             }
-            assert wire["progress"]["phase"] == "thinking"
-            assert wire["meta"]["session_id"]
+            await anyio.to_thread.run_sync(gate.reached.wait, 30)
+            looked = (await client.call_tool("codex_job_status", {"job_id": wire["job_id"]})).structured_content or {}
+            assert looked["progress"]["phase"] == "thinking"
+            assert looked["meta"]["session_id"]
         store = world.counsel().store
         assert store.job(wire["job_id"]).outcome() is None
         gate.release.set()
@@ -104,7 +107,7 @@ def test_claude_code_without_a_progress_token_gets_the_hand_over(world: World, m
     with Wire(world) as wire:
         wire.initialize({"name": "claude-code"})
         given = wire.tool("codex_consult", QUESTION)
-        assert given["status"] == "running"
+        assert given["status"] in ("queued", "running")
         assert wire.tool("codex_job_cancel", {"job_id": given["job_id"]})["data"]["cancelled"] is True
     assert {message.get("method") for message in wire.messages} == {None}
 
@@ -115,7 +118,7 @@ async def test_a_run_that_cannot_be_kept_is_not_handed_over_but_waited_for(
     (world.base / "file").write_text("no directory")
     gate = hold(say("Kept nowhere."))
     model(gate)
-    heard = Heard(gate)
+    heard = Heard(gate, gate.reached.is_set)
     with anyio.fail_after(60):
         async with connect(
             CODEX_COUNSEL_SYNC_SECONDS="1", CODEX_COUNSEL_STATE_DIR=str(world.base / "file" / "state")

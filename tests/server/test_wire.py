@@ -77,12 +77,31 @@ def test_input_that_ends_before_it_begins_ends_the_server(world: World) -> None:
 
 
 def test_a_fatal_error_leaves_one_line_with_name_version_and_reason(world: World) -> None:
-    env = world.env | {"CODEX_COUNSEL_LOG_FILE": "/nonexistent/log"}
+    (world.base / "fastmcp.py").write_text("raise RuntimeError('broken installation')\n")
+    env = world.env | {"PYTHONPATH": str(world.base)}
     done = subprocess.run(ARGV, env=env, cwd=world.workspace, input=b"", capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (1, b"")
     (line,) = done.stderr.decode().splitlines()
-    assert line.startswith(f"{NAME}fatal: FileNotFoundError: ")
-    assert "/nonexistent/log" in line
+    assert line == f"{NAME}fatal: RuntimeError: broken installation"
+
+
+def test_a_log_file_that_cannot_be_written_is_named_on_stderr_and_stops_nothing(world: World) -> None:
+    with Wire(world, {"CODEX_COUNSEL_LOG_FILE": "/nonexistent/log"}) as wire:
+        wire.initialize()
+        assert wire.tool("codex_job_list")["ok"]
+    assert "WARNING the log file /nonexistent/log cannot be written: logging to stderr" in wire.stderr
+
+
+def test_in_a_directory_that_was_deleted_only_the_calls_that_name_another_work(world: World, model: Model) -> None:
+    model([say("It is fine.")])
+    gone = world.base / "gone"
+    gone.mkdir()
+    argv = ["sh", "-c", 'cd "$0" && rmdir "$0" && exec "$@"', str(gone), *ARGV]
+    with Wire(world, argv=argv) as wire:
+        wire.initialize()
+        assert wire.tool("codex_consult", {"question": "Is it fine?"})["error"]["code"] == "workspace_invalid"
+        elsewhere = {"question": "Is it fine?", "workspace_root": str(world.workspace)}
+        assert wire.tool("codex_consult", elsewhere)["answer"] == "It is fine."
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -7,7 +7,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,14 +21,20 @@ CLIENT = {"name": "a-test", "version": "0"}
 class Wire:
     """A server process, spoken to line by line in the handshake era. `messages` is all it said."""
 
-    def __init__(self, world: World, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        argv: Sequence[str] = ARGV,
+    ) -> None:
         self.errors = world.base / f"stderr-{time.monotonic_ns()}"
         self.messages: list[dict[str, Any]] = []
         self._buffer = b""
         self._next = 0
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
-                ARGV,
+                argv,
                 env={**world.env, **(env or {})},
                 cwd=cwd or world.workspace,
                 stdin=subprocess.PIPE,
@@ -66,6 +72,18 @@ class Wire:
         """Begin a tool call and return its id."""
         asked = {"name": tool, "arguments": arguments or {}, **({"_meta": meta} if meta else {})}
         return self.ask("tools/call", asked)
+
+    def cancel(self, call: int) -> None:
+        self.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": call}})
+
+    def progress(self, seconds: float = 60) -> dict[str, Any]:
+        """The first progress that was reported, once it has come."""
+        deadline = time.monotonic() + seconds
+        while True:
+            for message in self.messages:
+                if message.get("method") == "notifications/progress":
+                    return dict(message["params"])
+            assert self._read(deadline - time.monotonic()), f"no progress: {self.stderr}"
 
     def result(self, call: int) -> dict[str, Any]:
         """The envelope that a tool call ended with."""

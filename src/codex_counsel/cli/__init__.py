@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Callable
 
@@ -19,6 +20,7 @@ EXIT_CODES = (
 
 def run(argv: list[str]) -> int:
     """Run one verb; the number is the process's exit code."""
+    _say_it_anyway()
     arguments = _parser().parse_args(argv)
     try:
         _supported()
@@ -28,6 +30,13 @@ def run(argv: list[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away: nobody is left to be told
         return 1
+
+
+def _say_it_anyway() -> None:
+    """What the terminal's encoding lacks is printed as an escape: an answer is not lost for a dash."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _supported() -> None:

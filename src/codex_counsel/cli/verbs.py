@@ -100,26 +100,34 @@ def _reviewed(counsel: Counsel, handle: Handle, arguments: argparse.Namespace) -
     if wire is None:
         return INTERRUPTED
     if not wire["ok"]:
-        return _exit_code(show(wire, as_json=arguments.json), wire)
-    print(render(wire, "json" if arguments.json else arguments.format))
+        return _told(counsel, handle, wire, as_json=arguments.json)
+    print(render(wire, "json" if arguments.json else arguments.format), flush=True)
+    counsel.deliver(handle, wire)
     return 0 if clean_enough(wire, arguments.fail_on) else 1
 
 
 def clean_enough(wire: Wire, fail_on: str) -> bool:
     """No finding at or above the severity, and a verdict that could be reached.
 
-    `unknown` is not clean, nor is a `fail` whose findings were left unsaid.
+    `unknown` is not clean, nor is `fail`, however small its findings are.
     """
     if fail_on == "never":
         return True
     found, grave = wire.get("findings", ()), SEVERITIES[: SEVERITIES.index(fail_on) + 1]
-    unsaid = wire["verdict"] == "fail" and not found
-    return wire["verdict"] != "unknown" and not unsaid and not any(finding["severity"] in grave for finding in found)
+    return wire["verdict"] not in ("unknown", "fail") and not any(finding["severity"] in grave for finding in found)
 
 
 def _finish(counsel: Counsel, handle: Handle, *, as_json: bool) -> int:
     wire = _awaited(counsel, handle)
-    return INTERRUPTED if wire is None else _exit_code(show(wire, as_json=as_json), wire)
+    return INTERRUPTED if wire is None else _told(counsel, handle, wire, as_json=as_json)
+
+
+def _told(counsel: Counsel, handle: Handle, wire: Wire, *, as_json: bool) -> int:
+    """Print a result; only then it counts as delivered."""
+    shown = show(wire, as_json=as_json)
+    sys.stdout.flush()
+    counsel.deliver(handle, wire)
+    return _exit_code(shown, wire)
 
 
 def _awaited(counsel: Counsel, handle: Handle) -> Wire | None:
@@ -131,7 +139,6 @@ def _awaited(counsel: Counsel, handle: Handle) -> Wire | None:
         counsel.store.cancel(handle.job)
         print("interrupted: the run was cancelled", file=sys.stderr)
         return None
-    counsel.deliver(handle, wire)
     return wire
 
 
@@ -174,9 +181,11 @@ def result(arguments: argparse.Namespace) -> int:
     counsel = Counsel()
     job = counsel.store.job(arguments.job_id)
     wire = follow(Handle(job)) if arguments.wait else job.outcome() or job.running().wire()
+    shown = show(wire, as_json=arguments.json)
+    sys.stdout.flush()
     if wire["status"] in ("completed", "failed", "cancelled"):
         job.mark_delivered()
-    return _exit_code(show(wire, as_json=arguments.json), wire)
+    return _exit_code(shown, wire)
 
 
 def cancel(arguments: argparse.Namespace) -> int:

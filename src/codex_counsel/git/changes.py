@@ -20,6 +20,7 @@ from codex_counsel.git.tracked import Tracked, diff_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 LISTED = 50
 
@@ -56,7 +57,7 @@ class Changes:
     @property
     def complete(self) -> bool:
         """Whether everything that a reviewer of text could have read was sent."""
-        return not any(left_out.reason.spoils for left_out in self.omitted)
+        return not any(left_out.spoils for left_out in self.omitted)
 
     def moved(self, repo: Repo) -> bool:
         """Whether the reviewed files, the index, or what the names of the scope stand for changed since."""
@@ -66,11 +67,14 @@ class Changes:
             return True
 
 
-def gather(repo: Repo, scope: Scope, budget: int) -> Changes:
-    """Everything the scope says, prepared for sending; raises when there is nothing."""
+def gather(repo: Repo, scope: Scope, budget: int, denied: tuple[Path, ...] = ()) -> Changes:
+    """Everything the scope says, prepared for sending; raises when there is nothing.
+
+    Files at the places `denied`, which are absolute, are withheld.
+    """
     frame, paths = sides(repo, scope), from_root(repo, scope.paths)
     with Folder(repo.root) as folder:
-        gathering = Gathering(repo, folder, budget)
+        gathering = Gathering(repo, folder, budget, denied)
         mark = (_take_files if frame.whole else _take_changes)(gathering, frame, paths)
         _check_paths(gathering, frame, paths)
     entries, diff, omitted = gathering.finish()

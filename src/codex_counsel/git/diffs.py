@@ -48,6 +48,7 @@ TEXT_OF_ALL = (*COMMAND, "--raw", "--patch", "--text")
 
 START = b"\ndiff --git "
 HUNK = b"\n@@ "
+CONTEXT = 3
 HEADER_ROOM = 64 * 1024
 
 
@@ -105,7 +106,7 @@ class Text:
 
     @property
     def is_binary(self) -> bool:
-        return b"\nBinary files " in self.head
+        return b"\nBinary files " in self.kept
 
 
 class DiffStream:
@@ -150,6 +151,30 @@ class DiffStream:
             if ends and text.size:
                 yield text
                 text = Text(self._room)
+
+
+def hunk(old: bytes, new: bytes) -> bytes:
+    """All that differs between two texts, in one hunk with its context; empty if nothing does."""
+    a, b = _lines(old), _lines(new)
+    shorter = min(len(a), len(b))
+    before = next((i for i in range(shorter) if a[i] != b[i]), shorter)
+    after = next((i for i in range(shorter - before) if a[-1 - i] != b[-1 - i]), shorter - before)
+    if before == len(a) == len(b):
+        return b""
+    first, left = max(before - CONTEXT, 0), max(after - CONTEXT, 0)
+    spans = [(first + (len(lines) > first + left), len(lines) - left - first) for lines in (a, b)]
+    rows = [b" " + line for line in a[first:before]]
+    rows += [b"-" + line for line in a[before : len(a) - after]]
+    rows += [b"+" + line for line in b[before : len(b) - after]]
+    rows += [b" " + line for line in a[len(a) - after : len(a) - left]]
+    ended = (row if row.endswith(b"\n") else row + b"\n\\ No newline at end of file\n" for row in rows)
+    return b"@@ -%d,%d +%d,%d @@\n" % (*spans[0], *spans[1]) + b"".join(ended)
+
+
+def _lines(text: bytes) -> list[bytes]:
+    lines = [line + b"\n" for line in text.split(b"\n")]
+    lines[-1] = lines[-1][:-1]
+    return lines if lines[-1] else lines[:-1]
 
 
 def _changes(records: bytes) -> Iterator[Change]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from codex_counsel.git.budget import Piece, Pool, rank
-from codex_counsel.git.content import utf8
+from codex_counsel.git.content import is_program, is_source, utf8
 from codex_counsel.git.material import Entry, Omitted, Reason
+from codex_counsel.git.names import below
 from codex_counsel.redact import mask_bytes, secret_name
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from codex_counsel.git.folder import Folder
     from codex_counsel.git.repo import Repo
 
@@ -19,8 +23,12 @@ ROUNDS = 6
 
 
 class Gathering:
-    def __init__(self, repo: Repo, folder: Folder, budget: int) -> None:
+    """`denied` is what no run may see, absolute: whatever stands there is withheld like a secret."""
+
+    def __init__(self, repo: Repo, folder: Folder, budget: int, denied: tuple[Path, ...] = ()) -> None:
         self.repo, self.folder, self.budget = repo, folder, budget
+        self._root = os.fsencode(repo.root)
+        self._denied = frozenset(map(os.fsencode, denied))
         self.pool = Pool(budget)
         self.redactions = 0
         self._entries: list[Entry] = []
@@ -47,9 +55,30 @@ class Gathering:
             text, missing = sent.get(index, (b"", self._entries[index].bytes))
             if index not in lacking and (missing or not text):
                 lacking[index] = (Reason.PARTIAL if text else Reason.BUDGET), missing
-        omitted = (Omitted(self._entries[index].path, *lacking[index]) for index in order if index in lacking)
+        omitted = (self._omitted(self._entries[index], *lacking[index]) for index in order if index in lacking)
         material = b"".join(sent[index][0] for index in order if index in sent)
         return tuple(self._entries[index] for index in order), material, tuple(omitted)
+
+    def is_secret(self, entry: Entry) -> bool:
+        """By its name, by the place where it stands, or because it was renamed from one that is."""
+        whole = (b"%s/%s" % (self._root, name) for name in entry.names)
+        return any(below(name, self._denied) or secret_name(os.fsdecode(name)) for name in whole)
+
+    def _omitted(self, entry: Entry, reason: Reason, size: int) -> Omitted:
+        if reason is Reason.BINARY:
+            return Omitted(entry.path, reason, size, is_source(entry.raw))
+        return Omitted(entry.path, reason, size, reason is Reason.SECRET_FILE and self._acts(entry))
+
+    def _acts(self, entry: Entry) -> bool:
+        denied = below(b"%s/%s" % (self._root, entry.raw), self._denied)
+        return self._is_tracked(entry) or (is_program(entry.raw) and not denied)
+
+    def _is_tracked(self, entry: Entry) -> bool:
+        return entry.raw in self._index if entry.status == "F" else not entry.untracked
+
+    @cached_property
+    def _index(self) -> frozenset[bytes]:
+        return frozenset(self.repo.git("ls-files", "-z", "--cached").split(b"\0"))
 
     def _masked(self) -> dict[int, tuple[bytes, int]]:
         """What is sent of each file. Masks and transcoding may lengthen a text: then the shares are made smaller."""
@@ -72,7 +101,3 @@ class Gathering:
             self.redactions += count
             sent[index] = masked, missing
         return sent
-
-
-def is_secret(entry: Entry) -> bool:
-    return any(secret_name(os.fsdecode(name)) for name in entry.names)

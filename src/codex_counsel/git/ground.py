@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MAX_FILE = 16 * 1024 * 1024
 MAX_EVIDENCE = 20_000
 MAX_PLACES = 10_000
+MAX_FRAGMENTS = 20
+"""Of one quotation; what comes after them is not looked at."""
 SHORTEST = 3
 """Evidence of fewer characters proves nothing unless it is the very line."""
 HELD_FILES = 32
@@ -59,11 +61,11 @@ class Words:
             at += len(row) + 1
         return cls("\n".join(row for _, row in rows), tuple(starts), tuple(number for number, _ in rows))
 
-    def places(self, wanted: str) -> list[tuple[int, int]]:
+    def places(self, wanted: str, limit: int = MAX_PLACES) -> list[tuple[int, int]]:
         """First and last line of every place where these words stand."""
         found: list[tuple[int, int]] = []
         at = self.text.find(wanted)
-        while at >= 0 and len(found) < MAX_PLACES:
+        while at >= 0 and len(found) < limit:
             found.append((self._line_of(at), self._line_of(at + len(wanted) - 1)))
             at = self.text.find(wanted, at + 1)
         return found
@@ -185,7 +187,7 @@ def _fragments(evidence: str) -> list[str]:
             fragments.append([])
         elif line.strip() and not _FENCE.match(line):
             fragments[-1].append(line)
-    return ["\n".join(lines) for lines in fragments if lines]
+    return ["\n".join(lines) for lines in fragments if lines][:MAX_FRAGMENTS]
 
 
 def _readings(fragment: str) -> list[str]:
@@ -202,14 +204,18 @@ def _readings(fragment: str) -> list[str]:
 
 def _place(words: Words, fragments: list[str], line: int | None, line_end: int | None) -> tuple[int, int] | None:
     """Where the first fragment stands, nearest to the line named, provided that all of them stand somewhere."""
-    found = [_nearest(words, fragment, line, line_end) for fragment in fragments]
-    return found[0] if all(found) else None
+    first, *others = fragments
+    if not all(_nearest(words, fragment, line, line_end, limit=1) for fragment in others):
+        return None
+    return _nearest(words, first, line, line_end)
 
 
-def _nearest(words: Words, fragment: str, line: int | None, line_end: int | None) -> tuple[int, int] | None:
+def _nearest(
+    words: Words, fragment: str, line: int | None, line_end: int | None, limit: int = MAX_PLACES
+) -> tuple[int, int] | None:
     first, last = _span(line, line_end)
     for reading in _readings(fragment):
-        places = words.places(reading)
+        places = words.places(reading, MAX_PLACES if len(reading) < SHORTEST else limit)
         if len(reading) < SHORTEST:
             places = [place for place in places if first <= place[0] <= last]
         if places:

@@ -30,16 +30,29 @@ class Reason(StrEnum):
     def spoils(self) -> bool:
         """Whether readable changes went unread: a `pass` over the rest would say more than was seen.
 
-        Binaries, links, special files, nested repositories and files withheld as secret hold nothing that a reviewer
-        of text could have read; they are listed and do not make the material incomplete.
+        Links, special files and nested repositories hold nothing that a reviewer of text could have read; they are
+        listed and do not make the material incomplete. Binaries and files withheld as secret do by what they are:
+        see `Omitted.readable`.
         """
         return self in {Reason.UNREADABLE, Reason.FILTERED, Reason.UNMERGED, Reason.BUDGET, Reason.PARTIAL}
 
 
 class Omitted(NamedTuple):
+    """`readable` marks a binary or a secret that the change may well act through, and that a reviewer has not read.
+
+    A binary is that by a name of source code, for then somebody made it one. A secret is by being tracked, as part of
+    what is shipped, or by the name of a program; a `.env` that git does not know is merely somebody's own.
+    """
+
     path: str
     reason: Reason
     bytes: int
+    readable: bool = False
+
+    @property
+    def spoils(self) -> bool:
+        """Whether it makes the material incomplete."""
+        return self.readable or self.reason.spoils
 
 
 class Commit(NamedTuple):

@@ -14,8 +14,11 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from codex_counsel.platform import search_path
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
 PINS: dict[str, str] = {
     "color.ui": "never",
@@ -113,11 +116,17 @@ class Config:
                 yield head.removeprefix(f"{section}."), key
 
 
-def environment(inherited: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
-    """The caller's environment without its `GIT_*`, with the switches, the pins and these settings."""
+def environment(
+    inherited: Mapping[str, str], settings: Mapping[str, str], without: Path | None = None
+) -> dict[str, str]:
+    """The caller's environment without its `GIT_*`, with the switches, the pins and these settings.
+
+    Programs, git itself among them, are looked for at absolute places only, and not below `without`.
+    """
     kept = {key: value for key, value in inherited.items() if not key.startswith("GIT_") and key != "LANGUAGE"}
     pairs = enumerate({**PINS, **settings}.items())
     numbered = {
         f"GIT_CONFIG_{part}_{i}": text for i, pair in pairs for part, text in zip(("KEY", "VALUE"), pair, strict=True)
     }
+    kept["PATH"] = search_path(kept.get("PATH", os.defpath), without)
     return {**kept, **SWITCHES, "GIT_CONFIG_COUNT": str(len({**PINS, **settings})), **numbered}

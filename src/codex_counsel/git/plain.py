@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from codex_counsel.git.budget import rank
 from codex_counsel.git.content import is_binary, utf8
 from codex_counsel.git.folder import Found, Withheld
-from codex_counsel.git.gathering import is_secret
 from codex_counsel.git.material import Entry, Reason, Status
 from codex_counsel.git.names import header, quoted, shown
 from codex_counsel.git.tracked import NO_ATTRIBUTES
@@ -42,7 +41,7 @@ def take(gathering: Gathering, names: Iterable[bytes], attributes: Mapping[bytes
 
 
 def _one(gathering: Gathering, name: bytes, form: Form, *, filtered: bool, comes_last: bool) -> None:
-    if is_secret(form.bare(name)):
+    if gathering.is_secret(form.bare(name)):
         raise Withheld(Reason.SECRET_FILE, _size(gathering, name))
     found = gathering.folder.read(name, gathering.pool.wants(rank(name, b"", marked=comes_last)))
     if filtered:

@@ -65,7 +65,8 @@ class Repo:
     def open(cls, workspace: Path, timeout: float = TIMEOUT, env: Mapping[str, str] | None = None) -> Repo:
         """The repository around a directory. `env` is the caller's environment, by default this process's."""
         inherited = os.environ if env is None else env
-        place = _Place(workspace.resolve(), timeout, environment(inherited, {}))
+        reviewed = _around(workspace.resolve())
+        place = _Place(workspace.resolve(), timeout, environment(inherited, {}, reviewed))
         kind, _, root = place.ask("--show-object-format", "--show-toplevel").partition(b"\n")
         top, git_dir = _path(root), _path(place.ask("--absolute-git-dir"))
         _check_root(place.workspace, top, git_dir)
@@ -79,7 +80,7 @@ class Repo:
             empty_tree=EMPTY_TREES[kind.decode()],
             config=config,
             timeout=timeout,
-            env=environment(inherited, config.disarming()),
+            env=environment(inherited, config.disarming(), reviewed),
         )
 
     def opened_anew(self) -> Repo:
@@ -253,13 +254,18 @@ def _usable(path: str) -> str:
 
 
 def binary(env: Mapping[str, str]) -> str:
-    """The git program on PATH, known to be new enough."""
+    """The git program on the PATH of an `environment`, known to be new enough."""
     found = shutil.which("git", path=env.get("PATH", os.defpath))
     if found is None:
         raise CounselError(
             Code.NOT_A_GIT_REPO, "Git is not installed or not on PATH.", repair="Install git and call again."
         )
     return _usable(str(Path(found).absolute()))
+
+
+def _around(workspace: Path) -> Path:
+    """What is under review, as far as can be told before git is: no program of it may be taken for git."""
+    return next((folder for folder in (workspace, *workspace.parents) if os.path.lexists(folder / ".git")), workspace)
 
 
 def _path(raw: bytes) -> Path:

@@ -1,17 +1,20 @@
-"""Changes of files that git knows: one streamed `git diff`, and a second one for text that an attribute hides."""
+"""Changes of files that git knows: one streamed `git diff`, and a second one for text that an attribute hides.
+
+Text in UTF-16, which is binary to git, is compared here: as one hunk, from the first line that differs to the last.
+"""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
-from codex_counsel.git.content import is_binary
-from codex_counsel.git.diffs import LIST_AND_TEXT, TEXT_OF_ALL, Change, DiffStream, Text
+from codex_counsel.git.content import SNIFFED, is_binary, is_utf16, utf8
+from codex_counsel.git.diffs import LIST_AND_TEXT, TEXT_OF_ALL, Change, DiffStream, Text, hunk
 from codex_counsel.git.filters import Attributes, is_lfs_pointer, is_same_lfs_file
 from codex_counsel.git.folder import Withheld
-from codex_counsel.git.gathering import is_secret
 from codex_counsel.git.material import Entry, Reason, Status
-from codex_counsel.git.names import shown
+from codex_counsel.git.names import quoted, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +23,9 @@ if TYPE_CHECKING:
     from codex_counsel.git.sides import Sides
 
 MAX_SNIFFED = 200
-"""Files called binary by an attribute that are looked into; each costs a process."""
+"""Files called binary that are looked into, first those that only an attribute calls so; each costs a process."""
+MAX_DECODED = 4 * 1024 * 1024
+SIDES: tuple[Literal[0], Literal[1]] = (0, 1)
 MAX_LFS = 64 * 1024 * 1024
 NO_ATTRIBUTES = Attributes()
 
@@ -62,12 +67,12 @@ class Tracked:
             self._to.withhold(Entry(shown(name), name, "U"), Reason.UNMERGED)
 
     def _one(self, change: Change, text: Text, entry: Entry) -> None:
-        if is_secret(entry):
+        if self._to.is_secret(entry):
             self._to.withhold(entry, Reason.SECRET_FILE, text.size)
         elif self._of(change).filter in self._filters and change.status != "D":
             self._filtered(change, text, entry)
         elif text.is_binary:
-            self._binaries.append(Binary(change, entry))
+            self._binaries.append(Binary(change, entry, _head(change, text)))
         else:
             self._offer(change, text, entry)
 
@@ -93,15 +98,54 @@ class Tracked:
 
     def _sort_binaries(self) -> None:
         sizes = self._stored_sizes()
-        hidden = [binary for binary in self._binaries if self._of(binary.change).hides_text]
-        texts = {binary.change: binary for binary in hidden[:MAX_SNIFFED] if not self._is_really_binary(binary.change)}
-        for binary in self._binaries:
-            if binary.change not in texts:
-                unseen = binary in hidden[MAX_SNIFFED:]
-                reason = Reason.BUDGET if unseen else Reason.BINARY
-                self._to.withhold(binary.entry, reason, sizes.get(binary.side, 0) or self._size_on_disk(binary))
+        hidden = {binary.change: binary for binary in self._binaries if self._of(binary.change).hides_text}
+        others = [binary for binary in self._binaries if binary.change not in hidden]
+        texts = {}
+        for index, binary in enumerate([*hidden.values(), *others]):
+            is_hidden = binary.change in hidden
+            kind = self._kind(binary.change) if index < MAX_SNIFFED else "unknown"
+            if kind == "utf16" and self._offer_decoded(binary):
+                continue
+            if kind == "text" and is_hidden:
+                texts[binary.change] = binary
+                continue
+            unseen = kind == "utf16" or (kind == "unknown" and is_hidden)
+            size = sizes.get(binary.side, 0) or self._size_on_disk(binary)
+            self._to.withhold(binary.entry, Reason.BUDGET if unseen else Reason.BINARY, size)
         if texts:
             self._show_hidden(texts)
+
+    def _kind(self, change: Change) -> Literal["binary", "utf16", "text"]:
+        new = self._content(change, 1, SNIFFED)
+        if is_binary(new):
+            return "binary"
+        old = self._content(change, 0, SNIFFED)
+        if is_binary(old) and (change.status == "D" or is_utf16(new)):
+            return "binary"
+        return "utf16" if change.status != "T" and (is_utf16(new) or is_utf16(old)) else "text"
+
+    def _content(self, change: Change, side: Literal[0, 1], limit: int) -> bytes:
+        """The first bytes of a side, none where there is no file."""
+        if change.sides[side].strip("0"):
+            return self._to.repo.blob(change.sides[side], limit)
+        if side == 0 or change.status == "D":
+            return b""
+        try:
+            return self._to.folder.read(change.new, limit).data
+        except (Withheld, FileNotFoundError):
+            return b"\0"
+
+    def _offer_decoded(self, binary: Binary) -> bool:
+        """Text in UTF-16, on either side; not if it is too long."""
+        old, new = (self._content(binary.change, side, MAX_DECODED) for side in SIDES)
+        if max(len(old), len(new)) >= MAX_DECODED:
+            return False
+        text = hunk(utf8(old), utf8(new))
+        count = tuple(sum(line.startswith(mark) for line in text.split(b"\n")) for mark in (b"+", b"-"))
+        entry = replace(binary.entry, added=count[0], deleted=count[1])
+        whole = binary.head + text
+        self._to.offer(entry, whole, len(whole), comes_last=self._of(binary.change).comes_last)
+        return True
 
     def _show_hidden(self, texts: Mapping[Change, Binary]) -> None:
         names = dict.fromkeys(name for binary in texts.values() for name in binary.entry.names)
@@ -109,17 +153,6 @@ class Tracked:
         with self._to.repo.stream(*arguments, *names) as chunks:
             for change, text in DiffStream(chunks, self._to.budget).texts():
                 self._offer(change, text, entry_of(change, text))
-
-    def _is_really_binary(self, change: Change) -> bool:
-        new = change.sides[1]
-        if new.strip("0"):
-            return is_binary(self._to.repo.blob(new, 8000))
-        if change.status == "D":
-            return is_binary(self._to.repo.blob(change.sides[0], 8000))
-        try:
-            return is_binary(self._to.folder.read(change.new, 8000).data)
-        except (Withheld, FileNotFoundError):
-            return True
 
     def _stored_sizes(self) -> dict[str, int]:
         wanted = {binary.side for binary in self._binaries if binary.side.strip("0")}
@@ -135,13 +168,23 @@ class Tracked:
 
 
 class Binary(NamedTuple):
+    """`head` is what its diff begins with, as if it were text."""
+
     change: Change
     entry: Entry
+    head: bytes
 
     @property
     def side(self) -> str:
         """The id of the content: the new one, or of a deleted file the old one."""
         return self.change.sides[0] if self.change.status == "D" else self.change.sides[1]
+
+
+def _head(change: Change, text: Text) -> bytes:
+    kept = text.head
+    old = b"/dev/null" if change.status == "A" else quoted(b"a/" + change.old)
+    new = b"/dev/null" if change.status == "D" else quoted(b"b/" + change.new)
+    return kept[: kept.rfind(b"\nBinary files ") + 1] + b"--- %s\n+++ %s\n" % (old, new)
 
 
 def entry_of(change: Change, text: Text, *, is_unmerged: bool = False) -> Entry:

@@ -29,6 +29,10 @@ from codex_counsel.jobs.store import Store, write_private
 from codex_counsel.spec import Spec
 
 BOOT = Path(__file__).with_name("boot.py")
+LAST_BREATH = 4.0
+"""Seconds between the end of a worker's output and that of the worker."""
+KEY_PATIENCE = 10.0
+"""How long a call waits while another one starts the run of the same idempotency key."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +54,15 @@ class Handle:
         self.detached = child is None
         self._child = child
         self._received = bytearray()
+        self._closed = 0.0
         self.descriptor = child.stdout.fileno() if child and child.stdout else -1
         if self.descriptor >= 0:
             os.set_blocking(self.descriptor, False)
 
     def collect(self) -> Wire | None:
         """Read what is there, never blocking: the terminal envelope once the run has ended, else None."""
+        if self._closed:
+            return self._left()
         if self.descriptor < 0:
             return self.job.outcome()
         with contextlib.suppress(BlockingIOError):
@@ -64,24 +71,42 @@ class Handle:
             return self._finished()
         return None
 
-    def _finished(self) -> Wire:
+    def _finished(self) -> Wire | None:
         """The worker closed its stdout: what it said, else what its directory says."""
-        received = bytes(self._received)
         self.release()
-        with _removed(self.job.path.parent if self.private else None):
-            with contextlib.suppress(ValueError):
-                return dict(json.loads(received))
-            for _ in range(200):
-                if outcome := self.job.outcome():
-                    return outcome
-                time.sleep(0.02)
-        raise CounselError(Code.PROCESS_DIED, "The supervisor of this run ended without a result")
+        self._closed = time.monotonic()
+        try:
+            wire = dict(json.loads(bytes(self._received)))
+        except ValueError:
+            return self._left()
+        self._tidy()
+        return wire
+
+    def _left(self) -> Wire | None:
+        """What the directory says of a worker that said nothing; None while that worker is on its way out."""
+        outcome = self.job.outcome()
+        late = time.monotonic() - self._closed > LAST_BREATH
+        if outcome or late:
+            self._tidy()
+        if late and not outcome:
+            raise CounselError(Code.PROCESS_DIED, "The supervisor of this run ended without a result")
+        return outcome
+
+    def _tidy(self) -> None:
+        """A private directory goes when its run has ended."""
+        if self.private:
+            shutil.rmtree(self.job.path.parent, ignore_errors=True)
+
+    @property
+    def joined(self) -> bool:
+        """Whether another call launched this run."""
+        return self._child is None
 
     def detach(self) -> None:
         """From now on only a cancel ends the run. A job in a private directory cannot be detached."""
         if self._child and self._child.stdin and not self.private:
             self.detached = True
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):  # it has ended, and its pipes may be closed
                 os.write(self._child.stdin.fileno(), b"d")
 
     def release(self) -> None:
@@ -92,16 +117,6 @@ class Handle:
                 with contextlib.suppress(OSError):
                     stream.close() if stream else None
             _reap(child)
-
-
-@contextlib.contextmanager
-def _removed(directory: Path | None) -> Iterator[None]:
-    """A private directory goes when its run has ended."""
-    try:
-        yield
-    finally:
-        if directory:
-            shutil.rmtree(directory, ignore_errors=True)
 
 
 _UNREAPED: list[subprocess.Popen[bytes]] = []
@@ -203,13 +218,14 @@ def digest(*parts: str) -> str:
 def once(store: Store, tool: str, key: str, arguments: str, begin: Callable[[], Handle]) -> Handle:
     """The run of this idempotency key: the one that exists, or the one `begin` launches now.
 
-    Raises `idempotency_conflict` when the key was used for other arguments, `storage_failed` when it cannot be kept.
+    Raises `idempotency_conflict` when the key was used for other arguments, `storage_failed` when it cannot be kept,
+    `session_busy` while another call takes long to start this very run.
     A run that failed or was cancelled is not replayed.
     """
     file = store.state / "keys" / digest(tool, key)
     try:
         store.prepare()
-        with _exclusive(store.state / "keys" / "lock"):
+        with _exclusive(file.with_name(f"{file.name}.lock")):
             return _known(store, file, arguments) or _claimed(file, arguments, begin)
     except OSError as error:
         raise CounselError(Code.STORAGE_FAILED, f"An idempotency key needs the state directory: {error}") from None
@@ -248,7 +264,18 @@ def _known(store: Store, file: Path, arguments: str) -> Handle | None:
 def _exclusive(path: Path) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _take(descriptor)
         yield
     finally:
         os.close(descriptor)
+
+
+def _take(descriptor: int) -> None:
+    deadline = time.monotonic() + KEY_PATIENCE
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if time.monotonic() > deadline:
+            busy = "Another session is starting the run of this idempotency key"
+            raise CounselError(Code.SESSION_BUSY, busy, repair="Call again with the same key: you get that run.")
+        time.sleep(0.02)

@@ -118,7 +118,7 @@ class Store:
         """At most once a minute for all processes together."""
         marker = self.state / "evicted"
         with contextlib.suppress(OSError):
-            if marker.exists() and time.time() - marker.stat().st_mtime < 60:
+            if marker.exists() and 0 <= time.time() - marker.stat().st_mtime < 60:
                 return False
             marker.touch(0o600)
         return True

@@ -10,6 +10,7 @@ from typing import Any
 import anyio.to_thread
 from fastmcp import FastMCP
 from fastmcp.resources import TextResource
+from fastmcp.server.dependencies import get_context
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.tools import Tool, ToolResult
 from mcp_types import TextContent, ToolAnnotations
@@ -19,9 +20,9 @@ from pydantic import AnyUrl, PrivateAttr
 from codex_counsel import __version__, catalogue, services
 from codex_counsel.envelope import Meta, Wire, failed, text_of
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.request import Request, parse
+from codex_counsel.request import JobCancel, JobResult, Request, parse
 from codex_counsel.server.tasks import Tasks
-from codex_counsel.server.waiting import wait_for
+from codex_counsel.server.waiting import Caller, launched, threads, wait_for
 from codex_counsel.services import Counsel
 from codex_counsel.text import clean
 
@@ -140,9 +141,9 @@ def _actions(counsel: Counsel) -> dict[str, Action]:
         "codex_models": partial(_call, lambda _: counsel.models()),
         "codex_capabilities": partial(_call, lambda _: counsel.capabilities()),
         "codex_job_status": partial(_wait, counsel.job_status),
-        "codex_job_result": partial(_wait, counsel.job_result),
-        "codex_job_consume_result": partial(_call, counsel.job_consume),
-        "codex_job_cancel": partial(_call, counsel.job_cancel),
+        "codex_job_result": partial(_given, counsel, counsel.look),
+        "codex_job_consume_result": partial(_given, counsel, counsel.look),
+        "codex_job_cancel": partial(_given, counsel, counsel.end),
         "codex_job_list": partial(_call, counsel.job_list),
         "codex_transfer": partial(_call, counsel.transfer),
     }
@@ -161,29 +162,28 @@ def _starters(counsel: Counsel) -> dict[str, Tool]:
 
 
 async def _call(service: Callable[[Any], Wire], request: Request) -> Wire:
-    return await anyio.to_thread.run_sync(service, request, limiter=_threads())
+    return await anyio.to_thread.run_sync(service, request, limiter=threads())
 
 
 async def _wait(service: Callable[[Any], Wire], request: Request) -> Wire:
     """As `_call`, for what only waits and looks: nobody waits for it once its caller is gone."""
-    return await anyio.to_thread.run_sync(service, request, limiter=_threads(), abandon_on_cancel=True)
+    return await anyio.to_thread.run_sync(service, request, limiter=threads(), abandon_on_cancel=True)
+
+
+async def _given(counsel: Counsel, service: Callable[[Any], Wire], request: JobResult | JobCancel) -> Wire:
+    """As `_call`, for a page of a result: a caller that is gone by then has received nothing."""
+    patient = isinstance(request, JobResult)
+    page = await anyio.to_thread.run_sync(service, request, limiter=threads(), abandon_on_cancel=patient)
+    await anyio.to_thread.run_sync(counsel.received, request, page, limiter=threads())
+    return page
 
 
 async def _begin(counsel: Counsel, service: Callable[..., Any], tool: str, request: Request) -> Wire:
-    handle = await anyio.to_thread.run_sync(partial(service, request, background=True), limiter=_threads())
+    handle = await launched(counsel, partial(service, request, background=True), Caller(get_context()))
     return {**counsel.hand_over(handle), "tool": tool}
 
 
 async def _run(counsel: Counsel, service: Callable[..., Any], request: Any) -> Wire:
-    handle = await anyio.to_thread.run_sync(service, request, limiter=_threads())
-    return await wait_for(counsel, handle, request.detail)
-
-
-_LIMITER: list[anyio.CapacityLimiter] = []
-
-
-def _threads() -> anyio.CapacityLimiter:
-    """Enough for calls that wait with `wait_seconds` not to hold up the others."""
-    if not _LIMITER:
-        _LIMITER.append(anyio.CapacityLimiter(200))
-    return _LIMITER[0]
+    caller = Caller(get_context())
+    handle = await launched(counsel, partial(service, request), caller)
+    return await wait_for(counsel, handle, caller, request.detail)

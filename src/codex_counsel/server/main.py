@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import select
@@ -29,6 +30,7 @@ _QUIET = {
 
 def serve() -> NoReturn:
     """Answer until the client goes. Runs that were not handed over end with this process, by their life-line."""
+    gc.disable()  # until all is imported: each full collection would look at every object made so far
     code = _served()
     sys.stderr.flush()
     os._exit(code)  # threads that wait for a run, or for a stdin that is still open, hold nobody up
@@ -59,13 +61,23 @@ def _set_up() -> Counsel:
     from codex_counsel.settings import load
 
     settings = load()
-    handler = logging.FileHandler(settings.log_file) if settings.log_file else logging.StreamHandler(sys.stderr)
+    handler, warnings = _log_handler(settings.log_file)
     logging.basicConfig(level=settings.log_level, format="codex-counsel: %(levelname)s %(message)s", handlers=[handler])
-    for warning in settings.warnings:
+    for warning in (*settings.warnings, *warnings):
         LOG.warning("%s", warning)
     from codex_counsel.services import Counsel
 
     return Counsel(given, settings=settings)
+
+
+def _log_handler(file: str | None) -> tuple[logging.Handler, list[str]]:
+    """The log file, or stderr where there is none or it cannot be written; what is to be said of that."""
+    warnings = []
+    if file:
+        with contextlib.suppress(OSError):
+            return logging.FileHandler(file), []
+        warnings = [f"the log file {file} cannot be written: logging to stderr"]
+    return logging.StreamHandler(sys.stderr), warnings
 
 
 def _run(counsel: Counsel) -> None:
@@ -74,7 +86,10 @@ def _run(counsel: Counsel) -> None:
     from codex_counsel.server.app import build
 
     threading.Thread(target=_watch_reader, args=(os.dup(1),), daemon=True).start()
-    anyio.run(_serve_stdio, build(counsel))
+    server = build(counsel)
+    gc.freeze()
+    gc.enable()
+    anyio.run(_serve_stdio, server)
     LOG.info("end of input; shut down")
 
 

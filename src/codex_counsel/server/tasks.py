@@ -90,11 +90,13 @@ class Tasks(ServerExtension):
         return await call_next() if wire.get("ok") or unkept else started
 
     async def _get(self, _: ServerRequestContext[Any, Any], params: TaskId) -> State:
-        return await self._looked(params.task_id)
+        state, wire = await self._looked(params.task_id)
+        self._counsel.received(parse(JobResult, {"job_id": params.task_id}), wire)
+        return state
 
     async def _cancel(self, _: ServerRequestContext[Any, Any], params: TaskId) -> dict[str, Any]:
         """Acknowledged when nothing of the run lives; a run that had ended stays as it is."""
-        await _asked(self._counsel.job_cancel, JobCancel, params.task_id)
+        await _asked(self._counsel.end, JobCancel, params.task_id)
         return {"resultType": "complete"}
 
     async def _update(self, _: ServerRequestContext[Any, Any], params: TaskId) -> dict[str, Any]:
@@ -102,9 +104,9 @@ class Tasks(ServerExtension):
         await self._looked(params.task_id)
         return {"resultType": "complete"}
 
-    async def _looked(self, task_id: str) -> State:
-        wire = await _asked(self._counsel.job_result, JobResult, task_id)
-        return self._state(self._counsel.store.job(task_id), wire)
+    async def _looked(self, task_id: str) -> tuple[State, Wire]:
+        wire = await _asked(self._counsel.look, JobResult, task_id)
+        return self._state(self._counsel.store.job(task_id), wire), wire
 
     def _state(self, job: Job, wire: Wire, *, made: bool = False) -> State:
         spec = job.spec()
