@@ -370,13 +370,13 @@ def _converse(argv: list[str], given: bytes, env: Mapping[str, str]) -> dict[str
     """One JSON-RPC question; stdin stays open until the answer with id 1 came."""
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
-            argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, process_group=0
+            argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, process_group=0, bufsize=0
         )
         with child, _ended(child):
             assert child.stdin  # noqa: S101  # a pipe
             assert child.stdout  # noqa: S101  # a pipe
-            child.stdin.write(given)
-            child.stdin.flush()
+            with contextlib.suppress(BrokenPipeError):  # it ended already, and will be heard to say nothing
+                child.stdin.write(given)
             return _answer(child.stdout.fileno())
 
 

@@ -135,7 +135,7 @@ def _said(argv: list[str], given: bytes, env: Mapping[str, str]) -> Iterator[dic
     """What the app server says, at most so long; its process group is ended after that."""
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
-            argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, process_group=0
+            argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, process_group=0, bufsize=0
         )
         with child:
             try:
@@ -143,7 +143,6 @@ def _said(argv: list[str], given: bytes, env: Mapping[str, str]) -> Iterator[dic
                 assert child.stdout  # noqa: S101  # a pipe
                 with contextlib.suppress(BrokenPipeError):
                     child.stdin.write(given)
-                    child.stdin.flush()
                 yield from _lines(child.stdout.fileno())
             finally:
                 with contextlib.suppress(ProcessLookupError):

@@ -140,8 +140,8 @@ def launch(store: Store, birth: Birth) -> Handle:
 
 def _launch_private(birth: Birth, reason: OSError) -> Handle:
     """The answer still reaches a waiting caller; what cannot be kept is said."""
-    if birth.spec.detached:
-        raise CounselError(Code.STORAGE_FAILED, f"A background job needs its directory: {reason}") from None
+    if birth.spec.detached or birth.spec.delegate:
+        raise CounselError(Code.STORAGE_FAILED, f"A background job and a diff need their directory: {reason}") from None
     warning = f"the state directory cannot be written ({reason.strerror}): this run is kept nowhere and has no job"
     meta = {**birth.spec.meta, "warnings": [*birth.spec.meta.get("warnings", ()), warning]}
     try:
