@@ -15,7 +15,7 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.plan import LEAN_PINS, QUIET_PINS, SANDBOX_PINS, Turn, argv, config, environment
 from codex_counsel.sandbox import Boundary
 
-ROOT = Path("/work/project")
+ROOT = Path("/srv/project")
 BOUNDARY = Boundary(ROOT, readable=(Path("/opt/codex"),))
 CODEX = Codex(Path("/opt/codex/bin/codex"), (Path("/opt/codex"),), "0.169.0", "PATH")
 THREAD = "01a1fd11-ded1-74e3-8d2e-3522a04798af"
@@ -49,7 +49,7 @@ def test_a_first_turn_is_told_everything_and_reads_its_prompt_from_stdin() -> No
         "--skip-git-repo-check",
         "--ignore-rules",
         "-C",
-        "/work/project",
+        "/srv/project",
     )
     assert command[-1] == "-"
     assert command[7:-1] == tuple(part for value in config(turn()) for part in ("-c", value))
@@ -149,7 +149,7 @@ def test_every_directory_above_the_workspace_is_untrusted() -> None:
 
 def test_an_image_with_a_comma_in_its_path_is_refused() -> None:
     with pytest.raises(CounselError) as refused:
-        argv(CODEX, turn(images=(Path("/work/project/a,/home/me/.ssh/id_rsa"),)))
+        argv(CODEX, turn(images=(Path("/srv/project/a,/home/me/.ssh/id_rsa"),)))
     assert refused.value.code == Code.INVALID_ARGUMENTS
 
 
@@ -191,9 +191,9 @@ def test_a_git_dir_and_a_temp_dir_of_the_caller_are_replaced() -> None:
         (".:/usr/bin", "/usr/bin"),
         (":/usr/bin:", "/usr/bin"),
         ("node_modules/.bin:/usr/bin:../bin", "/usr/bin"),
-        ("/work/project/bin:/usr/bin:/work/project", "/usr/bin"),
-        ("/work/other/../project/bin:/usr/bin", "/usr/bin"),
-        ("/work/project2/bin:/usr/bin", "/work/project2/bin:/usr/bin"),
+        ("/srv/project/bin:/usr/bin:/srv/project", "/usr/bin"),
+        ("/srv/other/../project/bin:/usr/bin", "/usr/bin"),
+        ("/srv/project2/bin:/usr/bin", "/srv/project2/bin:/usr/bin"),
         ("", os.defpath),
         (".", os.defpath),
     ],

@@ -10,7 +10,7 @@ import pytest
 
 from codex_counsel.sandbox import Boundary, fresh_name, overrides, sayable, toml
 
-ROOT = Path("/work/project")
+ROOT = Path("/srv/project")
 CLOSED = {"enabled": False}
 
 
@@ -28,11 +28,11 @@ def profile(boundary: Boundary) -> dict[str, Any]:
     [
         (
             Boundary(ROOT),
-            {"filesystem": {":minimal": "read", "/work/project": "read"}, "network": CLOSED},
+            {"filesystem": {":minimal": "read", "/srv/project": "read"}, "network": CLOSED},
         ),
         (
             Boundary(ROOT, network=True),
-            {"filesystem": {":minimal": "read", "/work/project": "read"}, "network": {"enabled": True}},
+            {"filesystem": {":minimal": "read", "/srv/project": "read"}, "network": {"enabled": True}},
         ),
         (
             Boundary(ROOT, reads="toolchains", readable=(Path("/opt/codex"), Path("/home/me/.pyenv"))),
@@ -41,15 +41,15 @@ def profile(boundary: Boundary) -> dict[str, Any]:
                     ":minimal": "read",
                     "/opt/codex": "read",
                     "/home/me/.pyenv": "read",
-                    "/work/project": "read",
+                    "/srv/project": "read",
                 },
                 "network": CLOSED,
             },
         ),
         (
-            Boundary(ROOT, mode="worktree-write", readable=(Path("/work"),), scratch=(Path("/tmp/job"),)),
+            Boundary(ROOT, mode="worktree-write", readable=(Path("/srv"),), scratch=(Path("/tmp/job"),)),
             {
-                "filesystem": {":minimal": "read", "/work": "read", "/work/project": "write", "/tmp/job": "write"},
+                "filesystem": {":minimal": "read", "/srv": "read", "/srv/project": "write", "/tmp/job": "write"},
                 "network": CLOSED,
             },
         ),
@@ -57,7 +57,7 @@ def profile(boundary: Boundary) -> dict[str, Any]:
             Boundary(ROOT, reads="host", denied=(Path("/home/me/.ssh"),), secrets=(ROOT / ".env",)),
             {
                 "extends": ":read-only",
-                "filesystem": {"/work/project": "read", "/home/me/.ssh": "deny", "/work/project/.env": "deny"},
+                "filesystem": {"/srv/project": "read", "/home/me/.ssh": "deny", "/srv/project/.env": "deny"},
                 "network": CLOSED,
             },
         ),
@@ -141,7 +141,7 @@ def test_any_text_is_the_same_text_after_toml(text: str) -> None:
 
 @pytest.mark.parametrize("text", [text for text in HOSTILE if "\x00" not in text and sayable(Path(f"/{text}"))])
 def test_a_path_says_no_more_than_it_is(text: str) -> None:
-    root = Path(f"/work/{text}x")
+    root = Path(f"/srv/{text}x")
     assert profile(Boundary(root))["filesystem"] == {":minimal": "read", str(root): "read"}
 
 
