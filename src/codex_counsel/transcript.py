@@ -31,7 +31,6 @@ class Transcript:
     failure: str | None = None
     completed: bool = False
     open_commands: dict[str, str] = field(default_factory=dict)
-    noise: int = 0
 
     @property
     def answer(self) -> str | None:
@@ -75,8 +74,6 @@ class Transcript:
                 self.tokens, self.completed = tokens, True
             case events.TurnFailed(message):
                 self.failure = message
-            case events.Noise():
-                self.noise += 1
         return not isinstance(event, events.Noise)
 
     def _ended(self, event: events.CommandEnded) -> None:
