@@ -18,11 +18,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from codex_counsel.git import seed
-from codex_counsel.git.changes import gather
-from codex_counsel.git.material import Scope
+from codex_counsel.delegate import seed
+from codex_counsel.delegate.shadow import Shadow
 from codex_counsel.git.repo import Repo
-from codex_counsel.git.shadow import Shadow
+from codex_counsel.review.changes.changes import gather
+from codex_counsel.review.changes.model import Scope
 
 BUDGET = 200_000
 ENV = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1"}

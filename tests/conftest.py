@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 import codex_cli_bin  # type: ignore[import-untyped]
 import pytest
 
-from codex_counsel.codex import Codex, Probes, find
-from codex_counsel.envelope import Wire
+from codex_counsel.codex.binary import Codex, ProbeCache, find
+from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.contract.request import Consult, parse
 from codex_counsel.jobs.launcher import Handle
 from codex_counsel.loopback import Loopback, Script, say
-from codex_counsel.request import Consult, parse
-from codex_counsel.services import Counsel
+from codex_counsel.services.counsel import Counsel
 
 BUNDLED = str(codex_cli_bin.bundled_codex_path())
 RELEASES = [BUNDLED, *filter(None, os.environ.get("CODEX_COUNSEL_TEST_CODEX", "").split(os.pathsep))]
@@ -83,7 +83,7 @@ class World:
         return Counsel({**self.env, **env}, self.workspace)
 
     def codex(self) -> Codex:
-        return find(self.binary, "", Probes(self.state / "probes.json"))
+        return find(self.binary, "", ProbeCache(self.state / "probes.json"))
 
     def git(self, *args: str, cwd: Path | None = None) -> str:
         """Real git, the author fixed, no configuration from outside."""
@@ -147,14 +147,14 @@ def _models(world: World) -> Iterator[Callable[..., Loopback]]:
         server.__exit__(None, None, None)
 
 
-def consult(counsel: Counsel, question: str = "Is it fine?", **arguments: Any) -> Wire:
+def consult(counsel: Counsel, question: str = "Is it fine?", **arguments: Any) -> EnvelopeDict:
     """Ask and wait: the whole envelope."""
     request = parse(Consult, {"question": question, **arguments})
     handle = counsel.consult(request)
     return counsel.deliver(handle, wait(handle), request.detail)
 
 
-def wait(handle: Handle, seconds: float = 60) -> Wire:
+def wait(handle: Handle, seconds: float = 60) -> EnvelopeDict:
     """The terminal envelope of a run."""
     while (wire := handle.collect()) is None:
         ready = select.select([handle.descriptor], [], [], seconds)[0] if handle.descriptor >= 0 else [True]

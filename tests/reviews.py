@@ -6,8 +6,8 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from codex_counsel.envelope import Wire
-from codex_counsel.request import DryRun, ReviewChanges, ReviewPlan, parse
+from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.contract.request import DryRun, ReviewChanges, ReviewPlan, parse
 from tests.conftest import World, wait
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from codex_counsel.services import Counsel
+    from codex_counsel.services.counsel import Counsel
 
 TOKEN = "ghp_" + "a1B2c3D4e5" * 4
 FINDING: dict[str, Any] = {
@@ -79,18 +79,18 @@ def begin_changed(world: World) -> str:
     return base
 
 
-def review(counsel: Counsel, **arguments: Any) -> Wire:
+def review(counsel: Counsel, **arguments: Any) -> EnvelopeDict:
     """Review changes and wait: the whole envelope."""
     handle = counsel.review_changes(parse(ReviewChanges, arguments))
     return counsel.deliver(handle, wait(handle))
 
 
-def review_plan(counsel: Counsel, **arguments: Any) -> Wire:
+def review_plan(counsel: Counsel, **arguments: Any) -> EnvelopeDict:
     handle = counsel.review_plan(parse(ReviewPlan, arguments))
     return counsel.deliver(handle, wait(handle))
 
 
-def dry_run(counsel: Counsel, **arguments: Any) -> Wire:
+def dry_run(counsel: Counsel, **arguments: Any) -> EnvelopeDict:
     return counsel.dry_run(parse(DryRun, arguments))
 
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from codex_counsel import settings
-from codex_counsel.envelope import Wire
+from codex_counsel.contract import settings
+from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.contract.request import Delegate, parse
 from codex_counsel.jobs.launcher import Handle
-from codex_counsel.request import Delegate, parse
-from codex_counsel.services import Counsel
+from codex_counsel.services.counsel import Counsel
 from tests.conftest import World, living, wait
-from tests.delegate.states import state
+from tests.git.delegate.states import state
 
 
 def begun(world: World, root: Path | None = None) -> Path:
@@ -52,7 +52,7 @@ def limited(world: World, **limits: float) -> Counsel:
     return Counsel(world.env, world.workspace, replace(own, **limits))  # type: ignore[arg-type]
 
 
-def delegate(world: World, task: str = "Fix the answer.", **arguments: Any) -> Wire:
+def delegate(world: World, task: str = "Fix the answer.", **arguments: Any) -> EnvelopeDict:
     """Have it done and wait: the whole envelope."""
     handle = start(world, task, **arguments)
     return world.counsel().deliver(handle, wait(handle))

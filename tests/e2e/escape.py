@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from codex_counsel import plan
-from codex_counsel.codex import _converse
-from codex_counsel.envelope import Wire
+from codex_counsel.codex import command as plan
+from codex_counsel.codex.binary import _converse
+from codex_counsel.codex.sandbox import Boundary, toml
+from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.loopback import Answer, Loopback, Request, items, patch, say, shell
-from codex_counsel.sandbox import Boundary, toml
 from tests.conftest import World, consult
 
 MODEL = "gpt-5.5"
@@ -309,7 +309,7 @@ class Scene:
         boundary = Boundary(self.workspace, readable=codex.needs)
         return plan.argv(codex, plan.Turn(boundary, permissions="counsel"))
 
-    def ours(self, env: Mapping[str, str] | None = None, **arguments: Any) -> Wire:
+    def ours(self, env: Mapping[str, str] | None = None, **arguments: Any) -> EnvelopeDict:
         return consult(self.world.counsel(**{**CALLERS_SECRETS, **(env or {})}), **arguments)
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from codex_counsel.contract.request import Apply, Consult, JobConsume, parse
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.loopback import Loopback, hold, say, shell
-from codex_counsel.request import Apply, Consult, JobConsume, parse
 from tests.conftest import World, until, wait
-from tests.delegate.states import state
 from tests.e2e.delegation import begun, delegate, start, untouched
+from tests.git.delegate.states import state
 
 Model = Callable[..., Loopback]
 EVERYTHING = r"""sed -i 's/41/42/' app.py; printf 'b\r\n' >> dos.txt; printf '\1' >> logo.bin; chmod +x app.py

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from codex_counsel.brief import CODEX_LIMIT
-from codex_counsel.envelope import Wire
+from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.contract.paging import BUDGETS
+from codex_counsel.contract.request import Consult, JobResult, parse
 from codex_counsel.errors import CATALOG, Code, CounselError
 from codex_counsel.loopback import Loopback, Request, Usage, say, shell
-from codex_counsel.paging import BUDGETS
-from codex_counsel.request import Consult, JobResult, parse
+from codex_counsel.prepare.brief import CODEX_LIMIT
 from tests.conftest import World, consult
 from tests.e2e import fakes
 
@@ -450,7 +450,7 @@ def test_strict_isolation_leaves_agents_md_out(world: World, model: Model) -> No
 # --- the answer
 
 
-def joined(world: World, wire: Wire, name: str) -> str:
+def joined(world: World, wire: EnvelopeDict, name: str) -> str:
     """The field over all pages; each page fits its budget."""
     parts = [wire[name]]
     while cursor := wire["meta"].get("next_cursor"):

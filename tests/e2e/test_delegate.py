@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
+from codex_counsel.contract.request import Consult, Delegate, DelegateDryRun, JobCancel, JobResult, Status, parse
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.jobs.record import Job
+from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.store import Store
 from codex_counsel.loopback import Loopback, Reply, Request, failed, hold, patch, say, shell, stall, usage_limit
-from codex_counsel.request import Consult, Delegate, DelegateDryRun, JobCancel, JobResult, Status, parse
 from tests.conftest import World, shown, until, wait
 from tests.e2e.delegation import begun, delegate, limited, nothing_is_left, start, trees, untouched
-from tests.server.wire import Wire
+from tests.e2e.server.wire import EnvelopeDict
 
 Model = Callable[..., Loopback]
 FIX = patch("*** Begin Patch\n*** Update File: app.py\n@@\n-answer = 41\n+answer = 42\n*** End Patch\n")
@@ -514,7 +514,7 @@ def test_a_killed_server_ends_its_waiting_task_and_its_edits_are_kept(world: Wor
     gate = hold(say("Done."))
     model([EDIT, gate])
     with untouched(top):
-        with Wire(world) as server:
+        with EnvelopeDict(world) as server:
             server.initialize()
             server.call("codex_delegate", {"task": "Fix it."})
             assert gate.reached.wait(30)

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from codex_counsel.contract.request import DryRun, Status, parse
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.loopback import Answer, Loopback, call, patch, run_code, say, shell
-from codex_counsel.request import DryRun, Status, parse
 from tests.conftest import World, consult, linked
 from tests.e2e.escape import EVERYTHING, MODEL, TRAPS, Scene, Trap
 

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
-from codex_counsel import codex, platform, settings
-from codex_counsel.envelope import Wire
+from codex_counsel.codex import binary as codex
+from codex_counsel.contract import settings
+from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.contract.request import Consult, Status, parse
 from codex_counsel.errors import CATALOG, Code, CounselError
 from codex_counsel.loopback import (
     Account,
@@ -36,8 +38,8 @@ from codex_counsel.loopback import (
     usage_limit,
 )
 from codex_counsel.loopback.provider import config_toml, table
-from codex_counsel.request import Consult, Status, parse
-from codex_counsel.services import Counsel
+from codex_counsel.services.counsel import Counsel
+from codex_counsel.system import path as platform
 from tests.conftest import World, consult, linked, living, shown, wait
 from tests.e2e import fakes
 
@@ -182,7 +184,7 @@ SERVICE: dict[str, Case] = {
 """The rows of what a model service can do, retries off."""
 
 
-def is_named(wire: Wire, code: Code, sentence: str) -> dict[str, Any]:
+def is_named(wire: EnvelopeDict, code: Code, sentence: str) -> dict[str, Any]:
     """The failure of an envelope, after what holds of every failure."""
     failure: dict[str, Any] = wire["error"]
     assert (failure["code"], wire["ok"], wire["status"]) == (code, False, "failed"), failure

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from codex_counsel.backoff import LONGEST, Limits, Mark
+from codex_counsel.codex.limits import LONGEST, Limit, Limits
+from codex_counsel.contract.request import Status, parse
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.loopback import Account, Loopback, Reply, Window, error, failed, http_error, say, usage_limit
-from codex_counsel.request import Status, parse
 from tests.conftest import World, consult
 from tests.e2e import fakes
 
@@ -218,7 +218,7 @@ def test_a_corrupt_mark_blocks_nobody(tmp_path: Path, text: str) -> None:
 def test_a_mark_in_force_names_its_end(tmp_path: Path) -> None:
     (tmp_path / "limits").mkdir()
     until = time.time() + LONGEST - 60
-    mark = Mark("usage_limit", "You have had enough.", until)
+    mark = Limit("usage_limit", "You have had enough.", until)
     (tmp_path / "limits" / "me.json").write_text(json.dumps(vars(mark)))
     assert Limits(tmp_path, "me").mark() == mark
     assert Limits(tmp_path, "you").mark() is None

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from codex_counsel.findings import reply_schema
 from codex_counsel.loopback import Loopback, say, shell
+from codex_counsel.review.reply import reply_schema
 from tests.conftest import World, shown
 from tests.reviews import begin, commit, isolate, material, reply, review_plan, write
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from codex_counsel.contract.request import JobResult, ReviewChanges, parse
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.findings import reply_schema
 from codex_counsel.loopback import Loopback, failed, hold, http_error, items, say, shell
-from codex_counsel.request import JobResult, ReviewChanges, parse
+from codex_counsel.review.reply import reply_schema
 from tests.conftest import World, shown, wait
 from tests.reviews import (
     FILES,
@@ -55,7 +55,7 @@ class Shape:
     """What is asked of a repository with a history, and which markers of it the change must hold."""
 
     arguments: dict[str, Any]
-    holds: tuple[str, ...]
+    sandbox_problem: tuple[str, ...]
     base: str | None
     head: str | None = None
     files: int = 1
@@ -112,7 +112,7 @@ def test_the_change_that_reaches_the_model_is_the_one_that_coverage_describes(
     (asked,) = server.requests
     sent = change(asked.prompt)
     shown_lines = {line.partition("\t")[2] or line[1:] for line in sent.splitlines() if line[:1] not in {" ", "="}}
-    assert shown_lines & set(MARKERS) == set(shape.holds)
+    assert shown_lines & set(MARKERS) == set(shape.sandbox_problem)
     named = {"base_sha": shape.base, "head_sha": shape.head}
     ids = {name: rev and world.git("rev-parse", rev).strip() for name, rev in named.items()}
     expected = {**ids, "files": shape.files, "bytes": len(sent.encode()), "complete": True, "redactions": 0}

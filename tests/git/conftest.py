@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from codex_counsel.git.changes import Changes, gather
-from codex_counsel.git.material import Scope
 from codex_counsel.git.repo import Repo
+from codex_counsel.review.changes.changes import Changes, gather
+from codex_counsel.review.changes.model import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

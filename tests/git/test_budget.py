@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from codex_counsel.git.budget import FLOOR, SLACK, Piece, Pool, cut, rank
-from codex_counsel.git.diffs import DiffStream
-from codex_counsel.git.material import Reason, Scope
 from codex_counsel.git.names import header
+from codex_counsel.review.changes.budget import FLOOR, SLACK, Piece, Pool, cut, rank
+from codex_counsel.review.changes.diff_stream import DiffStream
+from codex_counsel.review.changes.model import Reason, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

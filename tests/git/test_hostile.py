@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.git.changes import gather
-from codex_counsel.git.material import Kind, Omitted, Reason, Scope
+from codex_counsel.review.changes.changes import gather
+from codex_counsel.review.changes.model import Kind, Omitted, Reason, Scope
 from tests.git.conftest import Ground
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from codex_counsel.git.changes import Changes
+    from codex_counsel.review.changes.changes import Changes
     from tests.git.conftest import Plant
 
 STYLES = {

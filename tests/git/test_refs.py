@@ -8,7 +8,7 @@ import pytest
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git import refs
-from codex_counsel.git.material import Scope
+from codex_counsel.review.changes.model import Scope
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.git.child import Child, Overdue
+from codex_counsel.git.process import GitProcess, GitTimeout
 from codex_counsel.git.repo import GitError, Repo
 
 if TYPE_CHECKING:
@@ -196,8 +196,8 @@ def ends(pid: int) -> bool:
 def test_overdue_child_is_ended_with_its_group(tmp_path: Path) -> None:
     pids: list[int] = []
     with (
-        pytest.raises(Overdue),
-        Child(["sh", "-c", "sleep 600 & echo $!; wait"], os.environ, tmp_path, timeout=0.5) as child,
+        pytest.raises(GitTimeout),
+        GitProcess(["sh", "-c", "sleep 600 & echo $!; wait"], os.environ, tmp_path, timeout=0.5) as child,
     ):
         pids.extend(int(chunk) for chunk in child.chunks())
     assert [ends(pid) for pid in pids] == [True]
@@ -205,20 +205,20 @@ def test_overdue_child_is_ended_with_its_group(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
 def test_child_whose_reader_had_enough_is_ended(tmp_path: Path) -> None:
-    with Child(["sh", "-c", "echo $$; exec yes"], os.environ, tmp_path, timeout=60) as child:
+    with GitProcess(["sh", "-c", "echo $$; exec yes"], os.environ, tmp_path, timeout=60) as child:
         pid = int(next(child.chunks()).split()[0])
     assert state(pid) == ""
 
 
 def test_child_reads_more_than_a_pipe_holds(tmp_path: Path) -> None:
     given = b"0123456789" * 1_000_000
-    with Child(["cat"], os.environ, tmp_path, timeout=60, given=given) as child:
+    with GitProcess(["cat"], os.environ, tmp_path, timeout=60, given=given) as child:
         assert b"".join(child.chunks()) == given
     assert child.code == 0
 
 
 def test_child_that_does_not_read_its_input_is_no_trouble(tmp_path: Path) -> None:
-    with Child(["true"], os.environ, tmp_path, timeout=60, given=b"x" * 1_000_000) as child:
+    with GitProcess(["true"], os.environ, tmp_path, timeout=60, given=b"x" * 1_000_000) as child:
         assert b"".join(child.chunks()) == b""
     assert child.code == 0
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.git.changes import gather
-from codex_counsel.git.material import Omitted, Reason, Scope
+from codex_counsel.review.changes.changes import gather
+from codex_counsel.review.changes.model import Omitted, Reason, Scope
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from codex_counsel.git.changes import Changes
+    from codex_counsel.review.changes.changes import Changes
     from tests.git.conftest import Ground
 
 
@@ -366,7 +366,7 @@ def test_utf16_text_that_comes_goes_or_is_written_anew_is_shown(ground: Ground) 
 def test_utf16_text_too_long_to_be_compared_makes_the_view_incomplete(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codex_counsel.git.tracked.MAX_DECODED", 10)
+    monkeypatch.setattr("codex_counsel.review.changes.tracked.MAX_DECODED", 10)
     ground.write("a.log", "long enough".encode("utf-16"))
     ground.write("app.py", "changed\n")
     ground.git("add", ".")

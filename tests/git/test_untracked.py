@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.git.child import Child
-from codex_counsel.git.folder import Folder, Withheld
-from codex_counsel.git.material import Omitted, Reason, Scope
+from codex_counsel.git.process import GitProcess
+from codex_counsel.git.tree_reader import TreeReader, Withheld
+from codex_counsel.review.changes.model import Omitted, Reason, Scope
 
 if TYPE_CHECKING:
     from tests.git.conftest import Ground
@@ -127,7 +127,7 @@ def test_big_file_is_read_no_further_than_the_budget(ground: Ground, monkeypatch
         return real(descriptor, count)
 
     monkeypatch.setattr(os, "read", counted)
-    found = Folder(ground.root)
+    found = TreeReader(ground.root)
     with found:
         assert found.read(b"big.log", 5000).size == 10_000_000_000
     assert max(asked) == 5000
@@ -135,13 +135,13 @@ def test_big_file_is_read_no_further_than_the_budget(ground: Ground, monkeypatch
 
 def test_number_of_processes_does_not_grow_with_the_files(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[object] = []
-    real = Child.__init__
+    real = GitProcess.__init__
 
-    def counted(self: Child, *args: object, **more: object) -> None:
+    def counted(self: GitProcess, *args: object, **more: object) -> None:
         started.append(args)
         real(self, *args, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Child, "__init__", counted)
+    monkeypatch.setattr(GitProcess, "__init__", counted)
     counts = []
     for number in (1, 300):
         for index in range(number):
@@ -159,16 +159,16 @@ def test_file_swapped_for_another_while_it_is_opened_is_not_read(
     ground.write("other.py", "not looked at\n")
     real = os.stat
     monkeypatch.setattr(os, "stat", lambda name, **more: real(b"other.py" if name == b"new.py" else name, **more))
-    with Folder(ground.root) as folder, pytest.raises(Withheld) as caught:
+    with TreeReader(ground.root) as folder, pytest.raises(Withheld) as caught:
         folder.read(b"new.py", 100)
     assert caught.value.reason is Reason.UNREADABLE
 
 
 @pytest.mark.parametrize("name", [b"../outside/app.py", b"/etc/passwd", b"docs/../../outside/app.py", b".", b"..", b""])
 def test_name_that_leads_out_is_not_read(ground: Ground, outside: Path, name: bytes) -> None:
-    with Folder(ground.root) as folder, pytest.raises((Withheld, FileNotFoundError)):
+    with TreeReader(ground.root) as folder, pytest.raises((Withheld, FileNotFoundError)):
         folder.read(name, 100)
-    with Folder(ground.root) as folder:
+    with TreeReader(ground.root) as folder:
         assert folder.look(name) is None
 
 

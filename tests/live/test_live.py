@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from codex_counsel.request import Delegate, ReviewChanges, parse
-from codex_counsel.services import Counsel
+from codex_counsel.contract.request import Delegate, ReviewChanges, parse
+from codex_counsel.services.counsel import Counsel
 from tests.conftest import World, consult, wait
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]

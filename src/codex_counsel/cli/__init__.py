@@ -40,14 +40,14 @@ def _say_it_anyway() -> None:
 
 
 def _supported() -> None:
-    from codex_counsel.platform import require_posix
+    from codex_counsel.system.path import require_posix
 
     require_posix()
 
 
 def _failed(arguments: argparse.Namespace, error: CounselError) -> int:
     from codex_counsel.cli.render import show
-    from codex_counsel.envelope import failed
+    from codex_counsel.contract.envelope import failed
 
     show(failed(f"codex-counsel {arguments.name}", error).wire(), as_json=getattr(arguments, "json", False))
     return CATALOG[error.code].exit_code

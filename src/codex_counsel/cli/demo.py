@@ -14,12 +14,12 @@ from pathlib import Path
 from codex_counsel.cli.formats import text
 from codex_counsel.cli.render import footer, work
 from codex_counsel.cli.verbs import follow
-from codex_counsel.envelope import Wire
+from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.contract.request import Apply, Consult, Delegate, ReviewChanges, parse
 from codex_counsel.errors import CATALOG, Code
 from codex_counsel.jobs.launcher import Handle
 from codex_counsel.loopback import Answer, Loopback, Request, patch, say, shell
-from codex_counsel.request import Apply, Consult, Delegate, ReviewChanges, parse
-from codex_counsel.services import Counsel
+from codex_counsel.services.counsel import Counsel
 
 QUESTION = (
     "Orders of exactly 100.00 should ship for free. Does total() in shop.py do that, and what would you check first?"
@@ -194,7 +194,7 @@ def _delegate(counsel: Counsel, sample: Sample) -> int:
     return 0 if untouched else 1
 
 
-def _finished(counsel: Counsel, handle: Handle) -> Wire:
+def _finished(counsel: Counsel, handle: Handle) -> EnvelopeDict:
     return counsel.deliver(handle, follow(handle))
 
 
@@ -263,7 +263,7 @@ def _said(output: str) -> str:
     return lines[0].strip()[-90:] if lines else ""
 
 
-def _show(wire: Wire) -> int:
+def _show(wire: EnvelopeDict) -> int:
     if not wire["ok"]:
         print(f"{wire['error']['code']}: {wire['error']['message']}\nwhat to do: {wire['error']['repair']}")
         return CATALOG[Code(wire["error"]["code"])].exit_code

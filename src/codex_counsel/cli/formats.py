@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from codex_counsel import __version__
-from codex_counsel.envelope import Wire
-from codex_counsel.text import one_line
+from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.system.text import one_line
 
 FORMATS = ("text", "markdown", "json", "sarif", "github")
 _LEVELS = {"critical": "error", "high": "error", "medium": "warning", "low": "note", "nit": "note"}
@@ -16,9 +16,9 @@ _COMMANDS = {"critical": "error", "high": "error", "medium": "warning", "low": "
 _SECURITY = {"critical": "9.0", "high": "7.0", "medium": "5.0", "low": "3.0", "nit": "1.0"}
 
 
-def render(wire: Wire, name: str) -> str:
+def render(wire: EnvelopeDict, name: str) -> str:
     """The review in one of `FORMATS`."""
-    renderers: dict[str, Callable[[Wire], str]] = {
+    renderers: dict[str, Callable[[EnvelopeDict], str]] = {
         "text": text,
         "markdown": markdown,
         "json": lambda envelope: json.dumps(envelope, ensure_ascii=False, indent=2),
@@ -28,7 +28,7 @@ def render(wire: Wire, name: str) -> str:
     return renderers[name](wire)
 
 
-def text(wire: Wire) -> str:
+def text(wire: EnvelopeDict) -> str:
     from codex_counsel.cli.render import footer
 
     parts = [wire["summary"], ""]
@@ -41,7 +41,7 @@ def text(wire: Wire) -> str:
     return "\n".join([*parts, *_coverage(wire), *footer(wire)])
 
 
-def markdown(wire: Wire) -> str:
+def markdown(wire: EnvelopeDict) -> str:
     parts = [f"## Codex: {wire['summary']}", ""]
     for finding in wire.get("findings", ()):
         parts += [f"### {finding['severity']}: {_title(finding)}", "", _code(_place(finding)), ""]
@@ -94,7 +94,7 @@ def _indented(words: str | None, mark: str) -> list[str]:
     return [mark + line for line in words.splitlines()] if words else []
 
 
-def _coverage(wire: Wire) -> list[str]:
+def _coverage(wire: EnvelopeDict) -> list[str]:
     seen = wire.get("coverage")
     if not seen:
         return []
@@ -103,7 +103,7 @@ def _coverage(wire: Wire) -> list[str]:
     return [f"  {seen['files']} files, {seen['bytes']} bytes sent; {whole}", *rows]
 
 
-def github(wire: Wire) -> str:
+def github(wire: EnvelopeDict) -> str:
     """Workflow commands: annotations on the lines of a pull request."""
     rows = [_annotation(finding) for finding in wire.get("findings", ())]
     command = "warning" if wire["verdict"] == "unknown" else "notice"
@@ -127,7 +127,7 @@ def _property(value: object) -> str:
     return _escaped(value).replace(":", "%3A").replace(",", "%2C")
 
 
-def sarif(wire: Wire) -> dict[str, Any]:
+def sarif(wire: EnvelopeDict) -> dict[str, Any]:
     """SARIF 2.1.0, one rule per severity. A review without a verdict is a run that did not succeed, not a clean one."""
     rules = [
         {

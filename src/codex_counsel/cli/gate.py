@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from codex_counsel import gate
-from codex_counsel.gate import Memory, Stop
+from codex_counsel.claude import stop_gate as gate
+from codex_counsel.claude.stop_gate import Memory, Stop
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +79,7 @@ def _decided(stop: Stop, given: argparse.Namespace) -> dict[str, Any] | None:
     paths = gate.edited(stop)
     if not paths:
         return None
-    from codex_counsel.settings import load
+    from codex_counsel.contract.settings import load
 
     file = load(os.environ).state / "gate" / f"{stop.session}.json"
     memory = Memory.load(file) if stop.again else Memory()
@@ -100,10 +100,10 @@ def _decided(stop: Stop, given: argparse.Namespace) -> dict[str, Any] | None:
 
 def _reviewed(stop: Stop, paths: tuple[str, ...], thread: str | None) -> dict[str, Any]:
     from codex_counsel.cli.verbs import follow
-    from codex_counsel.envelope import failed
+    from codex_counsel.contract.envelope import failed
+    from codex_counsel.contract.request import ReviewChanges, parse
     from codex_counsel.errors import CounselError
-    from codex_counsel.request import ReviewChanges, parse
-    from codex_counsel.services import Counsel
+    from codex_counsel.services.counsel import Counsel
 
     counsel = Counsel(cwd=stop.root)
     asked = {"workspace_root": str(stop.root), "paths": paths, "session_id": thread}
@@ -117,7 +117,7 @@ def _reviewed(stop: Stop, paths: tuple[str, ...], thread: str | None) -> dict[st
 
 def _grave(wire: dict[str, Any], fail_on: str) -> list[dict[str, Any]]:
     """What may block: grave enough, and about code that really stands there."""
-    from codex_counsel.findings import SEVERITIES
+    from codex_counsel.review.reply import SEVERITIES
 
     grave = SEVERITIES[: SEVERITIES.index(fail_on) + 1]
     found = [finding for finding in wire.get("findings", ()) if finding["severity"] in grave]

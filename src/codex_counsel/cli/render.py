@@ -6,13 +6,13 @@ import json
 import sys
 from typing import Any, Self
 
-from codex_counsel.envelope import Wire
+from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.errors import CounselError
-from codex_counsel.jobs.record import Job, describe
-from codex_counsel.text import one_line
+from codex_counsel.jobs.job import Job, describe
+from codex_counsel.system.text import one_line
 
 
-def show(wire: Wire, *, as_json: bool) -> int:
+def show(wire: EnvelopeDict, *, as_json: bool) -> int:
     """Print an envelope; failures go to stderr unless JSON was asked for. Returns 0 for `ok`, else 1."""
     if as_json:
         print(json.dumps(wire, ensure_ascii=False, indent=2))
@@ -23,7 +23,7 @@ def show(wire: Wire, *, as_json: bool) -> int:
     return 0 if wire["ok"] else 1
 
 
-def _readable(wire: Wire) -> list[str]:
+def _readable(wire: EnvelopeDict) -> list[str]:
     if "verdict" in wire:
         from codex_counsel.cli.formats import text
 
@@ -37,7 +37,7 @@ def _readable(wire: Wire) -> list[str]:
     return [wire["summary"], *_data(wire.get("data")), *(f"to do: {step}" for step in wire.get("next_steps", ()))]
 
 
-def work(wire: Wire) -> list[str]:
+def work(wire: EnvelopeDict) -> list[str]:
     """A delegate's report, its evidence and its diff."""
     checks = [f"  exit {check.get('exit_code')}: {one_line(check['command'], 100)}" for check in wire.get("checks", ())]
     notes = [f"  ignored, not in the diff: {name}" for name in wire.get("ignored", ())]
@@ -84,7 +84,7 @@ def _flat(value: Any) -> str:
     return str(value)
 
 
-def _failure(wire: Wire) -> list[str]:
+def _failure(wire: EnvelopeDict) -> list[str]:
     error = wire["error"]
     lines = [f"{error['code']}: {error['message']}", f"what to do: {error['repair']}"]
     if wire.get("files"):
@@ -94,7 +94,7 @@ def _failure(wire: Wire) -> list[str]:
     return lines + [f"{name}: {_flat(value)}" for name, value in error.get("details", {}).items()]
 
 
-def footer(wire: Wire) -> list[str]:
+def footer(wire: EnvelopeDict) -> list[str]:
     """Where an answer came from and what it cost."""
     meta = wire["meta"]
     codex, sandbox = meta.get("codex", {}), meta.get("sandbox", {})

@@ -12,11 +12,8 @@ from typing import Any
 
 from codex_counsel.cli.formats import render
 from codex_counsel.cli.render import ProgressLine, show
-from codex_counsel.envelope import Wire
-from codex_counsel.errors import CATALOG, INTERRUPTED, Code, CounselError
-from codex_counsel.findings import SEVERITIES
-from codex_counsel.jobs.launcher import Handle
-from codex_counsel.request import (
+from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.contract.request import (
     Apply,
     Consult,
     Delegate,
@@ -29,7 +26,10 @@ from codex_counsel.request import (
     Status,
     parse,
 )
-from codex_counsel.services import Counsel
+from codex_counsel.errors import CATALOG, INTERRUPTED, Code, CounselError
+from codex_counsel.jobs.launcher import Handle
+from codex_counsel.review.reply import SEVERITIES
+from codex_counsel.services.counsel import Counsel
 
 _OWN = {"name", "verb", "json", "background", "context_file", "wait", "live", "dry_run", "format", "fail_on", "sweep"}
 
@@ -106,7 +106,7 @@ def _reviewed(counsel: Counsel, handle: Handle, arguments: argparse.Namespace) -
     return 0 if clean_enough(wire, arguments.fail_on) else 1
 
 
-def clean_enough(wire: Wire, fail_on: str) -> bool:
+def clean_enough(wire: EnvelopeDict, fail_on: str) -> bool:
     """No finding at or above the severity, and a verdict that could be reached.
 
     `unknown` is not clean, nor is `fail`, however small its findings are.
@@ -122,7 +122,7 @@ def _finish(counsel: Counsel, handle: Handle, *, as_json: bool) -> int:
     return INTERRUPTED if wire is None else _told(counsel, handle, wire, as_json=as_json)
 
 
-def _told(counsel: Counsel, handle: Handle, wire: Wire, *, as_json: bool) -> int:
+def _told(counsel: Counsel, handle: Handle, wire: EnvelopeDict, *, as_json: bool) -> int:
     """Print a result; only then it counts as delivered."""
     shown = show(wire, as_json=as_json)
     sys.stdout.flush()
@@ -130,7 +130,7 @@ def _told(counsel: Counsel, handle: Handle, wire: Wire, *, as_json: bool) -> int
     return _exit_code(shown, wire)
 
 
-def _awaited(counsel: Counsel, handle: Handle) -> Wire | None:
+def _awaited(counsel: Counsel, handle: Handle) -> EnvelopeDict | None:
     """Wait with a progress line; an interrupt ends the run before this process ends, and is None."""
     try:
         wire = follow(handle)
@@ -142,7 +142,7 @@ def _awaited(counsel: Counsel, handle: Handle) -> Wire | None:
     return wire
 
 
-def follow(handle: Handle) -> Wire:
+def follow(handle: Handle) -> EnvelopeDict:
     """The terminal envelope, progress shown on a terminal meanwhile."""
     with ProgressLine() as line:
         while (wire := handle.collect()) is None:
@@ -154,7 +154,7 @@ def follow(handle: Handle) -> Wire:
     return wire
 
 
-def _exit_code(shown: int, wire: Wire) -> int:
+def _exit_code(shown: int, wire: EnvelopeDict) -> int:
     return CATALOG[Code(wire["error"]["code"])].exit_code if "error" in wire else shown
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.git.child import Child, Overdue
-from codex_counsel.git.pins import Config, command, environment
+from codex_counsel.git.hardening import Config, command, environment
+from codex_counsel.git.process import GitProcess, GitTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -196,11 +196,11 @@ class _Place:
 @contextmanager
 def _running(
     cwd: Path, args: tuple[str | bytes, ...], env: Mapping[str, str], timeout: float, given: bytes
-) -> Iterator[Child]:
+) -> Iterator[GitProcess]:
     try:
-        with Child([binary(env), *command(args)], env, cwd, timeout, given) as child:
+        with GitProcess([binary(env), *command(args)], env, cwd, timeout, given) as child:
             yield child
-    except Overdue:
+    except GitTimeout:
         raise CounselError(
             Code.TIMEOUT,
             f"`git {_command(args)}` did not finish within {timeout:g} seconds and was ended.",
@@ -208,7 +208,7 @@ def _running(
         ) from None
 
 
-def _checked(child: Child, args: tuple[str | bytes, ...], ok: tuple[int, ...]) -> Generator[bytes]:
+def _checked(child: GitProcess, args: tuple[str | bytes, ...], ok: tuple[int, ...]) -> Generator[bytes]:
     yield from child.chunks()
     if child.code not in ok:
         said = bytes(child.stderr).decode(errors="replace")
@@ -242,7 +242,7 @@ def _command(args: tuple[str | bytes, ...]) -> str:
 
 @lru_cache(maxsize=8)
 def _usable(path: str) -> str:
-    with Child([path, "version"], {"PATH": os.defpath, "LC_ALL": "C"}, Path("/"), TIMEOUT) as child:
+    with GitProcess([path, "version"], {"PATH": os.defpath, "LC_ALL": "C"}, Path("/"), TIMEOUT) as child:
         said = b"".join(child.chunks()).decode(errors="replace")
     numbers = re.search(r"(\d+)\.(\d+)", said)
     if not numbers or (int(numbers[1]), int(numbers[2])) < OLDEST:

@@ -22,11 +22,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from codex_counsel.envelope import Wire
+from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.jobs.record import Job
+from codex_counsel.jobs.job import Job
+from codex_counsel.jobs.spec import Spec
 from codex_counsel.jobs.store import Store, write_private
-from codex_counsel.spec import Spec
 
 BOOT = Path(__file__).with_name("boot.py")
 LAST_BREATH = 4.0
@@ -36,7 +36,7 @@ KEY_PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
-class Birth:
+class NewJob:
     """What a job directory is born with."""
 
     spec: Spec
@@ -59,7 +59,7 @@ class Handle:
         if self.descriptor >= 0:
             os.set_blocking(self.descriptor, False)
 
-    def collect(self) -> Wire | None:
+    def collect(self) -> EnvelopeDict | None:
         """Read what is there, never blocking: the terminal envelope once the run has ended, else None."""
         if self._closed:
             return self._left()
@@ -71,7 +71,7 @@ class Handle:
             return self._finished()
         return None
 
-    def _finished(self) -> Wire | None:
+    def _finished(self) -> EnvelopeDict | None:
         """The worker closed its stdout: what it said, else what its directory says."""
         self.release()
         self._closed = time.monotonic()
@@ -82,7 +82,7 @@ class Handle:
         self._tidy()
         return wire
 
-    def _left(self) -> Wire | None:
+    def _left(self) -> EnvelopeDict | None:
         """What the directory says of a worker that said nothing; None while that worker is on its way out."""
         outcome = self.job.outcome()
         late = time.monotonic() - self._closed > LAST_BREATH
@@ -129,16 +129,16 @@ def _reap(*let_go: subprocess.Popen[bytes]) -> None:
         _UNREAPED[:] = [child for child in (*_UNREAPED, *let_go) if child.poll() is None]
 
 
-def launch(store: Store, birth: Birth) -> Handle:
+def launch(store: Store, birth: NewJob) -> Handle:
     """Publish the job and start its worker. Without a writable state directory the job lives in a private one."""
     try:
         store.prepare()
-        return _born(store.directory, birth)
+        return _publish(store.directory, birth)
     except OSError as error:
         return _launch_private(birth, error)
 
 
-def _launch_private(birth: Birth, reason: OSError) -> Handle:
+def _launch_private(birth: NewJob, reason: OSError) -> Handle:
     """The answer still reaches a waiting caller; what cannot be kept is said."""
     if birth.spec.detached or birth.spec.delegate:
         raise CounselError(Code.STORAGE_FAILED, f"A background job and a diff need their directory: {reason}") from None
@@ -149,13 +149,13 @@ def _launch_private(birth: Birth, reason: OSError) -> Handle:
     except OSError as error:
         raise CounselError(Code.STORAGE_FAILED, f"No directory for a job can be made: {error}") from None
     try:
-        return _born(directory, replace(birth, spec=replace(birth.spec, meta=meta, private=True)))
+        return _publish(directory, replace(birth, spec=replace(birth.spec, meta=meta, private=True)))
     except OSError as error:
         shutil.rmtree(directory, ignore_errors=True)
         raise CounselError(Code.STORAGE_FAILED, f"No job can be started: {error}") from None
 
 
-def _born(directory: Path, birth: Birth) -> Handle:
+def _publish(directory: Path, birth: NewJob) -> Handle:
     hidden = directory / f".birth-{birth.spec.job_id}"
     published = directory / birth.spec.job_id
     hidden.mkdir(mode=0o700)
@@ -175,7 +175,7 @@ def _born(directory: Path, birth: Birth) -> Handle:
             os.close(lock)
 
 
-def _fill(directory: Path, birth: Birth) -> None:
+def _fill(directory: Path, birth: NewJob) -> None:
     _write(directory / "spec.json", json.dumps(birth.spec.to_json(), ensure_ascii=False))
     _write(directory / "prompt", birth.prompt)
     if birth.schema is not None:
@@ -189,7 +189,7 @@ def _write(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _spawn(directory: Path, lock: int, birth: Birth) -> subprocess.Popen[bytes]:
+def _spawn(directory: Path, lock: int, birth: NewJob) -> subprocess.Popen[bytes]:
     _reap()
     argv = [sys.executable, "-I", "-S", str(BOOT), str(directory), str(lock)]
     wanted = subprocess.DEVNULL if birth.spec.detached else subprocess.PIPE

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from codex_counsel.envelope import Wire
+from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.jobs.record import Job, State
-from codex_counsel.spec import JOB_ID
-from codex_counsel.text import clean, one_line
+from codex_counsel.jobs.job import Job, State
+from codex_counsel.jobs.spec import JOB_ID
+from codex_counsel.system.text import clean, one_line
 
 UNDELIVERED_SECONDS = 30 * 86_400
 UNDELIVERED_BYTES = 1_000_000_000
@@ -75,7 +75,7 @@ class Store:
         newest = max(specs, key=lambda spec: spec.created, default=None)
         return str(newest.review.get("sent") or "") or None if newest and newest.review else None
 
-    def cancel(self, job: Job) -> Wire:
+    def cancel(self, job: Job) -> EnvelopeDict:
         """Ask, then wait until nothing of the run lives. A run that had ended keeps its outcome."""
         if not job.alive():
             return _settled(job)
@@ -173,7 +173,7 @@ def _row(job: Job) -> dict[str, Any] | None:
     return {name: value for name, value in row.items() if value is not None}
 
 
-def _status(state: State, outcome: Wire | None) -> str:
+def _status(state: State, outcome: EnvelopeDict | None) -> str:
     return str(outcome["status"]) if outcome else ("queued" if state.phase == "queued" else "running")
 
 
@@ -198,7 +198,7 @@ def _end_worker(job: Job) -> None:
         time.sleep(0.02)
 
 
-def _settled(job: Job) -> Wire:
+def _settled(job: Job) -> EnvelopeDict:
     outcome = job.outcome()
     if outcome is None:
         raise CounselError(Code.JOB_RUNNING, f"Job {job.id} was told to end but its worker still lives")

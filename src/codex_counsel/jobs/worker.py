@@ -15,15 +15,16 @@ import signal
 import sys
 import time
 
-from codex_counsel import process, tree
 from codex_counsel.jobs import slots
+from codex_counsel.system import process_tree as tree
+from codex_counsel.system import supervisor as process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from codex_counsel.envelope import Envelope
-    from codex_counsel.transcript import Transcript
+    from codex_counsel.codex.transcript import Transcript
+    from codex_counsel.contract.envelope import Envelope
 
 QUEUE_POLL = 0.1
 NOTE_EVERY = 0.25
@@ -122,11 +123,11 @@ class Worker:
         """Make a delegate's working tree; what prevents that is the result."""
         from pathlib import Path
 
-        from codex_counsel import delegate
-        from codex_counsel.envelope import failed
+        from codex_counsel.contract.envelope import failed
+        from codex_counsel.delegate import record as delegate
         from codex_counsel.errors import CounselError
-        from codex_counsel.run import meta_of
-        from codex_counsel.spec import Spec
+        from codex_counsel.jobs.run import meta_of
+        from codex_counsel.jobs.spec import Spec
 
         spec = Spec.parse(self.spec)
         self.state["phase"] = "starting"
@@ -146,8 +147,8 @@ class Worker:
             self.supervisor.watch(self._control, self.on_control)
         if self.ending or self._told_to_end():
             self.supervisor.stop(self.ending)
-        from codex_counsel import run
-        from codex_counsel.spec import Spec
+        from codex_counsel.jobs import run
+        from codex_counsel.jobs.spec import Spec
 
         try:
             run.execute(Spec.parse(self.spec), self.supervisor, self)
@@ -160,10 +161,10 @@ class Worker:
 
     def _conclude_defect(self, error: Exception) -> None:
         """A defect of ours still ends in an envelope; the traceback is in `stderr.log`."""
-        from codex_counsel.envelope import failed
+        from codex_counsel.contract.envelope import failed
         from codex_counsel.errors import Code, CounselError
-        from codex_counsel.run import meta_of
-        from codex_counsel.spec import Spec
+        from codex_counsel.jobs.run import meta_of
+        from codex_counsel.jobs.spec import Spec
 
         spec = Spec.parse(self.spec)
         defect = CounselError(Code.INTERNAL, f"{type(error).__name__}: {error}")
@@ -174,9 +175,9 @@ class Worker:
         if self.spec.get("delegate"):
             from pathlib import Path
 
-            from codex_counsel import delegate
-            from codex_counsel.jobs.record import Job
-            from codex_counsel.spec import Spec
+            from codex_counsel.delegate import record as delegate
+            from codex_counsel.jobs.job import Job
+            from codex_counsel.jobs.spec import Spec
 
             job = Job(Path(self.directory))
             with contextlib.suppress(Exception):  # the defect may lie there
@@ -185,10 +186,10 @@ class Worker:
 
     def _conclude_unstartable(self, error: OSError) -> None:
         """The binary, the workspace or the temporary directory changed since they were looked at."""
-        from codex_counsel.envelope import failed
+        from codex_counsel.contract.envelope import failed
         from codex_counsel.errors import Code, CounselError
-        from codex_counsel.run import meta_of
-        from codex_counsel.spec import Spec
+        from codex_counsel.jobs.run import meta_of
+        from codex_counsel.jobs.spec import Spec
 
         spec = Spec.parse(self.spec)
         code = Code.STORAGE_FAILED if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else Code.PROCESS_DIED
@@ -196,11 +197,11 @@ class Worker:
         self.commit(self._with_work(failed(spec.tool, unstarted, meta_of(spec))).wire())
 
     def _conclude_unstarted(self) -> None:
-        from codex_counsel import run
-        from codex_counsel.spec import Spec
-        from codex_counsel.transcript import Transcript
+        from codex_counsel.codex.transcript import Transcript
+        from codex_counsel.jobs import run
+        from codex_counsel.jobs.spec import Spec
 
-        envelope = run.conclude(Spec.parse(self.spec), Transcript(), run.Ending(self.ending))
+        envelope = run.conclude(Spec.parse(self.spec), Transcript(), run.Exit(self.ending))
         self.commit(envelope.wire())
 
     def on_lifeline(self) -> None:
@@ -288,13 +289,13 @@ class Worker:
     def _commit_cancelled(self) -> dict[str, Any]:
         from pathlib import Path
 
-        from codex_counsel import run
-        from codex_counsel.jobs.record import Job
-        from codex_counsel.spec import Spec
+        from codex_counsel.jobs import run
+        from codex_counsel.jobs.job import Job
+        from codex_counsel.jobs.spec import Spec
 
         transcript = Job(Path(self.directory)).transcript()
         return self.commit(
-            run.conclude(Spec.parse(self.spec), transcript, run.Ending("cancelled"), Path(self.directory)).wire()
+            run.conclude(Spec.parse(self.spec), transcript, run.Exit("cancelled"), Path(self.directory)).wire()
         )
 
     def _forget_events(self) -> None:

@@ -17,14 +17,16 @@ from mcp_types import TextContent, ToolAnnotations
 from mcp_types import Tool as WireTool
 from pydantic import AnyUrl, PrivateAttr
 
-from codex_counsel import __version__, catalogue, services
-from codex_counsel.envelope import Meta, Wire, failed, text_of
+from codex_counsel import __version__
+from codex_counsel.contract import catalogue
+from codex_counsel.contract.envelope import EnvelopeDict, Meta, failed, text_of
+from codex_counsel.contract.request import JobCancel, JobResult, Request, parse
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.request import JobCancel, JobResult, Request, parse
-from codex_counsel.server.tasks import Tasks
+from codex_counsel.server.native_tasks import Tasks
 from codex_counsel.server.waiting import Caller, launched, threads, wait_for
-from codex_counsel.services import Counsel
-from codex_counsel.text import clean
+from codex_counsel.services import counsel as services
+from codex_counsel.services.counsel import Counsel
+from codex_counsel.system.text import clean
 
 INSTRUCTIONS = """\
 codex_* tools hand a question to OpenAI's Codex, a model of another family with other blind spots, in a read-only
@@ -39,7 +41,7 @@ Treat what Codex says as a claim to verify, quote it before you judge it, and ne
 If a call fails, its text says what to do; go on without a second opinion rather than wait for one.
 """
 
-Action = Callable[[Any], Awaitable[Wire]]
+Action = Callable[[Any], Awaitable[EnvelopeDict]]
 
 
 class BoundTool(Tool):
@@ -72,7 +74,7 @@ class BoundTool(Tool):
         return result_of({**wire, "tool": wire.get("tool", self.name)})
 
 
-def result_of(wire: Wire) -> ToolResult:
+def result_of(wire: EnvelopeDict) -> ToolResult:
     """On success clients show the structure, on failure the text alone: each says everything."""
     content = [TextContent(type="text", text=text_of(wire))]
     return ToolResult(content=content, structured_content=wire, is_error=not wire["ok"])
@@ -161,16 +163,18 @@ def _starters(counsel: Counsel) -> dict[str, Tool]:
     return {name: BoundTool.bind(entries[name], partial(_begin, counsel, run, name)) for name, run in runs.items()}
 
 
-async def _call(service: Callable[[Any], Wire], request: Request) -> Wire:
+async def _call(service: Callable[[Any], EnvelopeDict], request: Request) -> EnvelopeDict:
     return await anyio.to_thread.run_sync(service, request, limiter=threads())
 
 
-async def _wait(service: Callable[[Any], Wire], request: Request) -> Wire:
+async def _wait(service: Callable[[Any], EnvelopeDict], request: Request) -> EnvelopeDict:
     """As `_call`, for what only waits and looks: nobody waits for it once its caller is gone."""
     return await anyio.to_thread.run_sync(service, request, limiter=threads(), abandon_on_cancel=True)
 
 
-async def _given(counsel: Counsel, service: Callable[[Any], Wire], request: JobResult | JobCancel) -> Wire:
+async def _given(
+    counsel: Counsel, service: Callable[[Any], EnvelopeDict], request: JobResult | JobCancel
+) -> EnvelopeDict:
     """As `_call`, for a page of a result: a caller that is gone by then has received nothing."""
     patient = isinstance(request, JobResult)
     page = await anyio.to_thread.run_sync(service, request, limiter=threads(), abandon_on_cancel=patient)
@@ -178,12 +182,12 @@ async def _given(counsel: Counsel, service: Callable[[Any], Wire], request: JobR
     return page
 
 
-async def _begin(counsel: Counsel, service: Callable[..., Any], tool: str, request: Request) -> Wire:
+async def _begin(counsel: Counsel, service: Callable[..., Any], tool: str, request: Request) -> EnvelopeDict:
     handle = await launched(counsel, partial(service, request, background=True), Caller(get_context()))
     return {**counsel.hand_over(handle), "tool": tool}
 
 
-async def _run(counsel: Counsel, service: Callable[..., Any], request: Any) -> Wire:
+async def _run(counsel: Counsel, service: Callable[..., Any], request: Any) -> EnvelopeDict:
     caller = Caller(get_context())
     handle = await launched(counsel, partial(service, request), caller)
     return await wait_for(counsel, handle, caller, request.detail)

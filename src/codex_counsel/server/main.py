@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from codex_counsel import __version__
 
 if TYPE_CHECKING:
-    from codex_counsel.services import Counsel
+    from codex_counsel.services.counsel import Counsel
 
 LOG = logging.getLogger("codex_counsel")
 GONE = "the client closed the connection; shut down"
@@ -58,14 +58,14 @@ def _set_up() -> Counsel:
         if name.startswith("FASTMCP_"):
             del os.environ[name]
     os.environ.update(_QUIET)
-    from codex_counsel.settings import load
+    from codex_counsel.contract.settings import load
 
     settings = load()
     handler, warnings = _log_handler(settings.log_file)
     logging.basicConfig(level=settings.log_level, format="codex-counsel: %(levelname)s %(message)s", handlers=[handler])
     for warning in (*settings.warnings, *warnings):
         LOG.warning("%s", warning)
-    from codex_counsel.services import Counsel
+    from codex_counsel.services.counsel import Counsel
 
     return Counsel(given, settings=settings)
 

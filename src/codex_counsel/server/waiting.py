@@ -16,11 +16,11 @@ import anyio.lowlevel
 import anyio.to_thread
 from fastmcp.server.context import Context
 
-from codex_counsel.envelope import Wire
+from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.errors import CounselError
+from codex_counsel.jobs.job import describe
 from codex_counsel.jobs.launcher import Handle
-from codex_counsel.jobs.record import describe
-from codex_counsel.services import Counsel
+from codex_counsel.services.counsel import Counsel
 
 FIRST_PROGRESS_SECONDS = 1.0
 PROGRESS_SECONDS = 5.0
@@ -51,7 +51,7 @@ async def launched(counsel: Counsel, launch: Callable[[], Handle], caller: Calle
     return handle
 
 
-async def wait_for(counsel: Counsel, handle: Handle, caller: Caller, detail: str) -> Wire:
+async def wait_for(counsel: Counsel, handle: Handle, caller: Caller, detail: str) -> EnvelopeDict:
     """The result, or the `running` envelope once the soft deadline has passed and the client cannot be kept waiting."""
     try:
         wire = await _until_deadline(counsel, handle, caller)
@@ -89,7 +89,7 @@ def client_gone() -> bool:
     return bool(poll.poll(0))
 
 
-async def _until_deadline(counsel: Counsel, handle: Handle, caller: Caller) -> Wire | None:
+async def _until_deadline(counsel: Counsel, handle: Handle, caller: Caller) -> EnvelopeDict | None:
     deadline = caller.arrived + counsel.settings.sync_seconds
     next_report = time.monotonic() + FIRST_PROGRESS_SECONDS
     while (wire := handle.collect()) is None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from codex_counsel.contract.request import Consult, parse
 from codex_counsel.loopback import Loopback, hold, patch, say
-from codex_counsel.request import Consult, parse
 from tests.conftest import World, consult, until
 from tests.e2e.claude.anthropic import JSON, Script, Turn, request_in, text, use
 from tests.e2e.claude.conftest import PREFIX, Claude

@@ -1,0 +1,97 @@
+"""Jobs whose Codex is a small program that says what Codex would say: for what concerns the record, not the model."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shlex
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codex_counsel.errors import CounselError
+from codex_counsel.jobs.job import Job
+from codex_counsel.jobs.launcher import Handle, NewJob, launch
+from codex_counsel.jobs.spec import Spec
+from codex_counsel.jobs.store import Store
+from codex_counsel.system.process_tree import Identity
+from tests.conftest import World, until
+
+THREAD = "01a1fd13-60ab-7632-8f92-823f89c4f967"
+STARTED = json.dumps({"type": "thread.started", "thread_id": THREAD})
+SAID = json.dumps({"type": "item.completed", "item": {"id": "item_0", "type": "agent_message", "text": "It is fine."}})
+COMPLETED = json.dumps({"type": "turn.completed", "usage": {"input_tokens": 1, "output_tokens": 1}})
+TURN = (STARTED, SAID, COMPLETED)
+
+
+def saying(*lines: str) -> str:
+    """Shell text that prints these lines."""
+    return f"printf '%s\\n' {shlex.join(lines)}"
+
+
+@dataclass
+class Nursery:
+    """Where jobs are born, and ended when the test is over."""
+
+    world: World
+    store: Store
+    handles: list[Handle] = field(default_factory=list)
+
+    def spec(self, program: str = saying(*TURN), **changes: Any) -> Spec:
+        job_id = secrets.token_hex(16)
+        spec = Spec(
+            job_id=job_id,
+            tool="codex_consult",
+            subject="Is it fine?",
+            created=time.time(),
+            argv=("/bin/sh", "-c", program),
+            cwd=str(self.world.workspace),
+            codex_home=str(self.world.codex_home),
+            state=str(self.store.state),
+            scratch=str(self.world.temp / f"codex-counsel-{job_id}"),
+            total=60,
+            idle=60,
+            slots=64,
+            account="account",
+            backoff=60,
+            ttl=86_400,
+            workspace=str(self.world.workspace),
+            meta={},
+        )
+        return replace(spec, **changes)
+
+    def born(self, program: str = saying(*TURN), **changes: Any) -> Handle:
+        """A job that runs the shell text in place of Codex."""
+        spec = self.spec(program, **changes)
+        env = {"PATH": os.environ["PATH"], "CODEX_COUNSEL_JOB": spec.job_id}
+        handle = launch(self.store, NewJob(spec, "Is it fine?", None, env))
+        self.handles.append(handle)
+        return handle
+
+    def held(self, *first: str, **changes: Any) -> tuple[Handle, Path]:
+        """A job that says these lines, and the rest of a turn once something is written to the pipe."""
+        gate = self.world.base / f"gate-{secrets.token_hex(4)}"
+        os.mkfifo(gate)
+        rest = saying(*TURN[len(first) :])
+        return self.born(f"{saying(*first) if first else ':'}; read word < {gate}; {rest}", **changes), gate
+
+
+def worker_of(job: Job) -> Identity:
+    """The worker, as soon as it has said who it is."""
+    return until(lambda: job.state().worker)
+
+
+@pytest.fixture
+def nursery(world: World) -> Iterator[Nursery]:
+    made = Nursery(world, Store(world.state))
+    yield made
+    for handle in made.handles:
+        handle.release()
+        with contextlib.suppress(CounselError):  # the test may have damaged the record
+            made.store.cancel(handle.job)

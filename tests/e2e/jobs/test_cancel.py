@@ -1,0 +1,182 @@
+"""Cancel means gone: whenever it comes, whoever asks, and the caller is told what became of the run."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.contract.request import Consult, JobCancel, JobResult, parse
+from codex_counsel.jobs import store
+from codex_counsel.jobs.job import Job
+from codex_counsel.jobs.launcher import Handle
+from codex_counsel.loopback import Gate, Loopback, hold, say, shell
+from codex_counsel.services.counsel import Counsel
+from tests.conftest import World, living, until, wait
+from tests.e2e.jobs.conftest import SAID, STARTED, Nursery, worker_of
+
+Model = Callable[..., Loopback]
+
+
+def begin(counsel: Counsel, *, background: bool = False, **arguments: Any) -> Handle:
+    return counsel.consult(parse(Consult, {"question": "Is it fine?", **arguments}), background=background)
+
+
+def cancel(counsel: Counsel, job: Job) -> EnvelopeDict:
+    return counsel.job_cancel(parse(JobCancel, {"job_id": job.id}))
+
+
+def test_a_cancelled_run_is_gone_when_the_cancel_returns_and_says_so_for_ever(world: World, model: Model) -> None:
+    gate = hold(say("Too late."))
+    model([shell("sleep 600 & exec sleep 601", yield_time_ms=100), gate])
+    counsel = world.counsel()
+    handle = begin(counsel)
+    assert gate.reached.wait(30)
+    assert len(living(str(world.codex_home))) > 2
+    wire = cancel(counsel, handle.job)
+    assert (wire["ok"], wire["data"]) == (True, {"cancelled": True, "survivors": []})
+    assert living(str(world.base)) == []
+    assert list(world.temp.iterdir()) == []
+    told = wait(handle)
+    assert (told["ok"], told["status"], told["error"]["code"]) == (False, "cancelled", "cancelled")
+    assert told["meta"]["session_id"] == wire["meta"]["session_id"]
+    assert told["meta"]["session_id"]
+    assert cancel(counsel, handle.job)["data"] == wire["data"]
+    assert handle.job.outcome() == told
+
+
+def test_a_queued_run_that_is_cancelled_never_starts(world: World, model: Model) -> None:
+    world.settings["MAX_RUNNING"] = "1"
+    gate = hold(say("First."))
+    server = model(gate)
+    counsel = world.counsel()
+    first = begin(counsel)
+    assert gate.reached.wait(30)
+    second = begin(counsel)
+    assert second.job.running().status == "queued"
+    assert cancel(counsel, second.job)["data"]["cancelled"]
+    gate.release.set()
+    assert wait(first)["status"] == "completed"
+    told = wait(second)
+    assert told["status"] == "cancelled"
+    assert "session_id" not in told["meta"]
+    assert len({request.thread_id for request in server.requests}) == 1
+    assert not (second.job.path / "events.jsonl").exists()
+    assert [row["status"] for row in counsel.store.rows() if row["job_id"] == second.job.id] == ["cancelled"]
+
+
+POINTS: dict[str, Callable[[Handle, Gate], object]] = {
+    "born": lambda handle, gate: True,
+    "worker up": lambda handle, gate: handle.job.state().worker,
+    "codex started": lambda handle, gate: handle.job.state().codex,
+    "first event": lambda handle, gate: handle.job.state().thread_id,
+    "model asked": lambda handle, gate: gate.reached.is_set(),
+    "answer let out": lambda handle, gate: gate.reached.wait(30) and let_out(gate),
+    "answer recorded": lambda handle, gate: recorded(handle, gate, "agent_message"),
+    "turn recorded": lambda handle, gate: recorded(handle, gate, "turn.completed"),
+    "codex gone": lambda handle, gate: recorded(handle, gate, "turn.completed") and gone(handle),
+    "result there": lambda handle, gate: let_out(gate) and (handle.job.path / "result.json").exists(),
+}
+
+
+def let_out(gate: Gate) -> bool:
+    gate.release.set()
+    return True
+
+
+def recorded(handle: Handle, gate: Gate, word: str) -> bool:
+    let_out(gate)
+    events = handle.job.path / "events.jsonl"
+    return events.exists() and word in events.read_text("utf-8")
+
+
+def gone(handle: Handle) -> bool:
+    codex = handle.job.state().codex
+    return bool(codex and not codex.alive())
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_cancel_that_races_the_result_tells_everybody_the_same(world: World, model: Model, point: str) -> None:
+    gate = hold(say("Done."))
+    model(gate)
+    counsel = world.counsel()
+    handle = begin(counsel)
+    until(lambda: POINTS[point](handle, gate))
+    with ThreadPoolExecutor(2) as pool:
+        answers = [future.result() for future in [pool.submit(cancel, counsel, handle.job) for _ in range(2)]]
+    told = [answer.get("data", {}).get("cancelled", False) for answer in answers]
+    assert told[0] == told[1]
+    stored, waiting = handle.job.outcome(), wait(handle)
+    assert stored == waiting == handle.job.outcome()
+    assert waiting["status"] == ("cancelled" if told[0] else "completed")
+    assert all(told) or all(answer["answer"] == "Done." for answer in answers)
+    assert point != "result there" or not told[0]
+    assert list(POINTS).index(point) > 4 or told[0]
+    assert living(handle.job.id) == []
+    assert list(world.temp.iterdir()) == []
+
+
+def test_a_stopped_worker_is_ended_with_its_codex(world: World, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "CANCEL_PATIENCE", 0.2)
+    gate = hold(say("Too late."))
+    model([shell("exec sleep 600", yield_time_ms=100), gate])
+    counsel = world.counsel()
+    handle = begin(counsel)
+    assert gate.reached.wait(30)
+    worker = worker_of(handle.job)
+    os.kill(worker.pid, signal.SIGSTOP)
+    assert cancel(counsel, handle.job)["data"] == {"cancelled": True, "survivors": []}
+    assert not worker.alive()
+    assert living(str(world.base)) == []
+    assert wait(handle)["status"] == "cancelled"
+    assert list(world.temp.iterdir()) == []
+
+
+def test_a_run_that_had_died_stays_dead_when_it_is_cancelled(nursery: Nursery) -> None:
+    handle, _ = nursery.held(STARTED)
+    until(lambda: handle.job.state().thread_id)
+    os.kill(worker_of(handle.job).pid, signal.SIGKILL)
+    died = wait(handle)
+    assert nursery.store.cancel(handle.job) == died
+    assert handle.job.outcome() == died
+    assert died["error"]["code"] == "process_died"
+
+
+def test_a_program_that_ignores_every_polite_signal_is_gone_too(nursery: Nursery) -> None:
+    handle = nursery.born("trap '' INT TERM HUP; echo up; while :; do sleep 1; done")
+    until((handle.job.path / "events.jsonl").exists)
+    assert nursery.store.cancel(handle.job)["status"] == "cancelled"
+    assert living(handle.job.id) == []
+
+
+def test_a_cancel_for_a_program_that_closed_its_output_is_not_slept_through(nursery: Nursery) -> None:
+    handle = nursery.born("trap '' INT; echo up; exec >&- 2>&-; while :; do sleep 1; done")
+    until((handle.job.path / "events.jsonl").exists)
+    assert nursery.store.cancel(handle.job)["status"] == "cancelled"
+
+
+def test_what_a_cancelled_run_had_said_is_undelivered_until_it_is_fetched(nursery: Nursery) -> None:
+    handle, _ = nursery.held(STARTED, SAID)
+    until(lambda: handle.job.transcript().answer)
+    counsel = nursery.world.counsel()
+    wire = cancel(counsel, handle.job)
+    assert wire["next"] == {"tool": "codex_job_result", "arguments": {"job_id": handle.job.id}}
+    assert not handle.job.delivered()
+    assert counsel.job_result(parse(JobResult, {"job_id": handle.job.id}))["answer"] == "It is fine."
+    assert handle.job.delivered()
+
+
+def test_processes_that_survived_a_cancel_are_named(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    handle, _ = nursery.held(STARTED)
+    counsel = nursery.world.counsel()
+    told = nursery.store.cancel(handle.job)
+    told["error"]["details"] = {"survivors": [4711]}
+    monkeypatch.setattr(counsel.store, "cancel", lambda _: told)
+    wire = cancel(counsel, handle.job)
+    assert wire["summary"] == f"Job {handle.job.id} is cancelled; these processes of it survived: 4711"
+    assert wire["data"] == {"cancelled": True, "survivors": [4711]}

@@ -1,0 +1,68 @@
+"""What lies on disk is for its owner alone, and holds nothing that is nobody's business."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from codex_counsel.contract.request import Consult, JobConsume, parse
+from codex_counsel.loopback import Loopback, say, shell, usage_limit
+from tests.conftest import World, consult, wait
+
+SCHEMA = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+Model = Callable[..., Loopback]
+
+
+@pytest.fixture
+def open_mask() -> Iterator[None]:
+    """A user whose files are readable by all unless told otherwise."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def modes(root: Path) -> dict[str, str]:
+    """The paths that someone else could use, with their modes."""
+    found = {}
+    for path in (root, *root.rglob("*")):
+        wanted = 0o700 if path.is_dir() else 0o600
+        if stat.S_IMODE(path.lstat().st_mode) != wanted:
+            found[str(path.relative_to(root.parent))] = oct(stat.S_IMODE(path.lstat().st_mode))
+    return found
+
+
+@pytest.mark.usefixtures("open_mask")
+def test_every_file_of_ours_is_for_its_owner_alone(world: World, model: Model) -> None:
+    model([shell("ls"), say({})])
+    counsel = world.counsel()
+    asked = {"question": "Is it fine?", "output_schema": SCHEMA, "idempotency_key": "k"}
+    handle = counsel.consult(parse(Consult, asked))
+    assert wait(handle)["data"] == {}
+    handle.job.ask_stay()
+    handle.job.ask_cancel()
+    counsel.job_consume(parse(JobConsume, {"job_id": consult(counsel)["meta"]["job_id"]}))
+    model([usage_limit()])
+    assert consult(counsel)["error"]["code"] == "usage_limit"
+    assert modes(world.state) == {}
+    names = {path.name for path in handle.job.path.iterdir()}
+    assert {"spec.json", "prompt", "schema.json", "state.json", "events.jsonl", "result.json", "control"} <= names
+    assert {path.name for path in world.state.iterdir()} >= {"jobs", "keys", "gone", "slots", "limits"}
+
+
+def test_no_file_of_ours_holds_an_environment_or_a_secret_of_it(world: World, model: Model) -> None:
+    model([shell("env"), say("It is fine.")])
+    canaries = {name: f"canary-{name.lower()}-0123456789" for name in ("CODEX_API_KEY", "GITHUB_PAT", "MY_PASSWORD")}
+    wire = consult(world.counsel(**canaries))
+    assert wire["ok"]
+    for path in world.state.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert [value for value in canaries.values() if value.encode() in content] == [], path.name
+    spec = json.loads((world.state / "jobs" / wire["meta"]["job_id"] / "spec.json").read_text("utf-8"))
+    assert "env" not in spec
+    assert os.environ["PATH"] not in json.dumps(spec)

@@ -1,0 +1,108 @@
+"""What a cancelled request costs: never an answer, never a run that others wait for, never one that nobody knows."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from codex_counsel.jobs.job import Job
+from codex_counsel.loopback import Loopback, hold, say
+from tests.conftest import World, until
+from tests.e2e.server.wire import EnvelopeDict
+
+Model = Callable[..., Loopback]
+QUESTION = {"question": "Is it fine?"}
+
+
+@pytest.fixture
+def stuck_git(world: World) -> Path:
+    """A git that waits until the file `go` is there; returns the directory it is in, where `reached` appears first."""
+    world.git("init", "-q", "-b", "main")
+    (world.workspace / "a.py").write_text("x = 1\n")
+    folder = world.base / "stuck"
+    folder.mkdir()
+    waiting = f": >{folder}/reached\nuntil [ -e {folder}/go ]; do sleep 0.02; done"
+    script = f'#!/bin/sh\n{waiting}\nexec {shutil.which("git")} "$@"\n'
+    (folder / "git").write_text(script)
+    (folder / "git").chmod(0o755)
+    return folder
+
+
+def with_git(world: World, folder: Path) -> dict[str, str]:
+    return {"PATH": f"{folder}:{world.env['PATH']}"}
+
+
+@pytest.mark.parametrize("tool", ["codex_job_consume_result", "codex_job_result"])
+def test_an_answer_that_came_after_the_request_was_cancelled_was_not_received(
+    world: World, model: Model, tool: str
+) -> None:
+    gate, other = hold(say("The paid answer.")), hold(say("Never."))
+    model([gate, other])
+    with EnvelopeDict(world) as wire:
+        wire.initialize()
+        job = wire.tool("codex_consult_async", QUESTION)["job_id"]
+        assert gate.reached.wait(30)
+        held = wire.tool("codex_consult_async", QUESTION)["job_id"]
+        call = wire.call(tool, {"job_id": job, "wait_seconds": 50})
+        assert wire.tool("codex_job_list")["ok"]
+        wire.cancel(call)
+        assert wire.tool("codex_job_list")["ok"]
+        gate.release.set()
+        assert wire.tool("codex_job_status", {"job_id": job, "wait_seconds": 50})["status"] == "completed"
+        assert wire.tool("codex_job_status", {"job_id": held, "wait_seconds": 1})["ok"]
+        assert not (world.state / "jobs" / job / "delivered").exists()
+        assert wire.tool("codex_job_consume_result", {"job_id": job})["answer"] == "The paid answer."
+        assert not (world.state / "jobs" / job).exists()
+
+
+def test_a_call_that_joined_a_run_does_not_end_it_when_it_is_cancelled(world: World, model: Model) -> None:
+    gate = hold(say("For the first."))
+    model(gate)
+    asked = {**QUESTION, "idempotency_key": "k"}
+    with EnvelopeDict(world) as one, EnvelopeDict(world) as other:
+        one.initialize()
+        other.initialize()
+        first = one.call("codex_consult", asked)
+        assert gate.reached.wait(30)
+        (job,) = (Job(path) for path in (world.state / "jobs").iterdir())
+        second = other.call("codex_consult", asked)
+        until((job.path / "stay").exists)
+        other.cancel(second)
+        looked = other.tool("codex_job_status", {"job_id": job.id, "wait_seconds": 1})
+        assert looked["status"] == "running"
+        gate.release.set()
+        assert one.result(first)["answer"] == "For the first."
+
+
+@pytest.mark.parametrize("tool", ["codex_review_changes", "codex_review_changes_async"])
+def test_a_run_whose_request_was_cancelled_while_it_was_launched_is_cancelled(
+    world: World, model: Model, stuck_git: Path, tool: str
+) -> None:
+    model(hold(say("For nobody.")))
+    with EnvelopeDict(world, with_git(world, stuck_git)) as wire:
+        wire.initialize()
+        call = wire.call(tool)
+        until((stuck_git / "reached").exists)
+        wire.cancel(call)
+        assert wire.tool("codex_job_list")["data"] == {"jobs": []}
+        (stuck_git / "go").touch()
+        until(lambda: [row["status"] for row in world.counsel().store.rows()] == ["cancelled"])
+
+
+def test_a_launch_that_takes_long_is_reported_and_counts_for_the_deadline(
+    world: World, model: Model, stuck_git: Path
+) -> None:
+    model(hold(say("Never.")))
+    world.settings["SYNC_SECONDS"] = "1"
+    with EnvelopeDict(world, with_git(world, stuck_git)) as wire:
+        wire.initialize()
+        call = wire.call("codex_review_changes", {}, progressToken="p")
+        assert wire.progress()["message"].startswith("starting (")
+        (stuck_git / "go").touch()
+        given = wire.result(call)
+        assert given["status"] in ("queued", "running")
+        assert given["progress"]["elapsed_ms"] < 1000
+        assert wire.tool("codex_job_cancel", {"job_id": given["job_id"]})["ok"]

@@ -1,0 +1,110 @@
+"""Which transcript may be handed over, and how Codex's refusals come back."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codex_counsel.claude import session_import as transfer
+from codex_counsel.contract.request import Transfer, parse
+from codex_counsel.errors import CounselError
+from tests.conftest import World, consult, living
+from tests.e2e.fakes import executable
+
+ID = "11111111-2222-3333-4444-555555555555"
+
+
+@pytest.fixture
+def session(world: World) -> Path:
+    """A transcript as Claude Code writes one."""
+    file = world.home / f".claude/projects/-a-project/{ID}.jsonl"
+    file.parent.mkdir(parents=True)
+    said = [("user", "Why is the cache cold?"), ("assistant", [{"type": "text", "text": "It is cleared at start."}])]
+    rows = [
+        {
+            "type": role,
+            "message": {"role": role, "content": content},
+            "cwd": str(world.workspace),
+            "sessionId": ID,
+            "uuid": f"u{number}",
+            "timestamp": f"2026-01-01T00:00:0{number}.000Z",
+        }
+        for number, (role, content) in enumerate(said)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return file
+
+
+def handed_over(world: World, env: dict[str, str] | None = None, **arguments: Any) -> dict[str, Any]:
+    return world.counsel(**(env or {})).transfer(parse(Transfer, arguments))
+
+
+def test_a_session_becomes_a_thread_that_knows_what_was_said(world: World, session: Path, model: Any) -> None:
+    server = model()
+    wire = handed_over(world, transcript_path=str(session))
+    thread = wire["meta"]["session_id"]
+    assert wire["data"]["resume_command"] == f"codex resume {thread}"
+    consult(world.counsel(), session_id=thread)
+    assert "Why is the cache cold?" in server.requests[-1].prompt
+    assert living(str(world.base)) == []
+
+
+def test_without_a_path_it_is_the_session_that_started_this_process(world: World, session: Path, model: Any) -> None:
+    model()
+    moved = world.base / "elsewhere"
+    (world.home / ".claude").rename(moved)
+    wire = handed_over(world, {"CLAUDE_CODE_SESSION_ID": ID, "CLAUDE_CONFIG_DIR": str(moved)})
+    assert wire["data"]["transcript"] == str(moved / f"projects/-a-project/{ID}.jsonl")
+    assert "warnings" not in wire["meta"]
+
+
+def test_a_session_of_the_project_that_was_written_later_is_named(world: World, session: Path, model: Any) -> None:
+    model()
+    newer = session.with_name("newer.jsonl")
+    newer.write_bytes(session.read_bytes())
+    os.utime(session, (0, 0))
+    (warning,) = handed_over(world, {"CLAUDE_CODE_SESSION_ID": ID})["meta"]["warnings"]
+    assert str(newer) in warning
+
+
+def test_only_transcripts_of_claude_code_are_taken(
+    world: World, session: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "FLUSH_SECONDS", 0)
+    outside = world.base / "outside.jsonl"
+    outside.write_text("{}", "utf-8")
+    link = session.with_name("link.jsonl")
+    link.symlink_to(outside)
+    other = session.with_name("notes.txt")
+    other.touch()
+    for path in (outside, link, other, session.parent, session.parent / "../../../.ssh/id.jsonl", "nothing.jsonl"):
+        with pytest.raises(CounselError, match="transcript_path") as refused:
+            handed_over(world, transcript_path=str(path))
+        assert refused.value.code == "invalid_arguments"
+    with pytest.raises(CounselError, match="no session of Claude Code"):
+        handed_over(world)
+
+
+FAILED = {"itemType": "SESSIONS", "successes": [], "failures": [{"message": "It is torn."}]}
+DONE = {"method": "externalAgentConfig/import/completed", "params": {"itemTypeResults": [FAILED]}}
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "words"),
+    [
+        ({"id": 1, "error": {"code": -32601, "message": "no such method"}}, "codex_too_old", "cannot import sessions"),
+        ({"id": 1, "error": {"code": -32000, "message": "Not today."}}, "upstream_error", "Not today."),
+        (DONE, "upstream_error", "It is torn."),
+        ([], "upstream_error", "did not finish the import"),
+    ],
+)
+def test_what_codex_says_against_it_comes_back(world: World, session: Path, said: Any, code: str, words: str) -> None:
+    script = f"case $1 in --version) echo codex-cli 0.163.0;; *) echo '{json.dumps(said)}';; esac"
+    world.binary = str(executable(world.base / "codex", script))
+    with pytest.raises(CounselError, match=words) as refused:
+        handed_over(world, transcript_path=str(session))
+    assert refused.value.code == code

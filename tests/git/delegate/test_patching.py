@@ -1,0 +1,400 @@
+"""A stored diff goes onto the live tree whole or not at all, never through a link, and comes off again to the byte."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codex_counsel.contract.request import Apply
+from codex_counsel.delegate import apply
+from codex_counsel.delegate import patch as patching
+from codex_counsel.delegate.record import DelegateSpec
+from codex_counsel.errors import Code, CounselError
+from codex_counsel.jobs.job import Job
+from tests.git.delegate.conftest import UserRepository
+from tests.git.delegate.states import files, state
+from tests.git.delegate.test_harvest import RUNS
+
+JOB = "0123456789abcdef" * 2
+
+
+class Diff:
+    """The record of a delegate job, made without a Codex."""
+
+    def __init__(self, place: UserRepository, command: str, below: str = ".") -> None:
+        self.place, self.seeded = place, place.seed(below)
+        self.seeded.store = place.base / "jobs" / JOB
+        self.seeded.store.mkdir(parents=True)
+        work = self.seeded.work(command)
+        store = self.seeded.store
+        (store / "work.json").write_text(json.dumps(asdict(work)))
+        (store / "lock").touch()
+        (store / "spec.json").write_text(json.dumps(self._spec()))
+        done = {"ok": True, "status": "completed", "tool": "codex_delegate", "summary": "", "meta": {}}
+        (store / "result.json").write_text(json.dumps(done))
+        self.wanted = self.seeded.files
+
+    def _spec(self) -> dict[str, Any]:
+        errand = DelegateSpec(str(self.place.root), str(self.seeded.repo.common_dir), 60, 200_000)
+        texts = dict.fromkeys(("tool", "subject", "cwd", "codex_home", "state", "scratch", "account"), "")
+        numbers = dict.fromkeys(("created", "total", "idle", "slots", "backoff", "ttl"), 0)
+        own = {"job_id": JOB, "argv": [], "workspace": str(self.place.root), "meta": {}, "format": 1}
+        return {**texts, **numbers, **own, "delegate": asdict(errand)}
+
+    def __call__(self, root: Path | None = None, **arguments: Any) -> dict[str, Any]:
+        request = Apply(job_id=JOB, **arguments)
+        return apply.carry_out(Job(self.seeded.store), root or self.place.root, request, 60)
+
+    def refused(self, root: Path | None = None, **arguments: Any) -> CounselError:
+        """Refused, and nothing touched."""
+        before = state(root or self.place.root)
+        with pytest.raises(CounselError) as error:
+            self(root, **arguments)
+        assert state(root or self.place.root) == before
+        return error.value
+
+    @property
+    def mark(self) -> str:
+        return (self.seeded.store / "applied").read_text()
+
+
+LINKS = ["again", "latest", "app.py", "docs", ".gitattributes"]
+
+
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+def test_what_a_run_did_is_applied_and_taken_back_to_the_byte_and_the_index_left_alone(
+    place: UserRepository, run: tuple[str, list[tuple[str, str]]]
+) -> None:
+    if not run[1]:
+        pytest.skip("an empty diff is refused")
+    place.write("untracked/mine.txt", "mine\n")
+    place.write("app.py", (place.root / "app.py").read_text() + "mine\n")
+    place.git("add", "app.py")
+    before = state(place.root)
+    diff = Diff(place, run[0])
+    checked = diff(check_only=True, allow_paths=LINKS)
+    assert state(place.root) == before
+    done = diff(allow_paths=LINKS)
+    assert (checked["applied"], done["applied"], done["files"]) == (False, True, checked["files"])
+    assert files(place.root) == diff.wanted
+    assert {name: seen for name, seen in state(place.root).items() if "/.git/" in name} == {
+        name: seen for name, seen in before.items() if "/.git/" in name
+    }
+    assert diff.refused().code == Code.ALREADY_APPLIED
+    diff(undo=True)
+    assert state(place.root) == before
+    assert diff.refused(undo=True).code == Code.INVALID_ARGUMENTS
+    diff(allow_paths=LINKS)
+    assert files(place.root) == diff.wanted
+
+
+def test_an_empty_diff_has_nothing_to_apply(place: UserRepository) -> None:
+    error = Diff(place, "true").refused()
+    assert (error.code, "nothing to apply" in error.message) == (Code.INVALID_ARGUMENTS, True)
+
+
+def test_permissions_that_git_does_not_know_survive(place: UserRepository) -> None:
+    (place.root / "app.py").chmod(0o640)
+    (place.root / "docs/readme.md").chmod(0o600)
+    diff = Diff(place, "echo more >> app.py; chmod +x docs/readme.md")
+    diff()
+    modes = [(place.root / name).stat().st_mode & 0o777 for name in ("app.py", "docs/readme.md")]
+    assert modes == [0o640, 0o700]
+
+
+def edit(place: UserRepository, old: str, new: str) -> None:
+    text = (place.root / "app.py").read_text()
+    assert old in text
+    place.write("app.py", text.replace(old, new))
+
+
+def test_a_change_elsewhere_in_the_file_is_merged_and_can_be_taken_back(place: UserRepository) -> None:
+    diff = Diff(place, "sed -i 's/^line 2$/theirs/' app.py; echo x > new")
+    edit(place, "line 18\n", "mine\n")
+    done = diff()
+    text = (place.root / "app.py").read_text()
+    assert (done["merged"], "theirs\n" in text, "mine\n" in text) == (["app.py"], True, True)
+    diff(undo=True)
+    text = (place.root / "app.py").read_text()
+    assert ("line 2\n" in text, "mine\n" in text, (place.root / "new").exists()) == (True, True, False)
+
+
+def test_a_change_in_the_same_place_is_refused_with_file_and_line(place: UserRepository) -> None:
+    diff = Diff(place, "sed -i 's/^line 12$/theirs/' app.py; echo x > new")
+    edit(place, "line 12\n", "mine\n")
+    error = diff.refused()
+    assert (error.code, error.details["files"], error.details["hunks"]) == (
+        Code.APPLY_CONFLICT,
+        ["app.py"],
+        ["app.py:12"],
+    )
+    assert diff.refused(check_only=True).code == Code.APPLY_CONFLICT
+
+
+def test_a_patch_is_not_fitted_in_at_another_place_that_looks_the_same(place: UserRepository) -> None:
+    block = "def f():\n    a\n    b\n    c\n    return 1\n\n\n"
+    place.write("twice.py", block + "# second\n" + block.replace("f()", "g()"))
+    place.commit()
+    diff = Diff(place, r"sed -i '4s/c/changed/' twice.py")
+    place.write("twice.py", "# second\n" + block.replace("f()", "g()"))
+    assert diff.refused().code == Code.APPLY_CONFLICT
+
+
+CONFLICTS: dict[str, tuple[str, Callable[[UserRepository], object]]] = {
+    "deleted here, changed there": ("echo x >> app.py", lambda place: (place.root / "app.py").unlink()),
+    "changed here, deleted there": ("rm app.py", lambda place: place.write("app.py", "mine\n")),
+    "added here and there": ("echo x > new", lambda place: place.write("new", "mine\n")),
+    "a binary changed on both sides": ("printf x >> logo.png", lambda place: place.write("logo.png", b"\0")),
+    "a folder is in the way": ("echo x > new", lambda place: place.write("new/file")),
+    "a file is in the way of a folder": ("mkdir new; echo x > new/file", lambda place: place.write("new", "mine\n")),
+    "a pipe is in the way": ("echo x > new", lambda place: os.mkfifo(place.root / "new")),
+    "a link is in its place": ("echo x >> app.py", lambda place: linked(place.root / "app.py", "run.sh")),
+    "its folder is a link": ("echo x > docs/new", lambda place: linked(place.root / "docs", place.base / "outside")),
+    "a new folder is a link": (
+        "mkdir new; echo x > new/f",
+        lambda place: linked(place.root / "new", place.base / "outside"),
+    ),
+    "a repository is in the way": ("mkdir sub; echo x > sub/f", lambda place: place.git("init", "-q", "sub")),
+    "a folder that goes holds more": ("rm -r docs; echo x > docs", lambda place: place.write("docs/mine", "mine\n")),
+}
+
+
+def linked(path: Path, target: str | Path) -> None:
+    if path.is_dir():
+        path.rename(path.with_name("moved-away"))
+    path.unlink(missing_ok=True)
+    path.symlink_to(target)
+
+
+@pytest.mark.parametrize("case", CONFLICTS.values(), ids=CONFLICTS)
+def test_a_tree_that_moved_on_is_refused_and_left_as_it_is(
+    place: UserRepository, case: tuple[str, Callable[[UserRepository], object]]
+) -> None:
+    (place.base / "outside").mkdir()
+    diff = Diff(place, f"echo first > a-first; {case[0]}")
+    case[1](place)
+    outside = state(place.base / "outside")
+    error = diff.refused()
+    assert (error.code, "nothing was changed" in error.message) == (Code.APPLY_CONFLICT, True)
+    assert state(place.base / "outside") == outside
+
+
+def test_the_same_change_made_by_hand_meanwhile_is_no_conflict(place: UserRepository) -> None:
+    diff = Diff(place, "sed -i 's/^line 12$/theirs/' app.py; echo x > new; rm run.sh")
+    edit(place, "line 12\n", "theirs\n")
+    (place.root / "run.sh").unlink()
+    diff()
+    assert files(place.root) == diff.wanted
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".claude/settings.json",
+        ".mcp.json",
+        ".envrc",
+        ".env",
+        ".vscode/tasks.json",
+        ".husky/pre-commit",
+        ".github/workflows/ci.yml",
+        "CLAUDE.md",
+        "pkg/AGENTS.md",
+        "Claude.md",
+        ".gitattributes",
+        ".devcontainer/devcontainer.json",
+    ],
+)
+def test_what_tools_execute_or_obey_is_applied_only_when_it_is_named(place: UserRepository, path: str) -> None:
+    diff = Diff(place, f"mkdir -p $(dirname {path}); echo x > {path}; echo y > plain")
+    error = diff.refused(allow_paths=["plain"])
+    assert (error.code, error.details) == (Code.POLICY_REFUSED, {"allow_paths": [path]})
+    diff(allow_paths=[f"./{path}"])
+    assert (place.root / path).read_text() == "x\n"
+
+
+def test_moving_such_a_file_away_counts_as_well(place: UserRepository) -> None:
+    place.write(".github/workflows/ci.yml", "on: push\n")
+    place.commit()
+    error = Diff(place, "mv .github/workflows/ci.yml ci.txt").refused()
+    assert error.details == {"allow_paths": [".github/workflows/ci.yml"]}
+
+
+def test_a_link_is_applied_only_when_it_is_named(place: UserRepository) -> None:
+    diff = Diff(place, "ln -s /etc/passwd out")
+    assert diff.refused().details == {"allow_paths": ["out"]}
+    diff(allow_paths=["out"])
+    assert os.readlink(place.root / "out") == "/etc/passwd"
+
+
+def test_a_diff_belongs_to_its_repository_and_to_the_linked_worktrees_of_it(place: UserRepository) -> None:
+    other = UserRepository(place.base, place.base / "other")
+    other.root.mkdir()
+    other.git("init", "--quiet")
+    other.write("app.py", (place.root / "app.py").read_text())
+    other.commit()
+    place.git("worktree", "add", "-q", str(place.base / "linked"), "-b", "side")
+    diff = Diff(place, "echo more >> app.py")
+    assert diff.refused(other.root).code == Code.WORKSPACE_INVALID
+    diff(place.base / "linked")
+    assert (place.base / "linked/app.py").read_text().endswith("more\n")
+    assert not (place.root / "app.py").read_text().endswith("more\n")
+
+
+def test_files_below_a_workspace_that_is_no_root_land_where_they_belong(place: UserRepository) -> None:
+    diff = Diff(place, "echo x > docs/new; echo y > top", below="docs")
+    diff(place.root / "docs")
+    assert files(place.root) == diff.wanted
+
+
+@pytest.mark.parametrize("failing", range(1, 5))
+def test_a_failure_half_way_puts_everything_back(
+    place: UserRepository, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    place.write("gone/only.txt", "x\n")
+    place.commit()
+    diff = Diff(place, "echo x >> app.py; rm -r gone; mkdir deep; echo x > deep/new; chmod -x run.sh")
+    write, calls = patching.write, []
+
+    def flaky(root: Path, name: bytes, version: patching.FileState | None) -> None:
+        if root == place.root:
+            calls.append(name)
+            if len(calls) == failing:
+                raise OSError(28, "No space left on device")
+        write(root, name, version)
+
+    monkeypatch.setattr(patching, "write", flaky)
+    error = diff.refused()
+    assert (error.code, "every file was put back" in error.message) == (Code.STORAGE_FAILED, True)
+    monkeypatch.undo()
+    diff()
+    assert files(place.root) == diff.wanted
+
+
+def test_a_failure_that_cannot_be_mended_says_which_files_and_the_next_call_finishes(
+    place: UserRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diff = Diff(place, "echo x >> app.py; echo x >> docs/readme.md; echo x >> run.sh")
+    before, write, calls = state(place.root), patching.write, []
+
+    def broken(root: Path, name: bytes, version: patching.FileState | None) -> None:
+        if root == place.root:
+            calls.append(name)
+            if len(calls) >= 2:
+                raise OSError(30, "Read-only file system")
+        write(root, name, version)
+
+    monkeypatch.setattr(patching, "write", broken)
+    with pytest.raises(CounselError) as error:
+        diff()
+    assert (error.value.code, error.value.details["files"]) == (Code.STORAGE_FAILED, ["app.py"])
+    monkeypatch.undo()
+    assert diff.refused(undo=True).message.endswith("was interrupted half-way")
+    diff()
+    assert files(place.root) == diff.wanted
+    diff(undo=True)
+    assert state(place.root) == before
+
+
+@pytest.mark.parametrize("killed_at", range(1, 5))
+@pytest.mark.parametrize("undoing", [False, True], ids=["applying", "undoing"])
+def test_a_process_killed_half_way_is_finished_by_the_next_call(
+    place: UserRepository, killed_at: int, *, undoing: bool
+) -> None:
+    diff = Diff(place, "echo x >> app.py; rm docs/readme.md; echo x > new; chmod -x run.sh")
+    before = state(place.root)
+    if undoing:
+        diff()
+    child = os.fork()
+    if not child:  # what a SIGKILL leaves: no handler ran
+        write, calls = patching.write, [0]
+
+        def fatal(root: Path, name: bytes, version: patching.FileState | None) -> None:
+            if root == place.root:
+                calls[0] += 1
+                if calls[0] == killed_at:
+                    os._exit(9)
+            write(root, name, version)
+
+        patching.write = fatal
+        diff(undo=undoing)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert diff.mark == "begun"
+    diff()
+    assert (files(place.root), diff.mark) == (diff.wanted, "done")
+    diff(undo=True)
+    assert state(place.root) == before
+
+
+def test_of_two_calls_at_once_one_applies(place: UserRepository) -> None:
+    diff = Diff(place, "for i in $(seq 40); do echo $i > new$i; done; echo x >> app.py")
+    outcomes: list[str] = []
+    start = threading.Barrier(4)
+
+    def attempt() -> None:
+        start.wait()
+        try:
+            diff()
+            outcomes.append("applied")
+        except CounselError as error:
+            outcomes.append(error.code)
+
+    threads = [threading.Thread(target=attempt) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == sorted(["applied", *[Code.ALREADY_APPLIED] * 3])
+    assert files(place.root) == diff.wanted
+
+
+def test_a_file_that_changes_between_the_look_and_the_writing_is_not_overwritten(
+    place: UserRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diff = Diff(place, "echo x >> app.py; echo x >> run.sh")
+    undo_patch = patching.undo_patch
+
+    def meanwhile(*arguments: Any) -> bytes:
+        place.write("run.sh", "mine\n", 0o755)
+        return undo_patch(*arguments)
+
+    monkeypatch.setattr(patching, "undo_patch", meanwhile)
+    with pytest.raises(CounselError) as error:
+        diff()
+    assert error.value.code == Code.APPLY_CONFLICT
+    assert (place.root / "run.sh").read_text() == "mine\n"
+    assert not (place.root / "app.py").read_text().endswith("x\n")
+
+
+def test_an_undo_is_refused_when_the_files_moved_on(place: UserRepository) -> None:
+    diff = Diff(place, "sed -i 's/^line 12$/theirs/' app.py; echo x > new")
+    diff()
+    edit(place, "theirs\n", "mine\n")
+    assert diff.refused(undo=True).code == Code.APPLY_CONFLICT
+
+
+def test_where_the_baseline_was_too_large_to_keep_a_changed_file_is_still_judged(
+    place: UserRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codex_counsel.delegate.capture.MAX_BASE", 10)
+    diff = Diff(place, "sed -i 's/^line 2$/theirs/' app.py")
+    edit(place, "line 2\n", "mine\n")
+    assert diff.refused().code == Code.APPLY_CONFLICT
+    edit(place, "mine\n", "line 2\n")
+    diff()
+    assert files(place.root) == diff.wanted
+
+
+@pytest.mark.parametrize("name", [".git/hooks/post-checkout", ".GIT/config", "sub/.git/config"])
+def test_what_belongs_to_git_is_never_written_named_or_not(place: UserRepository, name: str) -> None:
+    diff = Diff(place, "echo x > new")
+    record = diff.seeded.store / "work.json"
+    record.write_text(record.read_text().replace('[["new", null', f'[["{name}", null'))
+    assert diff.refused(allow_paths=[name]).code == Code.APPLY_CONFLICT

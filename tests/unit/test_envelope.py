@@ -1,0 +1,120 @@
+"""The one result of every call, as it goes over the wire."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from codex_counsel import __version__
+from codex_counsel.contract.envelope import Envelope, Finding, Meta, failed, failure, free, text_of
+from codex_counsel.contract.paging import fit, page
+from codex_counsel.errors import CATALOG, Code, CounselError
+
+
+def test_what_does_not_apply_is_left_out() -> None:
+    wire = Envelope(ok=True, status="completed", tool="t", summary="s", answer="a", meta=Meta()).wire()
+    assert wire == {
+        "ok": True,
+        "status": "completed",
+        "tool": "t",
+        "summary": "s",
+        "answer": "a",
+        "meta": {"server_version": __version__},
+    }
+
+
+def test_an_empty_list_is_a_statement_and_stays() -> None:
+    wire = Envelope(ok=True, status="completed", tool="t", summary="s", findings=[], meta=Meta()).wire()
+    assert wire["findings"] == []
+
+
+def test_nulls_of_the_callers_own_data_stay_and_ours_go() -> None:
+    data = {"why": None, "list": [None, {"deep": None}]}
+    finding = Finding(severity="low", title="t")
+    wire = Envelope(
+        ok=True, status="completed", tool="t", summary="s", data=data, findings=[finding], meta=Meta()
+    ).wire()
+    assert wire["data"] == data
+    assert wire["findings"] == [{"severity": "low", "title": "t"}]
+
+
+def test_every_string_is_scrubbed_and_the_whole_can_be_sent() -> None:
+    meta = Meta(warnings=["w\x1b[1m"])
+    wire = Envelope(ok=True, status="completed", tool="t", summary="s\x07", data={"k\ud800": "v\x00"}, meta=meta).wire()
+    assert (wire["summary"], wire["data"], wire["meta"]["warnings"]) == ("s", {"k\ufffd": "v"}, ["w"])
+    json.dumps(wire, ensure_ascii=False).encode("utf-8")
+
+
+def test_a_failure_carries_what_its_code_means() -> None:
+    wire = failed("codex_consult", CounselError(Code.STALLED, "silent\x1b[1m for long")).wire()
+    assert (wire["ok"], wire["status"]) == (False, "failed")
+    assert wire["error"] == {
+        "code": "stalled",
+        "message": "silent for long",
+        "repair": CATALOG[Code.STALLED].repair,
+        "retryable": True,
+    }
+    assert wire["summary"] == "codex_consult failed: silent\x1b[1m for long".replace("\x1b[1m", "")
+
+
+def test_a_failure_may_bring_its_own_repair_and_details() -> None:
+    error = CounselError(
+        Code.BACKING_OFF,
+        "not yet",
+        repair="wait",
+        retry_after_ms=0,
+        repair_tool="codex_status",
+        repair_tool_params={"clear_limits": True},
+        details={"until": 7, "name\x00": "a\ud800"},
+    )
+    assert failed("t", error).wire()["error"] == {
+        "code": "backing_off",
+        "message": "not yet",
+        "repair": "wait",
+        "retryable": True,
+        "retry_after_ms": 0,
+        "repair_tool": "codex_status",
+        "repair_tool_params": {"clear_limits": True},
+        "details": {"until": 7, "name": "a\ufffd"},
+    }
+
+
+def test_a_cancelled_run_has_its_own_status() -> None:
+    assert failed("t", CounselError(Code.CANCELLED, "stopped")).status == "cancelled"
+
+
+def test_every_code_makes_a_complete_failure() -> None:
+    for code in Code:
+        made = failure(CounselError(code, "m"))
+        assert (made.code, made.retryable, bool(made.repair)) == (code, CATALOG[code].retryable, True)
+
+
+def test_a_free_tool_answers_with_data() -> None:
+    assert free("codex_models", "2 models", {"models": []}).wire() == {
+        "ok": True,
+        "status": "completed",
+        "tool": "codex_models",
+        "summary": "2 models",
+        "data": {"models": []},
+        "meta": {"server_version": __version__},
+    }
+
+
+def test_the_text_of_a_failure_holds_what_was_said_before_it_and_names_what_was_done() -> None:
+    kept: dict[str, Any] = {"answer": "Y" * 20_000, "partial": True, "diff_path": "/s/diff.patch", "diffstat": "1 file"}
+    text = text_of(failed("codex_delegate", CounselError(Code.TIMEOUT, "m"), **kept).wire())
+    assert text.startswith("timeout: m\nWhat to do: ")
+    assert text.count("Y") == 20_000
+    assert "Said before it ended" in text
+    assert "diff_path: /s/diff.patch\ndiffstat: 1 file\n" in text
+
+
+def test_the_text_of_a_failures_pages_is_all_that_was_said_before_it() -> None:
+    meta = Meta(job_id="0" * 32)
+    whole = failed("t", CounselError(Code.TIMEOUT, "m"), meta, answer="Y" * 90_000, partial=True).wire()
+    texts, shown = [], fit(whole, "full")
+    while cursor := shown["meta"].get("next_cursor"):
+        assert f"codex_job_result with cursor {cursor}" in text_of(shown)
+        texts.append(text_of(shown))
+        shown = page(whole, cursor, "full")
+    assert "".join([*texts, text_of(shown)]).count("Y") == 90_000

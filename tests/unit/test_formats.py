@@ -1,0 +1,232 @@
+"""A review in the format of its reader, whatever the reviewer wrote."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from codex_counsel.cli.formats import FORMATS, github, markdown, render, sarif, text
+from codex_counsel.cli.verbs import clean_enough
+from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.review.reply import SEVERITIES
+
+FINDING: dict[str, Any] = {
+    "severity": "high",
+    "title": "Off by one",
+    "file": "src/app.py",
+    "line": 3,
+    "line_end": 5,
+    "evidence": "x = 1",
+    "risk": "Wrong results.",
+    "recommendation": "Count from 0.",
+    "grounded": "verified",
+    "in_diff": True,
+}
+META = {"elapsed_ms": 1500, "codex": {"version": "0.163.0"}, "session_id": "s", "warnings": ["pass became concerns"]}
+COVERAGE = {
+    "files": 2,
+    "bytes": 100,
+    "omitted": [{"path": "a_b.png", "reason": "binary", "bytes": 7}],
+    "complete": True,
+    "redactions": 0,
+}
+
+
+def review(*findings: dict[str, Any], **changes: Any) -> EnvelopeDict:
+    wire = {"ok": True, "status": "completed", "tool": "codex_review_changes", "summary": "concerns: 1 high. Look."}
+    made = {"verdict": "concerns", "findings": [FINDING | finding for finding in findings], "coverage": COVERAGE}
+    return {**wire, **made, "meta": META, **changes}
+
+
+HOSTILE = "a%b\r\n::error file=x::boom\n::set-output name=a::b\n`` ``` # <b>, c: d"
+
+
+# --- for a terminal
+
+
+def test_text_shows_the_finding_its_place_and_what_was_left_out() -> None:
+    shown = text(review({}, questions=["Why?"]))
+    assert "HIGH  Off by one\n  src/app.py:3-5 (verified)\n  | x = 1\n  Wrong results.\n  -> Count from 0.\n" in shown
+    assert "questions: Why?" in shown
+    assert "2 files, 100 bytes sent; all of the change was seen\n  left out: a_b.png (binary, 7 bytes)" in shown
+    assert "note: pass became concerns" in shown
+
+
+PLACES: dict[str, tuple[dict[str, Any], str]] = {
+    "one line": ({"line_end": 3}, "src/app.py:3 (verified)"),
+    "no line": ({"line": None, "line_end": None}, "src/app.py (verified)"),
+    "elsewhere": ({"grounded": "moved", "in_diff": False}, "src/app.py:3-5 (moved, outside the change)"),
+    "a plan": ({"file": None, "section": "Step 2", "in_diff": None}, "Step 2 (verified)"),
+    "nothing": ({"file": None, "grounded": None, "in_diff": None}, "no place named (unverified)"),
+}
+
+
+@pytest.mark.parametrize(("changes", "place"), PLACES.values(), ids=PLACES.keys())
+def test_the_place_of_a_finding_says_how_sure_it_is(changes: dict[str, Any], place: str) -> None:
+    finding = {name: value for name, value in (FINDING | changes).items() if value is not None}
+    wire = review(findings=[finding])
+    assert f"  {place}\n" in text(wire)
+    assert f"`{place}`\n" in markdown(wire)
+
+
+@pytest.mark.parametrize("name", ["text", "markdown"])
+def test_an_answer_without_a_verdict_is_shown_whole(name: str) -> None:
+    wire = review(verdict="unknown", answer="I could not\nsay.")
+    del wire["findings"]
+    assert "I could not\nsay." in render(wire, name)
+
+
+def test_part_of_a_change_is_called_so() -> None:
+    wire = review(coverage=COVERAGE | {"complete": False})
+    assert "NOT all of the change was seen" in text(wire)
+    assert "NOT all of the change was seen" in markdown(wire)
+
+
+# --- for a pull request
+
+
+def test_markdown_has_a_section_for_each_finding() -> None:
+    shown = markdown(review({}, next_steps=["Mend it."]))
+    assert shown.startswith(
+        "## Codex: concerns: 1 high. Look.\n\n### high: Off by one\n\n`src/app.py:3-5 (verified)`\n"
+    )
+    assert "```\nx = 1\n```\n\nWrong results.\n\nCount from 0.\n" in shown
+    assert "**next steps**\n\n- Mend it.\n" in shown
+    assert "\n- left out: a_b.png (binary, 7 bytes)\n- note: pass became concerns" in shown
+
+
+@pytest.mark.parametrize("ticks", [1, 3, 4, 30])
+def test_the_fence_is_longer_than_any_in_the_evidence(ticks: int) -> None:
+    evidence = f"{'`' * ticks}\n# Not a heading\n{'`' * ticks}"
+    shown = markdown(review({"evidence": evidence}))
+    fence = "`" * max(3, ticks + 1)
+    assert f"\n{fence}\n{evidence}\n{fence}\n" in shown
+
+
+def test_a_title_and_a_name_stay_on_their_line() -> None:
+    shown = markdown(review({"title": "a\n\n# Heading", "file": "a`b\n# c.py"}))
+    assert "### high: a # Heading\n" in shown
+    assert "`` a`b # c.py:3-5 (verified) ``\n" in shown
+    assert not re.search("^# ", shown, re.MULTILINE)
+    assert "HIGH  a # Heading\n" in text(review({"title": "a\n\n# Heading"}))
+
+
+# --- for a workflow log
+
+
+def test_annotations_name_file_lines_and_severity() -> None:
+    rows = github(review({}, {"severity": "medium"}, {"severity": "nit", "line_end": None})).splitlines()
+    words = "Wrong results.%0ACount from 0."
+    assert rows == [
+        f"::error file=src/app.py,line=3,endLine=5,title=high%3A Off by one::{words}",
+        f"::warning file=src/app.py,line=3,endLine=5,title=medium%3A Off by one::{words}",
+        f"::notice file=src/app.py,line=3,title=nit%3A Off by one::{words}",
+        "::notice title=Codex review::concerns: 1 high. Look.",
+    ]
+
+
+def test_no_text_of_a_reviewer_becomes_a_workflow_command() -> None:
+    hostile = dict.fromkeys(("title", "file", "evidence", "risk", "recommendation"), HOSTILE)
+    rows = github(review(hostile, summary=f"concerns: {HOSTILE}")).split("\n")
+    assert [row.partition(" ")[0] for row in rows] == ["::error", "::notice"]
+    assert not any("\r" in row for row in rows)
+    properties = rows[0].removeprefix("::error ").partition("::")[0]
+    found = dict(part.split("=", 1) for part in properties.split(","))
+    assert set(found) == {"file", "line", "endLine", "title"}
+    assert unquote(found["file"]) == HOSTILE
+    assert unquote(found["title"]) == f"high: {HOSTILE}"
+    assert unquote(rows[0].partition("::")[2].partition("::")[2]) == f"{HOSTILE}\n{HOSTILE}"
+
+
+def test_an_annotation_says_when_its_evidence_was_not_found() -> None:
+    bare = {name: FINDING[name] for name in ("severity", "title")}
+    assert github(review({"grounded": "unverified"})).splitlines()[0].endswith("Count from 0.%0A(unverified)")
+    assert (
+        github(review(findings=[bare])).splitlines()[0] == "::error title=high%3A Off by one::Off by one%0A(unverified)"
+    )
+
+
+def test_a_review_without_a_verdict_is_a_warning() -> None:
+    assert github(review(verdict="unknown", summary="unknown: prose")) == "::warning title=Codex review::unknown: prose"
+
+
+# --- for code scanning
+
+
+def test_sarif_has_what_the_format_requires() -> None:
+    log = sarif(
+        review({}, {"severity": "nit", "line": None, "line_end": None}, {"file": "a b/ü%.py", "line_end": None})
+    )
+    assert (log["version"], log["$schema"]) == ("2.1.0", "https://json.schemastore.org/sarif-2.1.0.json")
+    (run,) = log["runs"]
+    driver = run["tool"]["driver"]
+    assert driver["name"] == "codex-counsel"
+    assert driver["version"]
+    rules = [rule["id"] for rule in driver["rules"]]
+    assert rules == [f"codex/{severity}" for severity in SEVERITIES]
+    assert all(rule["shortDescription"]["text"] for rule in driver["rules"])
+    scores = [float(rule["properties"]["security-severity"]) for rule in driver["rules"]]
+    assert scores == sorted(scores, reverse=True)
+    for result in run["results"]:
+        assert result["ruleId"] in rules
+        assert result["level"] in {"none", "note", "warning", "error"}
+        assert result["message"]["text"]
+        (location,) = result["locations"]
+        assert re.fullmatch(r"[\w./%-]+", location["physicalLocation"]["artifactLocation"]["uri"])
+    regions = [result["locations"][0]["physicalLocation"].get("region") for result in run["results"]]
+    assert regions == [{"startLine": 3, "endLine": 5}, None, {"startLine": 3, "endLine": 3}]
+    assert unquote(run["results"][2]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]) == "a b/ü%.py"
+    assert run["invocations"][0]["executionSuccessful"] is True
+
+
+def test_sarif_of_a_finding_without_a_file_names_no_place() -> None:
+    (result,) = sarif(review(findings=[{"severity": "low", "title": "t"}]))["runs"][0]["results"]
+    assert "locations" not in result
+    assert (result["level"], result["message"]["text"]) == ("note", "t")
+
+
+def test_sarif_of_a_review_without_a_verdict_is_not_a_clean_one() -> None:
+    wire = review(verdict="unknown", summary="unknown: prose")
+    del wire["findings"], wire["coverage"]
+    (run,) = sarif(wire)["runs"]
+    (invocation,) = run["invocations"]
+    assert (run["results"], invocation["executionSuccessful"]) == ([], False)
+    assert invocation["toolExecutionNotifications"][0] == {"level": "error", "message": {"text": "unknown: prose"}}
+
+
+# --- all of them
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("severity", SEVERITIES)
+def test_every_format_takes_every_severity_and_hostile_text(name: str, severity: str) -> None:
+    hostile = dict.fromkeys(("title", "file", "section", "evidence", "risk", "recommendation"), HOSTILE)
+    shown = render(review(hostile | {"severity": severity}, questions=[HOSTILE]), name)
+    assert severity in shown.lower() or name == "github"
+    if name in ("json", "sarif"):
+        assert json.loads(shown)
+
+
+CLEAN: dict[str, tuple[EnvelopeDict, str, bool]] = {
+    "nothing found": (review(verdict="pass"), "high", True),
+    "at the severity": (review({}), "high", False),
+    "above the severity": (review({"severity": "critical"}), "high", False),
+    "below the severity": (review({"severity": "medium"}), "high", True),
+    "below critical": (review({}), "critical", True),
+    "any at all": (review({"severity": "nit"}), "nit", False),
+    "never": (review({"severity": "critical"}), "never", True),
+    "unknown": (review(verdict="unknown"), "critical", False),
+    "unknown and never": (review(verdict="unknown"), "never", True),
+    "a fail that names nothing": (review(verdict="fail"), "critical", False),
+    "a fail below the severity": (review({}, verdict="fail"), "critical", False),
+    "a fail and never": (review({}, verdict="fail"), "never", True),
+}
+
+
+@pytest.mark.parametrize(("wire", "fail_on", "clean"), CLEAN.values(), ids=CLEAN.keys())
+def test_what_counts_as_clean(wire: EnvelopeDict, fail_on: str, clean: bool) -> None:
+    assert clean_enough(wire, fail_on) is clean

@@ -1,0 +1,203 @@
+"""Results in pages: every page fits, all of them together are the whole, and no cursor opens anything else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.contract.paging import BUDGETS, fit, page
+from codex_counsel.errors import Code, CounselError
+
+SMALL: EnvelopeDict = {"ok": True, "status": "completed", "tool": "codex_consult", "summary": "s"}
+META = {"job_id": "0" * 32, "session_id": "t", "server_version": "1", "workspace": {"root": "/w", "source": "cwd"}}
+
+
+def wire(**fields: Any) -> EnvelopeDict:
+    return {**SMALL, **fields, "meta": dict(META)}
+
+
+def size(value: EnvelopeDict) -> int:
+    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def pages(whole: EnvelopeDict, detail: str) -> list[EnvelopeDict]:
+    """The first page and all that its cursors lead to."""
+    found = [fit(whole, detail)]
+    while cursor := found[-1]["meta"].get("next_cursor"):
+        found.append(page(whole, cursor, detail))
+        assert len(found) < 1000
+    return found
+
+
+def joined(found: list[EnvelopeDict], name: str) -> Any:
+    parts = [part[name] for part in found if name in part]
+    return "".join(parts) if isinstance(parts[0], str) else [item for part in parts for item in part]
+
+
+TEXTS = {
+    "letters": "abc " * 50_000,
+    "emoji": "\U0001f600" * 40_000,
+    "combined": "é̂" * 40_000,
+    "quotes, backslashes, line ends": '"\\\n' * 40_000,
+    "mixed": "".join(f'{n} "é" \\ \U0001f600\u2028\n' for n in range(9_000)),
+    "no space anywhere": "x" * 200_000,
+}
+
+
+@pytest.mark.parametrize("detail", BUDGETS)
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
+def test_the_pages_of_a_text_fit_and_together_are_the_text(text: str, detail: str) -> None:
+    whole = wire(answer=text)
+    found = pages(whole, detail)
+    assert joined(found, "answer") == text
+    assert all(size(part) <= BUDGETS[detail] for part in found)
+    assert all(part["answer"] for part in found)
+    assert whole == wire(answer=text)
+
+
+def test_what_fits_is_given_whole_and_untouched() -> None:
+    whole = wire(answer="short", findings=[{"title": "t"}])
+    assert fit(whole, "full") is whole
+
+
+FINDINGS = [{"severity": "low", "title": f"finding {number}", "evidence": "é" * 300} for number in range(200)]
+
+
+@pytest.mark.parametrize("detail", BUDGETS)
+def test_the_pages_of_a_list_hold_whole_entries_in_order(detail: str) -> None:
+    found = pages(wire(findings=FINDINGS), detail)
+    assert joined(found, "findings") == FINDINGS
+    assert all(size(part) <= BUDGETS[detail] for part in found)
+
+
+@pytest.mark.parametrize("detail", BUDGETS)
+def test_data_too_large_for_a_page_is_given_as_its_json_in_parts(detail: str) -> None:
+    data = {"names": [f"näme {number}" for number in range(10_000)], "none": None}
+    found = pages(wire(data=data), detail)
+    assert json.loads(joined(found, "data")) == data
+    assert all(size(part) <= BUDGETS[detail] for part in found)
+
+
+def test_data_that_is_a_list_is_paged_by_its_entries() -> None:
+    data = [{"row": number, "text": "x" * 100} for number in range(2_000)]
+    assert joined(pages(wire(data=data), "full"), "data") == data
+
+
+@pytest.mark.parametrize("detail", BUDGETS)
+def test_several_long_fields_follow_each_other_and_none_is_lost(detail: str) -> None:
+    whole = wire(
+        answer="a" * 90_000,
+        findings=FINDINGS,
+        diff="+é\n" * 30_000,
+        data={"k": "v" * 50_000},
+        files=[{"path": f"src/{number}.py", "status": "modified"} for number in range(3_000)],
+        next_steps=["short"],
+    )
+    found = pages(whole, detail)
+    for name in ("answer", "findings", "diff", "files"):
+        assert joined(found, name) == whole[name]
+    assert json.loads(joined(found, "data")) == whole["data"]
+    assert joined(found, "next_steps") == ["short"]
+    assert all(size(part) <= BUDGETS[detail] for part in found)
+
+
+def test_the_first_page_has_all_that_is_small_and_later_ones_say_what_they_are() -> None:
+    first, second, *_ = pages(wire(answer="a" * 90_000, verdict="pass"), "full")
+    assert (first["verdict"], first["meta"]["truncated"], first["meta"]["workspace"]["root"]) == ("pass", True, "/w")
+    assert second["summary"] == "further part: answer"
+    assert second["meta"].keys() == {"job_id", "session_id", "server_version", "truncated", "next_cursor"}
+
+
+def test_a_cursor_works_in_either_detail() -> None:
+    data = {"names": [f"name {number}" for number in range(1_000)]}
+    first = fit(wire(data=data), "summary")
+    rest = page(wire(data=data), first["meta"]["next_cursor"], "full")
+    assert "next_cursor" not in rest["meta"]
+    assert json.loads(first["data"] + rest["data"]) == data
+
+
+FORGED = (
+    "",
+    ":",
+    "answer",
+    "answer:0",
+    "answer:0:00000000",
+    "answer:-1:{mark}",
+    "answer:²:{mark}",
+    "answer:٣:{mark}",
+    "answer:1e3:{mark}",
+    "answer:" + "9" * 100 + ":{mark}",
+    "answer::{mark}",
+    "meta:0:{mark}",
+    "error:0:{mark}",
+    "findings:0:{mark}",
+    "diff:0:{mark}",
+    "../answer:0:{mark}",
+)
+
+
+@pytest.mark.parametrize("forged", FORGED)
+def test_a_cursor_that_belongs_to_no_page_of_this_result_is_refused(forged: str) -> None:
+    whole = wire(answer="a" * 90_000)
+    mark = fit(whole, "full")["meta"]["next_cursor"].rpartition(":")[2]
+    with pytest.raises(CounselError, match="belongs to no page of this result") as refusal:
+        page(whole, forged.replace("{mark}", mark), "full")
+    assert refusal.value.code == Code.INVALID_ARGUMENTS
+
+
+def test_a_cursor_of_another_result_is_refused() -> None:
+    cursor = fit(wire(answer="a" * 90_000), "full")["meta"]["next_cursor"]
+    with pytest.raises(CounselError, match="belongs to no page of this result"):
+        page(wire(answer="b" * 90_000), cursor, "full")
+
+
+def test_a_cursor_beyond_the_end_is_an_empty_last_page() -> None:
+    whole = wire(answer="a" * 90_000)
+    mark = fit(whole, "full")["meta"]["next_cursor"].rpartition(":")[2]
+    last = page(whole, f"answer:99999999:{mark}", "full")
+    assert (last["answer"], "next_cursor" in last["meta"]) == ("", False)
+
+
+def test_a_summary_names_the_first_omissions_and_how_many_more_there_are() -> None:
+    omitted = [{"path": f"generated/file{number}.js", "reason": "budget", "bytes": 5} for number in range(200)]
+    whole = wire(coverage={"files": 200, "complete": False, "omitted": omitted})
+    listed = fit(whole, "summary")["coverage"]["omitted"]
+    assert listed[:10] == omitted[:10]
+    assert listed[10:] == [{"path": "(and 190 more, with detail full)", "reason": "listing"}]
+    assert fit(whole, "full")["coverage"]["omitted"] == omitted
+
+
+@pytest.mark.parametrize("detail", BUDGETS)
+def test_one_entry_longer_than_a_page_is_cut_and_marked_and_the_others_are_whole(detail: str) -> None:
+    long = {"severity": "high", "title": "t", "evidence": "é\n" * 90_000, "risk": "r"}
+    whole = wire(findings=[FINDINGS[0], long, *FINDINGS[1:]])
+    found = pages(whole, detail)
+    assert all(size(part) <= BUDGETS[detail] for part in found)
+    shown = joined(found, "findings")
+    cut = shown.pop(1)
+    assert shown == FINDINGS
+    assert {**cut, "evidence": long["evidence"]} == long
+    assert cut["evidence"].startswith("é\né")
+    assert "[cut here" in cut["evidence"]
+    assert found[-1]["meta"]["truncated"] is True
+
+
+def test_an_entry_of_many_short_things_is_shown_as_the_begin_of_its_json() -> None:
+    (first, *_) = found = pages(wire(data=[list(range(50_000)), "after"]), "full")
+    assert all(size(part) <= BUDGETS["full"] for part in found)
+    begun, after = joined(found, "data")
+    assert begun.startswith("[0, 1, 2, ")
+    assert "[cut here" in begun
+    assert after == "after"
+    assert first["meta"]["truncated"] is True
+
+
+def test_an_entry_that_only_the_next_page_has_room_for_goes_there_whole() -> None:
+    entry = {"title": "t", "evidence": "e" * 30_000}
+    found = pages(wire(answer="a" * 20_000, findings=[entry]), "full")
+    assert joined(found, "findings") == [entry]
+    assert all(size(part) <= BUDGETS["full"] for part in found)
+    assert "truncated" not in found[-1]["meta"]

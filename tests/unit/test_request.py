@@ -1,0 +1,162 @@
+"""Arguments of the tools: what is taken, what is refused, and what the refusal says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from codex_counsel.contract import output_schema as schemas
+from codex_counsel.contract import request
+from codex_counsel.contract.request import Consult, JobCancel, JobList, JobResult, JobStatus, Request, Status, parse
+from codex_counsel.errors import Code, CounselError
+
+JOB = "0123456789abcdef" * 2
+THREAD = "01a1fd1a-7cc9-76f3-b57a-2db62e07b46f"
+
+
+def refusal(model: type[Request], arguments: dict[str, Any]) -> CounselError:
+    with pytest.raises(CounselError) as caught:
+        parse(model, arguments)
+    assert caught.value.code == Code.INVALID_ARGUMENTS
+    return caught.value
+
+
+def test_only_what_is_needed_is_needed() -> None:
+    found = parse(Consult, {"question": "Why?"})
+    assert (found.question, found.stance, found.images, found.detail) == ("Why?", "advise", (), "full")
+    assert found.subject == "Why?"
+
+
+def test_a_null_is_an_argument_left_out() -> None:
+    assert parse(Consult, {"question": "Why?", "model": None, "images": None, "stance": None}).stance == "advise"
+
+
+def test_text_is_kept_to_the_letter() -> None:
+    text = "  leading, \ttrailing \n\u2028"
+    assert parse(Consult, {"question": text}).question == text
+
+
+TAKEN: dict[str, tuple[type[Request], dict[str, Any]]] = {
+    "a thread": (Consult, {"question": "?", "session_id": THREAD}),
+    "a thread in capitals": (Consult, {"question": "?", "session_id": THREAD.upper()}),
+    "a number as text": (Consult, {"question": "?", "timeout_seconds": "60"}),
+    "images": (Consult, {"question": "?", "images": ["a.png", "/b.png"]}),
+    "a job": (JobStatus, {"job_id": JOB, "wait_seconds": 50}),
+    "a page": (JobResult, {"job_id": JOB, "cursor": "answer:1:2", "detail": "summary"}),
+    "a list": (JobList, {"status": "running", "limit": 200}),
+    "nothing": (Status, {}),
+}
+
+
+@pytest.mark.parametrize(("model", "arguments"), TAKEN.values(), ids=TAKEN.keys())
+def test_what_is_right_is_taken(model: type[Request], arguments: dict[str, Any]) -> None:
+    assert isinstance(parse(model, arguments), model)
+
+
+REFUSED: dict[str, tuple[type[Request], dict[str, Any], str]] = {
+    "job id in capitals": (JobCancel, {"job_id": JOB.upper()}, "job_id: String should match pattern"),
+    "job id that climbs": (JobCancel, {"job_id": "../../../etc"}, "job_id: String should match pattern"),
+    "job id and a line end": (JobCancel, {"job_id": JOB + "\n"}, "job_id: String should match pattern"),
+    "no job id": (JobResult, {}, "job_id: Field required"),
+    "too long a wait": (JobStatus, {"job_id": JOB, "wait_seconds": 51}, "wait_seconds: Input should be less than"),
+    "a negative wait": (JobStatus, {"job_id": JOB, "wait_seconds": -1}, "wait_seconds: Input should be greater than"),
+    "a fraction": (JobStatus, {"job_id": JOB, "wait_seconds": 1.5}, "wait_seconds: Input should be a valid integer"),
+    "a cursor without end": (JobResult, {"job_id": JOB, "cursor": "x" * 201}, "cursor: String should have at most"),
+    "no such status": (JobList, {"status": "lost"}, "status: Input should be 'queued'"),
+    "a list without end": (JobList, {"limit": 201}, "limit: Input should be less than or equal to 200"),
+    "a model without end": (Consult, {"question": "?", "model": "x" * 201}, "model: String should have at most 200"),
+    "a path without end": (Consult, {"question": "?", "images": ["x" * 4097]}, "images.0: String should have at most"),
+    "NUL in a path": (Consult, {"question": "?", "workspace_root": "/a\0b"}, "workspace_root: holds a NUL byte"),
+    "too many roots": (
+        Consult,
+        {"question": "?", "extra_roots": ["/a"] * 21},
+        "extra_roots: Tuple should have at most",
+    ),
+}
+
+
+@pytest.mark.parametrize(("model", "arguments", "words"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_is_wrong_is_refused_by_name(model: type[Request], arguments: dict[str, Any], words: str) -> None:
+    assert words in refusal(model, arguments).message
+
+
+def test_a_refusal_lists_what_would_have_been_accepted_and_never_echoes_a_value() -> None:
+    found = refusal(JobCancel, {"job_id": "sk-secret-value", "force": "sk-other-secret"})
+    assert found.details == {"accepted_arguments": ["job_id"]}
+    assert "force is not an argument of this tool" in found.message
+    assert "secret" not in found.message
+
+
+def test_a_refusal_of_many_arguments_stays_short() -> None:
+    found = refusal(Consult, {f"{'x' * 300}{number}": 1 for number in range(100)})
+    assert len(found.message) < 1000
+
+
+def test_a_request_cannot_be_changed_after_it_was_checked() -> None:
+    found = parse(Consult, {"question": "Why?"})
+    with pytest.raises(ValueError, match="frozen"):
+        found.question = " "
+
+
+def test_every_tool_names_itself() -> None:
+    models = [m for m in vars(request).values() if isinstance(m, type) and issubclass(m, Request)]
+    named = [m.tool for m in models if hasattr(m, "tool")]
+    assert len(named) == len(set(named))
+    assert all(name.startswith("codex_") for name in named)
+
+
+# --- the reply's schema
+
+ITEM = {"type": "object", "properties": {"a": {}}, "required": ["a"], "additionalProperties": False}
+
+
+def test_a_schema_is_passed_on_as_it_was_given() -> None:
+    assert parse(Consult, {"question": "?", "output_schema": ITEM}).output_schema == ITEM
+
+
+def test_a_reply_is_read_as_the_schema_says() -> None:
+    assert schemas.read('{"a": [1, null]}', ITEM) == {"a": [1, None]}
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        ("", "is not the JSON"),
+        ("null", "breaks output_schema at the reply: None is not of type 'object'"),
+        ('{"a": 1, "b": 2}', "Additional properties are not allowed"),
+        ('{"a": -Infinity}', "is not the JSON"),
+        ('{"a": ' * 65 + "1" + "}" * 65, "nested deeper than 64 levels"),
+    ],
+)
+def test_a_reply_that_the_schema_does_not_allow_is_refused(reply: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        schemas.read(reply, ITEM)
+
+
+OLDEST_DRAFT = "http://json-schema.org/draft-03/schema#"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"$schema": []},
+        {"$schema": {}},
+        {"$schema": OLDEST_DRAFT, "required": True},
+        {"$schema": OLDEST_DRAFT, "properties": {"a": {**ITEM, "required": True}}, "required": None},
+        {"$schema": "http://json-schema.org/draft-07/schema#", "$defs": ["x"]},
+    ],
+    ids=str,
+)
+def test_a_schema_that_no_draft_makes_sense_of_is_an_invalid_argument(changes: dict[str, Any]) -> None:
+    given = {name: value for name, value in {**ITEM, **changes}.items() if value is not None}
+    with pytest.raises(CounselError) as caught:
+        parse(Consult, {"question": "?", "output_schema": given})
+    assert caught.value.code == Code.INVALID_ARGUMENTS
+    assert "output_schema" in caught.value.message
+
+
+def test_a_schema_of_an_older_draft_is_read_as_that_draft() -> None:
+    older = {**ITEM, "$schema": "http://json-schema.org/draft-07/schema#"}
+    assert schemas.check(older) == older
+    assert schemas.read('{"a": 1}', older) == {"a": 1}

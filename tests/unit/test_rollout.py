@@ -1,0 +1,230 @@
+"""Codex's own record of a thread: found by the thread's id, read for the last turn, and never a reason to fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codex_counsel.codex import rollout
+from codex_counsel.codex.events import Tokens
+from codex_counsel.codex.rollout import TurnRecord
+
+THREAD = "01a1fd1a-7cc9-76f3-b57a-2db62e07b46f"
+
+
+def record(kind: str, **payload: Any) -> dict[str, Any]:
+    return {"timestamp": "2026-11-21T07:55:33.971Z", "ordinal": 1, "type": kind, "payload": payload}
+
+
+def started() -> dict[str, Any]:
+    return record("event_msg", type="task_started", turn_id="t")
+
+
+def context(model: str, effort: str | None = None) -> dict[str, Any]:
+    return record("turn_context", turn_id="t", model=model, effort=effort)
+
+
+def counted(*numbers: int, **limits: Any) -> dict[str, Any]:
+    names = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_output_tokens")
+    usage = dict(zip(names, numbers, strict=True))
+    return record("event_msg", type="token_count", info={"total_token_usage": usage}, rate_limits=limits or None)
+
+
+def called(name: str, call_id: str = "c1") -> dict[str, Any]:
+    kind = "custom_tool_call" if name == "exec" else "function_call"
+    return record("response_item", type=kind, name=name, call_id=call_id, arguments="{}")
+
+
+def returned(output: Any, call_id: str = "c1") -> dict[str, Any]:
+    return record("response_item", type="function_call_output", call_id=call_id, output=output)
+
+
+def written(directory: Path, *lines: dict[str, Any], tail: bytes = b"") -> Path:
+    file = directory / "rollout.jsonl"
+    file.write_bytes(b"".join(json.dumps(line).encode() + b"\n" for line in lines) + tail)
+    return file
+
+
+# --- what the thread still holds
+
+
+def on_record(home: Path, *lines: dict[str, Any]) -> Path:
+    folder = home / "sessions/2026/11/21"
+    folder.mkdir(parents=True)
+    return written(folder, *lines).rename(folder / f"rollout-2026-11-21T07-55-33-{THREAD}.jsonl")
+
+
+def test_a_thread_on_record_holds_everything_it_was_sent(tmp_path: Path) -> None:
+    on_record(tmp_path, started(), returned('the word "compacted" in an output'))
+    assert rollout.holds_everything(tmp_path, THREAD)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        record("compacted", message="A summary."),
+        record("event_msg", type="context_compacted"),
+        record("response_item", type="compaction", encrypted_content="x"),
+        record("event_msg", type="thread_rolled_back", num_turns=1),
+    ],
+)
+def test_a_thread_that_was_summarised_or_taken_back_may_have_lost_it(tmp_path: Path, line: dict[str, Any]) -> None:
+    on_record(tmp_path, started(), line, started())
+    assert not rollout.holds_everything(tmp_path, THREAD)
+
+
+def test_a_thread_without_a_record_is_not_believed_to_hold_anything(tmp_path: Path) -> None:
+    assert not rollout.holds_everything(tmp_path, THREAD)
+    assert not rollout.holds_everything(tmp_path, "no id")
+
+
+# --- where it is
+
+
+def test_the_file_is_found_in_the_folder_of_the_threads_birth(tmp_path: Path) -> None:
+    born = time.strftime("%Y/%m/%d", time.localtime(int(THREAD.replace("-", "")[:12], 16) / 1000))
+    folder = tmp_path / "sessions" / born
+    folder.mkdir(parents=True)
+    file = folder / f"rollout-2026-11-21T07-55-33-{THREAD}.jsonl"
+    file.touch()
+    (folder / "rollout-2026-11-21T07-55-33-01a1fd1a-7cc9-76f3-b57a-000000000000.jsonl").touch()
+    assert rollout.find(tmp_path, THREAD) == file
+
+
+def test_the_file_is_found_in_any_other_folder_too(tmp_path: Path) -> None:
+    folder = tmp_path / "sessions/1999/12/31"
+    folder.mkdir(parents=True)
+    (folder / f"rollout-x-{THREAD}.jsonl").touch()
+    assert rollout.find(tmp_path, THREAD) == folder / f"rollout-x-{THREAD}.jsonl"
+
+
+@pytest.mark.parametrize(
+    "thread", ["", "../../*", "*", "no-thread", "ffffffff-ffff-ffff-ffff-ffffffffffff", THREAD, "------------"]
+)
+def test_a_thread_without_a_record_has_none_whatever_its_id(tmp_path: Path, thread: str) -> None:
+    (tmp_path / "sessions/2026/11/21").mkdir(parents=True)
+    (tmp_path / "sessions/2026/11/21/rollout-x-other.jsonl").touch()
+    assert rollout.find(tmp_path, thread) is None
+    assert rollout.find(tmp_path / "absent", thread) is None
+
+
+# --- how long it has been quiet
+
+
+def test_quiet_seconds_count_from_the_last_growth(tmp_path: Path) -> None:
+    file = written(tmp_path, started())
+    os.utime(file, (time.time() - 100, time.time() - 100))
+    assert 100 <= rollout.quiet_seconds(file) < 160
+
+
+def test_without_a_file_it_has_always_been_quiet(tmp_path: Path) -> None:
+    assert rollout.quiet_seconds(None) == float("inf")
+    assert rollout.quiet_seconds(tmp_path / "absent") == float("inf")
+
+
+# --- what it says
+
+
+def test_the_last_turn_is_counted_apart_from_those_before_it(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        *(started(), context("old", "low"), counted(100, 40, 10, 5), counted(200, 80, 20, 10)),
+        *(started(), context("new", "high"), counted(300, 120, 30, 15), counted(450, 200, 45, 21)),
+    )
+    assert rollout.last_turn(file) == TurnRecord("new", "high", Tokens(250, 120, 25, 11), None)
+
+
+def test_a_turn_that_ended_before_it_was_counted_has_no_tokens(tmp_path: Path) -> None:
+    file = written(tmp_path, started(), context("m"), counted(100, 40, 10, 5), started(), context("m"))
+    assert rollout.last_turn(file).tokens is None
+
+
+def test_counts_that_go_back_are_never_negative(tmp_path: Path) -> None:
+    file = written(tmp_path, started(), counted(100, 40, 10, 5), started(), counted(50, 0, 20, 0))
+    assert rollout.last_turn(file).tokens == Tokens(0, 0, 10, 0)
+
+
+FULL, FREE = {"used_percent": 100.0, "resets_at": 2_000_000_000}, {"used_percent": 12.5, "resets_at": 1_900_000_000}
+WINDOWS: dict[str, tuple[dict[str, Any], float | None]] = {
+    "the first is full": ({"primary": FULL, "secondary": FREE}, 2_000_000_000),
+    "the second is full": ({"primary": FREE, "secondary": FULL}, 2_000_000_000),
+    "both are": ({"primary": FULL, "secondary": {**FULL, "resets_at": 2_100_000_000}}, 2_100_000_000),
+    "none is": ({"primary": FREE, "secondary": None}, None),
+    "no reset": ({"primary": {"used_percent": 100.0, "resets_at": None}}, None),
+}
+
+
+@pytest.mark.parametrize(("limits", "reset"), WINDOWS.values(), ids=WINDOWS.keys())
+def test_the_reset_is_that_of_the_exhausted_window(tmp_path: Path, limits: dict[str, Any], reset: float | None) -> None:
+    file = written(tmp_path, started(), context("m"), counted(1, 1, 1, 1, **limits))
+    assert rollout.last_turn(file).resets_at == reset
+
+
+DENIED = (
+    "Chunk ID: caa2c6\nWall time: 0.0000 seconds\nProcess exited with code 1\nOutput:\nbwrap: setting up uid map: no"
+)
+WORKED = "Chunk ID: caa2c6\nWall time: 0.0000 seconds\nProcess exited with code 0\nOutput:\nthe word bwrap: in a file"
+SCRIPT = [{"type": "input_text", "text": "Script completed\nOutput:\n"}, {"type": "input_text", "text": "bwrap: no\n"}]
+BLIND: dict[str, tuple[list[dict[str, Any]], bool]] = {
+    "no command": ([], False),
+    "one that could not start": ([called("exec_command"), returned(DENIED)], True),
+    "in code mode": ([called("exec"), returned(SCRIPT)], True),
+    "without the host of code mode": (
+        [called("exec"), returned("failed to spawn code-mode host /x: No such file or directory (os error 2)")],
+        True,
+    ),
+    "one that worked": ([called("exec_command"), returned(WORKED)], False),
+    "one of each": (
+        [called("exec_command"), returned(DENIED), called("exec_command", "c2"), returned(WORKED, "c2")],
+        False,
+    ),
+    "another tool": (
+        [called("exec_command"), returned(DENIED), called("view_image", "c2"), returned("ok", "c2")],
+        True,
+    ),
+    "only another tool": ([called("view_image"), returned("bwrap: no")], False),
+    "in the turn before": ([called("exec_command"), returned(DENIED), started()], False),
+}
+
+
+@pytest.mark.parametrize(("lines", "blind"), BLIND.values(), ids=BLIND.keys())
+def test_a_turn_is_blind_when_each_of_its_commands_failed_at_the_sandbox(
+    tmp_path: Path, lines: list[dict[str, Any]], blind: bool
+) -> None:
+    assert rollout.last_turn(written(tmp_path, started(), *lines)).blind is blind
+
+
+ODD = {
+    "empty": b"",
+    "text": b"nothing to see",
+    "half a line": b'{"type":"event_msg","payload":{"type":"token_count"',
+    "another shape": b'{"type":"event_msg","payload":["token_count"]}\n',
+    "a word for a number": b'{"payload":{"type":"token_count","info":{"total_token_usage":{"input_tokens":"x"}}}}\n',
+    "endless": b'{"payload":{"type":"token_count","info":{"total_token_usage":{"input_tokens":1e999}}}}\n',
+    "a number for a record": b'7 "token_count"\n',
+    "bottomless": b'{"payload":{"type":"token_count","x":' + b"[" * 100_000,
+    "bytes": b"\xff\xfe\x00",
+}
+
+
+@pytest.mark.parametrize("data", ODD.values(), ids=ODD.keys())
+def test_a_record_that_cannot_be_read_tells_nothing(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "rollout.jsonl").write_bytes(data)
+    assert rollout.last_turn(tmp_path / "rollout.jsonl") == TurnRecord()
+
+
+def test_no_record_tells_nothing(tmp_path: Path) -> None:
+    assert rollout.last_turn(None) == rollout.last_turn(tmp_path / "absent") == TurnRecord()
+    assert rollout.last_turn(tmp_path) == TurnRecord()
+
+
+def test_words_of_a_conversation_are_not_taken_for_records(tmp_path: Path) -> None:
+    said = json.dumps({"type": "event_msg", "payload": {"type": "task_started"}})
+    spoken = record("response_item", type="message", role="user", content=[{"type": "input_text", "text": said}])
+    file = written(tmp_path, started(), context("m"), counted(100, 40, 10, 5), spoken)
+    assert rollout.last_turn(file).tokens == Tokens(100, 40, 10, 5)
