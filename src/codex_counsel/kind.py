@@ -1,0 +1,126 @@
+"""What a kind of run is: three functions, and the data that they exchange.
+
+Consult, review and delegate each have
+
+- `prepare(request, workspace, context, records) -> Brief`, called by the caller before anything is spent;
+- `set_up(...)`, called by the worker before Codex starts (a delegate makes its working tree; the others need nothing);
+- `conclude(ended) -> Envelope`, called after the run has ended: by the worker, or by the reader of a job whose worker
+  is gone.
+
+`services/runs.py` calls `prepare`; the table in `jobs/kinds.py` names the other two.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from codex_counsel.contract.envelope import Envelope, Meta, failed
+from codex_counsel.system.redact import mask
+
+if TYPE_CHECKING:
+    from codex_counsel.codex.sandbox import Boundary, Reads
+    from codex_counsel.errors import CounselError
+
+
+class Records(Protocol):
+    """What `prepare` may ask of earlier jobs."""
+
+    def sent_last(self, thread_id: str) -> str | None:
+        """The digest of the material that the latest review of this thread was sent; None where none is on record."""
+
+    def delegate_directory(self, job_id: str) -> Path:
+        """The directory of an ended delegate job. Raises `job_not_found`, `job_running` or `invalid_arguments`."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a kind of run may read by default. All paths absolute.
+
+    `reads` is the boundary where the setting names none; `readable` are roots besides the workspace; secret files are
+    looked for in `searched` and denied one by one.
+    """
+
+    reads: Reads
+    readable: tuple[Path, ...] = ()
+    searched: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A run with its private directories.
+
+    `cwd` is where Codex works (its option `-C`), None for the workspace. `start_in` is the working directory of the
+    process `codex` itself. `temporary` is its TMPDIR.
+    """
+
+    boundary: Boundary
+    temporary: Path
+    start_in: Path
+    cwd: Path | None = None
+
+
+@dataclass(frozen=True)
+class Brief:
+    """All that is sent, and all that the worker will need. Making one costs nothing.
+
+    `reply_schema` is the JSON Schema that Codex is given for its reply. `details` are the fields of `spec.json` that
+    this kind alone reads. `keeps_files` marks a kind whose result is files of the job directory: it cannot run without
+    a writable state directory.
+    """
+
+    prompt: str
+    access: Access
+    reply_schema: dict[str, Any] | None = None
+    images: tuple[Path, ...] = ()
+    scope: dict[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    keeps_files: bool = False
+
+    def scratch_parent(self, temporary: Path, _trees: Path) -> Path:
+        """Where the run's private directory is made: the temporary directory, unless a kind says otherwise."""
+        return temporary
+
+    def place(self, boundary: Boundary, scratch: Path) -> Placement:
+        """The run in its private directory: by default that is its TMPDIR, and the only place it can write to."""
+        return Placement(boundary.with_scratch(scratch), temporary=scratch, start_in=boundary.workspace)
+
+
+@dataclass(frozen=True)
+class EndedRun:
+    """A run that has ended, well or not. `error` is why there is no result; then `answer` is an interim message.
+
+    `directory` is the job's, `scratch` the run's private one, `details` are those of its brief. `commands` are what
+    Codex ran, with the exit code, or None where the run ended first.
+    """
+
+    tool: str
+    directory: Path
+    scratch: Path
+    details: Mapping[str, Any]
+    meta: Meta
+    answer: str | None = None
+    error: CounselError | None = None
+    commands: tuple[tuple[str, int | None], ...] = ()
+
+    @property
+    def own_scratch(self) -> bool:
+        """Whether the scratch directory carries the job's id: nothing else is ever removed."""
+        return self.directory.name in self.scratch.name
+
+
+def failure(ended: EndedRun, error: CounselError) -> Envelope:
+    """The envelope of a run without a result. What was said before the end is kept and marked: it is no answer."""
+    if not ended.answer:
+        return failed(ended.tool, error, ended.meta)
+    return failed(ended.tool, error, ended.meta, answer=mask(ended.answer)[0], partial=True)
+
+
+def remove_scratch(ended: EndedRun) -> None:
+    """Remove the private directory of a run that keeps nothing in it."""
+    if ended.own_scratch:
+        shutil.rmtree(ended.scratch, ignore_errors=True)

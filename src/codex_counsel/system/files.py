@@ -1,0 +1,127 @@
+"""Files of our own: one atomic writer, one careful reader, one way to take a lock. Standard library, no pathlib.
+
+The worker imports this before it starts Codex, so it imports little.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import stat
+import threading
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+RETRY_SECONDS = 0.02
+"""Pause between two attempts at a lock."""
+
+
+def open_private(path: str, flags: int) -> int:
+    """Open for us alone (mode 0600), closed on exec. An `opener` for `open`."""
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def write_atomically(
+    path: str | os.PathLike[str], data: str | bytes | Iterable[bytes], *, durable: bool = False
+) -> None:
+    """Replace a file in one step, mode 0600. A reader sees the old content or the new one, never a part.
+
+    `durable` waits until the bytes are on disk. Raises OSError, and leaves neither a draft nor a changed file then.
+    """
+    folder, name = os.path.split(os.fspath(path))
+    draft = os.path.join(folder, f".{name}-{os.getpid()}-{threading.get_ident()}")
+    try:
+        with open(draft, "wb", opener=open_private) as file:
+            file.writelines(_chunks(data))
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        os.replace(draft, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(draft)
+        raise
+
+
+def _chunks(data: str | bytes | Iterable[bytes]) -> Iterable[bytes]:
+    if isinstance(data, str):
+        return [data.encode("utf-8", "replace")]
+    if isinstance(data, bytes):
+        return [data]
+    return data
+
+
+def read_regular(path: str | os.PathLike[str], limit: int) -> bytes | None:
+    """At most `limit` bytes of a regular file, or None where there is none that can be read.
+
+    A link is not followed, and a FIFO or device is not waited for.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        try:
+            return file.read(limit)
+        except OSError:
+            return None
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """The parsed file. Raises FileNotFoundError; OSError or ValueError for what cannot be read or is no JSON."""
+    with open(path, encoding="utf-8") as file:
+        try:
+            return json.load(file)
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+
+
+def read_json_or_none(path: str | os.PathLike[str]) -> Any:
+    """As `read_json`, but None where the file is missing, unreadable or no JSON."""
+    try:
+        return read_json(path)
+    except (OSError, ValueError):
+        return None
+
+
+def lock_file(
+    path: str | os.PathLike[str], *, shared: bool = False, create: bool = True, patience: float = 0.0
+) -> int | None:
+    """Open a file and lock it. Returns the descriptor, which holds the lock until it is closed.
+
+    None when another process still holds the lock after `patience` seconds. Raises OSError when the file cannot be
+    opened. A shared lock needs only read access and never creates the file.
+    """
+    flags = os.O_RDONLY if shared else os.O_RDWR
+    if create and not shared:
+        flags |= os.O_CREAT
+    descriptor = open_private(os.fspath(path), flags)
+    operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(descriptor)
+                return None
+            time.sleep(RETRY_SECONDS)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        else:
+            return descriptor
+
+
+def remove_tree(path: str | os.PathLike[str]) -> None:
+    """Remove a directory and all below it; what cannot be removed is left there without a word."""
+    shutil.rmtree(path, ignore_errors=True)
