@@ -74,3 +74,11 @@ def test_a_command_is_for_the_user_quotes_its_hint_and_runs_nothing_before_the_m
     assert all(line.count('"') == 2 for line in front.splitlines() if line.startswith("argument-hint"))
     assert "!`" not in body
     assert ("$ARGUMENTS" in body) == ("argument-hint" in front)
+
+
+@pytest.mark.parametrize("page", COMMANDS, ids=lambda page: page.stem)
+def test_a_command_says_on_one_line_which_of_its_tools_to_call(page: Path) -> None:
+    front, body = parts(page)
+    called = re.search(rf"Call `({PREFIX}\w+)`", body)
+    assert called
+    assert f"  - {called[1]}\n" in front
