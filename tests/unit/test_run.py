@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from codex_counsel.codex import events
 from codex_counsel.codex.transcript import Transcript
@@ -30,6 +31,7 @@ SPEC = Spec(
     workspace="/",
     meta={},
 )
+NOWHERE = Path("/nonexistent")
 ANSWERED = (events.Message("The answer."), events.TurnCompleted(events.Tokens(1, 0, 1, 0)))
 
 
@@ -41,7 +43,7 @@ def transcript(*said: events.Event) -> Transcript:
 
 
 def test_a_cancel_that_came_after_the_answer_keeps_it() -> None:
-    envelope = conclude(SPEC, transcript(*ANSWERED), Exit("cancelled"))
+    envelope = conclude(SPEC, transcript(*ANSWERED), Exit("cancelled"), NOWHERE)
     assert (envelope.status, envelope.answer, envelope.partial) == ("cancelled", "The answer.", True)
 
 
@@ -50,7 +52,7 @@ def test_tokens_in_what_codex_and_its_commands_say_are_masked() -> None:
     assert TOKEN not in (told.last_command or "")
     told.add(events.CommandEnded("i", f"curl -u {TOKEN}", 0, ""))
     assert TOKEN not in (told.last_command or "")
-    (warning,) = conclude(SPEC, told, Exit("exited", 0)).meta.warnings
+    (warning,) = conclude(SPEC, told, Exit("exited", 0), NOWHERE).meta.warnings
     assert "[masked:" in warning
     assert TOKEN not in warning
 
@@ -64,7 +66,7 @@ def test_tokens_in_the_reason_for_a_failure_are_masked() -> None:
         ((), Exit("exited", 1, f"Error: {TOKEN}")),
         ((began, events.TurnFailed(f"no {TOKEN}")), Exit("exited", 1)),
     ):
-        error = conclude(SPEC, transcript(*said), ending).error
+        error = conclude(SPEC, transcript(*said), ending, NOWHERE).error
         assert error
         assert "[masked:" in error.message
         assert TOKEN not in error.message
@@ -72,8 +74,8 @@ def test_tokens_in_the_reason_for_a_failure_are_masked() -> None:
 
 def test_a_run_without_a_shell_needs_no_host_of_code_mode() -> None:
     told = transcript(events.Warned("Code Mode is unavailable because the host was not found."), *ANSWERED)
-    seen = conclude(replace(SPEC, argv=("codex", "-c", "features.shell_tool=false")), told, Exit("exited", 0))
-    blind = conclude(SPEC, told, Exit("exited", 0))
+    seen = conclude(replace(SPEC, argv=("codex", "-c", "features.shell_tool=false")), told, Exit("exited", 0), NOWHERE)
+    blind = conclude(SPEC, told, Exit("exited", 0), NOWHERE)
     assert seen.answer == "The answer."
     assert blind.error
     assert (blind.error.code, blind.partial) == (Code.SANDBOX_UNAVAILABLE, True)

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from codex_counsel.errors import CounselError
+from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
-from codex_counsel.jobs.launcher import Handle, NewJob, launch
+from codex_counsel.jobs.launcher import NewJob, launch
 from codex_counsel.jobs.spec import Spec
 from codex_counsel.jobs.store import Store
 from codex_counsel.system.process_tree import Identity

@@ -14,7 +14,8 @@ from typing import Any
 
 from codex_counsel.contract.request import Consult, JobCancel, JobResult, parse
 from codex_counsel.errors import CounselError
-from codex_counsel.jobs.launcher import Handle
+from codex_counsel.jobs import recovery
+from codex_counsel.jobs.handle import Handle
 from codex_counsel.loopback import Gate, Loopback, hold, say
 from codex_counsel.services.counsel import Counsel
 from tests.conftest import World, living, until, wait
@@ -105,7 +106,7 @@ def full_meanwhile(stage: Stage) -> dict[str, Any]:
     fill(stage.world.state)
     stage.gate.release.set()
     wire = wait(handle)
-    return {"wire": wire, "later": (handle.job.outcome() or {})["error"]["code"]}
+    return {"wire": wire, "later": (recovery.outcome(handle.job) or {})["error"]["code"]}
 
 
 def full_short(stage: Stage) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def full_short(stage: Stage) -> dict[str, Any]:
         fill(stage.world.state, inodes=False)
         short.release.set()
         wire = wait(handle)
-    return {"wire": wire, "later": (handle.job.outcome() or {})["status"]}
+    return {"wire": wire, "later": (recovery.outcome(handle.job) or {})["status"]}
 
 
 def full_background(stage: Stage) -> dict[str, Any]:
@@ -127,7 +128,7 @@ def full_background(stage: Stage) -> dict[str, Any]:
     thread = until(lambda: handle.job.state().thread_id)
     fill(stage.world.state)
     stage.gate.release.set()
-    wire = until(handle.job.outcome)
+    wire = until(lambda: recovery.outcome(handle.job))
     (row,) = (row for row in stage.counsel.store.rows() if row["job_id"] == handle.job.id)
     return {"wire": wire, "thread": thread, "row": row["status"]}
 

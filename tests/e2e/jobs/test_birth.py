@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from codex_counsel.errors import CounselError
+from codex_counsel.jobs import recovery, retention
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.store import Store
 from tests.conftest import living, until, wait
@@ -65,7 +66,7 @@ def test_a_reader_that_races_births_sees_no_half_made_and_no_falsely_dead_job(nu
 def test_the_launchers_own_lock_keeps_a_job_alive_until_its_worker_holds_it(nursery: Nursery) -> None:
     handle, gate = nursery.held(STARTED)
     assert handle.job.alive()
-    assert handle.job.outcome() is None
+    assert recovery.outcome(handle.job) is None
     until(lambda: handle.job.state().thread_id == THREAD)
     gate.write_text("go\n")
     assert wait(handle)["status"] == "completed"
@@ -100,12 +101,12 @@ def test_a_launcher_killed_in_the_middle_of_a_birth_leaves_nothing_that_is_liste
     remains.mkdir()
     (remains / "spec.json").write_text("{")
     assert nursery.store.rows() == []
-    nursery.store.evict(60, 50)
+    retention.evict(nursery.store, 60, 50)
     assert remains.exists()
     hours_ago = time.time() - 7200
     os.utime(remains, (hours_ago, hours_ago))
     os.utime(nursery.store.state / "evicted", (hours_ago, hours_ago))
-    nursery.store.evict(60, 50)
+    retention.evict(nursery.store, 60, 50)
     assert not remains.exists()
 
 
@@ -116,7 +117,7 @@ def test_the_first_result_to_be_linked_is_the_one_that_stands(nursery: Nursery) 
     (handle.job.path / "result.json").write_text(json.dumps(first))
     gate.write_text("go\n")
     assert wait(handle) == first
-    assert handle.job.outcome() == first
+    assert recovery.outcome(handle.job) == first
 
 
 def test_a_killed_worker_is_seen_in_the_next_read_with_what_it_had_recorded(nursery: Nursery) -> None:
@@ -128,7 +129,7 @@ def test_a_killed_worker_is_seen_in_the_next_read_with_what_it_had_recorded(nurs
     assert wire["error"]["code"] == "process_died"
     assert (wire["meta"]["session_id"], wire["meta"]["job_id"]) == (THREAD, handle.job.id)
     assert (wire["answer"], wire["partial"]) == ("It is fine.", True)
-    assert Job(handle.job.path).outcome() == wire
+    assert recovery.outcome(Job(handle.job.path)) == wire
     assert living(handle.job.id) == []
     assert list(nursery.world.temp.iterdir()) == []
     assert list(handle.job.path.glob("result.json")) == []
@@ -156,7 +157,7 @@ def test_what_vanished_before_codex_could_start_is_named(nursery: Nursery, missi
 def test_a_launcher_that_goes_before_its_worker_is_up_leaves_no_run(nursery: Nursery) -> None:
     handle, _ = nursery.held()
     handle.release()
-    wire = until(handle.job.outcome)
+    wire = until(lambda: recovery.outcome(handle.job))
     assert (wire["status"], wire["error"]["code"]) == ("cancelled", "cancelled")
     until(lambda: not handle.job.alive())
     assert living(handle.job.id) == []
@@ -168,7 +169,7 @@ def test_someone_who_joins_before_the_worker_listens_keeps_the_run(nursery: Nurs
     handle.release()
     until(lambda: handle.job.state().detached)
     gate.write_text("go\n")
-    assert until(handle.job.outcome)["status"] == "completed"
+    assert until(lambda: recovery.outcome(handle.job))["status"] == "completed"
 
 
 def test_a_run_that_was_handed_over_outlives_its_launcher(nursery: Nursery) -> None:
@@ -178,7 +179,7 @@ def test_a_run_that_was_handed_over_outlives_its_launcher(nursery: Nursery) -> N
     until(lambda: handle.job.state().detached)
     assert handle.job.running().status in ("queued", "running")
     gate.write_text("go\n")
-    assert until(Store(nursery.store.state).job(handle.job.id).outcome)["answer"] == "It is fine."
+    assert until(lambda: recovery.outcome(Store(nursery.store.state).job(handle.job.id)))["answer"] == "It is fine."
 
 
 def test_paths_that_are_no_job_ids_are_refused_before_any_path_is_built(nursery: Nursery) -> None:

@@ -12,9 +12,9 @@ import pytest
 
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.request import Consult, JobCancel, JobResult, parse
-from codex_counsel.jobs import store
+from codex_counsel.jobs import recovery, store
+from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
-from codex_counsel.jobs.launcher import Handle
 from codex_counsel.loopback import Gate, Loopback, hold, say, shell
 from codex_counsel.services.counsel import Counsel
 from tests.conftest import World, living, until, wait
@@ -47,7 +47,7 @@ def test_a_cancelled_run_is_gone_when_the_cancel_returns_and_says_so_for_ever(wo
     assert told["meta"]["session_id"] == wire["meta"]["session_id"]
     assert told["meta"]["session_id"]
     assert cancel(counsel, handle.job)["data"] == wire["data"]
-    assert handle.job.outcome() == told
+    assert recovery.outcome(handle.job) == told
 
 
 def test_a_queued_run_that_is_cancelled_never_starts(world: World, model: Model) -> None:
@@ -111,8 +111,8 @@ def test_a_cancel_that_races_the_result_tells_everybody_the_same(world: World, m
         answers = [future.result() for future in [pool.submit(cancel, counsel, handle.job) for _ in range(2)]]
     told = [answer.get("data", {}).get("cancelled", False) for answer in answers]
     assert told[0] == told[1]
-    stored, waiting = handle.job.outcome(), wait(handle)
-    assert stored == waiting == handle.job.outcome()
+    stored, waiting = recovery.outcome(handle.job), wait(handle)
+    assert stored == waiting == recovery.outcome(handle.job)
     assert waiting["status"] == ("cancelled" if told[0] else "completed")
     assert all(told) or all(answer["answer"] == "Done." for answer in answers)
     assert point != "result there" or not told[0]
@@ -143,7 +143,7 @@ def test_a_run_that_had_died_stays_dead_when_it_is_cancelled(nursery: Nursery) -
     os.kill(worker_of(handle.job).pid, signal.SIGKILL)
     died = wait(handle)
     assert nursery.store.cancel(handle.job) == died
-    assert handle.job.outcome() == died
+    assert recovery.outcome(handle.job) == died
     assert died["error"]["code"] == "process_died"
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from codex_counsel.contract.request import JobCancel, JobConsume, JobList, JobResult, JobStatus, parse
 from codex_counsel.errors import CounselError
+from codex_counsel.jobs import recovery, retention
 from tests.conftest import World, wait
 from tests.e2e.jobs.conftest import STARTED, Nursery
 
@@ -105,7 +106,7 @@ def test_a_damaged_record_is_listed_as_corrupt_and_harms_no_other(nursery: Nurse
     else:
         assert counsel.job_result(parse(JobResult, ask))["answer"] == "It is fine."
     assert counsel.job_result(parse(JobResult, {"job_id": whole.job.id})) == wire
-    nursery.store.evict(60, 50)
+    retention.evict(nursery.store, 60, 50)
     assert rows(nursery.world) == {whole.job.id: "completed", spoiled.job.id: "corrupt"}
 
 
@@ -134,7 +135,7 @@ def test_damaged_events_of_a_dead_run_tell_less_but_still_tell(nursery: Nursery,
     wait(handle)
     (handle.job.path / "result.json").unlink()
     (handle.job.path / "events.jsonl").write_bytes(events)
-    wire = handle.job.outcome()
+    wire = recovery.outcome(handle.job)
     assert wire
     assert wire["error"]["code"] == "process_died"
     assert wire["meta"]["session_id"] == handle.job.state().thread_id
@@ -171,7 +172,7 @@ def test_a_scratch_path_that_is_not_of_this_job_is_never_removed(nursery: Nurser
     wait(handle)
     (handle.job.path / "result.json").unlink()
     changed(scratch=str(precious))(handle.job.path / "spec.json")
-    assert handle.job.outcome()
+    assert recovery.outcome(handle.job)
     assert precious.is_dir()
 
 
@@ -185,5 +186,5 @@ def test_a_corrupt_record_can_be_consumed_away_only_by_time(nursery: Nursery) ->
     long_ago = 1_000_000_000
     for file in handle.job.path.iterdir():
         os.utime(file, (long_ago, long_ago))
-    nursery.store.evict(60, 50)
+    retention.evict(nursery.store, 60, 50)
     assert not handle.job.path.exists()

@@ -14,8 +14,8 @@ import pytest
 
 from codex_counsel.contract.request import Consult, parse
 from codex_counsel.errors import CounselError
-from codex_counsel.jobs import launcher
-from codex_counsel.jobs.launcher import Handle
+from codex_counsel.jobs import idempotency
+from codex_counsel.jobs.handle import Handle
 from codex_counsel.loopback import Loopback, failed, hold, say
 from codex_counsel.services.counsel import Counsel
 from tests.conftest import World, until, wait
@@ -159,7 +159,7 @@ def test_a_key_that_nothing_can_be_read_of_begins_anew(world: World, model: Mode
 def test_a_key_whose_run_is_being_started_elsewhere_holds_up_no_other_and_its_own_callers_not_for_ever(
     world: World, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launcher, "KEY_PATIENCE", 0.1)
+    monkeypatch.setattr(idempotency, "KEY_PATIENCE", 0.1)
     model([say("Once.")])
     counsel = world.counsel()
     wait(ask(counsel))

@@ -14,9 +14,9 @@ import pytest
 
 from codex_counsel.contract.request import JobConsume, JobList, JobResult, parse
 from codex_counsel.errors import CounselError
-from codex_counsel.jobs import store
+from codex_counsel.jobs import recovery, retention
+from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
-from codex_counsel.jobs.launcher import Handle
 from tests.conftest import until, wait
 from tests.e2e.jobs.conftest import COMPLETED, STARTED, THREAD, Nursery, saying, worker_of
 
@@ -39,7 +39,7 @@ def finished(nursery: Nursery, *, delivered: bool, days: float = 0, **changes: A
 def evict(nursery: Nursery, ttl: int = DAY, per_workspace: int = 50) -> None:
     """Evict now, whenever it was done last."""
     (nursery.store.state / "evicted").unlink(missing_ok=True)
-    nursery.store.evict(ttl, per_workspace)
+    retention.evict(nursery.store, ttl, per_workspace)
 
 
 def test_delivered_results_go_when_their_time_is_up_and_leave_the_thread_id(nursery: Nursery) -> None:
@@ -71,7 +71,7 @@ def test_results_nobody_fetched_are_kept_for_thirty_days_however_many(nursery: N
 def test_results_nobody_fetched_go_oldest_first_when_they_fill_a_gigabyte(
     nursery: Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert store.UNDELIVERED_BYTES == 1_000_000_000
+    assert retention.UNDELIVERED_BYTES == 1_000_000_000
     jobs = [finished(nursery, delivered=False, days=days) for days in (3, 2, 1)]
     for job in jobs:
         os.truncate(job.path / "stderr.log", 400_000_000)  # a hole: no disk is used
@@ -88,7 +88,7 @@ def test_a_run_that_has_not_ended_is_never_dropped(nursery: Nursery) -> None:
     for file in handle.job.path.iterdir():
         os.utime(file, (0, 0))
     evict(nursery, ttl=60, per_workspace=1)
-    assert handle.job.outcome() is None
+    assert recovery.outcome(handle.job) is None
     gate.write_text("go\n")
     assert wait(handle)["status"] == "completed"
 
@@ -110,9 +110,9 @@ def test_a_dead_run_is_kept_like_any_result_nobody_fetched(nursery: Nursery) -> 
 
 def test_evicting_happens_at_most_once_a_minute(nursery: Nursery) -> None:
     nursery.store.prepare()
-    nursery.store.evict(60, 50)
+    retention.evict(nursery.store, 60, 50)
     old = finished(nursery, delivered=True, days=2)
-    nursery.store.evict(60, 50)
+    retention.evict(nursery.store, 60, 50)
     assert old.path.exists()
 
 
@@ -186,10 +186,10 @@ def test_a_diff_is_kept_until_it_was_applied_although_it_was_delivered(
 
 def test_a_clock_that_was_set_back_does_not_switch_evicting_off(nursery: Nursery) -> None:
     nursery.store.prepare()
-    nursery.store.evict(60, 50)
+    retention.evict(nursery.store, 60, 50)
     old = finished(nursery, delivered=True, days=2)
     os.utime(nursery.store.state / "evicted", (time.time() + DAY,) * 2)
-    nursery.store.evict(60, 50)
+    retention.evict(nursery.store, 60, 50)
     assert not old.path.exists()
 
 
