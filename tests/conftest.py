@@ -18,7 +18,7 @@ import pytest
 from codex_counsel.codex.binary import Codex, ProbeCache, find
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.request import Consult, parse
-from codex_counsel.jobs.launcher import Handle
+from codex_counsel.jobs.handle import Handle
 from codex_counsel.loopback import Loopback, Script, say
 from codex_counsel.services.counsel import Counsel
 

@@ -11,7 +11,7 @@ from typing import Any
 from codex_counsel.contract import settings
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.request import Delegate, parse
-from codex_counsel.jobs.launcher import Handle
+from codex_counsel.jobs.handle import Handle
 from codex_counsel.services.counsel import Counsel
 from tests.conftest import World, living, wait
 from tests.git.delegate.states import state

@@ -17,6 +17,7 @@ import pytest
 
 from codex_counsel.contract.request import Consult, Delegate, DelegateDryRun, JobCancel, JobResult, Status, parse
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.jobs import recovery, retention
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.store import Store
 from codex_counsel.loopback import Loopback, Reply, Request, failed, hold, patch, say, shell, stall, usage_limit
@@ -309,7 +310,7 @@ def test_only_a_finished_task_of_the_same_workspace_can_be_gone_on_from(world: W
     assert [refusal(world, from_job=job, **more) for job, more, _ in cases] == [code for *_, code in cases]
     gate.release.set()
     wait(running)
-    Store(world.state).drop(Job(world.state / "jobs" / done))
+    retention.drop(Store(world.state), Job(world.state / "jobs" / done))
     assert refusal(world, from_job=done) == Code.JOB_NOT_FOUND
     assert trees(world) == []
 
@@ -473,7 +474,7 @@ def test_a_killed_worker_touches_nothing_of_the_users_and_loses_nothing_that_was
         elif reader == "next task":
             gate.release.set()
             assert delegate(world)["ok"] is True
-        wire = until(handle.job.outcome)
+        wire = until(lambda: recovery.outcome(handle.job))
     handle.release()
     assert wire["status"] in ("failed", "completed")
     if wire["status"] == "failed":
@@ -484,7 +485,7 @@ def test_a_killed_worker_touches_nothing_of_the_users_and_loses_nothing_that_was
         assert wire["meta"]["session_id"] == server.requests[0].thread_id
         assert wire["ok"] or wire["partial"] is True
     assert world.git("worktree", "list", "--porcelain") == listed
-    assert handle.job.outcome() is not None
+    assert recovery.outcome(handle.job) is not None
     nothing_is_left(world)
 
 
@@ -500,7 +501,11 @@ def test_readers_at_once_of_a_killed_run_all_get_its_work(world: World, model: M
     os.kill(until(lambda: handle.job.state().worker).pid, signal.SIGKILL)
     until(lambda: not handle.job.alive())
     wires: list[Any] = []
-    readers = [threading.Thread(target=lambda: wires.append(until(handle.job.outcome))) for _ in range(6)]
+
+    def read() -> None:
+        wires.append(until(lambda: recovery.outcome(handle.job)))
+
+    readers = [threading.Thread(target=read) for _ in range(6)]
     for reader in readers:
         reader.start()
     for reader in readers:
@@ -520,7 +525,7 @@ def test_a_killed_server_ends_its_waiting_task_and_its_edits_are_kept(world: Wor
             assert gate.reached.wait(30)
             server.process.send_signal(signal.SIGKILL)
         job = next(Store(world.state).jobs())
-        wire = until(job.outcome)
+        wire = until(lambda: recovery.outcome(job))
     assert (wire["status"], wire["partial"], "+answer = 42" in wire["diff"]) == ("cancelled", True, True)
     until(lambda: not job.alive())
     nothing_is_left(world)
@@ -550,14 +555,14 @@ def test_a_tree_without_a_record_goes_and_one_whose_work_cannot_be_captured_stay
     until(lambda: not handle.job.alive())
     seed = (handle.job.path / "seed.json").read_text()
     (handle.job.path / "seed.json").write_text(json.dumps({**json.loads(seed), "base_tree": "0" * 40}))
-    wire = until(handle.job.outcome)
+    wire = until(lambda: recovery.outcome(handle.job))
     (tree,) = trees(world)
     assert str(tree) in wire["meta"]["warnings"][-1]
     assert "diff" not in wire
     assert (tree / "tree/made.txt").exists()
     assert world.counsel().sweep() == 0
     (handle.job.path / "seed.json").write_text(seed)
-    assert "+answer = 42" in until(handle.job.outcome)["diff"]
+    assert "+answer = 42" in until(lambda: recovery.outcome(handle.job))["diff"]
     assert trees(world) == []
     handle.release()
 
@@ -606,7 +611,7 @@ def test_work_that_fills_the_disk_is_no_success_and_stays_where_it_is(world: Wor
         assert (wire["error"]["code"], str(tree) in wire["error"]["message"]) == ("worktree_failed", True)
         assert (tree / "tree/big").stat().st_size == 20_000_000
         assert world.counsel().sweep() == 0
-        Store(world.state).drop(Job(world.state / "jobs" / wire["meta"]["job_id"]))
+        retention.drop(Store(world.state), Job(world.state / "jobs" / wire["meta"]["job_id"]))
         assert (world.counsel().sweep(), trees(world)) == (1, [])
     finally:
         subprocess.run(["umount", cache], check=True)

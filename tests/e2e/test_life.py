@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from codex_counsel.contract.request import Consult, JobResult, parse
+from codex_counsel.jobs import recovery
+from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
-from codex_counsel.jobs.launcher import Handle
 from codex_counsel.loopback import Gate, Loopback, Reply, Request, hold, say, shell
 from codex_counsel.loopback.wire import Line
 from codex_counsel.system.process_tree import Identity
@@ -78,7 +79,7 @@ def test_a_killed_worker_takes_codex_and_its_commands_along_and_the_next_read_sa
     thread = job.state().thread_id
     codex = codex_of(job)
     os.kill(worker_of(job).pid, signal.SIGKILL)
-    wire = until(job.outcome)
+    wire = until(lambda: recovery.outcome(job))
     assert not codex.alive()
     if point == "finishing" and wire["ok"]:  # it was faster than we
         assert wire["answer"] == "Half an answer."
@@ -99,7 +100,7 @@ def test_a_worker_that_is_killed_in_the_queue_leaves_a_dead_job_and_its_place(wo
     assert gate.reached.wait(30)
     second, third = begin(world, background=True), begin(world)
     os.kill(worker_of(second.job).pid, signal.SIGKILL)
-    wire = until(second.job.outcome)
+    wire = until(lambda: recovery.outcome(second.job))
     assert wire["error"]["code"] == "process_died"
     gate.release.set()
     assert [wait(first)["status"], wait(third)["status"]] == ["completed", "completed"]
@@ -233,11 +234,11 @@ def test_the_end_of_the_server_ends_what_it_waited_for_and_nothing_else(world: W
         act, codes = ENDS[end]
         act(wire)
         assert wire.ended() in codes
-    outcome = until(waited.outcome)
+    outcome = until(lambda: recovery.outcome(waited))
     assert outcome["status"] == "cancelled"
     assert outcome["meta"]["session_id"]
     until(lambda: not living(waited.id))
-    assert kept.outcome() is None
+    assert recovery.outcome(kept) is None
     assert codex_of(kept).alive()
     for gate in gates.values():
         gate.release.set()

@@ -17,7 +17,7 @@ from codex_counsel.cli.verbs import follow
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.request import Apply, Consult, Delegate, ReviewChanges, parse
 from codex_counsel.errors import CATALOG, Code
-from codex_counsel.jobs.launcher import Handle
+from codex_counsel.jobs.handle import Handle
 from codex_counsel.loopback import Answer, Loopback, Request, patch, say, shell
 from codex_counsel.services.counsel import Counsel
 

@@ -27,7 +27,8 @@ from codex_counsel.contract.request import (
     parse,
 )
 from codex_counsel.errors import CATALOG, INTERRUPTED, Code, CounselError
-from codex_counsel.jobs.launcher import Handle
+from codex_counsel.jobs import recovery
+from codex_counsel.jobs.handle import Handle
 from codex_counsel.review.reply import SEVERITIES
 from codex_counsel.services.counsel import Counsel
 
@@ -180,7 +181,7 @@ def result(arguments: argparse.Namespace) -> int:
     """All pages joined: a terminal has no budget."""
     counsel = Counsel()
     job = counsel.store.job(arguments.job_id)
-    wire = follow(Handle(job)) if arguments.wait else job.outcome() or job.running().wire()
+    wire = follow(Handle(job)) if arguments.wait else recovery.outcome(job) or job.running().wire()
     shown = show(wire, as_json=arguments.json)
     sys.stdout.flush()
     if wire["status"] in ("completed", "failed", "cancelled"):

@@ -13,7 +13,6 @@ from pathlib import Path
 from codex_counsel.codex import rollout
 from codex_counsel.contract.envelope import Failure
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.jobs.spec import Spec
 
 LONGEST = 35 * 86_400
 """Seconds a mark lasts at most: no plan has a longer window, and a wrong date must not block an account for years."""
@@ -55,9 +54,9 @@ class Limits:
                 details={"limit": mark.code, "until": int(mark.until)},
             )
 
-    def remember(self, failure: Failure, spec: Spec, thread_id: str | None) -> None:
+    def remember(self, failure: Failure, *, codex_home: Path, default_seconds: float, thread_id: str | None) -> None:
         """A usage limit unless it is one model's alone, a rate limit only when it names its own retry time."""
-        until = _until(failure, spec, thread_id)
+        until = _until(failure, codex_home, default_seconds, thread_id)
         if until <= time.time():
             return
         until = min(until, time.time() + LONGEST - 1)
@@ -77,11 +76,11 @@ class Limits:
         return True
 
 
-def _until(failure: Failure, spec: Spec, thread_id: str | None) -> float:
+def _until(failure: Failure, codex_home: Path, default_seconds: float, thread_id: str | None) -> float:
     if failure.code == Code.RATE_LIMITED and failure.retry_after_ms is None:
         return 0
     if _ONE_MODEL.search(failure.message):
         return 0
-    exact = rollout.last_turn(rollout.find(Path(spec.codex_home), thread_id)).resets_at if thread_id else None
-    told = failure.retry_after_ms / 1000 if failure.retry_after_ms is not None else spec.backoff
+    exact = rollout.last_turn(rollout.find(codex_home, thread_id)).resets_at if thread_id else None
+    told = failure.retry_after_ms / 1000 if failure.retry_after_ms is not None else default_seconds
     return exact if exact and failure.code == Code.USAGE_LIMIT else time.time() + told

@@ -6,10 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from codex_counsel.contract.ids import JOB_ID, SESSION_ID
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.jobs.spec import JOB_ID
-
-SESSION_ID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 
 
 def _no_nul(value: str) -> str:

@@ -22,6 +22,7 @@ from codex_counsel.delegate import record as delegate
 from codex_counsel.delegate.record import DelegateResult
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.repo import Repo
+from codex_counsel.jobs import recovery
 from codex_counsel.jobs.job import Job
 
 
@@ -128,7 +129,7 @@ def _undo(job: Job, repo: Repo, work: DelegateResult, scratch: Path, mark: Appli
 
 
 def _work(job: Job) -> DelegateResult:
-    if job.outcome() is None:
+    if recovery.outcome(job) is None:
         raise CounselError(Code.JOB_RUNNING, f"Job {job.id} has not finished")
     work = delegate.load(job.path)
     if work is None:

@@ -11,12 +11,11 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from codex_counsel.codex.transcript import Transcript
 from codex_counsel.contract.envelope import Check, DiffFile, Envelope, failure
 from codex_counsel.delegate import capture as harvest
 from codex_counsel.delegate import seed
@@ -25,7 +24,6 @@ from codex_counsel.delegate.shadow import Shadow
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.names import shown
 from codex_counsel.git.repo import Repo
-from codex_counsel.jobs.spec import Spec
 from codex_counsel.system import redact
 from codex_counsel.system.text import clean, cut
 
@@ -42,6 +40,15 @@ SENSITIVE = re.compile(
 LINK = "120000"
 OWNER = "job"
 """The file beside a tree that names its job's directory, which may lie in another state directory than ours."""
+
+
+class Spec(Protocol):
+    """What is needed of a job's record."""
+
+    @property
+    def scratch(self) -> str: ...
+    @property
+    def delegate(self) -> Mapping[str, Any] | None: ...
 
 
 @dataclass(frozen=True)
@@ -225,11 +232,9 @@ def sensitive(name: bytes, old: bytes | None, mode: str) -> list[bytes]:
     return names + ([old] if old and SENSITIVE.search(old) else [])
 
 
-def dress(envelope: Envelope, work: DelegateResult | None, transcript: Transcript) -> None:
+def dress(envelope: Envelope, work: DelegateResult | None, commands: Iterable[tuple[str, int | None]]) -> None:
     """Put the work into an envelope, finished or not."""
-    ended = [(command.command, command.exit_code) for command in transcript.commands[-50:]]
-    unfinished: list[tuple[str, int | None]] = [(command, None) for command in transcript.open_commands.values()]
-    envelope.checks = [_check(command, code) for command, code in (*ended, *unfinished)]
+    envelope.checks = [_check(command, code) for command, code in commands]
     if work is None:
         return
     if work.lost:

@@ -118,7 +118,7 @@ class Tasks(ServerExtension):
             status="working" if running else ended,
             status_message=_message(job) if running else wire["summary"],
             created_at=_stamp(spec.created),
-            last_updated_at=_stamp(max(job.state().heard or 0, spec.created)),
+            last_updated_at=_stamp(max(job.state().last_event or 0, spec.created)),
             ttl_ms=int(spec.total + self._counsel.settings.job_ttl) * 1000,
             poll_interval_ms=wire.get("poll_after_ms", 2_000),
             result=None if running else _result(wire),

@@ -18,8 +18,8 @@ from fastmcp.server.context import Context
 
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.errors import CounselError
+from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import describe
-from codex_counsel.jobs.launcher import Handle
 from codex_counsel.services.counsel import Counsel
 
 FIRST_PROGRESS_SECONDS = 1.0

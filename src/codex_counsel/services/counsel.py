@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +40,9 @@ from codex_counsel.contract.request import (
 from codex_counsel.delegate import apply, seed
 from codex_counsel.delegate import record as delegate
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.jobs import launcher
+from codex_counsel.jobs import idempotency, launcher, recovery, retention
+from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
-from codex_counsel.jobs.launcher import Handle
 from codex_counsel.prepare import tasks
 from codex_counsel.prepare.tasks import ResolvedWorkspace, Task
 from codex_counsel.review import record as review
@@ -95,7 +94,7 @@ class Counsel(Preparing):
         """With `from_job` the thread of that job goes on."""
         if not request.from_job or request.session_id:
             return request
-        thread = (self._earlier(request.from_job).outcome() or {}).get("meta", {}).get("session_id")
+        thread = (recovery.outcome(self._earlier(request.from_job)) or {}).get("meta", {}).get("session_id")
         return request.model_copy(update={"session_id": thread})
 
     def _errand(self, request: Delegate, place: ResolvedWorkspace) -> Task:
@@ -106,12 +105,7 @@ class Counsel(Preparing):
 
     def _earlier(self, job_id: str) -> Job:
         """A delegate job that has ended and whose diff is on record."""
-        job = self.store.job(job_id)
-        if job.outcome() is None:
-            raise CounselError(Code.JOB_RUNNING, f"Job {job_id} has not finished")
-        if not (job.path / "diff.patch").is_file():
-            raise CounselError(Code.INVALID_ARGUMENTS, f"Job {job_id} has no diff: it is no delegate, or made no tree")
-        return job
+        return Job(self.store.delegate_directory(job_id))
 
     def sweep(self) -> int:
         """Harvest and remove what dead runs left, of any session; returns how many trees there were.
@@ -122,7 +116,7 @@ class Counsel(Preparing):
         for path, owner in found:
             if owner.is_dir():
                 with contextlib.suppress(CounselError, OSError):
-                    Job(owner).outcome()
+                    recovery.outcome(Job(owner))
             else:
                 delegate.shadow_of(str(path), self.settings.git_timeout_seconds).remove()
         return sum(not path.exists() for path, _ in found)
@@ -138,20 +132,20 @@ class Counsel(Preparing):
         if key is None:
             return self._start(request, make, background=background)
         root = str(self.place(request.workspace_root).root)
-        arguments = launcher.digest(json.dumps(request.model_dump(mode="json"), sort_keys=True), root)
-        try:
-            self.store.prepare()
-        except OSError as error:
-            raise CounselError(Code.STORAGE_FAILED, f"An idempotency key needs the state directory: {error}") from None
-        begin = partial(self._start, request, make, background=background)
-        return launcher.once(self.store, request.tool, key, arguments, begin)
+        arguments = idempotency.digest(json.dumps(request.model_dump(mode="json"), sort_keys=True), root)
+        with idempotency.claim(self.store, request.tool, key, arguments) as claim:
+            if claim.earlier:
+                return claim.earlier
+            handle = self._start(request, make, background=background)
+            claim.keep(handle)
+            return handle
 
     def _start(self, request: RunRequest, make: Callable[[ResolvedWorkspace], Task], *, background: bool) -> Handle:
         ready = self.ready(request)
         task = make(ready.place)
         turn = self.turn(request, ready, task)
         with contextlib.suppress(OSError):
-            self.store.evict(self.settings.job_ttl, self.settings.job_max_count)
+            retention.evict(self.store, self.settings.job_ttl, self.settings.job_max_count)
         return launcher.launch(self.store, self.birth(request, ready, turn, task, background=background))
 
     # --- results
@@ -166,7 +160,7 @@ class Counsel(Preparing):
         """Leave the run to itself and say where to find it; the first page of one that has finished."""
         handle.detach()
         handle.release()
-        outcome = handle.job.outcome()
+        outcome = recovery.outcome(handle.job)
         return self.deliver(handle, outcome, detail) if outcome else handle.job.running().wire()
 
     def _delivered(self, job: Job, page: EnvelopeDict) -> EnvelopeDict:
@@ -180,7 +174,7 @@ class Counsel(Preparing):
             job = Job(self.store.directory / request.job_id)
             job.mark_delivered()
             if isinstance(request, JobConsume):
-                self.store.drop(job)
+                retention.drop(self.store, job)
 
     def job_status(self, request: JobStatus) -> EnvelopeDict:
         """Where the run stands; a finished one in summary."""
@@ -359,7 +353,7 @@ def _some(paths: tuple[Path, ...]) -> list[str]:
 def _awaited(job: Job, seconds: float) -> EnvelopeDict | None:
     """The outcome, waiting for it a while; the waiting costs a look at two files per step."""
     deadline, pause = time.monotonic() + seconds, 0.02
-    while (outcome := job.outcome()) is None and (left := deadline - time.monotonic()) > 0:
+    while (outcome := recovery.outcome(job)) is None and (left := deadline - time.monotonic()) > 0:
         time.sleep(min(pause, left))
         pause = min(pause * 1.5, 0.5)
     return outcome

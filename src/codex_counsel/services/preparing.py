@@ -202,7 +202,7 @@ class Preparing:
         )
         temporary = scratch / "tmp" if task.errand else scratch
         env = plan.environment(self.env, job_id, temporary, ready.place.top or ready.place.root)
-        return NewJob(spec, task.prompt, task.schema, env)
+        return NewJob(spec, task.prompt, task.schema, env, needs_directory=task.errand is not None)
 
     def _meta(self, ready: Preflight, turn: plan.Turn, task: Task) -> dict[str, Any]:
         missing = [] if turn.text_only else ready.codex.notices()

@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import stat
 import threading
 import time
@@ -124,4 +123,6 @@ def lock_file(
 
 def remove_tree(path: str | os.PathLike[str]) -> None:
     """Remove a directory and all below it; what cannot be removed is left there without a word."""
+    import shutil  # it brings four compression libraries along, and Codex would wait for them
+
     shutil.rmtree(path, ignore_errors=True)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from codex_counsel.contract.request import Consult, parse
+from codex_counsel.jobs import recovery
 from codex_counsel.loopback import Loopback, hold, patch, say
 from tests.conftest import World, consult, until
 from tests.e2e.claude.anthropic import JSON, Script, Turn, request_in, text, use
@@ -149,7 +150,7 @@ def test_a_task_in_the_background_returns_its_job_and_outlives_the_session(
     assert session.calls == [(PREFIX + "codex_delegate_async", {"task": WORDS})]
     job = repository.counsel().store.job(json.loads(session.shown[0])["job_id"])
     gate.release.set()
-    assert until(job.outcome)["status"] == "completed"
+    assert until(lambda: recovery.outcome(job))["status"] == "completed"
 
 
 def test_transfer_hands_the_session_over_and_the_thread_can_be_asked_on(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from codex_counsel.jobs import recovery
 from codex_counsel.loopback import Loopback, hold, say
 from tests.conftest import living, until
 from tests.e2e.claude.anthropic import JSON, Turn, request_in, text, use
@@ -82,7 +83,7 @@ def test_a_task_that_is_stopped_leaves_nothing_running(tasked: Claude, model: Mo
     with tasked.terminal(api, TYPED):
         api.asked(3)
         (job,) = tasked.world.counsel().store.jobs()
-        assert until(job.outcome)["status"] == "cancelled"
+        assert until(lambda: recovery.outcome(job))["status"] == "cancelled"
         assert living(job.id) == []
 
 
@@ -94,6 +95,6 @@ def test_escape_in_a_call_ends_the_run_and_keeps_the_server(claude: Claude, mode
         server.asked(1)
         (job,) = claude.world.counsel().store.jobs()
         terminal.type("\x1b")
-        assert until(job.outcome)["status"] == "cancelled"
+        assert until(lambda: recovery.outcome(job))["status"] == "cancelled"
         assert living(job.id) == []
         assert [line for line in living(str(claude.world.state)) if line.endswith("codex_counsel mcp ")]

@@ -11,6 +11,7 @@ import pytest
 from fastmcp import Client
 
 from codex_counsel.contract.request import JobResult, parse
+from codex_counsel.jobs import recovery
 from codex_counsel.loopback import Gate, Loopback, hold, say, shell
 from tests.conftest import World, living, until
 from tests.e2e.server.conftest import Connect
@@ -62,7 +63,7 @@ async def test_at_the_soft_deadline_the_run_is_handed_over_and_not_paid_for_twic
             assert looked["progress"]["phase"] == "thinking"
             assert looked["meta"]["session_id"]
         store = world.counsel().store
-        assert store.job(wire["job_id"]).outcome() is None
+        assert recovery.outcome(store.job(wire["job_id"])) is None
         gate.release.set()
         async with connect() as client:
             fetched = await client.call_tool(wire["next"]["tool"], wire["next"]["arguments"])
