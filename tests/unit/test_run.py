@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from codex_counsel.codex import events
 from codex_counsel.codex.transcript import Transcript
-from codex_counsel.errors import Code
+from codex_counsel.contract.envelope import Envelope
+from codex_counsel.errors import Code, CounselError
+from codex_counsel.jobs.kinds import KINDS, Kind
 from codex_counsel.jobs.run import Exit, conclude
 from codex_counsel.jobs.spec import Spec
+from codex_counsel.kind import EndedRun, failure
 
 TOKEN = "ghp_" + "a1B2c3D4e5" * 4
 SPEC = Spec(
@@ -79,3 +84,36 @@ def test_a_run_without_a_shell_needs_no_host_of_code_mode() -> None:
     assert seen.answer == "The answer."
     assert blind.error
     assert (blind.error.code, blind.partial) == (Code.SANDBOX_UNAVAILABLE, True)
+
+
+def test_what_a_kind_refuses_is_concluded_by_that_kind_as_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def conclude_kind(ended: EndedRun) -> Envelope:
+        if ended.error:
+            return failure(ended, ended.error)
+        raise CounselError(Code.INCOMPLETE, "It does not match.")
+
+    monkeypatch.setitem(KINDS, "consult", Kind(conclude_kind))
+    envelope = conclude(SPEC, transcript(events.ThreadStarted("t"), *ANSWERED), Exit("exited", 0), NOWHERE)
+    assert envelope.error
+    assert (envelope.error.code, envelope.error.message) == (Code.INCOMPLETE, "It does not match.")
+    assert envelope.error.details == {"session_id": "t", "last_message": "The answer."}
+    assert (envelope.answer, envelope.partial) == ("The answer.", True)
+
+
+def test_a_defect_of_a_kind_costs_nobody_what_codex_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def conclude_kind(_: EndedRun) -> Envelope:
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(KINDS, "consult", Kind(conclude_kind))
+    envelope = conclude(SPEC, transcript(*ANSWERED), Exit("exited", 0), NOWHERE)
+    assert envelope.error
+    assert envelope.error.code == Code.INTERNAL
+    assert "ZeroDivisionError" in envelope.error.message
+    assert (envelope.answer, envelope.partial) == ("The answer.", True)
+
+
+def test_a_reason_that_only_the_caller_knows_comes_before_what_the_transcript_shows() -> None:
+    unstartable = CounselError(Code.STORAGE_FAILED, "The disk is full.")
+    envelope = conclude(SPEC, transcript(), Exit("exited"), NOWHERE, unstartable)
+    assert envelope.error
+    assert (envelope.error.code, envelope.answer) == (Code.STORAGE_FAILED, None)

@@ -42,11 +42,13 @@ class State:
 
     @classmethod
     def parse(cls, raw: dict[str, Any]) -> State:
-        """Raises ValueError for what no worker wrote."""
+        """Raises ValueError or TypeError for what no worker wrote."""
         phase = raw.get("phase", "queued")
+        if phase not in PHASES:
+            raise ValueError("no phase")
         last_event = raw.get("heard")
-        if phase not in PHASES or not isinstance(last_event, int | float | None):
-            raise ValueError("no state of a worker")
+        if not isinstance(last_event, int | float | None):
+            raise TypeError("no time")
         return cls(
             phase=phase,
             worker=_identity(raw.get("worker")),
@@ -88,11 +90,13 @@ class Job:
     def spec(self) -> Spec:
         """Raises `job_not_found` or `job_corrupt`."""
         try:
-            return Spec.parse(dict(read_json(self.path / "spec.json")))
+            raw = dict(read_json(self.path / "spec.json"))
+            return Spec.parse(raw)
         except FileNotFoundError:
             raise CounselError(Code.JOB_NOT_FOUND, f"There is no job {self.id}") from None
         except (OSError, ValueError, TypeError) as error:
-            raise CounselError(Code.JOB_CORRUPT, f"The record of job {self.id} cannot be read: {error}") from None
+            message = f"The record of job {self.id} cannot be read: {error}"
+            raise CounselError(Code.JOB_CORRUPT, message) from None
 
     def state(self) -> State:
         """What the worker wrote last. What cannot be read is the state of a worker that has not begun."""
@@ -119,11 +123,17 @@ class Job:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise CounselError(Code.JOB_CORRUPT, f"The result of job {self.id} cannot be read: {error}") from None
+            message = f"The result of job {self.id} cannot be read: {error}"
+            raise CounselError(Code.JOB_CORRUPT, message) from None
         match stored:
-            case {"ok": bool(), "status": str(status), "tool": str(), "summary": str(), "meta": dict()}:
-                if status in TERMINAL:
-                    return dict(stored)
+            case {
+                "ok": bool(),
+                "status": str(status),
+                "tool": str(),
+                "summary": str(),
+                "meta": dict(),
+            } if status in TERMINAL:
+                return dict(stored)
         raise CounselError(Code.JOB_CORRUPT, f"The result of job {self.id} is no envelope")
 
     def transcript(self) -> Transcript:
@@ -179,7 +189,10 @@ class Job:
             summary=f"{spec.tool} is {describe(progress)}; job {self.id}",
             job_id=self.id,
             poll_after_ms=min(max(elapsed_ms // 4, POLL_MIN_MS), POLL_MAX_MS),
-            next=Next(tool="codex_job_result", arguments={"job_id": self.id, "wait_seconds": 50}),
+            next=Next(
+                tool="codex_job_result",
+                arguments={"job_id": self.id, "wait_seconds": 50},
+            ),
             progress=progress,
             meta=meta,
         )
@@ -193,20 +206,26 @@ class Job:
     def ask_cancel(self) -> None:
         """Ask the run to end. One file for all callers, so a second one changes nothing. Raises OSError."""
         with contextlib.suppress(FileExistsError):
-            os.close(open_private(str(self.path / "cancel"), os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+            self._create("cancel")
         self._wake(b"c")
 
     def ask_stay(self) -> None:
         """Ask the run to outlive its launcher. The file is for a worker that does not read the FIFO yet."""
         with contextlib.suppress(OSError):
-            os.close(open_private(str(self.path / "stay"), os.O_WRONLY | os.O_CREAT))
+            self._create("stay")
         self._wake(b"d")
+
+    def _create(self, name: str) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        descriptor = open_private(str(self.path / name), flags)
+        os.close(descriptor)
 
     def _wake(self, word: bytes) -> None:
         """Write to the FIFO that the worker reads: `c` to look for a cancel, `d` to stay when its launcher goes."""
         # Without a reader this fails: such a worker looks for the files before it starts Codex and before it commits.
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
         with contextlib.suppress(OSError):
-            descriptor = os.open(self.path / "control", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = os.open(self.path / "control", flags)
             try:
                 os.write(descriptor, word)
             finally:

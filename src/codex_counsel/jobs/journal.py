@@ -56,10 +56,12 @@ class Journal:
             "thread_id": transcript.thread_id,
             "last_command": transcript.last_command,
         }
-        changed = any(self._state.get(name) != value for name, value in progress.items())
+        before = {name: self._state.get(name) for name in progress}
         self._state |= progress
         self._state["heard"] = time.time()
-        if changed or time.monotonic() - self._state_written > STATE_INTERVAL:
+
+        age = time.monotonic() - self._state_written
+        if progress != before or age > STATE_INTERVAL:
             self._write_state()
 
     def _write_state(self) -> None:

@@ -63,8 +63,9 @@ def _launch_private(new: NewJob, reason: OSError) -> Handle:
         raise CounselError(Code.STORAGE_FAILED, f"No directory for a job can be made: {error}") from None
 
     warning = f"the state directory cannot be written ({reason.strerror}): this run is kept nowhere and has no job"
-    warnings = [*new.spec.meta.get("warnings", ()), warning]
-    spec = replace(new.spec, meta={**new.spec.meta, "warnings": warnings}, private=True)
+    meta = dict(new.spec.meta)
+    meta["warnings"] = [*meta.get("warnings", ()), warning]
+    spec = replace(new.spec, meta=meta, private=True)
     try:
         return _publish(directory, replace(new, spec=spec))
     except OSError as error:
@@ -94,7 +95,8 @@ def _publish(directory: Path, new: NewJob) -> Handle:
 
 
 def _fill(directory: Path, new: NewJob) -> None:
-    write_atomically(directory / "spec.json", json.dumps(new.spec.to_json(), ensure_ascii=False))
+    spec = json.dumps(new.spec.to_json(), ensure_ascii=False)
+    write_atomically(directory / "spec.json", spec)
     write_atomically(directory / "prompt", new.prompt)
     if new.schema is not None:
         write_atomically(directory / "schema.json", json.dumps(new.schema))

@@ -8,7 +8,6 @@ reader at a time concludes, under the job's lock.
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 
 from codex_counsel.contract.envelope import Envelope, EnvelopeDict
@@ -62,8 +61,9 @@ def _conclude(job: Job, spec: Spec) -> Envelope:
 
     ended = job.ended()
     envelope.meta.job_id = job.id
-    envelope.meta.elapsed_ms = max(int((ended - spec.created) * 1000), 0)
-    envelope.meta.expires_at = datetime.fromtimestamp(ended + spec.ttl, UTC).isoformat(timespec="seconds")
+    elapsed = max(ended - spec.created, 0)
+    envelope.meta.elapsed_ms = int(elapsed * 1000)
+    envelope.meta.expires_at = spec.expiry(ended)
     return envelope
 
 
@@ -79,5 +79,9 @@ def end_processes(job: Job) -> list[int]:
     """End the processes of a run whose worker is gone; returns the pids of those that survived."""
     scratch = Path(job.spec().scratch)
     # MCP servers get no variables of ours: they are known by their TMPDIR, which is `tmp` in a delegate's scratch.
-    marks = (f"CODEX_COUNSEL_JOB={job.id}", f"TMPDIR={scratch}", f"TMPDIR={scratch / 'tmp'}")
+    marks = (
+        f"CODEX_COUNSEL_JOB={job.id}",
+        f"TMPDIR={scratch}",
+        f"TMPDIR={scratch / 'tmp'}",
+    )
     return process_tree.end_stray(job.state().codex, marks)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections import Counter
 
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.store import Store, row_of
@@ -32,7 +33,8 @@ def evict(store: Store, ttl: int, per_workspace: int) -> None:
     ended = [job for job in store.jobs() if not job.alive()]
     ended.sort(key=Job.ended, reverse=True)
 
-    done, wanted = [], []
+    done: list[Job] = []
+    wanted: list[Job] = []
     for job in ended:
         if job.delivered() and not job.unapplied():
             done.append(job)
@@ -48,21 +50,27 @@ def evict(store: Store, ttl: int, per_workspace: int) -> None:
 
 def _due(store: Store) -> bool:
     marker = store.state / "evicted"
+    try:
+        age = time.time() - marker.stat().st_mtime
+    except OSError:
+        age = EVICT_INTERVAL
+    # A negative age is that of a marker from before the clock was set back.
+    if 0 <= age < EVICT_INTERVAL:
+        return False
     with contextlib.suppress(OSError):
-        # A marker from the future is that of a clock that was set back.
-        if marker.exists() and 0 <= time.time() - marker.stat().st_mtime < EVICT_INTERVAL:
-            return False
         marker.touch(0o600)
     return True
 
 
 def _evict_done(store: Store, newest_first: list[Job], ttl: int, per_workspace: int) -> None:
-    jobs_of: dict[str | None, int] = {}
+    jobs_in: Counter[str | None] = Counter()
     for job in newest_first:
         row = row_of(job) or {}
         workspace = row.get("workspace")
-        jobs_of[workspace] = jobs_of.get(workspace, 0) + 1
-        if time.time() - job.ended() > ttl or jobs_of[workspace] > per_workspace:
+        jobs_in[workspace] += 1
+        too_old = _age(job) > ttl
+        too_many = jobs_in[workspace] > per_workspace
+        if too_old or too_many:
             drop(store, job)
 
 
@@ -70,8 +78,14 @@ def _evict_wanted(store: Store, newest_first: list[Job]) -> None:
     total_bytes = 0
     for job in newest_first:
         total_bytes += _size(job)
-        if time.time() - job.ended() > UNDELIVERED_SECONDS or total_bytes > UNDELIVERED_BYTES:
+        too_old = _age(job) > UNDELIVERED_SECONDS
+        too_large = total_bytes > UNDELIVERED_BYTES
+        if too_old or too_large:
             drop(store, job)
+
+
+def _age(job: Job) -> float:
+    return time.time() - job.ended()
 
 
 def _size(job: Job) -> int:
@@ -86,7 +100,8 @@ def _size(job: Job) -> int:
 def _remove_old(store: Store, pattern: str, seconds: float) -> None:
     for path in store.state.glob(pattern):
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime <= seconds:
+            age = time.time() - path.stat().st_mtime
+            if age <= seconds:
                 continue
             if path.is_dir():
                 remove_tree(path)
@@ -100,8 +115,9 @@ def drop(store: Store, job: Job) -> None:
     if row is None:  # another process was faster, and the tombstone is that one's
         return
     tombstone = {name: row[name] for name in TOMBSTONE_FIELDS if name in row}
+    path = store.state / "gone" / f"{job.id}.json"
     with contextlib.suppress(OSError):
-        write_atomically(store.state / "gone" / f"{job.id}.json", json.dumps(tombstone))
+        write_atomically(path, json.dumps(tombstone))
 
     # Renamed first: a reader sees the whole record or none.
     hidden = store.directory / f".trash-{job.id}"

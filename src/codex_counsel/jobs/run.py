@@ -39,8 +39,12 @@ class Exit:
     @classmethod
     def of(cls, supervisor: Supervisor) -> Exit:
         """What the supervisor saw."""
-        stderr = supervisor.stderr.decode("utf-8", "replace")
-        return cls(supervisor.reason, supervisor.returncode, stderr, tuple(supervisor.survivors))
+        return cls(
+            reason=supervisor.reason,
+            returncode=supervisor.returncode,
+            stderr=supervisor.stderr.decode("utf-8", "replace"),
+            survivors=tuple(supervisor.survivors),
+        )
 
 
 # --- in the worker
@@ -64,10 +68,13 @@ def _seconds_since_other_activity(spec: Spec, transcript: Transcript) -> float:
     """Since a sign of life besides output: a change of the rollout file. While a command runs, no silence counts."""
     if transcript.open_commands:
         return 0.0
-    rollout_file = None
-    if transcript.thread_id:
-        rollout_file = rollout.find(Path(spec.codex_home), transcript.thread_id)
-    return rollout.quiet_seconds(rollout_file)
+    return rollout.quiet_seconds(_rollout_file(spec, transcript))
+
+
+def _rollout_file(spec: Spec, transcript: Transcript) -> Path | None:
+    if not transcript.thread_id:
+        return None
+    return rollout.find(Path(spec.codex_home), transcript.thread_id)
 
 
 def finish(
@@ -135,7 +142,7 @@ def conclude(
     spec: Spec, transcript: Transcript, ending: Exit, directory: Path, error: CounselError | None = None
 ) -> Envelope:
     """The envelope of an ended run, whatever happened. `error` is a reason for a failure that only the caller knows."""
-    record = _turn_record(spec, transcript)
+    record = rollout.last_turn(_rollout_file(spec, transcript))
     error = error or _find_error(spec, transcript, ending, blind=record.blind)
     if error:
         _add_traces(error, spec, transcript, ending)
@@ -163,12 +170,6 @@ def conclude(
         return kind.conclude(ended)
     except Exception:  # noqa: BLE001  # the defect may lie there
         return failure(ended, error)
-
-
-def _turn_record(spec: Spec, transcript: Transcript) -> rollout.TurnRecord:
-    if not transcript.thread_id:
-        return rollout.TurnRecord()
-    return rollout.last_turn(rollout.find(Path(spec.codex_home), transcript.thread_id))
 
 
 def _commands(transcript: Transcript) -> tuple[tuple[str, int | None], ...]:
@@ -210,52 +211,67 @@ def _meta(spec: Spec, transcript: Transcript, ending: Exit, record: rollout.Turn
 def _find_error(spec: Spec, transcript: Transcript, ending: Exit, *, blind: bool) -> CounselError | None:
     """Why the run has no result, or None. The most telling first: why it was ended, Codex's own error, its exit.
 
-    `blind` means that Codex's own record shows commands of which none could run in the sandbox.
+    `blind` means that by Codex's own record every command failed at setting up the sandbox.
     """
     completed_late = transcript.completed and ending.reason in ("timeout", "stalled")
     if ending.reason != "exited" and not completed_late:
         return _error_of_reason(spec, transcript, ending.reason)
+
     if transcript.failure is not None:
         return failures.from_turn(transcript.failure)
+
     if not transcript.completed:
         return _broken_off(transcript, ending)
+
     if spec.session_id and transcript.thread_id != spec.session_id:
-        return CounselError(Code.SESSION_NOT_FOUND, f"Codex began a new thread instead of continuing {spec.session_id}")
+        message = f"Codex began a new thread instead of continuing {spec.session_id}"
+        return CounselError(Code.SESSION_NOT_FOUND, message)
+
     if not transcript.answer:
-        return CounselError(Code.EMPTY_OUTPUT, "Codex completed its turn without a message")
+        message = "Codex completed its turn without a message"
+        return CounselError(Code.EMPTY_OUTPUT, message)
+
     return _sandbox_error(spec, transcript, blind=blind)
 
 
 def _error_of_reason(spec: Spec, transcript: Transcript, reason: str) -> CounselError:
-    notice = ""
+    last_notice = ""
     if transcript.notice:
-        notice = f"; Codex's last notice: {transcript.notice}"
+        last_notice = f"; Codex's last notice: {transcript.notice}"
     match reason:
         case "timeout":
-            return CounselError(Code.TIMEOUT, f"The run reached its limit of {spec.total:g} seconds{notice}")
+            code = Code.TIMEOUT
+            message = f"The run reached its limit of {spec.total:g} seconds{last_notice}"
         case "stalled":
-            return CounselError(Code.STALLED, f"Codex was silent for {spec.idle:g} seconds{notice}")
+            code = Code.STALLED
+            message = f"Codex was silent for {spec.idle:g} seconds{last_notice}"
         case "cancelled":
-            return CounselError(Code.CANCELLED, "The run was cancelled")
+            code = Code.CANCELLED
+            message = "The run was cancelled"
         case "abandoned":
-            text = "The caller went away before the run was handed over, so it was ended"
-            return CounselError(Code.CANCELLED, text)
+            code = Code.CANCELLED
+            message = "The caller went away before the run was handed over, so it was ended"
         case "unsaved":
-            text = "The run ended, but the state directory could not store its result; what was recorded before is here"
-            return CounselError(Code.STORAGE_FAILED, text)
+            code = Code.STORAGE_FAILED
+            message = "The state directory could not store the result of this run; what was recorded before is here"
         case _:
-            text = "The supervisor of this run was killed; what it had recorded is here"
-            return CounselError(Code.PROCESS_DIED, text)
+            code = Code.PROCESS_DIED
+            message = "The supervisor of this run was killed; what it had recorded is here"
+    return CounselError(code, message)
 
 
 def _broken_off(transcript: Transcript, ending: Exit) -> CounselError:
     last_words = failures.last_sentence(ending.stderr)
-    if not transcript.thread_id and (ending.returncode != 0 or last_words):
+    failed_to_start = ending.returncode != 0 or last_words
+    if not transcript.thread_id and failed_to_start:
         return failures.from_start(ending.stderr, ending.returncode)
-    if ending.returncode == 0 and not transcript.messages:
-        return CounselError(Code.EMPTY_OUTPUT, "Codex ended without an error and without a message")
 
-    message = f"Codex ended with {failures.describe(ending.returncode)} in the middle of its turn"
+    if ending.returncode == 0 and not transcript.messages:
+        message = "Codex ended without an error and without a message"
+        return CounselError(Code.EMPTY_OUTPUT, message)
+
+    description = failures.describe(ending.returncode)
+    message = f"Codex ended with {description} in the middle of its turn"
     reason, _ = mask(transcript.notice or last_words)
     if reason:
         message = f"{message}: {reason}"

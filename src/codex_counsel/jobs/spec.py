@@ -70,10 +70,11 @@ class Spec:
             raise ValueError(f"it is not of the format {FORMAT} that this release reads")
 
         values = {name: value for name, value in raw.items() if name not in RETIRED}
-        try:
+        if isinstance(values.get("argv"), list):
             values["argv"] = tuple(values["argv"])
+        try:
             spec = cls(**values)
-        except (TypeError, KeyError) as error:
+        except TypeError as error:
             raise ValueError(str(error)) from None
 
         wrong = spec._wrong_fields()
@@ -84,14 +85,18 @@ class Spec:
     def _wrong_fields(self) -> list[str]:
         wrong = []
         for expected, names in FIELD_TYPES:
-            wrong += [name for name in names if not isinstance(getattr(self, name), expected)]
+            for name in names:
+                value = getattr(self, name)
+                if not isinstance(value, expected):
+                    wrong.append(name)
         if wrong:
             return wrong
 
-        # JSON as Python reads it knows NaN and Infinity, which no date can be made of.
-        for name in ("created", "ttl"):
-            if not 0 <= getattr(self, name) < MAX_SECONDS:
-                wrong.append(name)
+        # Python's JSON reader takes NaN and Infinity, of which no date can be made.
+        if not 0 <= self.created < MAX_SECONDS:
+            wrong.append("created")
+        if not 0 <= self.ttl < MAX_SECONDS:
+            wrong.append("ttl")
         return wrong
 
     def to_json(self) -> dict[str, Any]:
@@ -113,5 +118,10 @@ class Spec:
         meta = Meta(**self.meta)
         meta.warnings = list(meta.warnings)
         meta.ttl_seconds = self.ttl
-        meta.expires_at = datetime.fromtimestamp(time.time() + self.ttl, UTC).isoformat(timespec="seconds")
+        meta.expires_at = self.expiry(time.time())
         return meta
+
+    def expiry(self, ended: float) -> str:
+        """When the record of a run that ended then (epoch seconds) may be dropped at the earliest: ISO 8601, UTC."""
+        expires = datetime.fromtimestamp(ended + self.ttl, UTC)
+        return expires.isoformat(timespec="seconds")

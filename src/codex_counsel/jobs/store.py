@@ -15,7 +15,6 @@ from codex_counsel.contract.ids import JOB_ID
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs import recovery
 from codex_counsel.jobs.job import Job
-from codex_counsel.jobs.spec import Spec
 from codex_counsel.system.files import read_json_or_none
 from codex_counsel.system.text import clean, one_line
 
@@ -40,7 +39,13 @@ class Store:
 
     def prepare(self) -> None:
         """Make the directories, private. Raises OSError."""
-        for path in (self.state, self.directory, self.state / "keys", self.state / "gone"):
+        directories = (
+            self.state,
+            self.directory,
+            self.state / "keys",
+            self.state / "gone",
+        )
+        for path in directories:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def job(self, job_id: str) -> Job:
@@ -52,10 +57,13 @@ class Store:
             return Job(path)
 
         tombstone = read_json_or_none(self.state / "gone" / f"{job_id}.json")
-        if isinstance(tombstone, dict) and tombstone:
-            message = f"There is no job {job_id} any more: its record was dropped"
-            raise CounselError(Code.JOB_NOT_FOUND, message, details=tombstone)
-        raise CounselError(Code.JOB_NOT_FOUND, f"There is no job {job_id}")
+        if not tombstone or not isinstance(tombstone, dict):
+            raise CounselError(Code.JOB_NOT_FOUND, f"There is no job {job_id}")
+        raise CounselError(
+            Code.JOB_NOT_FOUND,
+            f"There is no job {job_id} any more: its record was dropped",
+            details=tombstone,
+        )
 
     def jobs(self) -> Iterator[Job]:
         """Every published job, in no order."""
@@ -66,27 +74,29 @@ class Store:
 
     def rows(self) -> list[Row]:
         """One row per job, newest first; a corrupt record is a row that says so."""
-        rows = []
+        rows: list[Row] = []
         for job in self.jobs():
             row = row_of(job)
             if row:
                 rows.append(row)
-        rows.sort(key=lambda row: (row.get("started", ""), row["job_id"]), reverse=True)
+        rows.sort(key=_started, reverse=True)
         return rows
 
     def sent_last(self, thread_id: str) -> str | None:
         """The digest of the material that the latest review of this thread was sent; None where none is on record."""
-        latest: Spec | None = None
+        latest = 0.0
+        digest = ""
         for job in self.jobs():
-            with contextlib.suppress(CounselError):
-                if job.state().thread_id != thread_id:
-                    continue
+            if job.state().thread_id != thread_id:
+                continue
+            try:
                 spec = job.spec()
-                if spec.review and (latest is None or spec.created > latest.created):
-                    latest = spec
-        if latest is None or latest.review is None:
-            return None
-        return str(latest.review.get("sent") or "") or None
+            except CounselError:
+                continue
+            if spec.review and spec.created > latest:
+                latest = spec.created
+                digest = str(spec.review.get("sent", ""))
+        return digest or None
 
     def delegate_directory(self, job_id: str) -> Path:
         """The directory of an ended delegate job. Raises `job_not_found`, `job_running` or `invalid_arguments`."""
@@ -109,6 +119,10 @@ class Store:
         if outcome is None:
             raise CounselError(Code.JOB_RUNNING, f"Job {job.id} was told to end but its worker still lives")
         return outcome
+
+
+def _started(row: Row) -> tuple[str, str]:
+    return row.get("started", ""), row["job_id"]
 
 
 def _end(job: Job) -> None:
@@ -150,7 +164,11 @@ def row_of(job: Job) -> Row | None:
     except CounselError as error:
         if error.code != Code.JOB_CORRUPT and not job.path.exists():
             return None
-        return {"job_id": job.id, "status": "corrupt", "error": clean(str(error))}
+        return {
+            "job_id": job.id,
+            "status": "corrupt",
+            "error": clean(str(error)),
+        }
 
     status = "running"
     session_id = state.thread_id
@@ -160,10 +178,15 @@ def row_of(job: Job) -> Row | None:
     elif state.phase == "queued":
         status = "queued"
 
-    row = {"job_id": job.id, "tool": spec.tool, "status": status}
+    started = time.gmtime(spec.created)
+    row = {
+        "job_id": job.id,
+        "tool": spec.tool,
+        "status": status,
+        "workspace": spec.workspace,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", started),
+        "subject": one_line(spec.subject, 80),
+    }
     if session_id:
         row["session_id"] = session_id
-    row["workspace"] = spec.workspace
-    row["started"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(spec.created))
-    row["subject"] = one_line(spec.subject, 80)
     return row

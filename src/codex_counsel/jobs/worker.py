@@ -60,7 +60,9 @@ class Worker:
         self.supervisor: Supervisor | None = None
         self._control = -1
         with contextlib.suppress(OSError):
-            self._control = os.open(f"{directory}/control", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            # Open for writing too: the FIFO never shows an end-of-file when somebody who wrote to it leaves.
+            flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
+            self._control = os.open(f"{directory}/control", flags)
 
     def run(self) -> None:
         """Wait for a slot, start Codex, supervise it. Every way out that is no defect commits an envelope."""
@@ -79,9 +81,10 @@ class Worker:
 
     def _wait_for_slot(self) -> None:
         """Returns with a slot, or when the run was told to end. Where no slot file can be made, none is needed."""
+        directory = f"{self.spec['state']}/slots"
         while not self._told_to_end():
             try:
-                slot = slots.acquire(f"{self.spec['state']}/slots", self.spec["slots"])
+                slot = slots.acquire(directory, self.spec["slots"])
             except OSError:
                 return
             if slot is not None:
@@ -107,16 +110,27 @@ class Worker:
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Raises OSError or CounselError for what prevents a start."""
-        kind = KINDS[name_of(review=self.spec.get("review"), delegate=self.spec.get("delegate"))]
-        if kind.set_up is None:
-            os.makedirs(self.spec["scratch"], mode=0o700, exist_ok=True)
+        scratch = self.spec["scratch"]
+        details = {name: self.spec.get(name) for name in DETAILS}
+        name = name_of(review=details["review"], delegate=details["delegate"])
+        set_up = KINDS[name].set_up
+        if set_up is None:
+            os.makedirs(scratch, mode=0o700, exist_ok=True)
         else:
             self.journal.update_state(phase="starting")
-            details = {name: self.spec.get(name) for name in DETAILS}
-            kind.set_up(details, self.spec["scratch"], self.directory)
+            set_up(details, scratch, self.directory)
 
-        codex = start(self.spec["argv"], os.environ, self.spec["cwd"], f"{self.directory}/prompt")
-        self.journal.update_state(phase="starting", codex=Identity.of(codex.pid), heard=time.time())
+        codex = start(
+            self.spec["argv"],
+            os.environ,
+            self.spec["cwd"],
+            f"{self.directory}/prompt",
+        )
+        self.journal.update_state(
+            phase="starting",
+            codex=Identity.of(codex.pid),
+            heard=time.time(),
+        )
         return codex
 
     def _conclude_unstarted(self, error: Exception | None = None) -> None:
@@ -124,7 +138,8 @@ class Worker:
         from codex_counsel.jobs import run
         from codex_counsel.jobs.spec import Spec
 
-        run.conclude_unstarted(Spec.parse(self.spec), self.journal, self.end_reason, error)
+        spec = Spec.parse(self.spec)
+        run.conclude_unstarted(spec, self.journal, self.end_reason, error)
 
     def _supervise(self, codex: subprocess.Popen[bytes]) -> None:
         self.supervisor = Supervisor(codex, self.spec["total"], self.spec["idle"])
@@ -153,8 +168,9 @@ class Worker:
 
     def on_lifetime_pipe(self) -> None:
         """The launcher detached the run, or is gone."""
-        # Someone who joined the run asks with the file `stay`: the FIFO may not have been read yet.
-        if os.read(LIFETIME_PIPE, 16) or os.path.exists(f"{self.directory}/stay"):
+        # Someone who joined the run may have made the file `stay` before anybody read the FIFO.
+        word = os.read(LIFETIME_PIPE, 16)
+        if word or os.path.exists(f"{self.directory}/stay"):
             self._detach()
         elif not self.detached:
             self._end("abandoned")

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from codex_counsel.contract.request import Consult, parse
 from codex_counsel.errors import CounselError
-from codex_counsel.jobs import idempotency
+from codex_counsel.jobs import idempotency, recovery
 from codex_counsel.jobs.handle import Handle
 from codex_counsel.loopback import Loopback, failed, hold, say
 from codex_counsel.services.counsel import Counsel
-from tests.conftest import World, until, wait
+from tests.conftest import World, consult, until, wait
 
 Model = Callable[..., Loopback]
 ASKER = """
@@ -172,3 +174,32 @@ def test_a_key_whose_run_is_being_started_elsewhere_holds_up_no_other_and_its_ow
         assert caught.value.code == "session_busy"
         wait(ask(counsel, "another"))
     assert wait(ask(counsel))["answer"] == "Once."
+
+
+def test_a_run_whose_key_cannot_be_written_down_is_ended(
+    world: World, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = hold(say("Too late."))
+    model(gate)
+    counsel = world.counsel()
+    written: list[str] = []
+
+    def write(path: Path, text: str) -> None:
+        if written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(text)
+
+    monkeypatch.setattr(idempotency, "write_atomically", write)
+    with pytest.raises(CounselError, match="needs the state directory") as caught:
+        ask(counsel)
+    assert caught.value.code == "storage_failed"
+    (job,) = counsel.store.jobs()
+    assert until(lambda: recovery.outcome(job))["status"] == "cancelled"
+
+
+def test_without_a_key_every_claim_is_free_and_nothing_is_kept(world: World, model: Model) -> None:
+    model([say("Once."), say("Twice.")])
+    counsel = world.counsel()
+    first, second = consult(counsel), consult(counsel)
+    assert first["meta"]["job_id"] != second["meta"]["job_id"]
+    assert list((world.state / "keys").iterdir()) == []
