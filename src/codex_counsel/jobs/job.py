@@ -30,7 +30,10 @@ PHASES = get_args(Phase)
 
 @dataclass(frozen=True)
 class State:
-    """`state.json`, written by the worker alone. `last_event` is the time of Codex's last event in epoch seconds."""
+    """`state.json`, written by the worker alone.
+
+    `last_event` is the time of Codex's last event in epoch seconds (`heard` in the file).
+    """
 
     phase: Phase = "queued"
     worker: Identity | None = None

@@ -1,4 +1,4 @@
-"""The worker process: it owns one job directory, one Codex and its process tree. Here: all until Codex runs.
+"""The worker process, until Codex runs. It owns one job directory, one Codex and its process tree.
 
 Its stdin is the lifetime pipe of its launcher.
 
@@ -65,7 +65,7 @@ class Worker:
             self._control = os.open(f"{directory}/control", flags)
 
     def run(self) -> None:
-        """Wait for a slot, start Codex, supervise it. Every way out that is no defect commits an envelope."""
+        """Wait for a slot, start Codex, supervise it. Every way out commits an envelope, a defect too."""
         self.journal.update_state(phase="queued", worker=Identity.of(os.getpid()))
         self._wait_for_slot()
         if self.end_reason:
@@ -82,7 +82,7 @@ class Worker:
     def _wait_for_slot(self) -> None:
         """Returns with a slot, or when the run was told to end. Where no slot file can be made, none is needed."""
         directory = f"{self.spec['state']}/slots"
-        while not self._told_to_end():
+        while not self._check_requests():
             try:
                 slot = slots.acquire(directory, self.spec["slots"])
             except OSError:
@@ -91,8 +91,8 @@ class Worker:
                 return  # the descriptor stays open: it holds the slot
             self._sleep_in_queue()
 
-    def _told_to_end(self) -> bool:
-        """Look for requests that came without a wake-up, or before anybody listened."""
+    def _check_requests(self) -> bool:
+        """Look whether somebody asked for a detach or a cancel; returns whether the run is to end."""
         self._read_control()
         if self.journal.cancel_requested():
             self._end("cancelled")
@@ -149,7 +149,7 @@ class Worker:
             self.supervisor.watch(self._control, self.on_control)
 
         # A signal may have come before there was a supervisor to stop.
-        if self.end_reason or self._told_to_end():
+        if self.end_reason or self._check_requests():
             self.supervisor.stop(self.end_reason)
 
         # Codex is starting up meanwhile.
@@ -179,7 +179,7 @@ class Worker:
 
     def on_control(self) -> None:
         """Somebody wrote to the FIFO `control`."""
-        self._told_to_end()
+        self._check_requests()
 
     def on_signal(self, _number: int, _frame: object) -> None:
         """End the run as a cancel does."""
