@@ -1,4 +1,7 @@
-"""One run of Codex, from its first line of output to the committed envelope."""
+"""One run of Codex, from its first line of output to the committed envelope.
+
+Imported while Codex starts up: what is needed only after its end is imported then.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,9 @@ from codex_counsel.codex.limits import Limits
 from codex_counsel.codex.transcript import Transcript
 from codex_counsel.contract.envelope import Envelope, Meta, Usage, failed
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.journal import Journal
 from codex_counsel.jobs.kinds import KINDS
 from codex_counsel.jobs.spec import Spec
-from codex_counsel.kind import EndedRun, failure
 from codex_counsel.system.redact import mask
 from codex_counsel.system.supervisor import Supervisor
 from codex_counsel.system.text import one_line
@@ -109,6 +110,8 @@ def _start_error(error: Exception | None) -> CounselError | None:
 
 def conclude_defect(spec: Spec, journal: Journal, defect: Exception) -> None:
     """Commit the envelope of a run that a defect of ours ended: code `internal`, with what was recorded before."""
+    from codex_counsel.jobs.job import Job
+
     error = _defect(defect)
     try:
         transcript = Job(Path(journal.directory)).transcript()
@@ -142,6 +145,8 @@ def conclude(
     spec: Spec, transcript: Transcript, ending: Exit, directory: Path, error: CounselError | None = None
 ) -> Envelope:
     """The envelope of an ended run, whatever happened. `error` is a reason for a failure that only the caller knows."""
+    from codex_counsel.kind import EndedRun, failure
+
     record = rollout.last_turn(_rollout_file(spec, transcript))
     error = error or _find_error(spec, transcript, ending, blind=record.blind)
     if error:
