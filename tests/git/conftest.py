@@ -43,7 +43,7 @@ class Ground:
         return self.git("rev-parse", "HEAD")
 
     def repo(self, below: str = ".", timeout: float = 60) -> Repo:
-        return Repo.open(self.root / below, timeout)
+        return Repo.open(self.root / below, timeout, env=os.environ)
 
     def gather(self, scope: Scope | None = None, budget: int = BUDGET) -> Changes:
         return gather(self.repo(), scope or Scope(), budget)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from codex_counsel.git.names import header
+from codex_counsel.git.names import diff_header
 from codex_counsel.review.changes.budget import FLOOR, SLACK, Piece, Pool, cut, rank
 from codex_counsel.review.changes.diff_stream import DiffStream
 from codex_counsel.review.changes.model import Reason, Scope
@@ -205,7 +205,7 @@ def test_diff_is_read_alike_however_its_stream_is_cut(ground: Ground) -> None:
     ]
     assert all(reading == readings[-1] for reading in readings)
     assert [change.new for change, *_ in readings[0]] == [b"a b.py", b"app.py", b"docs/readme.md"]
-    assert readings[0][0][1].startswith(header(b"a b.py", b"a b.py"))
+    assert readings[0][0][1].startswith(diff_header(b"a b.py", b"a b.py"))
 
 
 def test_file_longer_than_the_room_is_measured_and_not_kept() -> None:

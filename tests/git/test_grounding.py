@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from codex_counsel.review.changes.model import Scope
-from codex_counsel.review.grounding import MAX_FRAGMENTS, Grounded, ReviewedFiles
+from codex_counsel.review.grounding import MAX_FRAGMENTS, GroundingResult, ReviewedFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +68,7 @@ def reviewed(ground: Ground) -> ReviewedFiles:
 def test_evidence_is_verified_moved_or_unverified(
     reviewed: ReviewedFiles, line: int | None, evidence: str, expected: tuple[str, int | None, int | None]
 ) -> None:
-    assert reviewed.ground("app.py", line, None, evidence) == Grounded(*expected, in_diff=True)  # type: ignore[arg-type]
+    assert reviewed.ground("app.py", line, None, evidence) == GroundingResult(*expected, in_diff=True)  # type: ignore[arg-type]
 
 
 def test_a_quotation_of_endless_pieces_is_held_against_the_file_by_its_first_ones(ground: Ground) -> None:
@@ -82,16 +82,16 @@ def test_a_quotation_of_endless_pieces_is_held_against_the_file_by_its_first_one
 def test_of_the_places_of_a_quotation_the_one_nearest_to_the_line_counts(ground: Ground) -> None:
     ground.write("app.py", "here\nfour\n" * 40)
     found = ReviewedFiles(ground.repo(), ground.gather())
-    assert found.ground("app.py", 60, None, "here\n...\nfour") == Grounded("moved", 59, 59, in_diff=True)
+    assert found.ground("app.py", 60, None, "here\n...\nfour") == GroundingResult("moved", 59, 59, in_diff=True)
 
 
 def test_evidence_anywhere_within_the_lines_named_is_verified(reviewed: ReviewedFiles) -> None:
-    assert reviewed.ground("app.py", 5, 7, "return a / b") == Grounded("verified", 5, 7, in_diff=True)
+    assert reviewed.ground("app.py", 5, 7, "return a / b") == GroundingResult("verified", 5, 7, in_diff=True)
 
 
 def test_file_outside_the_change_is_marked(reviewed: ReviewedFiles) -> None:
-    assert reviewed.ground("docs/readme.md", 1, None, "# Title") == Grounded("verified", 1, None, in_diff=False)
-    assert reviewed.ground("gone.py", 1, None, "anything") == Grounded("unverified", 1, None, in_diff=False)
+    assert reviewed.ground("docs/readme.md", 1, None, "# Title") == GroundingResult("verified", 1, None, in_diff=False)
+    assert reviewed.ground("gone.py", 1, None, "anything") == GroundingResult("unverified", 1, None, in_diff=False)
 
 
 @pytest.mark.parametrize("name", ["app.py", "a/app.py", "b/app.py", "./app.py"])
@@ -140,7 +140,7 @@ def test_renamed_file_is_found_by_both_names(ground: Ground) -> None:
     ground.git("mv", "app.py", "main.py")
     found = ReviewedFiles(ground.repo(), ground.gather())
     assert found.ground("main.py", 3, None, "line 3").grounded == "verified"
-    assert found.ground("app.py", 3, None, "line 3") == Grounded("verified", 3, None, in_diff=True)
+    assert found.ground("app.py", 3, None, "line 3") == GroundingResult("verified", 3, None, in_diff=True)
 
 
 def test_evidence_with_a_mask_is_found(ground: Ground) -> None:

@@ -11,12 +11,13 @@ import pytest
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.review.changes.changes import gather
-from codex_counsel.review.changes.model import Kind, Omitted, Reason, Scope
+from codex_counsel.review.changes.model import Omitted, Reason, Scope
 from tests.git.conftest import Ground
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from codex_counsel.contract.vocabulary import ScopeKind
     from codex_counsel.review.changes.changes import Changes
     from tests.git.conftest import Plant
 
@@ -323,7 +324,7 @@ def test_files_of_denied_places_are_withheld_in_every_scope(ground: Ground) -> N
         ground.write(name, "hunter2\n")
     ground.write("closed too.txt", "open\n")
 
-    def check(kind: Kind, *, complete: bool) -> None:
+    def check(kind: ScopeKind, *, complete: bool) -> None:
         changes = gather(ground.repo(), Scope(kind), 100_000, denied)
         for name in ("closed/deep/a.json", "one.txt"):
             check_withheld(changes, name)
@@ -393,4 +394,4 @@ def test_newline_in_a_name_forges_no_file(ground: Ground) -> None:
     ground.write(name, "before\n")
     ground.commit()
     ground.write(name, "after\n")
-    assert [entry.raw for entry in ground.gather().entries] == [os.fsencode(name)]
+    assert [entry.path_bytes for entry in ground.gather().entries] == [os.fsencode(name)]

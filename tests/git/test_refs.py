@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 )
 def test_branch_of_any_name_git_allows_is_resolved(ground: Ground, name: str) -> None:
     ground.git("branch", name)
-    assert ground.repo().resolve(name) == ground.git("rev-parse", "HEAD")
+    assert refs.resolve(ground.repo(), name) == ground.git("rev-parse", "HEAD")
 
 
 def test_revision_syntax_is_resolved(ground: Ground) -> None:
@@ -29,9 +29,10 @@ def test_revision_syntax_is_resolved(ground: Ground) -> None:
     second = ground.commit()
     ground.git("tag", "--annotate", "--message", "t", "annotated")
     repo = ground.repo()
-    resolved = [repo.resolve(ref) for ref in ("HEAD~1", "main@{1}", "HEAD^", f"{second[:10]}~", "@{1}", ":/begin")[:5]]
+    names = ("HEAD~1", "main@{1}", "HEAD^", f"{second[:10]}~", "@{1}")
+    resolved = [refs.resolve(repo, name) for name in names]
     assert resolved == [first] * 5
-    assert repo.resolve("annotated") == repo.resolve("main") == second
+    assert refs.resolve(repo, "annotated") == refs.resolve(repo, "main") == second
 
 
 HOSTILE = [
@@ -54,7 +55,7 @@ HOSTILE = [
 @pytest.mark.parametrize("ref", HOSTILE, ids=ascii)
 def test_what_names_no_commit_is_an_unknown_ref_with_a_repair(ground: Ground, ref: str) -> None:
     with pytest.raises(CounselError) as caught:
-        ground.repo().resolve(ref)
+        refs.resolve(ground.repo(), ref)
     assert caught.value.code is Code.UNKNOWN_REF
     assert not (ground.root / "x").exists()
 
@@ -64,14 +65,14 @@ def test_branch_and_tag_of_one_name_are_ambiguous(ground: Ground) -> None:
     ground.commit()
     ground.git("tag", "same")
     with pytest.raises(CounselError, match="ambiguous") as caught:
-        ground.repo().resolve("same")
+        refs.resolve(ground.repo(), "same")
     assert "refs/heads/" in (caught.value.repair or "")
-    assert ground.repo().resolve("refs/heads/same") == ground.git("rev-parse", "HEAD~")
+    assert refs.resolve(ground.repo(), "refs/heads/same") == ground.git("rev-parse", "HEAD~")
 
 
 def test_head_before_the_first_commit_says_no_commits(empty: Ground) -> None:
     with pytest.raises(CounselError) as caught:
-        empty.repo().resolve("HEAD")
+        refs.resolve(empty.repo(), "HEAD")
     assert caught.value.code is Code.NO_COMMITS
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def refusal(path: Path, timeout: float = 60) -> CounselError:
     with pytest.raises(CounselError) as caught:
-        Repo.open(path, timeout)
+        Repo.open(path, timeout, env=os.environ)
     return caught.value
 
 
@@ -36,19 +36,19 @@ def test_root_with_a_line_end_and_a_byte_that_is_not_utf8_is_found(tmp_path: Pat
     place = tmp_path / os.fsdecode(b"a\nb\xff c")
     place.mkdir()
     subprocess.run(["git", "init", "--quiet", place], check=True)
-    assert Repo.open(place).root == place
+    assert Repo.open(place, env=os.environ).root == place
 
 
 def test_linked_worktree_is_known_as_one(ground: Ground, tmp_path: Path) -> None:
     ground.git("worktree", "add", "--quiet", str(tmp_path / "linked"))
-    repo = Repo.open(tmp_path / "linked")
+    repo = Repo.open(tmp_path / "linked", env=os.environ)
     assert repo.is_linked_worktree
     assert (repo.root, repo.common_dir) == (tmp_path / "linked", ground.root / ".git")
 
 
 def test_submodule_is_known_as_one(ground: Ground, tmp_path: Path) -> None:
     inner = add_submodule(ground, tmp_path)
-    repo = Repo.open(inner)
+    repo = Repo.open(inner, env=os.environ)
     assert repo.is_submodule
     assert repo.root == inner
 
@@ -154,10 +154,10 @@ def test_environment_given_is_the_one_used(ground: Ground, tmp_path: Path) -> No
     (tmp_path / "home/ignored").write_text("*.swp\n", encoding="utf-8")
     ground.write("a.swp")
     command = ("ls-files", "--others", "--exclude-standard")
-    assert Repo.open(ground.root).git(*command) == b""
+    assert Repo.open(ground.root, env=os.environ).git(*command) == b""
     elsewhere = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     assert Repo.open(ground.root, env=elsewhere).git(*command) == b"a.swp\n"
-    assert Repo.open(ground.root, env=elsewhere).opened_anew().git(*command) == b"a.swp\n"
+    assert Repo.open(ground.root, env=elsewhere).reopen().git(*command) == b"a.swp\n"
 
 
 def test_settings_of_a_repository_are_not_in_its_description(ground: Ground) -> None:
@@ -212,13 +212,13 @@ def test_child_whose_reader_had_enough_is_ended(tmp_path: Path) -> None:
 
 def test_child_reads_more_than_a_pipe_holds(tmp_path: Path) -> None:
     given = b"0123456789" * 1_000_000
-    with GitProcess(["cat"], os.environ, tmp_path, timeout=60, given=given) as child:
+    with GitProcess(["cat"], os.environ, tmp_path, timeout=60, stdin=given) as child:
         assert b"".join(child.chunks()) == given
     assert child.code == 0
 
 
 def test_child_that_does_not_read_its_input_is_no_trouble(tmp_path: Path) -> None:
-    with GitProcess(["true"], os.environ, tmp_path, timeout=60, given=b"x" * 1_000_000) as child:
+    with GitProcess(["true"], os.environ, tmp_path, timeout=60, stdin=b"x" * 1_000_000) as child:
         assert b"".join(child.chunks()) == b""
     assert child.code == 0
 

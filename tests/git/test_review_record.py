@@ -32,7 +32,7 @@ def own_git_settings(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def gathered(world: World, **scope: Any) -> tuple[Repo, Changes]:
-    repo = Repo.open(world.workspace)
+    repo = Repo.open(world.workspace, env=os.environ)
     return repo, gather(repo, Scope(**scope), BUDGET)
 
 
@@ -73,11 +73,11 @@ def test_names_of_any_bytes_survive_the_storage_of_a_basis(world: World, scope: 
         commit(world)
     repo, changes = gathered(world, kind=scope)
     again = stored(ReviewRecord.of_changes(repo, changes)).changes()
-    assert (again.scope, again.frame, again.entries) == (changes.scope, changes.frame, changes.entries)
-    assert set(ZOO) <= {entry.raw for entry in again.entries}
+    assert (again.scope, again.comparison, again.entries) == (changes.scope, changes.comparison, changes.entries)
+    assert set(ZOO) <= {entry.path_bytes for entry in again.entries}
     assert not again.moved(repo)
     reviewed = ReviewedFiles(repo, again)
-    names = [entry.path for entry in again.entries if entry.raw in ZOO]
+    names = [entry.path for entry in again.entries if entry.path_bytes in ZOO]
     assert [reviewed.ground(name, 1, None, "first = 1").grounded for name in names] == ["verified"] * len(ZOO)
 
 

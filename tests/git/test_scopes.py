@@ -251,7 +251,7 @@ def test_path_is_taken_literally(ground: Ground, name: str) -> None:
     ground.write("z.py", "changed\n")
     ground.write(f"{name} too", "new\n")
     changes = ground.gather(Scope(paths=(name, f"{name} too")))
-    assert [entry.raw for entry in changes.entries] == [os.fsencode(name), os.fsencode(f"{name} too")]
+    assert [entry.path_bytes for entry in changes.entries] == [os.fsencode(name), os.fsencode(f"{name} too")]
     assert b"+after\n" in changes.diff
 
 
@@ -264,7 +264,7 @@ def test_names_of_any_bytes_are_kept_and_shown_safely(ground: Ground) -> None:
         ground.write(name, "after\n")
         ground.write(name + b".new", "new\n")
     changes = ground.gather()
-    assert {entry.raw for entry in changes.entries} == {*names, *(name + b".new" for name in names)}
+    assert {entry.path_bytes for entry in changes.entries} == {*names, *(name + b".new" for name in names)}
     assert {"l\\xe9.txt", "nl\\n.txt", "esc\\x1b.txt", "日本.txt"} <= set(listed(changes))
     assert changes.diff.decode().count("+after\n") == len(names)
     assert all(entry.path.isprintable() and entry.path.encode() for entry in changes.entries)
@@ -284,7 +284,7 @@ def test_rename_deletion_mode_and_type_are_told(ground: Ground) -> None:
     by_name = {entry.path: entry for entry in changes.entries}
     assert listed(changes) == {"docs/readme.md": "D", "kind": "T", "mode.sh": "M", "new name.py": "R"}
     assert by_name["new name.py"].old_path == "old name.py"
-    assert by_name["mode.sh"].mode_change == ("100644", "100755")
+    assert by_name["mode.sh"].modes == ("100644", "100755")
     assert (by_name["kind"].added, by_name["kind"].deleted) == (1, 1)
     assert b"+/etc/passwd\n" in changes.diff
     assert b"root:" not in changes.diff

@@ -11,7 +11,7 @@ import pytest
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.process import GitProcess
-from codex_counsel.git.tree_reader import TreeReader, Withheld
+from codex_counsel.git.tree_reader import TreeReader, Unreadable, UnreadableError
 from codex_counsel.review.changes.model import Omitted, Reason, Scope
 
 if TYPE_CHECKING:
@@ -159,17 +159,17 @@ def test_file_swapped_for_another_while_it_is_opened_is_not_read(
     ground.write("other.py", "not looked at\n")
     real = os.stat
     monkeypatch.setattr(os, "stat", lambda name, **more: real(b"other.py" if name == b"new.py" else name, **more))
-    with TreeReader(ground.root) as folder, pytest.raises(Withheld) as caught:
-        folder.read(b"new.py", 100)
-    assert caught.value.reason is Reason.UNREADABLE
+    with TreeReader(ground.root) as reader, pytest.raises(UnreadableError) as caught:
+        reader.read(b"new.py", 100)
+    assert caught.value.reason is Unreadable.NO_ACCESS
 
 
 @pytest.mark.parametrize("name", [b"../outside/app.py", b"/etc/passwd", b"docs/../../outside/app.py", b".", b"..", b""])
 def test_name_that_leads_out_is_not_read(ground: Ground, outside: Path, name: bytes) -> None:
-    with TreeReader(ground.root) as folder, pytest.raises((Withheld, FileNotFoundError)):
-        folder.read(name, 100)
-    with TreeReader(ground.root) as folder:
-        assert folder.look(name) is None
+    with TreeReader(ground.root) as reader, pytest.raises((UnreadableError, FileNotFoundError)):
+        reader.read(name, 100)
+    with TreeReader(ground.root) as reader:
+        assert reader.lstat(name) is None
 
 
 def test_no_descriptor_is_left_open(ground: Ground) -> None:

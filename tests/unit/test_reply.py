@@ -10,7 +10,8 @@ import pytest
 
 from codex_counsel.contract import output_schema as schemas
 from codex_counsel.contract.envelope import Finding
-from codex_counsel.review.reply import MAX_TOLD, SEVERITIES, Reply, earned, read, reply_schema
+from codex_counsel.contract.vocabulary import SEVERITIES
+from codex_counsel.review.reply import MAX_LISTED, Reply, final_verdict, parse_reply, reply_schema
 
 FINDING: dict[str, Any] = {
     "severity": "high",
@@ -35,7 +36,7 @@ REPLY: dict[str, Any] = {
 
 def said(**changes: Any) -> Reply:
     """What is read of the sound reply with these changes."""
-    reply = read(json.dumps(REPLY | changes))
+    reply = parse_reply(json.dumps(REPLY | changes))
     assert reply
     return reply
 
@@ -80,7 +81,7 @@ def test_only_findings_on_a_plan_name_its_section() -> None:
     ids=["plain", "indented", "fenced", "fenced without a language", "fenced with CRLF"],
 )
 def test_a_reply_that_matches_the_schema_is_read_whole(text: str) -> None:
-    reply = read(text)
+    reply = parse_reply(text)
     assert reply == Reply(
         summary="One fault.",
         verdict="fail",
@@ -93,10 +94,10 @@ def test_a_reply_that_matches_the_schema_is_read_whole(text: str) -> None:
 
 def test_a_section_belongs_to_the_schema_of_plans_only() -> None:
     text = json.dumps(REPLY | {"findings": [FINDING | {"section": "Step 2"}]})
-    as_plan, as_changes = read(text, plan=True), read(text)
+    as_plan, as_changes = parse_reply(text, plan=True), parse_reply(text)
     assert as_plan
     assert as_changes
-    assert (as_plan.sound, as_changes.sound) == (True, False)
+    assert (as_plan.matches_schema, as_changes.matches_schema) == (True, False)
     assert as_plan.findings[0].section == as_changes.findings[0].section == "Step 2"
 
 
@@ -120,21 +121,21 @@ PROSE = {
 
 @pytest.mark.parametrize("text", PROSE.values(), ids=PROSE.keys())
 def test_what_is_not_the_json_asked_for_is_no_reply(text: str) -> None:
-    assert read(text) is None
+    assert parse_reply(text) is None
 
 
 @pytest.mark.parametrize("name", [name for name in REPLY if name != "findings"])
 def test_a_missing_field_is_warned_of_and_breaks_the_schema(name: str) -> None:
-    reply = read(json.dumps({key: value for key, value in REPLY.items() if key != name}))
+    reply = parse_reply(json.dumps({key: value for key, value in REPLY.items() if key != name}))
     assert reply
-    assert (reply.sound, reply.warnings, len(reply.findings)) == (False, [f"the reply lacks {name}"], 1)
+    assert (reply.matches_schema, reply.warnings, len(reply.findings)) == (False, [f"the reply lacks {name}"], 1)
 
 
 @pytest.mark.parametrize("name", FINDING)
 def test_a_finding_that_lacks_a_field_is_kept_and_breaks_the_schema(name: str) -> None:
     reply = said(findings=[{key: value for key, value in FINDING.items() if key != name}])
     assert f"the reply: findings 1 lacks {name}" in reply.warnings
-    assert (reply.sound, len(reply.findings)) == (False, 1)
+    assert (reply.matches_schema, len(reply.findings)) == (False, 1)
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -155,7 +156,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize(("changes", "warning"), WRONG.values(), ids=WRONG.keys())
 def test_a_wrong_type_is_warned_of_and_breaks_the_schema(changes: dict[str, Any], warning: str) -> None:
     reply = said(**changes)
-    assert (reply.sound, reply.warnings, len(reply.findings)) == (False, [warning], 1)
+    assert (reply.matches_schema, reply.warnings, len(reply.findings)) == (False, [warning], 1)
 
 
 def test_no_verdict_is_made_of_a_word_that_is_none() -> None:
@@ -189,7 +190,7 @@ def test_text_in_the_place_of_a_list_is_kept() -> None:
 )
 def test_an_unknown_severity_is_kept_mapped_and_warned_of(given: Any, taken: str) -> None:
     reply = said(verdict="concerns", findings=[FINDING | {"severity": given}])
-    assert (reply.findings[0].severity, reply.findings[0].title, reply.sound) == (taken, "Off by one", False)
+    assert (reply.findings[0].severity, reply.findings[0].title, reply.matches_schema) == (taken, "Off by one", False)
     assert f"unknown severities were taken: {given!r} as {taken}" in reply.warnings
 
 
@@ -233,9 +234,9 @@ def test_lines_are_positive_numbers_in_order_or_none(
 
 @pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e400", "-0.0"])
 def test_a_line_that_is_no_number_of_mathematics_is_none(word: str) -> None:
-    reply = read(json.dumps(REPLY).replace(": 3,", f": {word},"))
+    reply = parse_reply(json.dumps(REPLY).replace(": 3,", f": {word},"))
     assert reply
-    assert (reply.findings[0].line, reply.sound) == (4, False)
+    assert (reply.findings[0].line, reply.matches_schema) == (4, False)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +254,7 @@ def test_a_finding_that_is_no_object_is_kept_as_a_title(item: Any, title: str) -
         ("medium", title),
         ("high", "Off by one"),
     ]
-    assert not reply.sound
+    assert not reply.matches_schema
 
 
 def test_a_finding_of_no_words_is_still_a_finding() -> None:
@@ -271,13 +272,13 @@ def test_ten_thousand_broken_findings_are_all_kept_and_told_of_in_few_words() ->
     broken = [FINDING | {"severity": f"odd {number}", "extra": 1} for number in range(10_000)]
     reply = said(findings=broken)
     assert len(reply.findings) == 10_000
-    assert len(reply.warnings) == MAX_TOLD + 2
+    assert len(reply.warnings) == MAX_LISTED + 2
     assert sum(map(len, reply.warnings)) < 2_000
 
 
-def reply_of(verdict: Any, *severities: Any, sound: bool = True) -> Reply:
+def reply_of(verdict: Any, *severities: Any, matches_schema: bool = True) -> Reply:
     findings = [Finding(severity=severity, title="t") for severity in severities]
-    return Reply(summary="", verdict=verdict, confidence=None, findings=findings, sound=sound)
+    return Reply(summary="", verdict=verdict, confidence=None, findings=findings, matches_schema=matches_schema)
 
 
 RULES: dict[str, tuple[Reply, bool, str, str]] = {
@@ -287,9 +288,9 @@ RULES: dict[str, tuple[Reply, bool, str, str]] = {
     "a high finding": (reply_of("pass", "high"), True, "concerns", "critical or high"),
     "a high finding in part of the change": (reply_of("pass", "high"), False, "concerns", "critical or high"),
     "part of the change": (reply_of("pass"), False, "unknown", "not all of the change"),
-    "a broken schema": (reply_of("pass", sound=False), True, "unknown", "breaks the schema"),
-    "a broken schema with a grave finding": (reply_of("pass", "high", sound=False), True, "concerns", "high"),
-    "concerns": (reply_of("concerns", "critical", sound=False), False, "concerns", ""),
+    "a broken schema": (reply_of("pass", matches_schema=False), True, "unknown", "breaks the schema"),
+    "a broken schema with a grave finding": (reply_of("pass", "high", matches_schema=False), True, "concerns", "high"),
+    "concerns": (reply_of("concerns", "critical", matches_schema=False), False, "concerns", ""),
     "fail without findings": (reply_of("fail"), True, "fail", ""),
     "fail in part of the change": (reply_of("fail", "low"), False, "fail", ""),
     "unknown": (reply_of("unknown"), True, "unknown", ""),
@@ -298,13 +299,13 @@ RULES: dict[str, tuple[Reply, bool, str, str]] = {
 
 @pytest.mark.parametrize(("reply", "complete", "verdict", "reason"), RULES.values(), ids=RULES.keys())
 def test_a_verdict_is_earned(reply: Reply, complete: bool, verdict: str, reason: str) -> None:
-    stands, reasons = earned(reply, complete=complete)
+    stands, reasons = final_verdict(reply, complete=complete)
     assert stands == verdict
     assert bool(reasons) == bool(reason)
     assert reason in "".join(reasons)
 
 
 def test_a_pass_that_was_read_from_a_broken_reply_does_not_stand() -> None:
-    assert earned(said(verdict="pass", findings=[]), complete=True) == ("pass", [])
+    assert final_verdict(said(verdict="pass", findings=[]), complete=True) == ("pass", [])
     broken = said(verdict="pass", findings=[{**FINDING, "severity": "harmless"}])
-    assert earned(broken, complete=True)[0] == "unknown"
+    assert final_verdict(broken, complete=True)[0] == "unknown"
