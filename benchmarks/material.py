@@ -58,7 +58,7 @@ def compare(name: str, rounds: int, alone: Callable[[], object], ours: Callable[
 
 
 def reviewed(path: Path) -> Callable[[], object]:
-    return lambda: gather(Repo.open(path), Scope(), BUDGET)
+    return lambda: gather(Repo.open(path, env=os.environ), Scope(), BUDGET)
 
 
 def change(path: Path) -> Path:
@@ -91,7 +91,7 @@ def worktree(path: Path) -> None:
 
 
 def shadow(path: Path) -> None:
-    repo = Repo.open(path)
+    repo = Repo.open(path, env=os.environ)
     plan = seed.survey(repo)
     seed.fill(repo, plan, Shadow.create(repo, path.parent / "shadow", plan.head))
 

@@ -78,7 +78,7 @@ def _lock(job: Job, descriptor: int) -> None:
 
 def carry_out(job: Job, root: Path, request: Apply, timeout: float) -> dict[str, Any]:
     """Apply, check or undo; returns what was done. Raises `apply_conflict`, `already_applied`, `policy_refused`."""
-    work, repo = _work(job), Repo.open(root, timeout)
+    work, repo = _work(job), Repo.open(root, timeout, env=os.environ)
     _check_repository(job, repo)
     with _scratch() as scratch, _marked(job) as mark:
         if request.undo:

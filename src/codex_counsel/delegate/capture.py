@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from codex_counsel.delegate.shadow import Shadow, open_up
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.git.names import shown
+from codex_counsel.git.names import display_name
 
 MAX_LISTED = 200
 GIT_DIRECTORIES = (b".git", b"git~1")
@@ -76,7 +76,7 @@ def _disarm(shadow: Shadow) -> list[str]:
         for name in [name for name in (*names, *files) if name.lower() in GIT_DIRECTORIES]:
             path = folder + b"/" + name
             if not shadow.is_pointer(path):
-                found.append(f"{shown(path[len(top) + 1 :])} (a git directory, removed)")
+                found.append(f"{display_name(path[len(top) + 1 :])} (a git directory, removed)")
                 _remove(path)
         names[:] = [name for name in names if name.lower() not in GIT_DIRECTORIES]
     return found
@@ -182,7 +182,7 @@ def _member(name: bytes, mode: str, size: int) -> tarfile.TarInfo:
 def _ignored(shadow: Shadow) -> list[str]:
     """Ignored files that the run made: none were seeded."""
     output = shadow.git("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory")
-    return [shown(name) for name in output.split(b"\0") if name][:MAX_LISTED]
+    return [display_name(name) for name in output.split(b"\0") if name][:MAX_LISTED]
 
 
 def _leaving(tree: Path, files: list[CapturedFile]) -> list[str]:
@@ -193,7 +193,7 @@ def _leaving(tree: Path, files: list[CapturedFile]) -> list[str]:
         if file.mode == "120000" and file.status != "D" and stat.S_ISLNK(os.lstat(path).st_mode):
             target = os.readlink(path)
             if leaves(file.name, target):
-                found.append(f"{shown(file.name)} (a link that leads to {shown(target)})")
+                found.append(f"{display_name(file.name)} (a link that leads to {display_name(target)})")
     return found
 
 

@@ -21,8 +21,9 @@ from pathlib import Path
 from codex_counsel.delegate.record import LINK, DelegateResult, sensitive
 from codex_counsel.delegate.shadow import RefusedError, Shadow
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.git.names import shown
-from codex_counsel.git.repo import Repo, binary
+from codex_counsel.git.names import display_name
+from codex_counsel.git.process import find_git
+from codex_counsel.git.repo import Repo
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def plan(repo: Repo, work: DelegateResult, record: Path, scratch: Path, allowed:
             wanted, merged = _merged(live, began, made, scratch)
     if wanted is None:
         raise conflict(names, "changed since the run began, and its baseline was too large to be kept for a merge")
-    return PatchPlan([shown(n) for n in names], [shown(n) for n in merged], wanted, live)
+    return PatchPlan([display_name(n) for n in names], [display_name(n) for n in merged], wanted, live)
 
 
 def _names(work: DelegateResult) -> list[bytes]:
@@ -85,7 +86,11 @@ def _raw(name: str | None) -> bytes | None:
 
 def _check_sensitive(work: DelegateResult, allowed: frozenset[str]) -> None:
     accepted = {os.path.normpath(name) for name in allowed}
-    held = [shown(name) for new, old, mode in work.names for name in sensitive(_raw(new) or b"", _raw(old), mode or "")]
+    held = [
+        display_name(name)
+        for new, old, mode in work.names
+        for name in sensitive(_raw(new) or b"", _raw(old), mode or "")
+    ]
     refused = [name for name in dict.fromkeys(held) if name not in accepted]
     if refused:
         raise CounselError(
@@ -145,14 +150,14 @@ def _check_parents(root: Path, name: bytes, going: Collection[bytes] = ()) -> bo
         if os.path.islink(whole) or os.path.lexists(whole) > os.path.isdir(whole):
             if path in going:
                 return False
-            raise conflict([name], f"leads through {shown(path)}, which is a link or a file")
+            raise conflict([name], f"leads through {display_name(path)}, which is a link or a file")
         if os.path.lexists(whole + b"/.git"):
-            raise conflict([name], f"lies in another repository, {shown(path)}")
+            raise conflict([name], f"lies in another repository, {display_name(path)}")
     return True
 
 
 def conflict(names: list[bytes], why: str, details: dict[str, object] | None = None) -> CounselError:
-    shown_names = [shown(name) for name in names[:20]]
+    shown_names = [display_name(name) for name in names[:20]]
     return CounselError(
         Code.APPLY_CONFLICT,
         f"{', '.join(shown_names)} {why}; nothing was changed",
@@ -188,7 +193,7 @@ def _merged(live: Tree, began: Tree, made: Tree, scratch: Path) -> tuple[Tree, l
             result[name] = ours
             merged += [name] if now not in (began.get(name), made.get(name)) and ours != now else []
     if stuck:
-        places = [f"{shown(name)}:{line}" for name, lines in stuck.items() for line in lines]
+        places = [f"{display_name(name)}:{line}" for name, lines in stuck.items() for line in lines]
         hint = "delegate again, or merge diff_path by hand"
         raise conflict(
             list(stuck), "changed since the run began, in the same places", {"hunks": places[:50], "hint": hint}
@@ -224,7 +229,7 @@ def _merge_file(began: bytes, now: bytes, made: bytes, scratch: Path) -> bytes |
         names[-1].write_bytes(data)
     env = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
     env |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CEILING_DIRECTORIES": str(scratch.parent)}
-    asked = [binary(env), "merge-file", "-p", "-q", *map(str, names)]
+    asked = [find_git(env), "merge-file", "-p", "-q", *map(str, names)]
     done = subprocess.run(asked, cwd=scratch, env=env, capture_output=True, check=False)
     return done.stdout if done.returncode == 0 else _Stuck(_conflicts(done.stdout, now))
 
@@ -289,7 +294,7 @@ def _put_back(root: Path, before: Tree, done: list[bytes], error: BaseException)
             if read(root, name, before) != version:
                 write(root, name, version)
         except (OSError, CounselError):
-            lost.append(shown(name))
+            lost.append(display_name(name))
     if lost:
         raise HalfWrittenError(
             Code.STORAGE_FAILED,
@@ -362,7 +367,7 @@ def undone(repo: Repo, work: DelegateResult, patch: bytes, scratch: Path) -> Pat
     before = _patched(repo, live, patch, scratch / "undone")
     if before is None:
         raise conflict(names, "changed since the diff was applied")
-    return PatchPlan([shown(name) for name in names], [], before, live)
+    return PatchPlan([display_name(name) for name in names], [], before, live)
 
 
 def undo_patch(repo: Repo, outcome: PatchPlan, scratch: Path) -> bytes:

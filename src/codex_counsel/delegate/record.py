@@ -23,7 +23,8 @@ from codex_counsel.delegate import seed
 from codex_counsel.delegate.capture import Capture, CapturedFile
 from codex_counsel.delegate.shadow import Shadow
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.git.names import shown
+from codex_counsel.git import refs
+from codex_counsel.git.names import display_name
 from codex_counsel.git.repo import Repo
 from codex_counsel.jobs.spec import Spec
 from codex_counsel.system import redact
@@ -106,7 +107,7 @@ def _prepare(spec: Spec, errand: DelegateSpec, directory: Path) -> None:
     base = Path(spec.scratch)
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(base / OWNER, os.fsencode(directory))
-    repo = Repo.open(Path(errand.workspace), errand.git_timeout)
+    repo = Repo.open(Path(errand.workspace), errand.git_timeout, env=os.environ)
     shadow, head, tree, omitted = _again(repo, errand.again, spec) if errand.again else _seeded(repo, spec)
     (base / "tmp").mkdir(mode=0o700, exist_ok=True)
     (shadow.tree / errand.prefix).mkdir(parents=True, exist_ok=True)
@@ -132,7 +133,7 @@ def _again(repo: Repo, earlier: str, spec: Spec) -> tuple[Shadow, str, str, list
     """The earlier job's baseline, with its diff already made."""
     known = json.loads((Path(earlier) / "seed.json").read_text("utf-8"))
     head, base = str(known["head"]), str(known["base_tree"])
-    repo.resolve(head)
+    refs.resolve(repo, head)
     shadow = Shadow.create(repo, Path(spec.scratch), head)
     if shadow.applied(_tree_of(shadow, head), (Path(earlier) / "seed.patch").read_bytes()) != base:
         raise CounselError(Code.WORKTREE_FAILED, "The earlier job's baseline cannot be made again")
@@ -215,7 +216,11 @@ def _latin(name: bytes | None) -> str | None:
 def _row(file: CapturedFile) -> DiffFile:
     held = sensitive(file.name, file.old, file.mode)
     return DiffFile(
-        path=shown(file.name), status=file.status, added=file.added, deleted=file.deleted, sensitive=bool(held) or None
+        path=display_name(file.name),
+        status=file.status,
+        added=file.added,
+        deleted=file.deleted,
+        sensitive=bool(held) or None,
     )
 
 

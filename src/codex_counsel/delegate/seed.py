@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from codex_counsel.delegate.shadow import Shadow, joined
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.git.names import shown
+from codex_counsel.git.names import display_name
 from codex_counsel.git.repo import Repo
 from codex_counsel.git.tree_reader import TreeReader
 from codex_counsel.system.redact import secret_name
@@ -92,7 +92,7 @@ def _converted(repo: Repo, tracked: list[TrackedFile]) -> set[bytes]:
     special = (repo.common_dir / "info/attributes").exists() or "core.attributesfile" in repo.config.values
     if not special and not any(name.rpartition(b"/")[2] == b".gitattributes" for name in names):
         return set()
-    fields = repo.git("check-attr", "-z", "--stdin", *CONVERTING, given=joined(names)).split(b"\0")
+    fields = repo.git("check-attr", "-z", "--stdin", *CONVERTING, stdin=joined(names)).split(b"\0")
     rows = zip(fields[0::3], fields[2::3], strict=False)
     return {name for name, value in rows if value not in (b"unspecified", b"unset")}
 
@@ -100,9 +100,9 @@ def _converted(repo: Repo, tracked: list[TrackedFile]) -> set[bytes]:
 def _place(repo: Repo, plan: SeedPlan, entry: TrackedFile, dirty: set[bytes], converted: set[bytes]) -> None:
     """Only a file that git tracks normally, and calls clean, is sure to be what its object says."""
     if entry.is_submodule:
-        plan.omitted.append((shown(entry.name), "submodule"))
+        plan.omitted.append((display_name(entry.name), "submodule"))
     elif entry.tag in b"Ss" and not os.path.lexists(os.fsencode(repo.root) + b"/" + entry.name):
-        plan.omitted.append((shown(entry.name), "sparse"))
+        plan.omitted.append((display_name(entry.name), "sparse"))
         plan.sparse.append(entry.name)
     elif entry.tag != b"H" or entry.name in dirty or entry.name in converted:
         plan.copy.append(entry.name)
@@ -114,14 +114,14 @@ def _untracked(repo: Repo, plan: SeedPlan) -> None:
     total = 0
     with TreeReader(repo.root) as folder:
         for name in _records(repo.git("ls-files", "-z", "--others", "--exclude-standard")):
-            seen = folder.look(name)
+            seen = folder.lstat(name)
             size = seen.st_size if seen else 0
             if size > MAX_UNTRACKED_FILE or total + size > MAX_UNTRACKED:
-                plan.omitted.append((shown(name), "budget"))
+                plan.omitted.append((display_name(name), "budget"))
             elif secret_name(os.fsdecode(name)):
-                plan.omitted.append((shown(name), "secret_file"))
+                plan.omitted.append((display_name(name), "secret_file"))
             elif name.endswith(b"/"):
-                plan.omitted.append((shown(name), "nested_repository"))
+                plan.omitted.append((display_name(name), "nested_repository"))
             else:
                 total += size
                 plan.untracked += 1
@@ -131,7 +131,7 @@ def _untracked(repo: Repo, plan: SeedPlan) -> None:
 def size(root: Path, plan: SeedPlan) -> int:
     """Bytes of the user's files that are to be seeded."""
     with TreeReader(root) as folder:
-        return sum(seen.st_size for name in (*plan.checkout, *plan.copy) if (seen := folder.look(name)))
+        return sum(seen.st_size for name in (*plan.checkout, *plan.copy) if (seen := folder.lstat(name)))
 
 
 def fill(repo: Repo, plan: SeedPlan, shadow: Shadow) -> str:
@@ -163,7 +163,7 @@ def _copy(repo: Repo, plan: SeedPlan, shadow: Shadow) -> None:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise CounselError(Code.WORKTREE_FAILED, f"The worktree cannot be filled: {error.strerror}") from None
-            plan.omitted.append((shown(name), "unreadable"))
+            plan.omitted.append((display_name(name), "unreadable"))
 
 
 def _is_real(source: bytes, folder: bytes, known: dict[bytes, bool]) -> bool:

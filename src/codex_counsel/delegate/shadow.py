@@ -17,8 +17,8 @@ from pathlib import Path
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.hardening import command, environment
-from codex_counsel.git.process import GitProcess, GitTimeout
-from codex_counsel.git.repo import Repo, binary
+from codex_counsel.git.process import GitProcess, GitTimeout, find_git
+from codex_counsel.git.repo import Repo
 
 RAW = {
     "core.attributesFile": os.devnull,
@@ -87,7 +87,7 @@ class Shadow:
     def stream(self, *args: str | bytes, given: bytes = b"", index: Path | None = None) -> Iterator[Iterator[bytes]]:
         env = self._env(index)
         try:
-            with GitProcess([binary(env), *command(args)], env, self.tree, self.timeout, given) as child:
+            with GitProcess([find_git(env), *command(args)], env, self.tree, self.timeout, given) as child:
                 yield child.chunks()
                 code, said = child.code, bytes(child.stderr)
         except GitTimeout:

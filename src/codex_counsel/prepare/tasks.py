@@ -15,7 +15,7 @@ from codex_counsel.contract.settings import Settings
 from codex_counsel.delegate.record import DelegateSpec
 from codex_counsel.delegate.seed import SeedPlan, survey
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.git.names import below
+from codex_counsel.git.names import covering_path
 from codex_counsel.git.repo import Repo
 from codex_counsel.prepare import brief, workspace
 from codex_counsel.prepare.brief import Material
@@ -143,7 +143,7 @@ def _check_scope(request: ReviewChanges) -> None:
 
 def _repository(place: ResolvedWorkspace, settings: Settings) -> Repo:
     """The repository around the workspace; `workspace_invalid` where its top is no place that a run may be given."""
-    repo = Repo.open(place.root, settings.git_timeout_seconds)
+    repo = Repo.open(place.root, settings.git_timeout_seconds, env=os.environ)
     if repo.root != place.top:
         raise CounselError(
             Code.WORKSPACE_INVALID, f"The repository around {place.root} is {repo.root}, which no run may be given"
@@ -249,7 +249,7 @@ def _text_of(repo: Repo, revision: str, name: bytes, place: ResolvedWorkspace) -
         name = os.path.normpath(os.path.join(os.path.dirname(name), repo.blob(blob.sha, 4096)))  # noqa: PTH118, PTH120  # bytes
         blob = None if name.startswith((b"/", b"..")) else repo.lookup(revision, name)
     whole = os.fsencode(repo.root) + b"/" + name
-    closed = secret_name(os.fsdecode(whole)) or below(whole, frozenset(map(os.fsencode, place.denied)))
+    closed = secret_name(os.fsdecode(whole)) or covering_path(whole, frozenset(map(os.fsencode, place.denied)))
     if blob is None or not blob.is_file or closed:
         return linked, None
     return linked, repo.blob(blob.sha, MAX_GUIDANCE).decode("utf-8", "replace")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import time
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from codex_counsel.contract.envelope import Coverage, Envelope, Finding, Meta, Omission
+from codex_counsel.contract.vocabulary import SEVERITIES
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.repo import Repo
 from codex_counsel.review import reply as findings
@@ -27,7 +29,6 @@ MAX_OMITTED_BYTES = 12_000
 """Of the names listed: the list rides in every page of a result."""
 GROUNDING_SECONDS = 10
 """For all findings together: a reviewer may quote without end."""
-_BYTES = ("raw", "old_raw")
 
 
 @dataclass(frozen=True)
@@ -52,43 +53,32 @@ class ReviewRecord:
             workspace=str(repo.workspace),
             coverage=asdict(coverage(changes)),
             scope=asdict(changes.scope),
-            frame=asdict(changes.frame),
-            entries=[_packed(entry) for entry in changes.entries],
+            frame=changes.comparison.to_json(),
+            entries=[entry.to_json() for entry in changes.entries],
             fingerprint=changes.fingerprint,
             sent=digest(changes),
         )
 
     @classmethod
     def of_plan(cls, workspace: Path, plan: str, head: str | None) -> ReviewRecord:
-        frame = asdict(Comparison("working_tree", base=head, whole=True))
+        frame = Comparison("working_tree", base=head, whole_files=True).to_json()
         return cls(str(workspace), scope=asdict(Scope("files")), frame=frame, entries=[], plan=plan)
 
     def repository(self) -> Repo:
         if self.frame is None:
             raise CounselError(Code.NOT_A_GIT_REPO, "the workspace is in no repository that may be read")
-        return Repo.open(Path(self.workspace))
+        return Repo.open(Path(self.workspace), env=os.environ)
 
     def changes(self) -> Changes:
         """As gathered, but for the diff itself."""
         scope = Scope(**{**(self.scope or {}), "paths": tuple((self.scope or {}).get("paths", ()))})
-        entries = tuple(_unpacked(entry) for entry in self.entries or ())
-        return Changes(scope, Comparison(**(self.frame or {})), entries, b"", (), 0, (), self.fingerprint)
+        comparison = Comparison.from_json(self.frame or {})
+        entries = tuple(ChangedFile.from_json(entry) for entry in self.entries or ())
+        return Changes(scope, comparison, entries, b"", (), 0, (), self.fingerprint)
 
 
 def digest(changes: Changes) -> str:
     return hashlib.sha256(changes.diff).hexdigest()
-
-
-def _packed(entry: ChangedFile) -> dict[str, Any]:
-    """JSON knows no bytes: Latin-1 keeps each as one character."""
-    raw = {name: value.decode("latin-1") for name in _BYTES if (value := getattr(entry, name)) is not None}
-    return asdict(entry) | raw
-
-
-def _unpacked(packed: dict[str, Any]) -> ChangedFile:
-    raw = {name: packed[name].encode("latin-1") for name in _BYTES if packed.get(name) is not None}
-    pairs = {name: tuple(packed[name]) for name in ("modes", "sides")}
-    return ChangedFile(**{**packed, **raw, **pairs})
 
 
 def coverage(changes: Changes) -> Coverage:
@@ -117,7 +107,7 @@ def coverage(changes: Changes) -> Coverage:
 def answered(tool: str, text: str, basis: ReviewRecord, meta: Meta) -> Envelope:
     """The envelope of a completed review. Prose instead of the schema is `unknown`, its text kept."""
     seen = Coverage(**basis.coverage) if basis.coverage else None
-    reply = findings.read(text, plan=basis.plan is not None)
+    reply = findings.parse_reply(text, plan=basis.plan is not None)
     if reply is None:
         return _prose(tool, text, seen, meta)
     if count := _mask(reply):
@@ -144,8 +134,8 @@ def _prose(tool: str, text: str, seen: Coverage | None, meta: Meta) -> Envelope:
 
 
 def _judged(tool: str, reply: Reply, seen: Coverage | None, basis: ReviewRecord, meta: Meta) -> Envelope:
-    verdict, reasons = findings.earned(reply, complete=seen.complete if seen else basis.plan is not None)
-    ranked = sorted(reply.findings, key=lambda finding: findings.SEVERITIES.index(finding.severity))
+    verdict, reasons = findings.final_verdict(reply, complete=seen.complete if seen else basis.plan is not None)
+    ranked = sorted(reply.findings, key=lambda finding: SEVERITIES.index(finding.severity))
     meta.warnings += reply.warnings + reasons
     return Envelope(
         ok=True,
@@ -164,7 +154,7 @@ def _judged(tool: str, reply: Reply, seen: Coverage | None, basis: ReviewRecord,
 
 
 def _summary(verdict: str, ranked: list[Finding], words: str) -> str:
-    counts = {name: sum(finding.severity == name for finding in ranked) for name in findings.SEVERITIES}
+    counts = {name: sum(finding.severity == name for finding in ranked) for name in SEVERITIES}
     listed = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no findings"
     return f"{verdict}: {listed}. {one_line(words, 600)}"
 

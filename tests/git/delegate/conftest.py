@@ -47,7 +47,7 @@ class UserRepository:
     def seed(self, below: str = ".") -> Seeded:
         """Made twice over: of a repository that is the same, to the byte, before and after."""
         before = state(self.root)
-        repo = Repo.open(self.root / below, 60)
+        repo = Repo.open(self.root / below, 60, env=os.environ)
         plan = seed.survey(repo)
         shadow = Shadow.create(repo, self.base / f"shadow-{len(self.made)}", plan.head)
         self.made.append(shadow)

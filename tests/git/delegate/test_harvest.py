@@ -258,7 +258,7 @@ def test_the_shadow_shows_its_user_what_git_shows(place: UserRepository) -> None
     assert said("status", "--short") == "M  app.py\n"
     assert "begin" in said("log", "--oneline")
     assert said("rev-parse", "HEAD").strip() == place.git("rev-parse", "HEAD")
-    assert Repo.open(seeded.shadow.tree).head() == place.git("rev-parse", "HEAD")
+    assert Repo.open(seeded.shadow.tree, env=os.environ).head() == place.git("rev-parse", "HEAD")
 
 
 def test_a_shadow_goes_whole_also_where_a_run_closed_folders(place: UserRepository, tmp_path: Path) -> None:

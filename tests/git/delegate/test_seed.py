@@ -194,7 +194,7 @@ def test_pipes_and_sockets_are_passed_by(place: UserRepository) -> None:
     (place.root / "app.py").unlink()
     os.mkfifo(place.root / "app.py")
     os.mkfifo(place.root / "pipe")
-    repo = Repo.open(place.root, 60)
+    repo = Repo.open(place.root, 60, env=os.environ)
     plan = seed.survey(repo)
     shadow = Shadow.create(repo, place.base / "shadow", plan.head)
     place.made.append(shadow)
