@@ -13,6 +13,7 @@ from codex_counsel.system.text import visible
 
 SNIFFED = 8000
 """Bytes that decide whether a file is binary. Git's own rule: a NUL among the first 8,000 bytes."""
+_PLAIN = b"\t\n\r" + bytes(range(0x20, 0x7F))
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 PROGRAMS = frozenset(
     """
@@ -39,6 +40,9 @@ def is_binary(data: bytes) -> bool:
 
 def utf8(data: bytes) -> bytes:
     """The same text in UTF-8, control characters written out; line ends stay as they are."""
+    # Most files are plain ASCII, and this test takes a fraction of decoding and searching them.
+    if not data.translate(None, _PLAIN):
+        return data
     if is_utf16(data):
         even = len(data) & ~1
         text = data[:even].decode("utf-16", "replace")
