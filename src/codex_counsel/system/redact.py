@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 BACKUPS = re.compile(r"(?:~|\.(?:bak|old|orig|save|sw[op]))+\Z")
 """What editors and people append to the name of a file that they keep a copy of."""
+_BACKUP_SUFFIXES = ("~", ".bak", ".old", ".orig", ".save", ".swo", ".swp")
+"""What any match of `BACKUPS` ends with. Searching for the pattern itself takes longer than all other checks."""
 SAMPLES = re.compile(r"(?:^|[._-])(?:example|sample|template|tmpl|dist|defaults|schema)(?:[._-]|$)")
 
 NAMES: tuple[tuple[str, re.Pattern[str]], ...] = (
@@ -42,7 +44,9 @@ def secret_name(path: str) -> str | None:
 
     Templates of environment files, such as `.env.example`, are not secret; of keys there are none.
     """
-    lowered = BACKUPS.sub("", path.lower())
+    lowered = path.lower()
+    if lowered.endswith(_BACKUP_SUFFIXES):
+        lowered = BACKUPS.sub("", lowered)
     if "/" in lowered and PLACES.search(lowered):
         return "credentials"
     name = lowered.rpartition("/")[2]
