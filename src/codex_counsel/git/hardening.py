@@ -66,7 +66,12 @@ FIXED_VARIABLES: dict[str, str] = {
 """`GIT_ALLOW_PROTOCOL` also beats a repository's own `protocol.<name>.allow`, which `protocol.allow` does not."""
 
 DRIVER_SETTINGS: dict[str, dict[str, str]] = {
-    "filter": {"clean": "", "smudge": "", "process": "", "required": "false"},
+    "filter": {
+        "clean": "",
+        "smudge": "",
+        "process": "",
+        "required": "false",
+    },
     "merge": {"driver": "false"},
     "hook": {"command": ":", "enabled": "false"},
 }
@@ -125,7 +130,9 @@ class Config:
 
 
 def environment(
-    inherited: Mapping[str, str], settings: Mapping[str, str], exclude: Path | None = None
+    inherited: Mapping[str, str],
+    settings: Mapping[str, str],
+    exclude: Path | None = None,
 ) -> dict[str, str]:
     """`inherited` without its `GIT_*` variables, plus the fixed variables, the fixed settings and `settings`.
 

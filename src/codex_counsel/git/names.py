@@ -19,7 +19,17 @@ NO_NAME = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 """Characters that no file name has: NUL, and surrogates that do not stand for a byte."""
 _SPECIAL = re.compile(rb'[\x00-\x1f\x7f"\\]')
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_LETTERS = {7: b"a", 8: b"b", 9: b"t", 10: b"n", 11: b"v", 12: b"f", 13: b"r", 34: b'"', 92: b"\\"}
+_LETTERS = {
+    7: b"a",
+    8: b"b",
+    9: b"t",
+    10: b"n",
+    11: b"v",
+    12: b"f",
+    13: b"r",
+    34: b'"',
+    92: b"\\",
+}
 
 
 def quote(name: bytes) -> bytes:
@@ -54,7 +64,11 @@ def from_root(repo: Repo, paths: tuple[str, ...]) -> tuple[bytes, ...]:
     Raises `invalid_arguments` for a path that leads out of the repository or into `.git`, and for too many paths.
     """
     if len(paths) > MAX_PATHS:
-        raise CounselError(Code.INVALID_ARGUMENTS, f"More than {MAX_PATHS} paths were given.", repair="Name folders.")
+        raise CounselError(
+            Code.INVALID_ARGUMENTS,
+            f"More than {MAX_PATHS} paths were given.",
+            repair="Name folders.",
+        )
     names = tuple(dict.fromkeys(_name_from_root(repo, path) for path in paths))
     # The empty name is the root itself.
     if b"" in names:
@@ -64,7 +78,10 @@ def from_root(repo: Repo, paths: tuple[str, ...]) -> tuple[bytes, ...]:
 
 def _name_from_root(repo: Repo, path: str) -> bytes:
     if not path.strip() or NO_NAME.search(path):
-        raise CounselError(Code.INVALID_ARGUMENTS, "A path is blank or holds characters that no file name can.")
+        raise CounselError(
+            Code.INVALID_ARGUMENTS,
+            "A path is blank or holds characters that no file name can.",
+        )
     whole = os.path.normpath(repo.root / os.fsdecode(repo.prefix) / path)
     if Path(path).is_absolute() and not Path(whole).is_relative_to(repo.root):
         # The caller may know the repository by a link. Its last part stays as it is: a link there is what is meant.
@@ -78,7 +95,10 @@ def _name_from_root(repo: Repo, path: str) -> bytes:
             repair="Give paths relative to the workspace, inside its repository.",
         )
     if ".git" in relative.split("/"):
-        raise CounselError(Code.INVALID_ARGUMENTS, f"The path {display_name(os.fsencode(path))} leads into .git.")
+        raise CounselError(
+            Code.INVALID_ARGUMENTS,
+            f"The path {display_name(os.fsencode(path))} leads into .git.",
+        )
     if relative == ".":
         return b""
     return os.fsencode(relative)

@@ -42,7 +42,12 @@ class GitProcess:
     """
 
     def __init__(
-        self, argv: Sequence[str | bytes], env: Mapping[str, str], cwd: Path, timeout: float, stdin: bytes = b""
+        self,
+        argv: Sequence[str | bytes],
+        env: Mapping[str, str],
+        cwd: Path,
+        timeout: float,
+        stdin: bytes = b"",
     ) -> None:
         self.stderr = bytearray()
         self.code: int | None = None
@@ -70,7 +75,9 @@ class GitProcess:
 
     def chunks(self) -> Generator[bytes]:
         """The output as it comes. Also feeds stdin and collects stderr: a full pipe would stop the process."""
-        stdin, stdout, stderr = self._process.stdin, self._process.stdout, self._process.stderr
+        stdin = self._process.stdin
+        stdout = self._process.stdout
+        stderr = self._process.stderr
         assert stdout is not None  # noqa: S101  # a pipe
         assert stderr is not None  # noqa: S101  # a pipe
         with selectors.DefaultSelector() as selector:
@@ -131,7 +138,9 @@ def find_git(env: Mapping[str, str]) -> str:
     path = shutil.which("git", path=env.get("PATH", os.defpath))
     if path is None:
         raise CounselError(
-            Code.NOT_A_GIT_REPO, "Git is not installed or not on PATH.", repair="Install git and call again."
+            Code.NOT_A_GIT_REPO,
+            "Git is not installed or not on PATH.",
+            repair="Install git and call again.",
         )
     return _checked_version(str(Path(path).absolute()))
 
@@ -139,7 +148,8 @@ def find_git(env: Mapping[str, str]) -> str:
 @lru_cache(maxsize=8)
 def _checked_version(path: str) -> str:
     """The path itself, after its version was checked once."""
-    with GitProcess([path, "version"], {"PATH": os.defpath, "LC_ALL": "C"}, Path("/"), TIMEOUT) as process:
+    env = {"PATH": os.defpath, "LC_ALL": "C"}
+    with GitProcess([path, "version"], env, Path("/"), TIMEOUT) as process:
         output = b"".join(process.chunks()).decode(errors="replace")
     numbers = re.search(r"(\d+)\.(\d+)", output)
     if numbers is None or (int(numbers[1]), int(numbers[2])) < OLDEST:

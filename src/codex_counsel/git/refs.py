@@ -31,19 +31,30 @@ def resolve(repo: Repo, ref: str) -> str:
     code, output, stderr = repo.try_git("rev-parse", "--verify", f"{ref}^{{commit}}")
     sha = output.decode(errors="replace").strip()
     if "is ambiguous" in stderr and ref != "HEAD":
-        raise _unknown(ref, "is ambiguous", "Say which: `refs/heads/...`, `refs/tags/...`, or more digits of the id.")
+        raise _unknown(
+            ref,
+            "is ambiguous",
+            "Say which: `refs/heads/...`, `refs/tags/...`, or more digits of the id.",
+        )
     if code == 0 and SHA.fullmatch(sha):
         return sha
     if ref == "HEAD" and repo.head() is None:
         raise no_commits(repo)
     raise _unknown(
-        ref, "names no commit here", "Name an existing branch, tag or commit; fetch it first if it is remote."
+        ref,
+        "names no commit here",
+        "Name an existing branch, tag or commit; fetch it first if it is remote.",
     )
 
 
 def _unknown(ref: str, why: str, repair: str | None = None) -> CounselError:
     name = ref.encode("utf-8", "backslashreplace").decode()[:200]
-    return CounselError(Code.UNKNOWN_REF, f"`{name}` {why}.", repair=repair, details={"ref": name})
+    return CounselError(
+        Code.UNKNOWN_REF,
+        f"`{name}` {why}.",
+        repair=repair,
+        details={"ref": name},
+    )
 
 
 def no_commits(repo: Repo) -> CounselError:
@@ -59,7 +70,10 @@ def split_range(text: str) -> tuple[str, str, str]:
     """The two ends of `a..b` or `a...b` and the dots between them: (left, dots, right). A missing end is HEAD."""
     match = RANGE.fullmatch(text)
     if match is None or not (match["left"] or match["right"]):
-        raise CounselError(Code.INVALID_ARGUMENTS, f"range `{text[:200]}` is not of the form a..b or a...b.")
+        raise CounselError(
+            Code.INVALID_ARGUMENTS,
+            f"range `{text[:200]}` is not of the form a..b or a...b.",
+        )
     return match["left"] or "HEAD", match["dots"], match["right"] or "HEAD"
 
 

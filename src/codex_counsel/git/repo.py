@@ -61,7 +61,13 @@ class Repo:
     env: Mapping[str, str] = field(repr=False)
 
     @classmethod
-    def open(cls, workspace: Path, timeout: float = TIMEOUT, *, env: Mapping[str, str]) -> Repo:
+    def open(
+        cls,
+        workspace: Path,
+        timeout: float = TIMEOUT,
+        *,
+        env: Mapping[str, str],
+    ) -> Repo:
         """The repository around a directory. `env` is the caller's environment.
 
         Raises `not_a_git_repo` where there is none with a working tree, `workspace_invalid` where git refuses it.
@@ -105,7 +111,11 @@ class Repo:
         return not self.is_linked_worktree and ".git/modules/" in f"{self.git_dir}/"
 
     def git(
-        self, *args: str | bytes, stdin: bytes = b"", env: Mapping[str, str] | None = None, ok: tuple[int, ...] = (0,)
+        self,
+        *args: str | bytes,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        ok: tuple[int, ...] = (0,),
     ) -> bytes:
         """Run git at the root and return what it wrote. `env` is added to the environment.
 
@@ -116,7 +126,11 @@ class Repo:
 
     @contextmanager
     def stream(
-        self, *args: str | bytes, stdin: bytes = b"", env: Mapping[str, str] | None = None, ok: tuple[int, ...] = (0,)
+        self,
+        *args: str | bytes,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        ok: tuple[int, ...] = (0,),
     ) -> Iterator[Iterator[bytes]]:
         """As `git`, but yields the output in chunks as it comes. Leaving the block early ends git."""
         full_env = {**self.env, **(env or {})}
@@ -179,7 +193,11 @@ class Repo:
 
 @contextmanager
 def _running(
-    cwd: Path, args: tuple[str | bytes, ...], env: Mapping[str, str], timeout: float, stdin: bytes = b""
+    cwd: Path,
+    args: tuple[str | bytes, ...],
+    env: Mapping[str, str],
+    timeout: float,
+    stdin: bytes = b"",
 ) -> Iterator[GitProcess]:
     try:
         with GitProcess([find_git(env), *command(args)], env, cwd, timeout, stdin) as process:
@@ -228,7 +246,12 @@ def _subcommand(args: tuple[str | bytes, ...]) -> str:
     return os.fsdecode(args[0]) if args else ""
 
 
-def _query(workspace: Path, args: tuple[str, ...], env: Mapping[str, str], timeout: float) -> bytes:
+def _query(
+    workspace: Path,
+    args: tuple[str, ...],
+    env: Mapping[str, str],
+    timeout: float,
+) -> bytes:
     """Run git in a directory of which it is not yet known whether it lies in a repository."""
     with _running(workspace, args, env, timeout) as process:
         output = b"".join(process.chunks())
@@ -249,8 +272,14 @@ def _refusal(workspace: Path, stderr: str) -> CounselError:
             repair="Choose a working tree of it (`git worktree add`).",
         )
     if "not a git repository" in stderr:
-        return CounselError(Code.NOT_A_GIT_REPO, f"{workspace} is not inside a git repository ({fatal}).")
-    return CounselError(Code.WORKSPACE_INVALID, f"Git cannot open the repository at {workspace}: {fatal}")
+        return CounselError(
+            Code.NOT_A_GIT_REPO,
+            f"{workspace} is not inside a git repository ({fatal}).",
+        )
+    return CounselError(
+        Code.WORKSPACE_INVALID,
+        f"Git cannot open the repository at {workspace}: {fatal}",
+    )
 
 
 def _likely_root(workspace: Path) -> Path:

@@ -95,7 +95,9 @@ class NormalizedText:
         places: list[LineRange] = []
         position = self.text.find(words)
         while position >= 0 and len(places) < limit:
-            places.append(LineRange(self._line_at(position), self._line_at(position + len(words) - 1)))
+            first = self._line_at(position)
+            last = self._line_at(position + len(words) - 1)
+            places.append(LineRange(first, last))
             position = self.text.find(words, position + 1)
         return places
 
@@ -131,7 +133,13 @@ class ReviewedFiles:
             return path
         return display_name(name)
 
-    def ground(self, file: str, line: int | None, line_end: int | None, evidence: str) -> GroundingResult:
+    def ground(
+        self,
+        file: str,
+        line: int | None,
+        line_end: int | None,
+        evidence: str,
+    ) -> GroundingResult:
         """Whether the evidence is in the file, and at these lines. Text that the change removed counts as found."""
         name = self._find_name(file)
         in_diff = file in self._by_alias or name in self._changed_names
@@ -222,7 +230,11 @@ class ReviewedFiles:
 
 def _aliases(file: ChangedFile) -> set[str]:
     """The ways in which the prompt may have shown the file's names, or a model may write them."""
-    aliases = {file.path, os.fsdecode(file.path_bytes), utf8(file.path_bytes).decode()}
+    aliases = {
+        file.path,
+        os.fsdecode(file.path_bytes),
+        utf8(file.path_bytes).decode(),
+    }
     if file.old_path_bytes is not None and file.old_path:
         aliases |= {file.old_path, os.fsdecode(file.old_path_bytes)}
     return aliases
@@ -274,7 +286,12 @@ def _locate(text: NormalizedText | None, fragments: list[str], lines: LineRange)
     return _nearest(text, first, lines)
 
 
-def _nearest(text: NormalizedText, fragment: str, lines: LineRange, limit: int = MAX_PLACES) -> LineRange | None:
+def _nearest(
+    text: NormalizedText,
+    fragment: str,
+    lines: LineRange,
+    limit: int = MAX_PLACES,
+) -> LineRange | None:
     for words in _readings(fragment):
         if len(words) >= MIN_EVIDENCE:
             places = text.find(words, limit)

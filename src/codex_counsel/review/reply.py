@@ -30,7 +30,13 @@ _SYNONYMS: dict[str, Severity] = {
     "info": "nit",
 }
 _FENCED = re.compile(r"\A\s*```\w*\s*\n(.*)\n\s*```\s*\Z", re.DOTALL)
-_TYPES: dict[str, type] = {"string": str, "integer": int, "null": type(None), "array": list, "object": dict}
+_TYPES: dict[str, type] = {
+    "string": str,
+    "integer": int,
+    "null": type(None),
+    "array": list,
+    "object": dict,
+}
 MAX_LINE = 2**31 - 1
 MAX_LISTED = 5
 """Deviations from the schema that are listed, and unknown severities."""
@@ -72,7 +78,12 @@ def reply_schema(*, plan: bool) -> dict[str, Any]:
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
 def _array(items: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +115,9 @@ def parse_reply(text: str, *, plan: bool = False) -> Reply | None:
     if not isinstance(raw, dict) or not isinstance(raw.get("findings"), list) or too_deep(raw):
         return None
 
-    deviations = list(islice(_deviations(raw, reply_schema(plan=plan), "the reply"), MAX_LISTED + 1))
+    # One more than are listed, to know whether there are more. A reply may have very many.
+    all_deviations = _deviations(raw, reply_schema(plan=plan), "the reply")
+    deviations = list(islice(all_deviations, MAX_LISTED + 1))
     warnings = deviations[:MAX_LISTED]
     if len(deviations) > MAX_LISTED:
         warnings.append("and more of that kind")

@@ -41,7 +41,12 @@ LAST_SUFFIXES = (
     b".g.dart",
     b".designer.cs",
 )
-LAST_MARKS = (b"@generated", b"do not edit", b"automatically generated", b"auto-generated")
+LAST_MARKS = (
+    b"@generated",
+    b"do not edit",
+    b"automatically generated",
+    b"auto-generated",
+)
 MARKS_WITHIN = 1000
 """Bytes at the beginning of a file in which `LAST_MARKS` are searched for."""
 LONG_LINE = 5000
@@ -138,7 +143,8 @@ def _ranks(pieces: list[Piece], budget: int) -> list[Rank]:
     """Both ranks in order. The second gets what the first leaves."""
     ranks: list[Rank] = []
     for number in (0, 1):
-        ascending = sorted((piece for piece in pieces if piece.rank == number), key=_size_of)
+        ascending = [piece for piece in pieces if piece.rank == number]
+        ascending.sort(key=lambda piece: piece.size)
         level = max(_fair_level(ascending, budget), FLOOR)
         rooms: list[tuple[Piece, int]] = []
         for piece in ascending:
@@ -149,10 +155,6 @@ def _ranks(pieces: list[Piece], budget: int) -> list[Rank]:
                 rooms.append((piece, room))
         ranks.append(Rank(level, rooms))
     return ranks
-
-
-def _size_of(piece: Piece) -> int:
-    return piece.size
 
 
 def _fair_level(ascending: list[Piece], budget: int) -> int:
@@ -240,4 +242,6 @@ def _shortened(hunk: bytes, room: int) -> bytes:
     rows = lines.split(b"\n")[:-1]
     old = sum(row[:1] in (b" ", b"-") for row in rows)
     new = sum(row[:1] in (b" ", b"+") for row in rows)
-    return b"@@ -%s,%d +%s,%d @@%s\n%s" % (match[1], old, match[2], new, match[3], lines)
+    old_start, new_start, heading = match.groups()
+    headline = b"@@ -%s,%d +%s,%d @@%s\n" % (old_start, old, new_start, new, heading)
+    return headline + lines

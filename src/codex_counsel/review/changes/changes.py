@@ -175,9 +175,19 @@ def _nothing(repo: Repo, scope: Scope, omitted: tuple[Omitted, ...]) -> CounselE
     if scope.paths:
         where = f" under {', '.join(scope.paths)[:500]}"
     if not omitted:
-        return CounselError(Code.NOTHING_TO_REVIEW, f"Scope {scope.kind} of {repo.root} holds no change{where}.")
+        return CounselError(
+            Code.NOTHING_TO_REVIEW,
+            f"Scope {scope.kind} of {repo.root} holds no change{where}.",
+        )
     reasons = ", ".join(sorted({item.reason.value for item in omitted}))
-    listed = [{"path": item.path, "reason": item.reason.value, "bytes": item.bytes} for item in omitted[:MAX_LISTED]]
+    listed = [
+        {
+            "path": item.path,
+            "reason": item.reason.value,
+            "bytes": item.bytes,
+        }
+        for item in omitted[:MAX_LISTED]
+    ]
     return CounselError(
         Code.NOTHING_TO_REVIEW,
         f"Scope {scope.kind}{where} holds {len(omitted)} files, none of which can be shown ({reasons}).",

@@ -28,7 +28,13 @@ class Collector:
     `budget` is in bytes. `redactions` counts the secrets masked in what `finish` returned.
     """
 
-    def __init__(self, repo: Repo, reader: TreeReader, budget: int, denied: tuple[Path, ...] = ()) -> None:
+    def __init__(
+        self,
+        repo: Repo,
+        reader: TreeReader,
+        budget: int,
+        denied: tuple[Path, ...] = (),
+    ) -> None:
         self.repo = repo
         self.reader = reader
         self.budget = budget
@@ -39,9 +45,17 @@ class Collector:
         self._files: list[ChangedFile] = []
         self._omitted: dict[int, tuple[Reason, int]] = {}
 
-    def add(self, file: ChangedFile, text: bytes, size: int, *, comes_last: bool = False) -> None:
+    def add(
+        self,
+        file: ChangedFile,
+        text: bytes,
+        size: int,
+        *,
+        comes_last: bool = False,
+    ) -> None:
         """Take a file with its text, or with the beginning of one that has `size` bytes."""
-        piece = Piece(len(self._files), rank(file.path_bytes, text, marked=comes_last), size, text)
+        piece_rank = rank(file.path_bytes, text, marked=comes_last)
+        piece = Piece(len(self._files), piece_rank, size, text)
         self.pool.add(piece)
         self._files.append(file._replace(bytes=size))
 
@@ -61,7 +75,10 @@ class Collector:
     def finish(self) -> tuple[tuple[ChangedFile, ...], bytes, tuple[Omitted, ...]]:
         """The files in the order of their names, the material, and what it lacks."""
         texts = self._fit()
-        order = sorted(range(len(self._files)), key=lambda index: self._files[index].path_bytes)
+        order = sorted(
+            range(len(self._files)),
+            key=lambda index: self._files[index].path_bytes,
+        )
         material: list[bytes] = []
         omitted: list[Omitted] = []
         for index in order:
@@ -76,7 +93,8 @@ class Collector:
                 omitted.append(Omitted(file.path, Reason.BUDGET, missing))
             elif missing:
                 omitted.append(Omitted(file.path, Reason.PARTIAL, missing))
-        return tuple(self._files[index] for index in order), b"".join(material), tuple(omitted)
+        files = tuple(self._files[index] for index in order)
+        return files, b"".join(material), tuple(omitted)
 
     def is_secret(self, file: ChangedFile) -> bool:
         """By its name, by the place where it is, or because it was renamed from one that is secret."""

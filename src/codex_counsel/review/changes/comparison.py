@@ -86,7 +86,12 @@ def _branch(repo: Repo, base_name: str | None) -> Comparison:
         base = refs.resolve(repo, base_name)
     else:
         base_name, base = refs.default_base(repo)
-    return Comparison("commit", refs.merge_base(repo, base, head), head, base_name=base_name)
+    return Comparison(
+        "commit",
+        refs.merge_base(repo, base, head),
+        head,
+        base_name=base_name,
+    )
 
 
 def _commit(repo: Repo, sha: str) -> Comparison:
@@ -108,7 +113,10 @@ def _commit(repo: Repo, sha: str) -> Comparison:
 
 def _range(repo: Repo, text: str | None) -> Comparison:
     if not text:
-        raise CounselError(Code.INVALID_ARGUMENTS, "Scope range needs a range of the form a..b or a...b.")
+        raise CounselError(
+            Code.INVALID_ARGUMENTS,
+            "Scope range needs a range of the form a..b or a...b.",
+        )
     left, dots, right = refs.split_range(text)
     base = refs.resolve(repo, left)
     head = refs.resolve(repo, right)

@@ -187,7 +187,10 @@ def _next_change(text: FileDiff, changes: Iterator[Change]) -> Change:
     for change in changes:
         if diff_header(change.old, change.new) == text.first_line:
             return change
-    raise CounselError(Code.INTERNAL, f"git printed a diff of an unlisted file: {text.first_line[:200]!r}")
+    raise CounselError(
+        Code.INTERNAL,
+        f"git printed a diff of an unlisted file: {text.first_line[:200]!r}",
+    )
 
 
 def _pieces(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:

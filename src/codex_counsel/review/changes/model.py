@@ -37,7 +37,13 @@ class Reason(StrEnum):
         Links, special files and nested repositories hold no text for a reviewer; they are listed and do not make the
         material incomplete. For binaries and secret files it depends on the file: see `Omitted.readable`.
         """
-        return self in {Reason.UNREADABLE, Reason.FILTERED, Reason.UNMERGED, Reason.BUDGET, Reason.PARTIAL}
+        return self in {
+            Reason.UNREADABLE,
+            Reason.FILTERED,
+            Reason.UNMERGED,
+            Reason.BUDGET,
+            Reason.PARTIAL,
+        }
 
 
 class Omitted(NamedTuple):

@@ -31,7 +31,12 @@ class Snapshot:
         yield from self.others
 
 
-def take_snapshot(repo: Repo, reader: TreeReader, comparison: Comparison, paths: tuple[bytes, ...]) -> Snapshot:
+def take_snapshot(
+    repo: Repo,
+    reader: TreeReader,
+    comparison: Comparison,
+    paths: tuple[bytes, ...],
+) -> Snapshot:
     """The files as they are now."""
     if comparison.whole_files:
         return Snapshot(others=whole_files(repo, reader, paths))
@@ -64,7 +69,15 @@ def untracked_and_unmerged(
 
 def whole_files(repo: Repo, reader: TreeReader, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
     """Tracked and untracked files. A file that the caller names itself is among them even if git ignores it."""
-    output = repo.git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *paths)
+    output = repo.git(
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "--",
+        *paths,
+    )
     names = dict.fromkeys(name for name in output.split(b"\0") if name)
     for path in paths:
         if path in names:
@@ -87,11 +100,14 @@ def fingerprint(reader: TreeReader, comparison: Comparison, snapshot: Snapshot) 
         if on_disk:
             # Git may or may not know the id of a file on disk.
             object_ids = object_ids[:1]
-        digest.update(repr((change.modes, object_ids, change.status, change.old, change.new)).encode())
+        record = (change.modes, object_ids, change.status, change.old, change.new)
+        digest.update(repr(record).encode())
     if not on_disk:
         return digest.hexdigest()
     for name in snapshot.names():
         status = reader.lstat(name)
-        state = status and (status.st_mode, status.st_size, status.st_mtime_ns, status.st_ino)
+        state: tuple[int, ...] | None = None
+        if status:
+            state = (status.st_mode, status.st_size, status.st_mtime_ns, status.st_ino)
         digest.update(repr((name, state)).encode())
     return digest.hexdigest()

@@ -30,20 +30,30 @@ MAX_LFS = 64 * 1024 * 1024
 
 @contextmanager
 def diff_of(
-    collector: Collector, comparison: Comparison, paths: Iterable[bytes], without: Iterable[bytes] = ()
+    collector: Collector,
+    comparison: Comparison,
+    paths: Iterable[bytes],
+    without: Iterable[bytes] = (),
 ) -> Iterator[DiffStream]:
     """The diff that the comparison asks for, of `paths` only (all if empty), without the files named."""
     pathspecs = [b":(top,literal)" + path for path in paths]
     pathspecs += [b":(top,literal,exclude)" + path for path in without]
     arguments = (*LIST_AND_TEXT, *comparison.arguments(collector.repo), "--")
-    with collector.repo.stream(*arguments, *pathspecs, env={"GIT_LITERAL_PATHSPECS": "0"}) as chunks:
+    # These pathspecs have magic words, which the fixed environment would take for names.
+    env = {"GIT_LITERAL_PATHSPECS": "0"}
+    with collector.repo.stream(*arguments, *pathspecs, env=env) as chunks:
         yield DiffStream(chunks, collector.budget)
 
 
 class TrackedFiles:
     """Adds the changed files to a collector, or omits them."""
 
-    def __init__(self, collector: Collector, comparison: Comparison, attributes: Mapping[bytes, Attributes]) -> None:
+    def __init__(
+        self,
+        collector: Collector,
+        comparison: Comparison,
+        attributes: Mapping[bytes, Attributes],
+    ) -> None:
         self._collector = collector
         self._comparison = comparison
         self._attributes = attributes
@@ -67,7 +77,11 @@ class TrackedFiles:
                 names.append(change.new)
         return names
 
-    def collect(self, texts: Iterable[tuple[Change, FileDiff]], unmerged: frozenset[bytes]) -> None:
+    def collect(
+        self,
+        texts: Iterable[tuple[Change, FileDiff]],
+        unmerged: frozenset[bytes],
+    ) -> None:
         """Add or omit every file of the diff."""
         for change, text in texts:
             file = file_of(change, text, is_unmerged=change.new in unmerged)
@@ -175,7 +189,8 @@ class TrackedFiles:
             deleted=sum(line.startswith(b"-") for line in lines),
         )
         comes_last = self._attributes_of(binary.change).is_generated
-        self._collector.add(file, binary.head + text, len(binary.head + text), comes_last=comes_last)
+        whole = binary.head + text
+        self._collector.add(file, whole, len(whole), comes_last=comes_last)
         return True
 
     def _add_hidden(self, binaries: Iterable[BinaryFile]) -> None:
@@ -194,7 +209,11 @@ class TrackedFiles:
         if not object_ids:
             return {}
         stdin = "".join(f"{object_id}\n" for object_id in object_ids).encode()
-        listing = self._collector.repo.git("cat-file", "--batch-check=%(objectname) %(objectsize)", stdin=stdin)
+        listing = self._collector.repo.git(
+            "cat-file",
+            "--batch-check=%(objectname) %(objectsize)",
+            stdin=stdin,
+        )
         sizes: dict[str, int] = {}
         for line in listing.decode().splitlines():
             object_id, size = line.split(" ", 1)

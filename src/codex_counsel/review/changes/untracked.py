@@ -25,13 +25,23 @@ class Form(NamedTuple):
     render: Callable[[ChangedFile, FileContent], tuple[ChangedFile, bytes]]
 
 
-def collect(collector: Collector, names: Iterable[bytes], attributes: Mapping[bytes, Attributes], form: Form) -> None:
+def collect(
+    collector: Collector,
+    names: Iterable[bytes],
+    attributes: Mapping[bytes, Attributes],
+    form: Form,
+) -> None:
     """Add or omit each file. One that has disappeared meanwhile is passed over."""
     filters = collector.repo.config.filters()
     for name in names:
         # Git lists a repository inside this one as a folder: its name ends with a slash.
         path_bytes = name.rstrip(b"/")
-        file = ChangedFile(display_name(path_bytes), path_bytes, form.status, untracked=form.status == "A")
+        file = ChangedFile(
+            display_name(path_bytes),
+            path_bytes,
+            form.status,
+            untracked=form.status == "A",
+        )
         if collector.is_secret(file):
             status = collector.reader.lstat(name)
             collector.omit(file, Reason.SECRET_FILE, status.st_size if status else 0)
@@ -54,7 +64,12 @@ def collect(collector: Collector, names: Iterable[bytes], attributes: Mapping[by
         else:
             file, text = form.render(file, content)
             unread = content.size - len(content.data)
-            collector.add(file, text, len(text) + unread, comes_last=about.is_generated)
+            collector.add(
+                file,
+                text,
+                len(text) + unread,
+                comes_last=about.is_generated,
+            )
 
 
 def _as_new_file(file: ChangedFile, content: FileContent) -> tuple[ChangedFile, bytes]:
@@ -66,13 +81,17 @@ def _as_new_file(file: ChangedFile, content: FileContent) -> tuple[ChangedFile, 
     count = text.count(b"\n") + (not ends and text != b"")
     file = file._replace(modes=("000000", mode), added=count)
 
-    head = b"%s\nnew file mode %s\n" % (diff_header(name, name), mode.encode())
+    head = diff_header(name, name) + b"\nnew file mode " + mode.encode() + b"\n"
     if not text:
         return file, head
     # Git puts a tab after a name with blanks, and leaves out a count of one.
-    tab = b"\t" if b" " in name else b""
-    lines = b"" if count == 1 else b",%d" % count
-    head += b"--- /dev/null\n+++ %s%s\n@@ -0,0 +1%s @@\n" % (quote(b"b/" + name), tab, lines)
+    head += b"--- /dev/null\n+++ " + quote(b"b/" + name)
+    if b" " in name:
+        head += b"\t"
+    head += b"\n@@ -0,0 +1"
+    if count != 1:
+        head += b",%d" % count
+    head += b" @@\n"
     if ends:
         return file, head + b"+" + text[:-1].replace(b"\n", b"\n+") + b"\n"
     return file, head + b"+" + text.replace(b"\n", b"\n+") + b"\n\\ No newline at end of file\n"
