@@ -41,8 +41,8 @@ def stored(basis: ReviewRecord) -> ReviewRecord:
     return ReviewRecord(**json.loads(json.dumps(asdict(basis))))
 
 
-def concluded(basis: ReviewRecord, said: dict[str, Any] | str) -> EnvelopeDict:
-    text = said if isinstance(said, str) else json.dumps(said)
+def concluded(basis: ReviewRecord, answer: dict[str, Any] | str) -> EnvelopeDict:
+    text = answer if isinstance(answer, str) else json.dumps(answer)
     return answered(TOOL, text, stored(basis), Meta()).wire()
 
 
@@ -249,8 +249,8 @@ def test_a_token_in_a_reply_is_masked_everywhere(world: World) -> None:
     begin_changed(world)
     texts = dict.fromkeys(("title", "evidence", "risk", "recommendation"), f"see {TOKEN}")
     more = {name: [f"and {TOKEN}"] for name in ("questions", "assumptions", "next_steps")}
-    said = reply(texts, {"severity": TOKEN[:45]}, verdict="concerns", summary=f"has {TOKEN}", **more)
-    wire = concluded(of_changes(world), said)
+    answer = reply(texts, {"severity": TOKEN[:45]}, verdict="concerns", summary=f"has {TOKEN}", **more)
+    wire = concluded(of_changes(world), answer)
     assert TOKEN not in json.dumps(wire)
     assert wire["findings"][0]["title"] == "see [masked:github-token]"
     assert "10 token-like strings were masked in the reply" in wire["meta"]["warnings"]
@@ -265,8 +265,8 @@ def test_evidence_with_a_token_is_found_where_it_stands(world: World) -> None:
 
 def test_hostile_text_of_a_reply_is_scrubbed(world: World) -> None:
     begin_changed(world)
-    said = json.dumps(reply({"title": "\x1b[31mred\x00 \udc80"}, verdict="fail", summary="a\x07b"))
-    wire = concluded(of_changes(world), said)
+    answer = json.dumps(reply({"title": "\x1b[31mred\x00 \udc80"}, verdict="fail", summary="a\x07b"))
+    wire = concluded(of_changes(world), answer)
     assert (wire["findings"][0]["title"], wire["summary"]) == ("red �", "fail: 1 medium. ab")
 
 
@@ -292,8 +292,8 @@ PLAN = "# Move the cache\n\n## Step 1\n\nDelete the old   cache\nfirst, then sta
     ],
 )
 def test_words_of_the_plan_are_evidence(world: World, evidence: str | None, grounded: str) -> None:
-    said = reply({"section": "Step 1", "file": None, "line": None, "evidence": evidence}, verdict="concerns")
-    (finding,) = concluded(ReviewRecord(str(world.workspace), plan=PLAN), said)["findings"]
+    answer = reply({"section": "Step 1", "file": None, "line": None, "evidence": evidence}, verdict="concerns")
+    (finding,) = concluded(ReviewRecord(str(world.workspace), plan=PLAN), answer)["findings"]
     assert (finding["grounded"], finding["section"], "in_diff" in finding) == (grounded, "Step 1", False)
 
 
@@ -301,7 +301,7 @@ def test_a_plan_is_held_against_the_working_tree(world: World) -> None:
     head = begin_changed(world)
     basis = ReviewRecord.of_plan(world.workspace, PLAN, head)
     place = {"section": "Step 1"}
-    said = reply(
+    answer = reply(
         place,
         place | {"line": 1},
         place | {"evidence": "absent = 1"},
@@ -309,7 +309,7 @@ def test_a_plan_is_held_against_the_working_tree(world: World) -> None:
         place | {"file": "the plan", "evidence": "Tell nobody"},
         verdict="fail",
     )
-    wire = concluded(basis, said)
+    wire = concluded(basis, answer)
     assert [finding["grounded"] for finding in wire["findings"]] == [
         "verified",
         "moved",

@@ -34,16 +34,16 @@ REPLY: dict[str, Any] = {
 }
 
 
-def said(**changes: Any) -> Reply:
-    """What is read of the sound reply with these changes."""
+def reply_with(**changes: Any) -> Reply:
+    """The sound reply with these changes, parsed."""
     reply = parse_reply(json.dumps(REPLY | changes))
     assert reply
     return reply
 
 
-def found(**changes: Any) -> Finding:
+def finding_with(**changes: Any) -> Finding:
     """The only finding, with these changes."""
-    (finding,) = said(findings=[FINDING | changes]).findings
+    (finding,) = reply_with(findings=[FINDING | changes]).findings
     return finding
 
 
@@ -133,7 +133,7 @@ def test_a_missing_field_is_warned_of_and_breaks_the_schema(name: str) -> None:
 
 @pytest.mark.parametrize("name", FINDING)
 def test_a_finding_that_lacks_a_field_is_kept_and_breaks_the_schema(name: str) -> None:
-    reply = said(findings=[{key: value for key, value in FINDING.items() if key != name}])
+    reply = reply_with(findings=[{key: value for key, value in FINDING.items() if key != name}])
     assert f"the reply: findings 1 lacks {name}" in reply.warnings
     assert (reply.matches_schema, len(reply.findings)) == (False, 1)
 
@@ -155,24 +155,24 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("changes", "warning"), WRONG.values(), ids=WRONG.keys())
 def test_a_wrong_type_is_warned_of_and_breaks_the_schema(changes: dict[str, Any], warning: str) -> None:
-    reply = said(**changes)
+    reply = reply_with(**changes)
     assert (reply.matches_schema, reply.warnings, len(reply.findings)) == (False, [warning], 1)
 
 
 def test_no_verdict_is_made_of_a_word_that_is_none() -> None:
     words: list[Any] = ["approve", "PASS", ["pass"], None, {}, True]
-    assert {said(verdict=word).verdict for word in words} == {"unknown"}
-    assert said(confidence="very").confidence is None
+    assert {reply_with(verdict=word).verdict for word in words} == {"unknown"}
+    assert reply_with(confidence="very").confidence is None
 
 
 def test_text_in_the_place_of_a_list_is_kept() -> None:
-    reply = said(questions="Why?", assumptions=[1, None, "", "b"], next_steps={"do": "it"}, summary=["a", "ü"])
+    reply = reply_with(questions="Why?", assumptions=[1, None, "", "b"], next_steps={"do": "it"}, summary=["a", "ü"])
     assert (reply.questions, reply.assumptions, reply.next_steps) == (["Why?"], ["1", "b"], ['{"do": "it"}'])
     assert reply.summary == '["a", "ü"]'
 
 
 @pytest.mark.parametrize(
-    ("given", "taken"),
+    ("severity", "expected"),
     [
         ("blocker", "critical"),
         ("P0", "critical"),
@@ -188,22 +188,26 @@ def test_text_in_the_place_of_a_list_is_kept() -> None:
         ({"level": "high"}, "medium"),
     ],
 )
-def test_an_unknown_severity_is_kept_mapped_and_warned_of(given: Any, taken: str) -> None:
-    reply = said(verdict="concerns", findings=[FINDING | {"severity": given}])
-    assert (reply.findings[0].severity, reply.findings[0].title, reply.matches_schema) == (taken, "Off by one", False)
-    assert f"unknown severities were taken: {given!r} as {taken}" in reply.warnings
+def test_an_unknown_severity_is_kept_mapped_and_warned_of(severity: Any, expected: str) -> None:
+    reply = reply_with(verdict="concerns", findings=[FINDING | {"severity": severity}])
+    assert (reply.findings[0].severity, reply.findings[0].title, reply.matches_schema) == (
+        expected,
+        "Off by one",
+        False,
+    )
+    assert f"unknown severities were taken: {severity!r} as {expected}" in reply.warnings
 
 
-@pytest.mark.parametrize("given", ["SEV-1 blocker", "", None, 5])
-def test_an_unknown_severity_below_a_fail_is_high(given: Any) -> None:
-    reply = said(verdict="fail", findings=[FINDING | {"severity": given}, FINDING | {"severity": "low"}])
+@pytest.mark.parametrize("severity", ["SEV-1 blocker", "", None, 5])
+def test_an_unknown_severity_below_a_fail_is_high(severity: Any) -> None:
+    reply = reply_with(verdict="fail", findings=[FINDING | {"severity": severity}, FINDING | {"severity": "low"}])
     assert [finding.severity for finding in reply.findings] == ["high", "low"]
-    assert f"unknown severities were taken: {given!r} as high" in reply.warnings
+    assert f"unknown severities were taken: {severity!r} as high" in reply.warnings
 
 
 @pytest.mark.parametrize("word", SEVERITIES)
 def test_a_severity_in_capitals_means_what_it_says(word: str) -> None:
-    assert found(severity=f" {word.upper()} ").severity == word
+    assert finding_with(severity=f" {word.upper()} ").severity == word
 
 
 @pytest.mark.parametrize(
@@ -228,7 +232,7 @@ def test_a_severity_in_capitals_means_what_it_says(word: str) -> None:
 def test_lines_are_positive_numbers_in_order_or_none(
     first: Any, last: Any, lines: tuple[int | None, int | None]
 ) -> None:
-    finding = found(line=first, line_end=last)
+    finding = finding_with(line=first, line_end=last)
     assert (finding.line, finding.line_end) == lines
 
 
@@ -249,7 +253,7 @@ def test_a_line_that_is_no_number_of_mathematics_is_none(word: str) -> None:
     ],
 )
 def test_a_finding_that_is_no_object_is_kept_as_a_title(item: Any, title: str) -> None:
-    reply = said(verdict="concerns", findings=[item, FINDING])
+    reply = reply_with(verdict="concerns", findings=[item, FINDING])
     assert [(finding.severity, finding.title) for finding in reply.findings] == [
         ("medium", title),
         ("high", "Off by one"),
@@ -258,19 +262,19 @@ def test_a_finding_that_is_no_object_is_kept_as_a_title(item: Any, title: str) -
 
 
 def test_a_finding_of_no_words_is_still_a_finding() -> None:
-    reply = said(findings=[{}, {"risk": "Data is lost."}])
+    reply = reply_with(findings=[{}, {"risk": "Data is lost."}])
     assert [finding.title for finding in reply.findings] == ["(no title)", "Data is lost."]
 
 
 def test_fields_of_wrong_types_are_kept_as_text() -> None:
-    finding = found(title=["a"], file={"path": "x"}, evidence=["x = 1", "y = 2"], risk=3, recommendation=None)
+    finding = finding_with(title=["a"], file={"path": "x"}, evidence=["x = 1", "y = 2"], risk=3, recommendation=None)
     assert (finding.title, finding.file, finding.evidence) == ('["a"]', '{"path": "x"}', '["x = 1", "y = 2"]')
     assert (finding.risk, finding.recommendation) == ("3", None)
 
 
 def test_ten_thousand_broken_findings_are_all_kept_and_told_of_in_few_words() -> None:
     broken = [FINDING | {"severity": f"odd {number}", "extra": 1} for number in range(10_000)]
-    reply = said(findings=broken)
+    reply = reply_with(findings=broken)
     assert len(reply.findings) == 10_000
     assert len(reply.warnings) == MAX_LISTED + 2
     assert sum(map(len, reply.warnings)) < 2_000
@@ -306,6 +310,6 @@ def test_a_verdict_is_earned(reply: Reply, complete: bool, verdict: str, reason:
 
 
 def test_a_pass_that_was_read_from_a_broken_reply_does_not_stand() -> None:
-    assert final_verdict(said(verdict="pass", findings=[]), complete=True) == ("pass", [])
-    broken = said(verdict="pass", findings=[{**FINDING, "severity": "harmless"}])
+    assert final_verdict(reply_with(verdict="pass", findings=[]), complete=True) == ("pass", [])
+    broken = reply_with(verdict="pass", findings=[{**FINDING, "severity": "harmless"}])
     assert final_verdict(broken, complete=True)[0] == "unknown"
