@@ -200,7 +200,7 @@ def test_diff_is_read_alike_however_its_stream_is_cut(project: Project) -> None:
     command = ("diff", "--cached", "--raw", "--no-abbrev", "-z", "--patch", "HEAD")
     raw = project.repo().git(*command)
     readings = [
-        [(change, bytes(found.kept), found.size, found.added, found.deleted) for change, found in stream.texts()]
+        [(change, bytes(found.beginning), found.size, found.added, found.deleted) for change, found in stream.texts()]
         for stream in (DiffStream(split(raw, size), 1000) for size in (1, 2, 7, 13, len(raw)))
     ]
     assert all(reading == readings[-1] for reading in readings)
@@ -214,4 +214,4 @@ def test_file_longer_than_the_room_is_measured_and_not_kept() -> None:
     raw = b":000000 100644 0 1 A\0x\0\0" + head + body
     ((_, found),) = DiffStream(split(raw, 4096), 1000).texts()
     assert (found.size, found.added, found.deleted) == (len(head + body), 100_000, 0)
-    assert len(found.kept) < 70_000
+    assert len(found.beginning) < 70_000

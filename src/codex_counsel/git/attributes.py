@@ -58,14 +58,14 @@ def attributes(repo: Repo, names: Iterable[bytes]) -> dict[bytes, Attributes]:
     # Per file and attribute, git prints three fields: the path, the attribute's name, its value. Most of ten thousand
     # files have the same values, so each combination is decoded once.
     width = 3 * len(NAMES)
-    decoded: dict[tuple[bytes, ...], Attributes] = {}
-    found: dict[bytes, Attributes] = {}
+    known: dict[tuple[bytes, ...], Attributes] = {}
+    by_name: dict[bytes, Attributes] = {}
     for start in range(0, len(fields), width):
         values = tuple(fields[start + 2 : start + width : 3])
-        if values not in decoded:
-            decoded[values] = Attributes(*map(os.fsdecode, values))
-        found[fields[start]] = decoded[values]
-    return found
+        if values not in known:
+            known[values] = Attributes(*map(os.fsdecode, values))
+        by_name[fields[start]] = known[values]
+    return by_name
 
 
 def is_same_lfs_file(pointer: bytes, data: bytes) -> bool:

@@ -139,6 +139,7 @@ def environment(
     PATH keeps only absolute entries that do not lie below `exclude`, so no program of a reviewed repository is run.
     """
     env = {name: value for name, value in inherited.items() if not name.startswith("GIT_")}
+    # Callers look for English words in git's messages.
     env.pop("LANGUAGE", None)
     env["PATH"] = search_path(env.get("PATH", os.defpath), exclude)
     env.update(FIXED_VARIABLES)

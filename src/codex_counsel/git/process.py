@@ -60,6 +60,7 @@ class GitProcess:
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # A process group of its own, so that ending it reaches everything that git started.
             start_new_session=True,
         )
 
@@ -85,6 +86,7 @@ class GitProcess:
             selector.register(stderr, selectors.EVENT_READ)
             if stdin is not None:
                 selector.register(stdin, selectors.EVENT_WRITE)
+            # A pipe that is ready may still hold less than asked for: no read or write may wait.
             for key in list(selector.get_map().values()):
                 os.set_blocking(key.fd, False)
             while selector.get_map():
@@ -114,6 +116,7 @@ class GitProcess:
             written = os.write(stdin.fileno(), self._unwritten[:CHUNK])
             self._unwritten = self._unwritten[written:]
         except BrokenPipeError:
+            # Git may end without reading all; its exit code tells more than this error.
             self._unwritten = memoryview(b"")
         if not self._unwritten:
             selector.unregister(stdin)

@@ -30,6 +30,7 @@ def resolve(repo: Repo, ref: str) -> str:
         raise _unknown(ref, "is not the name of a commit")
     code, output, stderr = repo.try_git("rev-parse", "--verify", f"{ref}^{{commit}}")
     sha = output.decode(errors="replace").strip()
+    # Git warns and takes one of them: a reviewer must not be shown the wrong one.
     if "is ambiguous" in stderr and ref != "HEAD":
         raise _unknown(
             ref,

@@ -159,6 +159,7 @@ class Repo:
             output = self.git("ls-files", "--stage", "-z", "--", path)
         else:
             output = self.git("ls-tree", "--full-tree", rev, "-z", "--", path)
+        # Of a folder, the index lists what is in it.
         for record in output.split(b"\0"):
             entry, _, name = record.partition(b"\t")
             if name != path:
@@ -186,6 +187,7 @@ class Repo:
         with self.stream("cat-file", "blob", sha) as chunks:
             for chunk in chunks:
                 data += chunk
+                # Leaving the block ends git, so the rest is never produced.
                 if len(data) >= limit:
                     break
         return bytes(data[:limit])

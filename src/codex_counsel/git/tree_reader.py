@@ -152,16 +152,16 @@ def _read_file(folder: int, name: bytes, status: os.stat_result, limit: int) -> 
     """Raises UnreadableError if the file is no longer the one that `status` is about."""
     descriptor = os.open(name, _FILE_FLAGS, dir_fd=folder)
     try:
-        opened = os.fstat(descriptor)
-        if (opened.st_dev, opened.st_ino) != (status.st_dev, status.st_ino):
+        now = os.fstat(descriptor)
+        if (now.st_dev, now.st_ino) != (status.st_dev, status.st_ino):
             raise UnreadableError(Unreadable.NO_ACCESS)
-        wanted = min(limit, opened.st_size)
-        data = os.read(descriptor, min(limit, opened.st_size + 1))
-        while 0 < len(data) < wanted:
-            more = os.read(descriptor, wanted - len(data))
+        length = min(limit, now.st_size)
+        data = os.read(descriptor, min(limit, now.st_size + 1))
+        while 0 < len(data) < length:
+            more = os.read(descriptor, length - len(data))
             if not more:
                 break
             data += more
-        return FileContent(data, opened.st_size, bool(opened.st_mode & stat.S_IXUSR))
+        return FileContent(data, now.st_size, bool(now.st_mode & stat.S_IXUSR))
     finally:
         os.close(descriptor)

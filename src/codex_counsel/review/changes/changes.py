@@ -16,7 +16,7 @@ from codex_counsel.review.changes.history import history
 from codex_counsel.review.changes.model import ChangedFile, Commit, Omitted, Scope
 from codex_counsel.review.changes.snapshot import (
     Snapshot,
-    fingerprint,
+    compute_fingerprint,
     take_snapshot,
     untracked_and_unmerged,
     whole_files,
@@ -74,6 +74,7 @@ class Changes:
         try:
             return self.fingerprint != _current_fingerprint(repo.reopen(), self.scope)
         except CounselError:
+            # A name of the scope no longer resolves, or the repository is gone.
             return True
 
 
@@ -88,9 +89,9 @@ def gather(repo: Repo, scope: Scope, budget: int, denied: tuple[Path, ...] = ())
     with TreeReader(repo.root) as reader:
         collector = Collector(repo, reader, budget, denied)
         if comparison.whole_files:
-            mark = _collect_whole_files(collector, comparison, paths)
+            fingerprint = _collect_whole_files(collector, comparison, paths)
         else:
-            mark = _collect_changes(collector, comparison, paths)
+            fingerprint = _collect_changes(collector, comparison, paths)
         _check_paths(collector, comparison, paths)
     entries, diff, omitted = collector.finish()
     if not diff:
@@ -104,17 +105,17 @@ def gather(repo: Repo, scope: Scope, budget: int, denied: tuple[Path, ...] = ())
         omitted=omitted,
         redactions=collector.redactions + redactions,
         commits=commits,
-        fingerprint=mark,
+        fingerprint=fingerprint,
     )
 
 
 def _collect_whole_files(collector: Collector, comparison: Comparison, paths: tuple[bytes, ...]) -> str:
     """Returns the fingerprint, taken before anything was read."""
     names = whole_files(collector.repo, collector.reader, paths)
-    mark = fingerprint(collector.reader, comparison, Snapshot(others=names))
+    fingerprint = compute_fingerprint(collector.reader, comparison, Snapshot(others=names))
     about = attributes(collector.repo, names)
     untracked.collect(collector, names, about, untracked.NUMBERED_FILES)
-    return mark
+    return fingerprint
 
 
 def _collect_changes(collector: Collector, comparison: Comparison, paths: tuple[bytes, ...]) -> str:
@@ -122,18 +123,19 @@ def _collect_changes(collector: Collector, comparison: Comparison, paths: tuple[
     with diff_of(collector, comparison, paths) as stream:
         others, unmerged = untracked_and_unmerged(collector.repo, comparison, paths)
         snapshot = Snapshot(tuple(stream.changes), others, unmerged)
-        mark = fingerprint(collector.reader, comparison, snapshot)
+        fingerprint = compute_fingerprint(collector.reader, comparison, snapshot)
         about = attributes(collector.repo, snapshot.names())
         tracked = TrackedFiles(collector, comparison, about)
         unreadable = tracked.omit_unreadable(snapshot.changes)
         if not unreadable:
             tracked.collect(stream.texts(), unmerged)
+    # The first diff was ended unread: git stops at the first file that it cannot read.
     if unreadable:
         with diff_of(collector, comparison, paths, without=unreadable) as stream:
             tracked.collect(stream.texts(), unmerged)
     tracked.omit_unmerged(unmerged)
     untracked.collect(collector, others, about, untracked.NEW_FILES)
-    return mark
+    return fingerprint
 
 
 def _current_fingerprint(repo: Repo, scope: Scope) -> str:
@@ -144,16 +146,16 @@ def _current_fingerprint(repo: Repo, scope: Scope) -> str:
         snapshot = Snapshot()
         if comparison.state != "commit":
             snapshot = take_snapshot(repo, reader, comparison, paths)
-        return fingerprint(reader, comparison, snapshot)
+        return compute_fingerprint(reader, comparison, snapshot)
 
 
 def _check_paths(collector: Collector, comparison: Comparison, paths: tuple[bytes, ...]) -> None:
     """Raise for a path that names nothing: it is a mistake of the caller's, not an unchanged file."""
     if not paths:
         return
-    wanted = frozenset(paths)
-    matched = {covering_path(name, wanted) for name in collector.names()}
-    unknown = [path for path in paths if path not in matched and not _exists(collector, comparison, path)]
+    path_set = frozenset(paths)
+    matching = {covering_path(name, path_set) for name in collector.names()}
+    unknown = [path for path in paths if path not in matching and not _exists(collector, comparison, path)]
     if unknown:
         names = ", ".join(map(display_name, unknown))[:500]
         raise CounselError(

@@ -65,10 +65,10 @@ class Change(NamedTuple):
 
 @dataclass
 class FileDiff:
-    """The diff of one file: its first `room` bytes in `kept`, and figures of the whole."""
+    """The diff of one file: its first `room` bytes in `beginning`, and figures of the whole."""
 
     room: int
-    kept: bytearray = field(default_factory=bytearray)
+    beginning: bytearray = field(default_factory=bytearray)
     size: int = 0
     _plus: int = 0
     _minus: int = 0
@@ -85,27 +85,27 @@ class FileDiff:
             self._minus += piece.startswith(b"-")
         self._at_line_start = piece.endswith(b"\n")
         self.size += len(piece)
-        if len(self.kept) < self.room:
-            self.kept += piece[: self.room - len(self.kept)]
+        if len(self.beginning) < self.room:
+            self.beginning += piece[: self.room - len(self.beginning)]
 
     def append(self, other: FileDiff) -> None:
         """Add the second diff of the file. Git prints two for one that became a link, or the reverse."""
-        self.kept += other.kept
+        self.beginning += other.beginning
         self.size += other.size
         self._plus += other.added
         self._minus += other.deleted
 
     @property
     def first_line(self) -> bytes:
-        return bytes(self.kept[: self.kept.find(b"\n")])
+        return bytes(self.beginning[: self.beginning.find(b"\n")])
 
     @property
     def head(self) -> bytes:
         """All before the first hunk."""
-        end = self.kept.find(HUNK)
+        end = self.beginning.find(HUNK)
         if end < 0:
-            return bytes(self.kept)
-        return bytes(self.kept[: end + 1])
+            return bytes(self.beginning)
+        return bytes(self.beginning[: end + 1])
 
     @property
     def added(self) -> int:
@@ -117,7 +117,7 @@ class FileDiff:
 
     @property
     def is_binary(self) -> bool:
-        return b"\nBinary files " in self.kept
+        return b"\nBinary files " in self.beginning
 
 
 class DiffStream:

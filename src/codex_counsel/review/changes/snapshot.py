@@ -88,7 +88,7 @@ def whole_files(repo: Repo, reader: TreeReader, paths: tuple[bytes, ...]) -> tup
     return tuple(names)
 
 
-def fingerprint(reader: TreeReader, comparison: Comparison, snapshot: Snapshot) -> str:
+def compute_fingerprint(reader: TreeReader, comparison: Comparison, snapshot: Snapshot) -> str:
     """Two are equal as long as nobody touched the reviewed files, the index of staged changes, or HEAD."""
     if comparison.state == "commit":
         snapshot = Snapshot()

@@ -102,7 +102,7 @@ class TrackedFiles:
 
     def _add(self, change: Change, text: FileDiff, file: ChangedFile) -> None:
         comes_last = self._attributes_of(change).is_generated
-        self._collector.add(file, bytes(text.kept), text.size, comes_last=comes_last)
+        self._collector.add(file, bytes(text.beginning), text.size, comes_last=comes_last)
 
     def _attributes_of(self, change: Change) -> Attributes:
         return self._attributes.get(change.new, NO_ATTRIBUTES)
@@ -174,6 +174,7 @@ class TrackedFiles:
         try:
             return self._collector.reader.read(change.new, limit).data
         except (UnreadableError, FileNotFoundError):
+            # As good as binary: nothing of it can be shown.
             return b"\0"
 
     def _add_decoded(self, binary: BinaryFile) -> bool:
