@@ -91,9 +91,9 @@ def worktree(path: Path) -> None:
 
 
 def shadow(path: Path) -> None:
-    repo = Repo.open(path)
+    repo = Repo.open(path, env=os.environ)
     plan = seed.survey(repo)
-    seed.fill(repo, plan, Shadow.create(repo, path.parent / "shadow", plan.head))
+    seed.populate(repo, plan, Shadow.create(repo, path.parent / "shadow", plan.head))
 
 
 def compare_trees(path: Path, rounds: int) -> None:

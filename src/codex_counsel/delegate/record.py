@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -18,9 +17,9 @@ from typing import Any
 
 from codex_counsel.codex.transcript import Transcript
 from codex_counsel.contract.envelope import Check, DiffFile, Envelope, failure
-from codex_counsel.delegate import capture as harvest
 from codex_counsel.delegate import seed
-from codex_counsel.delegate.capture import Capture, CapturedFile
+from codex_counsel.delegate.capture import Capture, CapturedFile, capture_tree
+from codex_counsel.delegate.sensitive import sensitive_paths
 from codex_counsel.delegate.shadow import Shadow
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.names import shown
@@ -32,14 +31,6 @@ from codex_counsel.system.text import clean, cut
 MAX_LISTED = 500
 MAX_COMMAND = 2_000
 UNCLAIMED_SECONDS = 3600
-SENSITIVE = re.compile(
-    rb"(?:^|/)(?:\.claude/|\.codex/|\.agents/|\.cursor/|\.vscode/|\.idea/|\.devcontainer/|\.husky/|\.githooks/|\.git/|"
-    rb"\.gitmodules$|\.gitattributes$|\.mcp\.json$|\.envrc$|"
-    rb"\.env(?:\.|$)|CLAUDE(?:\.local)?\.md$|AGENTS\.md$|\.pre-commit-config\.yaml$|\.github/(?:workflows|actions)/|\.gitlab-ci\.yml$)",
-    re.IGNORECASE,
-)
-"""Paths that tools execute or obey: a patch is a way out of a sandbox."""
-LINK = "120000"
 OWNER = "job"
 """The file beside a tree that names its job's directory, which may lie in another state directory than ours."""
 
@@ -84,7 +75,7 @@ def errand_of(spec: Spec) -> DelegateSpec:
 
 
 def shadow_of(scratch: str, timeout: float) -> Shadow:
-    return Shadow(Path(scratch), timeout)
+    return Shadow(Path(scratch), timeout, os.environ)
 
 
 # --- before
@@ -106,11 +97,11 @@ def _prepare(spec: Spec, errand: DelegateSpec, directory: Path) -> None:
     base = Path(spec.scratch)
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(base / OWNER, os.fsencode(directory))
-    repo = Repo.open(Path(errand.workspace), errand.git_timeout)
+    repo = Repo.open(Path(errand.workspace), errand.git_timeout, os.environ)
     shadow, head, tree, omitted = _again(repo, errand.again, spec) if errand.again else _seeded(repo, spec)
     (base / "tmp").mkdir(mode=0o700, exist_ok=True)
     (shadow.tree / errand.prefix).mkdir(parents=True, exist_ok=True)
-    shadow.overlook(os.fsencode(name) for name in errand.secrets)
+    shadow.assume_unchanged(os.fsencode(name) for name in errand.secrets)
     with contextlib.closing(shadow.diff(_tree_of(shadow, head), tree, exact=True)) as chunks:
         write_private(directory / "seed.patch", chunks)
     _write_json(directory / "seed.json", {"head": head, "base_tree": tree, "omitted": omitted[:MAX_LISTED]})
@@ -125,7 +116,7 @@ def _discard(spec: Spec, directory: Path) -> None:
 def _seeded(repo: Repo, spec: Spec) -> tuple[Shadow, str, str, list[Any]]:
     plan = seed.survey(repo)
     shadow = Shadow.create(repo, Path(spec.scratch), plan.head)
-    return shadow, plan.head, seed.fill(repo, plan, shadow), [list(item) for item in plan.omitted]
+    return shadow, plan.head, seed.populate(repo, plan, shadow), [list(item) for item in plan.omitted]
 
 
 def _again(repo: Repo, earlier: str, spec: Spec) -> tuple[Shadow, str, str, list[Any]]:
@@ -134,11 +125,11 @@ def _again(repo: Repo, earlier: str, spec: Spec) -> tuple[Shadow, str, str, list
     head, base = str(known["head"]), str(known["base_tree"])
     repo.resolve(head)
     shadow = Shadow.create(repo, Path(spec.scratch), head)
-    if shadow.applied(_tree_of(shadow, head), (Path(earlier) / "seed.patch").read_bytes()) != base:
+    if shadow.apply_to_tree(_tree_of(shadow, head), (Path(earlier) / "seed.patch").read_bytes()) != base:
         raise CounselError(Code.WORKTREE_FAILED, "The earlier job's baseline cannot be made again")
     shadow.check_out(base)
     if patch := (Path(earlier) / "diff.patch").read_bytes():
-        shadow.git("apply", "--binary", "--whitespace=nowarn", "-", given=patch)
+        shadow.git("apply", "--binary", "--whitespace=nowarn", "-", input=patch)
     return shadow, head, base, list(known.get("omitted", ()))
 
 
@@ -166,7 +157,7 @@ def _harvested(spec: Spec, directory: Path, shadow: Shadow) -> DelegateResult:
     limit = errand_of(spec).diff_limit
     try:
         begun = json.loads((directory / "seed.json").read_text("utf-8"))
-        found = harvest.gather(shadow, begun["base_tree"], directory, limit)
+        found = capture_tree(shadow, begun["base_tree"], directory, limit)
         work = _work(begun, found, limit)
         _write_json(directory / "work.json", asdict(work))
     except (CounselError, OSError, ValueError) as error:
@@ -184,26 +175,26 @@ def load(directory: Path) -> DelegateResult | None:
 
 
 def _work(begun: dict[str, Any], found: Capture, limit: int) -> DelegateResult:
-    text = found.reading.decode("utf-8", "replace")
+    text = found.preview.decode("utf-8", "replace")
     readable, masked = redact.mask(cut(clean(text), limit))
-    whole = len(found.reading) <= limit
-    exact = whole and not masked and readable.encode() == found.patch.read_bytes()
+    whole = len(found.preview) <= limit
+    exact = whole and not masked and readable.encode() == found.patch_path.read_bytes()
     unread = [name for name, reason in begun["omitted"] if reason == "unreadable"]
     warnings = [f"not seeded, for they cannot be read: {', '.join(unread[:20])}"] if unread else []
     if not whole:
         warnings.append(
-            f"the diff has {found.patch.stat().st_size} bytes; the first {limit} are here, all are in diff_path"
+            f"the diff has {found.patch_path.stat().st_size} bytes; the first {limit} are here, all are in diff_path"
         )
     return DelegateResult(
         base_sha=begun["head"],
         diff=readable,
         diff_exact=exact,
-        diff_path=str(found.patch),
-        diffstat=found.stat,
+        diff_path=str(found.patch_path),
+        diffstat=found.diffstat,
         files=[asdict(_row(file)) for file in found.files[:MAX_LISTED]],
-        names=[[_latin(file.name), _latin(file.old), file.mode] for file in found.files],
+        names=[[_latin(file.name), _latin(file.old_name), file.mode] for file in found.files],
         ignored=found.ignored,
-        planted=found.planted,
+        planted=found.suspicious,
         warnings=warnings,
     )
 
@@ -213,16 +204,10 @@ def _latin(name: bytes | None) -> str | None:
 
 
 def _row(file: CapturedFile) -> DiffFile:
-    held = sensitive(file.name, file.old, file.mode)
+    held = sensitive_paths(file.name, file.old_name, file.mode)
     return DiffFile(
         path=shown(file.name), status=file.status, added=file.added, deleted=file.deleted, sensitive=bool(held) or None
     )
-
-
-def sensitive(name: bytes, old: bytes | None, mode: str) -> list[bytes]:
-    """Which names of a changed file must be accepted one by one."""
-    names = [name] if mode == LINK or SENSITIVE.search(name) else []
-    return names + ([old] if old and SENSITIVE.search(old) else [])
 
 
 def dress(envelope: Envelope, work: DelegateResult | None, transcript: Transcript) -> None:

@@ -256,7 +256,11 @@ class Counsel(Preparing):
         """Put a delegate's diff onto the live tree, check only, or take it back."""
         job = self.store.job(request.job_id)
         root = self.place(request.workspace_root or job.spec().workspace).root
-        data = apply.carry_out(job, root, request, self.settings.git_timeout_seconds)
+        if job.outcome() is None:
+            raise CounselError(Code.JOB_RUNNING, f"Job {job.id} has not finished")
+        spec = job.spec()
+        diff = apply.StoredDiff.load(job.id, job.path, delegate.errand_of(spec) if spec.delegate else None)
+        data = apply.apply_diff(diff, root, request, self.settings.git_timeout_seconds, self.env)
         return free(request.tool, str(data.pop("summary")), data, Meta(job_id=job.id)).wire()
 
     def delegate_dry_run(self, request: DelegateDryRun) -> EnvelopeDict:

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from codex_counsel.delegate import capture as harvest
 from codex_counsel.delegate import seed
-from codex_counsel.delegate.capture import Capture
+from codex_counsel.delegate.capture import Capture, capture_tree
 from codex_counsel.delegate.record import DelegateResult, _work
 from codex_counsel.delegate.seed import SeedPlan
 from codex_counsel.delegate.shadow import Shadow
@@ -28,8 +27,8 @@ class UserRepository:
     root: Path
     made: list[Shadow] = field(default_factory=list)
 
-    def git(self, *args: str | bytes, cwd: Path | None = None, given: bytes | None = None) -> str:
-        done = subprocess.run(["git", *args], cwd=cwd or self.root, input=given, check=True, capture_output=True)
+    def git(self, *args: str | bytes, cwd: Path | None = None, input: bytes | None = None) -> str:
+        done = subprocess.run(["git", *args], cwd=cwd or self.root, input=input, check=True, capture_output=True)
         return done.stdout.decode(errors="surrogateescape").strip()
 
     def write(self, name: str | bytes, content: str | bytes = "text\n", mode: int = 0o644) -> Path:
@@ -47,11 +46,11 @@ class UserRepository:
     def seed(self, below: str = ".") -> Seeded:
         """Made twice over: of a repository that is the same, to the byte, before and after."""
         before = state(self.root)
-        repo = Repo.open(self.root / below, 60)
+        repo = Repo.open(self.root / below, 60, os.environ)
         plan = seed.survey(repo)
         shadow = Shadow.create(repo, self.base / f"shadow-{len(self.made)}", plan.head)
         self.made.append(shadow)
-        tree = seed.fill(repo, plan, shadow)
+        tree = seed.populate(repo, plan, shadow)
         assert state(self.root) == before
         return Seeded(repo, plan, shadow, tree, self.base / f"job-{len(self.made)}")
 
@@ -76,15 +75,15 @@ class Seeded:
         """What a model might do there."""
         subprocess.run(["bash", "-euc", command], cwd=self.shadow.tree, check=True, capture_output=True)
 
-    def gather(self, limit: int = 200_000) -> Capture:
+    def capture(self, limit: int = 200_000) -> Capture:
         self.store.mkdir(exist_ok=True)
-        return harvest.gather(self.shadow, self.base, self.store, limit)
+        return capture_tree(self.shadow, self.base, self.store, limit)
 
     def work(self, command: str = "true", limit: int = 200_000) -> DelegateResult:
         """Run the command and make of it what a job's record holds."""
         self.run(command)
         begun = {"head": self.plan.head, "omitted": [list(item) for item in self.plan.omitted]}
-        return _work(begun, self.gather(limit), limit)
+        return _work(begun, self.capture(limit), limit)
 
 
 @pytest.fixture(autouse=True)

@@ -194,11 +194,11 @@ def test_pipes_and_sockets_are_passed_by(place: UserRepository) -> None:
     (place.root / "app.py").unlink()
     os.mkfifo(place.root / "app.py")
     os.mkfifo(place.root / "pipe")
-    repo = Repo.open(place.root, 60)
+    repo = Repo.open(place.root, 60, os.environ)
     plan = seed.survey(repo)
     shadow = Shadow.create(repo, place.base / "shadow", plan.head)
     place.made.append(shadow)
-    seed.fill(repo, plan, shadow)
+    seed.populate(repo, plan, shadow)
     assert not {b"app.py", b"pipe"} & set(files(shadow.tree))
 
 
@@ -274,7 +274,7 @@ def test_no_hook_monitor_or_filter_of_the_repository_runs(place: UserRepository)
     assert not mark.exists()
 
 
-def test_a_sparse_checkout_stays_sparse_and_what_a_run_makes_there_is_harvested(place: UserRepository) -> None:
+def test_a_sparse_checkout_stays_sparse_and_what_a_run_makes_there_is_captured(place: UserRepository) -> None:
     place.write("far/away.txt", "far\n")
     place.write("far/gone.txt", "gone\n")
     place.commit()

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from codex_counsel.delegate import capture as harvest
-from codex_counsel.delegate.capture import leaves
+from codex_counsel.delegate import capture
+from codex_counsel.delegate.capture import leads_outside
+from codex_counsel.delegate.patch import read_base
 from codex_counsel.delegate.shadow import Shadow
 from codex_counsel.errors import CounselError
 from codex_counsel.git.repo import Repo
@@ -159,8 +160,8 @@ def test_a_link_that_leads_out_is_reported_and_never_followed(place: UserReposit
         (b"a", b"..b", False),
     ],
 )
-def test_a_link_leaves_when_its_way_does(name: bytes, target: bytes, *, expected: bool) -> None:
-    assert leaves(name, target) is expected
+def test_a_link_leads_outside_when_its_path_does(name: bytes, target: bytes, *, expected: bool) -> None:
+    assert leads_outside(name, target) is expected
 
 
 def test_ignored_outputs_are_listed_and_not_captured(place: UserRepository) -> None:
@@ -219,29 +220,27 @@ def test_a_patch_that_does_not_make_the_tree_again_is_not_passed_off_as_one(
 ) -> None:
     seeded = place.seed()
     seeded.run("echo x > new")
-    monkeypatch.setattr(Shadow, "applied", lambda *_: "0" * 40)
+    monkeypatch.setattr(Shadow, "apply_to_tree", lambda *_: "0" * 40)
     with pytest.raises(CounselError, match="does not reproduce"):
-        seeded.gather()
+        seeded.capture()
 
 
-def test_a_patch_too_large_to_be_proven_is_not_passed_off_as_one(
+def test_a_patch_too_large_to_be_verified_is_not_passed_off_as_one(
     place: UserRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seeded = place.seed()
     seeded.run("echo x > new")
-    monkeypatch.setattr(harvest, "MAX_PROVEN", 10)
-    with pytest.raises(CounselError, match="too many to be proven"):
-        seeded.gather()
+    monkeypatch.setattr(capture, "MAX_VERIFIED", 10)
+    with pytest.raises(CounselError, match="too many to be verified"):
+        seeded.capture()
     assert b"+x" in (seeded.store / "diff.patch").read_bytes()
 
 
 def test_what_was_there_before_is_kept_up_to_a_limit(place: UserRepository, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harvest, "MAX_BASE", 500)
+    monkeypatch.setattr(capture, "MAX_BASE", 500)
     seeded = place.seed()
     seeded.work("echo x >> app.py; printf x >> logo.png; echo x >> run.sh")
-    from codex_counsel.delegate.patch import _base
-
-    assert {name: version.mode for name, version in _base(seeded.store / "base.tar").items() if version} == {
+    assert {name: state.mode for name, state in read_base(seeded.store / "base.tar").items() if state} == {
         b"app.py": "100644",
         b"run.sh": "100755",
     }
@@ -258,7 +257,7 @@ def test_the_shadow_shows_its_user_what_git_shows(place: UserRepository) -> None
     assert said("status", "--short") == "M  app.py\n"
     assert "begin" in said("log", "--oneline")
     assert said("rev-parse", "HEAD").strip() == place.git("rev-parse", "HEAD")
-    assert Repo.open(seeded.shadow.tree).head() == place.git("rev-parse", "HEAD")
+    assert Repo.open(seeded.shadow.tree, env=os.environ).head() == place.git("rev-parse", "HEAD")
 
 
 def test_a_shadow_goes_whole_also_where_a_run_closed_folders(place: UserRepository, tmp_path: Path) -> None:

@@ -13,14 +13,13 @@ from typing import Any
 import pytest
 
 from codex_counsel.contract.request import Apply
-from codex_counsel.delegate import apply
-from codex_counsel.delegate import patch as patching
+from codex_counsel.delegate import apply, patch, tree_writer
 from codex_counsel.delegate.record import DelegateSpec
+from codex_counsel.delegate.tree_writer import FileState
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.jobs.job import Job
 from tests.git.delegate.conftest import UserRepository
 from tests.git.delegate.states import files, state
-from tests.git.delegate.test_harvest import RUNS
+from tests.git.delegate.test_capture import RUNS
 
 JOB = "0123456789abcdef" * 2
 
@@ -35,22 +34,13 @@ class Diff:
         work = self.seeded.work(command)
         store = self.seeded.store
         (store / "work.json").write_text(json.dumps(asdict(work)))
-        (store / "lock").touch()
-        (store / "spec.json").write_text(json.dumps(self._spec()))
-        done = {"ok": True, "status": "completed", "tool": "codex_delegate", "summary": "", "meta": {}}
-        (store / "result.json").write_text(json.dumps(done))
+        self.spec = DelegateSpec(str(place.root), str(self.seeded.repo.common_dir), 60, 200_000)
         self.wanted = self.seeded.files
 
-    def _spec(self) -> dict[str, Any]:
-        errand = DelegateSpec(str(self.place.root), str(self.seeded.repo.common_dir), 60, 200_000)
-        texts = dict.fromkeys(("tool", "subject", "cwd", "codex_home", "state", "scratch", "account"), "")
-        numbers = dict.fromkeys(("created", "total", "idle", "slots", "backoff", "ttl"), 0)
-        own = {"job_id": JOB, "argv": [], "workspace": str(self.place.root), "meta": {}, "format": 1}
-        return {**texts, **numbers, **own, "delegate": asdict(errand)}
-
     def __call__(self, root: Path | None = None, **arguments: Any) -> dict[str, Any]:
+        diff = apply.StoredDiff.load(JOB, self.seeded.store, self.spec)
         request = Apply(job_id=JOB, **arguments)
-        return apply.carry_out(Job(self.seeded.store), root or self.place.root, request, 60)
+        return apply.apply_diff(diff, root or self.place.root, request, 60, os.environ)
 
     def refused(self, root: Path | None = None, **arguments: Any) -> CounselError:
         """Refused, and nothing touched."""
@@ -260,16 +250,16 @@ def test_a_failure_half_way_puts_everything_back(
     place.write("gone/only.txt", "x\n")
     place.commit()
     diff = Diff(place, "echo x >> app.py; rm -r gone; mkdir deep; echo x > deep/new; chmod -x run.sh")
-    write, calls = patching.write, []
+    write_file, calls = tree_writer.write_file, []
 
-    def flaky(root: Path, name: bytes, version: patching.FileState | None) -> None:
+    def flaky(root: Path, name: bytes, state: FileState | None) -> None:
         if root == place.root:
             calls.append(name)
             if len(calls) == failing:
                 raise OSError(28, "No space left on device")
-        write(root, name, version)
+        write_file(root, name, state)
 
-    monkeypatch.setattr(patching, "write", flaky)
+    monkeypatch.setattr(tree_writer, "write_file", flaky)
     error = diff.refused()
     assert (error.code, "every file was put back" in error.message) == (Code.STORAGE_FAILED, True)
     monkeypatch.undo()
@@ -281,16 +271,16 @@ def test_a_failure_that_cannot_be_mended_says_which_files_and_the_next_call_fini
     place: UserRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     diff = Diff(place, "echo x >> app.py; echo x >> docs/readme.md; echo x >> run.sh")
-    before, write, calls = state(place.root), patching.write, []
+    before, write_file, calls = state(place.root), tree_writer.write_file, []
 
-    def broken(root: Path, name: bytes, version: patching.FileState | None) -> None:
+    def broken(root: Path, name: bytes, state: FileState | None) -> None:
         if root == place.root:
             calls.append(name)
             if len(calls) >= 2:
                 raise OSError(30, "Read-only file system")
-        write(root, name, version)
+        write_file(root, name, state)
 
-    monkeypatch.setattr(patching, "write", broken)
+    monkeypatch.setattr(tree_writer, "write_file", broken)
     with pytest.raises(CounselError) as error:
         diff()
     assert (error.value.code, error.value.details["files"]) == (Code.STORAGE_FAILED, ["app.py"])
@@ -313,16 +303,16 @@ def test_a_process_killed_half_way_is_finished_by_the_next_call(
         diff()
     child = os.fork()
     if not child:  # what a SIGKILL leaves: no handler ran
-        write, calls = patching.write, [0]
+        write_file, calls = tree_writer.write_file, [0]
 
-        def fatal(root: Path, name: bytes, version: patching.FileState | None) -> None:
+        def fatal(root: Path, name: bytes, state: FileState | None) -> None:
             if root == place.root:
                 calls[0] += 1
                 if calls[0] == killed_at:
                     os._exit(9)
-            write(root, name, version)
+            write_file(root, name, state)
 
-        patching.write = fatal
+        tree_writer.write_file = fatal
         diff(undo=undoing)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
@@ -359,13 +349,13 @@ def test_a_file_that_changes_between_the_look_and_the_writing_is_not_overwritten
     place: UserRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     diff = Diff(place, "echo x >> app.py; echo x >> run.sh")
-    undo_patch = patching.undo_patch
+    make_undo_patch = patch.make_undo_patch
 
     def meanwhile(*arguments: Any) -> bytes:
         place.write("run.sh", "mine\n", 0o755)
-        return undo_patch(*arguments)
+        return make_undo_patch(*arguments)
 
-    monkeypatch.setattr(patching, "undo_patch", meanwhile)
+    monkeypatch.setattr(apply, "make_undo_patch", meanwhile)
     with pytest.raises(CounselError) as error:
         diff()
     assert error.value.code == Code.APPLY_CONFLICT
