@@ -434,12 +434,10 @@ POINTS: dict[str, Callable[[World, Job, Any], object]] = {
     "in a long command": lambda world, job, _: (
         job.state().phase == "command" and any((tree / "tree/slow.txt").exists() for tree in trees(world))
     ),
-    "while it is harvested": lambda world, job, gate: (
-        gate.release.set() or (job.path / "diff.draft").exists() or (job.path / "diff.patch").exists()
-    ),
-    "when it was harvested": lambda world, job, gate: gate.release.set() or (job.path / "work.json").exists(),
+    "while it is captured": lambda world, job, gate: gate.release.set() or any(job.path.glob("*diff.patch*")),
+    "when it was captured": lambda world, job, gate: gate.release.set() or (job.path / "work.json").exists(),
 }
-EDITED = ("while the model thinks", "in a long command", "while it is harvested", "when it was harvested")
+EDITED = ("while the model thinks", "in a long command", "while it is captured", "when it was captured")
 
 
 def inside(tree: Path) -> list[Path]:

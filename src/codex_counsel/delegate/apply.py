@@ -87,7 +87,13 @@ class AppliedMark:
             )
 
 
-def apply_diff(diff: StoredDiff, root: Path, request: Apply, timeout: float, env: Mapping[str, str]) -> dict[str, Any]:
+def apply_diff(
+    diff: StoredDiff,
+    root: Path,
+    request: Apply,
+    timeout: float,
+    env: Mapping[str, str],
+) -> dict[str, Any]:
     """Apply a diff to the repository around `root`, check it, or take it back, as the request says.
 
     `timeout` is in seconds, for each git command. Returns `summary`, `applied` and `files`; with `merged` unless it was
@@ -126,12 +132,26 @@ def _locked_mark(diff: StoredDiff) -> Iterator[AppliedMark]:
         os.close(descriptor)
 
 
-def _apply(repo: Repo, diff: StoredDiff, request: Apply, scratch: Path, mark: AppliedMark) -> dict[str, Any]:
+def _apply(
+    repo: Repo,
+    diff: StoredDiff,
+    request: Apply,
+    scratch: Path,
+    mark: AppliedMark,
+) -> dict[str, Any]:
     mark.check_unapplied()
-    plan = plan_apply(repo, diff.result, diff.directory, scratch, request.allow_paths)
+    plan = plan_apply(
+        repo,
+        diff.result,
+        diff.directory,
+        scratch,
+        request.allow_paths,
+    )
+    count = len(plan.paths)
     if request.check_only:
+        files = "1 file" if count == 1 else f"{count} files"
         return {
-            "summary": f"{_count_files(plan)} can be changed; nothing was written",
+            "summary": f"{files} can be changed; nothing was written",
             "applied": False,
             "files": plan.paths,
             "merged": plan.merged_paths,
@@ -139,24 +159,34 @@ def _apply(repo: Repo, diff: StoredDiff, request: Apply, scratch: Path, mark: Ap
 
     # After an interrupted call some files are new already: only its own undo patch leads back to the beginning.
     if mark.state != b"begun":
-        write_atomically(diff.undo_patch_path, make_undo_patch(repo, plan, scratch / "undo"))
+        undo_patch = make_undo_patch(repo, plan, scratch / "undo")
+        write_atomically(diff.undo_patch_path, undo_patch)
     _write(repo, plan, mark, final_state=b"done")
     return {
-        "summary": f"{_count_files(plan)} {_was_or_were(plan)} changed; the index was left alone",
+        "summary": f"{_files_were(count)} changed; the index was left alone",
         "applied": True,
         "files": plan.paths,
         "merged": plan.merged_paths,
-        "undo": {"tool": "codex_apply", "arguments": {"job_id": diff.job_id, "undo": True}},
+        "undo": {
+            "tool": "codex_apply",
+            "arguments": {"job_id": diff.job_id, "undo": True},
+        },
         "undo_patch": str(diff.undo_patch_path),
     }
 
 
-def _undo(repo: Repo, diff: StoredDiff, scratch: Path, mark: AppliedMark) -> dict[str, Any]:
+def _undo(
+    repo: Repo,
+    diff: StoredDiff,
+    scratch: Path,
+    mark: AppliedMark,
+) -> dict[str, Any]:
     mark.check_applied()
-    plan = plan_undo(repo, diff.result, diff.undo_patch_path.read_bytes(), scratch)
+    undo_patch = diff.undo_patch_path.read_bytes()
+    plan = plan_undo(repo, diff.result, undo_patch, scratch)
     _write(repo, plan, mark, final_state=b"")
     return {
-        "summary": f"{_count_files(plan)} {_was_or_were(plan)} put back",
+        "summary": f"{_files_were(len(plan.paths))} put back",
         "applied": False,
         "files": plan.paths,
     }
@@ -176,9 +206,5 @@ def _write(repo: Repo, plan: PatchPlan, mark: AppliedMark, final_state: bytes) -
     mark.write(final_state)
 
 
-def _count_files(plan: PatchPlan) -> str:
-    return "1 file" if len(plan.paths) == 1 else f"{len(plan.paths)} files"
-
-
-def _was_or_were(plan: PatchPlan) -> str:
-    return "was" if len(plan.paths) == 1 else "were"
+def _files_were(count: int) -> str:
+    return "1 file was" if count == 1 else f"{count} files were"

@@ -11,7 +11,7 @@ import os
 import subprocess
 import tarfile
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from codex_counsel.delegate.record import DelegateResult
@@ -52,7 +52,11 @@ class Conflict:
 
 
 def plan_apply(
-    repo: Repo, result: DelegateResult, directory: Path, scratch: Path, allow_paths: Iterable[str]
+    repo: Repo,
+    result: DelegateResult,
+    directory: Path,
+    scratch: Path,
+    allow_paths: Iterable[str],
 ) -> PatchPlan:
     """Plan applying the diff that lies in the job's `directory`. Writes only below `scratch`.
 
@@ -62,54 +66,81 @@ def plan_apply(
     names = _changed_names(result)
     patch = (directory / "diff.patch").read_bytes()
     live = read_files(repo.root, names)
-    base: FileStates = dict.fromkeys(live) | read_base(directory / "base.tar")
+    # A file that the archive lacks did not exist, or was too large to be stored.
+    base: FileStates = dict.fromkeys(live)
+    base |= read_base(directory / "base.tar")
 
     after = _apply_patch(repo, live, patch, scratch / "straight")
     merged: list[bytes] = []
     if after is None or live != base:
-        # Where this fails, the base lacks files that were too large to be stored.
+        # This fails only where the archive lacks files.
         patched = _apply_patch(repo, base, patch, scratch / "base")
         if patched is not None:
             after, merged = _merge_files(repo, base, live, patched, scratch)
     if after is None:
-        raise conflict_error(
-            names, "changed since the run began, and its baseline was too large to be kept for a merge"
-        )
-    return PatchPlan(live, after, [shown(name) for name in names], [shown(name) for name in merged])
+        reason = "changed since the run began, and its baseline was too large to be kept for a merge"
+        raise conflict_error(names, reason)
+    return PatchPlan(
+        before=live,
+        after=after,
+        paths=[shown(name) for name in names],
+        merged_paths=[shown(name) for name in merged],
+    )
 
 
-def plan_undo(repo: Repo, result: DelegateResult, patch: bytes, scratch: Path) -> PatchPlan:
+def plan_undo(
+    repo: Repo,
+    result: DelegateResult,
+    patch: bytes,
+    scratch: Path,
+) -> PatchPlan:
     """Plan taking a diff back with its undo patch. Raises `apply_conflict` where the files changed since."""
     names = _changed_names(result)
     live = read_files(repo.root, names)
     after = _apply_patch(repo, live, patch, scratch / "undone")
     if after is None:
         raise conflict_error(names, "changed since the diff was applied")
-    return PatchPlan(live, after, [shown(name) for name in names], [])
+    return PatchPlan(
+        before=live,
+        after=after,
+        paths=[shown(name) for name in names],
+        merged_paths=[],
+    )
 
 
 def make_undo_patch(repo: Repo, plan: PatchPlan, scratch: Path) -> bytes:
     """The patch that leads back from `plan.after` to `plan.before`."""
-    shadow = Shadow.create(repo, scratch, repo.head() or "0" * 40)
+    shadow = _create_shadow(repo, scratch)
     trees = []
     for files in (plan.after, plan.before):
         for name in removals_first(files):
             write_file(shadow.tree, name, files[name])
         shadow.git("add", "--all", "--force", "--", ".")
         trees.append(shadow.write_tree())
-    patch = b"".join(shadow.diff(trees[0], trees[1], exact=True))
+    chunks = shadow.diff(trees[0], trees[1], exact=True)
+    patch = b"".join(chunks)
     remove_tree(scratch)
     return patch
+
+
+def _create_shadow(repo: Repo, scratch: Path) -> Shadow:
+    head = repo.head()
+    if head is None:
+        head = "0" * 40
+    return Shadow.create(repo, scratch, head)
 
 
 def _check_sensitive(result: DelegateResult, allow_paths: Iterable[str]) -> None:
     allowed = {os.path.normpath(path) for path in allow_paths}
     refused: list[str] = []
     for name, old_name, mode in result.names:
-        for path in sensitive_paths(_to_bytes(name) or b"", _to_bytes(old_name), mode or ""):
-            displayed = shown(path)
-            if displayed not in allowed and displayed not in refused:
-                refused.append(displayed)
+        sensitive = sensitive_paths(
+            _to_bytes(name) or b"",
+            _to_bytes(old_name),
+            mode or "",
+        )
+        refused += [shown(path) for path in sensitive]
+    refused = [path for path in dict.fromkeys(refused) if path not in allowed]
     if refused:
         raise CounselError(
             Code.POLICY_REFUSED,
@@ -122,17 +153,18 @@ def _check_sensitive(result: DelegateResult, allow_paths: Iterable[str]) -> None
 
 def _changed_names(result: DelegateResult) -> list[bytes]:
     """Names of all files that the diff writes or removes, each once."""
-    names: list[bytes] = []
+    names: dict[bytes | None, None] = {}
     for name, old_name, _ in result.names:
-        for raw in (_to_bytes(name), _to_bytes(old_name)):
-            if raw is not None:
-                names.append(raw)
-    return list(dict.fromkeys(names))
+        names[_to_bytes(name)] = None
+        names[_to_bytes(old_name)] = None
+    return [name for name in names if name is not None]
 
 
 def _to_bytes(name: str | None) -> bytes | None:
     """A name as it stands in `work.json`, where Latin-1 keeps each byte."""
-    return None if name is None else name.encode("latin-1")
+    if name is None:
+        return None
+    return name.encode("latin-1")
 
 
 def read_base(archive_path: Path) -> FileStates:
@@ -140,16 +172,25 @@ def read_base(archive_path: Path) -> FileStates:
     base: FileStates = {}
     with tarfile.open(archive_path) as archive:
         for member in archive:
-            file = archive.extractfile(member) if member.isfile() else None
-            if file:
-                mode = str(member.pax_headers.get("git.mode", "100644"))
-                base[os.fsencode(member.name)] = FileState(file.read(), mode)
+            if not member.isfile():
+                continue
+            file = archive.extractfile(member)
+            if file is None:
+                continue
+            name = os.fsencode(member.name)
+            mode = member.pax_headers.get("git.mode", "100644")
+            base[name] = FileState(file.read(), str(mode))
     return base
 
 
-def _apply_patch(repo: Repo, files: FileStates, patch: bytes, scratch: Path) -> FileStates | None:
+def _apply_patch(
+    repo: Repo,
+    files: FileStates,
+    patch: bytes,
+    scratch: Path,
+) -> FileStates | None:
     """The files after the patch, applied in a new shadow that contains nothing else; None where it does not apply."""
-    shadow = Shadow.create(repo, scratch, repo.head() or "0" * 40)
+    shadow = _create_shadow(repo, scratch)
     for name, state in files.items():
         if state:
             write_file(shadow.tree, name, state)
@@ -159,10 +200,11 @@ def _apply_patch(repo: Repo, files: FileStates, patch: bytes, scratch: Path) -> 
     except ShadowGitError:
         return None
 
-    after: FileStates = {}
-    for name, state in read_files(shadow.tree, list(files)).items():
-        # The permissions in the shadow mean nothing: those of the live file are to be kept.
-        after[name] = FileState(state.data, state.mode) if state else None
+    after = read_files(shadow.tree, list(files))
+    for name, state in after.items():
+        if state:
+            # The file keeps the permissions of the live one, not those in the shadow.
+            after[name] = replace(state, permissions=None)
     return after
 
 
@@ -170,7 +212,11 @@ def _apply_patch(repo: Repo, files: FileStates, patch: bytes, scratch: Path) -> 
 
 
 def _merge_files(
-    repo: Repo, base: FileStates, live: FileStates, patched: FileStates, scratch: Path
+    repo: Repo,
+    base: FileStates,
+    live: FileStates,
+    patched: FileStates,
+    scratch: Path,
 ) -> tuple[FileStates, list[bytes]]:
     """Merge each file's change by the diff with its change since the run began.
 
@@ -180,26 +226,41 @@ def _merge_files(
     merged: list[bytes] = []
     conflicts: dict[bytes, Conflict] = {}
     for name, current in live.items():
-        original, changed = base.get(name), patched.get(name)
-        merge = _merge(repo, original, current, changed, scratch)
-        if isinstance(merge, Conflict):
-            conflicts[name] = merge
+        original = base.get(name)
+        changed = patched.get(name)
+        result = _merge_file(repo, original, current, changed, scratch)
+        if isinstance(result, Conflict):
+            conflicts[name] = result
             continue
-        after[name] = merge
-        if current not in (original, changed) and merge != current:
+        after[name] = result
+        has_both_changes = current not in (original, changed)
+        if has_both_changes and result != current:
             merged.append(name)
     if conflicts:
-        hunks = [f"{shown(name)}:{line}" for name, conflict in conflicts.items() for line in conflict.lines]
-        raise conflict_error(
-            list(conflicts),
-            "changed since the run began, in the same places",
-            {"hunks": hunks[:50], "hint": "delegate again, or merge diff_path by hand"},
-        )
+        raise _merge_error(conflicts)
     return after, merged
 
 
-def _merge(
-    repo: Repo, base: FileState | None, live: FileState | None, patched: FileState | None, scratch: Path
+def _merge_error(conflicts: dict[bytes, Conflict]) -> CounselError:
+    hunks: list[str] = []
+    for name, conflict in conflicts.items():
+        hunks += [f"{shown(name)}:{line}" for line in conflict.lines]
+    return conflict_error(
+        list(conflicts),
+        "changed since the run began, in the same places",
+        {
+            "hunks": hunks[:50],
+            "hint": "delegate again, or merge diff_path by hand",
+        },
+    )
+
+
+def _merge_file(
+    repo: Repo,
+    base: FileState | None,
+    live: FileState | None,
+    patched: FileState | None,
+    scratch: Path,
 ) -> FileState | Conflict | None:
     """One file after a three-way merge; None for no file."""
     if live in (base, patched):
@@ -213,16 +274,26 @@ def _merge(
     data = _merge_text(repo, base.data, live.data, patched.data, scratch)
     if isinstance(data, Conflict):
         return data
-    mode = patched.mode if patched.mode != base.mode else live.mode
+    mode = live.mode
+    if patched.mode != base.mode:
+        mode = patched.mode
     return FileState(data, mode)
 
 
-def _merge_text(repo: Repo, base: bytes, live: bytes, patched: bytes, scratch: Path) -> bytes | Conflict:
-    paths = []
-    for label, data in (("live", live), ("base", base), ("patched", patched)):
-        path = scratch / f"merge-{label}"
-        path.write_bytes(data)
-        paths.append(str(path))
+def _merge_text(
+    repo: Repo,
+    base: bytes,
+    live: bytes,
+    patched: bytes,
+    scratch: Path,
+) -> bytes | Conflict:
+    live_path = scratch / "merge-live"
+    base_path = scratch / "merge-base"
+    patched_path = scratch / "merge-patched"
+    live_path.write_bytes(live)
+    base_path.write_bytes(base)
+    patched_path.write_bytes(patched)
+
     env = {
         "PATH": repo.env.get("PATH", os.defpath),
         "LC_ALL": "C",
@@ -231,8 +302,23 @@ def _merge_text(repo: Repo, base: bytes, live: bytes, patched: bytes, scratch: P
         # Keeps git from finding a repository around the scratch directory, and its configuration.
         "GIT_CEILING_DIRECTORIES": str(scratch.parent),
     }
-    argv = [binary(env), "merge-file", "-p", "-q", *paths]
-    process = subprocess.run(argv, cwd=scratch, env=env, capture_output=True, check=False)
+    argv = [
+        binary(env),
+        "merge-file",
+        "-p",
+        "-q",
+        str(live_path),
+        str(base_path),
+        str(patched_path),
+    ]
+    process = subprocess.run(
+        argv,
+        cwd=scratch,
+        env=env,
+        capture_output=True,
+        check=False,
+    )
+    # The number of conflicts, or the code of an error: git does not merge binary files.
     if process.returncode:
         return Conflict(_conflict_lines(process.stdout, live))
     return process.stdout

@@ -73,6 +73,9 @@ class SeedPlan:
     untracked: int = 0
     changed: int = 0
 
+    def omit(self, name: bytes, reason: str) -> None:
+        self.omitted.append((shown(name), reason))
+
 
 def survey(repo: Repo) -> SeedPlan:
     """Plan the seed; writes nothing. Four or five git processes, whatever the size of the repository.
@@ -97,10 +100,16 @@ def survey(repo: Repo) -> SeedPlan:
     _plan_untracked(repo, plan)
 
     # A file in conflict is tracked in up to three stages.
-    plan.copy = list(dict.fromkeys(plan.copy))
+    unique = dict.fromkeys(plan.copy)
+    plan.copy = list(unique)
     # Lists of omitted files are cut when they are shown: sparse files, which may be thousands, go last.
-    plan.omitted.sort(key=lambda item: item[1] == "sparse")
+    plan.omitted.sort(key=_is_sparse)
     return plan
+
+
+def _is_sparse(omitted: tuple[str, str]) -> bool:
+    _, reason = omitted
+    return reason == "sparse"
 
 
 def _records(output: bytes) -> list[bytes]:
@@ -140,9 +149,10 @@ def _converted_names(repo: Repo, tracked: list[TrackedFile]) -> set[bytes]:
     )
     # Three fields each: name, attribute, value.
     fields = output.split(b"\0")
-    values = zip(fields[0::3], fields[2::3], strict=False)
+    checked_names = fields[0::3]
+    values = fields[2::3]
     converted = set()
-    for name, value in values:
+    for name, value in zip(checked_names, values, strict=False):
         if value not in (b"unspecified", b"unset"):
             converted.add(name)
     return converted
@@ -161,15 +171,17 @@ def _plan_tracked(repo: Repo, plan: SeedPlan, different: set[bytes]) -> None:
     """Plan each tracked file. `different` are those whose bytes on disk may differ from their object."""
     root = os.fsencode(repo.root) + b"/"
     for file in plan.tracked:
+        name = file.name
+        is_clean = file.tag == b"H" and name not in different
         if file.is_submodule:
-            plan.omitted.append((shown(file.name), "submodule"))
-        elif file.is_skip_worktree and not os.path.lexists(root + file.name):
-            plan.omitted.append((shown(file.name), "sparse"))
-            plan.sparse.append(file.name)
-        elif file.tag != b"H" or file.name in different:
-            plan.copy.append(file.name)
+            plan.omit(name, "submodule")
+        elif file.is_skip_worktree and not os.path.lexists(root + name):
+            plan.omit(name, "sparse")
+            plan.sparse.append(name)
+        elif is_clean:
+            plan.checkout.append(name)
         else:
-            plan.checkout.append(file.name)
+            plan.copy.append(name)
 
 
 def _plan_untracked(repo: Repo, plan: SeedPlan) -> None:
@@ -179,12 +191,13 @@ def _plan_untracked(repo: Repo, plan: SeedPlan) -> None:
         for name in _records(output):
             status = reader.look(name)
             size = status.st_size if status else 0
-            if size > MAX_UNTRACKED_FILE or total + size > MAX_UNTRACKED:
-                plan.omitted.append((shown(name), "budget"))
+            is_over_budget = size > MAX_UNTRACKED_FILE or total + size > MAX_UNTRACKED
+            if is_over_budget:
+                plan.omit(name, "budget")
             elif secret_name(os.fsdecode(name)):
-                plan.omitted.append((shown(name), "secret_file"))
+                plan.omit(name, "secret_file")
             elif name.endswith(b"/"):
-                plan.omitted.append((shown(name), "nested_repository"))
+                plan.omit(name, "nested_repository")
             else:
                 total += size
                 plan.untracked += 1
@@ -207,9 +220,17 @@ def populate(repo: Repo, plan: SeedPlan, shadow: Shadow) -> str:
 
     Adds files that cannot be read to `plan.omitted`. Raises `worktree_failed` on a full disk.
     """
-    files = [file for file in plan.tracked if file.stage == b"0" and not file.is_submodule]
-    records = [b"%s %s 0\t%s\0" % (file.mode, file.sha, file.name) for file in files]
-    shadow.git("update-index", "-z", "--index-info", input=b"".join(records))
+    index_records = []
+    for file in plan.tracked:
+        # A file in conflict gets no entry: it is copied, and added by the snapshot.
+        if file.stage == b"0" and not file.is_submodule:
+            index_records += [file.mode, b" ", file.sha, b" 0\t", file.name, b"\0"]
+    shadow.git(
+        "update-index",
+        "-z",
+        "--index-info",
+        input=b"".join(index_records),
+    )
     if plan.sparse:
         shadow.git(
             "update-index",
@@ -249,10 +270,14 @@ def _copy_files(repo: Repo, plan: SeedPlan, shadow: Shadow) -> None:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 message = f"The worktree cannot be filled: {error.strerror}"
                 raise CounselError(Code.WORKTREE_FAILED, message) from None
-            plan.omitted.append((shown(name), "unreadable"))
+            plan.omit(name, "unreadable")
 
 
-def _is_real_folder(root: bytes, folder: bytes, cache: dict[bytes, bool]) -> bool:
+def _is_real_folder(
+    root: bytes,
+    folder: bytes,
+    cache: dict[bytes, bool],
+) -> bool:
     """Whether no part of the path is a link. Git calls a file behind one deleted; what is there is not the user's."""
     if folder not in cache:
         parent = folder.rpartition(b"/")[0]

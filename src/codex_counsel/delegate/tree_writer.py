@@ -18,6 +18,12 @@ from codex_counsel.delegate.sensitive import LINK
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.names import shown
 
+REGULAR = "100644"
+EXECUTABLE = "100755"
+"""Git's modes of regular files."""
+READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
 
 @dataclass(frozen=True)
 class FileState:
@@ -30,9 +36,10 @@ class FileState:
     mode: str
     permissions: int | None = field(default=None, compare=False)
 
+    @property
+    def is_executable(self) -> bool:
+        return self.mode == EXECUTABLE
 
-READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 FileStates = dict[bytes, FileState | None]
 
@@ -48,12 +55,13 @@ def conflict_error(
 ) -> CounselError:
     """An `apply_conflict` about these files. The reason continues a sentence that begins with their names."""
     displayed = [shown(name) for name in names[:20]]
+    subject = ", ".join(displayed)
     all_details: dict[str, object] = {"files": displayed}
     if details:
         all_details |= details
     return CounselError(
         Code.APPLY_CONFLICT,
-        f"{', '.join(displayed)} {reason}; nothing was changed",
+        f"{subject} {reason}; nothing was changed",
         details=all_details,
     )
 
@@ -79,30 +87,39 @@ def read_file(
     """
     if not _is_below_folders(root, name, changing):
         return None
-    path = os.fsencode(root) + b"/" + name
+    path = _path(root, name)
     try:
-        status = os.lstat(path)
-        if stat.S_ISLNK(status.st_mode):
-            return FileState(os.readlink(path), LINK)
-        if stat.S_ISREG(status.st_mode):
-            return _read_regular_file(path, status.st_mode)
-        if stat.S_ISDIR(status.st_mode) and _contains_only(root, name, changing):
+        kind = os.lstat(path).st_mode
+        if stat.S_ISLNK(kind):
+            target = os.readlink(path)
+            return FileState(target, LINK)
+        if stat.S_ISREG(kind):
+            return _read_regular_file(path, kind)
+        if stat.S_ISDIR(kind) and _contains_only(root, name, changing):
             return None
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise conflict_error([name], f"cannot be read ({error.strerror})") from None
-    raise conflict_error([name], "is not a regular file in the tree, or is a folder with other files in it")
+        reason = f"cannot be read ({error.strerror})"
+        raise conflict_error([name], reason) from None
+    reason = "is not a regular file in the tree, or is a folder with other files in it"
+    raise conflict_error([name], reason)
 
 
-def _read_regular_file(path: bytes, status_mode: int) -> FileState:
+def _read_regular_file(path: bytes, kind: int) -> FileState:
+    """`kind` is the file's `st_mode`."""
     descriptor = os.open(path, READ_FLAGS)
     with open(descriptor, "rb") as file:
         data = file.read()
-    mode = "100644"
-    if status_mode & stat.S_IXUSR:
-        mode = "100755"
-    return FileState(data, mode, stat.S_IMODE(status_mode) & 0o777)
+    permissions = stat.S_IMODE(kind) & 0o777
+    mode = REGULAR
+    if permissions & stat.S_IXUSR:
+        mode = EXECUTABLE
+    return FileState(data, mode, permissions)
+
+
+def _path(root: Path, name: bytes) -> bytes:
+    return os.fsencode(root) + b"/" + name
 
 
 def _is_below_folders(
@@ -122,7 +139,7 @@ def _is_below_folders(
 
     for depth in range(1, len(parts)):
         parent = b"/".join(parts[:depth])
-        path = os.fsencode(root) + b"/" + parent
+        path = _path(root, parent)
         is_folder = os.path.isdir(path) and not os.path.islink(path)
         if os.path.lexists(path) and not is_folder:
             if parent in changing:
@@ -135,12 +152,18 @@ def _is_below_folders(
     return True
 
 
-def _contains_only(root: Path, folder: bytes, names: Collection[bytes]) -> bool:
-    top = os.fsencode(root) + b"/"
-    for parent, _, files in os.walk(top + folder):
+def _contains_only(
+    root: Path,
+    folder: bytes,
+    names: Collection[bytes],
+) -> bool:
+    """Whether every file in the folder and below is one of these."""
+    top = _path(root, b"")
+    for parent, _, files in os.walk(_path(root, folder)):
         for file in files:
             path = os.path.join(parent, file)
-            if path.removeprefix(top) not in names:
+            name = path.removeprefix(top)
+            if name not in names:
                 return False
     return True
 
@@ -154,7 +177,11 @@ def replace_files(root: Path, before: FileStates, after: FileStates) -> None:
     Raises `apply_conflict` where a file is no longer as in `before`, `storage_failed` where writing fails, and
     HalfWrittenError where a file cannot be put back.
     """
-    changed = {name: state for name, state in after.items() if state != before[name]}
+    changed: FileStates = {}
+    for name, state in after.items():
+        if state != before[name]:
+            changed[name] = state
+
     begun: list[bytes] = []
     try:
         for name in removals_first(changed):
@@ -196,15 +223,17 @@ def _put_back(
     originals = {name: before[name] for name in reversed(begun)}
     failed = []
     for name in removals_first(originals):
+        original = originals[name]
         try:
-            if read_file(root, name, before) != originals[name]:
-                write_file(root, name, originals[name])
+            if read_file(root, name, before) != original:
+                write_file(root, name, original)
         except (OSError, CounselError):
             failed.append(shown(name))
     if failed:
+        names = ", ".join(failed[:20])
         raise HalfWrittenError(
             Code.STORAGE_FAILED,
-            f"Writing failed ({error}), and these files could not be put back: {', '.join(failed[:20])}",
+            f"Writing failed ({error}), and these files could not be put back: {names}",
             repair="Make room or give back the permissions, then call codex_apply again, which finishes the files.",
             details={"files": failed[:200]},
         ) from None
@@ -220,7 +249,7 @@ def write_file(root: Path, name: bytes, state: FileState | None) -> None:
     OSError where writing fails; the file is unchanged then.
     """
     _is_below_folders(root, name)
-    path = os.fsencode(root) + b"/" + name
+    path = _path(root, name)
     if state is None:
         _remove_file(root, path)
         return
@@ -255,20 +284,26 @@ def _permissions_for(path: bytes, state: FileState) -> int | None:
     if not stat.S_ISREG(current):
         return None
     permissions = stat.S_IMODE(current) & 0o777
-    if state.mode != "100755":
+    if not state.is_executable:
         return permissions & ~0o111
     if permissions & stat.S_IXUSR:
         return permissions
     # Executable for everybody who may read it.
-    return permissions | (permissions & 0o444) >> 2
+    readable = permissions & 0o444
+    return permissions | (readable >> 2)
 
 
-def _write_draft(draft: bytes, state: FileState, permissions: int | None) -> None:
+def _write_draft(
+    draft: bytes,
+    state: FileState,
+    permissions: int | None,
+) -> None:
     if state.mode == LINK:
         os.symlink(state.data, draft)
         return
+    # What the umask leaves of these.
     mode = 0o666
-    if state.mode == "100755":
+    if state.is_executable:
         mode = 0o777
     descriptor = os.open(draft, CREATE_FLAGS, mode)
     with open(descriptor, "wb") as file:
