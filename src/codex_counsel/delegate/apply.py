@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from codex_counsel.contract.request import Apply
 from codex_counsel.delegate.patch import PatchPlan, make_undo_patch, plan_apply, plan_undo
@@ -93,7 +92,7 @@ def apply_diff(
     request: Apply,
     timeout: float,
     env: Mapping[str, str],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Apply a diff to the repository around `root`, check it, or take it back, as the request says.
 
     `timeout` is in seconds, for each git command. Returns `summary`, `applied` and `files`; with `merged` unless it was
@@ -138,7 +137,7 @@ def _apply(
     request: Apply,
     scratch: Path,
     mark: AppliedMark,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     mark.check_unapplied()
     plan = plan_apply(
         repo,
@@ -180,7 +179,7 @@ def _undo(
     diff: StoredDiff,
     scratch: Path,
     mark: AppliedMark,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     mark.check_applied()
     undo_patch = diff.undo_patch_path.read_bytes()
     plan = plan_undo(repo, diff.result, undo_patch, scratch)

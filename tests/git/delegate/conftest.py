@@ -25,11 +25,11 @@ class UserRepository:
 
     base: Path
     root: Path
-    made: list[Shadow] = field(default_factory=list)
+    shadows: list[Shadow] = field(default_factory=list)
 
     def git(self, *args: str | bytes, cwd: Path | None = None, input: bytes | None = None) -> str:
-        done = subprocess.run(["git", *args], cwd=cwd or self.root, input=input, check=True, capture_output=True)
-        return done.stdout.decode(errors="surrogateescape").strip()
+        process = subprocess.run(["git", *args], cwd=cwd or self.root, input=input, check=True, capture_output=True)
+        return process.stdout.decode(errors="surrogateescape").strip()
 
     def write(self, name: str | bytes, content: str | bytes = "text\n", mode: int = 0o644) -> Path:
         path = self.root / os.fsdecode(name)
@@ -44,15 +44,15 @@ class UserRepository:
         return self.git("rev-parse", "HEAD")
 
     def seed(self, below: str = ".") -> Seeded:
-        """Made twice over: of a repository that is the same, to the byte, before and after."""
+        """Make a shadow and fill it; the repository must be the same, byte for byte, before and after."""
         before = state(self.root)
         repo = Repo.open(self.root / below, 60, os.environ)
         plan = seed.survey(repo)
-        shadow = Shadow.create(repo, self.base / f"shadow-{len(self.made)}", plan.head)
-        self.made.append(shadow)
+        shadow = Shadow.create(repo, self.base / f"shadow-{len(self.shadows)}", plan.head)
+        self.shadows.append(shadow)
         tree = seed.populate(repo, plan, shadow)
         assert state(self.root) == before
-        return Seeded(repo, plan, shadow, tree, self.base / f"job-{len(self.made)}")
+        return Seeded(repo, plan, shadow, tree, self.base / f"job-{len(self.shadows)}")
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Seeded:
         return dict(self.plan.omitted)
 
     def run(self, command: str) -> None:
-        """What a model might do there."""
+        """Run a shell command in the shadow, as a model might."""
         subprocess.run(["bash", "-euc", command], cwd=self.shadow.tree, check=True, capture_output=True)
 
     def capture(self, limit: int = 200_000) -> Capture:
@@ -80,7 +80,7 @@ class Seeded:
         return capture_tree(self.shadow, self.base, self.store, limit)
 
     def work(self, command: str = "true", limit: int = 200_000) -> DelegateResult:
-        """Run the command and make of it what a job's record holds."""
+        """Run the command and return the result that the job's record would contain."""
         self.run(command)
         begun = {"head": self.plan.head, "omitted": [list(item) for item in self.plan.omitted]}
         return _work(begun, self.capture(limit), limit)
@@ -110,7 +110,7 @@ def empty(tmp_path: Path) -> Iterator[UserRepository]:
     place = UserRepository(tmp_path, root)
     place.git("init", "--quiet")
     yield place
-    for shadow in place.made:
+    for shadow in place.shadows:
         shadow.remove()
         assert not shadow.base.exists()
 

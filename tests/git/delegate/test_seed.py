@@ -137,6 +137,23 @@ def test_ignored_files_do_not_arrive_whoever_ignores_them(place: UserRepository,
     arrived(place, b"debug.log", b"build/out.o", b"mine.tmp", b"theirs.bak")
 
 
+def test_git_takes_its_home_from_the_environment_that_is_passed(place: UserRepository) -> None:
+    config = place.base / "other-home/.config/git"
+    config.mkdir(parents=True)
+    (config / "ignore").write_text("*.theirs\n")
+    place.write("file.theirs")
+    env = {**os.environ, "HOME": str(place.base / "other-home")}
+    repo = Repo.open(place.root, 60, env)
+    plan = seed.survey(repo)
+    shadow = Shadow.create(repo, place.base / "shadow", plan.head)
+    place.shadows.append(shadow)
+    baseline = seed.populate(repo, plan, shadow)
+    assert b"file.theirs" not in files(shadow.tree)
+    (shadow.tree / "new.theirs").write_text("ignored\n")
+    assert shadow.snapshot() == baseline
+    assert shadow.env["HOME"] == env["HOME"]
+
+
 def test_a_tracked_file_that_matches_an_ignore_pattern_arrives(place: UserRepository) -> None:
     place.write("kept.log", "kept\n")
     place.git("add", "--force", "kept.log")
@@ -197,7 +214,7 @@ def test_pipes_and_sockets_are_passed_by(place: UserRepository) -> None:
     repo = Repo.open(place.root, 60, os.environ)
     plan = seed.survey(repo)
     shadow = Shadow.create(repo, place.base / "shadow", plan.head)
-    place.made.append(shadow)
+    place.shadows.append(shadow)
     seed.populate(repo, plan, shadow)
     assert not {b"app.py", b"pipe"} & set(files(shadow.tree))
 
@@ -292,7 +309,7 @@ def test_a_clone_that_lacks_objects_works_with_those_it_has(place: UserRepositor
     place.git("config", "uploadpack.allowFilter", "true")
     clone = UserRepository(place.base, place.base / "clone")
     place.git("clone", "-q", "--filter=blob:none", "--sparse", f"file://{place.root}", str(clone.root), cwd=place.base)
-    place.made = clone.made
+    place.shadows = clone.shadows
     seeded = clone.seed()
     assert seeded.files == files(clone.root)
     assert seeded.work("echo changed >> app.py").diffstat == "1 file changed, 1 insertion(+)"
@@ -328,7 +345,7 @@ def test_a_file_deleted_on_one_side_of_a_merge_arrives_as_it_lies_there(place: U
 def test_a_detached_head_a_locked_index_and_a_shallow_clone_are_no_obstacle(place: UserRepository) -> None:
     place.commit("second")
     place.git("clone", "-q", "--depth=1", f"file://{place.root}", str(place.base / "clone"), cwd=place.base)
-    clone = UserRepository(place.base, place.base / "clone", place.made)
+    clone = UserRepository(place.base, place.base / "clone", place.shadows)
     clone.git("checkout", "-q", "--detach")
     (clone.root / ".git/index.lock").write_bytes(b"")
     clone.write("app.py", "changed\n")
@@ -337,12 +354,12 @@ def test_a_detached_head_a_locked_index_and_a_shallow_clone_are_no_obstacle(plac
 
 def test_a_repository_that_borrows_objects_itself_is_no_obstacle(place: UserRepository) -> None:
     place.git("clone", "-q", "--shared", str(place.root), str(place.base / "clone"), cwd=place.base)
-    arrived(UserRepository(place.base, place.base / "clone", place.made))
+    arrived(UserRepository(place.base, place.base / "clone", place.shadows))
 
 
 def test_a_linked_worktree_and_the_repository_it_belongs_to_are_both_untouched(place: UserRepository) -> None:
     place.git("worktree", "add", "-q", str(place.base / "linked"), "-b", "side")
-    linked = UserRepository(place.base, place.base / "linked", place.made)
+    linked = UserRepository(place.base, place.base / "linked", place.shadows)
     linked.write("app.py", "changed there\n")
     place.write("app.py", "changed here\n")
     arrived(linked)
