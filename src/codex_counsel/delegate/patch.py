@@ -70,7 +70,7 @@ def plan_apply(
     base: FileStates = dict.fromkeys(live)
     base |= read_base(directory / "base.tar")
 
-    after = _apply_patch(repo, live, patch, scratch / "straight")
+    after = _apply_patch(repo, live, patch, scratch / "live")
     merged: list[bytes] = []
     if after is None or live != base:
         # This fails only where the archive lacks files.
