@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from codex_counsel.codex import app_server
 from codex_counsel.codex import command as plan
-from codex_counsel.codex.binary import _converse
 from codex_counsel.codex.sandbox import Boundary, toml
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.loopback import Answer, Loopback, Request, items, patch, say, shell
@@ -395,13 +395,10 @@ def hooks_that_the_user_has_reviewed(scene: Scene) -> Trap:
 
 def _reviewed(scene: Scene) -> str:
     """What a person's `/hooks` writes down: that just these commands may run."""
-    messages: list[dict[str, Any]] = [
-        {"id": 0, "method": "initialize", "params": {"clientInfo": {"name": "test", "version": "0"}}},
-        {"method": "initialized"},
-        {"id": 1, "method": "hooks/list", "params": {"cwds": [str(scene.workspace)]}},
-    ]
-    given = "".join(json.dumps(message) + "\n" for message in messages).encode()
-    answer = _converse([scene.world.binary, "app-server"], given, scene.world.env)
+    with app_server.connect(scene.world.codex(), scene.world.env, seconds=10) as server:
+        server.request("hooks/list", {"cwds": [str(scene.workspace)]})
+        answer = server.answer()
+    assert answer
     hooks = answer["result"]["data"][0]["hooks"]
     return "\n".join(f"[hooks.state.{toml(hook['key'])}]\ntrusted_hash = {toml(hook['currentHash'])}" for hook in hooks)
 

@@ -48,7 +48,8 @@ def install(world: World, body: str) -> None:
 
 
 def executable(path: Path, text: str) -> Path:
-    """A shell script that can be run."""
+    """A shell script that can be run; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{text}\n", "utf-8")
     path.chmod(0o755)
     return path

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from codex_counsel.codex.limits import LONGEST, Limit, Limits
+from codex_counsel.codex.limits import MAX_SECONDS, Limit, Limits
 from codex_counsel.contract.request import Status, parse
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.loopback import Account, Loopback, Reply, Window, error, failed, http_error, say, usage_limit
@@ -211,17 +211,17 @@ def test_a_corrupt_mark_blocks_nobody(tmp_path: Path, text: str) -> None:
     (tmp_path / "limits" / "me.json").write_text(text)
     own = Limits(tmp_path, "me")
     own.check()
-    assert own.mark() is None
+    assert own.in_force() is None
     assert own.clear()
 
 
 def test_a_mark_in_force_names_its_end(tmp_path: Path) -> None:
     (tmp_path / "limits").mkdir()
-    until = time.time() + LONGEST - 60
+    until = time.time() + MAX_SECONDS - 60
     mark = Limit("usage_limit", "You have had enough.", until)
     (tmp_path / "limits" / "me.json").write_text(json.dumps(vars(mark)))
-    assert Limits(tmp_path, "me").mark() == mark
-    assert Limits(tmp_path, "you").mark() is None
+    assert Limits(tmp_path, "me").in_force() == mark
+    assert Limits(tmp_path, "you").in_force() is None
     with pytest.raises(CounselError, match=r"until \d{4}-\d\d-\d\d \d\d:\d\d .*: You have had enough\.") as refusal:
         Limits(tmp_path, "me").check()
     assert refusal.value.code == Code.BACKING_OFF
@@ -231,7 +231,7 @@ def test_a_reset_years_ahead_holds_the_account_up_for_weeks_at_most(world: World
     model(usage_limit("pro", 4_000_000_000))
     consult(world.counsel())
     (mark,) = marks(world)
-    assert LONGEST - HOUR < mark["until"] - time.time() <= LONGEST
+    assert MAX_SECONDS - HOUR < mark["until"] - time.time() <= MAX_SECONDS
     refused(world)
 
 

@@ -18,13 +18,13 @@ from tests.conftest import living, until
 DRIVER = """
 import json, os, sys, time
 from codex_counsel.system import supervisor as process
-from codex_counsel.system import process_tree as tree
+from codex_counsel.system import process_tree
 child, prompt, limits, control = sys.argv[1:5]
 options = json.loads(limits)
 process.GRACE = process.LINGER = 0.3
 if options.pop("no_pidfd", False):
     del os.pidfd_open
-tree.become_subreaper()
+process_tree.become_subreaper()
 started = process.start([sys.executable, "-I", "-S", "-c", child], os.environ, "/", prompt)
 supervisor = process.Supervisor(started, **{"total": 60, "idle": 60, **options})
 seen = []
@@ -36,8 +36,8 @@ for line in supervisor.lines():
 print(json.dumps({
     "reason": supervisor.reason, "returncode": supervisor.returncode, "lines": seen[:50], "count": len(seen),
     "stderr": supervisor.stderr.decode("latin-1"), "survivors": supervisor.survivors,
-    "peak_kb": int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]) if tree._LIBC else 0,
-    "left": tree.descendants(os.getpid()),
+    "peak_kb": int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]) if process_tree._LIBC else 0,
+    "left": process_tree.descendants(os.getpid()),
 }))
 """
 STOP_AT_ONCE = "def on_line(line): supervisor.stop('cancelled')"
@@ -173,11 +173,15 @@ def test_a_child_without_a_sign_of_life_is_ended_at_the_idle_limit(bench: Bench)
 def test_lines_alone_are_no_sign_of_life(bench: Bench) -> None:
     chatter = "import time\nwhile True: print('noise', flush=True); time.sleep(0.01)"
     assert bench.run(chatter, idle=0.2).reason == "stalled"
-    assert bench.run(chatter, "def on_line(line): supervisor.heard()", idle=0.2, total=1.5).reason == "timeout"
+    assert bench.run(chatter, "def on_line(line): supervisor.note_activity()", idle=0.2, total=1.5).reason == "timeout"
 
 
 def test_another_sign_of_life_keeps_a_silent_child(bench: Bench) -> None:
-    lively = "left = [0.0] * 2\nsupervisor.quiet = lambda: left.pop() if left else seen.append('quiet') or 60.0"
+    lively = (
+        "left = [0.0] * 2\n"
+        "def seconds(): return left.pop() if left else seen.append('quiet') or 60.0\n"
+        "supervisor.seconds_since_other_activity = seconds"
+    )
     report = bench.run("import time" + FOR_EVER, lively, idle=0.2)
     assert (report.reason, set(report.lines)) == ("stalled", {"quiet"})
 

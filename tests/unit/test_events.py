@@ -13,17 +13,17 @@ from codex_counsel.codex.events import (
     CommandStarted,
     Event,
     FilesChanged,
+    ItemWarning,
     Message,
     Noise,
     Notice,
-    Other,
+    OtherItem,
     Reasoning,
     ThreadStarted,
     Tokens,
     TurnCompleted,
     TurnFailed,
     TurnStarted,
-    Warned,
 )
 from codex_counsel.codex.transcript import MAX_WARNINGS, Transcript
 
@@ -79,21 +79,21 @@ LINES: dict[str, tuple[dict[str, Any], Event]] = {
         item("command_execution", command="x", exit_code=None),
         CommandEnded("item_0", "x", None, ""),
     ),
-    "file_change, started": (before(item("file_change", changes=CHANGES)), Other("file_change")),
+    "file_change, started": (before(item("file_change", changes=CHANGES)), OtherItem("file_change")),
     "file_change": (
         item("file_change", changes=CHANGES, status="completed"),
         FilesChanged(("/w/a", "/w/b"), ok=True),
     ),
     "file_change, failed": (item("file_change", changes=[], status="failed"), FilesChanged((), ok=False)),
-    "mcp_tool_call": (item("mcp_tool_call", server="s", tool="t", error=None), Other("mcp_tool_call")),
-    "collab_tool_call": (item("collab_tool_call", tool="wait"), Other("collab_tool_call")),
-    "web_search": (item("web_search", query="q"), Other("web_search")),
-    "todo_list": (before(item("todo_list", items=[]), "updated"), Other("todo_list")),
+    "mcp_tool_call": (item("mcp_tool_call", server="s", tool="t", error=None), OtherItem("mcp_tool_call")),
+    "collab_tool_call": (item("collab_tool_call", tool="wait"), OtherItem("collab_tool_call")),
+    "web_search": (item("web_search", query="q"), OtherItem("web_search")),
+    "todo_list": (before(item("todo_list", items=[]), "updated"), OtherItem("todo_list")),
     "error item": (
         item("error", message="Model metadata for `x` not found."),
-        Warned("Model metadata for `x` not found."),
+        ItemWarning("Model metadata for `x` not found."),
     ),
-    "an item of tomorrow": (item("hologram"), Other("hologram")),
+    "an item of tomorrow": (item("hologram"), OtherItem("hologram")),
 }
 
 
@@ -104,7 +104,7 @@ def test_each_line_of_codex_is_its_event(line: dict[str, Any], event: Event) -> 
 
 def test_a_line_that_has_one_key_twice_is_read() -> None:
     line = b'{"type":"item.started","item":{"id":"item_3","type":"web_search","id":"ws_1","query":"q"}}'
-    assert events.parse(line) == Other("web_search")
+    assert events.parse(line) == OtherItem("web_search")
 
 
 def test_an_answer_may_hold_any_character_and_any_length() -> None:

@@ -119,12 +119,12 @@ def test_a_thread_without_a_record_has_none_whatever_its_id(tmp_path: Path, thre
 def test_quiet_seconds_count_from_the_last_growth(tmp_path: Path) -> None:
     file = written(tmp_path, started())
     os.utime(file, (time.time() - 100, time.time() - 100))
-    assert 100 <= rollout.quiet_seconds(file) < 160
+    assert 100 <= rollout.seconds_since_growth(file) < 160
 
 
 def test_without_a_file_it_has_always_been_quiet(tmp_path: Path) -> None:
-    assert rollout.quiet_seconds(None) == float("inf")
-    assert rollout.quiet_seconds(tmp_path / "absent") == float("inf")
+    assert rollout.seconds_since_growth(None) == float("inf")
+    assert rollout.seconds_since_growth(tmp_path / "absent") == float("inf")
 
 
 # --- what it says
@@ -196,7 +196,7 @@ BLIND: dict[str, tuple[list[dict[str, Any]], bool]] = {
 def test_a_turn_is_blind_when_each_of_its_commands_failed_at_the_sandbox(
     tmp_path: Path, lines: list[dict[str, Any]], blind: bool
 ) -> None:
-    assert rollout.last_turn(written(tmp_path, started(), *lines)).blind is blind
+    assert rollout.last_turn(written(tmp_path, started(), *lines)).sandbox_broken is blind
 
 
 ODD = {
