@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import codex_cli_bin  # type: ignore[import-untyped]
 import pytest
 
-from codex_counsel.codex.binary import Codex, ProbeCache, find
+from codex_counsel.codex.binary import Codex, find
+from codex_counsel.codex.probe import ProbeCache
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.request import Consult, parse
 from codex_counsel.jobs.launcher import Handle

@@ -46,7 +46,7 @@ def test_a_cancel_that_came_after_the_answer_keeps_it() -> None:
 
 
 def test_tokens_in_what_codex_and_its_commands_say_are_masked() -> None:
-    told = transcript(events.Warned(f"bad key {TOKEN}"), events.CommandStarted("i", f"curl -u {TOKEN}"), *ANSWERED)
+    told = transcript(events.ItemWarning(f"bad key {TOKEN}"), events.CommandStarted("i", f"curl -u {TOKEN}"), *ANSWERED)
     assert TOKEN not in (told.last_command or "")
     told.add(events.CommandEnded("i", f"curl -u {TOKEN}", 0, ""))
     assert TOKEN not in (told.last_command or "")
@@ -71,7 +71,7 @@ def test_tokens_in_the_reason_for_a_failure_are_masked() -> None:
 
 
 def test_a_run_without_a_shell_needs_no_host_of_code_mode() -> None:
-    told = transcript(events.Warned("Code Mode is unavailable because the host was not found."), *ANSWERED)
+    told = transcript(events.ItemWarning("Code Mode is unavailable because the host was not found."), *ANSWERED)
     seen = conclude(replace(SPEC, argv=("codex", "-c", "features.shell_tool=false")), told, Exit("exited", 0))
     blind = conclude(SPEC, told, Exit("exited", 0))
     assert seen.answer == "The answer."

@@ -76,7 +76,7 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _decided(stop: Stop, given: argparse.Namespace) -> dict[str, Any] | None:
-    paths = gate.edited(stop)
+    paths = gate.edited_files(stop)
     if not paths:
         return None
     from codex_counsel.contract.settings import load

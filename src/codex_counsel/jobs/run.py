@@ -32,11 +32,11 @@ class Journal(Protocol):
 def execute(spec: Spec, supervisor: Supervisor, journal: Journal) -> EnvelopeDict:
     """Read Codex to its end, conclude, commit; returns the envelope that stands, perhaps of an earlier writer."""
     transcript = Transcript()
-    supervisor.quiet = lambda: _quiet(spec, transcript)
+    supervisor.seconds_since_other_activity = lambda: _quiet(spec, transcript)
     for line in supervisor.lines():
         journal.append(line)
         if transcript.add(events.parse(line)):
-            supervisor.heard()
+            supervisor.note_activity()
         if transcript.completed or transcript.failure:
             supervisor.expect_end()
         journal.note(transcript)
@@ -51,7 +51,7 @@ def _quiet(spec: Spec, transcript: Transcript) -> float:
     if transcript.open_commands:
         return 0.0
     thread = transcript.thread_id
-    return rollout.quiet_seconds(rollout.find(Path(spec.codex_home), thread) if thread else None)
+    return rollout.seconds_since_growth(rollout.find(Path(spec.codex_home), thread) if thread else None)
 
 
 class Exit:
@@ -82,7 +82,7 @@ def _concluded(spec: Spec, transcript: Transcript, ending: Exit) -> Envelope:
     record = _record(spec, transcript)
     meta = _meta(spec, transcript, ending, record)
     try:
-        _check(spec, transcript, ending, blind=record.blind)
+        _check(spec, transcript, ending, blind=record.sandbox_broken)
         return _answered(spec, transcript, meta)
     except CounselError as error:
         return failed(spec.tool, _with_traces(error, spec, transcript, ending), meta, **_partial(transcript))
@@ -240,4 +240,9 @@ def remember_limit(spec: Spec, envelope: Envelope) -> None:
     if envelope.ok:
         limits.clear()
     elif envelope.error and envelope.error.code in (Code.USAGE_LIMIT, Code.RATE_LIMITED):
-        limits.remember(envelope.error, spec, envelope.meta.session_id)
+        limits.remember(
+            envelope.error,
+            codex_home=Path(spec.codex_home),
+            default_seconds=spec.backoff,
+            thread_id=envelope.meta.session_id,
+        )

@@ -15,9 +15,8 @@ from typing import Any
 
 from codex_counsel import __version__
 from codex_counsel.claude import session_import as transfer
-from codex_counsel.codex import binary as codex
 from codex_counsel.codex import command as plan
-from codex_counsel.codex import rollout
+from codex_counsel.codex import inspect, rollout, thread_import
 from codex_counsel.codex.sandbox import is_literal_path
 from codex_counsel.contract import paging
 from codex_counsel.contract.envelope import TERMINAL, Envelope, EnvelopeDict, Meta, Next, free
@@ -295,7 +294,9 @@ class Counsel(Preparing):
             ready = self.ready(request)
             where = self.places.trees / "codex-counsel-JOB"
             turn = placed(self.turn(request, ready, task), task, where)
-            added = codex.added(ready.codex, self.codex_env(ready.place), ready.place.root, plan.config(turn))
+            added = inspect.prompt_additions(
+                ready.codex, self.codex_env(ready.place), ready.place.root, plan.config(turn)
+            )
         except CounselError as error:
             return {"blocked": {"code": error.code, "message": error.message}}
         boundary = turn.boundary
@@ -314,7 +315,9 @@ class Counsel(Preparing):
         """Make a thread of Codex out of a session of Claude Code. No model is asked."""
         place = self.place(request.workspace_root)
         found = transfer.find(request.transcript_path, self.env)
-        thread = transfer.hand_over(self.codex, self.codex_env(place), found.path, place.root)
+        with transfer.private_copy(found.path) as copy:
+            env = {**self.codex_env(place), "HOME": str(copy.home)}
+            thread = thread_import.import_session(self.codex, env, copy.path, place.root)
         resume = f"codex resume {thread}"
         data = {"resume_command": resume, "transcript": str(found.path), "bytes": found.path.stat().st_size}
         newer = f"another session of this project was written to later: {found.newer}" if found.newer else None
@@ -323,7 +326,7 @@ class Counsel(Preparing):
 
     def models(self) -> EnvelopeDict:
         """Models and efforts that the installed Codex lists."""
-        found = codex.models(self.codex, self.codex_env())
+        found = inspect.models(self.codex, self.codex_env())
         default = next((row["model"] for row in found if row.get("default")), "none")
         return free("codex_models", f"{len(found)} models, default {default}", {"models": found}).wire()
 

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from codex_counsel import __version__
-from codex_counsel.codex import binary as codex
+from codex_counsel.codex import account, binary, failures, inspect
 from codex_counsel.codex import command as plan
-from codex_counsel.codex import failures
 from codex_counsel.codex import limits as backoff
-from codex_counsel.codex.binary import Codex, Login, ProbeCache
+from codex_counsel.codex.account import Login
+from codex_counsel.codex.binary import Codex
+from codex_counsel.codex.probe import ProbeCache
 from codex_counsel.codex.sandbox import MAX_SECRETS, Boundary
 from codex_counsel.contract import settings as settings_module
 from codex_counsel.contract.envelope import CodexUsed, Meta
@@ -32,6 +33,7 @@ from codex_counsel.jobs.spec import Spec
 from codex_counsel.jobs.store import Store
 from codex_counsel.prepare import workspace
 from codex_counsel.prepare.tasks import ResolvedWorkspace, Task
+from codex_counsel.system.path import search_path
 from codex_counsel.system.text import clean, one_line
 
 
@@ -66,30 +68,30 @@ class Preparing:
         found = self.codex_for(place)
         config = self.configuration(self._known_profile(profile))
         run = self.codex_env(place)
-        login = codex.login(found, self.places.codex_home, run, config)
+        login = account.login(found, self.places.codex_home, run, config)
         if not login.present:
             raise CounselError(Code.AUTH_REQUIRED, login_hint(self.env))
         backoff.Limits(self.settings.state, login.identity).check()
-        if not getattr(request, "text_only", False) and (reason := codex.sandbox_problem(found, run, self.probes)):
+        if not getattr(request, "text_only", False) and (reason := inspect.sandbox_problem(found, run, self.probes)):
             raise failures.from_probe(reason)
         return Preflight(place, found, login, config, self.settings.isolation)
 
     def configuration(self, profile: str | None) -> dict[str, Any]:
         """What Codex will be configured for: with isolation `strict` it reads nothing of the user's."""
         strict = self.settings.isolation == "strict"
-        return {} if strict else codex.configuration(self.places.codex_home, profile)
+        return {} if strict else inspect.configuration(self.places.codex_home, profile)
 
     @property
     def codex(self) -> Codex:
         return self.codex_for(self.here())
 
     def codex_for(self, place: ResolvedWorkspace | None) -> Codex:
-        return codex.find(self.settings.codex_bin, self.search_path(place), self.probes)
+        return binary.find(self.settings.codex_bin, self.search_path(place), self.probes)
 
     def search_path(self, place: ResolvedWorkspace | None) -> str:
         """Where Codex is looked for: never inside the project, which others may have written."""
         around = (place.top or place.root) if place else None
-        return codex.search_path(self.env.get("PATH", os.defpath), around)
+        return search_path(self.env.get("PATH", os.defpath), around)
 
     def here(self) -> ResolvedWorkspace | None:
         """The workspace where no other is asked for, if it is one."""
@@ -153,7 +155,7 @@ class Preparing:
         profile = request.profile or self.settings.profile
         servers: tuple[str, ...] = ()
         if ready.isolation == "lean":
-            servers = codex.mcp_servers(
+            servers = inspect.mcp_servers(
                 ready.codex, self.codex_env(ready.place), ready.place.root, profile, self.probes
             )
         return plan.Turn(

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from codex_counsel.claude import plugins
-from codex_counsel.codex import binary as codex
-from codex_counsel.codex import failures
+from codex_counsel.codex import account, binary, failures, inspect
 from codex_counsel.codex import limits as backoff
-from codex_counsel.codex.binary import Codex, Login
+from codex_counsel.codex.account import Login
+from codex_counsel.codex.binary import Codex
 from codex_counsel.contract.envelope import EnvelopeDict, Meta, free
 from codex_counsel.contract.request import Status
 from codex_counsel.contract.settings import Settings
@@ -43,7 +43,7 @@ def report(bench: Preparing, request: Status) -> EnvelopeDict:
 
 def notices(bench: Preparing) -> list[str]:
     """What a client should know before the first call; asks no program, so that a server starts fast."""
-    if codex.is_missing(bench.settings.codex_bin, bench.search_path(bench.here())):
+    if binary.is_missing(bench.settings.codex_bin, bench.search_path(bench.here())):
         missing = "no Codex is installed here, so every call that needs one will fail: /codex:setup helps the user"
         return [missing, *_rivals(bench)]
     return _rivals(bench)
@@ -66,11 +66,11 @@ def _check_codex(bench: Preparing, request: Status) -> dict[str, Any]:
     found = bench.codex_for(place)
     config = bench.configuration(bench.settings.profile)
     run = bench.codex_env(place)
-    login = codex.login(found, bench.places.codex_home, run, config)
+    login = account.login(found, bench.places.codex_home, run, config)
     limits = backoff.Limits(bench.settings.state, login.identity)
     cleared = limits.clear() if request.clear_limits else False
-    mark = limits.mark()
-    broken = codex.sandbox_problem(found, run, bench.probes)
+    mark = limits.in_force()
+    broken = inspect.sandbox_problem(found, run, bench.probes)
     return {
         "notices": found.notices(),
         "codex": {"path": str(found.path), "version": found.version, "source": found.source},
@@ -100,7 +100,7 @@ def _quota(bench: Preparing, found: Codex, login: Login) -> dict[str, Any]:
     if login.kind not in ("chatgpt", "keyring"):
         return {}
     try:
-        return {"quota": codex.rate_limits(found, bench.codex_env())}
+        return {"quota": account.rate_limits(found, bench.codex_env())}
     except CounselError as error:
         return {"quota_error": error.message}
 
