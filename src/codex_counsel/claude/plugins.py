@@ -46,7 +46,11 @@ def _settings_files(env: Mapping[str, str], project: Path) -> list[Path]:
     config = env.get("CLAUDE_CONFIG_DIR") or Path(home, ".claude")
     # The user's own file may be a link into a repository of dotfiles. Links in a project are not followed.
     user = os.path.realpath(Path(config, "settings.json"))
-    return [Path(user), project / ".claude/settings.json", project / ".claude/settings.local.json"]
+    return [
+        Path(user),
+        project / ".claude/settings.json",
+        project / ".claude/settings.local.json",
+    ]
 
 
 def _enabled_plugins(file: Path) -> dict[str, bool]:

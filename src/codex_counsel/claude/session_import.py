@@ -88,11 +88,12 @@ def _confined(path: Path, projects: Path) -> Path:
     """The path with all links resolved. An agent may be talked into passing any path, so only transcripts are taken."""
     try:
         real = path.resolve(strict=True)
-        inside = real.is_relative_to(projects.resolve(strict=True)) and real.suffix == SUFFIX
+        inside = real.is_relative_to(projects.resolve(strict=True))
         status = real.stat()
     except (OSError, RuntimeError):
         raise _invalid(f"{path} cannot be read") from None
-    if not inside or not stat.S_ISREG(status.st_mode):
+    is_transcript = real.suffix == SUFFIX and stat.S_ISREG(status.st_mode)
+    if not inside or not is_transcript:
         raise _invalid(f"{path} is no transcript (*{SUFFIX}) in {projects}")
     if status.st_size > MAX_BYTES:
         raise _invalid(f"{path} has more than {MAX_BYTES} bytes")

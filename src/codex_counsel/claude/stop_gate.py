@@ -17,7 +17,12 @@ from typing import Any
 
 MARK = "-m codex_counsel gate run"
 """By this part of its command the gate is recognised among other hooks."""
-EDITORS = {"Edit": "file_path", "Write": "file_path", "MultiEdit": "file_path", "NotebookEdit": "notebook_path"}
+EDITORS = {
+    "Edit": "file_path",
+    "Write": "file_path",
+    "MultiEdit": "file_path",
+    "NotebookEdit": "notebook_path",
+}
 """Claude Code's tools that edit files, with the argument that names the file."""
 OFF = "`codex-counsel gate remove` switches this gate off"
 MAX_REASON = 8_000
@@ -65,7 +70,8 @@ class Memory:
         """An empty memory where the file is missing or damaged."""
         try:
             raw = json.loads(file.read_text("utf-8"))
-            rounds, thread = int(raw["rounds"]), raw["thread"]
+            rounds = int(raw["rounds"])
+            thread = raw["thread"]
         except (OSError, ValueError, KeyError, TypeError):
             return cls()
         if not isinstance(thread, str):
@@ -150,10 +156,16 @@ def reason(findings: list[dict[str, Any]]) -> str:
         place = str(finding.get("file", ""))
         if finding.get("line"):
             place += f":{finding['line']}"
-        texts = [finding["title"], finding.get("risk"), finding.get("recommendation")]
+        severity = finding["severity"]
+        texts = [
+            finding["title"],
+            finding.get("risk"),
+            finding.get("recommendation"),
+        ]
         description = " ".join(str(text) for text in texts if text)
-        lines.append(f"- {finding['severity']} {place}: {description}")
-    return "\n".join(lines)[:MAX_REASON] + f"\n({OFF}.)"
+        lines.append(f"- {severity} {place}: {description}")
+    text = "\n".join(lines)[:MAX_REASON]
+    return f"{text}\n({OFF}.)"
 
 
 # --- the hook in the user's settings
@@ -176,16 +188,24 @@ def with_hook(settings: dict[str, Any], line: str) -> dict[str, Any]:
     """The settings with the gate, in place of an earlier one. `line` is its command line."""
     others = without_hook(settings)
     hooks = dict(others.get("hooks") or {})
-    group = {"hooks": [{"type": "command", "command": line, "timeout": HOOK_SECONDS}]}
-    hooks["Stop"] = [*hooks.get("Stop", []), group]
+    gate = {
+        "type": "command",
+        "command": line,
+        "timeout": HOOK_SECONDS,
+    }
+    groups = hooks.get("Stop", [])
+    hooks["Stop"] = [*groups, {"hooks": [gate]}]
     return others | {"hooks": hooks}
 
 
 def without_hook(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings without the gate, and without the lists and objects that this leaves empty."""
     hooks = dict(settings.get("hooks") or {})
-    groups = [_without_gate(group) for group in hooks.pop("Stop", None) or []]
-    groups = [group for group in groups if group]
+    groups = []
+    for group in hooks.pop("Stop", None) or []:
+        remaining = _without_gate(group)
+        if remaining:
+            groups.append(remaining)
     if groups:
         hooks["Stop"] = groups
     result = {name: value for name, value in settings.items() if name != "hooks"}

@@ -40,8 +40,9 @@ def login(codex: Codex, codex_home: Path, env: Mapping[str, str], config: Mappin
     provider = str(config.get("model_provider") or "openai")
     table = _provider_table(provider, config)
     if provider != "openai" and not table.get("requires_openai_auth"):
+        base_url = table.get("base_url")
         key = env.get(str(table.get("env_key")), "")
-        return Login("provider", _identity(provider, f"{table.get('base_url')} {key}"))
+        return Login("provider", _identity(provider, f"{base_url} {key}"))
 
     api_key = env.get("CODEX_API_KEY")
     if api_key:
@@ -53,7 +54,8 @@ def login(codex: Codex, codex_home: Path, env: Mapping[str, str], config: Mappin
 
     # Codex can keep its credentials in the system's keyring; only Codex itself can say that they are there.
     status = run_probe([str(codex.path), "login", "status"], env=env)
-    if status.returncode == 0 and "Not logged in" not in status.stderr:
+    logged_in = status.returncode == 0 and "Not logged in" not in status.stderr
+    if logged_in:
         return Login("keyring", _identity("openai", str(codex_home)))
     return Login("none", _identity("openai", ""))
 
@@ -86,7 +88,9 @@ def _stored_login(codex_home: Path) -> Login | None:
 
 
 def _identity(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()[:16]
+    text = "\0".join(parts)
+    digest = hashlib.sha256(text.encode("utf-8", "replace"))
+    return digest.hexdigest()[:16]
 
 
 def rate_limits(codex: Codex, env: Mapping[str, str]) -> dict[str, Any]:
@@ -99,9 +103,14 @@ def rate_limits(codex: Codex, env: Mapping[str, str]) -> dict[str, Any]:
         server.request("account/rateLimits/read")
         answer = server.answer()
     if answer is None:
-        raise CounselError(Code.UPSTREAM_ERROR, "Codex did not tell the account's limits in time")
+        raise CounselError(
+            Code.UPSTREAM_ERROR,
+            f"Codex did not report the account's limits within {PROBE_SECONDS} seconds",
+        )
     if "error" in answer:
-        raise CounselError(Code.UPSTREAM_ERROR, one_line(str(answer["error"].get("message")), 300))
-    limits = answer.get("result", {}).get("rateLimits") or {}
+        message = str(answer["error"].get("message"))
+        raise CounselError(Code.UPSTREAM_ERROR, one_line(message, 300))
+    result = answer.get("result", {})
+    limits = result.get("rateLimits") or {}
     names = ("primary", "secondary", "credits", "planType")
     return {name: limits[name] for name in names if limits.get(name)}

@@ -59,7 +59,10 @@ def find(setting: str | None, path: str, probes: ProbeCache) -> Codex:
     package = _package_binary()
     if package:
         return _verify(package, "package", probes)
-    raise CounselError(Code.CODEX_NOT_FOUND, "There is no `codex` on PATH and CODEX_COUNSEL_CODEX_BIN is not set")
+    raise CounselError(
+        Code.CODEX_NOT_FOUND,
+        "There is no `codex` on PATH and CODEX_COUNSEL_CODEX_BIN is not set",
+    )
 
 
 def is_missing(setting: str | None, path: str) -> bool:
@@ -80,7 +83,10 @@ def _package_binary() -> Path | None:
 def _verify(path: Path, source: str, probes: ProbeCache) -> Codex:
     path = _native_binary(path.expanduser())
     if not path.is_file() or not os.access(path, os.X_OK):
-        raise CounselError(Code.CODEX_NOT_FOUND, f"{path} ({source}) is not an executable file")
+        raise CounselError(
+            Code.CODEX_NOT_FOUND,
+            f"{path} ({source}) is not an executable file",
+        )
 
     key = ("version", file_stamp(path))
     version = probes.get(*key)
@@ -91,8 +97,16 @@ def _verify(path: Path, source: str, probes: ProbeCache) -> Codex:
     numbers = tuple(map(int, re.findall(r"\d+", version)[:3]))
     if numbers < OLDEST_VERSION:
         oldest = ".".join(map(str, OLDEST_VERSION))
-        raise CounselError(Code.CODEX_TOO_OLD, f"Codex {version} at {path} is older than {oldest}")
-    return Codex(path, _readable_parts(path.resolve()), version, source)
+        raise CounselError(
+            Code.CODEX_TOO_OLD,
+            f"Codex {version} at {path} is older than {oldest}",
+        )
+    return Codex(
+        path=path,
+        needs=_readable_parts(path.resolve()),
+        version=version,
+        source=source,
+    )
 
 
 def _native_binary(path: Path) -> Path:

@@ -153,7 +153,10 @@ def untrusted(cwd: Path) -> str:
 def _image_option(path: Path) -> str:
     # Codex splits the value at commas, so the path would name two other files, which nobody has checked.
     if "," in str(path):
-        raise CounselError(Code.INVALID_ARGUMENTS, f"images: {path} has a comma in it, which Codex cannot be told")
+        raise CounselError(
+            Code.INVALID_ARGUMENTS,
+            f"images: {path} has a comma in it, which Codex cannot be told",
+        )
     return f"--image={path}"
 
 
@@ -164,12 +167,14 @@ def environment(env: Mapping[str, str], job_id: str, scratch: Path, workspace: P
     repository's clean filters. PATH has no directory of the workspace, because Codex runs the `getconf`, `lsb_release`
     and `bwrap` that it finds there outside any sandbox. TMPDIR is `scratch`.
     """
-    result = {name: value for name, value in env.items() if not _belongs_to_others(name)}
+    result: dict[str, str] = {}
+    for name, value in env.items():
+        if name.startswith(DROPPED_PREFIXES) or name in DROPPED_NAMES:
+            continue
+        result[name] = value
     if "PATH" in result:
         result["PATH"] = search_path(result["PATH"], workspace)
-    result |= {"GIT_DIR": "/nonexistent", "TMPDIR": str(scratch), MARKER: job_id}
+    result["GIT_DIR"] = "/nonexistent"
+    result["TMPDIR"] = str(scratch)
+    result[MARKER] = job_id
     return result
-
-
-def _belongs_to_others(name: str) -> bool:
-    return name.startswith(DROPPED_PREFIXES) or name in DROPPED_NAMES

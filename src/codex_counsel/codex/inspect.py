@@ -23,7 +23,10 @@ from codex_counsel.system.process_tree import boot_id
 from codex_counsel.system.redact import mask
 from codex_counsel.system.text import one_line
 
-SYSTEM_CONFIGURATION = (Path("/etc/codex/config.toml"), Path("/etc/codex/managed_config.toml"))
+SYSTEM_CONFIGURATION = (
+    Path("/etc/codex/config.toml"),
+    Path("/etc/codex/managed_config.toml"),
+)
 
 
 def home_of(env: Mapping[str, str]) -> Path:
@@ -94,7 +97,12 @@ def sandbox_problem(codex: Codex, env: Mapping[str, str], probes: ProbeCache) ->
     A success is cached until reboot or a change of the binary or of config.toml, which can break the sandbox. A failure
     is not cached: the user may be mending it.
     """
-    key = ("sandbox", file_stamp(codex.path), boot_id(), file_stamp(home_of(env) / "config.toml"))
+    key = (
+        "sandbox",
+        file_stamp(codex.path),
+        boot_id(),
+        file_stamp(home_of(env) / "config.toml"),
+    )
     if probes.get(*key) is not None:
         return None
     problem = _try_sandbox(codex, env)
@@ -119,7 +127,15 @@ def _try_sandbox(codex: Codex, env: Mapping[str, str]) -> str | None:
         boundary = sandbox.Boundary(workspace, readable=codex.needs)
         config = sandbox.overrides(boundary, sandbox.fresh_name())
         command = "cat canary && ! cat ../outside/canary && ! touch canary2 && echo; echo probed"
-        argv = [str(codex.path), "sandbox", *config_flags(config), "--", "/bin/sh", "-c", command]
+        argv = [
+            str(codex.path),
+            "sandbox",
+            *config_flags(config),
+            "--",
+            "/bin/sh",
+            "-c",
+            command,
+        ]
         result = run_probe(argv, cwd=workspace, env={**env, "TMPDIR": str(base)})
 
     if result.stdout.split() == ["canary", "probed"]:
@@ -174,7 +190,8 @@ def prompt_additions(
     texts: list[str] = []
     try:
         for message in json.loads(result.stdout):
-            texts += [str(part.get("text", "")) for part in message.get("content", ())]
+            parts = message.get("content", ())
+            texts += [str(part.get("text", "")) for part in parts]
     except (ValueError, TypeError, AttributeError):
         raise _unreadable(result) from None
     return [{"bytes": len(text.encode()), "begins": one_line(text, 80)} for text in texts if text != prompt]

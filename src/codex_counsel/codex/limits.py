@@ -58,7 +58,14 @@ class Limits:
             details={"limit": limit.code, "until": int(limit.until)},
         )
 
-    def remember(self, failure: Failure, *, codex_home: Path, default_seconds: float, thread_id: str | None) -> None:
+    def remember(
+        self,
+        failure: Failure,
+        *,
+        codex_home: Path,
+        default_seconds: float,
+        thread_id: str | None,
+    ) -> None:
         """Keep the limit that ended a run.
 
         A limit of one model alone is not kept, nor a rate limit that names no time. `default_seconds` is how long a
@@ -66,10 +73,14 @@ class Limits:
         is one.
         """
         now = time.time()
-        until = min(_end_of(failure, codex_home, default_seconds, thread_id), now + MAX_SECONDS - 1)
+        until = _end_of(failure, codex_home, default_seconds, thread_id)
         if until <= now:
             return
-        limit = Limit(failure.code, failure.message, until)
+        limit = Limit(
+            code=failure.code,
+            message=failure.message,
+            until=min(until, now + MAX_SECONDS - 1),
+        )
         # If it cannot be written, the next call meets the limit itself.
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -91,9 +102,9 @@ def _end_of(failure: Failure, codex_home: Path, default_seconds: float, thread_i
     if _LIMIT_OF_ONE_MODEL.search(failure.message):
         return 0
     if failure.code == Code.USAGE_LIMIT and thread_id:
-        resets_at = rollout.last_turn(rollout.find(codex_home, thread_id)).resets_at
-        if resets_at:
-            return resets_at
+        record = rollout.last_turn(rollout.find(codex_home, thread_id))
+        if record.resets_at:
+            return record.resets_at
     if failure.retry_after_ms is not None:
         return time.time() + failure.retry_after_ms / 1000
     return time.time() + default_seconds

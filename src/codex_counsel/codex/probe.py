@@ -85,11 +85,12 @@ class ProbeCache:
 
     def put(self, value: Any, *key: str) -> None:
         """Store an answer; the oldest entries are dropped beyond `MAX_CACHE_ENTRIES`."""
-        newest = list(self._entries().items())[-(MAX_CACHE_ENTRIES - 1) :]
-        entries = {**dict(newest), "\n".join(key): value}
+        entries = self._entries()
+        entries["\n".join(key)] = value
+        newest = list(entries.items())[-MAX_CACHE_ENTRIES:]
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_atomically(self._file, json.dumps(entries))
+            write_atomically(self._file, json.dumps(dict(newest)))
 
     def _entries(self) -> dict[str, Any]:
         entries = read_json_or_none(self._file)

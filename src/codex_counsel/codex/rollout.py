@@ -91,7 +91,15 @@ def last_turn(file: Path | None) -> TurnRecord:
         return TurnRecord()
     try:
         return _parse_last_turn(file.read_bytes().splitlines())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ):
         return TurnRecord()
 
 
@@ -119,8 +127,14 @@ def _parse_last_turn(lines: list[bytes]) -> TurnRecord:
 
 def _payloads(lines: list[bytes], marker: bytes) -> list[dict[str, Any]]:
     """The payloads of the lines that have the marker among their first 200 bytes."""
-    payloads = [json.loads(line).get("payload") for line in lines if marker in line[:200]]
-    return [payload for payload in payloads if isinstance(payload, dict)]
+    payloads: list[dict[str, Any]] = []
+    for line in lines:
+        if marker not in line[:200]:
+            continue
+        payload = json.loads(line).get("payload")
+        if isinstance(payload, dict):
+            payloads.append(payload)
+    return payloads
 
 
 def _tokens_of_turn(counts: list[dict[str, Any]], earlier_counts: list[dict[str, Any]]) -> Tokens | None:
@@ -155,9 +169,10 @@ def _reset(counts: list[dict[str, Any]]) -> float | None:
     resets: list[float] = []
     for name in ("primary", "secondary"):
         window = limits.get(name) or {}
-        exhausted = float(window.get("used_percent") or 0) >= 100
-        if exhausted and window.get("resets_at"):
-            resets.append(float(window["resets_at"]))
+        resets_at = window.get("resets_at")
+        used_percent = window.get("used_percent") or 0
+        if resets_at and float(used_percent) >= 100:
+            resets.append(float(resets_at))
     return max(resets, default=None)
 
 
@@ -166,17 +181,19 @@ def _sandbox_broken(lines: list[bytes]) -> bool:
     outputs = [line for line in lines if b"_call_output" in line[:200]]
     if not any(_SANDBOX_HINT.search(line) for line in outputs):
         return False
+    # A call has a name, its output refers to it by the call's id.
     calls = _payloads(lines, b"_call")
-    shells = {call.get("call_id") for call in calls if call.get("name") in SHELL_TOOLS}
-    seen = False
+    shell_calls = {call.get("call_id") for call in calls if call.get("name") in SHELL_TOOLS}
+    commands = 0
     for call in calls:
-        if call.get("call_id") not in shells or "output" not in call:
+        is_output = "output" in call and call.get("call_id") in shell_calls
+        if not is_output:
             continue
-        seen = True
-        output = _OUTPUT_HEADER.sub("", _output_text(call["output"]))
-        if not SANDBOX_BROKEN.match(output):
+        commands += 1
+        text = _output_text(call["output"])
+        if not SANDBOX_BROKEN.match(_OUTPUT_HEADER.sub("", text)):
             return False
-    return seen
+    return commands > 0
 
 
 def _output_text(output: Any) -> str:

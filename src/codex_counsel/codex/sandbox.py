@@ -76,7 +76,10 @@ def overrides(boundary: Boundary, name: str) -> tuple[str, ...]:
         profile["extends"] = ":read-only"
     profile["filesystem"] = _filesystem(boundary)
     profile["network"] = {"enabled": boundary.network}
-    return (f"default_permissions={toml(name)}", f"permissions={toml({name: profile})}")
+    return (
+        f"default_permissions={toml(name)}",
+        f"permissions={toml({name: profile})}",
+    )
 
 
 def _filesystem(boundary: Boundary) -> dict[str, str]:
@@ -107,7 +110,8 @@ def _denial(path: Path, roots: Iterable[Path]) -> str:
         if path.is_relative_to(root):
             below = str(path.relative_to(root))
             first = "?" * len(below[0].encode())
-            return f"{root}/{first}" + re.sub(r"[*?\[\]{}\\!\n\r\t]", "?", below[1:])
+            rest = re.sub(r"[*?\[\]{}\\!\n\r\t]", "?", below[1:])
+            return f"{root}/{first}{rest}"
     return str(path)
 
 
@@ -120,7 +124,9 @@ def toml(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, Mapping):
         pairs = [f"{toml(str(key))}={toml(item)}" for key, item in value.items()]
-        return "{" + ",".join(pairs) + "}"
+        joined = ",".join(pairs)
+        return f"{{{joined}}}"
     if isinstance(value, Iterable):
-        return "[" + ",".join(map(toml, value)) + "]"
+        joined = ",".join(map(toml, value))
+        return f"[{joined}]"
     return str(value)

@@ -24,22 +24,27 @@ def import_session(codex: Codex, env: Mapping[str, str], transcript: Path, cwd: 
     Codex takes transcripts from `$HOME/.claude/projects` alone, so HOME in `env` must be the home that `transcript`
     lies in. `cwd` becomes the working directory of the thread. Raises `codex_too_old` or `upstream_error`.
     """
-    results = _import(codex, env, transcript, cwd).get("itemTypeResults", ())
+    report = _import(codex, env, transcript, cwd)
     failures: list[str] = []
-    for entry in results:
+    for entry in report.get("itemTypeResults", ()):
         if entry.get("itemType") != "SESSIONS":
             continue
         for success in entry.get("successes", ()):
             if success.get("target"):
                 return str(success["target"])
         failures += [str(failure.get("message")) for failure in entry.get("failures", ())]
-    reason = failures[0] if failures else "Codex imported nothing of this session"
-    raise CounselError(Code.UPSTREAM_ERROR, reason)
+    if failures:
+        raise CounselError(Code.UPSTREAM_ERROR, failures[0])
+    raise CounselError(Code.UPSTREAM_ERROR, "Codex imported nothing of this session")
 
 
 def _import(codex: Codex, env: Mapping[str, str], transcript: Path, cwd: Path) -> dict[str, Any]:
     """The parameters of the notification that ends the import; the answer to the request is not its end."""
-    session = {"path": str(transcript), "cwd": str(cwd), "title": None}
+    session = {
+        "path": str(transcript),
+        "cwd": str(cwd),
+        "title": None,
+    }
     item = {
         "itemType": "SESSIONS",
         "description": "a Claude Code session",
@@ -48,11 +53,15 @@ def _import(codex: Codex, env: Mapping[str, str], transcript: Path, cwd: Path) -
     with app_server.connect(codex, env, CONFIG, seconds=IMPORT_SECONDS) as server:
         server.request(METHOD, {"migrationItems": [item]})
         for message in server.messages():
-            if message.get("id") == app_server.REQUEST_ID and "error" in message:
+            is_answer = message.get("id") == app_server.REQUEST_ID
+            if is_answer and "error" in message:
                 raise _rejection(codex, message["error"])
             if message.get("method") == f"{METHOD}/completed":
                 return dict(message.get("params") or {})
-    raise CounselError(Code.UPSTREAM_ERROR, f"Codex {codex.version} did not finish the import")
+    raise CounselError(
+        Code.UPSTREAM_ERROR,
+        f"Codex {codex.version} did not finish the import",
+    )
 
 
 def _rejection(codex: Codex, error: Mapping[str, Any]) -> CounselError:

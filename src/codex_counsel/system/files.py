@@ -29,7 +29,10 @@ def open_private(path: str, flags: int) -> int:
 
 
 def write_atomically(
-    path: str | os.PathLike[str], data: str | bytes | Iterable[bytes], *, durable: bool = False
+    path: str | os.PathLike[str],
+    data: str | bytes | Iterable[bytes],
+    *,
+    durable: bool = False,
 ) -> None:
     """Replace a file in one step, mode 0600. A reader sees the old content or the new one, never a part.
 
@@ -94,7 +97,11 @@ def read_json_or_none(path: str | os.PathLike[str]) -> Any:
 
 
 def lock_file(
-    path: str | os.PathLike[str], *, shared: bool = False, create: bool = True, patience: float = 0.0
+    path: str | os.PathLike[str],
+    *,
+    shared: bool = False,
+    create: bool = True,
+    patience: float = 0.0,
 ) -> int | None:
     """Open a file and lock it. Returns the descriptor, which holds the lock until it is closed.
 

@@ -207,7 +207,14 @@ def _stat(pid: int) -> _Stat | None:
         with open(f"{PROC}/{pid}/stat", "rb") as file:
             # The name in the second field may contain anything, also blanks and parentheses.
             fields = file.read().rpartition(b")")[2].split()
-        return _Stat(pid, fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+        return _Stat(
+            pid,
+            fields[0].decode(),
+            int(fields[1]),
+            int(fields[2]),
+            int(fields[3]),
+            int(fields[19]),
+        )
     except (OSError, IndexError, ValueError):
         pass
     if not os.path.isdir(PROC):
