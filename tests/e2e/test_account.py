@@ -11,12 +11,12 @@ from codex_counsel.loopback import Account
 from tests.conftest import World
 
 
-def known(world: World, **config: object) -> Login:
+def login_of(world: World, **config: object) -> Login:
     return login(world.codex(), world.codex_home, world.env, config)
 
 
 def test_without_credentials_there_is_no_login(world: World) -> None:
-    assert (known(world).kind, known(world).present) == ("none", False)
+    assert (login_of(world).kind, login_of(world).present) == ("none", False)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_without_credentials_there_is_no_login(world: World) -> None:
 )
 def test_the_stored_login_is_recognised(world: World, text: str, kind: str) -> None:
     (world.codex_home / "auth.json").write_text(text)
-    assert known(world).kind == kind
+    assert login_of(world).kind == kind
 
 
 def test_a_key_in_the_environment_is_a_login_and_openais_own_name_is_not(world: World) -> None:
@@ -44,15 +44,15 @@ def test_a_key_in_the_environment_is_a_login_and_openais_own_name_is_not(world: 
 
 
 def test_a_provider_of_the_users_own_needs_no_login(world: World) -> None:
-    assert known(world, model_provider="mine", model_providers={"mine": {"base_url": "http://x"}}).kind == "provider"
-    assert known(world, model_provider="mine").kind == "provider"
-    assert known(world, model_provider="openai").kind == "none"
+    assert login_of(world, model_provider="mine", model_providers={"mine": {"base_url": "http://x"}}).kind == "provider"
+    assert login_of(world, model_provider="mine").kind == "provider"
+    assert login_of(world, model_provider="openai").kind == "none"
 
 
 def test_accounts_are_told_apart_and_not_named(world: World) -> None:
     identities = []
     for key in ("sk-one", "sk-two", "sk-one"):
         (world.codex_home / "auth.json").write_text(json.dumps({"OPENAI_API_KEY": key}))
-        identities.append(known(world).identity)
+        identities.append(login_of(world).identity)
     assert identities[0] == identities[2] != identities[1]
     assert "sk" not in "".join(identities)

@@ -18,7 +18,7 @@ def server_that(world: World, script: str) -> Codex:
     return Codex(path, (), "0.169.0", "setting")
 
 
-def asked(world: World, codex: Codex, seconds: float = 30) -> dict[str, Any] | None:
+def answer_of(world: World, codex: Codex, seconds: float = 30) -> dict[str, Any] | None:
     with app_server.connect(codex, world.env, ("a=1",), seconds=seconds) as server:
         server.request("question", {"key": "value"})
         return server.answer()
@@ -28,13 +28,13 @@ def test_the_answer_is_found_among_other_messages_and_lines_that_are_none(world:
     noise = ["not json", "7", '{"id": 0, "result": {}}', '{"method": "notice"}', "[" * 100_000]
     (world.base / "noise").write_text("\n".join(noise) + "\n", "utf-8")
     codex = server_that(world, f'cat {world.base}/noise; echo \'{{"id": 1, "result": 42}}\'; sleep 600')
-    assert asked(world, codex) == {"id": 1, "result": 42}
+    assert answer_of(world, codex) == {"id": 1, "result": 42}
     assert living(str(world.base)) == []
 
 
 def test_it_introduces_itself_and_passes_the_configuration_on(world: World) -> None:
     codex = server_that(world, f'echo "$@" > {world.base}/argv; head -n 3 > {world.base}/stdin; echo \'{{"id": 1}}\'')
-    assert asked(world, codex) == {"id": 1}
+    assert answer_of(world, codex) == {"id": 1}
     argv = (world.base / "argv").read_text().split()
     assert argv == ["app-server", "-c", "analytics.enabled=false", "-c", "features.plugins=false", "-c", "a=1"]
     lines = (world.base / "stdin").read_text().splitlines()
@@ -43,7 +43,7 @@ def test_it_introduces_itself_and_passes_the_configuration_on(world: World) -> N
 
 @pytest.mark.parametrize("script", ["sleep 600 & sleep 600", "exec 1>&-; sleep 600", "exit 1"])
 def test_a_server_that_does_not_answer_is_given_up_and_ended_with_its_children(world: World, script: str) -> None:
-    assert asked(world, server_that(world, script), seconds=0.3) is None
+    assert answer_of(world, server_that(world, script), seconds=0.3) is None
     assert living(str(world.base)) == []
 
 

@@ -175,9 +175,9 @@ def test_a_missing_host_of_code_mode_is_told_of(world: World) -> None:
     shutil.copytree(Path(BUNDLED).parent.parent, world.base / "codex", copy_function=linked)
     (world.base / "codex/bin/codex-code-mode-host").unlink()
     world.binary = str(world.base / "codex/bin/codex")
-    for told, counsel in ((True, world.counsel()), (False, world.counsel(CODEX_COUNSEL_CODEX_BIN=BUNDLED))):
+    for missing, counsel in ((True, world.counsel()), (False, world.counsel(CODEX_COUNSEL_CODEX_BIN=BUNDLED))):
         warnings = counsel.status(parse(Status, {}))["meta"].get("warnings", [])
-        assert any("codex-code-mode-host is missing" in warning for warning in warnings) is told
+        assert any("codex-code-mode-host is missing" in warning for warning in warnings) is missing
 
 
 # --- the version

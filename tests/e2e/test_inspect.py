@@ -83,12 +83,12 @@ def test_models_come_with_their_efforts_and_the_default_first(each_release: Worl
 # --- the sandbox
 
 
-def held(world: World, found: Codex, probes: ProbeCache) -> str | None:
+def problem_of(world: World, found: Codex, probes: ProbeCache) -> str | None:
     return sandbox_problem(found, {**world.env, "CODEX_HOME": str(world.codex_home)}, probes)
 
 
 def test_the_sandbox_of_the_real_codex_holds(each_release: World, probes: ProbeCache) -> None:
-    assert held(each_release, each_release.codex(), probes) is None
+    assert problem_of(each_release, each_release.codex(), probes) is None
     assert list(each_release.temp.iterdir()) == []
 
 
@@ -104,9 +104,9 @@ def test_a_sandbox_that_cannot_start_says_why_and_is_tried_again(each_release: W
         f'exec unshare -Ur sh -c \'{forbid}; exec "$0" "$@"\' {real.path} "$@"',
     )
     crippled = Codex(wrapper, real.needs, real.version, "setting")
-    assert "bwrap" in (held(each_release, crippled, probes) or "")
+    assert "bwrap" in (problem_of(each_release, crippled, probes) or "")
     (each_release.base / "well").touch()
-    assert held(each_release, crippled, probes) is None
+    assert problem_of(each_release, crippled, probes) is None
 
 
 @pytest.mark.parametrize(
@@ -124,8 +124,8 @@ def test_a_sandbox_that_does_not_do_its_work_is_found_out(
     world: World, probes: ProbeCache, body: str, reason: str | None
 ) -> None:
     found = Codex(executable(world.base / "codex", body), (world.base,), "0.169.0", "setting")
-    said = held(world, found, probes)
-    assert said is None if reason is None else reason in (said or "")
+    problem = problem_of(world, found, probes)
+    assert problem is None if reason is None else reason in (problem or "")
 
 
 def test_a_sandbox_that_does_not_bound_reads_is_found_out_in_a_temporary_directory_of_any_name(
@@ -137,8 +137,8 @@ def test_a_sandbox_that_does_not_bound_reads_is_found_out_in_a_temporary_directo
     unwritable = executable(world.base / "tools/touch", "exit 1")
     shim = f'while [ "$1" != -- ]; do shift; done; shift; PATH={unwritable.parent}:$PATH exec "$@"'
     found = Codex(executable(world.base / "codex", shim), (world.base,), "0.169.0", "setting")
-    assert "does not bound" in (held(world, found, probes) or "")
-    assert held(world, world.codex(), probes) is None
+    assert "does not bound" in (problem_of(world, found, probes) or "")
+    assert problem_of(world, world.codex(), probes) is None
 
 
 def test_a_sandbox_that_holds_is_tried_again_only_when_the_configuration_changes(
@@ -146,16 +146,16 @@ def test_a_sandbox_that_holds_is_tried_again_only_when_the_configuration_changes
 ) -> None:
     path = executable(world.base / "codex", f"echo tried >> {world.base}/tried; echo canary; echo probed")
     for _ in range(3):
-        assert held(world, Codex(path, (world.base,), "0.169.0", "setting"), probes) is None
+        assert problem_of(world, Codex(path, (world.base,), "0.169.0", "setting"), probes) is None
     assert (world.base / "tried").read_text().split() == ["tried"]
     world.configure("[features]\nuse_legacy_landlock = true\n")
-    assert held(world, Codex(path, (world.base,), "0.169.0", "setting"), probes) is None
+    assert problem_of(world, Codex(path, (world.base,), "0.169.0", "setting"), probes) is None
     assert (world.base / "tried").read_text().split() == ["tried"] * 2
 
 
 def test_status_tells_what_each_kind_of_run_may_read(world: World) -> None:
-    asked = world.counsel().status(parse(Status, {}))["data"]["sandbox"]["read_boundary"]
-    assert asked == {"consult": "workspace", "review": "workspace", "delegate": "toolchains"}
+    readable = world.counsel().status(parse(Status, {}))["data"]["sandbox"]["read_boundary"]
+    assert readable == {"consult": "workspace", "review": "workspace", "delegate": "toolchains"}
     world.settings["READ_BOUNDARY"] = "host"
-    asked = world.counsel().status(parse(Status, {}))["data"]["sandbox"]["read_boundary"]
-    assert set(asked.values()) == {"host"}
+    readable = world.counsel().status(parse(Status, {}))["data"]["sandbox"]["read_boundary"]
+    assert set(readable.values()) == {"host"}

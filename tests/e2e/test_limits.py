@@ -237,9 +237,9 @@ def test_a_reset_years_ahead_holds_the_account_up_for_weeks_at_most(world: World
 
 def test_a_limit_of_one_model_does_not_hold_up_the_others(world: World, model: Model) -> None:
     model()
-    said = "You have hit your usage limit for GPT-X. Switch to another model now, or try again later."
-    said = said.replace("You have", "You\\u2019ve")
-    fakes.install(world, f'begin(); event("turn.failed", error={{"message": "{said}"}}); sys.exit(1)')
+    sentence = "You have hit your usage limit for GPT-X. Switch to another model now, or try again later."
+    sentence = sentence.replace("You have", "You\\u2019ve")
+    fakes.install(world, f'begin(); event("turn.failed", error={{"message": "{sentence}"}}); sys.exit(1)')
     assert consult(world.counsel())["error"]["code"] == Code.USAGE_LIMIT
     assert consult(world.counsel(), model="gpt-y")["error"]["code"] == Code.USAGE_LIMIT
     assert marks(world) == []

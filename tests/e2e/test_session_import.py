@@ -23,7 +23,10 @@ def session(world: World) -> Path:
     """A transcript as Claude Code writes one."""
     file = world.home / f".claude/projects/-a-project/{ID}.jsonl"
     file.parent.mkdir(parents=True)
-    said = [("user", "Why is the cache cold?"), ("assistant", [{"type": "text", "text": "It is cleared at start."}])]
+    messages = [
+        ("user", "Why is the cache cold?"),
+        ("assistant", [{"type": "text", "text": "It is cleared at start."}]),
+    ]
     rows = [
         {
             "type": role,
@@ -33,7 +36,7 @@ def session(world: World) -> Path:
             "uuid": f"u{number}",
             "timestamp": f"2026-01-01T00:00:0{number}.000Z",
         }
-        for number, (role, content) in enumerate(said)
+        for number, (role, content) in enumerate(messages)
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return file
@@ -94,7 +97,7 @@ DONE = {"method": "externalAgentConfig/import/completed", "params": {"itemTypeRe
 
 
 @pytest.mark.parametrize(
-    ("said", "code", "words"),
+    ("output", "code", "words"),
     [
         ({"id": 1, "error": {"code": -32601, "message": "no such method"}}, "codex_too_old", "cannot import sessions"),
         ({"id": 1, "error": {"code": -32000, "message": "Not today."}}, "upstream_error", "Not today."),
@@ -102,8 +105,8 @@ DONE = {"method": "externalAgentConfig/import/completed", "params": {"itemTypeRe
         ([], "upstream_error", "did not finish the import"),
     ],
 )
-def test_what_codex_says_against_it_comes_back(world: World, session: Path, said: Any, code: str, words: str) -> None:
-    script = f"case $1 in --version) echo codex-cli 0.163.0;; *) echo '{json.dumps(said)}';; esac"
+def test_what_codex_says_against_it_comes_back(world: World, session: Path, output: Any, code: str, words: str) -> None:
+    script = f"case $1 in --version) echo codex-cli 0.163.0;; *) echo '{json.dumps(output)}';; esac"
     world.binary = str(executable(world.base / "codex", script))
     with pytest.raises(CounselError, match=words) as refused:
         handed_over(world, transcript_path=str(session))

@@ -77,9 +77,9 @@ class Bench:
 
     def run(self, child: str, control: str = "", prompt: str = "", **limits: Any) -> Report:
         with self.start(child, control, prompt, **limits) as process:
-            said, _ = process.communicate(timeout=60)
+            stdout, _ = process.communicate(timeout=60)
         assert process.returncode == 0
-        return Report(**json.loads(said))
+        return Report(**json.loads(stdout))
 
 
 @pytest.fixture

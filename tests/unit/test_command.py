@@ -64,11 +64,11 @@ def test_a_resumed_turn_is_the_first_one_and_the_thread_at_its_end() -> None:
 def test_every_kind_of_turn_is_pinned_before_the_word_resume_and_never_widened(fields: dict[str, Any]) -> None:
     command = argv(CODEX, turn(**fields, **CHOSEN, images=(Path("/i.png"),), schema=Path("/s.json")))
     end = command.index("resume") if "session_id" in fields else len(command) - 1
-    given = [value for flag, value in itertools.pairwise(command[:end]) if flag == "-c"]
+    values = [value for flag, value in itertools.pairwise(command[:end]) if flag == "-c"]
     assert len(command) - end == (3 if "session_id" in fields else 1)
-    assert set(SANDBOX_PINS) <= set(given)
-    assert set(QUIET_PINS) <= set(given)
-    assert 'default_permissions="counsel_test"' in given
+    assert set(SANDBOX_PINS) <= set(values)
+    assert set(QUIET_PINS) <= set(values)
+    assert 'default_permissions="counsel_test"' in values
     assert not {"-s", "--sandbox", "-a", "--add-dir", "--full-auto", "--yolo", "--approve-for-me", "--trust"} & set(
         command
     )
@@ -97,16 +97,16 @@ PINS = {
 
 
 def test_the_pins_say_what_they_are_for() -> None:
-    said = parsed(config(turn()))
-    assert {name: said[name] for name in PINS} == PINS
-    assert said["features"]["shell_snapshot"] is False
-    assert said["features"]["hooks"] is False
-    assert said["features"]["plugins"] is False
-    assert said["features"]["apps"] is False
-    assert said["analytics"] == {"enabled": False}
-    assert said["shell_environment_policy"]["inherit"] == "core"
-    assert set(said["shell_environment_policy"]["include_only"]) >= {"PATH", "HOME", "TMPDIR"}
-    assert said["permissions"]["counsel_test"]["network"] == {"enabled": False}
+    values = parsed(config(turn()))
+    assert {name: values[name] for name in PINS} == PINS
+    assert values["features"]["shell_snapshot"] is False
+    assert values["features"]["hooks"] is False
+    assert values["features"]["plugins"] is False
+    assert values["features"]["apps"] is False
+    assert values["analytics"] == {"enabled": False}
+    assert values["shell_environment_policy"]["inherit"] == "core"
+    assert set(values["shell_environment_policy"]["include_only"]) >= {"PATH", "HOME", "TMPDIR"}
+    assert values["permissions"]["counsel_test"]["network"] == {"enabled": False}
 
 
 @pytest.mark.parametrize(
@@ -143,8 +143,8 @@ def test_the_name_of_the_profile_cannot_be_foreseen() -> None:
 
 
 def test_every_directory_above_the_workspace_is_untrusted() -> None:
-    said = parsed(config(Turn(Boundary(Path("/a/b c/d")))))["projects"]
-    assert said == {path: {"trust_level": "untrusted"} for path in ("/a/b c/d", "/a/b c", "/a", "/")}
+    values = parsed(config(Turn(Boundary(Path("/a/b c/d")))))["projects"]
+    assert values == {path: {"trust_level": "untrusted"} for path in ("/a/b c/d", "/a/b c", "/a", "/")}
 
 
 def test_an_image_with_a_comma_in_its_path_is_refused() -> None:

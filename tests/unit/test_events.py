@@ -157,8 +157,8 @@ def folded(*lines: dict[str, Any]) -> Transcript:
 
 
 def test_the_last_message_that_says_something_is_the_answer() -> None:
-    said = [item("agent_message", text=text) for text in ("Looking.", "Found it.", " \n")]
-    assert folded(*said).answer == "Found it."
+    items = [item("agent_message", text=text) for text in ("Looking.", "Found it.", " \n")]
+    assert folded(*items).answer == "Found it."
     assert folded().answer is None
 
 

@@ -224,7 +224,7 @@ def test_no_record_tells_nothing(tmp_path: Path) -> None:
 
 
 def test_words_of_a_conversation_are_not_taken_for_records(tmp_path: Path) -> None:
-    said = json.dumps({"type": "event_msg", "payload": {"type": "task_started"}})
-    spoken = record("response_item", type="message", role="user", content=[{"type": "input_text", "text": said}])
+    line = json.dumps({"type": "event_msg", "payload": {"type": "task_started"}})
+    spoken = record("response_item", type="message", role="user", content=[{"type": "input_text", "text": line}])
     file = written(tmp_path, started(), context("m"), counted(100, 40, 10, 5), spoken)
     assert rollout.last_turn(file).tokens == Tokens(100, 40, 10, 5)

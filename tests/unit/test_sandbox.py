@@ -1,4 +1,4 @@
-"""The permission profile, as tables, and the TOML it is said in."""
+"""The permission profile, as tables, and its TOML."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ CLOSED = {"enabled": False}
 
 def profile(boundary: Boundary) -> dict[str, Any]:
     """The one profile, as Codex reads it."""
-    said = tomllib.loads("\n".join(overrides(boundary, "name")))
-    assert said["default_permissions"] == "name"
-    assert list(said["permissions"]) == ["name"]
-    table: dict[str, Any] = said["permissions"]["name"]
+    values = tomllib.loads("\n".join(overrides(boundary, "name")))
+    assert values["default_permissions"] == "name"
+    assert list(values["permissions"]) == ["name"]
+    table: dict[str, Any] = values["permissions"]["name"]
     return table
 
 
@@ -79,7 +79,7 @@ def test_a_consultation_may_write_nowhere_but_in_its_scratch_directory() -> None
 
 
 @pytest.mark.parametrize(
-    ("secret", "said"),
+    ("secret", "pattern"),
     [
         ("plain/.env", "plain/.env"),
         ("sp ace/quo'te\"s.env", "sp ace/quo'te\"s.env"),
@@ -93,13 +93,13 @@ def test_a_consultation_may_write_nowhere_but_in_its_scratch_directory() -> None
         ("ü[ñ].env", "???ñ?.env"),
     ],
 )
-def test_a_secret_file_is_denied_by_its_path_or_by_a_pattern_that_covers_it(secret: str, said: str) -> None:
+def test_a_secret_file_is_denied_by_its_path_or_by_a_pattern_that_covers_it(secret: str, pattern: str) -> None:
     denied = [
         path
         for path, access in profile(Boundary(ROOT, secrets=(ROOT / secret,)))["filesystem"].items()
         if access == "deny"
     ]
-    assert denied == [f"{ROOT}/{said}"]
+    assert denied == [f"{ROOT}/{pattern}"]
 
 
 @pytest.mark.parametrize("path", ["/a b/ü'\"\\{}!$~#%:,", "/a\x1b\x7f"])

@@ -21,7 +21,8 @@ def conflicting_plugins(env: Mapping[str, str], project: Path) -> list[str]:
     enabled: dict[str, bool] = {}
     for file in _settings_files(env, project):
         enabled |= _enabled_plugins(file)
-    return sorted(plugin for plugin, on in enabled.items() if on and _conflicts(plugin))
+    conflicting = [plugin for plugin in enabled if enabled[plugin] and _conflicts(plugin)]
+    return sorted(conflicting)
 
 
 def notices(env: Mapping[str, str], project: Path) -> list[str]:
@@ -58,7 +59,8 @@ def _enabled_plugins(file: Path) -> dict[str, bool]:
     if data is None:
         return {}
     try:
-        plugins = json.loads(data.decode("utf-8", "replace"))["enabledPlugins"]
+        settings = json.loads(data.decode("utf-8", "replace"))
+        plugins = settings["enabledPlugins"]
         return {str(plugin): on is True for plugin, on in plugins.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}

@@ -50,10 +50,11 @@ class Stop:
         # The id becomes part of a file name.
         if not isinstance(event, dict) or not re.fullmatch(r"[\w-]{1,80}", str(event.get("session_id"))):
             raise ValueError("the event on standard input names no session")
+        root = env.get("CLAUDE_PROJECT_DIR") or event.get("cwd") or Path.cwd()
         return cls(
             session=str(event["session_id"]),
             transcript=Path(str(event.get("transcript_path"))),
-            root=Path(env.get("CLAUDE_PROJECT_DIR") or str(event.get("cwd") or Path.cwd())),
+            root=Path(str(root)),
             again=event.get("stop_hook_active") is True,
         )
 
@@ -100,8 +101,10 @@ def edited_files(stop: Stop) -> tuple[str, ...]:
         for path in _edited_paths(row):
             # A relative path is relative to the root; `..` is resolved without a look at the disk.
             absolute = os.path.normpath(stop.root / path)
-            if absolute.startswith(f"{root}{os.sep}"):
-                paths[os.path.relpath(absolute, stop.root)] = None
+            if not absolute.startswith(f"{root}{os.sep}"):
+                continue
+            relative = os.path.relpath(absolute, stop.root)
+            paths[relative] = None
     return tuple(paths)
 
 
@@ -119,9 +122,12 @@ def _rows(transcript: Path) -> Iterator[dict[str, Any]]:
 
 def _begins_turn(row: dict[str, Any]) -> bool:
     """Whether the user wrote this: rows of type user are also results of tools, and what hooks and subagents say."""
-    if row.get("type") != "user" or row.get("isMeta") or row.get("isSidechain"):
+    if row.get("type") != "user":
         return False
-    return all(block.get("type") != "tool_result" for block in _blocks(row))
+    if row.get("isMeta") or row.get("isSidechain"):
+        return False
+    kinds = [block.get("type") for block in _blocks(row)]
+    return "tool_result" not in kinds
 
 
 def _edited_paths(row: dict[str, Any]) -> Iterator[str]:
@@ -131,7 +137,8 @@ def _edited_paths(row: dict[str, Any]) -> Iterator[str]:
         argument = EDITORS.get(str(block.get("name")))
         if block.get("type") != "tool_use" or argument is None:
             continue
-        path = (block.get("input") or {}).get(argument)
+        arguments = block.get("input") or {}
+        path = arguments.get(argument)
         if isinstance(path, str):
             yield path
 
@@ -181,7 +188,9 @@ def settings_file(env: Mapping[str, str], project: Path | None) -> Path:
 
 def command(*flags: str) -> str:
     """The hook's command line. It names this interpreter, because a hook does not get the PATH of a login shell."""
-    return f"{shlex.quote(sys.executable)} -I {MARK} {shlex.join(flags)}".strip()
+    interpreter = shlex.quote(sys.executable)
+    arguments = shlex.join(flags)
+    return f"{interpreter} -I {MARK} {arguments}".strip()
 
 
 def with_hook(settings: dict[str, Any], line: str) -> dict[str, Any]:

@@ -32,18 +32,25 @@ class Login:
         return self.kind != "none"
 
 
-def login(codex: Codex, codex_home: Path, env: Mapping[str, str], config: Mapping[str, Any]) -> Login:
+def login(
+    codex: Codex,
+    codex_home: Path,
+    env: Mapping[str, str],
+    config: Mapping[str, Any],
+) -> Login:
     """Find the credentials in the order in which Codex does. `config` is the user's configuration of Codex.
 
     Proves that credentials are there, not that they are valid: only a request to the model does that.
     """
     provider = str(config.get("model_provider") or "openai")
     table = _provider_table(provider, config)
-    if provider != "openai" and not table.get("requires_openai_auth"):
+    has_own_key = provider != "openai" and not table.get("requires_openai_auth")
+    if has_own_key:
         base_url = table.get("base_url")
         key = env.get(str(table.get("env_key")), "")
         return Login("provider", _identity(provider, f"{base_url} {key}"))
 
+    # `codex exec` does not read OPENAI_API_KEY.
     api_key = env.get("CODEX_API_KEY")
     if api_key:
         return Login("api_key", _identity("openai", api_key))
@@ -52,7 +59,8 @@ def login(codex: Codex, codex_home: Path, env: Mapping[str, str], config: Mappin
     if stored:
         return stored
 
-    # Codex can keep its credentials in the system's keyring; only Codex itself can say that they are there.
+    # Codex can keep its credentials in the system's keyring; only Codex itself can say that they are there. It answers
+    # on stderr.
     status = run_probe([str(codex.path), "login", "status"], env=env)
     logged_in = status.returncode == 0 and "Not logged in" not in status.stderr
     if logged_in:

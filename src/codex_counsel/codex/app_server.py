@@ -21,17 +21,28 @@ from codex_counsel.codex.command import config_flags
 REQUEST_ID = 1
 """The id of the request that a caller makes; 0 is the client's own `initialize`."""
 
-CLIENT_INFO = {"name": "codex-counsel", "version": "0"}
+INITIALIZE = {
+    "id": 0,
+    "method": "initialize",
+    "params": {"clientInfo": {"name": "codex-counsel", "version": "0"}},
+}
 CONFIG = ("analytics.enabled=false", "features.plugins=false")
 
 
 @contextlib.contextmanager
-def connect(codex: Codex, env: Mapping[str, str], config: Iterable[str] = (), *, seconds: float) -> Iterator[AppServer]:
+def connect(
+    codex: Codex,
+    env: Mapping[str, str],
+    config: Iterable[str] = (),
+    *,
+    seconds: float,
+) -> Iterator[AppServer]:
     """Start a server and introduce this client. `config` are further values of `-c`.
 
     `seconds` is how long its messages are read in all. The server's process group is killed on every way out: by itself
     a server does not end. Raises OSError when the binary cannot be started.
     """
+    # Nobody reads stderr: a pipe for the server's log would fill, and then block it.
     process = subprocess.Popen(
         [str(codex.path), "app-server", *config_flags([*CONFIG, *config])],
         env=env,
@@ -44,7 +55,7 @@ def connect(codex: Codex, env: Mapping[str, str], config: Iterable[str] = (), *,
     with process:
         try:
             server = AppServer(process, time.monotonic() + seconds)
-            server.send({"id": 0, "method": "initialize", "params": {"clientInfo": CLIENT_INFO}})
+            server.send(INITIALIZE)
             server.send({"method": "initialized"})
             yield server
         finally:
@@ -71,8 +82,9 @@ class AppServer:
 
     def send(self, message: Mapping[str, Any]) -> None:
         # A server that has ended already is noticed when its messages are read: there are none.
+        line = json.dumps(message) + "\n"
         with contextlib.suppress(BrokenPipeError):
-            self._stdin.write(json.dumps(message).encode() + b"\n")
+            self._stdin.write(line.encode())
 
     def answer(self) -> dict[str, Any] | None:
         """The answer to the request, with the key `result` or `error`; None when none came in time."""

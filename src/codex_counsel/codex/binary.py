@@ -112,12 +112,12 @@ def _verify(path: Path, source: str, probes: ProbeCache) -> Codex:
 def _native_binary(path: Path) -> Path:
     """The executable behind npm's `codex`, a Node script `codex.js`; any other path with its links resolved.
 
-    The script starts 58 ms slower, and when it is killed Codex goes on. npm puts the platform's package below the
-    launcher's own `node_modules` or beside the launcher's package.
+    The script starts 58 ms slower, and when it is killed Codex goes on.
     """
     real = path.resolve()
     if real.name != "codex.js":
         return real
+    # npm puts the package of the platform into the launcher's own node_modules, or beside the launcher's package.
     package = real.parent.parent
     for directory in (package / "node_modules/@openai", package.parent):
         for file in sorted(directory.glob("codex-*/vendor/*/bin/codex")):
@@ -141,16 +141,14 @@ def _ask_version(path: Path) -> str:
 
 
 def _readable_parts(binary: Path) -> tuple[Path, ...]:
-    """The binary and the parts of its package, each by name.
-
-    The directory itself is not opened: a binary may lie directly in a home directory. Nor is a part that is a link,
-    which could lead anywhere.
-    """
-    directories = [binary.parent]
-    if binary.parent.name == "bin":
-        directories.append(binary.parent.parent)
-    candidates = [binary.parent / CODE_MODE_HOST]
+    """The binary and the parts of its package, each by name: a binary may lie directly in a home directory."""
+    folder = binary.parent
+    directories = [folder]
+    if folder.name == "bin":
+        directories.append(folder.parent)
+    candidates = [folder / CODE_MODE_HOST]
     for directory in directories:
         candidates += [directory / name for name in PACKAGE_PARTS]
+    # A link could lead anywhere, so it is not opened.
     parts = [part for part in candidates if part.exists() and part.resolve() == part]
     return (binary, *parts)

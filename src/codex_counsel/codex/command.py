@@ -90,8 +90,7 @@ class Turn:
 def argv(codex: Codex, turn: Turn) -> tuple[str, ...]:
     """The command line of a run; Codex reads the prompt from stdin.
 
-    All options stand before the word `resume`: up to 0.163 a `-c` after it drops all earlier ones. Raises
-    `invalid_arguments` for an image whose path has a comma.
+    Raises `invalid_arguments` for an image whose path has a comma.
     """
     parts = [str(codex.path), "exec", "--json", "--skip-git-repo-check", "--ignore-rules"]
     if turn.isolation == "strict":
@@ -105,6 +104,7 @@ def argv(codex: Codex, turn: Turn) -> tuple[str, ...]:
         parts += ["--output-schema", str(turn.schema)]
     parts += config_flags(config(turn))
     parts += [_image_option(path) for path in turn.images]
+    # All options stand before the word `resume`: up to 0.163 a `-c` after it drops all earlier ones.
     if turn.session_id:
         parts += ["resume", turn.session_id]
     parts.append("-")
@@ -163,17 +163,17 @@ def _image_option(path: Path) -> str:
 def environment(env: Mapping[str, str], job_id: str, scratch: Path, workspace: Path | None = None) -> dict[str, str]:
     """The environment of Codex itself: `env` without what belongs to Claude, git or another Codex.
 
-    GIT_DIR names a missing directory, because the `git status` that Codex runs at its start would execute the
-    repository's clean filters. PATH has no directory of the workspace, because Codex runs the `getconf`, `lsb_release`
-    and `bwrap` that it finds there outside any sandbox. TMPDIR is `scratch`.
+    TMPDIR is `scratch`; PATH has no directory of the workspace.
     """
     result: dict[str, str] = {}
     for name, value in env.items():
         if name.startswith(DROPPED_PREFIXES) or name in DROPPED_NAMES:
             continue
         result[name] = value
+    # Codex runs the `getconf`, `lsb_release` and `bwrap` that it finds on PATH outside any sandbox.
     if "PATH" in result:
         result["PATH"] = search_path(result["PATH"], workspace)
+    # The `git status` that Codex runs at its start would execute the repository's clean filters.
     result["GIT_DIR"] = "/nonexistent"
     result["TMPDIR"] = str(scratch)
     result[MARKER] = job_id

@@ -109,22 +109,34 @@ def from_turn(message: str) -> CounselError:
     """The error for the message of `turn.failed`, with the time to wait where the message names one."""
     code = _first_match(TURN_RULES, message)
     sentence, _ = mask(_message_of_body(message) or message)
-    return CounselError(code, one_line(sentence, 1000), retry_after_ms=_retry_after(code, message))
+    return CounselError(
+        code,
+        one_line(sentence, 1000),
+        retry_after_ms=_retry_after(code, message),
+    )
 
 
 def from_start(stderr: str, returncode: int | None) -> CounselError:
     """The error for a Codex that ended before its thread began."""
     sentence, _ = mask(last_sentence(stderr))
     if not sentence:
-        return CounselError(Code.PROCESS_DIED, f"Codex ended with {describe(returncode)} and said nothing")
-    return CounselError(_first_match(START_RULES, sentence), one_line(sentence, 1000))
+        return CounselError(
+            Code.PROCESS_DIED,
+            f"Codex ended with {describe(returncode)} and said nothing",
+        )
+    code = _first_match(START_RULES, sentence)
+    return CounselError(code, one_line(sentence, 1000))
 
 
 def from_probe(reason: str) -> CounselError:
     """The error for a `sandbox_problem`: `codex_config_invalid` where Codex refuses its configuration."""
-    if re.search(r"(?:^|\s)[Ee]rror: ", reason) and "bwrap: " not in reason:
+    is_codex_error = re.search(r"(?:^|\s)[Ee]rror: ", reason)
+    if is_codex_error and "bwrap: " not in reason:
         return CounselError(Code.CODEX_CONFIG_INVALID, reason)
-    return CounselError(Code.SANDBOX_UNAVAILABLE, f"Codex's sandbox cannot be used here: {reason}")
+    return CounselError(
+        Code.SANDBOX_UNAVAILABLE,
+        f"Codex's sandbox cannot be used here: {reason}",
+    )
 
 
 def _first_match(rules: Sequence[Rule], text: str) -> Code:
@@ -190,7 +202,8 @@ def _retry_after(code: Code, message: str) -> int | None:
     reset = reset_time(message, now)
     if reset is None:
         return None
-    return max(int((reset - now).total_seconds() * 1000), 0)
+    seconds = (reset - now).total_seconds()
+    return max(int(seconds * 1000), 0)
 
 
 _WAIT = re.compile(r"(?i)try again in ((?:\d{1,6}(?:\.\d{1,6})? ?(?:ms|h|m|s)[a-z]* ?)+)")

@@ -49,17 +49,22 @@ def configuration(codex_home: Path, profile: str | None) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for name in names:
         with contextlib.suppress(OSError, ValueError):
-            merged |= tomllib.loads((codex_home / name).read_text("utf-8"))
+            text = (codex_home / name).read_text("utf-8")
+            merged |= tomllib.loads(text)
     return merged
 
 
 def mcp_servers(
-    codex: Codex, env: Mapping[str, str], cwd: Path, profile: str | None, probes: ProbeCache
+    codex: Codex,
+    env: Mapping[str, str],
+    cwd: Path,
+    profile: str | None,
+    probes: ProbeCache,
 ) -> tuple[str, ...]:
     """Names of the MCP servers that a run would start, for `Turn.mcp_servers`. Raises `codex_config_invalid`.
 
-    They have to be switched off one by one, since a table given by `-c` is merged with the user's. Cached until the
-    binary or a configuration file changes.
+    A run switches them off one by one: Codex merges a table given by `-c` with the user's, so an empty one has no
+    effect. Cached until the binary or a configuration file changes.
     """
     home = home_of(env)
     files = [codex.path, home / "config.toml", *SYSTEM_CONFIGURATION]
@@ -82,12 +87,16 @@ def _ask_mcp_servers(codex: Codex, env: Mapping[str, str], cwd: Path, profile: s
 
     result = run_probe(argv, cwd=cwd, env=env)
     if result.returncode == 0:
-        return [str(server["name"]) for server in json.loads(result.stdout)]
+        servers = json.loads(result.stdout)
+        return [str(server["name"]) for server in servers]
 
     # Codex prints a general sentence first, and the reason as a list of causes below it.
     _, _, causes = result.stderr.partition("Caused by:")
-    reason = causes.strip().removeprefix("0: ") or last_sentence(result.stderr)
-    message = one_line(mask(reason)[0], 400) or "codex mcp list failed"
+    reason = causes.strip().removeprefix("0: ")
+    if not reason:
+        reason = last_sentence(result.stderr)
+    masked, _ = mask(reason)
+    message = one_line(masked, 400) or "codex mcp list failed"
     raise CounselError(Code.CODEX_CONFIG_INVALID, message)
 
 
@@ -153,7 +162,8 @@ def models(codex: Codex, env: Mapping[str, str]) -> list[dict[str, Any]]:
 
     Raises `codex_config_invalid`.
     """
-    result = run_probe([str(codex.path), "debug", "models", "--bundled"], env=env)
+    argv = [str(codex.path), "debug", "models", "--bundled"]
+    result = run_probe(argv, env=env)
     try:
         entries = json.loads(result.stdout)["models"]
     except (ValueError, KeyError, TypeError):
@@ -162,8 +172,8 @@ def models(codex: Codex, env: Mapping[str, str]) -> list[dict[str, Any]]:
     listed = [entry for entry in entries if entry.get("visibility") == "list"]
     listed.sort(key=lambda entry: entry.get("priority", 99))
     rows = [_model_row(entry) for entry in listed]
-    for default in rows[:1]:
-        default["default"] = True
+    if rows:
+        rows[0]["default"] = True
     return rows
 
 
@@ -185,7 +195,13 @@ def prompt_additions(
     `config` are the values of `-c` of the run. Raises `codex_config_invalid`.
     """
     prompt = "(prompt)"
-    argv = [str(codex.path), "debug", "prompt-input", *config_flags(config), prompt]
+    argv = [
+        str(codex.path),
+        "debug",
+        "prompt-input",
+        *config_flags(config),
+        prompt,
+    ]
     result = run_probe(argv, cwd=cwd, env=env)
     texts: list[str] = []
     try:
@@ -194,7 +210,13 @@ def prompt_additions(
             texts += [str(part.get("text", "")) for part in parts]
     except (ValueError, TypeError, AttributeError):
         raise _unreadable(result) from None
-    return [{"bytes": len(text.encode()), "begins": one_line(text, 80)} for text in texts if text != prompt]
+
+    rows: list[dict[str, int | str]] = []
+    for text in texts:
+        if text == prompt:
+            continue
+        rows.append({"bytes": len(text.encode()), "begins": one_line(text, 80)})
+    return rows
 
 
 def _unreadable(result: ProbeResult) -> CounselError:

@@ -95,7 +95,12 @@ class Limits:
         return True
 
 
-def _end_of(failure: Failure, codex_home: Path, default_seconds: float, thread_id: str | None) -> float:
+def _end_of(
+    failure: Failure,
+    codex_home: Path,
+    default_seconds: float,
+    thread_id: str | None,
+) -> float:
     """Epoch seconds until which no run should be tried; 0 for a failure that says nothing about the next run."""
     if failure.code == Code.RATE_LIMITED and failure.retry_after_ms is None:
         return 0

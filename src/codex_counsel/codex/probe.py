@@ -34,7 +34,12 @@ class ProbeResult:
     stderr: str
 
 
-def run_probe(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> ProbeResult:
+def run_probe(
+    argv: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> ProbeResult:
     """Run a command without input, for at most `PROBE_SECONDS`. Never raises OSError.
 
     The command leads a process group, which is killed as a whole when the time is over: npm's launcher of Codex is a

@@ -43,6 +43,7 @@ class TurnRecord:
 
 def find(codex_home: Path, thread_id: str) -> Path | None:
     """The record of a thread, or None. Looks in the folder of the day the thread began, then in all others."""
+    # The id becomes part of a glob pattern.
     if not re.fullmatch(r"[0-9a-fA-F-]{12,64}", thread_id):
         return None
     sessions = codex_home / "sessions"
@@ -142,11 +143,9 @@ def _tokens_of_turn(counts: list[dict[str, Any]], earlier_counts: list[dict[str,
     totals = _totals(counts)
     if not totals:
         return None
-    before = Tokens(0, 0, 0, 0)
-    earlier_totals = _totals(earlier_counts)
-    if earlier_totals:
-        before = earlier_totals[-1]
+    earlier_totals = _totals(earlier_counts) or [Tokens(0, 0, 0, 0)]
     total = totals[-1]
+    before = earlier_totals[-1]
     # A total that is smaller than the one before would give a negative count.
     return Tokens(
         input=max(total.input - before.input, 0),

@@ -83,7 +83,7 @@ def overrides(boundary: Boundary, name: str) -> tuple[str, ...]:
 
 
 def _filesystem(boundary: Boundary) -> dict[str, str]:
-    """Path to access. Later entries replace earlier ones, so a denial is never undone."""
+    """Path to access: read, write or deny."""
     access: dict[str, str] = {}
     if boundary.reads != "host":
         access[":minimal"] = "read"
@@ -92,6 +92,7 @@ def _filesystem(boundary: Boundary) -> dict[str, str]:
     access[str(boundary.workspace)] = "write" if boundary.mode == "worktree-write" else "read"
     for path in boundary.scratch:
         access[str(path)] = "write"
+    # Denials come last: an entry for the same path is replaced, never the other way round.
     roots = (boundary.workspace, *boundary.readable)
     for path in (*boundary.denied, *boundary.secrets):
         access[_denial(path, roots)] = "deny"

@@ -66,5 +66,9 @@ def _import(codex: Codex, env: Mapping[str, str], transcript: Path, cwd: Path) -
 
 def _rejection(codex: Codex, error: Mapping[str, Any]) -> CounselError:
     if error.get("code") == METHOD_NOT_FOUND:
-        return CounselError(Code.CODEX_TOO_OLD, f"Codex {codex.version} cannot import sessions")
-    return CounselError(Code.UPSTREAM_ERROR, str(error.get("message") or "Codex refused the import"))
+        return CounselError(
+            Code.CODEX_TOO_OLD,
+            f"Codex {codex.version} cannot import sessions",
+        )
+    message = error.get("message") or "Codex refused the import"
+    return CounselError(Code.UPSTREAM_ERROR, str(message))

@@ -1,4 +1,7 @@
-"""The events of a run folded into what its envelope and its progress line need. All texts are masked."""
+"""The events of a run folded into what its envelope and its progress line need.
+
+Commands, warnings and notices are masked here; messages and the failure are masked where they are used.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ class Command:
 class Transcript:
     """What a run has done so far.
 
-    `notice` is Codex's latest sentence about a retry. `failure` is the message of a failed turn, not masked.
+    `notice` is Codex's latest sentence about a retry. `failure` is the message of a failed turn.
     `open_commands` maps the ids of running commands to their command lines.
     """
 
