@@ -9,7 +9,7 @@ import pytest
 
 from codex_counsel.codex import app_server
 from codex_counsel.codex.binary import Codex
-from tests.conftest import World, living
+from tests.conftest import World, living, until
 from tests.e2e.fakes import executable
 
 
@@ -29,7 +29,7 @@ def test_the_answer_is_found_among_other_messages_and_lines_that_are_none(world:
     (world.base / "noise").write_text("\n".join(noise) + "\n", "utf-8")
     codex = server_that(world, f'cat {world.base}/noise; echo \'{{"id": 1, "result": 42}}\'; sleep 600')
     assert answer_of(world, codex) == {"id": 1, "result": 42}
-    assert living(str(world.base)) == []
+    until(lambda: not living(str(world.base)))
 
 
 def test_it_introduces_itself_and_passes_the_configuration_on(world: World) -> None:
@@ -44,11 +44,11 @@ def test_it_introduces_itself_and_passes_the_configuration_on(world: World) -> N
 @pytest.mark.parametrize("script", ["sleep 600 & sleep 600", "exec 1>&-; sleep 600", "exit 1"])
 def test_a_server_that_does_not_answer_is_given_up_and_ended_with_its_children(world: World, script: str) -> None:
     assert answer_of(world, server_that(world, script), seconds=0.3) is None
-    assert living(str(world.base)) == []
+    until(lambda: not living(str(world.base)))
 
 
 def test_a_caller_that_fails_leaves_no_server_behind(world: World, tmp_path: Path) -> None:
     codex = server_that(world, "sleep 600")
     with pytest.raises(RuntimeError), app_server.connect(codex, world.env, seconds=30):
         raise RuntimeError
-    assert living(str(world.base)) == []
+    until(lambda: not living(str(world.base)))

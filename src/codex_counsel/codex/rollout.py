@@ -127,14 +127,15 @@ def _parse_last_turn(lines: list[bytes]) -> TurnRecord:
 
 
 def _payloads(lines: list[bytes], marker: bytes) -> list[dict[str, Any]]:
-    """The payloads of the lines that have the marker among their first 200 bytes."""
+    """The payloads of the lines that have the marker among their first 200 bytes; {} for one that is no object."""
     payloads: list[dict[str, Any]] = []
     for line in lines:
         if marker not in line[:200]:
             continue
         payload = json.loads(line).get("payload")
-        if isinstance(payload, dict):
-            payloads.append(payload)
+        if not isinstance(payload, dict):
+            payload = {}
+        payloads.append(payload)
     return payloads
 
 
