@@ -15,6 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+JsonObject = dict[str, Any]
+"""A parsed object of a transcript, of the settings, or of an envelope."""
+
 MARK = "-m codex_counsel gate run"
 """By this part of its command the gate is recognised among other hooks."""
 EDITORS = {
@@ -108,7 +111,7 @@ def edited_files(stop: Stop) -> tuple[str, ...]:
     return tuple(paths)
 
 
-def _rows(transcript: Path) -> Iterator[dict[str, Any]]:
+def _rows(transcript: Path) -> Iterator[JsonObject]:
     """The lines of a transcript that are messages; other and damaged ones are passed over."""
     with transcript.open("rb") as file:
         for line in file:
@@ -120,7 +123,7 @@ def _rows(transcript: Path) -> Iterator[dict[str, Any]]:
                 yield row
 
 
-def _begins_turn(row: dict[str, Any]) -> bool:
+def _begins_turn(row: JsonObject) -> bool:
     """Whether the user wrote this: rows of type user are also results of tools, and what hooks and subagents say."""
     if row.get("type") != "user":
         return False
@@ -130,7 +133,7 @@ def _begins_turn(row: dict[str, Any]) -> bool:
     return "tool_result" not in kinds
 
 
-def _edited_paths(row: dict[str, Any]) -> Iterator[str]:
+def _edited_paths(row: JsonObject) -> Iterator[str]:
     if row.get("type") != "assistant":
         return
     for block in _blocks(row):
@@ -143,7 +146,7 @@ def _edited_paths(row: dict[str, Any]) -> Iterator[str]:
             yield path
 
 
-def _blocks(row: dict[str, Any]) -> list[dict[str, Any]]:
+def _blocks(row: JsonObject) -> list[JsonObject]:
     """The content of a message as a list of objects; none where it is plain text."""
     content = row["message"].get("content")
     if not isinstance(content, list):
@@ -154,7 +157,7 @@ def _blocks(row: dict[str, Any]) -> list[dict[str, Any]]:
 # --- what Claude is told
 
 
-def reason(findings: list[dict[str, Any]]) -> str:
+def reason(findings: list[JsonObject]) -> str:
     """Why Claude may not stop yet: the findings of an envelope as text, and how the user gets rid of the gate."""
     lines = [
         "Codex reviewed what this turn changed. A finding is a claim: look at the file, then fix it, or say why not.",
@@ -193,7 +196,7 @@ def command(*flags: str) -> str:
     return f"{interpreter} -I {MARK} {arguments}".strip()
 
 
-def with_hook(settings: dict[str, Any], line: str) -> dict[str, Any]:
+def with_hook(settings: JsonObject, line: str) -> JsonObject:
     """The settings with the gate, in place of an earlier one. `line` is its command line."""
     others = without_hook(settings)
     hooks = dict(others.get("hooks") or {})
@@ -207,7 +210,7 @@ def with_hook(settings: dict[str, Any], line: str) -> dict[str, Any]:
     return others | {"hooks": hooks}
 
 
-def without_hook(settings: dict[str, Any]) -> dict[str, Any]:
+def without_hook(settings: JsonObject) -> JsonObject:
     """The settings without the gate, and without the lists and objects that this leaves empty."""
     hooks = dict(settings.get("hooks") or {})
     groups = []

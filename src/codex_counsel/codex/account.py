@@ -111,10 +111,7 @@ def rate_limits(codex: Codex, env: Mapping[str, str]) -> dict[str, Any]:
         server.request("account/rateLimits/read")
         answer = server.answer()
     if answer is None:
-        raise CounselError(
-            Code.UPSTREAM_ERROR,
-            f"Codex did not report the account's limits within {PROBE_SECONDS} seconds",
-        )
+        raise CounselError(Code.UPSTREAM_ERROR, "Codex did not report the account's limits")
     if "error" in answer:
         message = str(answer["error"].get("message"))
         raise CounselError(Code.UPSTREAM_ERROR, one_line(message, 300))

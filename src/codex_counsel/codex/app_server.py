@@ -18,10 +18,13 @@ from typing import Any
 from codex_counsel.codex.binary import Codex
 from codex_counsel.codex.command import config_flags
 
+Message = dict[str, Any]
+"""A JSON-RPC message."""
+
 REQUEST_ID = 1
 """The id of the request that a caller makes; 0 is the client's own `initialize`."""
 
-INITIALIZE = {
+INITIALIZE: Message = {
     "id": 0,
     "method": "initialize",
     "params": {"clientInfo": {"name": "codex-counsel", "version": "0"}},
@@ -75,25 +78,26 @@ class AppServer:
 
     def request(self, method: str, params: Mapping[str, Any] | None = None) -> None:
         """Send the caller's request. Its answer is the message with `REQUEST_ID`, see `messages`."""
-        message: dict[str, Any] = {"id": REQUEST_ID, "method": method}
+        message: Message = {"id": REQUEST_ID, "method": method}
         if params is not None:
             message["params"] = params
         self.send(message)
 
-    def send(self, message: Mapping[str, Any]) -> None:
+    def send(self, message: Message) -> None:
+        """Write one message."""
         # A server that has ended already is noticed when its messages are read: there are none.
         line = json.dumps(message) + "\n"
         with contextlib.suppress(BrokenPipeError):
             self._stdin.write(line.encode())
 
-    def answer(self) -> dict[str, Any] | None:
+    def answer(self) -> Message | None:
         """The answer to the request, with the key `result` or `error`; None when none came in time."""
         for message in self.messages():
             if message.get("id") == REQUEST_ID:
                 return message
         return None
 
-    def messages(self) -> Iterator[dict[str, Any]]:
+    def messages(self) -> Iterator[Message]:
         """Answers and notifications as they arrive, until the server ends or the time is over."""
         unfinished = b""
         while self._wait_for_output():
@@ -114,7 +118,7 @@ class AppServer:
         return bool(readable)
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def _parse(line: bytes) -> Message | None:
     try:
         message = json.loads(line)
     except (ValueError, RecursionError):

@@ -10,6 +10,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+JsonObject = dict[str, Any]
+"""A parsed part of a line."""
+
 
 @dataclass(frozen=True)
 class ThreadStarted:
@@ -90,7 +93,7 @@ class Tokens:
     reasoning: int
 
     @classmethod
-    def parse(cls, usage: dict[str, Any]) -> Tokens:
+    def parse(cls, usage: JsonObject) -> Tokens:
         """From a JSON object of Codex; a missing count is 0."""
         return cls(
             input=int(usage.get("input_tokens") or 0),
@@ -142,7 +145,7 @@ def parse(line: bytes) -> Event:
         return Noise(line)
 
 
-def _parse_event(raw: dict[str, Any]) -> Event | None:  # noqa: PLR0911  # one for each type
+def _parse_event(raw: JsonObject) -> Event | None:  # noqa: PLR0911  # one for each type
     kind = str(raw["type"])
     if kind.startswith("item."):
         return _parse_item(raw["item"], completed=kind == "item.completed")
@@ -160,7 +163,7 @@ def _parse_event(raw: dict[str, Any]) -> Event | None:  # noqa: PLR0911  # one f
     return None
 
 
-def _parse_item(item: dict[str, Any], *, completed: bool) -> Event:  # noqa: PLR0911  # one for each type
+def _parse_item(item: JsonObject, *, completed: bool) -> Event:  # noqa: PLR0911  # one for each type
     match item["type"]:
         case "agent_message" if completed:
             return Message(str(item["text"]))

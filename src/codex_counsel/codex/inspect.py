@@ -1,6 +1,6 @@
 """What the installed Codex would do here: its configuration, MCP servers, models, own prompt, and its sandbox's state.
 
-Every answer comes from Codex itself, by a command that asks no model.
+The configuration is read from its files; all other answers come from commands of Codex that ask no model.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ def _ask_mcp_servers(codex: Codex, env: Mapping[str, str], cwd: Path, profile: s
 def sandbox_problem(codex: Codex, env: Mapping[str, str], probes: ProbeCache) -> str | None:
     """Why this binary's sandbox cannot be used here, or None.
 
-    A success is cached until reboot or a change of the binary or of config.toml, which can break the sandbox. A failure
-    is not cached: the user may be mending it.
+    A success is cached, as "", until reboot or a change of the binary or of config.toml, which can break the sandbox. A
+    failure is not cached: the user may be mending it.
     """
     key = (
         "sandbox",
@@ -112,7 +112,7 @@ def sandbox_problem(codex: Codex, env: Mapping[str, str], probes: ProbeCache) ->
         boot_id(),
         file_stamp(home_of(env) / "config.toml"),
     )
-    if probes.get(*key) is not None:
+    if probes.get(*key) == "":
         return None
     problem = _try_sandbox(codex, env)
     if problem is None:

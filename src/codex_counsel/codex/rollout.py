@@ -17,6 +17,9 @@ from typing import Any
 from codex_counsel.codex.events import Tokens
 from codex_counsel.codex.failures import SANDBOX_BROKEN
 
+JsonObject = dict[str, Any]
+"""A parsed part of a record; its shape is checked where it is used."""
+
 SHELL_TOOLS = ("exec_command", "exec")
 """The tools that run commands: of models with tools of their own, and of models in code mode."""
 
@@ -126,9 +129,9 @@ def _parse_last_turn(lines: list[bytes]) -> TurnRecord:
     )
 
 
-def _payloads(lines: list[bytes], marker: bytes) -> list[dict[str, Any]]:
+def _payloads(lines: list[bytes], marker: bytes) -> list[JsonObject]:
     """The payloads of the lines that have the marker among their first 200 bytes; {} for one that is no object."""
-    payloads: list[dict[str, Any]] = []
+    payloads: list[JsonObject] = []
     for line in lines:
         if marker not in line[:200]:
             continue
@@ -139,7 +142,7 @@ def _payloads(lines: list[bytes], marker: bytes) -> list[dict[str, Any]]:
     return payloads
 
 
-def _tokens_of_turn(counts: list[dict[str, Any]], earlier_counts: list[dict[str, Any]]) -> Tokens | None:
+def _tokens_of_turn(counts: list[JsonObject], earlier_counts: list[JsonObject]) -> Tokens | None:
     """The difference of two totals of the thread: the last of this turn and the last before it."""
     totals = _totals(counts)
     if not totals:
@@ -156,12 +159,12 @@ def _tokens_of_turn(counts: list[dict[str, Any]], earlier_counts: list[dict[str,
     )
 
 
-def _totals(counts: list[dict[str, Any]]) -> list[Tokens]:
+def _totals(counts: list[JsonObject]) -> list[Tokens]:
     infos = [count.get("info") for count in counts]
     return [Tokens.parse(info["total_token_usage"]) for info in infos if info]
 
 
-def _reset(counts: list[dict[str, Any]]) -> float | None:
+def _reset(counts: list[JsonObject]) -> float | None:
     """When the exhausted windows of a ChatGPT account open again (epoch seconds); other logins have none."""
     if not counts:
         return None
