@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from codex_counsel.codex import binary as codex
+from codex_counsel.codex import probe
 from codex_counsel.contract import settings
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.request import Consult, Status, parse
@@ -336,7 +336,7 @@ BINARIES = {
 def test_a_binary_that_is_no_usable_codex_is_named_with_the_reason(
     world: World, monkeypatch: pytest.MonkeyPatch, script: str | None, code: Code, words: str
 ) -> None:
-    monkeypatch.setattr(codex, "PROBE_SECONDS", 1)
+    monkeypatch.setattr(probe, "PROBE_SECONDS", 1)
     world.binary = str(world.base / "codex")
     if script:
         fakes.executable(Path(world.binary), script)
