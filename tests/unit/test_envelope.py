@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from codex_counsel import __version__
-from codex_counsel.contract.envelope import Envelope, Finding, Meta, failed, failure, free, text_of
-from codex_counsel.contract.paging import fit, page
+from codex_counsel.contract.envelope import Envelope, Finding, Meta, completed, failed, failure, text_of
+from codex_counsel.contract.paging import first_page, page_at
 from codex_counsel.errors import CATALOG, Code, CounselError
 
 
@@ -90,7 +90,7 @@ def test_every_code_makes_a_complete_failure() -> None:
 
 
 def test_a_free_tool_answers_with_data() -> None:
-    assert free("codex_models", "2 models", {"models": []}).wire() == {
+    assert completed("codex_models", "2 models", {"models": []}).wire() == {
         "ok": True,
         "status": "completed",
         "tool": "codex_models",
@@ -112,9 +112,9 @@ def test_the_text_of_a_failure_holds_what_was_said_before_it_and_names_what_was_
 def test_the_text_of_a_failures_pages_is_all_that_was_said_before_it() -> None:
     meta = Meta(job_id="0" * 32)
     whole = failed("t", CounselError(Code.TIMEOUT, "m"), meta, answer="Y" * 90_000, partial=True).wire()
-    texts, shown = [], fit(whole, "full")
+    texts, shown = [], first_page(whole, "full")
     while cursor := shown["meta"].get("next_cursor"):
         assert f"codex_job_result with cursor {cursor}" in text_of(shown)
         texts.append(text_of(shown))
-        shown = page(whole, cursor, "full")
+        shown = page_at(whole, cursor, "full")
     assert "".join([*texts, text_of(shown)]).count("Y") == 90_000

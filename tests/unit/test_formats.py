@@ -12,7 +12,7 @@ import pytest
 from codex_counsel.cli.formats import FORMATS, github, markdown, render, sarif, text
 from codex_counsel.cli.verbs import clean_enough
 from codex_counsel.contract.envelope import EnvelopeDict
-from codex_counsel.review.reply import SEVERITIES
+from codex_counsel.contract.vocabulary import SEVERITIES
 
 FINDING: dict[str, Any] = {
     "severity": "high",

@@ -117,7 +117,7 @@ def _reviewed(stop: Stop, paths: tuple[str, ...], thread: str | None) -> dict[st
 
 def _grave(wire: dict[str, Any], fail_on: str) -> list[dict[str, Any]]:
     """What may block: grave enough, and about code that really stands there."""
-    from codex_counsel.review.reply import SEVERITIES
+    from codex_counsel.contract.vocabulary import SEVERITIES
 
     grave = SEVERITIES[: SEVERITIES.index(fail_on) + 1]
     found = [finding for finding in wire.get("findings", ()) if finding["severity"] in grave]

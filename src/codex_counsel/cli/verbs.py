@@ -26,9 +26,9 @@ from codex_counsel.contract.request import (
     Status,
     parse,
 )
+from codex_counsel.contract.vocabulary import SEVERITIES
 from codex_counsel.errors import CATALOG, INTERRUPTED, Code, CounselError
 from codex_counsel.jobs.launcher import Handle
-from codex_counsel.review.reply import SEVERITIES
 from codex_counsel.services.counsel import Counsel
 
 _OWN = {"name", "verb", "json", "background", "context_file", "wait", "live", "dry_run", "format", "fail_on", "sweep"}

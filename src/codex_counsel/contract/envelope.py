@@ -1,28 +1,46 @@
-"""The result of every call: one flat model, told apart by `ok` and `status`. Absent fields are left out."""
+"""The result of every call: one flat dataclass, told apart by `ok` and `status`. Fields that do not apply are left out.
+
+`Envelope.wire()` makes the JSON object that is stored and sent; `Envelope.parse()` reads it back. The class names are
+the `$defs` of the published schema.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import cache
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from codex_counsel import __version__
-from codex_counsel.errors import CATALOG, CounselError
+from codex_counsel.contract.vocabulary import (
+    Confidence,
+    EnforcedReads,
+    Grounding,
+    Phase,
+    SandboxMode,
+    Severity,
+    Status,
+    Verdict,
+)
+from codex_counsel.errors import CATALOG, Code, CounselError
 from codex_counsel.system.text import clean, clean_tree, cut, one_line
 
-Status = Literal["completed", "queued", "running", "failed", "cancelled"]
-Phase = Literal["queued", "starting", "thinking", "command", "finishing"]
+SUMMARY_BYTES = 2_000
+FAILURE_BYTES = 6_000
 TEXT_BUDGET = 45_000
 """Bytes of the text beside an envelope: room for the longest page of an answer, and still shown inline."""
-TERMINAL = ("completed", "failed", "cancelled")
-Severity = Literal["critical", "high", "medium", "low", "nit"]
-
 
 EnvelopeDict = dict[str, Any]
-"""An envelope as it is stored and sent: JSON-ready, scrubbed, without what does not apply."""
+"""An envelope as it is stored and sent: JSON-ready, control characters removed, without fields that do not apply."""
 
 
-def _described(text: str) -> Any:
-    return field(default=None, metadata={"description": text})
+def _described(description: str) -> Any:
+    """An optional field with a description in the published schema."""
+    return field(default=None, metadata={"description": description})
+
+
+def _required(description: str) -> Any:
+    return field(metadata={"description": description})
 
 
 @dataclass(kw_only=True)
@@ -36,9 +54,7 @@ class Finding:
     evidence: str | None = _described("quoted from the reviewed state")
     risk: str | None = None
     recommendation: str | None = None
-    grounded: Literal["verified", "moved", "unverified"] | None = _described(
-        "whether the evidence was found where the finding says"
-    )
+    grounded: Grounding | None = _described("whether the evidence was found where the finding says")
     in_diff: bool | None = None
 
 
@@ -92,7 +108,7 @@ class Progress:
 @dataclass(kw_only=True)
 class Failure:
     code: str
-    message: str = field(metadata={"description": "Codex's own first specific sentence where it was Codex that failed"})
+    message: str = _required("Codex's own first specific sentence where it was Codex that failed")
     repair: str
     retryable: bool
     retry_after_ms: int | None = None
@@ -104,16 +120,14 @@ class Failure:
 @dataclass(kw_only=True)
 class Workspace:
     root: str
-    source: str = field(metadata={"description": "argument, CLAUDE_PROJECT_DIR or the server's own directory"})
+    source: str = _required("argument, CLAUDE_PROJECT_DIR or the server's own directory")
     warning: str | None = None
 
 
 @dataclass(kw_only=True)
 class Sandbox:
-    mode: Literal["read-only", "worktree-write"]
-    read_boundary: Literal["workspace", "toolchains", "partial", "host"] = field(
-        metadata={"description": "what was really enforced; partial: some secret files could not be denied"}
-    )
+    mode: SandboxMode
+    read_boundary: EnforcedReads = _required("what was really enforced; partial: some secret files could not be denied")
     network: bool
 
 
@@ -140,7 +154,7 @@ class Meta:
     codex: CodexUsed | None = None
     model: str | None = None
     effort: str | None = None
-    usage: Usage | None = field(default=None, metadata={"description": "tokens of this run"})
+    usage: Usage | None = _described("tokens of this run")
     elapsed_ms: int | None = None
     scope: dict[str, Any] | None = None
     isolation: str | None = None
@@ -160,8 +174,8 @@ class Envelope:
     tool: str
     summary: str
     answer: str | None = _described("Codex's answer, verbatim")
-    verdict: Literal["pass", "concerns", "fail", "unknown"] | None = None
-    confidence: Literal["low", "medium", "high"] | None = None
+    verdict: Verdict | None = None
+    confidence: Confidence | None = None
     findings: list[Finding] | None = None
     questions: list[str] | None = None
     assumptions: list[str] | None = None
@@ -181,30 +195,98 @@ class Envelope:
     poll_after_ms: int | None = None
     next: Next | None = None
     progress: Progress | None = None
-    data: Any = field(
-        default=None, metadata={"description": "a free tool's object, or the reply that matched output_schema"}
-    )
+    data: Any = _described("a free tool's object, or the reply that matched output_schema")
     error: Failure | None = None
     meta: Meta
 
+    @classmethod
+    def parse(cls, raw: Any) -> Envelope:
+        """The inverse of `wire`. Unknown keys are ignored.
+
+        Raises ValueError, with the place of the value, where a field is missing or has a value of the wrong kind.
+        """
+        envelope: Envelope = _read(cls, raw, "envelope")
+        return envelope
+
     def wire(self) -> EnvelopeDict:
-        """JSON-ready, scrubbed, without what does not apply."""
-        dumped = _pruned(asdict(self))
+        """JSON-ready: control characters removed, without the fields that do not apply."""
+        present = _without_absent(asdict(self))
         if not self.meta.warnings:
-            del dumped["meta"]["warnings"]
-        scrubbed: EnvelopeDict = clean_tree(dumped)
-        return scrubbed
+            del present["meta"]["warnings"]
+        envelope: EnvelopeDict = clean_tree(present)
+        return envelope
 
 
-def _pruned(value: Any) -> Any:
-    """Without the absent fields of our own models; a caller's `data` keeps its nulls."""
-    if isinstance(value, dict):
-        return {name: item if name == "data" else _pruned(item) for name, item in value.items() if item is not None}
-    return [_pruned(item) for item in value] if isinstance(value, list) else value
+def _without_absent(value: Any) -> Any:
+    """Drop the None fields of our own classes; `data` belongs to someone else and keeps its nulls."""
+    if isinstance(value, list):
+        return [_without_absent(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+
+    present = {}
+    for name, item in value.items():
+        if item is None:
+            continue
+        present[name] = item if name == "data" else _without_absent(item)
+    return present
+
+
+# --- reading an envelope back
+
+
+def _read(kind: Any, value: Any, place: str) -> Any:
+    """The value as an instance of the annotation `kind`; raises ValueError."""
+    if kind is Any:
+        return value
+    if is_dataclass(kind):
+        return _read_object(kind, value, place)
+
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        matches = value in arguments
+    elif origin is list:
+        matches = isinstance(value, list)
+    elif origin is dict:
+        matches = isinstance(value, dict)
+    elif NoneType in arguments:
+        return None if value is None else _read(arguments[0], value, place)
+    else:
+        # bool is a subclass of int, but `true` is no number.
+        matches = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+    if not matches:
+        raise ValueError(f"{place} is of the wrong kind")
+    if origin is list:
+        return [_read(arguments[0], item, f"{place}[{index}]") for index, item in enumerate(value)]
+    return value
+
+
+def _read_object(kind: Any, value: Any, place: str) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError(f"{place} is of the wrong kind")  # noqa: TRY004  # what a caller of `parse` expects
+
+    known = {}
+    for name, annotation in _annotations(kind).items():
+        if name in value:
+            known[name] = _read(annotation, value[name], f"{place}.{name}")
+    try:
+        return kind(**known)
+    except TypeError as error:  # a required field is missing
+        raise ValueError(f"{place}: {error}") from None
+
+
+@cache
+def _annotations(kind: Any) -> dict[str, Any]:
+    annotations = get_type_hints(kind)
+    return {item.name: annotations[item.name] for item in fields(kind)}
+
+
+# --- making one
 
 
 def failure(error: CounselError) -> Failure:
-    """What an error tells the caller."""
+    """The `error` object of an envelope; where the error brings no repair, that of its code."""
     meaning = CATALOG[error.code]
     return Failure(
         code=error.code,
@@ -218,40 +300,62 @@ def failure(error: CounselError) -> Failure:
     )
 
 
-def failed(tool: str, error: CounselError, meta: Meta | None = None, **fields: Any) -> Envelope:
-    """The envelope of a failure; `cancelled` is its own status."""
-    status: Status = "cancelled" if error.code == "cancelled" else "failed"
-    summary = f"{tool} {status}: {one_line(error.message, 300)}"
-    kept = meta or Meta()
-    return Envelope(ok=False, status=status, tool=tool, summary=summary, error=failure(error), meta=kept, **fields)
+def failed(tool: str, error: CounselError, meta: Meta | None = None, **extra: Any) -> Envelope:
+    """The envelope of a failure: status `cancelled` for the code `cancelled`, else `failed`."""
+    status: Status = "failed"
+    if error.code == Code.CANCELLED:
+        status = "cancelled"
+    return Envelope(
+        ok=False,
+        status=status,
+        tool=tool,
+        summary=f"{tool} {status}: {one_line(error.message, 300)}",
+        error=failure(error),
+        meta=meta or Meta(),
+        **extra,
+    )
 
 
-def free(tool: str, summary: str, data: Any, meta: Meta | None = None) -> Envelope:
+def completed(tool: str, summary: str, data: Any, meta: Meta | None = None) -> Envelope:
     """The envelope of a tool that runs no model."""
     return Envelope(ok=True, status="completed", tool=tool, summary=summary, data=data, meta=meta or Meta())
 
 
+# --- the text beside it
+
+
 def text_of(wire: EnvelopeDict) -> str:
-    """The short text that goes with an envelope: all that a client shows of a failure."""
+    """The short text that goes with an envelope or a page of one: all that a client shows of a failure."""
     if wire["ok"]:
-        return cut(str(wire["summary"]), 2000)
-    told = cut("\n".join(_told(wire)), 6000)
+        return cut(str(wire["summary"]), SUMMARY_BYTES)
+
+    text = cut("\n".join(_failure_lines(wire)), FAILURE_BYTES)
     answer = wire.get("answer")
-    return cut(f"{told}\n\nSaid before it ended, no finished answer:\n{answer}", TEXT_BUDGET) if answer else told
+    if not answer:
+        return text
+    return cut(f"{text}\n\nSaid before it ended, no finished answer:\n{answer}", TEXT_BUDGET)
 
 
-def _told(wire: EnvelopeDict) -> list[str]:
-    """What went wrong, and where to find what was had of it all the same."""
-    kept = [f"{name}: {wire[name]}" for name in ("diff_path", "diffstat") if name in wire]
-    if cursor := wire["meta"].get("next_cursor"):
-        kept.append(f"There is more of it: codex_job_result with cursor {cursor}")
-    if not (error := wire.get("error")):
-        return [str(wire["summary"]), *kept]
+def _failure_lines(wire: EnvelopeDict) -> list[str]:
+    """What went wrong, what to do, and where to find the part of the work that exists."""
+    error = wire.get("error")
+    if error is None:
+        return [str(wire["summary"]), *_partial_work(wire)]
+
     lines = [f"{error['code']}: {error['message']}", f"What to do: {error['repair']}"]
     if "retry_after_ms" in error:
         lines.append(f"Retry after {error['retry_after_ms'] // 1000} s.")
-    for name, value in (error.get("details") or {}).items():
+    for name, value in error.get("details", {}).items():
         lines.append(f"{name}: {value}")
-    if job_id := wire["meta"].get("job_id"):
-        lines.append(f"job_id: {job_id}")
-    return [*lines, *kept, "A second opinion is a help, not a condition: go on without it if it cannot be had."]
+    if "job_id" in wire["meta"]:
+        lines.append(f"job_id: {wire['meta']['job_id']}")
+    lines += _partial_work(wire)
+    lines.append("A second opinion is a help, not a condition: go on without it if it cannot be had.")
+    return lines
+
+
+def _partial_work(wire: EnvelopeDict) -> list[str]:
+    lines = [f"{name}: {wire[name]}" for name in ("diff_path", "diffstat") if name in wire]
+    if "next_cursor" in wire["meta"]:
+        lines.append(f"There is more of it: codex_job_result with cursor {wire['meta']['next_cursor']}")
+    return lines

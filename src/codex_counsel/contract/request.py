@@ -1,72 +1,150 @@
-"""What a caller may ask for: one frozen model per tool. Wire schema, command line and docs derive from it."""
+"""What a caller may ask for: one frozen dataclass per tool. Wire schema, command line and docs derive from it.
+
+The classes are plain dataclasses, so that the command line reads them without importing pydantic; `parse` and `schema`
+import it. `field(metadata=...)` holds the keyword arguments of a pydantic field (`description`, `pattern`, `ge`, `le`,
+`max_length`), which pydantic reads from there, and two keys of our own:
+
+- `check`: a function that is called with the value, or with each item of a tuple; raises ValueError
+- `item_max_length`: the most characters of an item of a tuple
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-
+from codex_counsel.contract.vocabulary import (
+    JOB_ID,
+    THREAD_ID,
+    AdviceStance,
+    Detail,
+    ReviewStance,
+    ScopeKind,
+    StatusFilter,
+)
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.jobs.spec import JOB_ID
 
-SESSION_ID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
-
-def _no_nul(value: str) -> str:
-    if "\0" in value:
-        raise ValueError("holds a NUL byte")
-    return value
+MAX_WAIT_SECONDS = 50
+_REQUIRED: Any = object()
 
 
-def _not_blank(value: str) -> str:
+# --- checks that pydantic does not know
+
+
+def _check_text(value: str) -> None:
     if not value.strip():
         raise ValueError("is blank")
-    return _no_nul(value)
+    if "\0" in value:
+        raise ValueError("holds a NUL byte")
 
 
-def _plain_word(value: str) -> str:
+def _check_word(value: str) -> None:
+    """A word may become a command-line argument of git or Codex, so it must not read as an option."""
     if value.startswith("-"):
         raise ValueError("begins with '-'")
-    return _not_blank(value)
+    _check_text(value)
 
 
-def _usable_schema(value: dict[str, Any]) -> dict[str, Any]:
-    from codex_counsel.contract import output_schema as schemas
+def _check_output_schema(value: dict[str, Any]) -> None:
+    # jsonschema takes long to import, and few requests bring a schema.
+    from codex_counsel.contract import output_schema
 
-    return schemas.check(value)
-
-
-Text = Annotated[str, AfterValidator(_not_blank)]
-Word = Annotated[str, Field(max_length=200), AfterValidator(_plain_word)]
-Path = Annotated[str, Field(max_length=4096), AfterValidator(_not_blank)]
-JobId = Annotated[str, Field(pattern=JOB_ID)]
-Cursor = Annotated[str, Field(max_length=200)]
-Wait = Annotated[int, Field(ge=0, le=50, description="block up to so many seconds until the job has ended")]
+    output_schema.check(value)
 
 
-class Request(BaseModel):
+# --- kinds of fields
+
+
+def _field(default: Any, description: str, **metadata: Any) -> Any:
+    if description:
+        metadata["description"] = description
+    if default is _REQUIRED:
+        return field(metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def _text(description: str = "", *, default: Any = None) -> Any:
+    return _field(default, description, check=_check_text)
+
+
+def _key(description: str = "") -> Any:
+    return _field(None, description, max_length=200, check=_check_text)
+
+
+def _word(description: str = "") -> Any:
+    return _field(None, description, max_length=200, check=_check_word)
+
+
+def _path(description: str = "") -> Any:
+    return _field(None, description, max_length=4096, check=_check_text)
+
+
+def _paths(most: int, description: str = "") -> Any:
+    return _field((), description, max_length=most, item_max_length=4096, check=_check_text)
+
+
+def _flag(description: str = "") -> Any:
+    return _field(default=False, description=description)
+
+
+def _choice(default: str | None, description: str = "") -> Any:
+    """One of the words of a Literal type."""
+    return _field(default, description)
+
+
+def _job_id(description: str = "", *, default: Any = _REQUIRED) -> Any:
+    return _field(default, description, pattern=JOB_ID)
+
+
+def _number(default: int | None, low: int, high: int, description: str = "") -> Any:
+    return _field(default, description, ge=low, le=high)
+
+
+def _wait() -> Any:
+    return _number(0, 0, MAX_WAIT_SECONDS, "block up to so many seconds until the job has ended")
+
+
+def _cursor(description: str = "") -> Any:
+    return _field(None, description, max_length=200)
+
+
+# --- the requests
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolRequest:
     """Arguments of one tool; unknown ones are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
     tool: ClassVar[str]
 
+    def canonical(self) -> str:
+        """All arguments as JSON with sorted keys. Idempotency keys on disk hold its digest: it must never change."""
+        return json.dumps(asdict(self), sort_keys=True)
 
-class RunRequest(Request):
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest(ToolRequest):
     """What every tool that runs the model takes."""
 
-    workspace_root: Path | None = Field(None, description="absolute; default: the project's directory")
-    model: Word | None = None
-    effort: Word | None = None
-    session_id: Annotated[str, Field(pattern=SESSION_ID)] | None = Field(
-        None, description="continue exactly this Codex thread (meta.session_id of an earlier result)"
+    workspace_root: str | None = _path("absolute; default: the project's directory")
+    model: str | None = _word()
+    effort: str | None = _word()
+    session_id: str | None = _field(
+        None,
+        "continue exactly this Codex thread (meta.session_id of an earlier result)",
+        pattern=THREAD_ID,
     )
-    profile: Word | None = Field(None, description="Codex configuration profile")
-    extra_roots: tuple[Path, ...] = Field((), max_length=20, description="further directories Codex may read")
-    timeout_seconds: Annotated[int, Field(ge=10, le=7200)] | None = None
-    idempotency_key: Annotated[str, Field(max_length=200), AfterValidator(_not_blank)] | None = Field(
-        None, description="same key and arguments: the same run"
-    )
-    detail: Literal["summary", "full"] = "full"
+    profile: str | None = _word("Codex configuration profile")
+    extra_roots: tuple[str, ...] = _paths(20, "further directories Codex may read")
+    timeout_seconds: int | None = _number(None, 10, 7200)
+    idempotency_key: str | None = _key("same key and arguments: the same run")
+    detail: Detail = _choice("full")
 
     @property
     def subject(self) -> str:
@@ -74,18 +152,21 @@ class RunRequest(Request):
         raise NotImplementedError
 
 
+@dataclass(frozen=True, kw_only=True)
 class Consult(RunRequest):
     tool: ClassVar[str] = "codex_consult"
 
-    question: Text = Field(description="self-contained; say what you know and what you tried")
-    extra_context: Text | None = Field(None, description="material that lies outside the workspace")
-    stance: Literal["advise", "challenge"] = "advise"
-    text_only: bool = Field(default=False, description="no shell: answer from the text alone")
-    images: tuple[Path, ...] = Field((), max_length=10)
-    web_search: bool = False
-    network: bool = Field(default=False, description="let its commands use the network")
-    output_schema: Annotated[dict[str, Any], AfterValidator(_usable_schema)] | None = Field(
-        None, description="JSON Schema of the reply, returned as data"
+    question: str = _text("self-contained; say what you know and what you tried", default=_REQUIRED)
+    extra_context: str | None = _text("material that lies outside the workspace")
+    stance: AdviceStance = _choice("advise")
+    text_only: bool = _flag("no shell: answer from the text alone")
+    images: tuple[str, ...] = _paths(10)
+    web_search: bool = _flag()
+    network: bool = _flag("let its commands use the network")
+    output_schema: dict[str, Any] | None = _field(
+        None,
+        "JSON Schema of the reply, returned as data",
+        check=_check_output_schema,
     )
 
     @property
@@ -93,158 +174,242 @@ class Consult(RunRequest):
         return self.question
 
 
+@dataclass(frozen=True, kw_only=True)
 class ReviewChanges(RunRequest):
     tool: ClassVar[str] = "codex_review_changes"
 
-    scope: Literal["working_tree", "staged", "branch", "commit", "range", "files"] = Field(
-        "working_tree", description="working_tree: uncommitted and untracked; files: whole files, nothing changed"
+    scope: ScopeKind = _choice(
+        "working_tree",
+        "working_tree: uncommitted and untracked; files: whole files, nothing changed",
     )
-    base: Word | None = Field(None, description="scope branch; default: the remote's default branch")
-    commit: Word | None = Field(None, description="scope commit; default: HEAD")
-    range: Word | None = Field(None, description="scope range: a..b or a...b")
-    paths: tuple[Path, ...] = Field((), max_length=500, description="literal, relative to the workspace")
-    focus: Text | None = Field(None, description="what to look at, or a question about an earlier review's findings")
-    stance: Literal["review", "challenge"] = "review"
-    plan: Text | None = Field(None, description="what was agreed: promised but missing steps become findings")
-    plan_path: Path | None = None
-    extra_context: Text | None = None
-    web_search: bool = False
-    network: bool = False
+    base: str | None = _word("scope branch; default: the remote's default branch")
+    commit: str | None = _word("scope commit; default: HEAD")
+    range: str | None = _word("scope range: a..b or a...b")
+    paths: tuple[str, ...] = _paths(500, "literal, relative to the workspace")
+    focus: str | None = _text("what to look at, or a question about an earlier review's findings")
+    stance: ReviewStance = _choice("review")
+    plan: str | None = _text("what was agreed: promised but missing steps become findings")
+    plan_path: str | None = _path()
+    extra_context: str | None = _text()
+    web_search: bool = _flag()
+    network: bool = _flag()
 
     @property
     def subject(self) -> str:
-        return " ".join(filter(None, (self.scope, self.base, self.commit, self.range, *self.paths, self.focus)))
+        words = (self.scope, self.base, self.commit, self.range, *self.paths, self.focus)
+        return " ".join(word for word in words if word)
 
 
+@dataclass(frozen=True, kw_only=True)
 class ReviewPlan(RunRequest):
     tool: ClassVar[str] = "codex_review_plan"
 
-    plan: Text | None = Field(None, description="the text; or plan_path")
-    plan_path: Path | None = Field(None, description="a file, also outside the workspace")
-    focus: Text | None = None
-    stance: Literal["review", "challenge"] = "review"
-    extra_context: Text | None = None
-    web_search: bool = False
+    plan: str | None = _text("the text; or plan_path")
+    plan_path: str | None = _path("a file, also outside the workspace")
+    focus: str | None = _text()
+    stance: ReviewStance = _choice("review")
+    extra_context: str | None = _text()
+    web_search: bool = _flag()
 
     @property
     def subject(self) -> str:
         return self.plan_path or self.plan or ""
 
 
+@dataclass(frozen=True, kw_only=True)
 class DryRun(ReviewChanges):
     """The arguments of the review it previews."""
 
     tool: ClassVar[str] = "codex_dry_run"
 
 
+@dataclass(frozen=True, kw_only=True)
 class Delegate(RunRequest):
     tool: ClassVar[str] = "codex_delegate"
 
-    task: Text = Field(description="what to do, how to check it, what to leave alone")
-    extra_context: Text | None = None
-    from_job: JobId | None = Field(None, description="go on from this delegate job's diff and thread")
-    images: tuple[Path, ...] = Field((), max_length=10)
-    web_search: bool = False
-    network: bool = Field(default=False, description="let its commands use the network")
+    task: str = _text("what to do, how to check it, what to leave alone", default=_REQUIRED)
+    extra_context: str | None = _text()
+    from_job: str | None = _job_id("go on from this delegate job's diff and thread", default=None)
+    images: tuple[str, ...] = _paths(10)
+    web_search: bool = _flag()
+    network: bool = _flag("let its commands use the network")
 
     @property
     def subject(self) -> str:
         return self.task
 
 
+@dataclass(frozen=True, kw_only=True)
 class DelegateDryRun(Delegate):
     """The arguments of the delegate it previews."""
 
     tool: ClassVar[str] = "codex_delegate_dry_run"
 
 
-class Apply(Request):
+@dataclass(frozen=True, kw_only=True)
+class Apply(ToolRequest):
     tool: ClassVar[str] = "codex_apply"
 
-    job_id: JobId
-    workspace_root: Path | None = None
-    check_only: bool = False
-    allow_paths: tuple[Path, ...] = Field((), max_length=500, description="sensitive paths you looked at and accept")
-    undo: bool = Field(default=False, description="take an applied diff back")
+    job_id: str = _job_id()
+    workspace_root: str | None = _path()
+    check_only: bool = _flag()
+    allow_paths: tuple[str, ...] = _paths(500, "sensitive paths you looked at and accept")
+    undo: bool = _flag("take an applied diff back")
 
 
-class Status(Request):
+@dataclass(frozen=True, kw_only=True)
+class Status(ToolRequest):
     tool: ClassVar[str] = "codex_status"
 
-    workspace_root: Path | None = None
-    clear_limits: bool = Field(default=False, description="forget remembered usage and rate limits")
+    workspace_root: str | None = _path()
+    clear_limits: bool = _flag("forget remembered usage and rate limits")
 
 
-class Models(Request):
+@dataclass(frozen=True, kw_only=True)
+class Models(ToolRequest):
     tool: ClassVar[str] = "codex_models"
 
 
-class Capabilities(Request):
+@dataclass(frozen=True, kw_only=True)
+class Capabilities(ToolRequest):
     tool: ClassVar[str] = "codex_capabilities"
 
 
-class JobStatus(Request):
+@dataclass(frozen=True, kw_only=True)
+class JobStatus(ToolRequest):
     tool: ClassVar[str] = "codex_job_status"
 
-    job_id: JobId
-    wait_seconds: Wait = 0
+    job_id: str = _job_id()
+    wait_seconds: int = _wait()
 
 
-class JobResult(Request):
+@dataclass(frozen=True, kw_only=True)
+class JobResult(ToolRequest):
     tool: ClassVar[str] = "codex_job_result"
 
-    job_id: JobId
-    wait_seconds: Wait = 0
-    detail: Literal["summary", "full"] = "full"
-    cursor: Cursor | None = Field(None, description="meta.next_cursor of the page before")
+    job_id: str = _job_id()
+    wait_seconds: int = _wait()
+    detail: Detail = _choice("full")
+    cursor: str | None = _cursor("meta.next_cursor of the page before")
 
 
+@dataclass(frozen=True, kw_only=True)
 class JobConsume(JobResult):
     tool: ClassVar[str] = "codex_job_consume_result"
 
 
-class JobCancel(Request):
+@dataclass(frozen=True, kw_only=True)
+class JobCancel(ToolRequest):
     tool: ClassVar[str] = "codex_job_cancel"
 
-    job_id: JobId
+    job_id: str = _job_id()
 
 
-class JobList(Request):
+@dataclass(frozen=True, kw_only=True)
+class JobList(ToolRequest):
     tool: ClassVar[str] = "codex_job_list"
 
-    workspace_root: Path | None = Field(None, description="only jobs of this workspace")
-    status: Literal["queued", "running", "completed", "failed", "cancelled"] | None = None
-    limit: Annotated[int, Field(ge=1, le=200)] = 20
-    cursor: Cursor | None = None
+    workspace_root: str | None = _path("only jobs of this workspace")
+    status: StatusFilter | None = _choice(None)
+    limit: int = _number(20, 1, 200)
+    cursor: str | None = _cursor()
 
 
-class Transfer(Request):
+@dataclass(frozen=True, kw_only=True)
+class Transfer(ToolRequest):
     tool: ClassVar[str] = "codex_transfer"
 
-    transcript_path: Path | None = Field(None, description="of another session: its file, or SESSION_ID.jsonl")
-    workspace_root: Path | None = None
+    transcript_path: str | None = _path("of another session: its file, or SESSION_ID.jsonl")
+    workspace_root: str | None = _path()
 
 
-R = TypeVar("R", bound=Request)
+# --- from arguments to a request
+
+R = TypeVar("R", bound=ToolRequest)
 
 
-def parse(model: type[R], arguments: dict[str, Any]) -> R:
-    """Validate, or raise `invalid_arguments` with one sentence per argument and no echo of its value."""
+def parse(request: type[R], arguments: Mapping[str, Any]) -> R:
+    """Validate; a null is an argument left out.
+
+    Raises `invalid_arguments` with one sentence per argument, at most five. No value is repeated in it.
+    """
     from pydantic import ValidationError
 
-    given = {name: value for name, value in arguments.items() if value is not None}
+    present = {name: value for name, value in arguments.items() if value is not None}
     try:
-        return model.model_validate(given)
+        parsed: R = _adapter(request).validate_python(present)
     except ValidationError as error:
-        problems = [_problem(item["loc"], item["type"], item["msg"]) for item in error.errors(include_input=False)]
-        known = sorted(model.model_fields)
-        raise CounselError(
-            Code.INVALID_ARGUMENTS, "; ".join(problems[:5]), details={"accepted_arguments": known}
-        ) from None
+        problems = [
+            _sentence(item["loc"], item["type"], item["msg"])
+            for item in error.errors(include_input=False, include_url=False)
+        ]
+        raise _invalid(request, problems) from None
+
+    problems = list(_problems(parsed))
+    if problems:
+        raise _invalid(request, problems)
+    return parsed
 
 
-def _problem(location: tuple[int | str, ...], kind: str, message: str) -> str:
+def argument_names(request: type[ToolRequest]) -> list[str]:
+    """The names of the arguments in the order of declaration."""
+    return [item.name for item in fields(request)]
+
+
+def schema(request: type[ToolRequest]) -> dict[str, Any]:
+    """The JSON Schema of the arguments as pydantic derives it."""
+    return _adapter(request).json_schema()
+
+
+_ADAPTERS: dict[type[ToolRequest], TypeAdapter[Any]] = {}
+
+
+def _adapter(request: type[ToolRequest]) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    if request not in _ADAPTERS:
+        _ADAPTERS[request] = TypeAdapter(request)
+    return _ADAPTERS[request]
+
+
+def _problems(request: ToolRequest) -> Iterator[str]:
+    """One sentence for each value that breaks a rule of our own metadata."""
+    for item in fields(request):
+        value = getattr(request, item.name)
+        if value is None:
+            continue
+        if not isinstance(value, tuple):
+            yield from _problem(item.name, value, item.metadata)
+            continue
+        for index, entry in enumerate(value):
+            yield from _problem(f"{item.name}.{index}", entry, item.metadata)
+
+
+def _problem(place: str, value: Any, metadata: Mapping[str, Any]) -> Iterator[str]:
+    limit: int | None = metadata.get("item_max_length")
+    if limit is not None and len(value) > limit:
+        yield f"{place}: String should have at most {limit} characters"
+        return
+    check: Callable[[Any], None] | None = metadata.get("check")
+    if check is None:
+        return
+    try:
+        check(value)
+    except ValueError as error:
+        yield f"{place}: {error}"
+
+
+def _sentence(location: tuple[int | str, ...], kind: str, message: str) -> str:
     name = ".".join(str(part) for part in location) or "arguments"
-    if kind == "extra_forbidden":
+    if kind == "unexpected_keyword_argument":
         return f"{name[:80]} is not an argument of this tool"
-    return f"{name[:80]}: {message.removeprefix('Value error, ')}"
+    return f"{name[:80]}: {message}"
+
+
+def _invalid(request: type[ToolRequest], problems: list[str]) -> CounselError:
+    accepted = sorted(argument_names(request))
+    return CounselError(
+        Code.INVALID_ARGUMENTS,
+        "; ".join(problems[:5]),
+        details={"accepted_arguments": accepted},
+    )

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import pwd
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from codex_counsel.contract.vocabulary import ISOLATIONS, READ_BOUNDARIES
+
 PREFIX = "CODEX_COUNSEL_"
 FOREIGN_PREFIX = "CODEX_IN_CLAUDE_"
-ISOLATIONS = ("lean", "inherit", "strict")
-BOUNDARIES = ("workspace", "toolchains", "host")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 OLD_NAMES = {"JOB_MAX_SECONDS": "TIMEOUT_SECONDS"}
 FOREIGN_NAMES = {"REASONING_EFFORT": "EFFORT"}
+INTERNAL_NAMES = {"JOB", "TEST_CODEX"}
+"""Names with our prefix that are no settings: the mark of a run's processes, and a variable of the tests."""
 
 
 def _text(meaning: str) -> Any:
@@ -45,7 +49,7 @@ class Settings:
     max_delegate_diff_bytes: int = _number(200_000, 1_000, 10_000_000, "bytes of a diff that ride in a result")
     git_timeout_seconds: int = _number(60, 1, 600, "seconds one git command may take")
     isolation: str = _choice("lean", ISOLATIONS, "what of the user's Codex set-up a run gets")
-    read_boundary: str | None = _choice(None, BOUNDARIES, "what a run may read; unset: by kind of run")
+    read_boundary: str | None = _choice(None, READ_BOUNDARIES, "what a run may read; unset: by kind of run")
     backoff_seconds: int = _number(3600, 1, 604_800, "how long a limit is remembered when Codex names no reset")
     state_dir: str | None = _text("where jobs are kept; unset: the platform's state directory")
     job_ttl: int = _number(86_400, 60, 31_536_000, "seconds a delivered job is kept after its end")
@@ -57,78 +61,106 @@ class Settings:
     @property
     def state(self) -> Path:
         """The state directory, absolute."""
-        return Path(self.state_dir).expanduser().absolute() if self.state_dir else default_state_dir()
+        if self.state_dir:
+            return Path(self.state_dir).expanduser().absolute()
+        return default_state_dir()
 
 
 def default_state_dir() -> Path:
-    import platformdirs
+    """The platform's directory for the state of a program, with our name; absolute.
 
-    return Path(platformdirs.user_state_dir("codex-counsel", appauthor=False))
+    The same directory that the package platformdirs names, which takes longer to import than this command line.
+    """
+    base = os.environ.get("XDG_STATE_HOME", "")
+    if base.startswith("/"):
+        return Path(base, "codex-counsel")
+    if sys.platform == "darwin":
+        return _home() / "Library/Application Support/codex-counsel"
+    return _home() / ".local/state/codex-counsel"
+
+
+def _home() -> Path:
+    home = os.environ.get("HOME", "")
+    if home.startswith("/"):
+        return Path(home)
+    return Path(pwd.getpwuid(os.getuid()).pw_dir)
 
 
 def load(env: Mapping[str, str] | None = None) -> Settings:
-    """Read the environment. What is out of bounds is clamped, what is no value at all is left out; both are named."""
-    source = dict(os.environ if env is None else env)
-    given, warnings = _own_names(source)
+    """Read the environment; by default that of the process.
+
+    A number out of bounds is clamped. A value that cannot be read is left out. `warnings` names both.
+    """
+    if env is None:
+        env = os.environ
+    texts, warnings = _own_variables(env)
+
     values: dict[str, Any] = {}
     for setting in fields(Settings):
-        raw = given.get(setting.name.upper(), "").strip()
-        if raw and setting.metadata:
-            value, warning = _parse(setting.name.upper(), raw, setting.metadata)
-            values.update({} if value is None else {setting.name: value})
-            warnings += [warning] if warning else []
+        name = setting.name.upper()
+        text = texts.get(name, "").strip()
+        if not text or not setting.metadata:
+            continue
+        value, warning = _parse(name, text, setting.metadata)
+        if value is not None:
+            values[setting.name] = value
+        if warning:
+            warnings.append(warning)
     return Settings(**values, warnings=tuple(warnings))
 
 
-def _own_names(env: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+def _own_variables(env: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Our variables by their names without the prefix, and a warning for each name that is no setting."""
     own = {name.removeprefix(PREFIX): value for name, value in env.items() if name.startswith(PREFIX)}
     for old, new in OLD_NAMES.items():
         if old in own:
             own.setdefault(new, own.pop(old))
+
     known = {setting.name.upper() for setting in fields(Settings) if setting.metadata}
-    warnings = [f"{PREFIX}{name} is not a setting and was ignored" for name in sorted(own.keys() - known - _INTERNAL)]
+    unknown = sorted(own.keys() - known - INTERNAL_NAMES)
+    warnings = [f"{PREFIX}{name} is not a setting and was ignored" for name in unknown]
     foreign = sorted(name.removeprefix(FOREIGN_PREFIX) for name in env if name.startswith(FOREIGN_PREFIX))
-    return own, warnings + [_foreign(name, known) for name in foreign]
+    warnings += [_foreign_warning(name, known) for name in foreign]
+    return own, warnings
 
 
-_INTERNAL = {"JOB", "TEST_CODEX"}
+def _foreign_warning(name: str, known: set[str]) -> str:
+    warning = f"{FOREIGN_PREFIX}{name} belongs to another bridge and was ignored"
+    ours = {**OLD_NAMES, **FOREIGN_NAMES}.get(name, name)
+    if ours not in known:
+        return warning
+    return f"{warning}; its name here is {PREFIX}{ours}"
 
 
-def _foreign(name: str, known: set[str]) -> str:
-    new = {**OLD_NAMES, **FOREIGN_NAMES}.get(name, name)
-    there = f"{FOREIGN_PREFIX}{name} belongs to another bridge and was ignored"
-    return f"{there}; its name here is {PREFIX}{new}" if new in known else there
-
-
-def _parse(name: str, raw: str, bounds: Mapping[str, Any]) -> tuple[Any, str | None]:
-    if "low" in bounds:
-        return _bounded(name, raw, bounds["low"], bounds["high"])
-    if "choices" in bounds:
-        return _chosen(name, raw, bounds["choices"])
-    if "\0" in raw:
+def _parse(name: str, text: str, metadata: Mapping[str, Any]) -> tuple[int | str | None, str | None]:
+    """The value, or None where it cannot be used; and a warning, or None."""
+    if "low" in metadata:
+        return _parse_number(name, text, metadata["low"], metadata["high"])
+    if "choices" in metadata:
+        return _parse_choice(name, text, metadata["choices"])
+    if "\0" in text:
         return None, f"{PREFIX}{name} holds a NUL byte and was ignored"
-    if raw.startswith("~") and not _has_home(raw):
-        return None, f"{PREFIX}{name}={raw[:40]!r} names the home directory of nobody and was ignored"
-    return raw, None
+    if text.startswith("~"):
+        try:
+            Path(text).expanduser()
+        except RuntimeError:
+            return None, f"{PREFIX}{name}={text[:40]!r} names the home directory of nobody and was ignored"
+    return text, None
 
 
-def _has_home(path: str) -> bool:
+def _parse_number(name: str, text: str, low: int, high: int) -> tuple[int | None, str | None]:
     try:
-        Path(path).expanduser()
-    except RuntimeError:
-        return False
-    return True
-
-
-def _bounded(name: str, raw: str, low: int, high: int) -> tuple[int | None, str | None]:
-    try:
-        value = int(raw)
+        value = int(text)
     except ValueError:
-        return None, f"{PREFIX}{name}={raw[:40]!r} is not a whole number; the default is used"
+        return None, f"{PREFIX}{name}={text[:40]!r} is not a whole number; the default is used"
     bounded = min(max(value, low), high)
-    return bounded, None if bounded == value else f"{PREFIX}{name}={raw[:40]} is out of bounds; {bounded} is used"
+    if bounded == value:
+        return value, None
+    return bounded, f"{PREFIX}{name}={text[:40]} is out of bounds; {bounded} is used"
 
 
-def _chosen(name: str, raw: str, choices: tuple[str, ...]) -> tuple[str | None, str | None]:
-    found = next((choice for choice in choices if choice.lower() == raw.lower()), None)
-    return found, None if found else f"{PREFIX}{name}={raw[:40]!r} is not one of {', '.join(choices)}; it was ignored"
+def _parse_choice(name: str, text: str, choices: tuple[str, ...]) -> tuple[str | None, str | None]:
+    for choice in choices:
+        if choice.lower() == text.lower():
+            return choice, None
+    return None, f"{PREFIX}{name}={text[:40]!r} is not one of {', '.join(choices)}; it was ignored"

@@ -20,7 +20,7 @@ from pydantic import AnyUrl, PrivateAttr
 from codex_counsel import __version__
 from codex_counsel.contract import catalogue
 from codex_counsel.contract.envelope import EnvelopeDict, Meta, failed, text_of
-from codex_counsel.contract.request import JobCancel, JobResult, Request, parse
+from codex_counsel.contract.request import JobCancel, JobResult, ToolRequest, parse
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.server.native_tasks import Tasks
 from codex_counsel.server.waiting import Caller, launched, threads, wait_for
@@ -47,11 +47,11 @@ Action = Callable[[Any], Awaitable[EnvelopeDict]]
 class BoundTool(Tool):
     """A catalogue entry as FastMCP knows it. Arguments are parsed by our own model, failures become envelopes here."""
 
-    _entry: catalogue.Tool = PrivateAttr()
+    _entry: catalogue.ToolDescription = PrivateAttr()
     _action: Action = PrivateAttr()
 
     @classmethod
-    def bind(cls, entry: catalogue.Tool, action: Action) -> BoundTool:
+    def bind(cls, entry: catalogue.ToolDescription, action: Action) -> BoundTool:
         tool = cls(name=entry.name, description=entry.description, parameters=catalogue.wire_parameters(entry))
         tool._entry, tool._action = entry, action
         return tool
@@ -163,11 +163,11 @@ def _starters(counsel: Counsel) -> dict[str, Tool]:
     return {name: BoundTool.bind(entries[name], partial(_begin, counsel, run, name)) for name, run in runs.items()}
 
 
-async def _call(service: Callable[[Any], EnvelopeDict], request: Request) -> EnvelopeDict:
+async def _call(service: Callable[[Any], EnvelopeDict], request: ToolRequest) -> EnvelopeDict:
     return await anyio.to_thread.run_sync(service, request, limiter=threads())
 
 
-async def _wait(service: Callable[[Any], EnvelopeDict], request: Request) -> EnvelopeDict:
+async def _wait(service: Callable[[Any], EnvelopeDict], request: ToolRequest) -> EnvelopeDict:
     """As `_call`, for what only waits and looks: nobody waits for it once its caller is gone."""
     return await anyio.to_thread.run_sync(service, request, limiter=threads(), abandon_on_cancel=True)
 
@@ -182,7 +182,7 @@ async def _given(
     return page
 
 
-async def _begin(counsel: Counsel, service: Callable[..., Any], tool: str, request: Request) -> EnvelopeDict:
+async def _begin(counsel: Counsel, service: Callable[..., Any], tool: str, request: ToolRequest) -> EnvelopeDict:
     handle = await launched(counsel, partial(service, request, background=True), Caller(get_context()))
     return {**counsel.hand_over(handle), "tool": tool}
 
