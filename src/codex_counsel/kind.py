@@ -22,7 +22,8 @@ from codex_counsel.contract.envelope import Envelope, Meta, failed
 from codex_counsel.system.redact import mask
 
 if TYPE_CHECKING:
-    from codex_counsel.codex.sandbox import Boundary, Reads
+    from codex_counsel.codex.sandbox import Boundary
+    from codex_counsel.contract.vocabulary import Reads
     from codex_counsel.errors import CounselError
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from codex_counsel.contract import output_schema as schemas
 from codex_counsel.contract.envelope import Finding
-from codex_counsel.review.reply import MAX_TOLD, SEVERITIES, Reply, earned, read, reply_schema
+from codex_counsel.contract.vocabulary import SEVERITIES
+from codex_counsel.review.reply import MAX_TOLD, Reply, earned, read, reply_schema
 
 FINDING: dict[str, Any] = {
     "severity": "high",

@@ -8,9 +8,10 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from codex_counsel.contract.envelope import Sandbox
+from codex_counsel.contract.vocabulary import Reads, SandboxMode
 
 MAX_SECRETS = 200
 """Exact denials per profile: beyond a few hundred, Codex's start of every command becomes slow and then impossible."""
@@ -18,16 +19,13 @@ MAX_SECRETS = 200
 PATTERN = re.compile(r"[*?\[\]\n\r\t]")
 """A path with one of these is not itself to Codex: it is taken for a pattern, or loses the character."""
 
-Mode = Literal["read-only", "worktree-write"]
-Reads = Literal["workspace", "toolchains", "host"]
-
 
 @dataclass(frozen=True)
 class Boundary:
     """All paths absolute and resolved. `secrets_complete` is false where more secret files exist than can be denied."""
 
     workspace: Path
-    mode: Mode = "read-only"
+    mode: SandboxMode = "read-only"
     reads: Reads = "workspace"
     network: bool = False
     readable: tuple[Path, ...] = ()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from codex_counsel.codex import events
 from codex_counsel.codex.failures import SANDBOX_BROKEN
-from codex_counsel.contract.envelope import Phase
+from codex_counsel.contract.vocabulary import Phase
 from codex_counsel.system.redact import mask
 
 MAX_WARNINGS = 10

@@ -17,14 +17,15 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from codex_counsel.codex import events
 from codex_counsel.codex.transcript import Transcript
-from codex_counsel.contract.envelope import TERMINAL, Envelope, EnvelopeDict, Next, Phase, Progress
+from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Next, Progress
+from codex_counsel.contract.vocabulary import JOB_ID, PHASES, TERMINAL, Phase
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs.run import Exit, conclude, meta_of
-from codex_counsel.jobs.spec import JOB_ID, Spec
+from codex_counsel.jobs.spec import Spec
 from codex_counsel.system.process_tree import Identity, end_stray
 
 POLL_MIN_MS, POLL_MAX_MS = 2_000, 30_000
@@ -51,9 +52,6 @@ class State:
             raise ValueError("no state")
         known = (_text(raw.get("thread_id")), _text(raw.get("last_command")), heard, raw.get("detached") is True)
         return cls(phase, _identity(raw.get("worker")), _identity(raw.get("codex")), *known)
-
-
-PHASES = get_args(Phase)
 
 
 def _identity(raw: Any) -> Identity | None:

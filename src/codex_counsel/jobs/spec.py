@@ -18,8 +18,6 @@ _KINDS: dict[str, Any] = {
     "dict[str, Any]": dict,
     "dict[str, Any] | None": dict | None,
 }
-JOB_ID = r"^[0-9a-f]{32}$"
-"""128 random bits; checked before any path is built."""
 
 
 @dataclass(frozen=True)

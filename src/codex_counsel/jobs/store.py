@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.contract.vocabulary import JOB_ID
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs.job import Job, State
-from codex_counsel.jobs.spec import JOB_ID
 from codex_counsel.system.text import clean, one_line
 
 UNDELIVERED_SECONDS = 30 * 86_400

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from codex_counsel.contract.vocabulary import Grounding
 from codex_counsel.errors import CounselError
 from codex_counsel.git.encoding import is_binary, utf8
 from codex_counsel.git.names import NO_NAME, shown
@@ -38,7 +39,7 @@ _NUMBER = re.compile(r"^\s*\d{1,7}(?:\t|: |\| ?)")
 
 
 class Grounded(NamedTuple):
-    grounded: Literal["verified", "moved", "unverified"]
+    grounded: Grounding
     line: int | None
     line_end: int | None
     in_diff: bool

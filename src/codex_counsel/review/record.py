@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from codex_counsel.contract.envelope import Coverage, Envelope, Finding, Meta, Omission
+from codex_counsel.contract.vocabulary import SEVERITIES
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.repo import Repo
 from codex_counsel.review import reply as findings
@@ -145,7 +146,7 @@ def _prose(tool: str, text: str, seen: Coverage | None, meta: Meta) -> Envelope:
 
 def _judged(tool: str, reply: Reply, seen: Coverage | None, basis: ReviewRecord, meta: Meta) -> Envelope:
     verdict, reasons = findings.earned(reply, complete=seen.complete if seen else basis.plan is not None)
-    ranked = sorted(reply.findings, key=lambda finding: findings.SEVERITIES.index(finding.severity))
+    ranked = sorted(reply.findings, key=lambda finding: SEVERITIES.index(finding.severity))
     meta.warnings += reply.warnings + reasons
     return Envelope(
         ok=True,
@@ -164,7 +165,7 @@ def _judged(tool: str, reply: Reply, seen: Coverage | None, basis: ReviewRecord,
 
 
 def _summary(verdict: str, ranked: list[Finding], words: str) -> str:
-    counts = {name: sum(finding.severity == name for finding in ranked) for name in findings.SEVERITIES}
+    counts = {name: sum(finding.severity == name for finding in ranked) for name in SEVERITIES}
     listed = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no findings"
     return f"{verdict}: {listed}. {one_line(words, 600)}"
 

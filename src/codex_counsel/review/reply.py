@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 from codex_counsel.contract.envelope import Finding
 from codex_counsel.contract.output_schema import too_deep
+from codex_counsel.contract.vocabulary import CONFIDENCES, SEVERITIES, VERDICTS, Confidence, Verdict
 
-SEVERITIES = ("critical", "high", "medium", "low", "nit")
 GRAVE = ("critical", "high")
 _SYNONYMS = {
     "blocker": "critical",
@@ -23,8 +23,6 @@ _SYNONYMS = {
     "p1": "high",
 }
 _SYNONYMS |= {"warning": "medium", "moderate": "medium", "p2": "medium", "minor": "low", "info": "nit", "p3": "low"}
-VERDICTS = ("pass", "concerns", "fail", "unknown")
-Verdict = Literal["pass", "concerns", "fail", "unknown"]
 _TEXTS = ("questions", "assumptions", "next_steps")
 _FENCED = re.compile(r"\A\s*```\w*\s*\n(.*)\n\s*```\s*\Z", re.DOTALL)
 _TYPES: dict[str, type] = {"string": str, "integer": int, "null": type(None), "array": list, "object": dict}
@@ -52,7 +50,7 @@ def reply_schema(*, plan: bool) -> dict[str, Any]:
         {
             "summary": {"type": "string"},
             "verdict": {"type": "string", "enum": list(VERDICTS)},
-            "confidence": {"type": "string", "enum": ["low", "medium", "high"]},
+            "confidence": {"type": "string", "enum": list(CONFIDENCES)},
             "findings": _array(_object(finding)),
             **dict.fromkeys(_TEXTS, strings),
         }
@@ -73,7 +71,7 @@ class Reply:
 
     summary: str
     verdict: Verdict
-    confidence: Literal["low", "medium", "high"] | None
+    confidence: Confidence | None
     findings: list[Finding]
     questions: list[str] = field(default_factory=list)
     assumptions: list[str] = field(default_factory=list)
@@ -97,7 +95,7 @@ def read(text: str, *, plan: bool = False) -> Reply | None:
     return Reply(
         summary=_text(raw.get("summary")) or "",
         verdict=verdict if verdict in VERDICTS else "unknown",
-        confidence=confidence if confidence in ("low", "medium", "high") else None,
+        confidence=confidence if confidence in CONFIDENCES else None,
         findings=[_finding(item, strange) for item in raw["findings"]],
         sound=not told,
         warnings=[

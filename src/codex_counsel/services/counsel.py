@@ -19,8 +19,8 @@ from codex_counsel.codex import binary as codex
 from codex_counsel.codex import command as plan
 from codex_counsel.codex import rollout
 from codex_counsel.codex.sandbox import is_literal_path
-from codex_counsel.contract import paging
-from codex_counsel.contract.envelope import TERMINAL, Envelope, EnvelopeDict, Meta, Next, free
+from codex_counsel.contract import catalogue, paging
+from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Meta, Next, completed
 from codex_counsel.contract.request import (
     Apply,
     Consult,
@@ -38,6 +38,7 @@ from codex_counsel.contract.request import (
     Status,
     Transfer,
 )
+from codex_counsel.contract.vocabulary import TERMINAL
 from codex_counsel.delegate import apply, seed
 from codex_counsel.delegate import record as delegate
 from codex_counsel.errors import Code, CounselError
@@ -48,7 +49,7 @@ from codex_counsel.prepare import tasks
 from codex_counsel.prepare.tasks import ResolvedWorkspace, Task
 from codex_counsel.review import record as review
 from codex_counsel.services import status
-from codex_counsel.services.preparing import Preparing, fingerprint, placed
+from codex_counsel.services.preparing import Preparing, placed
 from codex_counsel.system.text import cut
 
 LOG = logging.getLogger("codex_counsel")
@@ -96,7 +97,7 @@ class Counsel(Preparing):
         if not request.from_job or request.session_id:
             return request
         thread = (self._earlier(request.from_job).outcome() or {}).get("meta", {}).get("session_id")
-        return request.model_copy(update={"session_id": thread})
+        return replace(request, session_id=thread)
 
     def _errand(self, request: Delegate, place: ResolvedWorkspace) -> Task:
         earlier = self._earlier(request.from_job) if request.from_job else None
@@ -138,7 +139,7 @@ class Counsel(Preparing):
         if key is None:
             return self._start(request, make, background=background)
         root = str(self.place(request.workspace_root).root)
-        arguments = launcher.digest(json.dumps(request.model_dump(mode="json"), sort_keys=True), root)
+        arguments = launcher.digest(request.canonical(), root)
         try:
             self.store.prepare()
         except OSError as error:
@@ -160,7 +161,7 @@ class Counsel(Preparing):
         """The first page of a finished run. What has no record on disk is given whole."""
         if handle.private or not (handle.job.path / "result.json").exists():
             return wire
-        return self._delivered(handle.job, paging.fit(wire, detail))
+        return self._delivered(handle.job, paging.first_page(wire, detail))
 
     def hand_over(self, handle: Handle, detail: str = "full") -> EnvelopeDict:
         """Leave the run to itself and say where to find it; the first page of one that has finished."""
@@ -200,8 +201,8 @@ class Counsel(Preparing):
         if outcome is None:
             return job.running().wire()
         if request.cursor:
-            return paging.page(outcome, request.cursor, request.detail)
-        return paging.fit(outcome, request.detail)
+            return paging.page_at(outcome, request.cursor, request.detail)
+        return paging.first_page(outcome, request.detail)
 
     def job_result(self, request: JobResult) -> EnvelopeDict:
         """`look`, for a caller that cannot go away meanwhile."""
@@ -218,13 +219,13 @@ class Counsel(Preparing):
         job = self.store.job(request.job_id)
         outcome = self.store.cancel(job)
         if outcome["status"] != "cancelled":
-            return paging.fit(outcome, "full")
+            return paging.first_page(outcome, "full")
         survivors = outcome.get("error", {}).get("details", {}).get("survivors", [])
         left = f"these processes of it survived: {', '.join(map(str, survivors))}" if survivors else ""
         summary = f"Job {job.id} is cancelled; {left or 'nothing of it is running'}"
         data = {"cancelled": True, "survivors": survivors}
         meta = Meta(job_id=job.id, session_id=outcome["meta"].get("session_id"))
-        envelope = free(request.tool, summary, data, meta)
+        envelope = completed(request.tool, summary, data, meta)
         if any(outcome.get(name) for name in paging.PAGED):
             envelope.summary += "; what it had done before is kept"
             envelope.next = Next(tool="codex_job_result", arguments={"job_id": job.id})
@@ -247,17 +248,17 @@ class Counsel(Preparing):
         if request.cursor and not re.fullmatch("[0-9]{1,9}", request.cursor):
             raise CounselError(Code.INVALID_ARGUMENTS, "cursor: belongs to no page of this list")
         start = int(request.cursor or 0)
-        shown = paging.leading(rows[start : start + request.limit])
+        shown = paging.rows_of_one_page(rows[start : start + request.limit])
         more = len(rows) > start + len(shown)
         meta = Meta(next_cursor=str(start + len(shown)) if more else None, truncated=more or None)
-        return free(request.tool, f"{len(rows)} jobs, {len(shown)} shown", {"jobs": shown}, meta).wire()
+        return completed(request.tool, f"{len(rows)} jobs, {len(shown)} shown", {"jobs": shown}, meta).wire()
 
     def apply(self, request: Apply) -> EnvelopeDict:
         """Put a delegate's diff onto the live tree, check only, or take it back."""
         job = self.store.job(request.job_id)
         root = self.place(request.workspace_root or job.spec().workspace).root
         data = apply.carry_out(job, root, request, self.settings.git_timeout_seconds)
-        return free(request.tool, str(data.pop("summary")), data, Meta(job_id=job.id)).wire()
+        return completed(request.tool, str(data.pop("summary")), data, Meta(job_id=job.id)).wire()
 
     def delegate_dry_run(self, request: DelegateDryRun) -> EnvelopeDict:
         """What a delegate with these arguments would start from, by the same code path."""
@@ -272,7 +273,9 @@ class Counsel(Preparing):
         summary = (
             f"would start from {len(seeding.checkout) + len(seeding.copy) if seeding else 0} files; nothing was spent"
         )
-        return free(request.tool, summary, data, Meta(workspace=place.report(), warnings=list(task.warnings))).wire()
+        return completed(
+            request.tool, summary, data, Meta(workspace=place.report(), warnings=list(task.warnings))
+        ).wire()
 
     # --- free tools
 
@@ -285,7 +288,7 @@ class Counsel(Preparing):
         files = f"{seen.files} files, " if seen else ""
         cost = f"{data['prompt_bytes']} bytes (about {data['estimated_tokens']} tokens)"
         meta = Meta(workspace=place.report(), warnings=list(task.warnings))
-        envelope = free(request.tool, f"would send {files}{cost}; nothing was spent", data, meta)
+        envelope = completed(request.tool, f"would send {files}{cost}; nothing was spent", data, meta)
         envelope.coverage = seen
         return _with_prompt(envelope, task.prompt, request.detail)
 
@@ -319,20 +322,21 @@ class Counsel(Preparing):
         data = {"resume_command": resume, "transcript": str(found.path), "bytes": found.path.stat().st_size}
         newer = f"another session of this project was written to later: {found.newer}" if found.newer else None
         meta = Meta(session_id=thread, workspace=place.report(), warnings=[newer] if newer else [])
-        return free(request.tool, f"This session goes on in Codex with: {resume}", data, meta).wire()
+        return completed(request.tool, f"This session goes on in Codex with: {resume}", data, meta).wire()
 
     def models(self) -> EnvelopeDict:
         """Models and efforts that the installed Codex lists."""
         found = codex.models(self.codex, self.codex_env())
         default = next((row["model"] for row in found if row.get("default")), "none")
-        return free("codex_models", f"{len(found)} models, default {default}", {"models": found}).wire()
+        return completed("codex_models", f"{len(found)} models, default {default}", {"models": found}).wire()
 
     def capabilities(self) -> EnvelopeDict:
         """Inventory and schema fingerprint."""
-        from codex_counsel.contract import catalogue
-
-        return free(
-            "codex_capabilities", f"codex-counsel {__version__}", catalogue.inventory(), Meta(fingerprint=fingerprint())
+        return completed(
+            "codex_capabilities",
+            f"codex-counsel {__version__}",
+            catalogue.inventory(),
+            Meta(fingerprint=catalogue.fingerprint()),
         ).wire()
 
 

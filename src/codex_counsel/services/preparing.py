@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import os
 import secrets
@@ -11,17 +10,16 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from codex_counsel import __version__
 from codex_counsel.codex import binary as codex
 from codex_counsel.codex import command as plan
 from codex_counsel.codex import failures
 from codex_counsel.codex import limits as backoff
 from codex_counsel.codex.binary import Codex, Login, ProbeCache
 from codex_counsel.codex.sandbox import MAX_SECRETS, Boundary
+from codex_counsel.contract import catalogue
 from codex_counsel.contract import settings as settings_module
 from codex_counsel.contract.envelope import CodexUsed, Meta
 from codex_counsel.contract.request import Delegate, RunRequest
@@ -215,7 +213,7 @@ class Preparing:
             isolation=ready.isolation,
             scope=task.scope,
             warnings=[*task.warnings, *_boundary_warnings(turn.boundary), *missing],
-            fingerprint=fingerprint(),
+            fingerprint=catalogue.fingerprint(),
         )
         return {name: value for name, value in asdict(meta).items() if value is not None}
 
@@ -244,14 +242,6 @@ def placed(turn: plan.Turn, task: Task, scratch: Path) -> plan.Turn:
         secrets_complete=boundary.secrets_complete and len(boundary.secrets) + len(task.secrets) <= MAX_SECRETS,
     )
     return replace(turn, boundary=boundary, cwd=tree / task.errand.prefix)
-
-
-@cache
-def fingerprint() -> str:
-    """Changes when a request, the envelope or the release changes."""
-    here = Path(__file__).parent.parent / "contract"
-    texts = [(here / name).read_bytes() for name in ("request.py", "envelope.py")]
-    return hashlib.sha256(b"\0".join([__version__.encode(), *texts])).hexdigest()[:12]
 
 
 def login_hint(env: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ from codex_counsel.codex import binary as codex
 from codex_counsel.codex import failures
 from codex_counsel.codex import limits as backoff
 from codex_counsel.codex.binary import Codex, Login
-from codex_counsel.contract.envelope import EnvelopeDict, Meta, free
+from codex_counsel.contract.envelope import EnvelopeDict, Meta, completed
 from codex_counsel.contract.request import Status
 from codex_counsel.contract.settings import Settings
 from codex_counsel.errors import CATALOG, Code, CounselError
@@ -35,7 +35,7 @@ def report(bench: Preparing, request: Status) -> EnvelopeDict:
     said = "; ".join(one_line(p.message, 200) for p in problems)
     summary = f"Codex {checks['codex'].get('version')} is usable" if not problems else f"Codex is not usable: {said}"
     warnings = [*bench.settings.warnings, *checks.pop("notices", []), *_rivals(bench)]
-    envelope = free(request.tool, summary, checks, Meta(warnings=warnings))
+    envelope = completed(request.tool, summary, checks, Meta(warnings=warnings))
     if problems:
         envelope.next_steps = [p.repair or CATALOG[p.code].repair for p in problems]
     return envelope.wire()

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
-Kind = Literal["working_tree", "staged", "branch", "commit", "range", "files"]
+from codex_counsel.contract.vocabulary import ScopeKind
+
+Kind = ScopeKind
 Status = Literal["A", "M", "D", "R", "C", "T", "U", "F"]
 """Git's letters; `F` is a file shown as it is, nothing changed."""
 
