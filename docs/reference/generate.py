@@ -112,7 +112,7 @@ job id at once.
     return NOTE + intro + "".join(_tool(tool) for tool in catalogue.TOOLS)
 
 
-def _tool(tool: catalogue.Tool) -> str:
+def _tool(tool: catalogue.ToolDescription) -> str:
     schema = catalogue.parameters(tool.request)
     required = set(schema.get("required", ()))
     rows = (

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from codex_counsel import __version__
-from codex_counsel.cli import _parser
+from codex_counsel.cli import parser
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
@@ -35,7 +35,7 @@ def test_every_documented_command_is_one_the_parser_takes(page: Path) -> None:
         if "codex-counsel" in words:
             arguments = words[len(words) - words[::-1].index("codex-counsel") :]
             if arguments != ["--version"]:
-                _parser().parse_args(arguments)
+                parser.build().parse_args(arguments)
 
 
 def _shell_lines(text: str) -> list[str]:

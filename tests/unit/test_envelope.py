@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import asdict
 from typing import Any
 
+import pytest
+
 from codex_counsel import __version__
-from codex_counsel.contract.envelope import Envelope, Finding, Meta, completed, failed, failure, text_of
+from codex_counsel.contract.envelope import (
+    Check,
+    CodexUsed,
+    Coverage,
+    DiffFile,
+    Envelope,
+    Failure,
+    Finding,
+    Meta,
+    Next,
+    Omission,
+    Progress,
+    Sandbox,
+    Usage,
+    Workspace,
+    completed,
+    failed,
+    failure,
+    text_of,
+)
 from codex_counsel.contract.paging import first_page, page_at
 from codex_counsel.errors import CATALOG, Code, CounselError
 
@@ -118,3 +141,127 @@ def test_the_text_of_a_failures_pages_is_all_that_was_said_before_it() -> None:
         texts.append(text_of(shown))
         shown = page_at(whole, cursor, "full")
     assert "".join([*texts, text_of(shown)]).count("Y") == 90_000
+
+
+# --- read back
+
+WHOLE = Envelope(
+    ok=True,
+    status="completed",
+    tool="codex_review_changes",
+    summary="s",
+    answer="a",
+    verdict="fail",
+    confidence="low",
+    findings=[
+        Finding(
+            severity="nit",
+            title="t",
+            file="f",
+            line=1,
+            line_end=2,
+            section="Step 1",
+            evidence="e",
+            risk="r",
+            recommendation="c",
+            grounded="moved",
+            in_diff=False,
+        )
+    ],
+    questions=["q"],
+    assumptions=["a"],
+    next_steps=["n"],
+    coverage=Coverage(
+        base_sha="b",
+        head_sha="h",
+        files=1,
+        bytes=2,
+        omitted=[Omission(path="p", reason="binary", bytes=3)],
+        redactions=4,
+        complete=True,
+    ),
+    diff="d",
+    diff_exact=False,
+    diff_path="/d",
+    diffstat="1 file",
+    files=[DiffFile(path="p", status="M", added=1, deleted=2, sensitive=True)],
+    base_sha="b",
+    checks=[Check(command="make", exit_code=1)],
+    ignored=["i"],
+    planted=["p"],
+    partial=True,
+    job_id="0" * 32,
+    poll_after_ms=1,
+    next=Next(tool="codex_job_result", arguments={"job_id": "0" * 32}),
+    progress=Progress(phase="command", last_command="make", elapsed_ms=1, silent_ms=2),
+    data={"deep": [None, {"null": None}]},
+    error=Failure(
+        code="timeout",
+        message="m",
+        repair="r",
+        retryable=True,
+        retry_after_ms=1,
+        repair_tool="codex_status",
+        repair_tool_params={"clear_limits": True},
+        details={"survivors": [1]},
+    ),
+    meta=Meta(
+        job_id="0" * 32,
+        session_id="t",
+        workspace=Workspace(root="/w", source="cwd", warning="w"),
+        sandbox=Sandbox(mode="read-only", read_boundary="partial", network=True),
+        codex=CodexUsed(path="/c", version="1"),
+        model="m",
+        effort="high",
+        usage=Usage(input=1, cached_input=2, output=3, reasoning=4),
+        elapsed_ms=1,
+        scope={"kind": "range"},
+        isolation="lean",
+        warnings=["w"],
+        truncated=True,
+        next_cursor="answer:1:2",
+        ttl_seconds=1,
+        expires_at="2026-01-01T00:00:00+00:00",
+        server_version="0",
+        fingerprint="f",
+    ),
+)
+SMALL = {"ok": True, "status": "completed", "tool": "t", "summary": "s", "meta": {}}
+
+
+def test_an_envelope_with_every_field_is_read_back_as_it_was() -> None:
+    assert all(value is not None for value in asdict(WHOLE).values())
+    assert all(value is not None for value in asdict(WHOLE.meta).values())
+    stored = json.loads(json.dumps(WHOLE.wire()))
+    assert Envelope.parse(stored) == WHOLE
+    assert Envelope.parse(stored).wire() == stored
+
+
+def test_what_was_absent_is_absent_when_it_is_read_back() -> None:
+    wire = failed("t", CounselError(Code.CANCELLED, "stopped")).wire()
+    assert Envelope.parse(wire).wire() == wire
+
+
+def test_keys_of_a_later_release_are_ignored() -> None:
+    later = {**SMALL, "mood": "good", "meta": {"mood": "good"}, "findings": [{"severity": "low", "title": "t", "x": 1}]}
+    assert Envelope.parse(later).findings == [Finding(severity="low", title="t")]
+
+
+DAMAGED: dict[str, tuple[Any, str]] = {
+    "no object": ([], "envelope is of the wrong kind"),
+    "no meta": ({"ok": True, "status": "completed", "tool": "t", "summary": "s"}, "envelope.meta is missing"),
+    "a status of no run": (SMALL | {"status": "lost"}, "envelope.status is of the wrong kind"),
+    "a list as a status": (SMALL | {"status": []}, "envelope.status is of the wrong kind"),
+    "a number as ok": (SMALL | {"ok": 1}, "envelope.ok is of the wrong kind"),
+    "true as a number": (SMALL | {"poll_after_ms": True}, "envelope.poll_after_ms is of the wrong kind"),
+    "findings that are none": (SMALL | {"findings": "none"}, "envelope.findings is of the wrong kind"),
+    "a text as a finding": (SMALL | {"findings": ["x"]}, "envelope.findings[0] is of the wrong kind"),
+    "a finding without a title": (SMALL | {"findings": [{"severity": "low"}]}, "envelope.findings[0].title is missing"),
+    "details in the error": (SMALL | {"error": {"code": "timeout"}}, "envelope.error.message is missing"),
+}
+
+
+@pytest.mark.parametrize(("raw", "words"), DAMAGED.values(), ids=DAMAGED.keys())
+def test_what_is_no_envelope_is_refused_with_the_place(raw: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        Envelope.parse(raw)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote
 
 import pytest
 
-from codex_counsel.cli.formats import FORMATS, github, markdown, render, sarif, text
-from codex_counsel.cli.verbs import clean_enough
-from codex_counsel.contract.envelope import EnvelopeDict
-from codex_counsel.contract.vocabulary import SEVERITIES
+from codex_counsel.cli.formats import github, markdown, render, sarif, text
+from codex_counsel.cli.parser import FORMATS
+from codex_counsel.cli.verbs import is_clean
+from codex_counsel.contract.envelope import Envelope
+from codex_counsel.contract.vocabulary import SEVERITIES, Severity
 
 FINDING: dict[str, Any] = {
     "severity": "high",
@@ -26,7 +27,12 @@ FINDING: dict[str, Any] = {
     "grounded": "verified",
     "in_diff": True,
 }
-META = {"elapsed_ms": 1500, "codex": {"version": "0.163.0"}, "session_id": "s", "warnings": ["pass became concerns"]}
+META = {
+    "elapsed_ms": 1500,
+    "codex": {"path": "/bin/codex", "version": "0.163.0"},
+    "session_id": "s",
+    "warnings": ["pass became concerns"],
+}
 COVERAGE = {
     "files": 2,
     "bytes": 100,
@@ -36,10 +42,10 @@ COVERAGE = {
 }
 
 
-def review(*findings: dict[str, Any], **changes: Any) -> EnvelopeDict:
+def review(*findings: dict[str, Any], **changes: Any) -> Envelope:
     wire = {"ok": True, "status": "completed", "tool": "codex_review_changes", "summary": "concerns: 1 high. Look."}
     made = {"verdict": "concerns", "findings": [FINDING | finding for finding in findings], "coverage": COVERAGE}
-    return {**wire, **made, "meta": META, **changes}
+    return Envelope.parse({**wire, **made, "meta": META, **changes})
 
 
 HOSTILE = "a%b\r\n::error file=x::boom\n::set-output name=a::b\n`` ``` # <b>, c: d"
@@ -75,8 +81,7 @@ def test_the_place_of_a_finding_says_how_sure_it_is(changes: dict[str, Any], pla
 
 @pytest.mark.parametrize("name", ["text", "markdown"])
 def test_an_answer_without_a_verdict_is_shown_whole(name: str) -> None:
-    wire = review(verdict="unknown", answer="I could not\nsay.")
-    del wire["findings"]
+    wire = review(verdict="unknown", answer="I could not\nsay.", findings=None)
     assert "I could not\nsay." in render(wire, name)
 
 
@@ -190,8 +195,7 @@ def test_sarif_of_a_finding_without_a_file_names_no_place() -> None:
 
 
 def test_sarif_of_a_review_without_a_verdict_is_not_a_clean_one() -> None:
-    wire = review(verdict="unknown", summary="unknown: prose")
-    del wire["findings"], wire["coverage"]
+    wire = review(verdict="unknown", summary="unknown: prose", findings=None, coverage=None)
     (run,) = sarif(wire)["runs"]
     (invocation,) = run["invocations"]
     assert (run["results"], invocation["executionSuccessful"]) == ([], False)
@@ -211,7 +215,7 @@ def test_every_format_takes_every_severity_and_hostile_text(name: str, severity:
         assert json.loads(shown)
 
 
-CLEAN: dict[str, tuple[EnvelopeDict, str, bool]] = {
+CLEAN: dict[str, tuple[Envelope, Severity | Literal["never"], bool]] = {
     "nothing found": (review(verdict="pass"), "high", True),
     "at the severity": (review({}), "high", False),
     "above the severity": (review({"severity": "critical"}), "high", False),
@@ -228,5 +232,5 @@ CLEAN: dict[str, tuple[EnvelopeDict, str, bool]] = {
 
 
 @pytest.mark.parametrize(("wire", "fail_on", "clean"), CLEAN.values(), ids=CLEAN.keys())
-def test_what_counts_as_clean(wire: EnvelopeDict, fail_on: str, clean: bool) -> None:
-    assert clean_enough(wire, fail_on) is clean
+def test_what_counts_as_clean(wire: Envelope, fail_on: Severity | Literal["never"], clean: bool) -> None:
+    assert is_clean(wire, fail_on) is clean

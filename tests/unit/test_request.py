@@ -9,7 +9,19 @@ import pytest
 
 from codex_counsel.contract import output_schema as schemas
 from codex_counsel.contract import request
-from codex_counsel.contract.request import Consult, JobCancel, JobList, JobResult, JobStatus, Status, ToolRequest, parse
+from codex_counsel.contract.request import (
+    Consult,
+    Delegate,
+    JobCancel,
+    JobList,
+    JobResult,
+    JobStatus,
+    ReviewChanges,
+    Status,
+    ToolRequest,
+    checked,
+    parse,
+)
 from codex_counsel.errors import Code, CounselError
 
 JOB = "0123456789abcdef" * 2
@@ -105,6 +117,117 @@ def test_every_tool_names_itself() -> None:
     named = [m.tool for m in models if hasattr(m, "tool")]
     assert len(named) == len(set(named))
     assert all(name.startswith("codex_") for name in named)
+
+
+# --- what an idempotency key on disk is compared by
+
+CANONICAL: list[tuple[type[ToolRequest], dict[str, Any], str]] = [
+    (
+        Consult,
+        {
+            "question": "?",
+            "extra_context": "c",
+            "stance": "challenge",
+            "text_only": True,
+            "images": ["a.png", "/b.png"],
+            "web_search": True,
+            "network": True,
+            "model": "m",
+            "effort": "high",
+            "session_id": "01a1fd1a-7cc9-76f3-b57a-2db62e07b46f",
+            "profile": "p",
+            "extra_roots": ["/a", "/b"],
+            "timeout_seconds": "60",
+            "idempotency_key": "k",
+            "detail": "summary",
+            "workspace_root": "/w",
+            "output_schema": {
+                "type": "object",
+                "properties": {"b": {}, "a": {"type": ["string", "null"]}},
+                "required": ["a", "b"],
+                "additionalProperties": False,
+            },
+        },
+        (
+            '{"detail": "summary", "effort": "high", "extra_context": "c", "extra_roots": ["/a", "/b"]'
+            ', "idempotency_key": "k", "images": ["a.png", "/b.png"], "model": "m", "network": true'
+            ', "output_schema": {"additionalProperties": false, "properties": {"a": {"type": ["string"'
+            ', "null"]}, "b": {}}, "required": ["a", "b"], "type": "object"}, "profile": "p"'
+            ', "question": "?", "session_id": "01a1fd1a-7cc9-76f3-b57a-2db62e07b46f", "stance": "challenge"'
+            ', "text_only": true, "timeout_seconds": 60, "web_search": true, "workspace_root": "/w"}'
+        ),
+    ),
+    (
+        ReviewChanges,
+        {
+            "scope": "range",
+            "range": "a..b",
+            "base": "x",
+            "commit": "y",
+            "paths": ["src/a.py", "b"],
+            "focus": "f",
+            "stance": "challenge",
+            "plan": "p",
+            "plan_path": "/p.md",
+            "extra_context": "e",
+            "web_search": True,
+            "network": True,
+            "idempotency_key": "k",
+        },
+        (
+            '{"base": "x", "commit": "y", "detail": "full", "effort": null, "extra_context": "e"'
+            ', "extra_roots": [], "focus": "f", "idempotency_key": "k", "model": null, "network": true'
+            ', "paths": ["src/a.py", "b"], "plan": "p", "plan_path": "/p.md", "profile": null'
+            ', "range": "a..b", "scope": "range", "session_id": null, "stance": "challenge"'
+            ', "timeout_seconds": null, "web_search": true, "workspace_root": null}'
+        ),
+    ),
+    (
+        Delegate,
+        {"task": "t", "from_job": "00000000000000000000000000000000", "images": ["i"], "idempotency_key": "k"},
+        (
+            '{"detail": "full", "effort": null, "extra_context": null, "extra_roots": []'
+            ', "from_job": "00000000000000000000000000000000", "idempotency_key": "k", "images": ["i"]'
+            ', "model": null, "network": false, "profile": null, "session_id": null, "task": "t"'
+            ', "timeout_seconds": null, "web_search": false, "workspace_root": null}'
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("model", "arguments", "text"), CANONICAL, ids=lambda value: getattr(value, "tool", ""))
+def test_the_text_of_the_same_arguments_never_changes(
+    model: type[ToolRequest], arguments: dict[str, Any], text: str
+) -> None:
+    assert parse(model, arguments).canonical() == text
+
+
+# --- requests of the command line that import no pydantic
+
+
+@pytest.mark.parametrize(
+    ("request_", "arguments"),
+    [
+        (JobCancel(job_id=JOB.upper()), {"job_id": JOB.upper()}),
+        (JobCancel(job_id=JOB + "\n"), {"job_id": JOB + "\n"}),
+        (JobList(limit=0), {"limit": 0}),
+        (JobList(limit=201), {"limit": 201}),
+        (JobList(cursor="x" * 201), {"cursor": "x" * 201}),
+        (JobList(workspace_root=" "), {"workspace_root": " "}),
+        (JobList(workspace_root="x" * 4097), {"workspace_root": "x" * 4097}),
+    ],
+    ids=lambda value: "" if isinstance(value, dict) else type(value).__name__,
+)
+def test_a_request_made_by_hand_is_refused_in_the_words_of_a_parsed_one(
+    request_: ToolRequest, arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(CounselError) as caught:
+        checked(request_)
+    assert caught.value == refusal(type(request_), arguments)
+
+
+def test_a_request_made_by_hand_that_is_right_is_taken() -> None:
+    assert checked(JobList(limit=200)) == parse(JobList, {"limit": 200})
 
 
 # --- the reply's schema

@@ -209,10 +209,13 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def envelope_schema() -> dict[str, Any]:
-    """The JSON Schema of every result."""
+    """The JSON Schema of every result. The docstrings of the classes are for readers of the code and not part of it."""
     from pydantic import TypeAdapter
 
-    return TypeAdapter(envelope.Envelope).json_schema()
+    schema = TypeAdapter(envelope.Envelope).json_schema()
+    for part in (schema, *schema["$defs"].values()):
+        del part["description"]
+    return schema
 
 
 # --- the fingerprint

@@ -6,7 +6,7 @@ the `$defs` of the published schema.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from functools import cache
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -45,6 +45,8 @@ def _required(description: str) -> Any:
 
 @dataclass(kw_only=True)
 class Finding:
+    """One finding of a review."""
+
     severity: Severity
     title: str
     file: str | None = None
@@ -60,6 +62,8 @@ class Finding:
 
 @dataclass(kw_only=True)
 class Omission:
+    """A part of the material that was not sent, and why."""
+
     path: str
     reason: str
     bytes: int | None = None
@@ -67,6 +71,8 @@ class Omission:
 
 @dataclass(kw_only=True)
 class Coverage:
+    """What of the change a review was sent."""
+
     base_sha: str | None = None
     head_sha: str | None = None
     files: int = 0
@@ -78,12 +84,16 @@ class Coverage:
 
 @dataclass(kw_only=True)
 class Check:
+    """A command that a delegate ran. `exit_code` is None where the run ended first."""
+
     command: str
     exit_code: int | None = None
 
 
 @dataclass(kw_only=True)
 class DiffFile:
+    """A file of a diff. `status` is a letter of git; `sensitive` marks what tools execute or obey."""
+
     path: str
     status: str
     added: int | None = None
@@ -93,12 +103,16 @@ class DiffFile:
 
 @dataclass(kw_only=True)
 class Next:
+    """The next call to make."""
+
     tool: str
     arguments: dict[str, Any]
 
 
 @dataclass(kw_only=True)
 class Progress:
+    """Where a run stands."""
+
     phase: Phase
     last_command: str | None = None
     elapsed_ms: int
@@ -107,6 +121,8 @@ class Progress:
 
 @dataclass(kw_only=True)
 class Failure:
+    """What failed and what to do about it."""
+
     code: str
     message: str = _required("Codex's own first specific sentence where it was Codex that failed")
     repair: str
@@ -119,6 +135,8 @@ class Failure:
 
 @dataclass(kw_only=True)
 class Workspace:
+    """The directory that a run was given, and where its name came from."""
+
     root: str
     source: str = _required("argument, CLAUDE_PROJECT_DIR or the server's own directory")
     warning: str | None = None
@@ -126,6 +144,8 @@ class Workspace:
 
 @dataclass(kw_only=True)
 class Sandbox:
+    """What a run could touch."""
+
     mode: SandboxMode
     read_boundary: EnforcedReads = _required("what was really enforced; partial: some secret files could not be denied")
     network: bool
@@ -133,12 +153,16 @@ class Sandbox:
 
 @dataclass(kw_only=True)
 class CodexUsed:
+    """The Codex binary of a run."""
+
     path: str
     version: str
 
 
 @dataclass(kw_only=True)
 class Usage:
+    """Tokens."""
+
     input: int
     cached_input: int
     output: int
@@ -147,6 +171,8 @@ class Usage:
 
 @dataclass(kw_only=True)
 class Meta:
+    """Where a result came from."""
+
     job_id: str | None = None
     session_id: str | None = _described("the Codex thread; pass it back to continue")
     workspace: Workspace | None = None
@@ -169,6 +195,8 @@ class Meta:
 
 @dataclass(kw_only=True)
 class Envelope:
+    """The result of a call. `error` is there unless `ok`; which other fields are there depends on the tool."""
+
     ok: bool
     status: Status
     tool: str
@@ -266,20 +294,19 @@ def _read_object(kind: Any, value: Any, place: str) -> Any:
     if not isinstance(value, dict):
         raise ValueError(f"{place} is of the wrong kind")  # noqa: TRY004  # what a caller of `parse` expects
 
+    annotations = _annotations(kind)
     known = {}
-    for name, annotation in _annotations(kind).items():
-        if name in value:
-            known[name] = _read(annotation, value[name], f"{place}.{name}")
-    try:
-        return kind(**known)
-    except TypeError as error:  # a required field is missing
-        raise ValueError(f"{place}: {error}") from None
+    for item in fields(kind):
+        if item.name in value:
+            known[item.name] = _read(annotations[item.name], value[item.name], f"{place}.{item.name}")
+        elif item.default is MISSING and item.default_factory is MISSING:
+            raise ValueError(f"{place}.{item.name} is missing")
+    return kind(**known)
 
 
 @cache
 def _annotations(kind: Any) -> dict[str, Any]:
-    annotations = get_type_hints(kind)
-    return {item.name: annotations[item.name] for item in fields(kind)}
+    return get_type_hints(kind)
 
 
 # --- making one
@@ -321,7 +348,15 @@ def completed(tool: str, summary: str, data: Any, meta: Meta | None = None) -> E
     return Envelope(ok=True, status="completed", tool=tool, summary=summary, data=data, meta=meta or Meta())
 
 
-# --- the text beside it
+# --- text for people
+
+
+def describe(progress: Progress) -> str:
+    """A progress line, such as `running make test (12s)`."""
+    seconds = progress.elapsed_ms // 1000
+    if progress.phase == "command" and progress.last_command:
+        return f"running {progress.last_command[:120]} ({seconds}s)"
+    return f"{progress.phase} ({seconds}s)"
 
 
 def text_of(wire: EnvelopeDict) -> str:

@@ -6,7 +6,6 @@ counts characters of a text or items of a list. The parts of a field, joined ove
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -215,6 +214,9 @@ def _parse_cursor(wire: EnvelopeDict, cursor: str) -> tuple[str, int]:
 
 
 def _hash(value: Any) -> str:
+    # hashlib loads OpenSSL, and few results need a second page.
+    import hashlib
+
     return hashlib.sha256(_text(value).encode("utf-8", "replace")).hexdigest()[:8]
 
 

@@ -1,8 +1,8 @@
 """What a caller may ask for: one frozen dataclass per tool. Wire schema, command line and docs derive from it.
 
-The classes are plain dataclasses, so that the command line reads them without importing pydantic; `parse` and `schema`
-import it. `field(metadata=...)` holds the keyword arguments of a pydantic field (`description`, `pattern`, `ge`, `le`,
-`max_length`), which pydantic reads from there, and two keys of our own:
+The classes are plain dataclasses, so that the command line reads them without importing pydantic; only `parse` and
+`schema` import it. `field(metadata=...)` holds the keyword arguments of a pydantic field (`description`, `pattern`,
+`ge`, `le`, `max_length`), which pydantic reads from there, and two keys of our own:
 
 - `check`: a function that is called with the value, or with each item of a tuple; raises ValueError
 - `item_max_length`: the most characters of an item of a tuple
@@ -11,6 +11,7 @@ import it. `field(metadata=...)` holds the keyword arguments of a pydantic field
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -154,6 +155,8 @@ class RunRequest(ToolRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class Consult(RunRequest):
+    """A question about the workspace."""
+
     tool: ClassVar[str] = "codex_consult"
 
     question: str = _text("self-contained; say what you know and what you tried", default=_REQUIRED)
@@ -176,6 +179,8 @@ class Consult(RunRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewChanges(RunRequest):
+    """A review of git changes, or of whole files."""
+
     tool: ClassVar[str] = "codex_review_changes"
 
     scope: ScopeKind = _choice(
@@ -202,6 +207,8 @@ class ReviewChanges(RunRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewPlan(RunRequest):
+    """A review of a plan, given as text or as a file."""
+
     tool: ClassVar[str] = "codex_review_plan"
 
     plan: str | None = _text("the text; or plan_path")
@@ -216,7 +223,6 @@ class ReviewPlan(RunRequest):
         return self.plan_path or self.plan or ""
 
 
-@dataclass(frozen=True, kw_only=True)
 class DryRun(ReviewChanges):
     """The arguments of the review it previews."""
 
@@ -225,6 +231,8 @@ class DryRun(ReviewChanges):
 
 @dataclass(frozen=True, kw_only=True)
 class Delegate(RunRequest):
+    """A task, done in a copy of the repository."""
+
     tool: ClassVar[str] = "codex_delegate"
 
     task: str = _text("what to do, how to check it, what to leave alone", default=_REQUIRED)
@@ -239,7 +247,6 @@ class Delegate(RunRequest):
         return self.task
 
 
-@dataclass(frozen=True, kw_only=True)
 class DelegateDryRun(Delegate):
     """The arguments of the delegate it previews."""
 
@@ -248,6 +255,8 @@ class DelegateDryRun(Delegate):
 
 @dataclass(frozen=True, kw_only=True)
 class Apply(ToolRequest):
+    """A delegate job's diff, to be applied to the working tree."""
+
     tool: ClassVar[str] = "codex_apply"
 
     job_id: str = _job_id()
@@ -259,6 +268,8 @@ class Apply(ToolRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class Status(ToolRequest):
+    """Whether Codex is usable here."""
+
     tool: ClassVar[str] = "codex_status"
 
     workspace_root: str | None = _path()
@@ -267,16 +278,22 @@ class Status(ToolRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class Models(ToolRequest):
+    """The models that the installed Codex lists."""
+
     tool: ClassVar[str] = "codex_models"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Capabilities(ToolRequest):
+    """The inventory of this server."""
+
     tool: ClassVar[str] = "codex_capabilities"
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobStatus(ToolRequest):
+    """Where a run stands."""
+
     tool: ClassVar[str] = "codex_job_status"
 
     job_id: str = _job_id()
@@ -285,6 +302,8 @@ class JobStatus(ToolRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class JobResult(ToolRequest):
+    """A page of the result of a run."""
+
     tool: ClassVar[str] = "codex_job_result"
 
     job_id: str = _job_id()
@@ -293,13 +312,16 @@ class JobResult(ToolRequest):
     cursor: str | None = _cursor("meta.next_cursor of the page before")
 
 
-@dataclass(frozen=True, kw_only=True)
 class JobConsume(JobResult):
+    """A page of the result; after the last page the record is deleted."""
+
     tool: ClassVar[str] = "codex_job_consume_result"
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobCancel(ToolRequest):
+    """The end of a run and all its processes."""
+
     tool: ClassVar[str] = "codex_job_cancel"
 
     job_id: str = _job_id()
@@ -307,6 +329,8 @@ class JobCancel(ToolRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class JobList(ToolRequest):
+    """Runs of this user, newest first."""
+
     tool: ClassVar[str] = "codex_job_list"
 
     workspace_root: str | None = _path("only jobs of this workspace")
@@ -317,6 +341,8 @@ class JobList(ToolRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer(ToolRequest):
+    """A session of Claude Code, to go on in Codex."""
+
     tool: ClassVar[str] = "codex_transfer"
 
     transcript_path: str | None = _path("of another session: its file, or SESSION_ID.jsonl")
@@ -345,10 +371,18 @@ def parse(request: type[R], arguments: Mapping[str, Any]) -> R:
         ]
         raise _invalid(request, problems) from None
 
-    problems = list(_problems(parsed))
+    return checked(parsed)
+
+
+def checked(request: R) -> R:
+    """The request itself, where the values have their types already: no pydantic is imported.
+
+    Raises `invalid_arguments` as `parse` does.
+    """
+    problems = list(_problems(request))
     if problems:
-        raise _invalid(request, problems)
-    return parsed
+        raise _invalid(type(request), problems)
+    return request
 
 
 def argument_names(request: type[ToolRequest]) -> list[str]:
@@ -373,30 +407,35 @@ def _adapter(request: type[ToolRequest]) -> TypeAdapter[Any]:
 
 
 def _problems(request: ToolRequest) -> Iterator[str]:
-    """One sentence for each value that breaks a rule of our own metadata."""
+    """One sentence for each value that its field's metadata does not allow."""
     for item in fields(request):
-        value = getattr(request, item.name)
+        value, metadata = getattr(request, item.name), item.metadata
         if value is None:
             continue
         if not isinstance(value, tuple):
-            yield from _problem(item.name, value, item.metadata)
+            yield from _problem(item.name, value, metadata, metadata.get("max_length"))
             continue
         for index, entry in enumerate(value):
-            yield from _problem(f"{item.name}.{index}", entry, item.metadata)
+            yield from _problem(f"{item.name}.{index}", entry, metadata, metadata.get("item_max_length"))
 
 
-def _problem(place: str, value: Any, metadata: Mapping[str, Any]) -> Iterator[str]:
-    limit: int | None = metadata.get("item_max_length")
-    if limit is not None and len(value) > limit:
-        yield f"{place}: String should have at most {limit} characters"
-        return
+def _problem(place: str, value: Any, metadata: Mapping[str, Any], max_length: int | None) -> Iterator[str]:
+    """In pydantic's words where pydantic has the same rule."""
+    pattern: str | None = metadata.get("pattern")
     check: Callable[[Any], None] | None = metadata.get("check")
-    if check is None:
-        return
-    try:
-        check(value)
-    except ValueError as error:
-        yield f"{place}: {error}"
+    if max_length is not None and len(value) > max_length:
+        yield f"{place}: String should have at most {max_length} characters"
+    elif pattern and not re.fullmatch(pattern, value):
+        yield f"{place}: String should match pattern '{pattern}'"
+    elif "ge" in metadata and value < metadata["ge"]:
+        yield f"{place}: Input should be greater than or equal to {metadata['ge']}"
+    elif "le" in metadata and value > metadata["le"]:
+        yield f"{place}: Input should be less than or equal to {metadata['le']}"
+    elif check:
+        try:
+            check(value)
+        except ValueError as error:
+            yield f"{place}: {error}"
 
 
 def _sentence(location: tuple[int | str, ...], kind: str, message: str) -> str:

@@ -143,6 +143,7 @@ def test_a_run_that_is_cancelled_is_gone(world: World, model: Model) -> None:
         (("result", "0" * 32), 2, "job_not_found"),
         (("result", "../../etc"), 2, "job_not_found"),
         (("cancel", "nonsense"), 2, "invalid_arguments: job_id"),
+        (("jobs", "--limit", "201"), 2, "invalid_arguments: limit: Input should be less than or equal to 200"),
     ],
 )
 def test_bad_usage_says_what_to_do_and_exits_with_2(
@@ -226,6 +227,19 @@ def test_help_and_version_load_neither_fastmcp_nor_pydantic() -> None:
     program += "print({'fastmcp', 'pydantic', 'anyio'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["codex-counsel 0.1.0", "set()"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("jobs",), ("result", "0" * 32), ("cancel", "0" * 32), ("jobs", "--limit", "0")], ids=" ".join
+)
+def test_verbs_that_only_read_jobs_load_no_heavy_library(world: World, arguments: tuple[str, ...]) -> None:
+    heavy = {"fastmcp", "pydantic", "anyio", "asyncio", "jsonschema", "platformdirs", "subprocess"}
+    program = f"import sys; from codex_counsel.cli import run; code = run({list(arguments)})\n"
+    program += f"print({heavy} & set(sys.modules), file=sys.stderr); sys.exit(code)"
+    argv = [sys.executable, "-c", program]
+    done = subprocess.run(argv, env=world.env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr.splitlines()[-1] == "set()"
+    assert done.returncode == (0 if arguments == ("jobs",) else 2)
 
 
 def test_on_a_machine_where_codex_never_ran_status_says_login_and_nothing_else(world: World) -> None:
