@@ -444,7 +444,7 @@ def test_a_review_in_the_background_is_fetched_by_its_job_id(world: World, model
     begin_changed(world)
     model([say(reply({}, verdict="fail"))])
     counsel = world.counsel()
-    running = counsel.hand_over(counsel.review_changes(parse(ReviewChanges, {}), background=True))
+    running = counsel.detach(counsel.review_changes(parse(ReviewChanges, {}), background=True))
     assert (running["ok"], "verdict" in running) == (True, False)
     job = running["job_id"]
     wire = counsel.job_result(parse(JobResult, {"job_id": job, "wait_seconds": 50}))

@@ -17,16 +17,16 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from codex_counsel.codex import events
-from codex_counsel.codex.transcript import Transcript
-from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Next, Progress
+from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Next, Progress, describe
 from codex_counsel.contract.vocabulary import JOB_ID, PHASES, TERMINAL, Phase
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.jobs.run import Exit, conclude, meta_of
 from codex_counsel.jobs.spec import Spec
 from codex_counsel.system.process_tree import Identity, end_stray
+
+if TYPE_CHECKING:
+    from codex_counsel.codex.transcript import Transcript
 
 POLL_MIN_MS, POLL_MAX_MS = 2_000, 30_000
 
@@ -143,6 +143,9 @@ class Job:
 
     def _died(self) -> Envelope:
         """What the events hold of a run whose worker is gone, and an end to what that worker left."""
+        # Most jobs are read as they were committed, and `jobs` is to start fast.
+        from codex_counsel.jobs.run import Exit, conclude
+
         spec, state = self.spec(), self.state()
         survivors = self.end_stray(spec, state)
         if self.id in Path(spec.scratch).name and not spec.delegate:
@@ -168,6 +171,9 @@ class Job:
 
     def transcript(self) -> Transcript:
         """The events recorded so far."""
+        from codex_counsel.codex import events
+        from codex_counsel.codex.transcript import Transcript
+
         transcript = Transcript()
         with contextlib.suppress(OSError), (self.path / "events.jsonl").open("rb") as file:
             for line in file:
@@ -221,6 +227,8 @@ class Job:
 
     def running(self) -> Envelope:
         """The `queued` or `running` envelope, with the next call to make."""
+        from codex_counsel.jobs.run import meta_of
+
         spec, state = self.spec(), self.state()
         now = time.time()
         elapsed = int((now - spec.created) * 1000)
@@ -239,11 +247,3 @@ class Job:
             progress=progress,
             meta=meta,
         )
-
-
-def describe(progress: Progress) -> str:
-    """A progress line for people."""
-    seconds = progress.elapsed_ms // 1000
-    if progress.phase == "command" and progress.last_command:
-        return f"running {progress.last_command[:120]} ({seconds}s)"
-    return f"{progress.phase} ({seconds}s)"

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -70,6 +71,13 @@ class Handle:
                 self._received += chunk
             return self._finished()
         return None
+
+    def wait(self, seconds: float) -> None:
+        """Block until the worker has written something, at most so long. Of another process's run, for a tenth."""
+        if self.descriptor < 0:
+            time.sleep(min(seconds, 0.1))
+        else:
+            select.select([self.descriptor], [], [], seconds)
 
     def _finished(self) -> EnvelopeDict | None:
         """The worker closed its stdout: what it said, else what its directory says."""

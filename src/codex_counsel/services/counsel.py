@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import re
-import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
@@ -20,7 +18,7 @@ from codex_counsel.codex import command as plan
 from codex_counsel.codex import rollout
 from codex_counsel.codex.sandbox import is_literal_path
 from codex_counsel.contract import catalogue, paging
-from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Meta, Next, completed
+from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Meta, Progress, completed
 from codex_counsel.contract.request import (
     Apply,
     Consult,
@@ -38,7 +36,6 @@ from codex_counsel.contract.request import (
     Status,
     Transfer,
 )
-from codex_counsel.contract.vocabulary import TERMINAL
 from codex_counsel.delegate import apply, seed
 from codex_counsel.delegate import record as delegate
 from codex_counsel.errors import Code, CounselError
@@ -48,9 +45,11 @@ from codex_counsel.jobs.launcher import Handle
 from codex_counsel.prepare import tasks
 from codex_counsel.prepare.tasks import ResolvedWorkspace, Task
 from codex_counsel.review import record as review
-from codex_counsel.services import status
+from codex_counsel.services import results, status
 from codex_counsel.services.preparing import Preparing, placed
 from codex_counsel.system.text import cut
+
+__all__ = ["LOG", "Counsel", "Handle"]
 
 LOG = logging.getLogger("codex_counsel")
 MAX_SHOWN = 50
@@ -157,101 +156,80 @@ class Counsel(Preparing):
 
     # --- results
 
+    def follow(self, handle: Handle, on_progress: Callable[[Progress], None]) -> EnvelopeDict:
+        """Wait for the end of the run and return its envelope. Calls `on_progress` about once a second."""
+        return results.follow(handle, on_progress)
+
+    def collect(self, handle: Handle) -> EnvelopeDict | None:
+        """The envelope once the run has ended, else None. Never blocks."""
+        return handle.collect()
+
+    def progress(self, handle: Handle) -> Progress | None:
+        """Where the run stands; None if its record cannot be read."""
+        return results.progress(handle.job)
+
+    def interrupt(self, handle: Handle) -> None:
+        """Cancel the run; returns when nothing of it is running."""
+        handle.release()
+        self.store.cancel(handle.job)
+
     def deliver(self, handle: Handle, wire: EnvelopeDict, detail: str = "full") -> EnvelopeDict:
-        """The first page of a finished run. What has no record on disk is given whole."""
+        """The first page of a finished run, marked as delivered. A run without a record on disk is returned whole."""
         if handle.private or not (handle.job.path / "result.json").exists():
             return wire
-        return self._delivered(handle.job, paging.first_page(wire, detail))
+        page = paging.first_page(wire, detail)
+        if results.is_last_page(page):
+            results.mark_received(self.store, handle.job.id)
+        return page
 
-    def hand_over(self, handle: Handle, detail: str = "full") -> EnvelopeDict:
-        """Leave the run to itself and say where to find it; the first page of one that has finished."""
+    def detach(self, handle: Handle, detail: str = "full") -> EnvelopeDict:
+        """Let the run go on without its caller; the `running` envelope, or the first page of a run that has ended."""
         handle.detach()
         handle.release()
         outcome = handle.job.outcome()
-        return self.deliver(handle, outcome, detail) if outcome else handle.job.running().wire()
+        if outcome:
+            return self.deliver(handle, outcome, detail)
+        return handle.job.running().wire()
 
-    def _delivered(self, job: Job, page: EnvelopeDict) -> EnvelopeDict:
-        if _complete(page):
-            job.mark_delivered()
-        return page
-
-    def received(self, request: JobResult | JobCancel, page: EnvelopeDict) -> None:
-        """The caller has the page: with the last one the record is marked, or consumed. No wait comes after this."""
-        if _complete(page):
-            job = Job(self.store.directory / request.job_id)
-            job.mark_delivered()
-            if isinstance(request, JobConsume):
-                self.store.drop(job)
+    def times(self, job_id: str) -> results.Times:
+        """When a job was created and last wrote something, and how long it may last."""
+        return results.times(self.store, job_id, self.settings.job_ttl)
 
     def job_status(self, request: JobStatus) -> EnvelopeDict:
         """Where the run stands; a finished one in summary."""
-        job = self.store.job(request.job_id)
-        outcome = _awaited(job, request.wait_seconds)
-        if outcome is None:
-            return job.running().wire()
-        kept = ("ok", "status", "tool", "summary", "verdict", "error", "meta")
-        shown = {name: outcome[name] for name in kept if name in outcome}
-        fetch = {"tool": "codex_job_result", "arguments": {"job_id": job.id}}
-        return shown | {"job_id": job.id, "next": fetch}
+        return results.job_status(self.store, request)
 
-    def look(self, request: JobResult) -> EnvelopeDict:
-        """The stored envelope, or a page of it; `running` while there is none. It leaves no trace: see `received`."""
-        job = self.store.job(request.job_id)
-        outcome = _awaited(job, request.wait_seconds)
-        if outcome is None:
-            return job.running().wire()
-        if request.cursor:
-            return paging.page_at(outcome, request.cursor, request.detail)
-        return paging.first_page(outcome, request.detail)
+    def read_result(self, request: JobResult) -> EnvelopeDict:
+        """A page of the stored envelope, or the `running` one; `acknowledge` it once it was received."""
+        return results.read_result(self.store, request)
+
+    def acknowledge(self, request: JobResult | JobCancel, page: EnvelopeDict) -> None:
+        """The caller has received the page: with the last one the job is marked as delivered, or consumed."""
+        results.acknowledge(self.store, request, page)
+
+    def cancel(self, request: JobCancel) -> EnvelopeDict:
+        """End the run and all its processes; a run that had finished returns its result. See `acknowledge`."""
+        return results.cancel(self.store, request)
 
     def job_result(self, request: JobResult) -> EnvelopeDict:
-        """`look`, for a caller that cannot go away meanwhile."""
-        page = self.look(request)
-        self.received(request, page)
+        """`read_result` and `acknowledge`, for a caller that cannot go away meanwhile."""
+        page = self.read_result(request)
+        self.acknowledge(request, page)
         return page
 
     def job_consume(self, request: JobConsume) -> EnvelopeDict:
         """As `job_result`; with the last page the record goes."""
         return self.job_result(request)
 
-    def end(self, request: JobCancel) -> EnvelopeDict:
-        """End the run and all its processes; a run that had finished returns its result. See `received`."""
-        job = self.store.job(request.job_id)
-        outcome = self.store.cancel(job)
-        if outcome["status"] != "cancelled":
-            return paging.first_page(outcome, "full")
-        survivors = outcome.get("error", {}).get("details", {}).get("survivors", [])
-        left = f"these processes of it survived: {', '.join(map(str, survivors))}" if survivors else ""
-        summary = f"Job {job.id} is cancelled; {left or 'nothing of it is running'}"
-        data = {"cancelled": True, "survivors": survivors}
-        meta = Meta(job_id=job.id, session_id=outcome["meta"].get("session_id"))
-        envelope = completed(request.tool, summary, data, meta)
-        if any(outcome.get(name) for name in paging.PAGED):
-            envelope.summary += "; what it had done before is kept"
-            envelope.next = Next(tool="codex_job_result", arguments={"job_id": job.id})
-        return envelope.wire()
-
     def job_cancel(self, request: JobCancel) -> EnvelopeDict:
-        """`end`, for a caller that cannot go away meanwhile."""
-        page = self.end(request)
-        self.received(request, page)
+        """`cancel` and `acknowledge`, for a caller that cannot go away meanwhile."""
+        page = self.cancel(request)
+        self.acknowledge(request, page)
         return page
 
     def job_list(self, request: JobList) -> EnvelopeDict:
         """Jobs of this user, newest first."""
-        rows = self.store.rows()
-        if request.workspace_root:
-            wanted = str(Path(request.workspace_root).resolve())
-            rows = [row for row in rows if row.get("workspace") == wanted]
-        if request.status:
-            rows = [row for row in rows if row["status"] == request.status]
-        if request.cursor and not re.fullmatch("[0-9]{1,9}", request.cursor):
-            raise CounselError(Code.INVALID_ARGUMENTS, "cursor: belongs to no page of this list")
-        start = int(request.cursor or 0)
-        shown = paging.rows_of_one_page(rows[start : start + request.limit])
-        more = len(rows) > start + len(shown)
-        meta = Meta(next_cursor=str(start + len(shown)) if more else None, truncated=more or None)
-        return completed(request.tool, f"{len(rows)} jobs, {len(shown)} shown", {"jobs": shown}, meta).wire()
+        return results.job_list(self.store, request)
 
     def apply(self, request: Apply) -> EnvelopeDict:
         """Put a delegate's diff onto the live tree, check only, or take it back."""
@@ -350,20 +328,6 @@ def _with_prompt(envelope: Envelope, prompt: str, detail: str) -> EnvelopeDict:
     return wire
 
 
-def _complete(page: EnvelopeDict) -> bool:
-    """Whether nothing of the result remains to be fetched after this page."""
-    return page["status"] in TERMINAL and "next" not in page and "truncated" not in page["meta"]
-
-
 def _some(paths: tuple[Path, ...]) -> list[str]:
     more = [f"and {len(paths) - MAX_SHOWN} more"] if len(paths) > MAX_SHOWN else []
     return [*map(str, paths[:MAX_SHOWN]), *more]
-
-
-def _awaited(job: Job, seconds: float) -> EnvelopeDict | None:
-    """The outcome, waiting for it a while; the waiting costs a look at two files per step."""
-    deadline, pause = time.monotonic() + seconds, 0.02
-    while (outcome := job.outcome()) is None and (left := deadline - time.monotonic()) > 0:
-        time.sleep(min(pause, left))
-        pause = min(pause * 1.5, 0.5)
-    return outcome

@@ -113,7 +113,7 @@ def _typed(words: str, world: World) -> str:
     if words == "RUNNING":
         counsel = world.counsel()
         handle = counsel.consult(parse(Consult, {"question": "Is it fine?"}), background=True)
-        counsel.hand_over(handle)
+        counsel.detach(handle)
         until(lambda: handle.job.state().phase not in ("queued", "starting"))
         return handle.job.id
     return words

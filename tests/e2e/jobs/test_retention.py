@@ -196,12 +196,12 @@ def test_a_clock_that_was_set_back_does_not_switch_evicting_off(nursery: Nursery
 def test_a_finished_run_that_is_handed_over_is_given_in_pages_and_marked_with_the_last(nursery: Nursery) -> None:
     counsel = nursery.world.counsel()
     short = finished(nursery, delivered=False)
-    assert counsel.hand_over(Handle(short))["answer"] == "It is fine."
+    assert counsel.detach(Handle(short))["answer"] == "It is fine."
     assert short.delivered()
     long = finished(nursery, delivered=False)
     stored = json.loads((long.path / "result.json").read_text("utf-8"))
     (long.path / "result.json").write_text(json.dumps({**stored, "answer": "x" * 90_000}), "utf-8")
-    assert "next_cursor" in counsel.hand_over(Handle(long))["meta"]
+    assert "next_cursor" in counsel.detach(Handle(long))["meta"]
     assert not long.delivered()
 
 
