@@ -30,9 +30,6 @@ from codex_counsel.errors import Code, CounselError
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-MAX_WAIT_SECONDS = 50
-_REQUIRED: Any = object()
-
 
 # --- checks that pydantic does not know
 
@@ -58,60 +55,32 @@ def _check_output_schema(value: dict[str, Any]) -> None:
     output_schema.check(value)
 
 
-# --- kinds of fields
+# --- fields and their rules
+
+Rule = dict[str, Any]
+TEXT: Rule = {"check": _check_text}
+KEY: Rule = {"check": _check_text, "max_length": 200}
+WORD: Rule = {"check": _check_word, "max_length": 200}
+PATH: Rule = {"check": _check_text, "max_length": 4096}
+PATHS: Rule = {"check": _check_text, "item_max_length": 4096}
+JOB: Rule = {"pattern": JOB_ID}
+WAIT: Rule = {"ge": 0, "le": 50}
+CURSOR: Rule = {"max_length": 200}
 
 
-def _field(default: Any, description: str, **metadata: Any) -> Any:
+def _argument(default: Any = None, description: str = "", **rule: Any) -> Any:
+    """An argument that may be left out."""
+    return field(default=default, metadata=_metadata(description, rule))
+
+
+def _required(description: str = "", **rule: Any) -> Any:
+    return field(metadata=_metadata(description, rule))
+
+
+def _metadata(description: str, rule: Rule) -> Rule:
     if description:
-        metadata["description"] = description
-    if default is _REQUIRED:
-        return field(metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-def _text(description: str = "", *, default: Any = None) -> Any:
-    return _field(default, description, check=_check_text)
-
-
-def _key(description: str = "") -> Any:
-    return _field(None, description, max_length=200, check=_check_text)
-
-
-def _word(description: str = "") -> Any:
-    return _field(None, description, max_length=200, check=_check_word)
-
-
-def _path(description: str = "") -> Any:
-    return _field(None, description, max_length=4096, check=_check_text)
-
-
-def _paths(most: int, description: str = "") -> Any:
-    return _field((), description, max_length=most, item_max_length=4096, check=_check_text)
-
-
-def _flag(description: str = "") -> Any:
-    return _field(default=False, description=description)
-
-
-def _choice(default: str | None, description: str = "") -> Any:
-    """One of the words of a Literal type."""
-    return _field(default, description)
-
-
-def _job_id(description: str = "", *, default: Any = _REQUIRED) -> Any:
-    return _field(default, description, pattern=JOB_ID)
-
-
-def _number(default: int | None, low: int, high: int, description: str = "") -> Any:
-    return _field(default, description, ge=low, le=high)
-
-
-def _wait() -> Any:
-    return _number(0, 0, MAX_WAIT_SECONDS, "block up to so many seconds until the job has ended")
-
-
-def _cursor(description: str = "") -> Any:
-    return _field(None, description, max_length=200)
+        return {**rule, "description": description}
+    return rule
 
 
 # --- the requests
@@ -133,19 +102,36 @@ class ToolRequest:
 class RunRequest(ToolRequest):
     """What every tool that runs the model takes."""
 
-    workspace_root: str | None = _path("absolute; default: the project's directory")
-    model: str | None = _word()
-    effort: str | None = _word()
-    session_id: str | None = _field(
+    workspace_root: str | None = _argument(
+        None,
+        "absolute; default: the project's directory",
+        **PATH,
+    )
+    model: str | None = _argument(**WORD)
+    effort: str | None = _argument(**WORD)
+    session_id: str | None = _argument(
         None,
         "continue exactly this Codex thread (meta.session_id of an earlier result)",
         pattern=THREAD_ID,
     )
-    profile: str | None = _word("Codex configuration profile")
-    extra_roots: tuple[str, ...] = _paths(20, "further directories Codex may read")
-    timeout_seconds: int | None = _number(None, 10, 7200)
-    idempotency_key: str | None = _key("same key and arguments: the same run")
-    detail: Detail = _choice("full")
+    profile: str | None = _argument(
+        None,
+        "Codex configuration profile",
+        **WORD,
+    )
+    extra_roots: tuple[str, ...] = _argument(
+        (),
+        "further directories Codex may read",
+        max_length=20,
+        **PATHS,
+    )
+    timeout_seconds: int | None = _argument(None, ge=10, le=7200)
+    idempotency_key: str | None = _argument(
+        None,
+        "same key and arguments: the same run",
+        **KEY,
+    )
+    detail: Detail = _argument("full")
 
     @property
     def subject(self) -> str:
@@ -159,14 +145,27 @@ class Consult(RunRequest):
 
     tool: ClassVar[str] = "codex_consult"
 
-    question: str = _text("self-contained; say what you know and what you tried", default=_REQUIRED)
-    extra_context: str | None = _text("material that lies outside the workspace")
-    stance: AdviceStance = _choice("advise")
-    text_only: bool = _flag("no shell: answer from the text alone")
-    images: tuple[str, ...] = _paths(10)
-    web_search: bool = _flag()
-    network: bool = _flag("let its commands use the network")
-    output_schema: dict[str, Any] | None = _field(
+    question: str = _required(
+        "self-contained; say what you know and what you tried",
+        **TEXT,
+    )
+    extra_context: str | None = _argument(
+        None,
+        "material that lies outside the workspace",
+        **TEXT,
+    )
+    stance: AdviceStance = _argument("advise")
+    text_only: bool = _argument(
+        default=False,
+        description="no shell: answer from the text alone",
+    )
+    images: tuple[str, ...] = _argument((), max_length=10, **PATHS)
+    web_search: bool = _argument(default=False)
+    network: bool = _argument(
+        default=False,
+        description="let its commands use the network",
+    )
+    output_schema: dict[str, Any] | None = _argument(
         None,
         "JSON Schema of the reply, returned as data",
         check=_check_output_schema,
@@ -183,21 +182,46 @@ class ReviewChanges(RunRequest):
 
     tool: ClassVar[str] = "codex_review_changes"
 
-    scope: ScopeKind = _choice(
+    scope: ScopeKind = _argument(
         "working_tree",
         "working_tree: uncommitted and untracked; files: whole files, nothing changed",
     )
-    base: str | None = _word("scope branch; default: the remote's default branch")
-    commit: str | None = _word("scope commit; default: HEAD")
-    range: str | None = _word("scope range: a..b or a...b")
-    paths: tuple[str, ...] = _paths(500, "literal, relative to the workspace")
-    focus: str | None = _text("what to look at, or a question about an earlier review's findings")
-    stance: ReviewStance = _choice("review")
-    plan: str | None = _text("what was agreed: promised but missing steps become findings")
-    plan_path: str | None = _path()
-    extra_context: str | None = _text()
-    web_search: bool = _flag()
-    network: bool = _flag()
+    base: str | None = _argument(
+        None,
+        "scope branch; default: the remote's default branch",
+        **WORD,
+    )
+    commit: str | None = _argument(
+        None,
+        "scope commit; default: HEAD",
+        **WORD,
+    )
+    range: str | None = _argument(
+        None,
+        "scope range: a..b or a...b",
+        **WORD,
+    )
+    paths: tuple[str, ...] = _argument(
+        (),
+        "literal, relative to the workspace",
+        max_length=500,
+        **PATHS,
+    )
+    focus: str | None = _argument(
+        None,
+        "what to look at, or a question about an earlier review's findings",
+        **TEXT,
+    )
+    stance: ReviewStance = _argument("review")
+    plan: str | None = _argument(
+        None,
+        "what was agreed: promised but missing steps become findings",
+        **TEXT,
+    )
+    plan_path: str | None = _argument(**PATH)
+    extra_context: str | None = _argument(**TEXT)
+    web_search: bool = _argument(default=False)
+    network: bool = _argument(default=False)
 
     @property
     def subject(self) -> str:
@@ -211,18 +235,27 @@ class ReviewPlan(RunRequest):
 
     tool: ClassVar[str] = "codex_review_plan"
 
-    plan: str | None = _text("the text; or plan_path")
-    plan_path: str | None = _path("a file, also outside the workspace")
-    focus: str | None = _text()
-    stance: ReviewStance = _choice("review")
-    extra_context: str | None = _text()
-    web_search: bool = _flag()
+    plan: str | None = _argument(
+        None,
+        "the text; or plan_path",
+        **TEXT,
+    )
+    plan_path: str | None = _argument(
+        None,
+        "a file, also outside the workspace",
+        **PATH,
+    )
+    focus: str | None = _argument(**TEXT)
+    stance: ReviewStance = _argument("review")
+    extra_context: str | None = _argument(**TEXT)
+    web_search: bool = _argument(default=False)
 
     @property
     def subject(self) -> str:
         return self.plan_path or self.plan or ""
 
 
+# The subclasses without a decorator add no field; what they inherit is made once, which start-up time shows.
 class DryRun(ReviewChanges):
     """The arguments of the review it previews."""
 
@@ -235,12 +268,22 @@ class Delegate(RunRequest):
 
     tool: ClassVar[str] = "codex_delegate"
 
-    task: str = _text("what to do, how to check it, what to leave alone", default=_REQUIRED)
-    extra_context: str | None = _text()
-    from_job: str | None = _job_id("go on from this delegate job's diff and thread", default=None)
-    images: tuple[str, ...] = _paths(10)
-    web_search: bool = _flag()
-    network: bool = _flag("let its commands use the network")
+    task: str = _required(
+        "what to do, how to check it, what to leave alone",
+        **TEXT,
+    )
+    extra_context: str | None = _argument(**TEXT)
+    from_job: str | None = _argument(
+        None,
+        "go on from this delegate job's diff and thread",
+        **JOB,
+    )
+    images: tuple[str, ...] = _argument((), max_length=10, **PATHS)
+    web_search: bool = _argument(default=False)
+    network: bool = _argument(
+        default=False,
+        description="let its commands use the network",
+    )
 
     @property
     def subject(self) -> str:
@@ -259,11 +302,19 @@ class Apply(ToolRequest):
 
     tool: ClassVar[str] = "codex_apply"
 
-    job_id: str = _job_id()
-    workspace_root: str | None = _path()
-    check_only: bool = _flag()
-    allow_paths: tuple[str, ...] = _paths(500, "sensitive paths you looked at and accept")
-    undo: bool = _flag("take an applied diff back")
+    job_id: str = _required(**JOB)
+    workspace_root: str | None = _argument(**PATH)
+    check_only: bool = _argument(default=False)
+    allow_paths: tuple[str, ...] = _argument(
+        (),
+        "sensitive paths you looked at and accept",
+        max_length=500,
+        **PATHS,
+    )
+    undo: bool = _argument(
+        default=False,
+        description="take an applied diff back",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,8 +323,11 @@ class Status(ToolRequest):
 
     tool: ClassVar[str] = "codex_status"
 
-    workspace_root: str | None = _path()
-    clear_limits: bool = _flag("forget remembered usage and rate limits")
+    workspace_root: str | None = _argument(**PATH)
+    clear_limits: bool = _argument(
+        default=False,
+        description="forget remembered usage and rate limits",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,8 +350,12 @@ class JobStatus(ToolRequest):
 
     tool: ClassVar[str] = "codex_job_status"
 
-    job_id: str = _job_id()
-    wait_seconds: int = _wait()
+    job_id: str = _required(**JOB)
+    wait_seconds: int = _argument(
+        0,
+        "block up to so many seconds until the job has ended",
+        **WAIT,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,10 +364,18 @@ class JobResult(ToolRequest):
 
     tool: ClassVar[str] = "codex_job_result"
 
-    job_id: str = _job_id()
-    wait_seconds: int = _wait()
-    detail: Detail = _choice("full")
-    cursor: str | None = _cursor("meta.next_cursor of the page before")
+    job_id: str = _required(**JOB)
+    wait_seconds: int = _argument(
+        0,
+        "block up to so many seconds until the job has ended",
+        **WAIT,
+    )
+    detail: Detail = _argument("full")
+    cursor: str | None = _argument(
+        None,
+        "meta.next_cursor of the page before",
+        **CURSOR,
+    )
 
 
 class JobConsume(JobResult):
@@ -324,7 +390,7 @@ class JobCancel(ToolRequest):
 
     tool: ClassVar[str] = "codex_job_cancel"
 
-    job_id: str = _job_id()
+    job_id: str = _required(**JOB)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,10 +399,14 @@ class JobList(ToolRequest):
 
     tool: ClassVar[str] = "codex_job_list"
 
-    workspace_root: str | None = _path("only jobs of this workspace")
-    status: StatusFilter | None = _choice(None)
-    limit: int = _number(20, 1, 200)
-    cursor: str | None = _cursor()
+    workspace_root: str | None = _argument(
+        None,
+        "only jobs of this workspace",
+        **PATH,
+    )
+    status: StatusFilter | None = _argument(None)
+    limit: int = _argument(20, ge=1, le=200)
+    cursor: str | None = _argument(**CURSOR)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,8 +415,12 @@ class Transfer(ToolRequest):
 
     tool: ClassVar[str] = "codex_transfer"
 
-    transcript_path: str | None = _path("of another session: its file, or SESSION_ID.jsonl")
-    workspace_root: str | None = _path()
+    transcript_path: str | None = _argument(
+        None,
+        "of another session: its file, or SESSION_ID.jsonl",
+        **PATH,
+    )
+    workspace_root: str | None = _argument(**PATH)
 
 
 # --- from arguments to a request
