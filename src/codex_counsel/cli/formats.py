@@ -8,8 +8,10 @@ from urllib.parse import quote
 
 from codex_counsel import __version__
 from codex_counsel.contract.envelope import Envelope, Finding
-from codex_counsel.contract.vocabulary import Severity
+from codex_counsel.contract.vocabulary import SEVERITIES, Severity
 from codex_counsel.system.text import one_line
+
+JsonObject = dict[str, Any]
 
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 SARIF_LEVELS: dict[Severity, str] = {
@@ -19,7 +21,13 @@ SARIF_LEVELS: dict[Severity, str] = {
     "low": "note",
     "nit": "note",
 }
-SARIF_SCORES: dict[Severity, str] = {"critical": "9.0", "high": "7.0", "medium": "5.0", "low": "3.0", "nit": "1.0"}
+SARIF_SCORES: dict[Severity, str] = {
+    "critical": "9.0",
+    "high": "7.0",
+    "medium": "5.0",
+    "low": "3.0",
+    "nit": "1.0",
+}
 """GitHub sorts its alerts by this property, `security-severity`."""
 GITHUB_COMMANDS: dict[Severity, str] = {
     "critical": "error",
@@ -52,36 +60,45 @@ def render(review: Envelope, name: str) -> str:
 def text(review: Envelope) -> str:
     lines = [review.summary, ""]
     for finding in review.findings or ():
-        lines += [f"{finding.severity.upper()}  {_title(finding)}", f"  {_place(finding)}"]
+        lines.append(f"{finding.severity.upper()}  {_title(finding)}")
+        lines.append(f"  {_place(finding)}")
         lines += _prefixed("  | ", finding.evidence)
         lines += _prefixed("  ", finding.risk)
         lines += _prefixed("  -> ", finding.recommendation)
         lines.append("")
     if review.answer is not None:
         lines += [review.answer, ""]
+
     for name, entries in _lists(review).items():
-        lines += [f"{name}: {entry}" for entry in entries]
-    return "\n".join([*lines, *_coverage(review), *footer(review)])
+        for entry in entries:
+            lines.append(f"{name}: {entry}")
+    lines += _coverage(review)
+    lines += footer(review)
+    return "\n".join(lines)
 
 
 def footer(result: Envelope) -> list[str]:
     """Where a result came from and what it cost."""
     meta = result.meta
+    version = None
+    if meta.codex:
+        version = meta.codex.version
     model = meta.model or "default model"
     if meta.effort:
         model += f", effort {meta.effort}"
-    version = meta.codex.version if meta.codex else None
     seconds = (meta.elapsed_ms or 0) / 1000
     lines = [f"— Codex {version}, {model}, {seconds:.1f} s"]
 
-    if meta.sandbox:
-        network = "on" if meta.sandbox.network else "off"
-        lines.append(f"  sandbox: {meta.sandbox.mode}, reads {meta.sandbox.read_boundary}, network {network}")
-    if meta.usage:
-        usage = meta.usage
+    sandbox = meta.sandbox
+    if sandbox:
+        network = "on" if sandbox.network else "off"
+        lines.append(f"  sandbox: {sandbox.mode}, reads {sandbox.read_boundary}, network {network}")
+    usage = meta.usage
+    if usage:
         lines.append(f"  tokens: {usage.input} in ({usage.cached_input} cached), {usage.output} out")
     lines.append(f"  continue with: --session-id {meta.session_id}")
-    lines += [f"  note: {warning}" for warning in meta.warnings]
+    for warning in meta.warnings:
+        lines.append(f"  note: {warning}")
     return lines
 
 
@@ -97,7 +114,8 @@ def _prefixed(prefix: str, words: str | None) -> list[str]:
 def markdown(review: Envelope) -> str:
     lines = [f"## Codex: {review.summary}", ""]
     for finding in review.findings or ():
-        lines += [f"### {finding.severity}: {_title(finding)}", "", _code_span(_place(finding)), ""]
+        lines += [f"### {finding.severity}: {_title(finding)}", ""]
+        lines += [_code_span(_place(finding)), ""]
         if finding.evidence:
             lines += [_code_block(finding.evidence), ""]
         if finding.risk:
@@ -107,13 +125,17 @@ def markdown(review: Envelope) -> str:
     if review.answer is not None:
         lines += [review.answer, ""]
     for name, entries in _lists(review).items():
-        lines += [f"**{name.replace('_', ' ')}**", ""]
-        lines += [f"- {entry}" for entry in entries]
+        title = name.replace("_", " ")
+        lines += [f"**{title}**", ""]
+        for entry in entries:
+            lines.append(f"- {entry}")
         lines.append("")
 
-    notes = _coverage(review)
-    notes += [f"note: {warning}" for warning in review.meta.warnings]
-    lines += [f"- {one_line(note, 1000)}" for note in notes]
+    for line in _coverage(review):
+        lines.append(f"- {one_line(line, 1000)}")
+    for warning in review.meta.warnings:
+        note = one_line(f"note: {warning}", 1000)
+        lines.append(f"- {note}")
     return "\n".join(lines)
 
 
@@ -154,15 +176,20 @@ def _annotation(finding: Finding) -> str:
         "endLine": finding.line_end,
         "title": f"{finding.severity}: {finding.title}",
     }
-    present = {name: value for name, value in values.items() if value}
-    properties = ",".join(f"{name}={_escape_property(value)}" for name, value in present.items())
+    properties = []
+    for name, value in values.items():
+        if value:
+            properties.append(f"{name}={_escape_property(value)}")
 
     parts = [part for part in (finding.risk, finding.recommendation) if part]
     if not parts:
         parts = [finding.title]
     if finding.grounded != "verified":
         parts.append(f"({finding.grounded or 'unverified'})")
-    return f"::{GITHUB_COMMANDS[finding.severity]} {properties}::{_escape(chr(10).join(parts))}"
+
+    command = GITHUB_COMMANDS[finding.severity]
+    message = _escape("\n".join(parts))
+    return f"::{command} {','.join(properties)}::{message}"
 
 
 def _escape(value: object) -> str:
@@ -176,40 +203,53 @@ def _escape_property(value: object) -> str:
 # --- for code scanning
 
 
-def sarif(review: Envelope) -> dict[str, Any]:
+def sarif(review: Envelope) -> JsonObject:
     """SARIF 2.1.0, one rule per severity. A review without a verdict is a run that did not succeed, not a clean one."""
+    driver = {
+        "name": "codex-counsel",
+        "version": __version__,
+        "rules": [_rule(severity) for severity in SEVERITIES],
+    }
+    run = {
+        "tool": {"driver": driver},
+        "invocations": [_invocation(review)],
+        "results": [_result(finding) for finding in review.findings or ()],
+        "properties": {
+            "verdict": review.verdict,
+            "coverage": review.wire().get("coverage", {}),
+        },
+    }
+    return {
+        "$schema": SARIF_SCHEMA,
+        "version": "2.1.0",
+        "runs": [run],
+    }
+
+
+def _rule(severity: Severity) -> JsonObject:
+    return {
+        "id": f"codex/{severity}",
+        "shortDescription": {"text": f"{severity} finding"},
+        "properties": {"security-severity": SARIF_SCORES[severity]},
+    }
+
+
+def _invocation(review: Envelope) -> JsonObject:
     succeeded = review.verdict != "unknown"
     level = "note" if succeeded else "error"
-    notes = [review.summary, *review.meta.warnings]
-    run = {
-        "tool": {"driver": {"name": "codex-counsel", "version": __version__, "rules": _rules()}},
-        "invocations": [
-            {
-                "executionSuccessful": succeeded,
-                "toolExecutionNotifications": [{"level": level, "message": {"text": note}} for note in notes],
-            }
-        ],
-        "results": [_result(finding) for finding in review.findings or ()],
-        "properties": {"verdict": review.verdict, "coverage": review.wire().get("coverage", {})},
+    notifications = []
+    for note in (review.summary, *review.meta.warnings):
+        message = {"text": note}
+        notifications.append({"level": level, "message": message})
+    return {
+        "executionSuccessful": succeeded,
+        "toolExecutionNotifications": notifications,
     }
-    return {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}
 
 
-def _rules() -> list[dict[str, Any]]:
-    rules = []
-    for severity, score in SARIF_SCORES.items():
-        rule = {
-            "id": f"codex/{severity}",
-            "shortDescription": {"text": f"{severity} finding"},
-            "properties": {"security-severity": score},
-        }
-        rules.append(rule)
-    return rules
-
-
-def _result(finding: Finding) -> dict[str, Any]:
+def _result(finding: Finding) -> JsonObject:
     parts = [part for part in (finding.title, finding.risk, finding.recommendation) if part]
-    result: dict[str, Any] = {
+    result: JsonObject = {
         "ruleId": f"codex/{finding.severity}",
         "level": SARIF_LEVELS[finding.severity],
         "message": {"text": "\n\n".join(parts)},
@@ -220,10 +260,13 @@ def _result(finding: Finding) -> dict[str, Any]:
     return result
 
 
-def _location(finding: Finding, file: str) -> dict[str, Any]:
-    physical: dict[str, Any] = {"artifactLocation": {"uri": quote(file)}}
+def _location(finding: Finding, file: str) -> JsonObject:
+    physical: JsonObject = {"artifactLocation": {"uri": quote(file)}}
     if finding.line:
-        physical["region"] = {"startLine": finding.line, "endLine": finding.line_end or finding.line}
+        physical["region"] = {
+            "startLine": finding.line,
+            "endLine": finding.line_end or finding.line,
+        }
     return {"physicalLocation": physical}
 
 
@@ -268,5 +311,6 @@ def _coverage(review: Envelope) -> list[str]:
     if coverage.complete:
         extent = "all of the change was seen"
     lines = [f"  {coverage.files} files, {coverage.bytes} bytes sent; {extent}"]
-    lines += [f"  left out: {item.path} ({item.reason}, {item.bytes} bytes)" for item in coverage.omitted]
+    for omission in coverage.omitted:
+        lines.append(f"  left out: {omission.path} ({omission.reason}, {omission.bytes} bytes)")
     return lines

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from codex_counsel.cli.formats import footer, text
-from codex_counsel.contract.envelope import DiffFile, Envelope, EnvelopeDict, Failure
+from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Failure
 from codex_counsel.errors import CATALOG, Code, CounselError
 from codex_counsel.system.text import one_line
 
@@ -56,33 +56,46 @@ def readable(envelope: Envelope) -> str:
     if envelope.status in ("running", "queued"):
         return f"{envelope.summary}\nfetch it with: codex-counsel result --wait {envelope.job_id}"
 
-    lines = [envelope.summary, *_data(envelope.data)]
-    lines += [f"to do: {step}" for step in envelope.next_steps or ()]
+    lines = [envelope.summary]
+    lines += _data(envelope.data)
+    for step in envelope.next_steps or ():
+        lines.append(f"to do: {step}")
     return "\n".join(lines)
 
 
 def delegated(envelope: Envelope) -> str:
     """A delegate's report, its diff, what it ran and what to look at before it is applied."""
-    lines = [envelope.answer or "", "", envelope.diff or ""]
+    lines = [
+        envelope.answer or "",
+        "",
+        envelope.diff or "",
+    ]
     if envelope.checks:
         lines.append("commands it ran:")
-    lines += [f"  exit {check.exit_code}: {one_line(check.command, 100)}" for check in envelope.checks or ()]
+    for check in envelope.checks or ():
+        command = one_line(check.command, 100)
+        lines.append(f"  exit {check.exit_code}: {command}")
 
     lines.append(str(envelope.diffstat))
-    lines += [f"  ignored, not in the diff: {name}" for name in envelope.ignored or ()]
-    lines += [f"  PLANTED: {name}" for name in envelope.planted or ()]
-    lines += [f"  sensitive: {file.path}" for file in _sensitive(envelope)]
+    for name in envelope.ignored or ():
+        lines.append(f"  ignored, not in the diff: {name}")
+    for name in envelope.planted or ():
+        lines.append(f"  PLANTED: {name}")
+    for file in envelope.files or ():
+        if file.sensitive:
+            lines.append(f"  sensitive: {file.path}")
     if envelope.files:
         lines.append(f"apply it with: codex-counsel apply {envelope.meta.job_id}")
-    return "\n".join([*lines, *footer(envelope)])
 
-
-def _sensitive(envelope: Envelope) -> list[DiffFile]:
-    return [file for file in envelope.files or () if file.sensitive]
+    lines += footer(envelope)
+    return "\n".join(lines)
 
 
 def _failure(envelope: Envelope, error: Failure) -> list[str]:
-    lines = [f"{error.code}: {error.message}", f"what to do: {error.repair}"]
+    lines = [
+        f"{error.code}: {error.message}",
+        f"what to do: {error.repair}",
+    ]
     if envelope.files:
         lines.append(f"its work so far: {envelope.diffstat}, in {envelope.diff_path}")
     if envelope.answer:
@@ -94,14 +107,23 @@ def _failure(envelope: Envelope, error: Failure) -> list[str]:
 
 def _data(data: Any) -> list[str]:
     """The object of a free tool: jobs and models as tables, all else as one line per key."""
+    lines: list[str] = []
     if not isinstance(data, dict):
-        return []
+        return lines
     if "jobs" in data:
-        return [_job(row) for row in data["jobs"]]
+        for row in data["jobs"]:
+            lines.append(_job(row))
+        return lines
     if "models" in data:
-        return [f"  {row['model']}: {', '.join(row['efforts'])}" for row in data["models"]]
-    shown = {name: value for name, value in data.items() if name not in ("settings", "usable")}
-    return [f"  {name}: {_flat(value)}" for name, value in shown.items()]
+        for row in data["models"]:
+            efforts = ", ".join(row["efforts"])
+            lines.append(f"  {row['model']}: {efforts}")
+        return lines
+
+    for name, value in data.items():
+        if name not in ("settings", "usable"):
+            lines.append(f"  {name}: {_flat(value)}")
+    return lines
 
 
 def _job(row: dict[str, Any]) -> str:
@@ -118,5 +140,8 @@ def _job(row: dict[str, Any]) -> str:
 def _flat(value: Any) -> str:
     if not isinstance(value, dict):
         return str(value)
-    present = {name: item for name, item in value.items() if item is not None}
-    return ", ".join(f"{name} {_flat(item)}" for name, item in present.items())
+    parts = []
+    for name, item in value.items():
+        if item is not None:
+            parts.append(f"{name} {_flat(item)}")
+    return ", ".join(parts)

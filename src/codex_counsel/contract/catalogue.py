@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any
@@ -227,33 +225,33 @@ def fingerprint() -> str:
 
     Every run records it, so it is computed from the dataclasses: building the schemas would import pydantic.
     """
-    results = [item for item in vars(envelope).values() if isinstance(item, type) and is_dataclass(item)]
-    published = {
-        "version": __version__,
-        "tools": [[tool.name, tool.description, _shape(tool.request)] for tool in TOOLS],
-        "results": {result.__name__: _shape(result) for result in results},
-        "vocabulary": {name: words for name, words in vars(vocabulary).items() if name.isupper()},
-    }
-    text = json.dumps(published, sort_keys=True)
+    lines = [__version__]
+    for tool in TOOLS:
+        lines += [tool.name, tool.description, *_shape(tool.request)]
+    for name, value in vars(envelope).items():
+        if isinstance(value, type) and is_dataclass(value):
+            lines += [name, *_shape(value)]
+    for name, value in vars(vocabulary).items():
+        if name.isupper():
+            lines.append(f"{name} {value}")
+    text = "\n".join(lines)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _shape(kind: Any) -> list[list[Any]]:
-    """Name, annotation, default and metadata of each field of a dataclass."""
-    return [[item.name, str(item.type), _default(item), _named_metadata(item.metadata)] for item in fields(kind)]
-
-
-def _default(item: Any) -> str:
-    if item.default is not MISSING:
-        return repr(item.default)
-    if item.default_factory is not MISSING:
-        return repr(item.default_factory())
-    return "required"
-
-
-def _named_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata with functions by their names."""
-    return {key: getattr(value, "__name__", value) for key, value in metadata.items()}
+def _shape(kind: type) -> list[str]:
+    """One line for each field of a dataclass: name, annotation, default, metadata."""
+    lines = []
+    for item in fields(kind):
+        default: object = "required"
+        if item.default is not MISSING:
+            default = item.default
+        elif item.default_factory is not MISSING:
+            default = item.default_factory()
+        lines.append(f"{item.name}: {item.type} = {default!r}")
+        for key, value in item.metadata.items():
+            # The address of a function differs from process to process; its name does not.
+            lines.append(f"{key} {getattr(value, '__name__', value)}")
+    return lines
 
 
 # --- the inventory
@@ -263,8 +261,12 @@ def inventory() -> dict[str, Any]:
     """What this server offers, for `codex_capabilities`."""
     tools = []
     for tool in TOOLS:
-        arguments = sorted(argument_names(tool.request))
-        tools.append({"name": tool.name, "runs_model": tool.runs_model, "arguments": arguments})
+        entry = {
+            "name": tool.name,
+            "runs_model": tool.runs_model,
+            "arguments": sorted(argument_names(tool.request)),
+        }
+        tools.append(entry)
     return {
         "version": __version__,
         "tools": tools,

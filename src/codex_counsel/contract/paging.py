@@ -23,6 +23,8 @@ LONG_FIELD_BYTES = 1_000
 """A field of at most so many bytes is never cut."""
 CURSOR_BYTES = 300
 """Kept free on every page for `truncated` and `next_cursor`."""
+LATER_META = ("job_id", "session_id", "server_version")
+"""What of `meta` all pages after the first repeat."""
 SUMMARY_OMISSIONS = 10
 CUT_MARK = "… [cut here: too long for a page; detail full shows more, result.json in the job's directory all of it]"
 
@@ -33,9 +35,10 @@ def first_page(wire: EnvelopeDict, detail: str) -> EnvelopeDict:
     if _bytes(wire) <= byte_budget:
         return wire
 
+    page = {**wire, "meta": dict(wire["meta"])}
     long = _long_fields(wire)
-    page = {name: value for name, value in wire.items() if name not in long}
-    page["meta"] = dict(page["meta"])
+    for name in long:
+        del page[name]
     if detail == "summary" and "coverage" in page:
         page["coverage"] = _with_few_omissions(page["coverage"])
     return _fill(page, wire, long, offset=0, byte_budget=byte_budget)
@@ -49,13 +52,13 @@ def page_at(wire: EnvelopeDict, cursor: str, detail: str) -> EnvelopeDict:
     if name in long:
         following = long[long.index(name) + 1 :]
 
-    kept = {"job_id", "session_id", "server_version"}
+    meta = {key: value for key, value in wire["meta"].items() if key in LATER_META}
     page = {
         "ok": wire["ok"],
         "status": wire["status"],
         "tool": wire["tool"],
         "summary": f"further part: {name}",
-        "meta": {key: value for key, value in wire["meta"].items() if key in kept},
+        "meta": meta,
     }
     return _fill(page, wire, [name], offset=offset, byte_budget=BUDGETS[detail], following=following)
 
@@ -76,8 +79,9 @@ def _with_few_omissions(coverage: EnvelopeDict) -> EnvelopeDict:
     more = len(omitted) - SUMMARY_OMISSIONS
     if more <= 0:
         return coverage
-    rest = {"path": f"(and {more} more, with detail full)", "reason": "listing"}
-    return {**coverage, "omitted": [*omitted[:SUMMARY_OMISSIONS], rest]}
+    shown = omitted[:SUMMARY_OMISSIONS]
+    shown.append({"path": f"(and {more} more, with detail full)", "reason": "listing"})
+    return {**coverage, "omitted": shown}
 
 
 def _fill(
@@ -121,8 +125,11 @@ def _has_cut_item(wire: EnvelopeDict, largest: int) -> bool:
     """Whether a list has an item that no page can show whole."""
     for name in _long_fields(wire):
         items = wire[name]
-        if isinstance(items, list) and any(_bytes(item) >= largest for item in items):
-            return True
+        if not isinstance(items, list):
+            continue
+        for item in items:
+            if _bytes(item) >= largest:
+                return True
     return False
 
 
@@ -198,8 +205,11 @@ def _with_cut_strings(value: Any, limit: int) -> Any:
 
 
 def _long_fields(wire: EnvelopeDict) -> list[str]:
-    present = [name for name in PAGED if name in wire]
-    return [name for name in present if _bytes(wire[name]) > LONG_FIELD_BYTES]
+    long = []
+    for name in PAGED:
+        if name in wire and _bytes(wire[name]) > LONG_FIELD_BYTES:
+            long.append(name)
+    return long
 
 
 def _parse_cursor(wire: EnvelopeDict, cursor: str) -> tuple[str, int]:
