@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import fields
 from pathlib import Path
 
@@ -102,6 +103,24 @@ def test_the_state_directory_is_absolute_and_knows_the_home(monkeypatch: pytest.
     assert given(state_dir="s").state == tmp_path / "s"
     assert given().state == default_state_dir()
     assert default_state_dir().is_absolute()
+
+
+@pytest.mark.parametrize("home", ["/h", "", "h", None])
+@pytest.mark.parametrize("state_home", ["/s", "", "s", None])
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_the_default_state_directory_is_that_of_platformdirs(
+    monkeypatch: pytest.MonkeyPatch, home: str | None, state_home: str | None, platform: str
+) -> None:
+    for name, value in (("HOME", home), ("XDG_STATE_HOME", state_home)):
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.platform", platform)
+    directories = {"linux": "platformdirs.unix.Unix", "darwin": "platformdirs.macos.MacOS"}[platform]
+    module, _, name = directories.rpartition(".")
+    theirs = getattr(importlib.import_module(module), name)("codex-counsel", appauthor=False)
+    assert str(default_state_dir()) == theirs.user_state_dir
 
 
 def test_the_home_of_nobody_is_ignored_and_named() -> None:

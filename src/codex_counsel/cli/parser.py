@@ -38,7 +38,7 @@ HELP = {
     "model": "the model; default: that of your Codex configuration",
     "effort": "the reasoning effort; default: that of your Codex configuration",
     "extra_roots": "a further directory that Codex may read; may be repeated",
-    "timeout_seconds": "seconds after which the run is ended, 10 to 7200",
+    "timeout_seconds": "seconds after which the run is ended",
     "session_id": "continue exactly this Codex thread",
     "stance": "challenge: look for what speaks against it",
     "images": "an image to send along; may be repeated",
@@ -50,7 +50,7 @@ HELP = {
     "allow_paths": "a sensitive path that you have looked at and accept; may be repeated",
     "check_only": "report whether the diff would apply; write nothing",
     "status": "only runs with this status",
-    "limit": "the most runs to list, 1 to 200",
+    "limit": "the most runs to list",
 }
 """Help texts of flags whose field has no description, or one that is written for a model."""
 
@@ -109,7 +109,11 @@ def _add_flags(parser: argparse.ArgumentParser, request: type[ToolRequest], *, w
 
 def _add_flag(parser: argparse.ArgumentParser, item: Field[Any], hint: Any) -> None:
     kind, choices = _kind(hint)
-    options: dict[str, Any] = {"help": HELP.get(item.name) or item.metadata["description"], "dest": item.name}
+    words = HELP.get(item.name) or item.metadata["description"]
+    if "ge" in item.metadata:
+        words += f", {item.metadata['ge']} to {item.metadata['le']}"
+
+    options: dict[str, Any] = {"dest": item.name, "help": words}
     if kind is bool:
         options["action"] = "store_true"
     elif kind is tuple:
