@@ -80,6 +80,16 @@ REFUSED: dict[str, tuple[type[ToolRequest], dict[str, Any], str]] = {
     "a list without end": (JobList, {"limit": 201}, "limit: Input should be less than or equal to 200"),
     "a model without end": (Consult, {"question": "?", "model": "x" * 201}, "model: String should have at most 200"),
     "a path without end": (Consult, {"question": "?", "images": ["x" * 4097]}, "images.0: String should have at most"),
+    "half a character in a path": (
+        Consult,
+        {"question": "?", "images": ["a\udcff.png"]},
+        "images.0: Input should be a valid string, unable to parse raw data as a unicode string",
+    ),
+    "half a character in a workspace": (
+        Consult,
+        {"question": "?", "workspace_root": "/a\udcff"},
+        "workspace_root: Input should be a valid string, unable to parse raw data as a unicode string",
+    ),
     "NUL in a path": (Consult, {"question": "?", "workspace_root": "/a\0b"}, "workspace_root: holds a NUL byte"),
     "too many roots": (
         Consult,

@@ -497,7 +497,9 @@ def _problem(place: str, value: Any, metadata: Mapping[str, Any], max_length: in
     """In pydantic's words where pydantic has the same rule."""
     pattern: str | None = metadata.get("pattern")
     check: Callable[[Any], None] | None = metadata.get("check")
-    if max_length is not None and len(value) > max_length:
+    if max_length is not None and not _is_unicode(value):
+        yield f"{place}: Input should be a valid string, unable to parse raw data as a unicode string"
+    elif max_length is not None and len(value) > max_length:
         yield f"{place}: String should have at most {max_length} characters"
     elif pattern and not re.fullmatch(pattern, value):
         yield f"{place}: String should match pattern '{pattern}'"
@@ -510,6 +512,15 @@ def _problem(place: str, value: Any, metadata: Mapping[str, Any], max_length: in
             check(value)
         except ValueError as error:
             yield f"{place}: {error}"
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether the text has no lone surrogate: such a text cannot be a path or a word of a command."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _sentence(location: tuple[int | str, ...], kind: str, message: str) -> str:

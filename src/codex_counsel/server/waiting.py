@@ -17,6 +17,7 @@ import anyio.to_thread
 from fastmcp.server.context import Context
 
 from codex_counsel.contract.envelope import EnvelopeDict, describe
+from codex_counsel.contract.vocabulary import Detail
 from codex_counsel.services.counsel import Counsel, Handle
 
 FIRST_PROGRESS_SECONDS = 1.0
@@ -87,7 +88,7 @@ async def launch(counsel: Counsel, start: Callable[[], Handle], caller: Caller) 
     return handle
 
 
-async def wait_for(counsel: Counsel, handle: Handle, caller: Caller, detail: str) -> EnvelopeDict:
+async def wait_for(counsel: Counsel, handle: Handle, caller: Caller, detail: Detail) -> EnvelopeDict:
     """The result, or the `running` envelope once the soft deadline has passed and the client cannot be kept waiting."""
     try:
         wire = await _result_in_time(counsel, handle, caller)
