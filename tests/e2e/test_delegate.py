@@ -22,7 +22,7 @@ from codex_counsel.jobs.store import Store
 from codex_counsel.loopback import Loopback, Reply, Request, failed, hold, patch, say, shell, stall, usage_limit
 from tests.conftest import World, shown, until, wait
 from tests.e2e.delegation import begun, delegate, limited, nothing_is_left, start, trees, untouched
-from tests.e2e.server.wire import EnvelopeDict
+from tests.e2e.server.wire import ServerProcess
 
 Model = Callable[..., Loopback]
 FIX = patch("*** Begin Patch\n*** Update File: app.py\n@@\n-answer = 41\n+answer = 42\n*** End Patch\n")
@@ -514,7 +514,7 @@ def test_a_killed_server_ends_its_waiting_task_and_its_edits_are_kept(world: Wor
     gate = hold(say("Done."))
     model([EDIT, gate])
     with untouched(top):
-        with EnvelopeDict(world) as server:
+        with ServerProcess(world) as server:
             server.initialize()
             server.call("codex_delegate", {"task": "Fix it."})
             assert gate.reached.wait(30)

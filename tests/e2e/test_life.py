@@ -24,7 +24,7 @@ from codex_counsel.loopback import Gate, Loopback, Reply, Request, hold, say, sh
 from codex_counsel.loopback.wire import Line
 from codex_counsel.system.process_tree import Identity
 from tests.conftest import World, living, until, wait
-from tests.e2e.server.wire import EnvelopeDict
+from tests.e2e.server.wire import ServerProcess
 
 Model = Callable[..., Loopback]
 QUESTION = {"question": "Is it fine?"}
@@ -178,12 +178,12 @@ def test_an_mcp_server_of_the_user_that_ignores_every_signal_does_not_survive_th
 # --- the server
 
 
-def close(wire: EnvelopeDict) -> None:
+def close(wire: ServerProcess) -> None:
     wire.close()
 
 
-def kill(*numbers: signal.Signals) -> Callable[[EnvelopeDict], None]:
-    def send(wire: EnvelopeDict) -> None:
+def kill(*numbers: signal.Signals) -> Callable[[ServerProcess], None]:
+    def send(wire: ServerProcess) -> None:
         for number in numbers:
             if wire.process.poll() is None:
                 wire.process.send_signal(number)
@@ -191,7 +191,7 @@ def kill(*numbers: signal.Signals) -> Callable[[EnvelopeDict], None]:
     return send
 
 
-def as_claude_code_does(wire: EnvelopeDict) -> None:
+def as_claude_code_does(wire: ServerProcess) -> None:
     """SIGINT, 100 ms, SIGTERM, 400 ms, SIGKILL."""
     for number, patience in ((signal.SIGINT, 0.1), (signal.SIGTERM, 0.4), (signal.SIGKILL, 10)):
         wire.process.send_signal(number)
@@ -200,7 +200,7 @@ def as_claude_code_does(wire: EnvelopeDict) -> None:
             return
 
 
-ENDS: dict[str, tuple[Callable[[EnvelopeDict], None], tuple[int, ...]]] = {
+ENDS: dict[str, tuple[Callable[[ServerProcess], None], tuple[int, ...]]] = {
     "end of input": (close, (0,)),
     "SIGINT": (kill(signal.SIGINT), (130,)),
     "SIGTERM": (kill(signal.SIGTERM), (143,)),
@@ -221,7 +221,7 @@ def test_the_end_of_the_server_ends_what_it_waited_for_and_nothing_else(world: W
             return gates.setdefault(f"{kind} {request.index}", hold(say("From behind.")))
 
     server = model(script)
-    with EnvelopeDict(world) as wire:
+    with ServerProcess(world) as wire:
         wire.initialize()
         wire.call("codex_consult", QUESTION)
         background = wire.tool("codex_consult_async", {"question": "What lies behind it?"})
@@ -241,7 +241,7 @@ def test_the_end_of_the_server_ends_what_it_waited_for_and_nothing_else(world: W
     assert codex_of(kept).alive()
     for gate in gates.values():
         gate.release.set()
-    with EnvelopeDict(world) as another:
+    with ServerProcess(world) as another:
         another.initialize()
         fetched = another.tool("codex_job_result", {"job_id": kept.id, "wait_seconds": 50})
         assert (fetched["status"], fetched["answer"]) == ("completed", "From behind.")
@@ -254,7 +254,7 @@ def test_the_end_of_the_server_ends_what_it_waited_for_and_nothing_else(world: W
 def test_a_cancelled_request_ends_its_run_and_no_other(world: World, model: Model) -> None:
     gate = hold(say("For the other."))
     server = model(gate)
-    with EnvelopeDict(world) as wire:
+    with ServerProcess(world) as wire:
         wire.initialize()
         doomed, other = wire.call("codex_consult", QUESTION), wire.call("codex_consult", QUESTION)
         server.asked(2)
@@ -273,7 +273,7 @@ def test_a_cancelled_request_ends_its_run_and_no_other(world: World, model: Mode
 
 def test_a_request_that_is_cancelled_at_once_leaves_nothing(world: World, model: Model) -> None:
     model(hold(say("Too late.")))
-    with EnvelopeDict(world) as wire:
+    with ServerProcess(world) as wire:
         wire.initialize()
         for _ in range(3):
             doomed = wire.call("codex_consult", QUESTION)
@@ -310,7 +310,7 @@ def test_fifty_consults_at_once_are_all_answered_and_leave_nothing(world: World,
     counted = Counted(world)
     server = model(counted)
     with ExitStack() as stack:
-        wires = [stack.enter_context(EnvelopeDict(world)) for _ in range(servers)]
+        wires = [stack.enter_context(ServerProcess(world)) for _ in range(servers)]
         for wire in wires:
             wire.initialize()
         calls = [(wire, wire.call("codex_consult", QUESTION)) for _ in range(50 // servers) for wire in wires]

@@ -21,7 +21,7 @@ Model = Callable[..., Loopback]
 
 
 @dataclass
-class PatchPlan:
+class RunResult:
     code: int
     out: str
     err: str
@@ -31,7 +31,7 @@ class PatchPlan:
         return dict(json.loads(self.out))
 
 
-def run(world: World, *arguments: str, given: str | None = None) -> PatchPlan:
+def run(world: World, *arguments: str, given: str | None = None) -> RunResult:
     argv = [sys.executable, "-m", "codex_counsel", *arguments]
     done = subprocess.run(
         argv,
@@ -43,7 +43,7 @@ def run(world: World, *arguments: str, given: str | None = None) -> PatchPlan:
         timeout=90,
         check=False,
     )
-    return PatchPlan(done.returncode, done.stdout, done.stderr)
+    return RunResult(done.returncode, done.stdout, done.stderr)
 
 
 def test_an_answer_is_printed_with_where_it_came_from(world: World, model: Model) -> None:

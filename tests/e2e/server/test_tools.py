@@ -15,7 +15,7 @@ from codex_counsel.contract import catalogue
 from codex_counsel.loopback import Loopback, failed, hold, say
 from tests.conftest import World
 from tests.e2e.server.conftest import Connect
-from tests.e2e.server.wire import EnvelopeDict
+from tests.e2e.server.wire import ServerProcess
 
 Model = Callable[..., Loopback]
 QUESTION = {"question": "Is it fine?"}
@@ -40,7 +40,7 @@ def keys(value: Any) -> set[str]:
 
 
 def test_the_list_of_tools_is_the_catalogue_and_small(world: World) -> None:
-    with EnvelopeDict(world) as wire:
+    with ServerProcess(world) as wire:
         about = wire.initialize()["result"]
         listed = wire.answer(wire.ask("tools/list"))["result"]
         wire.close()
@@ -189,7 +189,7 @@ def test_lone_surrogates_anywhere_do_not_end_the_server(world: World, model: Mod
         '{"jsonrpc":"2.0","id":%d,"method":"X","params":{}}',
         '{"jsonrpc":"2.0","id":%d,"method":"resources/read","params":{"uri":"codex://X"}}',
     ]
-    with EnvelopeDict(world) as wire:
+    with ServerProcess(world) as wire:
         wire.initialize()
         for number, place in enumerate(places):
             wire.write((place % (1000 + number)).replace("X", spelling).encode() + b"\n")

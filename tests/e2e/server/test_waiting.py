@@ -14,7 +14,7 @@ from codex_counsel.contract.request import JobResult, parse
 from codex_counsel.loopback import Gate, Loopback, hold, say, shell
 from tests.conftest import World, living, until
 from tests.e2e.server.conftest import Connect
-from tests.e2e.server.wire import EnvelopeDict
+from tests.e2e.server.wire import ServerProcess
 
 Model = Callable[..., Loopback]
 QUESTION = {"question": "Is it fine?"}
@@ -104,7 +104,7 @@ def test_claude_code_without_a_progress_token_gets_the_hand_over(world: World, m
     gate = hold(say("Late."))
     model(gate)
     world.settings["SYNC_SECONDS"] = "1"
-    with EnvelopeDict(world) as wire:
+    with ServerProcess(world) as wire:
         wire.initialize({"name": "claude-code"})
         given = wire.tool("codex_consult", QUESTION)
         assert given["status"] in ("queued", "running")
@@ -152,7 +152,7 @@ def test_the_end_of_input_is_not_held_up_by_a_call_that_waits_for_a_job(
 ) -> None:
     gate = hold(say("From behind."))
     model(gate)
-    with EnvelopeDict(world) as wire:
+    with ServerProcess(world) as wire:
         wire.initialize()
         job = wire.tool("codex_consult_async", QUESTION)["job_id"]
         wire.call(waiting, {"job_id": job, "wait_seconds": 50})

@@ -15,14 +15,14 @@ import pytest
 from codex_counsel import __version__
 from codex_counsel.loopback import Loopback, hold, say
 from tests.conftest import World, living, until
-from tests.e2e.server.wire import ARGV, EnvelopeDict
+from tests.e2e.server.wire import ARGV, ServerProcess
 
 Model = Callable[..., Loopback]
 NAME = f"codex-counsel {__version__}: "
 
 
 def test_garbage_on_stdin_costs_an_answer_at_most_and_stdout_stays_pure(world: World) -> None:
-    with EnvelopeDict(world) as wire:
+    with ServerProcess(world) as wire:
         wire.initialize()
         for line in (
             b"",
@@ -55,7 +55,7 @@ def test_garbage_on_stdin_costs_an_answer_at_most_and_stdout_stays_pure(world: W
 
 def test_a_question_of_five_megabytes_is_refused_and_the_next_one_heard(world: World, model: Model) -> None:
     model()
-    with EnvelopeDict(world) as wire:
+    with ServerProcess(world) as wire:
         wire.initialize()
         refused = wire.tool("codex_consult", {"question": "x" * 5_000_000})
         assert refused["error"]["code"] == "input_too_large"
@@ -63,7 +63,7 @@ def test_a_question_of_five_megabytes_is_refused_and_the_next_one_heard(world: W
 
 
 def test_a_half_line_at_the_end_of_input_is_no_reason_to_fail(world: World) -> None:
-    with EnvelopeDict(world) as wire:
+    with ServerProcess(world) as wire:
         wire.initialize()
         wire.write(b'{"jsonrpc":"2.0","id":9,"meth')
         wire.close()
@@ -86,7 +86,7 @@ def test_a_fatal_error_leaves_one_line_with_name_version_and_reason(world: World
 
 
 def test_a_log_file_that_cannot_be_written_is_named_on_stderr_and_stops_nothing(world: World) -> None:
-    with EnvelopeDict(world, {"CODEX_COUNSEL_LOG_FILE": "/nonexistent/log"}) as wire:
+    with ServerProcess(world, {"CODEX_COUNSEL_LOG_FILE": "/nonexistent/log"}) as wire:
         wire.initialize()
         assert wire.tool("codex_job_list")["ok"]
     assert "WARNING the log file /nonexistent/log cannot be written: logging to stderr" in wire.stderr
@@ -97,7 +97,7 @@ def test_in_a_directory_that_was_deleted_only_the_calls_that_name_another_work(w
     gone = world.base / "gone"
     gone.mkdir()
     argv = ["sh", "-c", 'cd "$0" && rmdir "$0" && exec "$@"', str(gone), *ARGV]
-    with EnvelopeDict(world, argv=argv) as wire:
+    with ServerProcess(world, argv=argv) as wire:
         wire.initialize()
         assert wire.tool("codex_consult", {"question": "Is it fine?"})["error"]["code"] == "workspace_invalid"
         elsewhere = {"question": "Is it fine?", "workspace_root": str(world.workspace)}
@@ -106,7 +106,7 @@ def test_in_a_directory_that_was_deleted_only_the_calls_that_name_another_work(w
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_logged_as_the_end(world: World, number: signal.Signals) -> None:
-    with EnvelopeDict(world) as wire:
+    with ServerProcess(world) as wire:
         wire.initialize()
         wire.process.send_signal(number)
         assert wire.ended() == 128 + number
@@ -116,7 +116,7 @@ def test_a_signal_is_logged_as_the_end(world: World, number: signal.Signals) -> 
 def test_a_client_that_reads_no_more_ends_the_server_and_its_run(world: World, model: Model) -> None:
     gate = hold(say("For nobody."))
     model(gate)
-    with EnvelopeDict(world) as wire:
+    with ServerProcess(world) as wire:
         wire.initialize()
         wire.call("codex_consult", {"question": "Is it fine?"})
         assert gate.reached.wait(30)
@@ -155,7 +155,7 @@ def test_neither_the_projects_env_file_nor_the_callers_fastmcp_variables_have_an
     planted = {"FASTMCP_TRANSPORT": "http", "FASTMCP_LOG_LEVEL": "LOUD", "FASTMCP_PORT": "none"}
     (world.workspace / ".env").write_text("".join(f"{name}={value}\n" for name, value in planted.items()))
     for env in ({}, planted):
-        with EnvelopeDict(world, env) as wire:
+        with ServerProcess(world, env) as wire:
             assert wire.initialize()["result"]["serverInfo"]["version"] == __version__
             wire.close()
             assert wire.ended() == 0
@@ -167,7 +167,7 @@ def test_the_server_starts_without_a_banner_and_asks_the_network_nothing(world: 
         listener.setblocking(False)
         proxy = f"http://127.0.0.1:{listener.getsockname()[1]}"
         env = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"), proxy)
-        with EnvelopeDict(world, env) as wire:
+        with ServerProcess(world, env) as wire:
             wire.initialize()
             assert wire.answer(wire.ask("tools/list"))["result"]["tools"]
             wire.close()
@@ -180,7 +180,7 @@ def test_the_server_starts_without_a_banner_and_asks_the_network_nothing(world: 
 def test_two_servers_on_one_state_directory_see_each_others_runs(world: World, model: Model) -> None:
     gate = hold(say("For both."))
     model(gate)
-    with EnvelopeDict(world) as one, EnvelopeDict(world) as other:
+    with ServerProcess(world) as one, ServerProcess(world) as other:
         one.initialize()
         other.initialize()
         job = one.tool("codex_consult_async", {"question": "Is it fine?"})["job_id"]

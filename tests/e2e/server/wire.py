@@ -18,7 +18,7 @@ ARGV = (sys.executable, "-m", "codex_counsel", "mcp")
 CLIENT = {"name": "a-test", "version": "0"}
 
 
-class EnvelopeDict:
+class ServerProcess:
     """A server process, spoken to line by line in the handshake era. `messages` is all it said."""
 
     def __init__(
