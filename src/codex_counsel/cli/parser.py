@@ -69,11 +69,16 @@ NO_FLAGS = {"detail", "cursor", "extra_context", "output_schema"}
 
 @dataclass(frozen=True)
 class Verb:
-    """`add_arguments` adds the flags and positional arguments to the verb's own parser."""
+    """Each argument of `request` is a flag, but for those that are `positional`.
+
+    `add_arguments` adds these, and the flags that no request has.
+    """
 
     name: str
     help: str
-    add_arguments: Callable[[argparse.ArgumentParser], None]
+    request: type[ToolRequest] | None = None
+    positional: tuple[str, ...] = ()
+    add_arguments: Callable[[argparse.ArgumentParser], None] | None = None
     prints_envelope: bool = True
 
 
@@ -89,14 +94,17 @@ def build(argv: list[str] | None = None) -> argparse.ArgumentParser:
             continue
         if verb.prints_envelope:
             verb_parser.add_argument("--json", action="store_true", help="print the envelope as JSON")
-        verb.add_arguments(verb_parser)
+        if verb.add_arguments:
+            verb.add_arguments(verb_parser)
+        if verb.request:
+            _add_flags(verb_parser, verb.request, without=verb.positional)
     return parser
 
 
 # --- flags from requests
 
 
-def _add_flags(parser: argparse.ArgumentParser, request: type[ToolRequest], *, without: tuple[str, ...] = ()) -> None:
+def _add_flags(parser: argparse.ArgumentParser, request: type[ToolRequest], *, without: tuple[str, ...]) -> None:
     """A flag for each argument of the request; those that every run takes come last."""
     hints = get_type_hints(request)
     every_run = {item.name for item in fields(RunRequest)}
@@ -147,14 +155,6 @@ def _kind(hint: Any) -> tuple[type, tuple[str, ...]]:
 # --- what a terminal needs differently
 
 
-def _no_arguments(_parser: argparse.ArgumentParser) -> None:
-    pass
-
-
-def _status(parser: argparse.ArgumentParser) -> None:
-    _add_flags(parser, Status)
-
-
 def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--live", action="store_true", help="use your own Codex and login; spends tokens")
 
@@ -163,46 +163,32 @@ def _consult(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("question", nargs="?", default="-", help="the question; - or nothing: standard input")
     _add_run_flags(parser)
     parser.add_argument("--output-schema", metavar="FILE", help="JSON Schema of the reply")
-    _add_flags(parser, Consult, without=("question",))
 
 
 def _review(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="*", help="only these files or folders, relative to the workspace")
     parser.add_argument("--dry-run", action="store_true", help="show what would be sent; free")
     _add_review_flags(parser)
-    _add_flags(parser, ReviewChanges, without=("paths",))
 
 
 def _plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("plan_path", metavar="FILE", help="the plan; - for standard input")
     _add_review_flags(parser)
-    _add_flags(parser, ReviewPlan, without=("plan", "plan_path"))
 
 
 def _delegate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", nargs="?", default="-", help="the task; - or nothing: standard input")
     parser.add_argument("--dry-run", action="store_true", help="show what it would start from; free")
     _add_run_flags(parser)
-    _add_flags(parser, Delegate, without=("task",))
-
-
-def _apply(parser: argparse.ArgumentParser) -> None:
-    _add_job_id(parser)
-    _add_flags(parser, Apply, without=("job_id",))
 
 
 def _jobs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sweep", action="store_true", help="first remove what killed runs left behind")
-    _add_flags(parser, JobList)
 
 
 def _result(parser: argparse.ArgumentParser) -> None:
     _add_job_id(parser)
     parser.add_argument("--wait", action="store_true", help="wait until the run has ended")
-
-
-def _cancel(parser: argparse.ArgumentParser) -> None:
-    _add_job_id(parser)
 
 
 def _gate(parser: argparse.ArgumentParser) -> None:
@@ -236,17 +222,81 @@ def _add_job_id(parser: argparse.ArgumentParser) -> None:
 
 
 VERBS = (
-    Verb("mcp", "serve the tools over stdio to an MCP client", _no_arguments, prints_envelope=False),
-    Verb("status", "is Codex usable here", _status),
-    Verb("demo", "show the main job on a sample repository, with a scripted model", _demo, prints_envelope=False),
-    Verb("consult", "ask a question about the workspace", _consult),
-    Verb("review", "review changes of the repository", _review),
-    Verb("plan", "review a plan against the repository", _plan),
-    Verb("delegate", "have a task done in a throwaway copy; prints a diff", _delegate),
-    Verb("apply", "apply a delegate's diff to the working tree", _apply),
-    Verb("models", "models and efforts the installed Codex lists", _no_arguments),
-    Verb("jobs", "list runs", _jobs),
-    Verb("result", "the result of a run", _result),
-    Verb("cancel", "end a run and all its processes", _cancel),
-    Verb("gate", "an opt-in review at the end of each turn of Claude Code", _gate, prints_envelope=False),
+    Verb(
+        "mcp",
+        "serve the tools over stdio to an MCP client",
+        prints_envelope=False,
+    ),
+    Verb(
+        "status",
+        "is Codex usable here",
+        Status,
+    ),
+    Verb(
+        "demo",
+        "show the main job on a sample repository, with a scripted model",
+        add_arguments=_demo,
+        prints_envelope=False,
+    ),
+    Verb(
+        "consult",
+        "ask a question about the workspace",
+        Consult,
+        positional=("question",),
+        add_arguments=_consult,
+    ),
+    Verb(
+        "review",
+        "review changes of the repository",
+        ReviewChanges,
+        positional=("paths",),
+        add_arguments=_review,
+    ),
+    Verb(
+        "plan",
+        "review a plan against the repository",
+        ReviewPlan,
+        positional=("plan", "plan_path"),
+        add_arguments=_plan,
+    ),
+    Verb(
+        "delegate",
+        "have a task done in a throwaway copy; prints a diff",
+        Delegate,
+        positional=("task",),
+        add_arguments=_delegate,
+    ),
+    Verb(
+        "apply",
+        "apply a delegate's diff to the working tree",
+        Apply,
+        positional=("job_id",),
+        add_arguments=_add_job_id,
+    ),
+    Verb(
+        "models",
+        "models and efforts the installed Codex lists",
+    ),
+    Verb(
+        "jobs",
+        "list runs",
+        JobList,
+        add_arguments=_jobs,
+    ),
+    Verb(
+        "result",
+        "the result of a run",
+        add_arguments=_result,
+    ),
+    Verb(
+        "cancel",
+        "end a run and all its processes",
+        add_arguments=_add_job_id,
+    ),
+    Verb(
+        "gate",
+        "an opt-in review at the end of each turn of Claude Code",
+        add_arguments=_gate,
+        prints_envelope=False,
+    ),
 )
