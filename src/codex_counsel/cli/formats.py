@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 from urllib.parse import quote
 
 from codex_counsel import __version__
 from codex_counsel.contract.envelope import Envelope, Finding
-from codex_counsel.contract.vocabulary import SEVERITIES, Severity
+from codex_counsel.contract.vocabulary import SEVERITIES, JsonObject, Severity
 from codex_counsel.system.text import one_line
-
-JsonObject = dict[str, Any]
 
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 SARIF_LEVELS: dict[Severity, str] = {

@@ -9,19 +9,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from codex_counsel.claude import stop_gate
 from codex_counsel.claude.stop_gate import Memory, Stop
 from codex_counsel.contract.request import ReviewChanges, parse
 from codex_counsel.contract.settings import load
-from codex_counsel.contract.vocabulary import Severity, severities_from
+from codex_counsel.contract.vocabulary import JsonObject, Severity, severities_from
 from codex_counsel.errors import Code, CounselError
 
 if TYPE_CHECKING:
     from codex_counsel.contract.envelope import Envelope
-
-JsonObject = dict[str, Any]
 
 
 def run_gate(arguments: argparse.Namespace) -> int:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
 
 from codex_counsel.cli.formats import footer, text
 from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Failure
+from codex_counsel.contract.vocabulary import Json, JsonObject
 from codex_counsel.errors import CATALOG, Code, CounselError
 from codex_counsel.system.text import one_line
 
@@ -105,7 +105,7 @@ def _failure(envelope: Envelope, error: Failure) -> list[str]:
     return lines
 
 
-def _data(data: Any) -> list[str]:
+def _data(data: Json) -> list[str]:
     """The object of a free tool: jobs and models as tables, all else as one line per key."""
     lines: list[str] = []
     if not isinstance(data, dict):
@@ -126,7 +126,7 @@ def _data(data: Any) -> list[str]:
     return lines
 
 
-def _job(row: dict[str, Any]) -> str:
+def _job(row: JsonObject) -> str:
     columns = (
         row.get("started", "-"),
         row["job_id"],
@@ -137,7 +137,7 @@ def _job(row: dict[str, Any]) -> str:
     return "  " + "  ".join(columns)
 
 
-def _flat(value: Any) -> str:
+def _flat(value: Json) -> str:
     if not isinstance(value, dict):
         return str(value)
     parts = []

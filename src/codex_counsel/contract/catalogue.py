@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any
 
 from codex_counsel import __version__
 from codex_counsel.contract import envelope, vocabulary
@@ -30,6 +29,7 @@ from codex_counsel.contract.request import (
     argument_names,
 )
 from codex_counsel.contract.request import schema as request_schema
+from codex_counsel.contract.vocabulary import Json, JsonObject
 from codex_counsel.errors import CATALOG
 
 ENVELOPE_URI = "codex://schema/envelope"
@@ -152,10 +152,10 @@ TOOLS: tuple[ToolDescription, ...] = (
 # --- schemas
 
 
-def parameters(request: type[ToolRequest]) -> dict[str, Any]:
+def parameters(request: type[ToolRequest]) -> JsonObject:
     """The JSON Schema of the arguments: no titles, no nullable types. Bounds are checked, not described."""
     schema = request_schema(request)
-    parameters: dict[str, Any] = {"type": "object", "properties": {}}
+    parameters: JsonObject = {"type": "object", "properties": {}}
     for key in ("properties", "required"):
         if key in schema:
             parameters[key] = _slim(schema[key])
@@ -163,7 +163,7 @@ def parameters(request: type[ToolRequest]) -> dict[str, Any]:
     return parameters
 
 
-def wire_parameters(tool: ToolDescription) -> dict[str, Any]:
+def wire_parameters(tool: ToolDescription) -> JsonObject:
     """`parameters` as every session pays for them: a twin does not describe again what its original describes."""
     schema = parameters(tool.request)
     if not tool.twin:
@@ -178,7 +178,7 @@ def wire_parameters(tool: ToolDescription) -> dict[str, Any]:
 _LEFT_OUT = {"title", "default", "pattern", "maxLength", "minLength", "maxItems", "minItems", "maximum", "minimum"}
 
 
-def _slim(value: Any) -> Any:
+def _slim(value: Json) -> Json:
     """The schema without what a model does not need, and without `null` among the types."""
     if isinstance(value, list):
         return [_slim(item) for item in value]
@@ -198,7 +198,7 @@ def _slim(value: Any) -> Any:
     return slim
 
 
-def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+def _without_null(schema: JsonObject) -> JsonObject:
     """An optional argument as the one type that it has besides null."""
     types = [item for item in schema["anyOf"] if item.get("type") != "null"]
     others = {key: item for key, item in schema.items() if key != "anyOf"}
@@ -206,7 +206,7 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def envelope_schema() -> dict[str, Any]:
+def envelope_schema() -> JsonObject:
     """The JSON Schema of every result. The docstrings of the classes are for readers of the code and not part of it."""
     from pydantic import TypeAdapter
 
@@ -257,7 +257,7 @@ def _shape(kind: type) -> list[str]:
 # --- the inventory
 
 
-def inventory() -> dict[str, Any]:
+def inventory() -> JsonObject:
     """What this server offers, for `codex_capabilities`."""
     tools = []
     for tool in TOOLS:

@@ -16,6 +16,8 @@ from codex_counsel.contract.vocabulary import (
     Confidence,
     EnforcedReads,
     Grounding,
+    Json,
+    JsonObject,
     Phase,
     SandboxMode,
     Severity,
@@ -30,7 +32,7 @@ FAILURE_BYTES = 6_000
 TEXT_BUDGET = 45_000
 """Bytes of the text beside an envelope: room for the longest page of an answer, and still shown inline."""
 
-EnvelopeDict = dict[str, Any]
+EnvelopeDict = JsonObject
 """An envelope as it is stored and sent: JSON-ready, control characters removed, without fields that do not apply."""
 
 
@@ -106,7 +108,7 @@ class Next:
     """The next call to make."""
 
     tool: str
-    arguments: dict[str, Any]
+    arguments: JsonObject
 
 
 @dataclass(kw_only=True)
@@ -129,8 +131,8 @@ class Failure:
     retryable: bool
     retry_after_ms: int | None = None
     repair_tool: str | None = None
-    repair_tool_params: dict[str, Any] | None = None
-    details: dict[str, Any] | None = None
+    repair_tool_params: JsonObject | None = None
+    details: JsonObject | None = None
 
 
 @dataclass(kw_only=True)
@@ -182,7 +184,7 @@ class Meta:
     effort: str | None = None
     usage: Usage | None = _described("tokens of this run")
     elapsed_ms: int | None = None
-    scope: dict[str, Any] | None = None
+    scope: JsonObject | None = None
     isolation: str | None = None
     warnings: list[str] = field(default_factory=list)
     truncated: bool | None = None
@@ -223,12 +225,12 @@ class Envelope:
     poll_after_ms: int | None = None
     next: Next | None = None
     progress: Progress | None = None
-    data: Any = _described("a free tool's object, or the reply that matched output_schema")
+    data: Json = _described("a free tool's object, or the reply that matched output_schema")
     error: Failure | None = None
     meta: Meta
 
     @classmethod
-    def parse(cls, raw: Any) -> Envelope:
+    def parse(cls, raw: Json) -> Envelope:
         """The inverse of `wire`. Unknown keys are ignored.
 
         Raises ValueError, with the place of the value, where a field is missing or has a value of the wrong kind.
@@ -245,7 +247,7 @@ class Envelope:
         return envelope
 
 
-def _without_absent(value: Any) -> Any:
+def _without_absent(value: Json) -> Json:
     """Drop the None fields of our own classes; `data` belongs to someone else and keeps its nulls."""
     if isinstance(value, list):
         return [_without_absent(item) for item in value]
@@ -263,7 +265,7 @@ def _without_absent(value: Any) -> Any:
 # --- reading an envelope back
 
 
-def _read(kind: Any, value: Any, place: str) -> Any:
+def _read(kind: Any, value: Json, place: str) -> Any:
     """The value as an instance of the annotation `kind`; raises ValueError."""
     if kind is Any:
         return value
@@ -290,7 +292,7 @@ def _read(kind: Any, value: Any, place: str) -> Any:
     return value
 
 
-def _read_object(kind: Any, value: Any, place: str) -> Any:
+def _read_object(kind: Any, value: Json, place: str) -> Any:
     if not isinstance(value, dict):
         raise ValueError(f"{place} is of the wrong kind")  # noqa: TRY004  # what a caller of `parse` expects
 
@@ -305,7 +307,7 @@ def _read_object(kind: Any, value: Any, place: str) -> Any:
 
 
 @cache
-def _annotations(kind: Any) -> dict[str, Any]:
+def _annotations(kind: type) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
@@ -327,7 +329,7 @@ def failure(error: CounselError) -> Failure:
     )
 
 
-def failed(tool: str, error: CounselError, meta: Meta | None = None, **extra: Any) -> Envelope:
+def failed(tool: str, error: CounselError, meta: Meta | None = None, **extra: Json) -> Envelope:
     """The envelope of a failure: status `cancelled` for the code `cancelled`, else `failed`."""
     status: Status = "failed"
     if error.code == Code.CANCELLED:
@@ -343,7 +345,7 @@ def failed(tool: str, error: CounselError, meta: Meta | None = None, **extra: An
     )
 
 
-def completed(tool: str, summary: str, data: Any, meta: Meta | None = None) -> Envelope:
+def completed(tool: str, summary: str, data: Json, meta: Meta | None = None) -> Envelope:
     """The envelope of a tool that runs no model."""
     return Envelope(ok=True, status="completed", tool=tool, summary=summary, data=data, meta=meta or Meta())
 

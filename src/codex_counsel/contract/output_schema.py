@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+
+from codex_counsel.contract.vocabulary import Json, JsonObject
 
 MAX_CHARACTERS = 120_000
 MAX_DEPTH = 64
@@ -29,9 +30,7 @@ LISTS = ("anyOf", "oneOf", "prefixItems")
 SINGLE = ("items", "contains", "propertyNames", "unevaluatedItems", "unevaluatedProperties")
 """Keywords whose value holds schemas: by name, in a list, or one."""
 
-Schema = dict[str, Any]
-Json = Any
-"""A value of parsed JSON."""
+Schema = JsonObject
 
 
 # --- the schema

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.contract.vocabulary import Json
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.text import cut, size
 
@@ -63,7 +63,7 @@ def page_at(wire: EnvelopeDict, cursor: str, detail: str) -> EnvelopeDict:
     return _fill(page, wire, [name], offset=offset, byte_budget=BUDGETS[detail], following=following)
 
 
-def rows_of_one_page(rows: list[Any]) -> list[Any]:
+def rows_of_one_page(rows: list[Json]) -> list[Json]:
     """As many of the leading rows as one page of a list holds."""
     byte_budget = BUDGETS["full"] - LONG_FIELD_BYTES
     leading, _ = _leading_items(rows, 0, byte_budget, byte_budget)
@@ -136,7 +136,7 @@ def _has_cut_item(wire: EnvelopeDict, largest: int) -> bool:
 # --- parts of a value
 
 
-def _leading_part(value: Any, offset: int, left: int, largest: int) -> tuple[Any, int | None]:
+def _leading_part(value: Json, offset: int, left: int, largest: int) -> tuple[Json, int | None]:
     """As much of the value from `offset` on as fits into `left` bytes, and the next offset; None at the end."""
     if isinstance(value, list):
         return _leading_items(value, offset, left, largest)
@@ -164,9 +164,9 @@ def _leading_text(text: str, left: int) -> str:
     return part
 
 
-def _leading_items(items: list[Any], offset: int, left: int, largest: int) -> tuple[list[Any], int | None]:
+def _leading_items(items: list[Json], offset: int, left: int, largest: int) -> tuple[list[Json], int | None]:
     """Whole items. One that does not fit goes to the next page; one of more than `largest` bytes is cut."""
-    leading: list[Any] = []
+    leading: list[Json] = []
     for item in items[offset:]:
         shown = item
         if _bytes(item) >= largest:
@@ -178,7 +178,7 @@ def _leading_items(items: list[Any], offset: int, left: int, largest: int) -> tu
     return leading, None
 
 
-def _cut_item(item: Any, byte_budget: int) -> Any:
+def _cut_item(item: Json, byte_budget: int) -> Json:
     """The item with its long strings cut and marked; where that is not enough, the first part of its JSON."""
     limit = byte_budget
     while limit > len(CUT_MARK):
@@ -189,7 +189,7 @@ def _cut_item(item: Any, byte_budget: int) -> Any:
     return _leading_text(_text(item), byte_budget - size(CUT_MARK) - 2) + CUT_MARK
 
 
-def _with_cut_strings(value: Any, limit: int) -> Any:
+def _with_cut_strings(value: Json, limit: int) -> Json:
     if isinstance(value, str):
         if size(value) <= limit:
             return value
@@ -223,18 +223,18 @@ def _parse_cursor(wire: EnvelopeDict, cursor: str) -> tuple[str, int]:
     return name, int(offset)
 
 
-def _hash(value: Any) -> str:
+def _hash(value: Json) -> str:
     # hashlib loads OpenSSL, and few results need a second page.
     import hashlib
 
     return hashlib.sha256(_text(value).encode("utf-8", "replace")).hexdigest()[:8]
 
 
-def _text(value: Any) -> str:
+def _text(value: Json) -> str:
     if isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False)
 
 
-def _bytes(value: Any) -> int:
+def _bytes(value: Json) -> int:
     return size(json.dumps(value, ensure_ascii=False, separators=(",", ":")))

@@ -21,6 +21,8 @@ from codex_counsel.contract.vocabulary import (
     THREAD_ID,
     AdviceStance,
     Detail,
+    Json,
+    JsonObject,
     ReviewStance,
     ScopeKind,
     StatusFilter,
@@ -48,7 +50,7 @@ def _check_word(value: str) -> None:
     _check_text(value)
 
 
-def _check_output_schema(value: dict[str, Any]) -> None:
+def _check_output_schema(value: JsonObject) -> None:
     # jsonschema takes long to import, and few requests bring a schema.
     from codex_counsel.contract import output_schema
 
@@ -165,7 +167,7 @@ class Consult(RunRequest):
         default=False,
         description="let its commands use the network",
     )
-    output_schema: dict[str, Any] | None = _argument(
+    output_schema: JsonObject | None = _argument(
         None,
         "JSON Schema of the reply, returned as data",
         check=_check_output_schema,
@@ -428,7 +430,7 @@ class Transfer(ToolRequest):
 R = TypeVar("R", bound=ToolRequest)
 
 
-def parse(request: type[R], arguments: Mapping[str, Any]) -> R:
+def parse(request: type[R], arguments: Mapping[str, Json]) -> R:
     """Validate; a null is an argument left out.
 
     Raises `invalid_arguments` with one sentence per argument, at most five. No value is repeated in it.
@@ -464,7 +466,7 @@ def argument_names(request: type[ToolRequest]) -> list[str]:
     return [item.name for item in fields(request)]
 
 
-def schema(request: type[ToolRequest]) -> dict[str, Any]:
+def schema(request: type[ToolRequest]) -> JsonObject:
     """The JSON Schema of the arguments as pydantic derives it."""
     return _adapter(request).json_schema()
 
@@ -493,10 +495,10 @@ def _problems(request: ToolRequest) -> Iterator[str]:
             yield from _problem(f"{item.name}.{index}", entry, metadata, metadata.get("item_max_length"))
 
 
-def _problem(place: str, value: Any, metadata: Mapping[str, Any], max_length: int | None) -> Iterator[str]:
+def _problem(place: str, value: Json, metadata: Mapping[str, Json], max_length: int | None) -> Iterator[str]:
     """In pydantic's words where pydantic has the same rule."""
     pattern: str | None = metadata.get("pattern")
-    check: Callable[[Any], None] | None = metadata.get("check")
+    check: Callable[[Json], None] | None = metadata.get("check")
     if max_length is not None and not _is_unicode(value):
         yield f"{place}: Input should be a valid string, unable to parse raw data as a unicode string"
     elif max_length is not None and len(value) > max_length:

@@ -1,8 +1,12 @@
-"""The fixed words of the wire, each list once: a type for annotations, a tuple for checks and choices."""
+"""The fixed words of the wire, each list once: a type for annotations, a tuple for checks and choices. And JSON."""
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+
+Json = Any
+"""A value of parsed JSON, as it comes from outside."""
+JsonObject = dict[str, Json]
 
 Severity = Literal["critical", "high", "medium", "low", "nit"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)

@@ -22,6 +22,7 @@ from codex_counsel.contract import catalogue
 from codex_counsel.contract.catalogue import ToolDescription
 from codex_counsel.contract.envelope import EnvelopeDict, failed, text_of
 from codex_counsel.contract.request import JobCancel, JobResult, RunRequest, ToolRequest, parse
+from codex_counsel.contract.vocabulary import JsonObject
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.server.native_tasks import NativeTasks
 from codex_counsel.server.waiting import Caller, launch, threads, wait_for
@@ -98,7 +99,7 @@ class BoundTool(Tool):
             ),
         )
 
-    async def run(self, arguments: dict[str, Any]) -> ToolResult:
+    async def run(self, arguments: JsonObject) -> ToolResult:
         try:
             wire = await self._action(parse(self._described.request, arguments))
         except CounselError as error:

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from codex_counsel.contract.envelope import Envelope, EnvelopeDict, describe, text_of
 from codex_counsel.contract.request import JobCancel, JobResult, parse
-from codex_counsel.contract.vocabulary import TERMINAL
+from codex_counsel.contract.vocabulary import TERMINAL, JsonObject
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.services.counsel import Counsel
 
@@ -57,7 +57,7 @@ class TaskState(BaseModel):
     last_updated_at: str = Field(serialization_alias="lastUpdatedAt")
     ttl_ms: int = Field(serialization_alias="ttlMs")
     poll_interval_ms: int = Field(POLL_MS, serialization_alias="pollIntervalMs")
-    result: dict[str, Any] | None = None
+    result: JsonObject | None = None
 
 
 class NativeTasks(ServerExtension):
@@ -110,12 +110,12 @@ class NativeTasks(ServerExtension):
         self._counsel.acknowledge(parse(JobResult, {"job_id": params.task_id}), wire)
         return state
 
-    async def _cancel(self, _: ServerRequestContext[Any, Any], params: TaskId) -> dict[str, Any]:
+    async def _cancel(self, _: ServerRequestContext[Any, Any], params: TaskId) -> JsonObject:
         """Acknowledged when nothing of the run lives; a run that had ended stays as it is."""
         await _in_thread(self._counsel.cancel, JobCancel, params.task_id)
         return {"resultType": "complete"}
 
-    async def _update(self, _: ServerRequestContext[Any, Any], params: TaskId) -> dict[str, Any]:
+    async def _update(self, _: ServerRequestContext[Any, Any], params: TaskId) -> JsonObject:
         """A run asks its user nothing, so an answer to it changes nothing."""
         await self._read_result(params.task_id)
         return {"resultType": "complete"}
@@ -148,7 +148,7 @@ class NativeTasks(ServerExtension):
         return state
 
 
-def _call_result(wire: EnvelopeDict) -> dict[str, Any]:
+def _call_result(wire: EnvelopeDict) -> JsonObject:
     """What the tool would have returned."""
     return {
         "content": [{"type": "text", "text": text_of(wire)}],
