@@ -27,8 +27,8 @@ def pages() -> dict[str, str]:
 
 
 def settings() -> str:
-    described = [item for item in fields(Settings) if item.metadata]
-    rows = [_setting(item.name.upper(), item.default, item.metadata) for item in described]
+    documented = [item for item in fields(Settings) if item.metadata]
+    rows = [_setting(item.name.upper(), item.default, item.metadata) for item in documented]
     intro = f"""# Settings
 
 Environment variables with the prefix `{PREFIX}`. A value out of bounds is clamped and named in `codex_status`; a value of
@@ -47,10 +47,10 @@ def _setting(name: str, default: Any, metadata: Any) -> tuple[str, ...]:
         values = f"{metadata['low']} to {metadata['high']}"
     if "choices" in metadata:
         values = _code_list(metadata["choices"])
-    shown = "unset"
+    default_text = "unset"
     if default is not None:
-        shown = f"`{default}`"
-    return f"`{name}`", shown, values, metadata["meaning"]
+        default_text = f"`{default}`"
+    return f"`{name}`", default_text, values, metadata["meaning"]
 
 
 def errors() -> str:

@@ -19,8 +19,8 @@ from codex_counsel.contract.request import (
     ReviewChanges,
     Status,
     ToolRequest,
-    checked,
     parse,
+    validate,
 )
 from codex_counsel.errors import Code, CounselError
 
@@ -232,12 +232,12 @@ def test_a_request_made_by_hand_is_refused_in_the_words_of_a_parsed_one(
     request_: ToolRequest, arguments: dict[str, Any]
 ) -> None:
     with pytest.raises(CounselError) as caught:
-        checked(request_)
+        validate(request_)
     assert caught.value == refusal(type(request_), arguments)
 
 
 def test_a_request_made_by_hand_that_is_right_is_taken() -> None:
-    assert checked(JobList(limit=200)) == parse(JobList, {"limit": 200})
+    assert validate(JobList(limit=200)) == parse(JobList, {"limit": 200})
 
 
 # --- the reply's schema

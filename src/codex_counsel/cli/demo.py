@@ -13,7 +13,7 @@ from pathlib import Path
 
 from codex_counsel.cli.formats import footer, text
 from codex_counsel.cli.progress import ProgressLine
-from codex_counsel.cli.render import delegated, exit_code
+from codex_counsel.cli.render import delegate_report, exit_code
 from codex_counsel.contract.envelope import Envelope
 from codex_counsel.contract.request import Apply, Consult, Delegate, ReviewChanges, parse
 from codex_counsel.loopback import Answer, Loopback, Request, patch, say, shell
@@ -163,9 +163,9 @@ def _run_scripted(sample: Sample, attempts: list[Attempt]) -> int:
             return code
 
         outputs = [output.replace(str(sample.base), "…") for output in server.requests[-1].outputs]
-        contained = _show_attempts(attempts, outputs)
-        untouched = (sample.repository / "shop.py").read_text("utf-8") == SHOP
-        if not contained or not untouched:
+        is_contained = _show_attempts(attempts, outputs)
+        is_untouched = (sample.repository / "shop.py").read_text("utf-8") == SHOP
+        if not is_contained or not is_untouched:
             return 1
         return _show_review(counsel, sample) or _show_delegate(counsel, sample)
 
@@ -200,15 +200,15 @@ def _show_delegate(counsel: Counsel, sample: Sample) -> int:
     result = _finish(counsel, counsel.delegate(parse(Delegate, {"task": TASK})))
     if result.error:
         return _show_failure(result)
-    print(_indented(delegated(result)))
+    print(_indented(delegate_report(result)))
 
-    untouched = _git(sample.repository, "status", "--short") == before
-    state = "untouched" if untouched else "CHANGED"
+    is_untouched = _git(sample.repository, "status", "--short") == before
+    state = "untouched" if is_untouched else "CHANGED"
     print(f"\nYour files meanwhile: {state}. Now the diff is applied, on request:")
-    applied = counsel.apply(parse(Apply, {"job_id": result.meta.job_id}))
-    print(f"  {applied['summary']}")
+    outcome = counsel.apply(parse(Apply, {"job_id": result.meta.job_id}))
+    print(f"  {outcome['summary']}")
     print(_indented(_git(sample.repository, "status", "--short")))
-    if untouched:
+    if is_untouched:
         return 0
     return 1
 
@@ -267,14 +267,14 @@ def _task_step(done: int) -> Answer:
 
 def _opinion(outputs: list[str]) -> str:
     """The scripted answer quotes the line that was really read."""
-    quoted = "(shop.py was not readable)"
+    code = "(shop.py was not readable)"
     for line in outputs[0].splitlines():
         if "subtotal >" in line:
-            quoted = line.strip()
+            code = line.strip()
             break
     return (
         "No. An order of exactly 100.00 still pays shipping.\n\n"
-        f"shop.py decides with `{quoted}`: the comparison is strict, while the docstring says 'from FREE_FROM on'. "
+        f"shop.py decides with `{code}`: the comparison is strict, while the docstring says 'from FREE_FROM on'. "
         "Use `>=`. Check first with total([100.0]), which returns 104.9 today and should return 100.0.\n"
         "Sums of floats are a second trap at this boundary: a thousand times 0.10 is less than 100. Count cents.\n\n"
         "How sure: very; I read the function. I could not run it, the workspace is read-only."
@@ -290,10 +290,10 @@ def _show_attempts(attempts: list[Attempt], outputs: list[str]) -> bool:
     as_promised = len(outputs) >= len(attempts) and not any(SECRET in output for output in outputs)
     for attempt, output in zip(attempts, outputs, strict=False):
         first_line = _first_line(output)
-        allowed = bool(first_line) and not any(words in output for words in DENIALS)
-        if allowed != attempt.allowed:
+        is_allowed = bool(first_line) and not any(words in output for words in DENIALS)
+        if is_allowed != attempt.allowed:
             as_promised = False
-        verdict = "allowed" if allowed else "denied"
+        verdict = "allowed" if is_allowed else "denied"
         print(f"  {verdict:<8} {attempt.aim:<28} {first_line}")
 
     if as_promised:
@@ -305,8 +305,8 @@ def _show_attempts(attempts: list[Attempt], outputs: list[str]) -> bool:
 
 def _first_line(output: str) -> str:
     """The first line that the command printed, its end if it is long; empty if there is none."""
-    _, _, printed = output.partition("Output:")
-    for line in printed.splitlines():
+    _, _, lines = output.partition("Output:")
+    for line in lines.splitlines():
         if line.strip():
             return line.strip()[-90:]
     return ""

@@ -232,14 +232,14 @@ def _rule(severity: Severity) -> JsonObject:
 
 
 def _invocation(review: Envelope) -> JsonObject:
-    succeeded = review.verdict != "unknown"
-    level = "note" if succeeded else "error"
+    success = review.verdict != "unknown"
+    level = "note" if success else "error"
     notifications = []
     for note in (review.summary, *review.meta.warnings):
         message = {"text": note}
         notifications.append({"level": level, "message": message})
     return {
-        "executionSuccessful": succeeded,
+        "executionSuccessful": success,
         "toolExecutionNotifications": notifications,
     }
 

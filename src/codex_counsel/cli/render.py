@@ -17,16 +17,16 @@ def show(wire: EnvelopeDict, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(wire, ensure_ascii=False, indent=2))
     elif wire["ok"]:
-        print(readable(parsed(wire)))
+        print(readable(parse_envelope(wire)))
     else:
-        print(readable(parsed(wire)), file=sys.stderr)
+        print(readable(parse_envelope(wire)), file=sys.stderr)
 
     if wire["ok"]:
         return 0
     return 1
 
 
-def parsed(wire: EnvelopeDict) -> Envelope:
+def parse_envelope(wire: EnvelopeDict) -> Envelope:
     """The envelope of a wire object; raises `job_corrupt` for one that is damaged."""
     try:
         return Envelope.parse(wire)
@@ -50,7 +50,7 @@ def readable(envelope: Envelope) -> str:
     if envelope.verdict:
         return text(envelope)
     if envelope.diffstat is not None:
-        return delegated(envelope)
+        return delegate_report(envelope)
     if envelope.answer is not None:
         return "\n".join([envelope.answer, "", *footer(envelope)])
     if envelope.status in ("running", "queued"):
@@ -63,7 +63,7 @@ def readable(envelope: Envelope) -> str:
     return "\n".join(lines)
 
 
-def delegated(envelope: Envelope) -> str:
+def delegate_report(envelope: Envelope) -> str:
     """A delegate's report, its diff, what it ran and what to look at before it is applied."""
     lines = [
         envelope.answer or "",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from codex_counsel.cli.progress import ProgressLine
-from codex_counsel.cli.render import exit_code, parsed, show
+from codex_counsel.cli.render import exit_code, parse_envelope, show
 from codex_counsel.contract.envelope import Envelope, EnvelopeDict
 from codex_counsel.contract.request import (
     Apply,
@@ -25,8 +25,8 @@ from codex_counsel.contract.request import (
     Status,
     ToolRequest,
     argument_names,
-    checked,
     parse,
+    validate,
 )
 from codex_counsel.contract.vocabulary import TERMINAL, Severity, severities_from
 from codex_counsel.errors import INTERRUPTED, UNAVAILABLE, Code, CounselError
@@ -120,7 +120,7 @@ def _print_review(counsel: Counsel, handle: Handle, arguments: argparse.Namespac
     if not wire["ok"]:
         return _print_and_deliver(counsel, handle, wire, as_json=arguments.json)
 
-    review = parsed(wire)
+    review = parse_envelope(wire)
     if arguments.json:
         show(wire, as_json=True)
     else:
@@ -188,7 +188,7 @@ def _models(arguments: argparse.Namespace) -> int:
 
 
 def _jobs(arguments: argparse.Namespace) -> int:
-    request = checked(JobList(**_values(JobList, arguments)))
+    request = validate(JobList(**_values(JobList, arguments)))
     if arguments.sweep:
         count = _counsel().sweep()
         plural = "" if count == 1 else "s"
@@ -215,7 +215,7 @@ def _result(arguments: argparse.Namespace) -> int:
 
 
 def _cancel(arguments: argparse.Namespace) -> int:
-    request = checked(JobCancel(job_id=arguments.job_id))
+    request = validate(JobCancel(job_id=arguments.job_id))
     store = results.open_store()
     wire = results.cancel(store, request)
     results.acknowledge(store, request, wire)

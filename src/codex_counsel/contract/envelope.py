@@ -36,12 +36,12 @@ EnvelopeDict = JsonObject
 """An envelope as it is stored and sent: JSON-ready, control characters removed, without fields that do not apply."""
 
 
-def _described(description: str) -> Any:
+def _optional_field(description: str) -> Any:
     """An optional field with a description in the published schema."""
     return field(default=None, metadata={"description": description})
 
 
-def _required(description: str) -> Any:
+def _required_field(description: str) -> Any:
     return field(metadata={"description": description})
 
 
@@ -54,11 +54,11 @@ class Finding:
     file: str | None = None
     line: int | None = None
     line_end: int | None = None
-    section: str | None = _described("plan reviews: the part of the plan")
-    evidence: str | None = _described("quoted from the reviewed state")
+    section: str | None = _optional_field("plan reviews: the part of the plan")
+    evidence: str | None = _optional_field("quoted from the reviewed state")
     risk: str | None = None
     recommendation: str | None = None
-    grounded: Grounding | None = _described("whether the evidence was found where the finding says")
+    grounded: Grounding | None = _optional_field("whether the evidence was found where the finding says")
     in_diff: bool | None = None
 
 
@@ -118,7 +118,7 @@ class Progress:
     phase: Phase
     last_command: str | None = None
     elapsed_ms: int
-    silent_ms: int | None = _described("since Codex's last event")
+    silent_ms: int | None = _optional_field("since Codex's last event")
 
 
 @dataclass(kw_only=True)
@@ -126,7 +126,7 @@ class Failure:
     """What failed and what to do about it."""
 
     code: str
-    message: str = _required("Codex's own first specific sentence where it was Codex that failed")
+    message: str = _required_field("Codex's own first specific sentence where it was Codex that failed")
     repair: str
     retryable: bool
     retry_after_ms: int | None = None
@@ -140,7 +140,7 @@ class Workspace:
     """The directory that a run was given, and where its name came from."""
 
     root: str
-    source: str = _required("argument, CLAUDE_PROJECT_DIR or the server's own directory")
+    source: str = _required_field("argument, CLAUDE_PROJECT_DIR or the server's own directory")
     warning: str | None = None
 
 
@@ -149,7 +149,9 @@ class Sandbox:
     """What a run could touch."""
 
     mode: SandboxMode
-    read_boundary: EnforcedReads = _required("what was really enforced; partial: some secret files could not be denied")
+    read_boundary: EnforcedReads = _required_field(
+        "what was really enforced; partial: some secret files could not be denied"
+    )
     network: bool
 
 
@@ -176,13 +178,13 @@ class Meta:
     """Where a result came from."""
 
     job_id: str | None = None
-    session_id: str | None = _described("the Codex thread; pass it back to continue")
+    session_id: str | None = _optional_field("the Codex thread; pass it back to continue")
     workspace: Workspace | None = None
     sandbox: Sandbox | None = None
     codex: CodexUsed | None = None
     model: str | None = None
     effort: str | None = None
-    usage: Usage | None = _described("tokens of this run")
+    usage: Usage | None = _optional_field("tokens of this run")
     elapsed_ms: int | None = None
     scope: JsonObject | None = None
     isolation: str | None = None
@@ -192,7 +194,7 @@ class Meta:
     ttl_seconds: int | None = None
     expires_at: str | None = None
     server_version: str = __version__
-    fingerprint: str | None = _described("changes when the tools or this schema change")
+    fingerprint: str | None = _optional_field("changes when the tools or this schema change")
 
 
 @dataclass(kw_only=True)
@@ -203,7 +205,7 @@ class Envelope:
     status: Status
     tool: str
     summary: str
-    answer: str | None = _described("Codex's answer, verbatim")
+    answer: str | None = _optional_field("Codex's answer, verbatim")
     verdict: Verdict | None = None
     confidence: Confidence | None = None
     findings: list[Finding] | None = None
@@ -225,7 +227,7 @@ class Envelope:
     poll_after_ms: int | None = None
     next: Next | None = None
     progress: Progress | None = None
-    data: Json = _described("a free tool's object, or the reply that matched output_schema")
+    data: Json = _optional_field("a free tool's object, or the reply that matched output_schema")
     error: Failure | None = None
     meta: Meta
 
@@ -297,13 +299,13 @@ def _read_object(kind: Any, value: Json, place: str) -> Any:
         raise ValueError(f"{place} is of the wrong kind")  # noqa: TRY004  # what a caller of `parse` expects
 
     annotations = _annotations(kind)
-    known = {}
+    arguments = {}
     for item in fields(kind):
         if item.name in value:
-            known[item.name] = _read(annotations[item.name], value[item.name], f"{place}.{item.name}")
+            arguments[item.name] = _read(annotations[item.name], value[item.name], f"{place}.{item.name}")
         elif item.default is MISSING and item.default_factory is MISSING:
             raise ValueError(f"{place}.{item.name} is missing")
-    return kind(**known)
+    return kind(**arguments)
 
 
 @cache

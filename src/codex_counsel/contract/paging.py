@@ -79,9 +79,9 @@ def _with_few_omissions(coverage: EnvelopeDict) -> EnvelopeDict:
     more = len(omitted) - SUMMARY_OMISSIONS
     if more <= 0:
         return coverage
-    shown = omitted[:SUMMARY_OMISSIONS]
-    shown.append({"path": f"(and {more} more, with detail full)", "reason": "listing"})
-    return {**coverage, "omitted": shown}
+    first = omitted[:SUMMARY_OMISSIONS]
+    first.append({"path": f"(and {more} more, with detail full)", "reason": "listing"})
+    return {**coverage, "omitted": first}
 
 
 def _fill(
@@ -94,18 +94,18 @@ def _fill(
     following: Sequence[str] = (),
 ) -> EnvelopeDict:
     """Put the long fields `names` on the page, the first from `offset` on. `following` are for later pages only."""
-    left = byte_budget - _bytes(page) - CURSOR_BYTES
+    remaining = byte_budget - _bytes(page) - CURSOR_BYTES
     largest = byte_budget - LONG_FIELD_BYTES
 
     for index, name in enumerate(names):
-        part, end = _leading_part(wire[name], offset, left, largest)
+        part, end = _leading_part(wire[name], offset, remaining, largest)
         page[name] = part
         if end is not None:
             return _with_cursor(page, wire, name, end)
 
-        left -= _bytes(part)
+        remaining -= _bytes(part)
         later = names[index + 1 :]
-        if later and left < LONG_FIELD_BYTES:
+        if later and remaining < LONG_FIELD_BYTES:
             return _with_cursor(page, wire, later[0], 0)
         offset = 0
 
@@ -136,45 +136,45 @@ def _has_cut_item(wire: EnvelopeDict, largest: int) -> bool:
 # --- parts of a value
 
 
-def _leading_part(value: Json, offset: int, left: int, largest: int) -> tuple[Json, int | None]:
-    """As much of the value from `offset` on as fits into `left` bytes, and the next offset; None at the end."""
+def _leading_part(value: Json, offset: int, remaining: int, largest: int) -> tuple[Json, int | None]:
+    """As much of the value from `offset` on as fits into `remaining` bytes, and the next offset; None at the end."""
     if isinstance(value, list):
-        return _leading_items(value, offset, left, largest)
+        return _leading_items(value, offset, remaining, largest)
     if not isinstance(value, str):
-        if offset == 0 and _bytes(value) <= left:
+        if offset == 0 and _bytes(value) <= remaining:
             return value, None
         value = _text(value)
 
     rest = value[offset:]
-    if _bytes(rest) <= left:
+    if _bytes(rest) <= remaining:
         return rest, None
-    part = _leading_text(rest, left)
+    part = _leading_text(rest, remaining)
     if len(part) == len(rest):
         return part, None
     return part, offset + len(part)
 
 
-def _leading_text(text: str, left: int) -> str:
-    """A prefix of at most `left` bytes as JSON, but of 100 characters at least."""
-    part = cut(text, max(left, 200))
-    # Quotes and line ends take two bytes as JSON, so a cut at `left` bytes of text can still be too long.
-    while _bytes(part) > left and len(part) > 100:
-        shorter = int(len(part) * left / _bytes(part)) - 8
+def _leading_text(text: str, remaining: int) -> str:
+    """A prefix of at most `remaining` bytes as JSON, but of 100 characters at least."""
+    part = cut(text, max(remaining, 200))
+    # Quotes and line ends take two bytes as JSON, so a cut at `remaining` bytes of text can still be too long.
+    while _bytes(part) > remaining and len(part) > 100:
+        shorter = int(len(part) * remaining / _bytes(part)) - 8
         part = part[: max(shorter, 100)]
     return part
 
 
-def _leading_items(items: list[Json], offset: int, left: int, largest: int) -> tuple[list[Json], int | None]:
+def _leading_items(items: list[Json], offset: int, remaining: int, largest: int) -> tuple[list[Json], int | None]:
     """Whole items. One that does not fit goes to the next page; one of more than `largest` bytes is cut."""
     leading: list[Json] = []
     for item in items[offset:]:
-        shown = item
+        whole_or_cut = item
         if _bytes(item) >= largest:
-            shown = _cut_item(item, largest - 1)
-        left -= _bytes(shown) + 1
-        if left < 0:
+            whole_or_cut = _cut_item(item, largest - 1)
+        remaining -= _bytes(whole_or_cut) + 1
+        if remaining < 0:
             return leading, offset + len(leading)
-        leading.append(shown)
+        leading.append(whole_or_cut)
     return leading, None
 
 

@@ -75,7 +75,7 @@ def _argument(default: Any = None, description: str = "", **rule: Any) -> Any:
     return field(default=default, metadata=_metadata(description, rule))
 
 
-def _required(description: str = "", **rule: Any) -> Any:
+def _required_argument(description: str = "", **rule: Any) -> Any:
     return field(metadata=_metadata(description, rule))
 
 
@@ -147,7 +147,7 @@ class Consult(RunRequest):
 
     tool: ClassVar[str] = "codex_consult"
 
-    question: str = _required(
+    question: str = _required_argument(
         "self-contained; say what you know and what you tried",
         **TEXT,
     )
@@ -270,7 +270,7 @@ class Delegate(RunRequest):
 
     tool: ClassVar[str] = "codex_delegate"
 
-    task: str = _required(
+    task: str = _required_argument(
         "what to do, how to check it, what to leave alone",
         **TEXT,
     )
@@ -304,7 +304,7 @@ class Apply(ToolRequest):
 
     tool: ClassVar[str] = "codex_apply"
 
-    job_id: str = _required(**JOB)
+    job_id: str = _required_argument(**JOB)
     workspace_root: str | None = _argument(**PATH)
     check_only: bool = _argument(default=False)
     allow_paths: tuple[str, ...] = _argument(
@@ -352,7 +352,7 @@ class JobStatus(ToolRequest):
 
     tool: ClassVar[str] = "codex_job_status"
 
-    job_id: str = _required(**JOB)
+    job_id: str = _required_argument(**JOB)
     wait_seconds: int = _argument(
         0,
         "block up to so many seconds until the job has ended",
@@ -366,7 +366,7 @@ class JobResult(ToolRequest):
 
     tool: ClassVar[str] = "codex_job_result"
 
-    job_id: str = _required(**JOB)
+    job_id: str = _required_argument(**JOB)
     wait_seconds: int = _argument(
         0,
         "block up to so many seconds until the job has ended",
@@ -392,7 +392,7 @@ class JobCancel(ToolRequest):
 
     tool: ClassVar[str] = "codex_job_cancel"
 
-    job_id: str = _required(**JOB)
+    job_id: str = _required_argument(**JOB)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -447,10 +447,10 @@ def parse(request: type[R], arguments: Mapping[str, Json]) -> R:
         ]
         raise _invalid(request, problems) from None
 
-    return checked(parsed)
+    return validate(parsed)
 
 
-def checked(request: R) -> R:
+def validate(request: R) -> R:
     """The request itself, where the values have their types already: no pydantic is imported.
 
     Raises `invalid_arguments` as `parse` does.
@@ -533,9 +533,9 @@ def _sentence(location: tuple[int | str, ...], kind: str, message: str) -> str:
 
 
 def _invalid(request: type[ToolRequest], problems: list[str]) -> CounselError:
-    accepted = sorted(argument_names(request))
+    names = sorted(argument_names(request))
     return CounselError(
         Code.INVALID_ARGUMENTS,
         "; ".join(problems[:5]),
-        details={"accepted_arguments": accepted},
+        details={"accepted_arguments": names},
     )

@@ -116,18 +116,18 @@ def _own_variables(env: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
         if old in own:
             own.setdefault(new, own.pop(old))
 
-    known = {setting.name.upper() for setting in fields(Settings) if setting.metadata}
-    unknown = sorted(own.keys() - known - INTERNAL_NAMES)
+    names = {setting.name.upper() for setting in fields(Settings) if setting.metadata}
+    unknown = sorted(own.keys() - names - INTERNAL_NAMES)
     warnings = [f"{PREFIX}{name} is not a setting and was ignored" for name in unknown]
     foreign = sorted(name.removeprefix(FOREIGN_PREFIX) for name in env if name.startswith(FOREIGN_PREFIX))
-    warnings += [_foreign_warning(name, known) for name in foreign]
+    warnings += [_foreign_warning(name, names) for name in foreign]
     return own, warnings
 
 
-def _foreign_warning(name: str, known: set[str]) -> str:
+def _foreign_warning(name: str, names: set[str]) -> str:
     warning = f"{FOREIGN_PREFIX}{name} belongs to another bridge and was ignored"
     ours = {**OLD_NAMES, **FOREIGN_NAMES}.get(name, name)
-    if ours not in known:
+    if ours not in names:
         return warning
     return f"{warning}; its name here is {PREFIX}{ours}"
 
@@ -153,10 +153,10 @@ def _parse_number(name: str, text: str, low: int, high: int) -> tuple[int | None
         value = int(text)
     except ValueError:
         return None, f"{PREFIX}{name}={text[:40]!r} is not a whole number; the default is used"
-    bounded = min(max(value, low), high)
-    if bounded == value:
+    nearest = min(max(value, low), high)
+    if nearest == value:
         return value, None
-    return bounded, f"{PREFIX}{name}={text[:40]} is out of bounds; {bounded} is used"
+    return nearest, f"{PREFIX}{name}={text[:40]} is out of bounds; {nearest} is used"
 
 
 def _parse_choice(name: str, text: str, choices: tuple[str, ...]) -> tuple[str | None, str | None]:

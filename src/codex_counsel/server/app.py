@@ -73,17 +73,17 @@ def build(counsel: Counsel | None = None) -> FastMCP:
 class BoundTool(Tool):
     """A tool of the catalogue as FastMCP knows it. Arguments are parsed here, and failures become envelopes."""
 
-    _described: ToolDescription = PrivateAttr()
+    _entry: ToolDescription = PrivateAttr()
     _action: Action = PrivateAttr()
 
     @classmethod
-    def bind(cls, described: ToolDescription, action: Action) -> BoundTool:
+    def bind(cls, entry: ToolDescription, action: Action) -> BoundTool:
         tool = cls(
-            name=described.name,
-            description=described.description,
-            parameters=catalogue.wire_parameters(described),
+            name=entry.name,
+            description=entry.description,
+            parameters=catalogue.wire_parameters(entry),
         )
-        tool._described = described
+        tool._entry = entry
         tool._action = action
         return tool
 
@@ -94,14 +94,14 @@ class BoundTool(Tool):
             description=self.description,
             input_schema=self.parameters,
             annotations=ToolAnnotations(
-                read_only_hint=not self._described.changes,
-                destructive_hint=self._described.destructive or None,
+                read_only_hint=not self._entry.changes,
+                destructive_hint=self._entry.destructive or None,
             ),
         )
 
     async def run(self, arguments: JsonObject) -> ToolResult:
         try:
-            wire = await self._action(parse(self._described.request, arguments))
+            wire = await self._action(parse(self._entry.request, arguments))
         except CounselError as error:
             wire = failed(self.name, error).wire()
         except Exception as error:  # noqa: BLE001  # a defect of ours is an answer too, with its name
@@ -189,10 +189,10 @@ def _starters(counsel: Counsel) -> dict[str, Tool]:
         "codex_review_plan": counsel.review_plan,
         "codex_delegate": counsel.delegate,
     }
-    described = {tool.name: tool for tool in catalogue.TOOLS}
+    entries = {tool.name: tool for tool in catalogue.TOOLS}
     starters: dict[str, Tool] = {}
     for name, run in runs.items():
-        starters[name] = BoundTool.bind(described[name], partial(_start, counsel, run, name))
+        starters[name] = BoundTool.bind(entries[name], partial(_start, counsel, run, name))
     return starters
 
 

@@ -86,8 +86,8 @@ class NativeTasks(ServerExtension):
         if starter is None or not self._takes_tasks(context):
             return await call_next()
 
-        started = await starter.run(params.arguments or {})
-        wire = started.structured_content or {}
+        answer = await starter.run(params.arguments or {})
+        wire = answer.structured_content or {}
         if wire.get("status") in ("queued", "running"):
             return self._task_state(wire["job_id"], wire, is_new=True)
 
@@ -96,7 +96,7 @@ class NativeTasks(ServerExtension):
         has_no_storage = wire.get("error", {}).get("code") == Code.STORAGE_FAILED
         if wire.get("ok") or has_no_storage:
             return await call_next()
-        return started
+        return answer
 
     def _takes_tasks(self, context: Context) -> bool:
         request = context.request_context
