@@ -19,9 +19,9 @@ from codex_counsel.contract.vocabulary import (
     Json,
     JsonObject,
     Phase,
+    RunStatus,
     SandboxMode,
     Severity,
-    Status,
     Verdict,
 )
 from codex_counsel.errors import CATALOG, Code, CounselError
@@ -202,7 +202,7 @@ class Envelope:
     """The result of a call. `error` is there unless `ok`; which other fields are there depends on the tool."""
 
     ok: bool
-    status: Status
+    status: RunStatus
     tool: str
     summary: str
     answer: str | None = _optional_field("Codex's answer, verbatim")
@@ -333,7 +333,7 @@ def failure(error: CounselError) -> Failure:
 
 def failed(tool: str, error: CounselError, meta: Meta | None = None, **extra: Json) -> Envelope:
     """The envelope of a failure: status `cancelled` for the code `cancelled`, else `failed`."""
-    status: Status = "failed"
+    status: RunStatus = "failed"
     if error.code == Code.CANCELLED:
         status = "cancelled"
     return Envelope(

@@ -1,4 +1,4 @@
-"""The fixed words of the wire, each list once: a type for annotations, a tuple for checks and choices. And JSON."""
+"""The fixed words of the wire, each list once: as a type, and as a tuple for checks, choices and the fingerprint."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ REVIEW_STANCES: tuple[ReviewStance, ...] = get_args(ReviewStance)
 Detail = Literal["summary", "full"]
 DETAILS: tuple[Detail, ...] = get_args(Detail)
 
-Status = Literal["completed", "queued", "running", "failed", "cancelled"]
-STATUSES: tuple[Status, ...] = get_args(Status)
-TERMINAL: tuple[Status, ...] = ("completed", "failed", "cancelled")
+RunStatus = Literal["completed", "queued", "running", "failed", "cancelled"]
+STATUSES: tuple[RunStatus, ...] = get_args(RunStatus)
+TERMINAL: tuple[RunStatus, ...] = ("completed", "failed", "cancelled")
 StatusFilter = Literal["queued", "running", "completed", "failed", "cancelled"]
 """The same words in the order of a job's life, as `codex_job_list` publishes them."""
 STATUS_FILTERS: tuple[StatusFilter, ...] = get_args(StatusFilter)
@@ -47,11 +47,13 @@ Isolation = Literal["lean", "inherit", "strict"]
 ISOLATIONS: tuple[Isolation, ...] = get_args(Isolation)
 
 SandboxMode = Literal["read-only", "worktree-write"]
+SANDBOX_MODES: tuple[SandboxMode, ...] = get_args(SandboxMode)
 Reads = Literal["workspace", "toolchains", "host"]
 """The read boundary that a caller may choose."""
 READ_BOUNDARIES: tuple[Reads, ...] = get_args(Reads)
 EnforcedReads = Literal["workspace", "toolchains", "partial", "host"]
 """The read boundary that was enforced."""
+ENFORCED_READS: tuple[EnforcedReads, ...] = get_args(EnforcedReads)
 
 JOB_ID = r"^[0-9a-f]{32}$"
 """128 random bits. Check it before building any path with it."""
