@@ -2,8 +2,9 @@
 
     uv run python benchmarks/compare.py [--pairs 11] [--starts 9] [--peers]
 
-Ratios matter, seconds depend on the machine. `--peers` installs `codex-in-claude` and `amicus` from PyPI into
-`.cache/benchmarks` and runs them as black boxes. Bytecode is compiled for all; the tokens are scripted.
+Ratios matter, seconds depend on the machine. `--peers` installs `codex-in-claude` and
+`amicus` from PyPI into `.cache/benchmarks` and runs them as black boxes. Bytecode is
+compiled for all; the tokens are scripted.
 """
 
 from __future__ import annotations
@@ -26,8 +27,14 @@ from codex_counsel.loopback import Loopback, say
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ("codex-in-claude", "amicus")
-EMPTY = "from fastmcp import FastMCP\nFastMCP('empty').run('stdio', show_banner=False)\n"
-QUIET = {"FASTMCP_ENV_FILE": os.devnull, "FASTMCP_CHECK_FOR_UPDATES": "off", "FASTMCP_LOG_LEVEL": "WARNING"}
+EMPTY = (
+    "from fastmcp import FastMCP\nFastMCP('empty').run('stdio', show_banner=False)\n"
+)
+QUIET = {
+    "FASTMCP_ENV_FILE": os.devnull,
+    "FASTMCP_CHECK_FOR_UPDATES": "off",
+    "FASTMCP_LOG_LEVEL": "WARNING",
+}
 
 
 @dataclass
@@ -39,7 +46,9 @@ class Server:
 
     def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         self.count += 1
-        self._send({"jsonrpc": "2.0", "id": self.count, "method": method, "params": params})
+        self._send(
+            {"jsonrpc": "2.0", "id": self.count, "method": method, "params": params}
+        )
         assert self.process.stdout
         for line in self.process.stdout:
             message = json.loads(line)
@@ -49,7 +58,10 @@ class Server:
 
     def initialize(self) -> dict[str, Any]:
         info = {"name": "benchmark", "version": "1"}
-        answer = self.ask("initialize", {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": info})
+        answer = self.ask(
+            "initialize",
+            {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": info},
+        )
         self._send({"jsonrpc": "2.0", "method": "notifications/initialized"})
         return answer
 
@@ -65,7 +77,9 @@ class Server:
 @contextmanager
 def serving(argv: list[str], env: dict[str, str], cwd: Path) -> Iterator[Server]:
     pipe = subprocess.PIPE
-    process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=env, cwd=cwd)
+    process = subprocess.Popen(
+        argv, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=env, cwd=cwd
+    )
     try:
         yield Server(process)
     finally:
@@ -87,19 +101,30 @@ class World:
             (self.base / name).mkdir(parents=True)
         (self.base / "home/.codex/config.toml").write_text(config, "utf-8")
         (self.base / "workspace/app.py").write_text("answer = 42\n", "utf-8")
-        kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-        own = {"HOME": str(self.base / "home"), "CODEX_HOME": str(self.base / "home/.codex")}
+        kept = {
+            name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ
+        }
+        own = {
+            "HOME": str(self.base / "home"),
+            "CODEX_HOME": str(self.base / "home/.codex"),
+        }
         return kept | own | {"CODEX_COUNSEL_STATE_DIR": str(self.base / "state")}
 
 
-def starts(servers: dict[str, list[str]], env: dict[str, str], cwd: Path, rounds: int) -> None:
+def starts(
+    servers: dict[str, list[str]], env: dict[str, str], cwd: Path, rounds: int
+) -> None:
     """Spawn to `initialize`, then to `tools/list`, interleaved; bytes of the list; memory."""
-    rows: dict[str, list[tuple[float, float, int, float]]] = {name: [] for name in servers}
+    rows: dict[str, list[tuple[float, float, int, float]]] = {
+        name: [] for name in servers
+    }
     for _ in range(rounds + 1):
         for name, argv in servers.items():
             rows[name].append(_start(argv, env, cwd))
     base = _median(rows["empty FastMCP"], 0)
-    print(f"\n{'server':<18}{'initialize':>12}{'ratio':>8}{'tools/list':>12}{'list bytes':>12}{'RSS MB':>8}")
+    print(
+        f"\n{'server':<18}{'initialize':>12}{'ratio':>8}{'tools/list':>12}{'list bytes':>12}{'RSS MB':>8}"
+    )
     for name, taken in rows.items():
         first, second = _median(taken, 0), _median(taken, 1)
         print(
@@ -108,14 +133,20 @@ def starts(servers: dict[str, list[str]], env: dict[str, str], cwd: Path, rounds
         )
 
 
-def _start(argv: list[str], env: dict[str, str], cwd: Path) -> tuple[float, float, int, float]:
+def _start(
+    argv: list[str], env: dict[str, str], cwd: Path
+) -> tuple[float, float, int, float]:
     begin = time.perf_counter()
     with serving(argv, {**env, **QUIET}, cwd) as server:
         server.initialize()
         initialized = time.perf_counter() - begin
         tools = server.ask("tools/list", {})
         listed = time.perf_counter() - begin
-        size = len(json.dumps(tools["result"]["tools"], separators=(",", ":"), ensure_ascii=False).encode())
+        size = len(
+            json.dumps(
+                tools["result"]["tools"], separators=(",", ":"), ensure_ascii=False
+            ).encode()
+        )
         return initialized, listed, size, _rss(server.process.pid)
 
 
@@ -134,10 +165,16 @@ def _rss(pid: int) -> float:
 def consults(world: World, env: dict[str, str], pairs: int) -> None:
     """A consult through a warm server, the command line, and `codex exec` with the identical argv, in turn."""
     workspace = world.base / "workspace"
-    with serving([sys.executable, "-m", "codex_counsel", "mcp"], env, workspace) as server:
+    with serving(
+        [sys.executable, "-m", "codex_counsel", "mcp"], env, workspace
+    ) as server:
         server.initialize()
-        job = server.call("codex_consult", question="warm up")["result"]["structuredContent"]["meta"]["job_id"]
-        spec = json.loads((world.base / "state/jobs" / job / "spec.json").read_text("utf-8"))
+        job = server.call("codex_consult", question="warm up")["result"][
+            "structuredContent"
+        ]["meta"]["job_id"]
+        spec = json.loads(
+            (world.base / "state/jobs" / job / "spec.json").read_text("utf-8")
+        )
         ways: dict[str, Callable[[], object]] = {
             "codex exec": lambda: _bare(spec, world, env),
             "warm MCP server": lambda: _checked(server.call("codex_consult", question="Is it fine?")),
@@ -154,8 +191,12 @@ def consults(world: World, env: dict[str, str], pairs: int) -> None:
                 taken[name].append(time.perf_counter() - begin)
     print(f"\n{'consult':<18}{'median':>10}{'over codex exec (paired median)':>36}")
     for name, seconds in taken.items():
-        over = statistics.median(a - b for a, b in zip(seconds, taken["codex exec"], strict=True))
-        print(f"{name:<18}{statistics.median(seconds) * 1000:>7.0f} ms{over * 1000:>33.0f} ms")
+        over = statistics.median(
+            a - b for a, b in zip(seconds, taken["codex exec"], strict=True)
+        )
+        print(
+            f"{name:<18}{statistics.median(seconds) * 1000:>7.0f} ms{over * 1000:>33.0f} ms"
+        )
 
 
 def _checked(answer: dict[str, Any]) -> None:
@@ -166,19 +207,41 @@ def _bare(spec: dict[str, Any], world: World, env: dict[str, str]) -> None:
     prompt = (world.base / "state/jobs" / spec["job_id"] / "prompt").read_bytes()
     Path(spec["scratch"]).mkdir(parents=True, exist_ok=True)
     bare = {**env, "GIT_DIR": "/nonexistent", "TMPDIR": spec["scratch"]}
-    subprocess.run(spec["argv"], input=prompt, env=bare, cwd=spec["cwd"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        spec["argv"],
+        input=prompt,
+        env=bare,
+        cwd=spec["cwd"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
 
 
 def worker_memory(world: World, env: dict[str, str], server: Loopback) -> None:
     """Memory of a worker that waits for its Codex, everything imported."""
-    begun = [sys.executable, "-m", "codex_counsel", "consult", "--background", "--json", "Wait."]
-    done = subprocess.run(begun, env=env, cwd=world.base / "workspace", check=True, capture_output=True)
+    begun = [
+        sys.executable,
+        "-m",
+        "codex_counsel",
+        "consult",
+        "--background",
+        "--json",
+        "Wait.",
+    ]
+    done = subprocess.run(
+        begun, env=env, cwd=world.base / "workspace", check=True, capture_output=True
+    )
     job = json.loads(done.stdout)["job_id"]
     server.asked(len(server.requests) + 1)
-    state = json.loads((world.base / "state/jobs" / job / "state.json").read_text("utf-8"))
+    state = json.loads(
+        (world.base / "state/jobs" / job / "state.json").read_text("utf-8")
+    )
     print(f"\nworker memory while Codex thinks: {_rss(state['worker'][0]):.0f} MB")
     subprocess.run(
-        [sys.executable, "-m", "codex_counsel", "cancel", job], env=env, check=True, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "codex_counsel", "cancel", job],
+        env=env,
+        check=True,
+        stdout=subprocess.DEVNULL,
     )
 
 
@@ -188,13 +251,24 @@ def peers() -> dict[str, list[str]]:
     for name in PEERS:
         home = ROOT / ".cache/benchmarks" / name
         subprocess.run(["uv", "venv", "-q", "--allow-existing", home], check=True)
-        install = ["uv", "pip", "install", "-q", "--compile-bytecode", "--python", str(home / "bin/python"), name]
+        install = [
+            "uv",
+            "pip",
+            "install",
+            "-q",
+            "--compile-bytecode",
+            "--python",
+            str(home / "bin/python"),
+            name,
+        ]
         done = subprocess.run(install, check=False, capture_output=True, text=True)
         entry = home / "bin" / f"{name}-mcp"
         if done.returncode == 0 and entry.exists():
             found[name] = [str(entry)]
         else:
-            print(f"{name} did not install: {done.stderr.strip().splitlines()[-1:] or 'no entry point'}")
+            print(
+                f"{name} did not install: {done.stderr.strip().splitlines()[-1:] or 'no entry point'}"
+            )
     return found
 
 
@@ -204,7 +278,10 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=9)
     parser.add_argument("--peers", action="store_true")
     options = parser.parse_args()
-    subprocess.run([sys.executable, "-m", "compileall", "-q", str(ROOT / "src"), sys.prefix], check=False)
+    subprocess.run(
+        [sys.executable, "-m", "compileall", "-q", str(ROOT / "src"), sys.prefix],
+        check=False,
+    )
     with tempfile.TemporaryDirectory() as made, Loopback([say("It is fine.")]) as model:
         world = World(Path(made).resolve())
         env = world.make(model.config_toml())
@@ -212,7 +289,12 @@ def main() -> None:
             "empty FastMCP": [sys.executable, "-c", EMPTY],
             "codex-counsel": [sys.executable, "-m", "codex_counsel", "mcp"],
         }
-        starts(servers | (peers() if options.peers else {}), env, world.base / "workspace", options.starts)
+        starts(
+            servers | (peers() if options.peers else {}),
+            env,
+            world.base / "workspace",
+            options.starts,
+        )
         consults(world, env, options.pairs)
     with tempfile.TemporaryDirectory() as made:
         from codex_counsel.loopback import stall

@@ -2,7 +2,8 @@
 
     uv run python benchmarks/material.py [--rounds 5]
 
-Repositories are made in a temporary directory. Medians of interleaved rounds; the first round only warms up.
+Repositories are made in a temporary directory. Medians of interleaved rounds; the first
+round only warms up.
 """
 
 from __future__ import annotations
@@ -29,8 +30,21 @@ ENV = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM"
 
 
 def git(repo: Path, *args: str) -> None:
-    identity = ["-c", "user.name=B", "-c", "user.email=b@example.org", "-c", "gc.auto=0"]
-    subprocess.run(["git", *identity, *args], cwd=repo, env=ENV, check=True, stdout=subprocess.DEVNULL)
+    identity = [
+        "-c",
+        "user.name=B",
+        "-c",
+        "user.email=b@example.org",
+        "-c",
+        "gc.auto=0",
+    ]
+    subprocess.run(
+        ["git", *identity, *args],
+        cwd=repo,
+        env=ENV,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
 
 
 def repository(path: Path, files: int) -> Path:
@@ -45,7 +59,9 @@ def repository(path: Path, files: int) -> Path:
     return path
 
 
-def compare(name: str, rounds: int, alone: Callable[[], object], ours: Callable[[], object]) -> None:
+def compare(
+    name: str, rounds: int, alone: Callable[[], object], ours: Callable[[], object]
+) -> None:
     taken: dict[str, list[float]] = {"git": [], "ours": []}
     for _ in range(rounds + 1):
         for label, action in (("git", alone), ("ours", ours)):
@@ -58,7 +74,7 @@ def compare(name: str, rounds: int, alone: Callable[[], object], ours: Callable[
 
 
 def reviewed(path: Path) -> Callable[[], object]:
-    return lambda: gather(Repo.open(path), Scope(), BUDGET)
+    return lambda: gather(Repo.open(path, env=os.environ), Scope(), BUDGET)
 
 
 def change(path: Path) -> Path:
@@ -91,9 +107,9 @@ def worktree(path: Path) -> None:
 
 
 def shadow(path: Path) -> None:
-    repo = Repo.open(path)
+    repo = Repo.open(path, env=os.environ)
     plan = seed.survey(repo)
-    seed.fill(repo, plan, Shadow.create(repo, path.parent / "shadow", plan.head))
+    seed.populate(repo, plan, Shadow.create(repo, path.parent / "shadow", plan.head))
 
 
 def compare_trees(path: Path, rounds: int) -> None:
@@ -108,7 +124,9 @@ def compare_trees(path: Path, rounds: int) -> None:
             git(path, "worktree", "prune")
     alone_s, ours_s = (statistics.median(values[1:]) for values in taken.values())
     over = f"{ours_s - alone_s:>+10.2f} s{ours_s / alone_s:>8.2f}"
-    print(f"{'delegate: 20,000 files, over git worktree add':<44}{alone_s:>10.2f} s{ours_s:>10.2f} s{over}")
+    print(
+        f"{'delegate: 20,000 files, over git worktree add':<44}{alone_s:>10.2f} s{ours_s:>10.2f} s{over}"
+    )
 
 
 def main() -> None:
@@ -120,13 +138,30 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         base = Path(made).resolve()
         path = change(repository(base / "small", 1000))
-        compare("review: 10 kB change, 1,000 files", rounds, lambda: git(path, "diff", "HEAD"), reviewed(path))
+        compare(
+            "review: 10 kB change, 1,000 files",
+            rounds,
+            lambda: git(path, "diff", "HEAD"),
+            reviewed(path),
+        )
         new = untracked(repository(base / "untracked", 10))
-        compare("review: 10,000 untracked files", rounds, lambda: git(new, "ls-files", "-o"), reviewed(new))
+        compare(
+            "review: 10,000 untracked files",
+            rounds,
+            lambda: git(new, "ls-files", "-o"),
+            reviewed(new),
+        )
         big = big_diff(repository(base / "big", 100))
-        compare("review: 20 MB diff", rounds, lambda: git(big, "diff", "HEAD"), reviewed(big))
+        compare(
+            "review: 20 MB diff",
+            rounds,
+            lambda: git(big, "diff", "HEAD"),
+            reviewed(big),
+        )
         compare_trees(repository(base / "many", 20_000), rounds)
-    print(f"peak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB")
+    print(
+        f"peak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB"
+    )
 
 
 if __name__ == "__main__":

@@ -15,15 +15,19 @@ from typing import Any, TypeVar
 import codex_cli_bin  # type: ignore[import-untyped]
 import pytest
 
-from codex_counsel.codex.binary import Codex, ProbeCache, find
+from codex_counsel.codex.binary import Codex, find
+from codex_counsel.codex.probe import ProbeCache
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.request import Consult, parse
-from codex_counsel.jobs.launcher import Handle
+from codex_counsel.jobs.handle import Handle
 from codex_counsel.loopback import Loopback, Script, say
 from codex_counsel.services.counsel import Counsel
 
 BUNDLED = str(codex_cli_bin.bundled_codex_path())
-RELEASES = [BUNDLED, *filter(None, os.environ.get("CODEX_COUNSEL_TEST_CODEX", "").split(os.pathsep))]
+RELEASES = [
+    BUNDLED,
+    *filter(None, os.environ.get("CODEX_COUNSEL_TEST_CODEX", "").split(os.pathsep)),
+]
 """The pinned release, and those that CODEX_COUNSEL_TEST_CODEX names (a path list)."""
 
 
@@ -71,7 +75,9 @@ class World:
             "CODEX_COUNSEL_STATE_DIR": str(self.state),
             "CODEX_COUNSEL_CODEX_BIN": self.binary,
         }
-        return own | {f"CODEX_COUNSEL_{name}": value for name, value in self.settings.items()}
+        return own | {
+            f"CODEX_COUNSEL_{name}": value for name, value in self.settings.items()
+        }
 
     def configure(self, text: str) -> None:
         """Replace config.toml at once: a Codex that starts meanwhile must not read half of it."""
@@ -87,10 +93,26 @@ class World:
 
     def git(self, *args: str, cwd: Path | None = None) -> str:
         """Real git, the author fixed, no configuration from outside."""
-        identity = ["-c", "user.name=T", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
-        env = {"PATH": os.environ["PATH"], "HOME": str(self.home), "GIT_CONFIG_NOSYSTEM": "1"}
+        identity = [
+            "-c",
+            "user.name=T",
+            "-c",
+            "user.email=t@example.org",
+            "-c",
+            "commit.gpgsign=false",
+        ]
+        env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            "GIT_CONFIG_NOSYSTEM": "1",
+        }
         done = subprocess.run(
-            ["git", *identity, *args], cwd=cwd or self.workspace, env=env, capture_output=True, text=True, check=True
+            ["git", *identity, *args],
+            cwd=cwd or self.workspace,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         return done.stdout
 
@@ -115,7 +137,10 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-@pytest.fixture(params=RELEASES, ids=lambda path: "pinned" if path == BUNDLED else Path(path).parts[-6])
+@pytest.fixture(
+    params=RELEASES,
+    ids=lambda path: "pinned" if path == BUNDLED else Path(path).parts[-6],
+)
 def each_release(tmp_path: Path, request: pytest.FixtureRequest) -> World:
     """The world once per Codex release at hand."""
     return World(tmp_path, request.param)
@@ -147,7 +172,9 @@ def _models(world: World) -> Iterator[Callable[..., Loopback]]:
         server.__exit__(None, None, None)
 
 
-def consult(counsel: Counsel, question: str = "Is it fine?", **arguments: Any) -> EnvelopeDict:
+def consult(
+    counsel: Counsel, question: str = "Is it fine?", **arguments: Any
+) -> EnvelopeDict:
     """Ask and wait: the whole envelope."""
     request = parse(Consult, {"question": question, **arguments})
     handle = counsel.consult(request)
@@ -157,7 +184,11 @@ def consult(counsel: Counsel, question: str = "Is it fine?", **arguments: Any) -
 def wait(handle: Handle, seconds: float = 60) -> EnvelopeDict:
     """The terminal envelope of a run."""
     while (wire := handle.collect()) is None:
-        ready = select.select([handle.descriptor], [], [], seconds)[0] if handle.descriptor >= 0 else [True]
+        ready = (
+            select.select([handle.descriptor], [], [], seconds)[0]
+            if handle.descriptor >= 0
+            else [True]
+        )
         assert ready, "the run did not end in time"
     return wire
 
@@ -168,8 +199,15 @@ def living(marker: str) -> list[str]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-                environment = (entry / "environ").read_bytes().decode("utf-8", "replace")
+                command = (
+                    (entry / "cmdline")
+                    .read_bytes()
+                    .replace(b"\0", b" ")
+                    .decode("utf-8", "replace")
+                )
+                environment = (
+                    (entry / "environ").read_bytes().decode("utf-8", "replace")
+                )
                 state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
             except OSError:
                 continue

@@ -30,9 +30,15 @@ FINDING: dict[str, Any] = {
 }
 
 
-def reply(*findings: dict[str, Any], verdict: str = "pass", **changes: Any) -> dict[str, Any]:
+def reply(
+    *findings: dict[str, Any], verdict: str = "pass", **changes: Any
+) -> dict[str, Any]:
     """A reviewer's reply that matches the schema; each finding is given by what differs from `FINDING`."""
-    made: dict[str, Any] = {"summary": "Read it all.", "verdict": verdict, "confidence": "high"}
+    made: dict[str, Any] = {
+        "summary": "Read it all.",
+        "verdict": verdict,
+        "confidence": "high",
+    }
     made["findings"] = [FINDING | finding for finding in findings]
     return {**made, "questions": [], "assumptions": [], "next_steps": [], **changes}
 
@@ -47,7 +53,10 @@ def isolate(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def lines(**changes: str) -> str:
     """Twenty lines of app.py, some of them replaced: `lines(l7="seven = 70")`."""
-    return "".join(changes.get(f"l{number}", f"line_{number} = {number}") + "\n" for number in range(1, 21))
+    return "".join(
+        changes.get(f"l{number}", f"line_{number} = {number}") + "\n"
+        for number in range(1, 21)
+    )
 
 
 def write(root: Path, name: str, content: str | bytes = "text\n") -> Path:
@@ -104,7 +113,10 @@ def material(prompt: str, name: str) -> str | None:
     return found[-1][1] if found else None
 
 
-FILES, LACKING = "the files of the change", "what the text of the change lacks, or has only in part"
+FILES, LACKING = (
+    "the files of the change",
+    "what the text of the change lacks, or has only in part",
+)
 
 
 def change(prompt: str) -> str:

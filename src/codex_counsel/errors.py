@@ -79,13 +79,19 @@ CATALOG: dict[Code, Meaning] = {
         exit_code=USAGE,
     ),
     Code.NO_COMMITS: Meaning(
-        "The repository has no commit yet.", "Commit once, or review with scope files.", exit_code=USAGE
+        "The repository has no commit yet.",
+        "Commit once, or review with scope files.",
+        exit_code=USAGE,
     ),
     Code.NOTHING_TO_REVIEW: Meaning(
-        "The chosen scope holds no change.", "Choose another scope, base or paths.", exit_code=USAGE
+        "The chosen scope holds no change.",
+        "Choose another scope, base or paths.",
+        exit_code=USAGE,
     ),
     Code.UNKNOWN_REF: Meaning(
-        "Git knows no such commit, or more than one.", "Name an existing branch, tag or commit.", exit_code=USAGE
+        "Git knows no such commit, or more than one.",
+        "Name an existing branch, tag or commit.",
+        exit_code=USAGE,
     ),
     Code.INPUT_TOO_LARGE: Meaning(
         "The text is longer than a run may be given; nothing was spent.",
@@ -134,7 +140,10 @@ CATALOG: dict[Code, Meaning] = {
         "Read the quoted sentence; codex_models lists the models and efforts of the installed Codex.",
     ),
     Code.MODEL_CAPACITY: Meaning(
-        "The model is overloaded.", "Call again later or with another model.", retryable=True, exit_code=UNAVAILABLE
+        "The model is overloaded.",
+        "Call again later or with another model.",
+        retryable=True,
+        exit_code=UNAVAILABLE,
     ),
     Code.CONTEXT_EXCEEDED: Meaning(
         "The conversation no longer fits the model's context window.",
@@ -175,7 +184,9 @@ CATALOG: dict[Code, Meaning] = {
         exit_code=UNAVAILABLE,
     ),
     Code.EMPTY_OUTPUT: Meaning(
-        "Codex finished its turn without an answer.", "Call again, or ask more specifically.", retryable=True
+        "Codex finished its turn without an answer.",
+        "Call again, or ask more specifically.",
+        retryable=True,
     ),
     Code.WORKTREE_FAILED: Meaning(
         "The throwaway tree could not be made, or what was done in it could not be captured.",
@@ -186,16 +197,23 @@ CATALOG: dict[Code, Meaning] = {
         "Look at the named files, or delegate again from the present state.",
     ),
     Code.JOB_NOT_FOUND: Meaning(
-        "There is no such job, or its record has expired.", "codex_job_list shows the jobs that exist.", exit_code=USAGE
+        "There is no such job, or its record has expired.",
+        "codex_job_list shows the jobs that exist.",
+        exit_code=USAGE,
     ),
     Code.JOB_RUNNING: Meaning(
-        "The job has not finished.", "Poll codex_job_status, or wait with wait_seconds.", retryable=True
+        "The job has not finished.",
+        "Poll codex_job_status, or wait with wait_seconds.",
+        retryable=True,
     ),
     Code.JOB_CORRUPT: Meaning(
-        "The job's record cannot be read.", "Look into its directory; codex_job_cancel removes what still runs."
+        "The job's record cannot be read.",
+        "Look into its directory; codex_job_cancel removes what still runs.",
     ),
     Code.IDEMPOTENCY_CONFLICT: Meaning(
-        "This idempotency key was used for other arguments.", "Use a new key for a new request.", exit_code=USAGE
+        "This idempotency key was used for other arguments.",
+        "Use a new key for a new request.",
+        exit_code=USAGE,
     ),
     Code.STORAGE_FAILED: Meaning(
         "The job's directory could not be written.",
@@ -208,7 +226,9 @@ CATALOG: dict[Code, Meaning] = {
         exit_code=USAGE,
     ),
     Code.SESSION_BUSY: Meaning(
-        "Another run is writing to this thread.", "Wait for it, or start a new thread.", retryable=True
+        "Another run is writing to this thread.",
+        "Wait for it, or start a new thread.",
+        retryable=True,
     ),
     Code.CODEX_CONFIG_INVALID: Meaning(
         "Codex refused its configuration.",
@@ -222,18 +242,27 @@ CATALOG: dict[Code, Meaning] = {
         exit_code=UNAVAILABLE,
     ),
     Code.UPSTREAM_ERROR: Meaning(
-        "The model service failed.", "Call again later.", retryable=True, exit_code=UNAVAILABLE
+        "The model service failed.",
+        "Call again later.",
+        retryable=True,
+        exit_code=UNAVAILABLE,
     ),
     Code.INCOMPLETE: Meaning(
-        "The answer was cut off by the model service.", "Continue with session_id and ask for the rest.", retryable=True
+        "The answer was cut off by the model service.",
+        "Continue with session_id and ask for the rest.",
+        retryable=True,
     ),
     Code.POLICY_REFUSED: Meaning(
         "The model service refused the request for its content, or does not serve this account or place.",
         "Read the quoted sentence; rephrase the request, or go on without Codex.",
     ),
-    Code.ALREADY_APPLIED: Meaning("This job's diff was applied before.", "Nothing to do.", exit_code=USAGE),
+    Code.ALREADY_APPLIED: Meaning(
+        "This job's diff was applied before.", "Nothing to do.", exit_code=USAGE
+    ),
     Code.INTERNAL: Meaning(
-        "A defect of this bridge.", "Please report it with the message; go on without Codex.", exit_code=UNAVAILABLE
+        "A defect of this bridge.",
+        "Please report it with the message; go on without Codex.",
+        exit_code=UNAVAILABLE,
     ),
 }
 

@@ -12,18 +12,20 @@ Consult, review and delegate each have
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from codex_counsel.contract.envelope import Envelope, Meta, failed
+from codex_counsel.system.files import remove_tree
 from codex_counsel.system.redact import mask
+from codex_counsel.system.text import one_line
 
 if TYPE_CHECKING:
-    from codex_counsel.codex.sandbox import Boundary, Reads
+    from codex_counsel.codex.sandbox import Boundary
     from codex_counsel.errors import CounselError
+    from codex_counsel.prepare.boundary import Access
 
 
 class Records(Protocol):
@@ -32,29 +34,20 @@ class Records(Protocol):
     def sent_last(self, thread_id: str) -> str | None:
         """The digest of the material that the latest review of this thread was sent; None where none is on record."""
 
-    def delegate_directory(self, job_id: str) -> Path:
-        """The directory of an ended delegate job. Raises `job_not_found`, `job_running` or `invalid_arguments`."""
+    def delegate_directory(self, job_id: str, workspace: Path) -> Path:
+        """The directory of an ended delegate job of this workspace.
 
-
-@dataclass(frozen=True)
-class Access:
-    """What a kind of run may read by default. All paths absolute.
-
-    `reads` is the boundary where the setting names none; `readable` are roots besides the workspace; secret files are
-    looked for in `searched` and denied one by one.
-    """
-
-    reads: Reads
-    readable: tuple[Path, ...] = ()
-    searched: tuple[Path, ...] = ()
+        Raises `job_not_found`, `job_running`, `workspace_invalid` (of another one) or
+        `invalid_arguments` (no diff).
+        """
 
 
 @dataclass(frozen=True)
 class Placement:
     """A run with its private directories.
 
-    `cwd` is where Codex works (its option `-C`), None for the workspace. `start_in` is the working directory of the
-    process `codex` itself. `temporary` is its TMPDIR.
+    `cwd` is where Codex works (its option `-C`), None for the workspace. `start_in` is
+    the working directory of the process `codex` itself. `temporary` is its TMPDIR.
     """
 
     boundary: Boundary
@@ -67,9 +60,10 @@ class Placement:
 class Brief:
     """All that is sent, and all that the worker will need. Making one costs nothing.
 
-    `reply_schema` is the JSON Schema that Codex is given for its reply. `details` are the fields of `spec.json` that
-    this kind alone reads. `keeps_files` marks a kind whose result is files of the job directory: it cannot run without
-    a writable state directory.
+    `reply_schema` is the JSON Schema that Codex is given for its reply. `details` are
+    the fields of `spec.json` that this kind alone reads. `keeps_files` marks a kind
+    whose result is files of the job directory: it cannot run without a writable state
+    directory.
     """
 
     prompt: str
@@ -87,15 +81,20 @@ class Brief:
 
     def place(self, boundary: Boundary, scratch: Path) -> Placement:
         """The run in its private directory: by default that is its TMPDIR, and the only place it can write to."""
-        return Placement(boundary.with_scratch(scratch), temporary=scratch, start_in=boundary.workspace)
+        return Placement(
+            boundary.with_scratch(scratch),
+            temporary=scratch,
+            start_in=boundary.workspace,
+        )
 
 
 @dataclass(frozen=True)
 class EndedRun:
     """A run that has ended, well or not. `error` is why there is no result; then `answer` is an interim message.
 
-    `directory` is the job's, `scratch` the run's private one, `details` are those of its brief. `commands` are what
-    Codex ran, with the exit code, or None where the run ended first.
+    `directory` is the job's, `scratch` the run's private one, `details` are those of
+    its brief. `commands` are what Codex ran, with the exit code, or None where the run
+    ended first.
     """
 
     tool: str
@@ -117,10 +116,29 @@ def failure(ended: EndedRun, error: CounselError) -> Envelope:
     """The envelope of a run without a result. What was said before the end is kept and marked: it is no answer."""
     if not ended.answer:
         return failed(ended.tool, error, ended.meta)
-    return failed(ended.tool, error, ended.meta, answer=mask(ended.answer)[0], partial=True)
+    return failed(
+        ended.tool, error, ended.meta, answer=mask(ended.answer)[0], partial=True
+    )
+
+
+def answer_in_prose(ended: EndedRun) -> Envelope:
+    """The envelope of a completed run whose answer is text, token-like strings in it masked."""
+    answer, masked = mask(ended.answer or "")
+    if masked:
+        ended.meta.warnings.append(
+            f"{masked} token-like strings were masked in the answer"
+        )
+    return Envelope(
+        ok=True,
+        status="completed",
+        tool=ended.tool,
+        summary=one_line(answer, 400),
+        answer=answer,
+        meta=ended.meta,
+    )
 
 
 def remove_scratch(ended: EndedRun) -> None:
     """Remove the private directory of a run that keeps nothing in it."""
     if ended.own_scratch:
-        shutil.rmtree(ended.scratch, ignore_errors=True)
+        remove_tree(ended.scratch)

@@ -11,7 +11,7 @@ from typing import Any
 from codex_counsel.contract import settings
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.request import Delegate, parse
-from codex_counsel.jobs.launcher import Handle
+from codex_counsel.jobs.handle import Handle
 from codex_counsel.services.counsel import Counsel
 from tests.conftest import World, living, wait
 from tests.git.delegate.states import state
@@ -22,7 +22,12 @@ def begun(world: World, root: Path | None = None) -> Path:
     top = root or world.workspace
     top.mkdir(exist_ok=True)
     world.git("init", "-q", "-b", "main", cwd=top)
-    texts = {"app.py": "answer = 41\n", "lib/util.py": "x = 1\n", "old.txt": "old\n", "gone.txt": "gone\n"}
+    texts = {
+        "app.py": "answer = 41\n",
+        "lib/util.py": "x = 1\n",
+        "old.txt": "old\n",
+        "gone.txt": "gone\n",
+    }
     for name, text in {**texts, ".gitignore": "*.log\n"}.items():
         (top / name).parent.mkdir(exist_ok=True)
         (top / name).write_text(text)
@@ -42,8 +47,16 @@ def begun(world: World, root: Path | None = None) -> Path:
     return top
 
 
-def start(world: World, task: str = "Fix the answer.", *, background: bool = False, **arguments: Any) -> Handle:
-    return world.counsel().delegate(parse(Delegate, {"task": task, **arguments}), background=background)
+def start(
+    world: World,
+    task: str = "Fix the answer.",
+    *,
+    background: bool = False,
+    **arguments: Any,
+) -> Handle:
+    return world.counsel().delegate(
+        parse(Delegate, {"task": task, **arguments}), background=background
+    )
 
 
 def limited(world: World, **limits: float) -> Counsel:
@@ -52,7 +65,9 @@ def limited(world: World, **limits: float) -> Counsel:
     return Counsel(world.env, world.workspace, replace(own, **limits))  # type: ignore[arg-type]
 
 
-def delegate(world: World, task: str = "Fix the answer.", **arguments: Any) -> EnvelopeDict:
+def delegate(
+    world: World, task: str = "Fix the answer.", **arguments: Any
+) -> EnvelopeDict:
     """Have it done and wait: the whole envelope."""
     handle = start(world, task, **arguments)
     return world.counsel().deliver(handle, wait(handle))

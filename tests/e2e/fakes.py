@@ -41,14 +41,17 @@ def install(world: World, body: str) -> None:
     """Make this the world's Codex: `body` is what it does on `exec`, with `begin`, `message`, `event` and `end`."""
     file = world.base / "fake" / "codex"
     file.parent.mkdir(exist_ok=True)
-    text = TEMPLATE.format(python=sys.executable, thread=THREAD, real=world.binary, body=body)
+    text = TEMPLATE.format(
+        python=sys.executable, thread=THREAD, real=world.binary, body=body
+    )
     file.write_text(text, "utf-8")
     file.chmod(0o755)
     world.binary = str(file)
 
 
 def executable(path: Path, text: str) -> Path:
-    """A shell script that can be run."""
+    """A shell script that can be run; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{text}\n", "utf-8")
     path.chmod(0o755)
     return path

@@ -29,7 +29,9 @@ def top(world: World) -> Path:
 
 
 def apply(world: World, job_id: str, **arguments: Any) -> dict[str, Any]:
-    return dict(world.counsel().apply(parse(Apply, {"job_id": job_id, **arguments}))["data"])
+    return dict(
+        world.counsel().apply(parse(Apply, {"job_id": job_id, **arguments}))["data"]
+    )
 
 
 def refused(world: World, job_id: str, **arguments: Any) -> CounselError:
@@ -49,7 +51,11 @@ def test_a_diff_of_every_kind_is_checked_applied_refused_a_second_time_and_undon
     with untouched(top):
         checked = apply(world, job, check_only=True, allow_paths=["link"])
     done = apply(world, job, allow_paths=["link"])
-    assert (checked["applied"], done["applied"], checked["files"]) == (False, True, done["files"])
+    assert (checked["applied"], done["applied"], checked["files"]) == (
+        False,
+        True,
+        done["files"],
+    )
     assert (top / "app.py").read_text() == "answer = 42\n"
     assert os.access(top / "app.py", os.X_OK)
     assert (top / "dos.txt").read_bytes() == b"a\r\nmine\r\nb\r\n"
@@ -57,22 +63,36 @@ def test_a_diff_of_every_kind_is_checked_applied_refused_a_second_time_and_undon
     assert (top / "lib/moved.txt").read_text() == "old\n"
     assert (top / "link").readlink() == Path("app.py")
     assert (top / "none").read_bytes() == b""
-    assert os.fsencode(top) + b"/caf\xe9" in {entry.path for entry in os.scandir(os.fsencode(top))}
+    assert os.fsencode(top) + b"/caf\xe9" in {
+        entry.path for entry in os.scandir(os.fsencode(top))
+    }
     assert not (top / "notes.md").exists()
     assert {n: seen for n, seen in state(top).items() if "/.git" in n} == {
         n: seen for n, seen in before.items() if "/.git" in n
     }
     assert refused(world, job, allow_paths=["link"]).code == Code.ALREADY_APPLIED
-    assert done["undo"] == {"tool": "codex_apply", "arguments": {"job_id": job, "undo": True}}
+    assert done["undo"] == {
+        "tool": "codex_apply",
+        "arguments": {"job_id": job, "undo": True},
+    }
     apply(world, job, undo=True)
     assert state(top) == before
 
 
-def test_the_stored_reverse_patch_undoes_by_hand_too(world: World, model: Model, top: Path) -> None:
-    model([shell(r"sed -i 's/41/42/' app.py; printf '\1' >> logo.bin; rm notes.md"), say("Done.")])
+def test_the_stored_reverse_patch_undoes_by_hand_too(
+    world: World, model: Model, top: Path
+) -> None:
+    model(
+        [
+            shell(r"sed -i 's/41/42/' app.py; printf '\1' >> logo.bin; rm notes.md"),
+            say("Done."),
+        ]
+    )
     before = state(top)
     done = apply(world, delegate(world)["meta"]["job_id"])
-    subprocess.run(["git", "apply", "--binary", done["undo_patch"]], cwd=top, check=True)
+    subprocess.run(
+        ["git", "apply", "--binary", done["undo_patch"]], cwd=top, check=True
+    )
     assert state(top) == before
 
 
@@ -82,9 +102,15 @@ def test_it_lands_in_the_repository_it_was_made_for_whatever_folder_the_workspac
     model([shell("echo x > here; echo x > ../above"), say("Done.")])
     job = delegate(world, workspace_root=str(top / "lib"))["meta"]["job_id"]
     begun(world, world.base / "other")
-    assert refused(world, job, workspace_root=str(world.base / "other")).code == Code.WORKSPACE_INVALID
+    assert (
+        refused(world, job, workspace_root=str(world.base / "other")).code
+        == Code.WORKSPACE_INVALID
+    )
     apply(world, job)
-    assert ((top / "lib/here").read_text(), (top / "above").read_text()) == ("x\n", "x\n")
+    assert ((top / "lib/here").read_text(), (top / "above").read_text()) == (
+        "x\n",
+        "x\n",
+    )
 
 
 def test_partial_work_can_be_applied(world: World, model: Model, top: Path) -> None:
@@ -99,10 +125,14 @@ def test_partial_work_can_be_applied(world: World, model: Model, top: Path) -> N
     assert (top / "half.txt").read_text() == "half\n"
 
 
-def test_what_has_no_diff_is_refused_by_name(world: World, model: Model, top: Path) -> None:
+def test_what_has_no_diff_is_refused_by_name(
+    world: World, model: Model, top: Path
+) -> None:
     gate = hold(say("Nothing done."))
     model(lambda request: gate if "HOLD" in request.prompt else say("Nothing done."))
-    asked = wait(world.counsel().consult(parse(Consult, {"question": "Is it?"})))["meta"]["job_id"]
+    asked = wait(world.counsel().consult(parse(Consult, {"question": "Is it?"})))[
+        "meta"
+    ]["job_id"]
     running = start(world, "HOLD")
     assert gate.reached.wait(30)
     assert refused(world, running.job.id).code == Code.JOB_RUNNING
@@ -113,7 +143,9 @@ def test_what_has_no_diff_is_refused_by_name(world: World, model: Model, top: Pa
     assert refused(world, "0" * 32).code == Code.JOB_NOT_FOUND
 
 
-def test_a_consumed_result_takes_its_diff_along(world: World, model: Model, top: Path) -> None:
+def test_a_consumed_result_takes_its_diff_along(
+    world: World, model: Model, top: Path
+) -> None:
     model([shell("echo x > new"), say("Done.")])
     job = delegate(world)["meta"]["job_id"]
     world.counsel().job_consume(parse(JobConsume, {"job_id": job}))
@@ -121,19 +153,26 @@ def test_a_consumed_result_takes_its_diff_along(world: World, model: Model, top:
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root writes everywhere")
-def test_a_folder_that_takes_nothing_leaves_everything_as_it_was(world: World, model: Model, top: Path) -> None:
+def test_a_folder_that_takes_nothing_leaves_everything_as_it_was(
+    world: World, model: Model, top: Path
+) -> None:
     model([shell("echo x > a; echo x > lib/b"), say("Done.")])
     job = delegate(world)["meta"]["job_id"]
     (top / "lib").chmod(0o500)
     assert refused(world, job).code == Code.STORAGE_FAILED
 
 
-def test_of_two_processes_at_once_one_applies(world: World, model: Model, top: Path) -> None:
+def test_of_two_processes_at_once_one_applies(
+    world: World, model: Model, top: Path
+) -> None:
     model([shell("for i in $(seq 200); do echo $i > new$i; done"), say("Done.")])
     job = delegate(world)["meta"]["job_id"]
     argv = [sys.executable, "-m", "codex_counsel", "apply", job]
     both = [
-        subprocess.Popen(argv, env=world.env, cwd=top, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)
+        subprocess.Popen(
+            argv, env=world.env, cwd=top, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(2)
     ]
     said = [child.communicate(timeout=60)[1] for child in both]
     assert sorted(child.returncode for child in both) == [0, 2]

@@ -22,12 +22,26 @@ def test_a_question_comes_back_with_codexs_answer_and_where_it_came_from(
         "Use a queue.",
     )
     assert wire["meta"]["session_id"]
-    assert wire["meta"]["codex"] == {"path": each_release.binary, "version": each_release.codex().version}
-    assert wire["meta"]["usage"] == {"input": 100, "cached_input": 40, "output": 10, "reasoning": 5}
-    assert wire["meta"]["sandbox"] == {"mode": "read-only", "read_boundary": "workspace", "network": False}
+    assert wire["meta"]["codex"] == {
+        "path": each_release.binary,
+        "version": each_release.codex().version,
+    }
+    assert wire["meta"]["usage"] == {
+        "input": 100,
+        "cached_input": 40,
+        "output": 10,
+        "reasoning": 5,
+    }
+    assert wire["meta"]["sandbox"] == {
+        "mode": "read-only",
+        "read_boundary": "workspace",
+        "network": False,
+    }
 
 
-def test_codex_reads_the_workspace_and_nothing_is_left_afterwards(each_release: World, each_model: Model) -> None:
+def test_codex_reads_the_workspace_and_nothing_is_left_afterwards(
+    each_release: World, each_model: Model
+) -> None:
     (each_release.workspace / "app.py").write_text("answer = 42\n")
     server = each_model([shell("cat app.py"), say("It says 42.")])
     wire = consult(each_release.counsel())

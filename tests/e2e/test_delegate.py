@@ -15,17 +15,47 @@ from typing import Any
 
 import pytest
 
-from codex_counsel.contract.request import Consult, Delegate, DelegateDryRun, JobCancel, JobResult, Status, parse
+from codex_counsel.contract.request import (
+    Consult,
+    Delegate,
+    DelegateDryRun,
+    JobCancel,
+    JobResult,
+    Status,
+    parse,
+)
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.jobs import recovery, retention
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.store import Store
-from codex_counsel.loopback import Loopback, Reply, Request, failed, hold, patch, say, shell, stall, usage_limit
+from codex_counsel.loopback import (
+    Loopback,
+    Reply,
+    Request,
+    failed,
+    hold,
+    patch,
+    say,
+    shell,
+    stall,
+    usage_limit,
+)
 from tests.conftest import World, shown, until, wait
-from tests.e2e.delegation import begun, delegate, limited, nothing_is_left, start, trees, untouched
-from tests.e2e.server.wire import EnvelopeDict
+from tests.e2e.delegation import (
+    begun,
+    delegate,
+    limited,
+    nothing_is_left,
+    start,
+    trees,
+    untouched,
+)
+from tests.e2e.server.wire import ServerProcess
 
 Model = Callable[..., Loopback]
-FIX = patch("*** Begin Patch\n*** Update File: app.py\n@@\n-answer = 41\n+answer = 42\n*** End Patch\n")
+FIX = patch(
+    "*** Begin Patch\n*** Update File: app.py\n@@\n-answer = 41\n+answer = 42\n*** End Patch\n"
+)
 EDIT = shell("sed -i 's/41/42/' app.py && echo made > made.txt")
 
 
@@ -42,7 +72,12 @@ def test_a_task_comes_back_as_a_proven_diff_with_its_evidence_and_the_user_is_le
 ) -> None:
     world, top = each_release, begun(each_release)
     each_model(
-        [FIX, shell("python3 -B -c 'import app; assert app.answer == 42'"), shell("exit 3"), say("It is 42 now.")]
+        [
+            FIX,
+            shell("python3 -B -c 'import app; assert app.answer == 42'"),
+            shell("exit 3"),
+            say("It is 42 now."),
+        ]
     )
     with untouched(top):
         wire = delegate(world)
@@ -54,20 +89,33 @@ def test_a_task_comes_back_as_a_proven_diff_with_its_evidence_and_the_user_is_le
         "diff_exact": True,
         "diffstat": "1 file changed, 1 insertion(+), 1 deletion(-)",
     }
-    assert wire["files"] == [{"path": "app.py", "status": "M", "added": 1, "deleted": 1}]
+    assert wire["files"] == [
+        {"path": "app.py", "status": "M", "added": 1, "deleted": 1}
+    ]
     assert wire["base_sha"] == world.git("rev-parse", "HEAD").strip()
     assert Path(wire["diff_path"]).read_text() == wire["diff"]
     assert "-answer = 41\n+answer = 42\n" in wire["diff"]
     assert [check["exit_code"] for check in wire["checks"]] == [0, 3]
-    assert wire["meta"]["sandbox"] == {"mode": "worktree-write", "read_boundary": "toolchains", "network": False}
+    assert wire["meta"]["sandbox"] == {
+        "mode": "worktree-write",
+        "read_boundary": "toolchains",
+        "network": False,
+    }
     assert wire["meta"]["session_id"]
     assert "partial" not in wire
     nothing_is_left(world)
 
 
-def test_codex_works_on_what_the_user_sees(world: World, model: Model, top: Path) -> None:
+def test_codex_works_on_what_the_user_sees(
+    world: World, model: Model, top: Path
+) -> None:
     server = model(
-        [shell("cat lib/util.py notes.md dos.txt new.txt; ls; git status --short; git log --oneline"), say("ok")]
+        [
+            shell(
+                "cat lib/util.py notes.md dos.txt new.txt; ls; git status --short; git log --oneline"
+            ),
+            say("ok"),
+        ]
     )
     delegate(world)
     told = server.requests[-1].outputs[0].replace("\r", "")
@@ -77,7 +125,9 @@ def test_codex_works_on_what_the_user_sees(world: World, model: Model, top: Path
     assert "begin" in told
 
 
-def test_a_model_that_changes_nothing_is_completed_and_says_so(world: World, model: Model, top: Path) -> None:
+def test_a_model_that_changes_nothing_is_completed_and_says_so(
+    world: World, model: Model, top: Path
+) -> None:
     model([say("There is nothing to do.")])
     wire = delegate(world)
     assert shown(wire, "ok", "diff", "diffstat", "files", "diff_exact") == {
@@ -90,31 +140,47 @@ def test_a_model_that_changes_nothing_is_completed_and_says_so(world: World, mod
     assert wire["summary"].startswith("No files were changed. ")
 
 
-def test_what_is_ignored_planted_or_sensitive_is_named(world: World, model: Model, top: Path) -> None:
+def test_what_is_ignored_planted_or_sensitive_is_named(
+    world: World, model: Model, top: Path
+) -> None:
     script = "mkdir -p sub/.git; echo x > sub/.git/config; echo x > run.log; ln -s /etc/passwd out; echo x > CLAUDE.md"
     model([shell(script), say("Done.")])
     wire = delegate(world)
     assert wire["ignored"] == ["run.log"]
-    assert wire["planted"] == ["sub/.git (a git directory, removed)", "out (a link that leads to /etc/passwd)"]
-    assert {file["path"]: file.get("sensitive") for file in wire["files"]} == {"CLAUDE.md": True, "out": True}
+    assert wire["planted"] == [
+        "sub/.git (a git directory, removed)",
+        "out (a link that leads to /etc/passwd)",
+    ]
+    assert {file["path"]: file.get("sensitive") for file in wire["files"]} == {
+        "CLAUDE.md": True,
+        "out": True,
+    }
 
 
-def test_a_long_diff_begins_in_the_result_is_paged_and_is_whole_on_disk(world: World, model: Model, top: Path) -> None:
+def test_a_long_diff_begins_in_the_result_is_paged_and_is_whole_on_disk(
+    world: World, model: Model, top: Path
+) -> None:
     world.settings["MAX_DELEGATE_DIFF_BYTES"] = "60000"
     model([shell("seq 50000 > long.txt"), say("Done.")])
     counsel, handle = world.counsel(), start(world)
     page = counsel.deliver(handle, wait(handle))
     diff = page["diff"]
     while cursor := page["meta"].get("next_cursor"):
-        page = counsel.job_result(parse(JobResult, {"job_id": handle.job.id, "cursor": cursor}))
+        page = counsel.job_result(
+            parse(JobResult, {"job_id": handle.job.id, "cursor": cursor})
+        )
         diff += page.get("diff", "")
     whole = (handle.job.path / "diff.patch").read_text()
     assert diff == whole[:60000]
     assert (page["status"], whole.endswith("+50000\n")) == ("completed", True)
 
 
-def test_a_workspace_below_the_root_is_where_codex_works(world: World, model: Model, top: Path) -> None:
-    server = model([shell("basename $PWD; echo x > here; echo x > ../above"), say("Done.")])
+def test_a_workspace_below_the_root_is_where_codex_works(
+    world: World, model: Model, top: Path
+) -> None:
+    server = model(
+        [shell("basename $PWD; echo x > here; echo x > ../above"), say("Done.")]
+    )
     wire = delegate(world, workspace_root=str(top / "lib"))
     assert "lib" in server.requests[-1].outputs[0]
     assert [file["path"] for file in wire["files"]] == ["above", "lib/here"]
@@ -133,13 +199,17 @@ def test_a_linked_worktree_as_workspace_is_left_alone_with_its_repository(
     assert world.git("worktree", "list", "--porcelain") == listed
 
 
-def test_two_tasks_in_one_repository_at_once_do_not_meet(world: World, model: Model, top: Path) -> None:
+def test_two_tasks_in_one_repository_at_once_do_not_meet(
+    world: World, model: Model, top: Path
+) -> None:
     def script(request: Any) -> Any:
         word = "first" if "FIRST" in request.prompt else "second"
         done = len(request.outputs)
         return gates[word] if not done else say(f"{word}: {request.outputs[0]}")
 
-    gates = {word: hold(shell(f"echo {word} > {word}; ls")) for word in ("first", "second")}
+    gates = {
+        word: hold(shell(f"echo {word} > {word}; ls")) for word in ("first", "second")
+    }
     model(script)
     with untouched(top):
         handles = [start(world, task) for task in ("FIRST", "SECOND")]
@@ -147,7 +217,10 @@ def test_two_tasks_in_one_repository_at_once_do_not_meet(world: World, model: Mo
         for gate in gates.values():
             gate.release.set()
         wires = [wait(handle) for handle in handles]
-    assert [[file["path"] for file in wire["files"]] for wire in wires] == [["first"], ["second"]]
+    assert [[file["path"] for file in wire["files"]] for wire in wires] == [
+        ["first"],
+        ["second"],
+    ]
     nothing_is_left(world)
 
 
@@ -163,7 +236,10 @@ REFUSALS: dict[str, tuple[Code, Callable[[World], object]]] = {
     "no repository": (Code.NOT_A_GIT_REPO, lambda world: None),
     "no commits": (Code.NO_COMMITS, lambda world: world.git("init", "-q")),
     "bare": (Code.NOT_A_GIT_REPO, lambda world: world.git("init", "-q", "--bare")),
-    "somebody else's": (Code.WORKSPACE_INVALID, lambda world: corrupt_owner(world, begun(world))),
+    "somebody else's": (
+        Code.WORKSPACE_INVALID,
+        lambda world: corrupt_owner(world, begun(world)),
+    ),
 }
 
 
@@ -180,7 +256,9 @@ def test_a_workspace_that_no_task_can_be_done_in_is_refused_before_anything_is_s
     assert (refused.value.code, server.requests, trees(world)) == (case[0], [], [])
 
 
-def test_a_home_that_is_a_repository_is_not_copied_for_a_task_in_a_folder_of_it(world: World, model: Model) -> None:
+def test_a_home_that_is_a_repository_is_not_copied_for_a_task_in_a_folder_of_it(
+    world: World, model: Model
+) -> None:
     begun(world, world.home)
     model([say("No.")])
     with pytest.raises(CounselError) as refused:
@@ -201,7 +279,9 @@ def test_the_dry_run_shows_what_a_task_would_start_from_and_spends_nothing(
     server = model([say("No.")])
     (top / ".env").write_text("KEY=1\n")
     with untouched(top):
-        wire = world.counsel().delegate_dry_run(parse(DelegateDryRun, {"task": "Fix it."}))
+        wire = world.counsel().delegate_dry_run(
+            parse(DelegateDryRun, {"task": "Fix it."})
+        )
     seed = wire["data"]["seed"]
     assert shown(seed, "head", "untracked", "omitted") == {
         "head": world.git("rev-parse", "HEAD").strip(),
@@ -215,8 +295,14 @@ def test_the_dry_run_shows_what_a_task_would_start_from_and_spends_nothing(
 
 
 def visible(world: World) -> list[str]:
-    names = world.git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
-    return [name for name in names if name and name != ".env" and (world.workspace / name).exists()]
+    names = world.git(
+        "ls-files", "-z", "--cached", "--others", "--exclude-standard"
+    ).split("\0")
+    return [
+        name
+        for name in names
+        if name and name != ".env" and (world.workspace / name).exists()
+    ]
 
 
 # --- ends of every kind
@@ -276,7 +362,10 @@ def goes_on(world: World, server: Loopback, job: Job, earlier: dict[str, Any]) -
     assert wire["meta"]["session_id"] == earlier["meta"]["session_id"]
     assert wire["base_sha"] == earlier["base_sha"]
     assert "answer = 42\nmade\n" in server.requests[-1].outputs[-1].replace("\r", "")
-    assert [(file["path"], file["added"]) for file in wire["files"]] == [("app.py", 1), ("made.txt", 2)]
+    assert [(file["path"], file["added"]) for file in wire["files"]] == [
+        ("app.py", 1),
+        ("made.txt", 2),
+    ]
     assert "-answer = 41\n+answer = 42\n" in wire["diff"]
 
 
@@ -292,10 +381,14 @@ def test_going_on_starts_from_the_earlier_base_also_when_the_user_has_moved_on(
     assert (second["diff"], second["base_sha"]) == (first["diff"], first["base_sha"])
 
 
-def test_only_a_finished_task_of_the_same_workspace_can_be_gone_on_from(world: World, model: Model, top: Path) -> None:
+def test_only_a_finished_task_of_the_same_workspace_can_be_gone_on_from(
+    world: World, model: Model, top: Path
+) -> None:
     gate = hold(say("Done."))
     model(lambda request: gate if "HOLD" in request.prompt else say("Fine."))
-    asked = wait(world.counsel().consult(parse(Consult, {"question": "Is it?"})))["meta"]["job_id"]
+    asked = wait(world.counsel().consult(parse(Consult, {"question": "Is it?"})))[
+        "meta"
+    ]["job_id"]
     running = start(world, "HOLD")
     assert gate.reached.wait(30)
     done = delegate(world)["meta"]["job_id"]
@@ -306,10 +399,12 @@ def test_only_a_finished_task_of_the_same_workspace_can_be_gone_on_from(world: W
         (done, {"workspace_root": str(world.base / "other")}, Code.WORKSPACE_INVALID),
         ("0" * 32, {}, Code.JOB_NOT_FOUND),
     ]
-    assert [refusal(world, from_job=job, **more) for job, more, _ in cases] == [code for *_, code in cases]
+    assert [refusal(world, from_job=job, **more) for job, more, _ in cases] == [
+        code for *_, code in cases
+    ]
     gate.release.set()
     wait(running)
-    Store(world.state).drop(Job(world.state / "jobs" / done))
+    retention.drop(Store(world.state), Job(world.state / "jobs" / done))
     assert refusal(world, from_job=done) == Code.JOB_NOT_FOUND
     assert trees(world) == []
 
@@ -336,7 +431,12 @@ def test_the_model_writes_in_its_tree_and_temporary_directory_and_reads_no_more_
     (top / "conf").mkdir()
     (top / "conf/id_rsa").write_text("SECRET-tracked\n")
     world.git("add", "conf")
-    for path in (world.home / ".ssh/id_rsa", world.home / "private.txt", world.base / "outside.txt", top / ".env"):
+    for path in (
+        world.home / ".ssh/id_rsa",
+        world.home / "private.txt",
+        world.base / "outside.txt",
+        top / ".env",
+    ):
         path.parent.mkdir(exist_ok=True)
         path.write_text("SECRET-file\n")
     tries = {
@@ -363,33 +463,49 @@ def test_the_model_writes_in_its_tree_and_temporary_directory_and_reads_no_more_
         "works: log": "git log --oneline && git show HEAD:app.py && git diff",
         "works: python": "python3 -c 'print(1)'",
     }
-    script = "; ".join(f"( {command} ) > /dev/null 2>&1 && echo 'did {name}.'" for name, command in tries.items())
-    away = (
-        f"cd /; for f in {world.base}/outside.txt {world.home}/made {top}/app.py $OLDPWD/../made; do echo x > $f; done"
+    script = "; ".join(
+        f"( {command} ) > /dev/null 2>&1 && echo 'did {name}.'"
+        for name, command in tries.items()
     )
+    places = f"{world.base}/outside.txt {world.home}/made {top}/app.py $OLDPWD/../made"
+    away = f"cd /; for f in {places}; do echo x > $f; done"
     found = "find / -xdev -name '*.txt' -exec grep -l SECRET-file {} + 2> /dev/null"
     gate = hold(say("Done."))
     server = each_model([shell(f"{script}; {found}; {away}"), gate])
-    outside = (world.home / ".ssh", world.home / "private.txt", world.base / "outside.txt")
+    outside = (
+        world.home / ".ssh",
+        world.home / "private.txt",
+        world.base / "outside.txt",
+    )
     with untouched(top), untouched(*outside):
         handle = start(world)
         assert gate.reached.wait(60)
         (tree,) = trees(world)
-        assert {path.name for path in tree.iterdir()} == {"job", "repo.git", "tmp", "tree"}
+        assert {path.name for path in tree.iterdir()} == {
+            "job",
+            "repo.git",
+            "tmp",
+            "tree",
+        }
         gate.release.set()
         wire = wait(handle)
     assert not (world.home / "made").exists()
     told = "".join(server.requests[-1].outputs).replace("\r", "")
-    assert sorted(line for line in told.splitlines() if line.startswith("did ")) == sorted(
-        f"did {name}." for name in tries if name.startswith("works: ")
-    )
+    assert sorted(
+        line for line in told.splitlines() if line.startswith("did ")
+    ) == sorted(f"did {name}." for name in tries if name.startswith("works: "))
     assert "SECRET" not in told
     assert "private.txt" not in told
-    assert ([file["path"] for file in wire["files"]], wire.get("planted")) == (["app.py"], None)
+    assert ([file["path"] for file in wire["files"]], wire.get("planted")) == (
+        ["app.py"],
+        None,
+    )
     nothing_is_left(world)
 
 
-def test_the_network_is_there_when_it_is_asked_for(world: World, model: Model, top: Path, listener: int) -> None:
+def test_the_network_is_there_when_it_is_asked_for(
+    world: World, model: Model, top: Path, listener: int
+) -> None:
     connect = f"python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", {listener}))' && echo CONNECTED"
     server = model([shell(connect), say("Done.")])
     wire = delegate(world, network=True)
@@ -397,15 +513,21 @@ def test_the_network_is_there_when_it_is_asked_for(world: World, model: Model, t
     assert wire["meta"]["sandbox"]["network"] is True
 
 
-def test_a_cache_directory_behind_a_link_works(world: World, model: Model, top: Path) -> None:
+def test_a_cache_directory_behind_a_link_works(
+    world: World, model: Model, top: Path
+) -> None:
     (world.base / "disk").mkdir()
     (world.home / ".cache").symlink_to(world.base / "disk")
     model([EDIT, say("Done.")])
-    assert delegate(world)["diffstat"] == "2 files changed, 2 insertions(+), 1 deletion(-)"
+    assert (
+        delegate(world)["diffstat"] == "2 files changed, 2 insertions(+), 1 deletion(-)"
+    )
     nothing_is_left(world)
 
 
-def test_a_process_left_in_the_background_ends_with_the_run(world: World, model: Model, top: Path) -> None:
+def test_a_process_left_in_the_background_ends_with_the_run(
+    world: World, model: Model, top: Path
+) -> None:
     model([shell("setsid sleep 987 > /dev/null 2>&1 & echo x > made"), say("Done.")])
     wire = delegate(world)
     assert [file["path"] for file in wire["files"]] == ["made"]
@@ -415,10 +537,16 @@ def test_a_process_left_in_the_background_ends_with_the_run(world: World, model:
 # --- sudden ends
 
 
-def test_a_background_task_is_found_by_its_job_id(world: World, model: Model, top: Path) -> None:
+def test_a_background_task_is_found_by_its_job_id(
+    world: World, model: Model, top: Path
+) -> None:
     model([EDIT, say("Done.")])
     handle = start(world, background=True)
-    wire = until(lambda: world.counsel().job_result(parse(JobResult, {"job_id": handle.job.id, "wait_seconds": 50})))
+    wire = until(
+        lambda: world.counsel().job_result(
+            parse(JobResult, {"job_id": handle.job.id, "wait_seconds": 50})
+        )
+    )
     handle.release()
     assert (wire["status"], "+answer = 42" in wire["diff"]) == ("completed", True)
     nothing_is_left(world)
@@ -432,14 +560,22 @@ POINTS: dict[str, Callable[[World, Job, Any], object]] = {
     "when Codex starts": lambda world, job, _: job.state().codex,
     "while the model thinks": lambda world, job, gate: gate.reached.is_set(),
     "in a long command": lambda world, job, _: (
-        job.state().phase == "command" and any((tree / "tree/slow.txt").exists() for tree in trees(world))
+        job.state().phase == "command"
+        and any((tree / "tree/slow.txt").exists() for tree in trees(world))
     ),
-    "while it is harvested": lambda world, job, gate: (
-        gate.release.set() or (job.path / "diff.draft").exists() or (job.path / "diff.patch").exists()
+    "while it is captured": lambda world, job, gate: (
+        gate.release.set() or any(job.path.glob("*diff.patch*"))
     ),
-    "when it was harvested": lambda world, job, gate: gate.release.set() or (job.path / "work.json").exists(),
+    "when it was captured": lambda world, job, gate: (
+        gate.release.set() or (job.path / "work.json").exists()
+    ),
 }
-EDITED = ("while the model thinks", "in a long command", "while it is harvested", "when it was harvested")
+EDITED = (
+    "while the model thinks",
+    "in a long command",
+    "while it is captured",
+    "when it was captured",
+)
 
 
 def inside(tree: Path) -> list[Path]:
@@ -449,7 +585,11 @@ def inside(tree: Path) -> list[Path]:
 
 
 READERS = [("result", point) for point in POINTS]
-READERS += [(reader, point) for reader in ("sweep", "next task") for point in ("while it is filled", EDITED[0])]
+READERS += [
+    (reader, point)
+    for reader in ("sweep", "next task")
+    for point in ("while it is filled", EDITED[0])
+]
 
 
 @pytest.mark.parametrize(("reader", "point"), READERS)
@@ -460,7 +600,9 @@ def test_a_killed_worker_touches_nothing_of_the_users_and_loses_nothing_that_was
         (top / f"file{number}").write_text(str(number))
     gate = hold(say("Done."))
     slow = shell("echo x > slow.txt; sleep 600 & sleep 601")
-    server = model(lambda request: script(request, slow if point == "in a long command" else gate))
+    server = model(
+        lambda request: script(request, slow if point == "in a long command" else gate)
+    )
     listed = world.git("worktree", "list", "--porcelain")
     with untouched(top):
         handle = start(world, background=True)
@@ -473,7 +615,7 @@ def test_a_killed_worker_touches_nothing_of_the_users_and_loses_nothing_that_was
         elif reader == "next task":
             gate.release.set()
             assert delegate(world)["ok"] is True
-        wire = until(handle.job.outcome)
+        wire = until(lambda: recovery.outcome(handle.job))
     handle.release()
     assert wire["status"] in ("failed", "completed")
     if wire["status"] == "failed":
@@ -484,7 +626,7 @@ def test_a_killed_worker_touches_nothing_of_the_users_and_loses_nothing_that_was
         assert wire["meta"]["session_id"] == server.requests[0].thread_id
         assert wire["ok"] or wire["partial"] is True
     assert world.git("worktree", "list", "--porcelain") == listed
-    assert handle.job.outcome() is not None
+    assert recovery.outcome(handle.job) is not None
     nothing_is_left(world)
 
 
@@ -492,7 +634,9 @@ def script(request: Request, last: Reply) -> Reply:
     return EDIT if not request.outputs else last
 
 
-def test_readers_at_once_of_a_killed_run_all_get_its_work(world: World, model: Model, top: Path) -> None:
+def test_readers_at_once_of_a_killed_run_all_get_its_work(
+    world: World, model: Model, top: Path
+) -> None:
     gate = hold(say("Done."))
     model([EDIT, gate])
     handle = start(world, background=True)
@@ -500,28 +644,40 @@ def test_readers_at_once_of_a_killed_run_all_get_its_work(world: World, model: M
     os.kill(until(lambda: handle.job.state().worker).pid, signal.SIGKILL)
     until(lambda: not handle.job.alive())
     wires: list[Any] = []
-    readers = [threading.Thread(target=lambda: wires.append(until(handle.job.outcome))) for _ in range(6)]
+
+    def read() -> None:
+        wires.append(until(lambda: recovery.outcome(handle.job)))
+
+    readers = [threading.Thread(target=read) for _ in range(6)]
     for reader in readers:
         reader.start()
     for reader in readers:
         reader.join()
     handle.release()
-    assert [("+answer = 42" in wire["diff"], wire["partial"]) for wire in wires] == [(True, True)] * 6
+    assert [("+answer = 42" in wire["diff"], wire["partial"]) for wire in wires] == [
+        (True, True)
+    ] * 6
     nothing_is_left(world)
 
 
-def test_a_killed_server_ends_its_waiting_task_and_its_edits_are_kept(world: World, model: Model, top: Path) -> None:
+def test_a_killed_server_ends_its_waiting_task_and_its_edits_are_kept(
+    world: World, model: Model, top: Path
+) -> None:
     gate = hold(say("Done."))
     model([EDIT, gate])
     with untouched(top):
-        with EnvelopeDict(world) as server:
+        with ServerProcess(world) as server:
             server.initialize()
             server.call("codex_delegate", {"task": "Fix it."})
             assert gate.reached.wait(30)
             server.process.send_signal(signal.SIGKILL)
         job = next(Store(world.state).jobs())
-        wire = until(job.outcome)
-    assert (wire["status"], wire["partial"], "+answer = 42" in wire["diff"]) == ("cancelled", True, True)
+        wire = until(lambda: recovery.outcome(job))
+    assert (wire["status"], wire["partial"], "+answer = 42" in wire["diff"]) == (
+        "cancelled",
+        True,
+        True,
+    )
     until(lambda: not job.alive())
     nothing_is_left(world)
 
@@ -533,7 +689,9 @@ def test_another_sessions_state_directory_does_not_lose_its_running_tree_to_ours
     model([EDIT, gate])
     handle = start(world)
     assert gate.reached.wait(30)
-    assert world.counsel(CODEX_COUNSEL_STATE_DIR=str(world.base / "another")).sweep() == 0
+    assert (
+        world.counsel(CODEX_COUNSEL_STATE_DIR=str(world.base / "another")).sweep() == 0
+    )
     gate.release.set()
     assert "+answer = 42" in wait(handle)["diff"]
     nothing_is_left(world)
@@ -549,15 +707,17 @@ def test_a_tree_without_a_record_goes_and_one_whose_work_cannot_be_captured_stay
     os.kill(until(lambda: handle.job.state().worker).pid, signal.SIGKILL)
     until(lambda: not handle.job.alive())
     seed = (handle.job.path / "seed.json").read_text()
-    (handle.job.path / "seed.json").write_text(json.dumps({**json.loads(seed), "base_tree": "0" * 40}))
-    wire = until(handle.job.outcome)
+    (handle.job.path / "seed.json").write_text(
+        json.dumps({**json.loads(seed), "base_tree": "0" * 40})
+    )
+    wire = until(lambda: recovery.outcome(handle.job))
     (tree,) = trees(world)
     assert str(tree) in wire["meta"]["warnings"][-1]
     assert "diff" not in wire
     assert (tree / "tree/made.txt").exists()
     assert world.counsel().sweep() == 0
     (handle.job.path / "seed.json").write_text(seed)
-    assert "+answer = 42" in until(handle.job.outcome)["diff"]
+    assert "+answer = 42" in until(lambda: recovery.outcome(handle.job))["diff"]
     assert trees(world) == []
     handle.release()
 
@@ -574,7 +734,9 @@ def test_a_full_disk_half_way_is_a_failure_by_name_and_leaves_nothing(
     (top / "large").write_bytes(os.urandom(3_000_000))
     cache = world.home / ".cache"
     cache.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "none", cache], check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "none", cache], check=False
+    )
     if mounted.returncode:
         pytest.skip("this container does not mount")
     try:
@@ -588,11 +750,20 @@ def test_a_full_disk_half_way_is_a_failure_by_name_and_leaves_nothing(
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root mounts")
-def test_work_that_fills_the_disk_is_no_success_and_stays_where_it_is(world: World, model: Model, top: Path) -> None:
-    model([shell("head -c 20000000 /dev/urandom > big; echo made > made.txt"), say("Done.")])
+def test_work_that_fills_the_disk_is_no_success_and_stays_where_it_is(
+    world: World, model: Model, top: Path
+) -> None:
+    model(
+        [
+            shell("head -c 20000000 /dev/urandom > big; echo made > made.txt"),
+            say("Done."),
+        ]
+    )
     cache = world.home / ".cache"
     cache.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", cache], check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "none", cache], check=False
+    ).returncode:
         pytest.skip("this container does not mount")
     try:
         wire = delegate(world)
@@ -603,36 +774,51 @@ def test_work_that_fills_the_disk_is_no_success_and_stays_where_it_is(world: Wor
             "partial": True,
             "answer": "Done.",
         }
-        assert (wire["error"]["code"], str(tree) in wire["error"]["message"]) == ("worktree_failed", True)
+        assert (wire["error"]["code"], str(tree) in wire["error"]["message"]) == (
+            "worktree_failed",
+            True,
+        )
         assert (tree / "tree/big").stat().st_size == 20_000_000
         assert world.counsel().sweep() == 0
-        Store(world.state).drop(Job(world.state / "jobs" / wire["meta"]["job_id"]))
+        retention.drop(
+            Store(world.state), Job(world.state / "jobs" / wire["meta"]["job_id"])
+        )
         assert (world.counsel().sweep(), trees(world)) == (1, [])
     finally:
         subprocess.run(["umount", cache], check=True)
 
 
-def test_a_task_without_a_place_for_its_record_is_refused(world: World, model: Model, top: Path) -> None:
+def test_a_task_without_a_place_for_its_record_is_refused(
+    world: World, model: Model, top: Path
+) -> None:
     server = model([say("No.")])
     world.state.write_text("a file")
     assert (refusal(world), server.requests) == (Code.STORAGE_FAILED, [])
 
 
-def test_a_cache_directory_that_codex_takes_for_a_pattern_is_refused(world: World, model: Model, top: Path) -> None:
+def test_a_cache_directory_that_codex_takes_for_a_pattern_is_refused(
+    world: World, model: Model, top: Path
+) -> None:
     model([say("No.")])
     with pytest.raises(CounselError) as refused:
-        world.counsel(XDG_CACHE_HOME=str(world.base / "ca[ch]e")).delegate(parse(Delegate, {"task": "Fix it."}))
+        world.counsel(XDG_CACHE_HOME=str(world.base / "ca[ch]e")).delegate(
+            parse(Delegate, {"task": "Fix it."})
+        )
     assert refused.value.code == Code.WORKTREE_FAILED
 
 
-def test_a_cache_directory_that_cannot_be_made_is_a_failure_by_name(world: World, model: Model, top: Path) -> None:
+def test_a_cache_directory_that_cannot_be_made_is_a_failure_by_name(
+    world: World, model: Model, top: Path
+) -> None:
     server = model([say("No.")])
     (world.home / ".cache").write_text("a file")
     wire = delegate(world)
     assert (wire["error"]["code"], server.requests) == ("worktree_failed", [])
 
 
-def test_a_codex_that_vanished_leaves_no_tree(world: World, model: Model, top: Path) -> None:
+def test_a_codex_that_vanished_leaves_no_tree(
+    world: World, model: Model, top: Path
+) -> None:
     from tests.e2e.fakes import install
 
     model([say("No.")])

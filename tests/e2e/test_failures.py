@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from codex_counsel.codex import binary as codex
+from codex_counsel.codex import probe
 from codex_counsel.contract import settings
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.request import Consult, Status, parse
@@ -45,15 +45,21 @@ from tests.e2e import fakes
 
 Model = Callable[..., Loopback]
 THREAD = "019aa000-0000-7000-8000-00000000abcd"
-FLAGGED = "Invalid prompt: your prompt was flagged as potentially violating our usage policy."
+FLAGGED = (
+    "Invalid prompt: your prompt was flagged as potentially violating our usage policy."
+)
 CYBER = "This content was flagged for possible cybersecurity risk."
 ROOM = "ran out of room in the model's context window"
 AGAIN = "exceeded retry limit, last status: 429 Too Many Requests"
 CAPACITY = "Selected model is at capacity. Please try a different model."
 DEMAND = "currently experiencing high demand, which may cause temporary errors."
 QUOTA = "Quota exceeded. Check your plan and billing details."
-CLOSED = "stream disconnected before completion: stream closed before response.completed"
-EXPIRED = "Your access token could not be refreshed because your refresh token has expired."
+CLOSED = (
+    "stream disconnected before completion: stream closed before response.completed"
+)
+EXPIRED = (
+    "Your access token could not be refreshed because your refresh token has expired."
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,9 @@ class Case:
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def sentence(self, world: World) -> str:
-        pinned, later = (self.said, self.said) if isinstance(self.said, str) else self.said
+        pinned, later = (
+            (self.said, self.said) if isinstance(self.said, str) else self.said
+        )
         return pinned if world.codex().version.startswith("0.163") else later
 
 
@@ -95,7 +103,9 @@ SERVICE: dict[str, Case] = {
         ("unexpected status 404 Not Found: no such model, url: ", "no such model"),
     ),
     "400 plain": Case(http_error(400, "no way"), Code.UPSTREAM_ERROR, "no way"),
-    "400 detail": Case(http_error(400, '{"detail": "no model"}'), Code.MODEL_REJECTED, "no model"),
+    "400 detail": Case(
+        http_error(400, '{"detail": "no model"}'), Code.MODEL_REJECTED, "no model"
+    ),
     "400 effort": Case(
         http_error(400, error("unsupported_value", "Unsupported value: 'colossal'")),
         Code.MODEL_REJECTED,
@@ -103,31 +113,52 @@ SERVICE: dict[str, Case] = {
         arguments={"effort": "colossal"},
     ),
     "400 schema": Case(
-        http_error(400, error("invalid_json_schema", "Invalid schema for response_format")),
+        http_error(
+            400, error("invalid_json_schema", "Invalid schema for response_format")
+        ),
         Code.MODEL_REJECTED,
         "Invalid schema for response_format",
     ),
-    "400 prompt": Case(http_error(400, error("invalid_prompt", FLAGGED)), Code.POLICY_REFUSED, FLAGGED),
-    "400 cyber": Case(http_error(400, error("cyber_policy", CYBER)), Code.POLICY_REFUSED, CYBER),
+    "400 prompt": Case(
+        http_error(400, error("invalid_prompt", FLAGGED)), Code.POLICY_REFUSED, FLAGGED
+    ),
+    "400 cyber": Case(
+        http_error(400, error("cyber_policy", CYBER)), Code.POLICY_REFUSED, CYBER
+    ),
     "400 context": Case(
         http_error(400, error("context_length_exceeded", "too long by far")),
         Code.CONTEXT_EXCEEDED,
         ("too long by far", ROOM),
     ),
-    "failed context": Case(failed("context_length_exceeded"), Code.CONTEXT_EXCEEDED, ROOM),
+    "failed context": Case(
+        failed("context_length_exceeded"), Code.CONTEXT_EXCEEDED, ROOM
+    ),
     "429 plan, today or another day": Case(
-        usage_limit("pro", 1_900_000_000), Code.USAGE_LIMIT, "hit your usage limit.", retry_after=True
+        usage_limit("pro", 1_900_000_000),
+        Code.USAGE_LIMIT,
+        "hit your usage limit.",
+        retry_after=True,
     ),
-    "429 plan, no reset": Case(usage_limit("team"), Code.USAGE_LIMIT, "or try again later."),
+    "429 plan, no reset": Case(
+        usage_limit("team"), Code.USAGE_LIMIT, "or try again later."
+    ),
     "429 plan without Codex": Case(
-        http_error(429, error("usage_not_included")), Code.USAGE_LIMIT, "upgrade to Plus: https://"
+        http_error(429, error("usage_not_included")),
+        Code.USAGE_LIMIT,
+        "upgrade to Plus: https://",
     ),
-    "429 quota": Case(http_error(429, error("insufficient_quota")), Code.USAGE_LIMIT, QUOTA),
+    "429 quota": Case(
+        http_error(429, error("insufficient_quota")), Code.USAGE_LIMIT, QUOTA
+    ),
     "failed quota": Case(failed("insufficient_quota"), Code.USAGE_LIMIT, QUOTA),
     "429 retry-after": Case(
-        http_error(429, error("rate_limit_exceeded"), {"Retry-After": "1"}), Code.RATE_LIMITED, AGAIN
+        http_error(429, error("rate_limit_exceeded"), {"Retry-After": "1"}),
+        Code.RATE_LIMITED,
+        AGAIN,
     ),
-    "429 bare": Case(http_error(429, error("rate_limit_exceeded")), Code.RATE_LIMITED, AGAIN),
+    "429 bare": Case(
+        http_error(429, error("rate_limit_exceeded")), Code.RATE_LIMITED, AGAIN
+    ),
     "failed rate": Case(
         failed("rate_limit_exceeded", "Please try again in 1.2s."),
         Code.RATE_LIMITED,
@@ -135,14 +166,30 @@ SERVICE: dict[str, Case] = {
         retry_after=True,
     ),
     "500": Case(http_error(500), Code.UPSTREAM_ERROR, DEMAND),
-    "502": Case(http_error(502, "bad"), Code.UPSTREAM_ERROR, "unexpected status 502 Bad Gateway: bad, url: "),
-    "503": Case(http_error(503, "shut"), Code.UPSTREAM_ERROR, "unexpected status 503 Service Unavailable: shut, url: "),
-    "503 overloaded": Case(http_error(503, error("server_is_overloaded")), Code.MODEL_CAPACITY, CAPACITY),
-    "failed overloaded": Case(failed("server_is_overloaded"), Code.MODEL_CAPACITY, CAPACITY),
-    "failed server": Case(
-        failed("server_error", "oh no"), Code.STREAM_DISCONNECTED, "stream disconnected before completion: oh no"
+    "502": Case(
+        http_error(502, "bad"),
+        Code.UPSTREAM_ERROR,
+        "unexpected status 502 Bad Gateway: bad, url: ",
     ),
-    "failed prompt": Case(failed("invalid_prompt", FLAGGED), Code.POLICY_REFUSED, FLAGGED),
+    "503": Case(
+        http_error(503, "shut"),
+        Code.UPSTREAM_ERROR,
+        "unexpected status 503 Service Unavailable: shut, url: ",
+    ),
+    "503 overloaded": Case(
+        http_error(503, error("server_is_overloaded")), Code.MODEL_CAPACITY, CAPACITY
+    ),
+    "failed overloaded": Case(
+        failed("server_is_overloaded"), Code.MODEL_CAPACITY, CAPACITY
+    ),
+    "failed server": Case(
+        failed("server_error", "oh no"),
+        Code.STREAM_DISCONNECTED,
+        "stream disconnected before completion: oh no",
+    ),
+    "failed prompt": Case(
+        failed("invalid_prompt", FLAGGED), Code.POLICY_REFUSED, FLAGGED
+    ),
     "failed cyber": Case(failed("cyber_policy", CYBER), Code.POLICY_REFUSED, CYBER),
     "cut off by length": Case(
         incomplete("max_output_tokens", "So far"),
@@ -161,10 +208,15 @@ SERVICE: dict[str, Case] = {
         Code.STREAM_DISCONNECTED,
         "stream disconnected before completion: error sending request",
     ),
-    "hangs up after headers": Case(drop("after_headers"), Code.STREAM_DISCONNECTED, CLOSED),
+    "hangs up after headers": Case(
+        drop("after_headers"), Code.STREAM_DISCONNECTED, CLOSED
+    ),
     "hangs up in a text": Case(drop("mid_text"), Code.STREAM_DISCONNECTED, CLOSED),
     "hangs up after a message": Case(
-        drop("after_message", "So far"), Code.STREAM_DISCONNECTED, CLOSED, partial="So far"
+        drop("after_message", "So far"),
+        Code.STREAM_DISCONNECTED,
+        CLOSED,
+        partial="So far",
     ),
     "silent stream": Case(
         stall("after_headers"),
@@ -173,7 +225,9 @@ SERVICE: dict[str, Case] = {
         keys={"stream_idle_timeout_ms": 200},
     ),
     "garbage": Case(garbage(), Code.STREAM_DISCONNECTED, CLOSED),
-    "malformed item": Case(malformed(), Code.EMPTY_OUTPUT, "completed its turn without a message"),
+    "malformed item": Case(
+        malformed(), Code.EMPTY_OUTPUT, "completed its turn without a message"
+    ),
     "key of the provider missing": Case(
         say("Never."),
         Code.AUTH_REQUIRED,
@@ -187,7 +241,9 @@ SERVICE: dict[str, Case] = {
 def is_named(wire: EnvelopeDict, code: Code, sentence: str) -> dict[str, Any]:
     """The failure of an envelope, after what holds of every failure."""
     failure: dict[str, Any] = wire["error"]
-    assert (failure["code"], wire["ok"], wire["status"]) == (code, False, "failed"), failure
+    assert (failure["code"], wire["ok"], wire["status"]) == (code, False, "failed"), (
+        failure
+    )
     assert sentence in failure["message"]
     assert failure["retryable"] == CATALOG[code].retryable
     assert failure["repair"]
@@ -203,7 +259,10 @@ def test_what_a_model_service_does_comes_back_under_one_code_in_codexs_words(
     wire = consult(each_release.counsel(), **case.arguments)
     failure = is_named(wire, case.code, case.sentence(each_release))
     assert ("retry_after_ms" in failure) == case.retry_after
-    assert (wire.get("answer"), wire.get("partial")) == (case.partial, True if case.partial else None)
+    assert (wire.get("answer"), wire.get("partial")) == (
+        case.partial,
+        True if case.partial else None,
+    )
     assert wire["meta"]["session_id"] == failure["details"]["session_id"]
 
 
@@ -213,18 +272,29 @@ def test_no_row_of_the_table_is_internal() -> None:
 
 UNREACHABLE = {
     "refused": ("http://127.0.0.1:1/v1", "Connection failed: error sending request"),
-    "no such name": ("http://counsel.invalid/v1", "Connection failed: error sending request"),
+    "no such name": (
+        "http://counsel.invalid/v1",
+        "Connection failed: error sending request",
+    ),
 }
 
 
-@pytest.mark.parametrize(("url", "sentence"), UNREACHABLE.values(), ids=UNREACHABLE.keys())
-def test_a_service_that_cannot_be_reached_is_network_unavailable(each_release: World, url: str, sentence: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "sentence"), UNREACHABLE.values(), ids=UNREACHABLE.keys()
+)
+def test_a_service_that_cannot_be_reached_is_network_unavailable(
+    each_release: World, url: str, sentence: str
+) -> None:
     each_release.configure(config_toml(table(url)))
     is_named(consult(each_release.counsel()), Code.NETWORK_UNAVAILABLE, sentence)
 
 
 LOGINS = {
-    "expired": (Account(refresh_code="refresh_token_expired"), Code.AUTH_REQUIRED, EXPIRED),
+    "expired": (
+        Account(refresh_code="refresh_token_expired"),
+        Code.AUTH_REQUIRED,
+        EXPIRED,
+    ),
     "used already": (
         Account(refresh_code="refresh_token_reused"),
         Code.AUTH_REQUIRED,
@@ -238,15 +308,21 @@ LOGINS = {
 }
 
 
-@pytest.mark.parametrize(("account", "code", "sentence"), LOGINS.values(), ids=LOGINS.keys())
+@pytest.mark.parametrize(
+    ("account", "code", "sentence"), LOGINS.values(), ids=LOGINS.keys()
+)
 def test_a_login_that_cannot_be_renewed_says_whether_to_log_in_again(
     each_release: World, account: Account, code: Code, sentence: str
 ) -> None:
     (each_release.codex_home / "auth.json").write_text(account.auth_json())
-    with Loopback(http_error(401, error("token_expired", "expired")), account) as server:
+    with Loopback(
+        http_error(401, error("token_expired", "expired")), account
+    ) as server:
         keys = f'chatgpt_base_url = "{server.chatgpt_base_url}"\n'
         each_release.configure(keys + server.config_toml(requires_openai_auth=True))
-        wire = consult(each_release.counsel(CODEX_REFRESH_TOKEN_URL_OVERRIDE=server.refresh_url))
+        wire = consult(
+            each_release.counsel(CODEX_REFRESH_TOKEN_URL_OVERRIDE=server.refresh_url)
+        )
     is_named(wire, code, sentence)
 
 
@@ -255,7 +331,13 @@ def test_a_login_that_cannot_be_renewed_says_whether_to_log_in_again(
 
 @pytest.mark.parametrize(
     ("env", "words"),
-    [({}, "Codex is not logged in"), ({"OPENAI_API_KEY": "sk-x"}, "OPENAI_API_KEY is set, but codex exec reads CODEX")],
+    [
+        ({}, "Codex is not logged in"),
+        (
+            {"OPENAI_API_KEY": "sk-x"},
+            "OPENAI_API_KEY is set, but codex exec reads CODEX",
+        ),
+    ],
     ids=["nothing", "only OPENAI_API_KEY"],
 )
 def test_without_a_login_nothing_is_started_and_the_way_to_one_is_named(
@@ -270,12 +352,17 @@ def test_without_a_login_nothing_is_started_and_the_way_to_one_is_named(
 
 BROKEN_CONFIGS = {
     "toml": ("model = ", "config.toml"),
-    "value": ('sandbox_mode = "weird"\n', "unknown variant `weird`, expected one of `read-only`"),
+    "value": (
+        'sandbox_mode = "weird"\n',
+        "unknown variant `weird`, expected one of `read-only`",
+    ),
     "wire": ("", '`wire_api = "chat"` is no longer supported'),
 }
 
 
-@pytest.mark.parametrize(("text", "sentence"), BROKEN_CONFIGS.values(), ids=BROKEN_CONFIGS.keys())
+@pytest.mark.parametrize(
+    ("text", "sentence"), BROKEN_CONFIGS.values(), ids=BROKEN_CONFIGS.keys()
+)
 def test_a_broken_configuration_is_refused_with_codexs_own_reason(
     each_release: World, each_model: Model, text: str, sentence: str
 ) -> None:
@@ -290,7 +377,9 @@ def test_a_broken_configuration_is_refused_with_codexs_own_reason(
     assert server.requests == []
 
 
-def test_a_broken_profile_is_refused_with_codexs_own_reason(each_release: World, each_model: Model) -> None:
+def test_a_broken_profile_is_refused_with_codexs_own_reason(
+    each_release: World, each_model: Model
+) -> None:
     server = each_model()
     (each_release.codex_home / "fast.config.toml").write_text("model = [", "utf-8")
     with pytest.raises(CounselError) as refusal:
@@ -300,9 +389,13 @@ def test_a_broken_profile_is_refused_with_codexs_own_reason(each_release: World,
     assert server.requests == []
 
 
-def test_a_profile_that_does_not_exist_is_refused_although_codex_would_ignore_it(world: World, model: Model) -> None:
+def test_a_profile_that_does_not_exist_is_refused_although_codex_would_ignore_it(
+    world: World, model: Model
+) -> None:
     server = model()
-    with pytest.raises(CounselError, match=r"there is no slow\.config\.toml") as refusal:
+    with pytest.raises(
+        CounselError, match=r"there is no slow\.config\.toml"
+    ) as refusal:
         consult(world.counsel(), profile="slow")
     assert refusal.value.code == Code.INVALID_ARGUMENTS
     assert server.requests == []
@@ -311,41 +404,73 @@ def test_a_profile_that_does_not_exist_is_refused_although_codex_would_ignore_it
 def test_an_mcp_server_that_is_required_and_missing_is_a_configuration_error(
     each_release: World, each_model: Model
 ) -> None:
-    each_model(extra='\n[mcp_servers.need]\ncommand = "/nonexistent"\nrequired = true\n')
+    each_model(
+        extra='\n[mcp_servers.need]\ncommand = "/nonexistent"\nrequired = true\n'
+    )
     each_release.settings["ISOLATION"] = "inherit"
-    is_named(consult(each_release.counsel()), Code.CODEX_CONFIG_INVALID, "required MCP servers failed to initialize")
+    is_named(
+        consult(each_release.counsel()),
+        Code.CODEX_CONFIG_INVALID,
+        "required MCP servers failed to initialize",
+    )
 
 
-def test_a_broken_rules_file_harms_no_run(each_release: World, each_model: Model) -> None:
+def test_a_broken_rules_file_harms_no_run(
+    each_release: World, each_model: Model
+) -> None:
     each_model()
     (each_release.codex_home / "rules").mkdir()
-    (each_release.codex_home / "rules" / "mine.rules").write_text("prefix_rule(", "utf-8")
+    (each_release.codex_home / "rules" / "mine.rules").write_text(
+        "prefix_rule(", "utf-8"
+    )
     assert consult(each_release.counsel())["ok"]
 
 
 BINARIES = {
     "missing": (None, Code.CODEX_NOT_FOUND, "is not an executable file"),
-    "garbage": ("echo hello", Code.CODEX_NOT_FOUND, "answered 'hello' when asked for --version"),
-    "mute": ("exit 0", Code.CODEX_NOT_FOUND, "answered 'nothing' when asked for --version"),
-    "hanging": ("exec sleep 100", Code.CODEX_NOT_FOUND, "did not answer when asked for --version"),
+    "garbage": (
+        "echo hello",
+        Code.CODEX_NOT_FOUND,
+        "answered 'hello' when asked for --version",
+    ),
+    "mute": (
+        "exit 0",
+        Code.CODEX_NOT_FOUND,
+        "answered 'nothing' when asked for --version",
+    ),
+    "hanging": (
+        "exec sleep 100",
+        Code.CODEX_NOT_FOUND,
+        "did not answer when asked for --version",
+    ),
     "too old": ("echo codex-cli 0.120.0", Code.CODEX_TOO_OLD, "Codex 0.120.0 at "),
 }
 
 
-@pytest.mark.parametrize(("script", "code", "words"), BINARIES.values(), ids=BINARIES.keys())
+@pytest.mark.parametrize(
+    ("script", "code", "words"), BINARIES.values(), ids=BINARIES.keys()
+)
 def test_a_binary_that_is_no_usable_codex_is_named_with_the_reason(
-    world: World, monkeypatch: pytest.MonkeyPatch, script: str | None, code: Code, words: str
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    script: str | None,
+    code: Code,
+    words: str,
 ) -> None:
-    monkeypatch.setattr(codex, "PROBE_SECONDS", 1)
+    monkeypatch.setattr(probe, "PROBE_SECONDS", 1)
     world.binary = str(world.base / "codex")
     if script:
         fakes.executable(Path(world.binary), script)
     with pytest.raises(CounselError) as refusal:
         consult(world.counsel())
-    assert (refusal.value.code, words in refusal.value.message) == (code, True), refusal.value.message
+    assert (refusal.value.code, words in refusal.value.message) == (code, True), (
+        refusal.value.message
+    )
 
 
-def test_another_platform_is_refused_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_platform_is_refused_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(platform, "os", SimpleNamespace(name="nt"))
     with pytest.raises(CounselError, match="not POSIX") as refusal:
         platform.require_posix()
@@ -353,13 +478,17 @@ def test_another_platform_is_refused_with_the_way_out(monkeypatch: pytest.Monkey
     assert "WSL" in CATALOG[Code.UNSUPPORTED_PLATFORM].repair
 
 
-def test_a_sandbox_that_does_not_start_is_found_out_before_a_token_is_spent(world: World, model: Model) -> None:
+def test_a_sandbox_that_does_not_start_is_found_out_before_a_token_is_spent(
+    world: World, model: Model
+) -> None:
     server = model()
     real = world.binary
     broken = f"""[ "$1" = sandbox ] && {{ echo 'bwrap: No permissions to create a new namespace' >&2; exit 1; }}
 exec {real} "$@" """
     world.binary = str(fakes.executable(world.base / "codex", broken))
-    with pytest.raises(CounselError, match="bwrap: No permissions to create a new namespace") as refusal:
+    with pytest.raises(
+        CounselError, match="bwrap: No permissions to create a new namespace"
+    ) as refusal:
         consult(world.counsel())
     assert refusal.value.code == Code.SANDBOX_UNAVAILABLE
     assert server.requests == []
@@ -369,7 +498,9 @@ exec {real} "$@" """
 # --- threads
 
 
-def test_a_thread_that_codex_does_not_know_is_session_not_found(each_release: World, each_model: Model) -> None:
+def test_a_thread_that_codex_does_not_know_is_session_not_found(
+    each_release: World, each_model: Model
+) -> None:
     server = each_model()
     wire = consult(each_release.counsel(), session_id=THREAD)
     is_named(wire, Code.SESSION_NOT_FOUND, f"no rollout found for thread id {THREAD}")
@@ -390,7 +521,9 @@ def test_a_thread_that_another_run_writes_to_is_session_busy_and_that_run_goes_o
     assert wait(first)["answer"] == "First."
 
 
-def test_a_run_that_began_another_thread_than_the_one_asked_for_is_no_answer(world: World, model: Model) -> None:
+def test_a_run_that_began_another_thread_than_the_one_asked_for_is_no_answer(
+    world: World, model: Model
+) -> None:
     model()
     fakes.install(world, 'begin(); message("From elsewhere."); end()')
     wire = consult(world.counsel(), session_id=THREAD)
@@ -407,20 +540,32 @@ def limited(world: World, **limits: float) -> Counsel:
     return Counsel(world.env, world.workspace, replace(own, **limits))  # type: ignore[arg-type]
 
 
-def test_a_model_that_never_answers_is_stalled_and_its_thread_is_named(each_release: World, each_model: Model) -> None:
+def test_a_model_that_never_answers_is_stalled_and_its_thread_is_named(
+    each_release: World, each_model: Model
+) -> None:
     server = each_model(stall("before_headers"))
     wire = consult(limited(each_release, idle_seconds=3))
     failure = is_named(wire, Code.STALLED, "Codex was silent for 3 seconds")
-    assert failure["details"]["session_id"] == wire["meta"]["session_id"] == server.requests[0].thread_id
+    assert (
+        failure["details"]["session_id"]
+        == wire["meta"]["session_id"]
+        == server.requests[0].thread_id
+    )
     assert living(wire["meta"]["job_id"]) == []
 
 
 def test_a_run_beyond_its_total_time_is_a_timeout_that_quotes_codexs_last_notice(
     each_release: World, each_model: Model
 ) -> None:
-    server = each_model([drop("after_headers"), stall("before_headers")], stream_max_retries=1)
+    server = each_model(
+        [drop("after_headers"), stall("before_headers")], stream_max_retries=1
+    )
     wire = consult(limited(each_release, timeout_seconds=4))
-    failure = is_named(wire, Code.TIMEOUT, "The run reached its limit of 4 seconds; Codex's last notice: Reconnecting")
+    failure = is_named(
+        wire,
+        Code.TIMEOUT,
+        "The run reached its limit of 4 seconds; Codex's last notice: Reconnecting",
+    )
     assert failure["details"]["session_id"] == server.requests[0].thread_id
 
 
@@ -435,33 +580,51 @@ def test_a_command_that_says_nothing_for_longer_than_the_idle_limit_is_not_a_sta
 # --- the end of the process
 
 
-def test_codex_killed_in_the_middle_of_its_turn_is_process_died(each_release: World, each_model: Model) -> None:
+def test_codex_killed_in_the_middle_of_its_turn_is_process_died(
+    each_release: World, each_model: Model
+) -> None:
     gate = hold(say("Never heard."))
     each_model(gate)
-    handle = each_release.counsel().consult(parse(Consult, {"question": "Will it live?"}))
+    handle = each_release.counsel().consult(
+        parse(Consult, {"question": "Will it live?"})
+    )
     assert gate.reached.wait(30)
     identity = handle.job.state().codex
     assert identity
     os.kill(int(identity[0]), signal.SIGKILL)
     wire = wait(handle)
-    is_named(wire, Code.PROCESS_DIED, "Codex ended with signal 9 in the middle of its turn")
+    is_named(
+        wire, Code.PROCESS_DIED, "Codex ended with signal 9 in the middle of its turn"
+    )
     assert wire["meta"]["session_id"]
 
 
 MISBEHAVIOUR: dict[str, tuple[str, Code, str]] = {
-    "prints nothing and exits 0": ("sys.exit()", Code.EMPTY_OUTPUT, "without an error and without a message"),
+    "prints nothing and exits 0": (
+        "sys.exit()",
+        Code.EMPTY_OUTPUT,
+        "without an error and without a message",
+    ),
     "prints a notice and exits 0": (
         'print("Reading prompt from stdin...", file=sys.stderr)',
         Code.EMPTY_OUTPUT,
         "without an error and without a message",
     ),
-    "exits 3": ("sys.exit(3)", Code.PROCESS_DIED, "Codex ended with exit code 3 and said nothing"),
+    "exits 3": (
+        "sys.exit(3)",
+        Code.PROCESS_DIED,
+        "Codex ended with exit code 3 and said nothing",
+    ),
     "exits 1 with a reason": (
         'print("Error: the disk is on fire", file=sys.stderr); sys.exit(1)',
         Code.PROCESS_DIED,
         "Error: the disk is on fire",
     ),
-    "exits 3 in mid-turn": ("begin(); sys.exit(3)", Code.PROCESS_DIED, "exit code 3 in the middle of its turn"),
+    "exits 3 in mid-turn": (
+        "begin(); sys.exit(3)",
+        Code.PROCESS_DIED,
+        "exit code 3 in the middle of its turn",
+    ),
     "exits 0 in mid-turn": (
         'begin(); message("Half."); sys.exit()',
         Code.PROCESS_DIED,
@@ -473,7 +636,11 @@ MISBEHAVIOUR: dict[str, tuple[str, Code, str]] = {
         "Codex ended with signal 11 and said nothing",
     ),
     "hangs": ("time.sleep(1000)", Code.STALLED, "Codex was silent for 2 seconds"),
-    "hangs after its thread began": ("begin(); time.sleep(1000)", Code.STALLED, "Codex was silent for 2 seconds"),
+    "hangs after its thread began": (
+        "begin(); time.sleep(1000)",
+        Code.STALLED,
+        "Codex was silent for 2 seconds",
+    ),
     "hangs deaf to signals": (
         "signal.signal(signal.SIGINT, signal.SIG_IGN); begin(); time.sleep(1000)",
         Code.STALLED,
@@ -484,7 +651,11 @@ MISBEHAVIOUR: dict[str, tuple[str, Code, str]] = {
         Code.STALLED,
         "Codex was silent for 2 seconds",
     ),
-    "closes stdout and hangs": ("begin(); os.close(1); time.sleep(1000)", Code.STALLED, "Codex was silent for 2 sec"),
+    "closes stdout and hangs": (
+        "begin(); os.close(1); time.sleep(1000)",
+        Code.STALLED,
+        "Codex was silent for 2 sec",
+    ),
     "a line of 40 MB without an end": (
         "begin()\nfor _ in range(40): out.write(b'x' * (1 << 20))",
         Code.EMPTY_OUTPUT,
@@ -495,13 +666,21 @@ MISBEHAVIOUR: dict[str, tuple[str, Code, str]] = {
         Code.PROCESS_DIED,
         "exit code 1 in the middle of its turn",
     ),
-    "no thread id, no answer": ('event("turn.started"); end()', Code.EMPTY_OUTPUT, "without a message"),
+    "no thread id, no answer": (
+        'event("turn.started"); end()',
+        Code.EMPTY_OUTPUT,
+        "without a message",
+    ),
     "a thread id that is none": (
         'event("thread.started", thread_id="../../*"); time.sleep(1000)',
         Code.STALLED,
         "Codex was silent for 2 seconds",
     ),
-    "blank messages only": ('begin(); message("  \\n "); end()', Code.EMPTY_OUTPUT, "without a message"),
+    "blank messages only": (
+        'begin(); message("  \\n "); end()',
+        Code.EMPTY_OUTPUT,
+        "without a message",
+    ),
     "numbers beyond all measure": (
         'begin(); message("So."); out.write(b\'{"type": "turn.completed", "usage": {"input_tokens": 1e999}}\\n\')',
         Code.PROCESS_DIED,
@@ -510,7 +689,9 @@ MISBEHAVIOUR: dict[str, tuple[str, Code, str]] = {
 }
 
 
-@pytest.mark.parametrize(("body", "code", "sentence"), MISBEHAVIOUR.values(), ids=MISBEHAVIOUR.keys())
+@pytest.mark.parametrize(
+    ("body", "code", "sentence"), MISBEHAVIOUR.values(), ids=MISBEHAVIOUR.keys()
+)
 def test_a_codex_that_misbehaves_is_ended_and_named(
     world: World, model: Model, body: str, code: Code, sentence: str
 ) -> None:
@@ -522,13 +703,17 @@ def test_a_codex_that_misbehaves_is_ended_and_named(
     assert list(world.temp.iterdir()) == []
 
 
-def test_an_answer_stands_though_codex_hangs_or_fails_after_completing_its_turn(world: World, model: Model) -> None:
+def test_an_answer_stands_though_codex_hangs_or_fails_after_completing_its_turn(
+    world: World, model: Model
+) -> None:
     model()
     fakes.install(world, 'begin(); message("Done."); end(); sys.exit(7)')
     assert consult(world.counsel())["answer"] == "Done."
 
 
-def test_an_answer_of_lone_surrogates_and_control_characters_arrives_scrubbed(world: World, model: Model) -> None:
+def test_an_answer_of_lone_surrogates_and_control_characters_arrives_scrubbed(
+    world: World, model: Model
+) -> None:
     model()
     fakes.install(world, r'begin(); message("a\ud800b\x1b[31mc\x00d\x85e\tf"); end()')
     wire = consult(world.counsel())
@@ -539,28 +724,50 @@ def test_an_answer_of_lone_surrogates_and_control_characters_arrives_scrubbed(wo
 # --- what is no failure, and what is no answer
 
 
-def test_a_turn_without_a_message_is_empty_output(each_release: World, each_model: Model) -> None:
+def test_a_turn_without_a_message_is_empty_output(
+    each_release: World, each_model: Model
+) -> None:
     each_model([shell("true"), items()])
-    is_named(consult(each_release.counsel()), Code.EMPTY_OUTPUT, "completed its turn without a message")
+    is_named(
+        consult(each_release.counsel()),
+        Code.EMPTY_OUTPUT,
+        "completed its turn without a message",
+    )
 
 
 def test_an_interim_message_before_a_failure_is_kept_as_partial_and_never_an_answer(
     each_release: World, each_model: Model
 ) -> None:
     each_model(
-        [items(say("Looking first.", phase="commentary"), shell("true")), http_error(400, '{"detail": "no way"}')]
+        [
+            items(say("Looking first.", phase="commentary"), shell("true")),
+            http_error(400, '{"detail": "no way"}'),
+        ]
     )
     wire = consult(each_release.counsel())
     failure = is_named(wire, Code.MODEL_REJECTED, "no way")
-    assert shown(wire, "ok", "answer", "partial") == {"ok": False, "answer": "Looking first.", "partial": True}
+    assert shown(wire, "ok", "answer", "partial") == {
+        "ok": False,
+        "answer": "Looking first.",
+        "partial": True,
+    }
     assert failure["details"]["last_message"] == "Looking first."
 
 
-def test_retries_and_error_items_are_warnings_and_the_answer_counts(each_release: World, each_model: Model) -> None:
-    each_model([drop("after_headers"), say("After all.")], model="no-such-model", stream_max_retries=2)
+def test_retries_and_error_items_are_warnings_and_the_answer_counts(
+    each_release: World, each_model: Model
+) -> None:
+    each_model(
+        [drop("after_headers"), say("After all.")],
+        model="no-such-model",
+        stream_max_retries=2,
+    )
     wire = consult(each_release.counsel())
     assert (wire["ok"], wire["answer"]) == (True, "After all.")
-    assert any("Model metadata for `no-such-model` not found" in warning for warning in wire["meta"]["warnings"])
+    assert any(
+        "Model metadata for `no-such-model` not found" in warning
+        for warning in wire["meta"]["warnings"]
+    )
 
 
 BROKEN = {
@@ -578,11 +785,20 @@ def test_an_answer_given_blind_because_no_command_could_start_is_sandbox_unavail
 ) -> None:
     each_model([shell(command), shell(command), say("Looks fine to me.")], model=name)
     wire = consult(each_release.counsel())
-    is_named(wire, Code.SANDBOX_UNAVAILABLE, "Every command of this run failed at setting up Codex's sandbox")
-    assert shown(wire, "answer", "partial") == {"answer": "Looks fine to me.", "partial": True}
+    is_named(
+        wire,
+        Code.SANDBOX_UNAVAILABLE,
+        "Every command of this run failed at setting up Codex's sandbox",
+    )
+    assert shown(wire, "answer", "partial") == {
+        "answer": "Looks fine to me.",
+        "partial": True,
+    }
 
 
-@pytest.mark.parametrize("turns", [[shell("true")], []], ids=["that failed", "that it had none for"])
+@pytest.mark.parametrize(
+    "turns", [[shell("true")], []], ids=["that failed", "that it had none for"]
+)
 def test_an_answer_given_blind_because_the_host_of_code_mode_is_missing_is_sandbox_unavailable(
     each_release: World, each_model: Model, turns: list[Any]
 ) -> None:
@@ -593,15 +809,23 @@ def test_an_answer_given_blind_because_the_host_of_code_mode_is_missing_is_sandb
     each_model([*turns, say("Looks fine to me.")])
     wire = consult(each_release.counsel())
     is_named(wire, Code.SANDBOX_UNAVAILABLE, "code-mode host")
-    assert shown(wire, "answer", "partial") == {"answer": "Looks fine to me.", "partial": True}
+    assert shown(wire, "answer", "partial") == {
+        "answer": "Looks fine to me.",
+        "partial": True,
+    }
     each_model([say("From the text alone.")])
-    assert consult(each_release.counsel(), text_only=True)["answer"] == "From the text alone."
+    assert (
+        consult(each_release.counsel(), text_only=True)["answer"]
+        == "From the text alone."
+    )
     each_model([shell("true"), say("I could look.")])
     assert consult(each_release.counsel(), model="gpt-5.5")["answer"] == "I could look."
 
 
 @pytest.mark.parametrize("command", BROKEN.values(), ids=BROKEN.keys())
-def test_one_command_that_worked_clears_the_sandbox(each_release: World, each_model: Model, command: str) -> None:
+def test_one_command_that_worked_clears_the_sandbox(
+    each_release: World, each_model: Model, command: str
+) -> None:
     each_model([shell(command), shell("true"), say("I could look.")])
     assert consult(each_release.counsel())["answer"] == "I could look."
 
@@ -609,7 +833,12 @@ def test_one_command_that_worked_clears_the_sandbox(each_release: World, each_mo
 def test_a_command_that_only_talks_of_broken_sandboxes_is_no_broken_sandbox(
     each_release: World, each_model: Model
 ) -> None:
-    each_model([shell("echo 'readme: the sandbox is unavailable: bwrap: denied'; exit 1"), say("I could look.")])
+    each_model(
+        [
+            shell("echo 'readme: the sandbox is unavailable: bwrap: denied'; exit 1"),
+            say("I could look."),
+        ]
+    )
     assert consult(each_release.counsel())["ok"]
 
 

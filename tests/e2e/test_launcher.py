@@ -18,16 +18,32 @@ import pytest
 from tests.conftest import living, until
 from tests.e2e.claude.conftest import ROOT, uv, uv_cache
 
-UVX = ("tool", "run", "--quiet", "--from", str(ROOT / "src/launcher"), "codex-counsel-start")
+UVX = (
+    "tool",
+    "run",
+    "--quiet",
+    "--from",
+    str(ROOT / "src/launcher"),
+    "codex-counsel-start",
+)
 
 
 @contextmanager
-def started(data: Path, root: Path = ROOT, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    data: Path, root: Path = ROOT, **env: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """The command of `.mcp.json`."""
-    own = {"HOME": str(data), "CLAUDE_PLUGIN_DATA": str(data), "UV_CACHE_DIR": uv_cache(), "PATH": os.environ["PATH"]}
+    own = {
+        "HOME": str(data),
+        "CLAUDE_PLUGIN_DATA": str(data),
+        "UV_CACHE_DIR": uv_cache(),
+        "PATH": os.environ["PATH"],
+    }
     pipe = subprocess.PIPE
     argv = [uv(), *UVX, str(root), "mcp"]
-    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, env=own | env, cwd=data) as process:
+    with subprocess.Popen(
+        argv, stdin=pipe, stdout=pipe, stderr=pipe, env=own | env, cwd=data
+    ) as process:
         try:
             yield process
         finally:
@@ -35,14 +51,25 @@ def started(data: Path, root: Path = ROOT, **env: str) -> Iterator[subprocess.Po
 
 
 def initialize(process: subprocess.Popen[bytes]) -> dict[str, Any]:
-    about = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    about = {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "t", "version": "1"},
+    }
     return asked(process, "initialize", about)
 
 
-def asked(process: subprocess.Popen[bytes], method: str, params: dict[str, Any]) -> dict[str, Any]:
+def asked(
+    process: subprocess.Popen[bytes], method: str, params: dict[str, Any]
+) -> dict[str, Any]:
     assert process.stdin
     assert process.stdout
-    process.stdin.write(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode() + b"\n")
+    process.stdin.write(
+        json.dumps(
+            {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        ).encode()
+        + b"\n"
+    )
     process.stdin.flush()
     return dict(json.loads(process.stdout.readline()))
 
@@ -52,13 +79,19 @@ def test_two_sessions_that_start_at_once_share_one_environment_and_later_ones_ne
 ) -> None:
     with ExitStack() as stack:
         both = [stack.enter_context(started(tmp_path)) for _ in range(2)]
-        assert [initialize(process)["result"]["serverInfo"]["name"] for process in both] == ["counsel", "counsel"]
+        assert [
+            initialize(process)["result"]["serverInfo"]["name"] for process in both
+        ] == ["counsel", "counsel"]
     (made,) = tmp_path.glob("venv-*")
     assert list(tmp_path.glob("draft-*")) == []
     assert list(made.glob("lib/*/site-packages/codex_cli_bin")) == []
-    assert list(made.glob("lib/*/site-packages/codex_counsel/services/__pycache__/counsel.*"))
+    assert list(
+        made.glob("lib/*/site-packages/codex_counsel/services/__pycache__/counsel.*")
+    )
 
-    with started(tmp_path, UV_OFFLINE="1", UV_DEFAULT_INDEX="http://127.0.0.1:9/") as later:
+    with started(
+        tmp_path, UV_OFFLINE="1", UV_DEFAULT_INDEX="http://127.0.0.1:9/"
+    ) as later:
         assert initialize(later)["result"]["serverInfo"]["version"] != "0"
         later.send_signal(signal.SIGTERM)
         assert later.wait(60) in (128 + signal.SIGTERM, -signal.SIGTERM)
@@ -68,21 +101,31 @@ def test_two_sessions_that_start_at_once_share_one_environment_and_later_ones_ne
 def test_where_it_cannot_be_installed_a_stand_in_says_why(tmp_path: Path) -> None:
     root = tmp_path / "plugin"
     (root / "src").mkdir(parents=True)
-    (root / "pyproject.toml").write_text("[project]\nname = 'codex-counsel'\nversion = '1'\n", "utf-8")
+    (root / "pyproject.toml").write_text(
+        "[project]\nname = 'codex-counsel'\nversion = '1'\n", "utf-8"
+    )
     (root / "uv.lock").write_text("broken", "utf-8")
     with started(tmp_path, root) as process:
         said = initialize(process)["result"]["instructions"]
-        assert "codex-counsel could not be installed. uv said:\nerror: Failed to parse `uv.lock`" in said
+        assert (
+            "codex-counsel could not be installed. uv said:\nerror: Failed to parse `uv.lock`"
+            in said
+        )
         assert "go on without it" in said
         (tool,) = asked(process, "tools/list", {})["result"]["tools"]
-        result = asked(process, "tools/call", {"name": tool["name"], "arguments": {}})["result"]
+        result = asked(process, "tools/call", {"name": tool["name"], "arguments": {}})[
+            "result"
+        ]
         assert result["isError"]
         assert "Failed to parse `uv.lock`" in result["content"][0]["text"]
 
 
 def test_the_wrong_folder_is_named(tmp_path: Path) -> None:
     with started(tmp_path, tmp_path) as process:
-        assert f"{tmp_path} is not the folder of codex-counsel" in initialize(process)["result"]["instructions"]
+        assert (
+            f"{tmp_path} is not the folder of codex-counsel"
+            in initialize(process)["result"]["instructions"]
+        )
 
 
 def test_the_server_gets_the_environment_of_the_user_and_the_settings_of_the_plugin(
@@ -109,14 +152,20 @@ def test_the_server_gets_the_environment_of_the_user_and_the_settings_of_the_plu
     start._hand_over(tmp_path, ["mcp"])
     python, argv, env = handed
     assert argv == [python, "-I", "-m", "codex_counsel", "mcp"]
-    assert {name: value for name, value in env.items() if not name.startswith("CLAUDE_PLUGIN_OPTION")} == {
+    assert {
+        name: value
+        for name, value in env.items()
+        if not name.startswith("CLAUDE_PLUGIN_OPTION")
+    } == {
         "PATH": "/usr/bin",
         "CODEX_COUNSEL_MODEL": "gpt-9",
         "CODEX_COUNSEL_PROFILE": "yours",
     }
 
 
-def test_every_state_of_the_code_has_an_environment_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_state_of_the_code_has_an_environment_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "src/launcher/src"))
     venv = importlib.import_module("codex_counsel_start.venv")
     root = tmp_path / "plugin"
@@ -144,4 +193,7 @@ def test_an_environment_that_a_server_holds_or_used_lately_is_kept(
     for name in ("old", "held"):
         os.utime(tmp_path / f"venv-{name}/in-use", (0, 0))
     venv._drop_old(tmp_path)
-    assert sorted(path.name for path in tmp_path.glob("venv-*")) == ["venv-fresh", "venv-held"]
+    assert sorted(path.name for path in tmp_path.glob("venv-*")) == [
+        "venv-fresh",
+        "venv-held",
+    ]

@@ -11,10 +11,20 @@ from typing import Any
 
 import pytest
 
-from codex_counsel.codex.limits import LONGEST, Limit, Limits
+from codex_counsel.codex.limits import MAX_SECONDS, Limit, Limits
 from codex_counsel.contract.request import Status, parse
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.loopback import Account, Loopback, Reply, Window, error, failed, http_error, say, usage_limit
+from codex_counsel.loopback import (
+    Account,
+    Loopback,
+    Reply,
+    Window,
+    error,
+    failed,
+    http_error,
+    say,
+    usage_limit,
+)
 from tests.conftest import World, consult
 from tests.e2e import fakes
 
@@ -44,7 +54,9 @@ def refused(world: World, **env: str) -> CounselError:
 
 
 def marks(world: World) -> list[dict[str, Any]]:
-    return [json.loads(file.read_text()) for file in (world.state / "limits").glob("*.json")]
+    return [
+        json.loads(file.read_text()) for file in (world.state / "limits").glob("*.json")
+    ]
 
 
 def limits(world: World, **arguments: Any) -> dict[str, Any]:
@@ -78,7 +90,11 @@ RESETS = {
 
 @pytest.mark.parametrize(("name", "later"), RESETS.values(), ids=RESETS.keys())
 def test_the_reset_is_read_in_the_zone_that_codex_writes_it_in(
-    each_release: World, each_model: Model, zone: Callable[[str], None], name: str, later: int
+    each_release: World,
+    each_model: Model,
+    zone: Callable[[str], None],
+    name: str,
+    later: int,
 ) -> None:
     zone(name)
     today = datetime.now().astimezone()
@@ -90,7 +106,9 @@ def test_the_reset_is_read_in_the_zone_that_codex_writes_it_in(
     assert reset <= marks(each_release)[0]["until"] <= reset + 60
 
 
-def test_a_limit_without_a_reset_lasts_as_long_as_the_setting_says(each_release: World, each_model: Model) -> None:
+def test_a_limit_without_a_reset_lasts_as_long_as_the_setting_says(
+    each_release: World, each_model: Model
+) -> None:
     each_model(usage_limit("team"))
     each_release.settings["BACKOFF_SECONDS"] = "600"
     met = consult(each_release.counsel())["error"]
@@ -98,7 +116,9 @@ def test_a_limit_without_a_reset_lasts_as_long_as_the_setting_says(each_release:
     assert 0 < refused(each_release).details["until"] - time.time() <= 600
 
 
-def test_the_exact_reset_of_the_account_is_used_where_codex_recorded_it(each_release: World, each_model: Model) -> None:
+def test_the_exact_reset_of_the_account_is_used_where_codex_recorded_it(
+    each_release: World, each_model: Model
+) -> None:
     reset = int(time.time()) + 3 * HOUR + 17
     headers = {
         "x-codex-primary-used-percent": "100",
@@ -111,7 +131,10 @@ def test_the_exact_reset_of_the_account_is_used_where_codex_recorded_it(each_rel
 
 
 RATES: dict[str, tuple[Reply, bool]] = {
-    "with its own time": (failed("rate_limit_exceeded", "Please try again in 20m0s."), True),
+    "with its own time": (
+        failed("rate_limit_exceeded", "Please try again in 20m0s."),
+        True,
+    ),
     "without": (http_error(429, error("rate_limit_exceeded")), False),
 }
 
@@ -129,7 +152,9 @@ def test_a_rate_limit_is_remembered_only_with_a_time_of_its_own(
     assert len(server.requests) == (1 if kept else 2)
 
 
-def test_another_provider_and_another_key_are_not_held_up(world: World, model: Model) -> None:
+def test_another_provider_and_another_key_are_not_held_up(
+    world: World, model: Model
+) -> None:
     model(usage_limit("pro", int(time.time()) + HOUR), env_key="THE_KEY")
     assert consult(world.counsel(THE_KEY="one"))["error"]["code"] == Code.USAGE_LIMIT
     refused(world, THE_KEY="one")
@@ -147,9 +172,13 @@ def chatgpt(world: World, server: Loopback, account: Account) -> None:
     )
 
 
-def test_a_limit_of_one_chatgpt_account_does_not_hold_up_another(each_release: World) -> None:
+def test_a_limit_of_one_chatgpt_account_does_not_hold_up_another(
+    each_release: World,
+) -> None:
     one, two = Account(), Account(id="00000000-0000-4000-8000-000000000002")
-    with Loopback([usage_limit("plus", int(time.time()) + HOUR), say("Hello.")], one) as server:
+    with Loopback(
+        [usage_limit("plus", int(time.time()) + HOUR), say("Hello.")], one
+    ) as server:
         chatgpt(each_release, server, one)
         assert consult(each_release.counsel())["error"]["code"] == Code.USAGE_LIMIT
         refused(each_release)
@@ -165,12 +194,17 @@ def test_a_success_clears_the_limit(world: World, model: Model) -> None:
     (mark,) = (world.state / "limits").glob("*.json")
     stored = mark.read_text()
     mark.unlink()
-    fakes.install(world, f"open({str(mark)!r}, 'w').write({stored!r}); begin(); message('Fine.'); end()")
+    fakes.install(
+        world,
+        f"open({str(mark)!r}, 'w').write({stored!r}); begin(); message('Fine.'); end()",
+    )
     assert consult(world.counsel())["ok"]
     assert marks(world) == []
 
 
-def test_status_shows_the_limit_and_clears_it_on_demand(world: World, model: Model) -> None:
+def test_status_shows_the_limit_and_clears_it_on_demand(
+    world: World, model: Model
+) -> None:
     server = model([usage_limit("pro", int(time.time()) + HOUR), say("Again.")])
     consult(world.counsel())
     wire = world.counsel().status(parse(Status, {}))
@@ -189,7 +223,9 @@ def test_a_mark_that_has_run_out_is_ignored(world: World, model: Model) -> None:
     model(lambda _: next(replies))
     consult(world.counsel())
     (file,) = (world.state / "limits").glob("*.json")
-    file.write_text(json.dumps({"code": "usage_limit", "message": "over", "until": time.time() - 1}))
+    file.write_text(
+        json.dumps({"code": "usage_limit", "message": "over", "until": time.time() - 1})
+    )
     assert consult(world.counsel())["answer"] == "Welcome back."
 
 
@@ -211,41 +247,52 @@ def test_a_corrupt_mark_blocks_nobody(tmp_path: Path, text: str) -> None:
     (tmp_path / "limits" / "me.json").write_text(text)
     own = Limits(tmp_path, "me")
     own.check()
-    assert own.mark() is None
+    assert own.in_force() is None
     assert own.clear()
 
 
 def test_a_mark_in_force_names_its_end(tmp_path: Path) -> None:
     (tmp_path / "limits").mkdir()
-    until = time.time() + LONGEST - 60
+    until = time.time() + MAX_SECONDS - 60
     mark = Limit("usage_limit", "You have had enough.", until)
     (tmp_path / "limits" / "me.json").write_text(json.dumps(vars(mark)))
-    assert Limits(tmp_path, "me").mark() == mark
-    assert Limits(tmp_path, "you").mark() is None
-    with pytest.raises(CounselError, match=r"until \d{4}-\d\d-\d\d \d\d:\d\d .*: You have had enough\.") as refusal:
+    assert Limits(tmp_path, "me").in_force() == mark
+    assert Limits(tmp_path, "you").in_force() is None
+    with pytest.raises(
+        CounselError, match=r"until \d{4}-\d\d-\d\d \d\d:\d\d .*: You have had enough\."
+    ) as refusal:
         Limits(tmp_path, "me").check()
     assert refusal.value.code == Code.BACKING_OFF
 
 
-def test_a_reset_years_ahead_holds_the_account_up_for_weeks_at_most(world: World, model: Model) -> None:
+def test_a_reset_years_ahead_holds_the_account_up_for_weeks_at_most(
+    world: World, model: Model
+) -> None:
     model(usage_limit("pro", 4_000_000_000))
     consult(world.counsel())
     (mark,) = marks(world)
-    assert LONGEST - HOUR < mark["until"] - time.time() <= LONGEST
+    assert MAX_SECONDS - HOUR < mark["until"] - time.time() <= MAX_SECONDS
     refused(world)
 
 
-def test_a_limit_of_one_model_does_not_hold_up_the_others(world: World, model: Model) -> None:
+def test_a_limit_of_one_model_does_not_hold_up_the_others(
+    world: World, model: Model
+) -> None:
     model()
-    said = "You have hit your usage limit for GPT-X. Switch to another model now, or try again later."
-    said = said.replace("You have", "You\\u2019ve")
-    fakes.install(world, f'begin(); event("turn.failed", error={{"message": "{said}"}}); sys.exit(1)')
+    sentence = "You have hit your usage limit for GPT-X. Switch to another model now, or try again later."
+    sentence = sentence.replace("You have", "You\\u2019ve")
+    fakes.install(
+        world,
+        f'begin(); event("turn.failed", error={{"message": "{sentence}"}}); sys.exit(1)',
+    )
     assert consult(world.counsel())["error"]["code"] == Code.USAGE_LIMIT
     assert consult(world.counsel(), model="gpt-y")["error"]["code"] == Code.USAGE_LIMIT
     assert marks(world) == []
 
 
-def test_where_nothing_can_be_written_a_limit_is_met_again_and_nothing_breaks(world: World, model: Model) -> None:
+def test_where_nothing_can_be_written_a_limit_is_met_again_and_nothing_breaks(
+    world: World, model: Model
+) -> None:
     (world.base / "file").write_text("")
     world.settings["STATE_DIR"] = str(world.base / "file" / "state")
     server = model(usage_limit("pro", int(time.time()) + HOUR))
@@ -254,19 +301,27 @@ def test_where_nothing_can_be_written_a_limit_is_met_again_and_nothing_breaks(wo
     assert len(server.requests) == 2
 
 
-def test_status_tells_the_live_quota_of_a_chatgpt_account_without_asking_the_model(each_release: World) -> None:
+def test_status_tells_the_live_quota_of_a_chatgpt_account_without_asking_the_model(
+    each_release: World,
+) -> None:
     reset = int(time.time()) + HOUR
     account = Account("pro", primary=Window(77, 300, reset), secondary=None)
     with Loopback(say("Never."), account) as server:
         chatgpt(each_release, server, account)
         shown = limits(each_release)
         assert server.requests == []
-    assert shown["quota"]["primary"] == {"usedPercent": 77, "windowDurationMins": 300, "resetsAt": reset}
+    assert shown["quota"]["primary"] == {
+        "usedPercent": 77,
+        "windowDurationMins": 300,
+        "resetsAt": reset,
+    }
     assert shown["quota"]["planType"] == "pro"
     assert shown["in_force"] is None
 
 
-def test_a_quota_that_cannot_be_read_is_said_and_does_not_make_codex_unusable(each_release: World) -> None:
+def test_a_quota_that_cannot_be_read_is_said_and_does_not_make_codex_unusable(
+    each_release: World,
+) -> None:
     with Loopback(say("Never.")) as server:
         chatgpt(each_release, server, Account())
     wire = each_release.counsel().status(parse(Status, {}))

@@ -13,16 +13,23 @@ from pathlib import Path
 
 import pytest
 
-from codex_counsel.system import process_tree as tree
+from codex_counsel.system import process_tree
 from codex_counsel.system.process_tree import Identity
 from tests.conftest import until
 
 SLEEPER = [sys.executable, "-I", "-S", "-c", "import time\nwhile True: time.sleep(60)"]
-HAS_PS = subprocess.run(["/bin/sh", "-c", "command -v ps"], capture_output=True, check=False).returncode == 0
+HAS_PS = (
+    subprocess.run(
+        ["/bin/sh", "-c", "command -v ps"], capture_output=True, check=False
+    ).returncode
+    == 0
+)
 
 
 def started(argv: list[str] | None = None, **env: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(argv or SLEEPER, start_new_session=True, env={**os.environ, **env})
+    return subprocess.Popen(
+        argv or SLEEPER, start_new_session=True, env={**os.environ, **env}
+    )
 
 
 @pytest.fixture
@@ -33,14 +40,20 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def script(text: str, *args: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+def script(
+    text: str, *args: str, prefix: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
     """Run a piece of Python in a process whose descendants are its own."""
-    preamble = "import json, os, signal, subprocess, sys\nfrom codex_counsel import tree\n"
+    preamble = "import json, os, signal, subprocess, sys\nfrom codex_counsel.system import process_tree\n"
     argv = [*prefix, sys.executable, "-c", preamble + textwrap.dedent(text), *args]
-    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60, encoding="utf-8")
+    return subprocess.run(
+        argv, capture_output=True, text=True, check=False, timeout=60, encoding="utf-8"
+    )
 
 
-def test_a_process_is_recognised_until_it_is_reaped(sleeper: subprocess.Popen[bytes]) -> None:
+def test_a_process_is_recognised_until_it_is_reaped(
+    sleeper: subprocess.Popen[bytes],
+) -> None:
     identity = Identity.of(sleeper.pid)
     assert identity
     assert identity.alive()
@@ -59,7 +72,9 @@ def test_a_zombie_is_not_alive() -> None:
     process.wait()
 
 
-def test_the_same_pid_of_another_time_or_another_boot_is_someone_else(sleeper: subprocess.Popen[bytes]) -> None:
+def test_the_same_pid_of_another_time_or_another_boot_is_someone_else(
+    sleeper: subprocess.Popen[bytes],
+) -> None:
     identity = Identity.of(sleeper.pid)
     assert identity
     assert not identity._replace(start=identity.start - 1).alive()
@@ -76,28 +91,36 @@ REUSE = """
         for _ in range(200):
             open("/proc/sys/kernel/ns_last_pid", "w").write(str(pid - 1))
             process = sleeper(*more)
-            if process.pid == pid and tree.Identity.of(pid).start != codex.start:
+            if process.pid == pid and process_tree.Identity.of(pid).start != codex.start:
                 return process
             process.kill(); process.wait()
         sys.exit("not reused")
     first = sleeper()
-    codex = tree.Identity.of(first.pid)
+    codex = process_tree.Identity.of(first.pid)
     first.kill(); first.wait()
     stranger = reused(first.pid)
-    ended = tree.end_stray(codex, ("MARK=none",))
+    ended = process_tree.end_stray(codex, ("MARK=none",))
     alive = [codex.alive(), stranger.poll() is None]
     stranger.kill(); stranger.wait()
     leader = reused(first.pid, "pid = os.fork() or None", "pid and (print(pid, flush=True), os._exit(0))")
     member = int(leader.stdout.readline()); leader.wait()
     same_session = os.getsid(member) == codex.pid
-    tree.end_stray(codex, ("MARK=none",))
+    process_tree.end_stray(codex, ("MARK=none",))
     print(json.dumps([ended, alive, same_session, os.path.exists(f"/proc/{member}")]))
     os.kill(member, 9)
 """
 
 
 def test_a_reused_pid_or_session_number_is_a_stranger_and_left_alone() -> None:
-    namespace = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child")
+    namespace = (
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "--kill-child",
+    )
     if script("", prefix=namespace).returncode != 0:
         pytest.skip("this machine makes no pid namespaces")
     done = script(REUSE, prefix=namespace)
@@ -105,16 +128,21 @@ def test_a_reused_pid_or_session_number_is_a_stranger_and_left_alone() -> None:
     assert json.loads(done.stdout) == [[], [False, True], True, True]
 
 
-def test_what_a_killed_worker_left_is_ended_by_identity_session_and_mark(sleeper: subprocess.Popen[bytes]) -> None:
+def test_what_a_killed_worker_left_is_ended_by_identity_session_and_mark(
+    sleeper: subprocess.Popen[bytes],
+) -> None:
     waits = f"import subprocess, time; subprocess.run({SLEEPER!r}, process_group=0); time.sleep(600)"
     leader = started([sys.executable, "-c", waits])
-    (member,) = until(lambda: tree.descendants(leader.pid))
+    (member,) = until(lambda: process_tree.descendants(leader.pid))
     marked = started(CODEX_COUNSEL_JOB="0123")
     almost = started(CODEX_COUNSEL_JOB="01234")
     member_identity = Identity.of(member)
     assert member_identity
     try:
-        assert tree.end_stray(Identity.of(leader.pid), ("CODEX_COUNSEL_JOB=0123",)) == []
+        assert (
+            process_tree.end_stray(Identity.of(leader.pid), ("CODEX_COUNSEL_JOB=0123",))
+            == []
+        )
         assert leader.wait() == -signal.SIGKILL
         assert marked.wait() == -signal.SIGKILL
         assert not member_identity.alive()
@@ -129,33 +157,43 @@ def test_nothing_of_another_boot_is_ended() -> None:
     with started(MARK="of this test") as marked:
         identity = Identity.of(marked.pid)
         assert identity
-        assert tree.end_stray(identity._replace(boot="another"), ("MARK=of this test",)) == []
+        assert (
+            process_tree.end_stray(
+                identity._replace(boot="another"), ("MARK=of this test",)
+            )
+            == []
+        )
         assert identity.alive()
         marked.kill()
 
 
 SWEEP = """
-    tree.become_subreaper()
+    process_tree.become_subreaper()
     if "ps" in sys.argv:
-        tree.PROC = "/nonexistent"
+        process_tree.PROC = "/nonexistent"
     if "no subreaper" in sys.argv:
-        tree._LIBC.prctl(36, 0, 0, 0, 0)
+        process_tree._LIBC.prctl(36, 0, 0, 0, 0)
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
     loop = "import time\\nwhile True: time.sleep(60)"
     below = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {loop!r}], process_group=0);"
     leader = subprocess.Popen([sys.executable, "-c", below + "print(p.pid)"], start_new_session=True, **quiet)
     orphan = int(leader.stdout.readline())
     leader.wait()
-    hasty = tree.sweep(leader.pid, patience=-1)
-    survivors = tree.sweep(leader.pid)
-    left = tree.Identity.of(orphan)
+    hasty = process_tree.sweep(leader.pid, patience=-1)
+    survivors = process_tree.sweep(leader.pid)
+    left = process_tree.Identity.of(orphan)
     print(json.dumps([hasty == [orphan], survivors, bool(left and left.alive())]))
 """
 
 
-@pytest.mark.parametrize("how", ["proc", pytest.param("ps", marks=pytest.mark.skipif(not HAS_PS, reason="no ps"))])
+@pytest.mark.parametrize(
+    "how",
+    ["proc", pytest.param("ps", marks=pytest.mark.skipif(not HAS_PS, reason="no ps"))],
+)
 @pytest.mark.parametrize("parent", ["subreaper", "no subreaper"])
-def test_a_sweep_ends_orphans_and_names_what_it_had_no_time_for(how: str, parent: str) -> None:
+def test_a_sweep_ends_orphans_and_names_what_it_had_no_time_for(
+    how: str, parent: str
+) -> None:
     done = script(SWEEP, how, parent)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [True, [], False]
@@ -165,13 +203,23 @@ def test_a_sweep_ends_orphans_and_names_what_it_had_no_time_for(how: str, parent
 def test_without_proc_the_same_processes_are_seen(
     sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    family = started([sys.executable, "-c", f"import subprocess; subprocess.run({SLEEPER!r}, start_new_session=True)"])
-    (below,) = until(lambda: tree.descendants(family.pid))
+    family = started(
+        [
+            sys.executable,
+            "-c",
+            f"import subprocess; subprocess.run({SLEEPER!r}, start_new_session=True)",
+        ]
+    )
+    (below,) = until(lambda: process_tree.descendants(family.pid))
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(tree, "PROC", str(tmp_path / "none"))
-            assert tree.descendants(family.pid) == [below]
-            assert set(tree.descendants(os.getpid())) == {family.pid, below, sleeper.pid}
+            patch.setattr(process_tree, "PROC", str(tmp_path / "none"))
+            assert process_tree.descendants(family.pid) == [below]
+            assert set(process_tree.descendants(os.getpid())) == {
+                family.pid,
+                below,
+                sleeper.pid,
+            }
             identity = Identity.of(below)
             assert identity
             assert identity.alive()
@@ -186,7 +234,7 @@ def test_without_proc_the_same_processes_are_seen(
 def test_without_proc_and_ps_nothing_is_seen_and_nothing_fails(
     sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(tree, "PROC", str(tmp_path / "none"))
+    monkeypatch.setattr(process_tree, "PROC", str(tmp_path / "none"))
     monkeypatch.setenv("PATH", str(tmp_path))
     assert Identity.of(sleeper.pid) is None
-    assert tree.end_stray(None, ("MARK=none",)) == []
+    assert process_tree.end_stray(None, ("MARK=none",)) == []

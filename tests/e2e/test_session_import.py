@@ -23,7 +23,10 @@ def session(world: World) -> Path:
     """A transcript as Claude Code writes one."""
     file = world.home / f".claude/projects/-a-project/{ID}.jsonl"
     file.parent.mkdir(parents=True)
-    said = [("user", "Why is the cache cold?"), ("assistant", [{"type": "text", "text": "It is cleared at start."}])]
+    messages = [
+        ("user", "Why is the cache cold?"),
+        ("assistant", [{"type": "text", "text": "It is cleared at start."}]),
+    ]
     rows = [
         {
             "type": role,
@@ -33,17 +36,21 @@ def session(world: World) -> Path:
             "uuid": f"u{number}",
             "timestamp": f"2026-01-01T00:00:0{number}.000Z",
         }
-        for number, (role, content) in enumerate(said)
+        for number, (role, content) in enumerate(messages)
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return file
 
 
-def handed_over(world: World, env: dict[str, str] | None = None, **arguments: Any) -> dict[str, Any]:
+def handed_over(
+    world: World, env: dict[str, str] | None = None, **arguments: Any
+) -> dict[str, Any]:
     return world.counsel(**(env or {})).transfer(parse(Transfer, arguments))
 
 
-def test_a_session_becomes_a_thread_that_knows_what_was_said(world: World, session: Path, model: Any) -> None:
+def test_a_session_becomes_a_thread_that_knows_what_was_said(
+    world: World, session: Path, model: Any
+) -> None:
     server = model()
     wire = handed_over(world, transcript_path=str(session))
     thread = wire["meta"]["session_id"]
@@ -53,16 +60,22 @@ def test_a_session_becomes_a_thread_that_knows_what_was_said(world: World, sessi
     assert living(str(world.base)) == []
 
 
-def test_without_a_path_it_is_the_session_that_started_this_process(world: World, session: Path, model: Any) -> None:
+def test_without_a_path_it_is_the_session_that_started_this_process(
+    world: World, session: Path, model: Any
+) -> None:
     model()
     moved = world.base / "elsewhere"
     (world.home / ".claude").rename(moved)
-    wire = handed_over(world, {"CLAUDE_CODE_SESSION_ID": ID, "CLAUDE_CONFIG_DIR": str(moved)})
+    wire = handed_over(
+        world, {"CLAUDE_CODE_SESSION_ID": ID, "CLAUDE_CONFIG_DIR": str(moved)}
+    )
     assert wire["data"]["transcript"] == str(moved / f"projects/-a-project/{ID}.jsonl")
     assert "warnings" not in wire["meta"]
 
 
-def test_a_session_of_the_project_that_was_written_later_is_named(world: World, session: Path, model: Any) -> None:
+def test_a_session_of_the_project_that_was_written_later_is_named(
+    world: World, session: Path, model: Any
+) -> None:
     model()
     newer = session.with_name("newer.jsonl")
     newer.write_bytes(session.read_bytes())
@@ -81,7 +94,14 @@ def test_only_transcripts_of_claude_code_are_taken(
     link.symlink_to(outside)
     other = session.with_name("notes.txt")
     other.touch()
-    for path in (outside, link, other, session.parent, session.parent / "../../../.ssh/id.jsonl", "nothing.jsonl"):
+    for path in (
+        outside,
+        link,
+        other,
+        session.parent,
+        session.parent / "../../../.ssh/id.jsonl",
+        "nothing.jsonl",
+    ):
         with pytest.raises(CounselError, match="transcript_path") as refused:
             handed_over(world, transcript_path=str(path))
         assert refused.value.code == "invalid_arguments"
@@ -89,21 +109,38 @@ def test_only_transcripts_of_claude_code_are_taken(
         handed_over(world)
 
 
-FAILED = {"itemType": "SESSIONS", "successes": [], "failures": [{"message": "It is torn."}]}
-DONE = {"method": "externalAgentConfig/import/completed", "params": {"itemTypeResults": [FAILED]}}
+FAILED = {
+    "itemType": "SESSIONS",
+    "successes": [],
+    "failures": [{"message": "It is torn."}],
+}
+DONE = {
+    "method": "externalAgentConfig/import/completed",
+    "params": {"itemTypeResults": [FAILED]},
+}
 
 
 @pytest.mark.parametrize(
-    ("said", "code", "words"),
+    ("output", "code", "words"),
     [
-        ({"id": 1, "error": {"code": -32601, "message": "no such method"}}, "codex_too_old", "cannot import sessions"),
-        ({"id": 1, "error": {"code": -32000, "message": "Not today."}}, "upstream_error", "Not today."),
+        (
+            {"id": 1, "error": {"code": -32601, "message": "no such method"}},
+            "codex_too_old",
+            "cannot import sessions",
+        ),
+        (
+            {"id": 1, "error": {"code": -32000, "message": "Not today."}},
+            "upstream_error",
+            "Not today.",
+        ),
         (DONE, "upstream_error", "It is torn."),
         ([], "upstream_error", "did not finish the import"),
     ],
 )
-def test_what_codex_says_against_it_comes_back(world: World, session: Path, said: Any, code: str, words: str) -> None:
-    script = f"case $1 in --version) echo codex-cli 0.163.0;; *) echo '{json.dumps(said)}';; esac"
+def test_what_codex_says_against_it_comes_back(
+    world: World, session: Path, output: Any, code: str, words: str
+) -> None:
+    script = f"case $1 in --version) echo codex-cli 0.163.0;; *) echo '{json.dumps(output)}';; esac"
     world.binary = str(executable(world.base / "codex", script))
     with pytest.raises(CounselError, match=words) as refused:
         handed_over(world, transcript_path=str(session))

@@ -22,21 +22,41 @@ BAD_LINE = "refund = prices[position - 1]"
 
 
 def finding(**changes: Any) -> dict[str, Any]:
-    known = {"severity": "high", "title": "Off by one", "file": "shop.py", "line": 1, "line_end": None}
-    known |= {"evidence": BAD_LINE, "risk": "The wrong price.", "recommendation": "Use position."}
+    known = {
+        "severity": "high",
+        "title": "Off by one",
+        "file": "shop.py",
+        "line": 1,
+        "line_end": None,
+    }
+    known |= {
+        "evidence": BAD_LINE,
+        "risk": "The wrong price.",
+        "recommendation": "Use position.",
+    }
     return known | changes
 
 
 def review(*findings: dict[str, Any]) -> dict[str, Any]:
     verdict = "fail" if findings else "pass"
-    said = {"summary": "One problem.", "verdict": verdict, "confidence": "high", "findings": list(findings)}
+    said = {
+        "summary": "One problem.",
+        "verdict": verdict,
+        "confidence": "high",
+        "findings": list(findings),
+    }
     return said | {"questions": [], "assumptions": [], "next_steps": []}
 
 
 class Session:
     """A turn of Claude Code that ended, and the gate asked about it."""
 
-    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(
+        self,
+        world: World,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
         self.world, self._monkeypatch, self._capsys = world, monkeypatch, capsys
         self.transcript = world.base / "transcript.jsonl"
         self.rows: list[dict[str, Any]] = []
@@ -48,18 +68,35 @@ class Session:
         world.git("commit", "-q", "--allow-empty", "-m", "Begin")
 
     def said(self, words: str = "Add a refund.", **row: Any) -> None:
-        self.rows.append({"type": "user", "message": {"role": "user", "content": words}, **row})
+        self.rows.append(
+            {"type": "user", "message": {"role": "user", "content": words}, **row}
+        )
 
     def edited(self, path: str, tool: str = "Write") -> None:
-        use = {"type": "tool_use", "id": "t", "name": tool, "input": {"file_path": path, "content": BAD_LINE}}
-        self.rows.append({"type": "assistant", "message": {"role": "assistant", "content": [use]}})
+        use = {
+            "type": "tool_use",
+            "id": "t",
+            "name": tool,
+            "input": {"file_path": path, "content": BAD_LINE},
+        }
+        self.rows.append(
+            {"type": "assistant", "message": {"role": "assistant", "content": [use]}}
+        )
         result = [{"type": "tool_result", "tool_use_id": "t", "content": "ok"}]
-        self.rows.append({"type": "user", "message": {"role": "user", "content": result}})
+        self.rows.append(
+            {"type": "user", "message": {"role": "user", "content": result}}
+        )
 
     def stops(self, *flags: str, again: bool = False) -> dict[str, Any] | None:
         """What the gate prints; it never fails."""
-        self.transcript.write_text("".join(json.dumps(row) + "\n" for row in self.rows), "utf-8")
-        event = {"session_id": "s-1", "transcript_path": str(self.transcript), "cwd": str(self.world.workspace)}
+        self.transcript.write_text(
+            "".join(json.dumps(row) + "\n" for row in self.rows), "utf-8"
+        )
+        event = {
+            "session_id": "s-1",
+            "transcript_path": str(self.transcript),
+            "cwd": str(self.world.workspace),
+        }
         return self.told(json.dumps(event | {"stop_hook_active": again}), *flags)
 
     def told(self, event: str, *flags: str) -> dict[str, Any] | None:
@@ -77,11 +114,15 @@ class Session:
 
 
 @pytest.fixture
-def session(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Session:
+def session(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Session:
     return Session(world, monkeypatch, capsys)
 
 
-def test_a_grave_finding_holds_the_turn_and_says_how_to_be_rid_of_the_gate(session: Session, model: Model) -> None:
+def test_a_grave_finding_holds_the_turn_and_says_how_to_be_rid_of_the_gate(
+    session: Session, model: Model
+) -> None:
     server = model([say(review(finding()))])
     (session.world.workspace / "before.py").write_text("not of this turn\n", "utf-8")
     session.breaks()
@@ -114,7 +155,9 @@ def test_anything_less_is_told_and_lets_the_turn_end(
     assert told["systemMessage"].startswith("Codex reviewed 1 files")
 
 
-def test_a_turn_is_held_once_unless_more_rounds_were_chosen(session: Session, model: Model) -> None:
+def test_a_turn_is_held_once_unless_more_rounds_were_chosen(
+    session: Session, model: Model
+) -> None:
     server = model([say(review(finding()))])
     session.breaks()
     assert session.stops()
@@ -125,11 +168,15 @@ def test_a_turn_is_held_once_unless_more_rounds_were_chosen(session: Session, mo
     assert again is not None
     assert again["decision"] == "block"
     assert session.stops("--rounds", "2", again=True) is None
-    assert [request.thread_id for request in server.requests][1:] == [server.requests[1].thread_id] * 2
+    assert [request.thread_id for request in server.requests][1:] == [
+        server.requests[1].thread_id
+    ] * 2
 
 
 @pytest.mark.parametrize("kind", ["talk", "outside", "an earlier turn"])
-def test_a_turn_that_edited_nothing_here_costs_nothing(kind: str, session: Session, model: Model) -> None:
+def test_a_turn_that_edited_nothing_here_costs_nothing(
+    kind: str, session: Session, model: Model
+) -> None:
     server = model()
     if kind == "an earlier turn":
         session.breaks()
@@ -140,7 +187,9 @@ def test_a_turn_that_edited_nothing_here_costs_nothing(kind: str, session: Sessi
     assert server.requests == []
 
 
-def test_what_a_client_says_in_the_name_of_the_user_begins_no_turn(session: Session, model: Model) -> None:
+def test_what_a_client_says_in_the_name_of_the_user_begins_no_turn(
+    session: Session, model: Model
+) -> None:
     model([say(review(finding()))])
     session.breaks()
     session.said("a reminder", isMeta=True)
@@ -149,7 +198,9 @@ def test_what_a_client_says_in_the_name_of_the_user_begins_no_turn(session: Sess
     assert told["decision"] == "block"
 
 
-def test_a_failure_lets_the_turn_end_and_names_the_off_switch(session: Session, model: Model) -> None:
+def test_a_failure_lets_the_turn_end_and_names_the_off_switch(
+    session: Session, model: Model
+) -> None:
     model([http_error(400, error("invalid_request", "The model is unknown."))])
     session.breaks()
     told = session.stops()
@@ -159,7 +210,10 @@ def test_a_failure_lets_the_turn_end_and_names_the_off_switch(session: Session, 
     assert "gate remove" in told["systemMessage"]
 
 
-@pytest.mark.parametrize("event", ["", "no JSON", "[]", "{}", '{"session_id": "../../x"}', '{"session_id": "s"}'])
+@pytest.mark.parametrize(
+    "event",
+    ["", "no JSON", "[]", "{}", '{"session_id": "../../x"}', '{"session_id": "s"}'],
+)
 def test_an_event_that_is_none_lets_the_turn_end(event: str, session: Session) -> None:
     told = session.told(event)
     assert told is not None
@@ -188,9 +242,20 @@ def test_the_installed_hook_is_a_command_that_runs(session: Session) -> None:
     (group,) = json.loads(file.read_text("utf-8"))["hooks"]["Stop"]
     session.said()
     session.transcript.write_text(json.dumps(session.rows[0]) + "\n", "utf-8")
-    event = json.dumps({"session_id": "s", "transcript_path": str(session.transcript), "cwd": str(Path.cwd())})
+    event = json.dumps(
+        {
+            "session_id": "s",
+            "transcript_path": str(session.transcript),
+            "cwd": str(Path.cwd()),
+        }
+    )
     done = subprocess.run(
-        group["hooks"][0]["command"], shell=True, input=event, capture_output=True, text=True, check=True
+        group["hooks"][0]["command"],
+        shell=True,
+        input=event,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert (done.stdout, done.stderr) == ("", "")
     assert run(["gate", "remove", "--project"]) == 0

@@ -18,13 +18,13 @@ from tests.conftest import living, until
 DRIVER = """
 import json, os, sys, time
 from codex_counsel.system import supervisor as process
-from codex_counsel.system import process_tree as tree
+from codex_counsel.system import process_tree
 child, prompt, limits, control = sys.argv[1:5]
 options = json.loads(limits)
 process.GRACE = process.LINGER = 0.3
 if options.pop("no_pidfd", False):
     del os.pidfd_open
-tree.become_subreaper()
+process_tree.become_subreaper()
 started = process.start([sys.executable, "-I", "-S", "-c", child], os.environ, "/", prompt)
 supervisor = process.Supervisor(started, **{"total": 60, "idle": 60, **options})
 seen = []
@@ -36,8 +36,8 @@ for line in supervisor.lines():
 print(json.dumps({
     "reason": supervisor.reason, "returncode": supervisor.returncode, "lines": seen[:50], "count": len(seen),
     "stderr": supervisor.stderr.decode("latin-1"), "survivors": supervisor.survivors,
-    "peak_kb": int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]) if tree._LIBC else 0,
-    "left": tree.descendants(os.getpid()),
+    "peak_kb": int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]) if process_tree._LIBC else 0,
+    "left": process_tree.descendants(os.getpid()),
 }))
 """
 STOP_AT_ONCE = "def on_line(line): supervisor.stop('cancelled')"
@@ -69,17 +69,31 @@ class Bench:
 
     directory: Path
 
-    def start(self, child: str, control: str = "", prompt: str = "", **limits: Any) -> subprocess.Popen[str]:
+    def start(
+        self, child: str, control: str = "", prompt: str = "", **limits: Any
+    ) -> subprocess.Popen[str]:
         file = self.directory / "prompt"
         file.write_text(prompt, "utf-8")
-        argv = [sys.executable, "-c", DRIVER, child, str(file), json.dumps(limits), control]
-        return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, encoding="utf-8")
+        argv = [
+            sys.executable,
+            "-c",
+            DRIVER,
+            child,
+            str(file),
+            json.dumps(limits),
+            control,
+        ]
+        return subprocess.Popen(
+            argv, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        )
 
-    def run(self, child: str, control: str = "", prompt: str = "", **limits: Any) -> Report:
+    def run(
+        self, child: str, control: str = "", prompt: str = "", **limits: Any
+    ) -> Report:
         with self.start(child, control, prompt, **limits) as process:
-            said, _ = process.communicate(timeout=60)
+            stdout, _ = process.communicate(timeout=60)
         assert process.returncode == 0
-        return Report(**json.loads(said))
+        return Report(**json.loads(stdout))
 
 
 @pytest.fixture
@@ -87,14 +101,18 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-def test_lines_come_out_as_they_were_written_and_the_unfinished_last_one_too(bench: Bench) -> None:
+def test_lines_come_out_as_they_were_written_and_the_unfinished_last_one_too(
+    bench: Bench,
+) -> None:
     report = bench.run("import os; os.write(1, b'one\\n\\ntwo \\xff\\xfe\\r\\nno end')")
     assert report.lines == ["one", "", "two \xff\xfe\r", "no end"]
     assert (report.reason, report.returncode, report.left) == ("exited", 0, [])
 
 
 def test_the_prompt_reaches_the_child_whole_and_then_ends(bench: Bench) -> None:
-    report = bench.run("import sys; print(len(sys.stdin.buffer.read()))", prompt="é" * 600_000)
+    report = bench.run(
+        "import sys; print(len(sys.stdin.buffer.read()))", prompt="é" * 600_000
+    )
     assert report.lines == ["1200000"]
 
 
@@ -105,40 +123,74 @@ def test_a_child_that_never_reads_a_long_prompt_is_not_waited_for(bench: Bench) 
 
 def test_stopping_a_child_that_ignores_signals_kills_it(bench: Bench) -> None:
     report = bench.run(STUBBORN + "print('up', flush=True)" + FOR_EVER, STOP_AT_ONCE)
-    assert (report.reason, report.returncode, report.left) == ("cancelled", -signal.SIGKILL, [])
+    assert (report.reason, report.returncode, report.left) == (
+        "cancelled",
+        -signal.SIGKILL,
+        [],
+    )
 
 
 def test_stopping_a_polite_child_lets_it_end_by_itself(bench: Bench) -> None:
     polite = "import time\ntry:\n print('up', flush=True); time.sleep(60)\nexcept KeyboardInterrupt:\n print('bye')"
     report = bench.run(polite, STOP_AT_ONCE)
-    assert (report.lines, report.reason, report.returncode) == (["up", "bye"], "cancelled", 0)
+    assert (report.lines, report.reason, report.returncode) == (
+        ["up", "bye"],
+        "cancelled",
+        0,
+    )
 
 
 def test_the_first_reason_to_stop_stands(bench: Bench) -> None:
-    twice = "def on_line(line): supervisor.stop('cancelled'); supervisor.stop('timeout')"
-    assert bench.run(STUBBORN + "print('up', flush=True)" + FOR_EVER, twice).reason == "cancelled"
+    twice = (
+        "def on_line(line): supervisor.stop('cancelled'); supervisor.stop('timeout')"
+    )
+    assert (
+        bench.run(STUBBORN + "print('up', flush=True)" + FOR_EVER, twice).reason
+        == "cancelled"
+    )
 
 
 @pytest.mark.parametrize("no_pidfd", [False, True], ids=["pidfd", "polling"])
-@pytest.mark.parametrize("habit", ["import time; time.sleep(600)", "import os\nwhile True: os.write(1, b'y' * 65536)"])
+@pytest.mark.parametrize(
+    "habit",
+    [
+        "import time; time.sleep(600)",
+        "import os\nwhile True: os.write(1, b'y' * 65536)",
+    ],
+)
 def test_a_grandchild_in_its_own_session_that_holds_or_fills_stdout_is_ended_and_not_waited_for(
     bench: Bench, habit: str, *, no_pidfd: bool
 ) -> None:
     report = bench.run(GRANDCHILD.format(code=habit), no_pidfd=no_pidfd)
     assert report.lines[0].startswith("grandchild") or report.lines[0].startswith("y")
-    assert (report.reason, report.returncode, report.survivors, report.left) == ("exited", 0, [], [])
+    assert (report.reason, report.returncode, report.survivors, report.left) == (
+        "exited",
+        0,
+        [],
+        [],
+    )
 
 
 @pytest.mark.parametrize(
-    "code", ["while True: print('y', flush=True)", "import os\nwhile True: os.write(1, b'\\n' * 65536)"]
+    "code",
+    [
+        "while True: print('y', flush=True)",
+        "import os\nwhile True: os.write(1, b'\\n' * 65536)",
+    ],
 )
 def test_endless_output_is_ended_at_the_total_limit(bench: Bench, code: str) -> None:
-    report = bench.run(code, "supervisor.lines = (lambda of: lambda: (b'' for _ in of()))(supervisor.lines)", total=0.5)
+    report = bench.run(
+        code,
+        "supervisor.lines = (lambda of: lambda: (b'' for _ in of()))(supervisor.lines)",
+        total=0.5,
+    )
     assert (report.reason, report.left) == ("timeout", [])
     assert report.count > 1000
 
 
-def test_a_line_of_64_megabytes_costs_neither_the_memory_nor_the_lines_around_it(bench: Bench) -> None:
+def test_a_line_of_64_megabytes_costs_neither_the_memory_nor_the_lines_around_it(
+    bench: Bench,
+) -> None:
     code = "import os\nos.write(1, b'before\\n')\nfor _ in range(1024): os.write(1, b'x' * 65536)\nprint('\\nafter')"
     report = bench.run(code)
     assert report.lines == ["before", "", "after"]
@@ -146,19 +198,27 @@ def test_a_line_of_64_megabytes_costs_neither_the_memory_nor_the_lines_around_it
 
 
 def test_a_long_line_within_the_limit_arrives_whole(bench: Bench) -> None:
-    report = bench.run("print('x' * 8_000_000)", "def on_line(line): seen.append(str(len(line)))")
+    report = bench.run(
+        "print('x' * 8_000_000)", "def on_line(line): seen.append(str(len(line)))"
+    )
     assert report.lines[1] == "8000000"
 
 
 def test_only_the_end_of_a_flood_on_stderr_is_kept(bench: Bench) -> None:
-    report = bench.run("import sys\nfor n in range(100_000): print('noise', n, file=sys.stderr)")
+    report = bench.run(
+        "import sys\nfor n in range(100_000): print('noise', n, file=sys.stderr)"
+    )
     assert report.stderr.endswith("noise 99999\n")
     assert len(report.stderr) <= 256 * 1024
 
 
 def test_death_by_a_signal_is_an_exit_with_that_signal(bench: Bench) -> None:
     report = bench.run("import os; print('last', flush=True); os.kill(os.getpid(), 11)")
-    assert (report.lines, report.reason, report.returncode) == (["last"], "exited", -signal.SIGSEGV)
+    assert (report.lines, report.reason, report.returncode) == (
+        ["last"],
+        "exited",
+        -signal.SIGSEGV,
+    )
 
 
 def test_a_mute_child_is_ended_at_the_total_limit(bench: Bench) -> None:
@@ -166,29 +226,56 @@ def test_a_mute_child_is_ended_at_the_total_limit(bench: Bench) -> None:
     assert (report.reason, report.returncode) == ("timeout", -signal.SIGKILL)
 
 
-def test_a_child_without_a_sign_of_life_is_ended_at_the_idle_limit(bench: Bench) -> None:
+def test_a_child_without_a_sign_of_life_is_ended_at_the_idle_limit(
+    bench: Bench,
+) -> None:
     assert bench.run("import time" + FOR_EVER, idle=0.2).reason == "stalled"
 
 
 def test_lines_alone_are_no_sign_of_life(bench: Bench) -> None:
     chatter = "import time\nwhile True: print('noise', flush=True); time.sleep(0.01)"
     assert bench.run(chatter, idle=0.2).reason == "stalled"
-    assert bench.run(chatter, "def on_line(line): supervisor.heard()", idle=0.2, total=1.5).reason == "timeout"
+    assert (
+        bench.run(
+            chatter,
+            "def on_line(line): supervisor.note_activity()",
+            idle=0.2,
+            total=1.5,
+        ).reason
+        == "timeout"
+    )
 
 
 def test_another_sign_of_life_keeps_a_silent_child(bench: Bench) -> None:
-    lively = "left = [0.0] * 2\nsupervisor.quiet = lambda: left.pop() if left else seen.append('quiet') or 60.0"
+    lively = (
+        "left = [0.0] * 2\n"
+        "def seconds(): return left.pop() if left else seen.append('quiet') or 60.0\n"
+        "supervisor.seconds_since_other_activity = seconds"
+    )
     report = bench.run("import time" + FOR_EVER, lively, idle=0.2)
     assert (report.reason, set(report.lines)) == ("stalled", {"quiet"})
 
 
 def test_a_child_whose_work_is_done_is_ended_without_blame(bench: Bench) -> None:
-    report = bench.run(STUBBORN + "print('done', flush=True)" + FOR_EVER, "def on_line(line): supervisor.expect_end()")
-    assert (report.reason, report.returncode, report.left) == ("exited", -signal.SIGKILL, [])
+    report = bench.run(
+        STUBBORN + "print('done', flush=True)" + FOR_EVER,
+        "def on_line(line): supervisor.expect_end()",
+    )
+    assert (report.reason, report.returncode, report.left) == (
+        "exited",
+        -signal.SIGKILL,
+        [],
+    )
 
 
-def test_a_child_that_closes_its_output_and_lingers_is_ended_and_can_still_be_stopped(bench: Bench) -> None:
-    deaf = "import os; os.write(1, b'bye\\n'); os.close(1); os.close(2);" + STUBBORN + FOR_EVER
+def test_a_child_that_closes_its_output_and_lingers_is_ended_and_can_still_be_stopped(
+    bench: Bench,
+) -> None:
+    deaf = (
+        "import os; os.write(1, b'bye\\n'); os.close(1); os.close(2);"
+        + STUBBORN
+        + FOR_EVER
+    )
     assert bench.run(deaf).reason == "exited"
     wake = (
         "r, w = os.pipe(); supervisor.watch(r, lambda: (os.read(r, 1), supervisor.stop('cancelled')))\n"
@@ -197,10 +284,15 @@ def test_a_child_that_closes_its_output_and_lingers_is_ended_and_can_still_be_st
     assert bench.run(deaf, wake).reason == "cancelled"
 
 
-def test_descendants_in_sessions_of_their_own_do_not_survive_the_end_of_the_child(bench: Bench) -> None:
-    family = GRANDCHILD.format(code=GRANDCHILD.format(code=STUBBORN + FOR_EVER) + "\n" + STUBBORN + FOR_EVER)
+def test_descendants_in_sessions_of_their_own_do_not_survive_the_end_of_the_child(
+    bench: Bench,
+) -> None:
+    family = GRANDCHILD.format(
+        code=GRANDCHILD.format(code=STUBBORN + FOR_EVER) + "\n" + STUBBORN + FOR_EVER
+    )
     report = bench.run(
-        family + "\n" + STUBBORN + FOR_EVER, "def on_line(line): len(seen) == 2 and supervisor.stop('cancelled')"
+        family + "\n" + STUBBORN + FOR_EVER,
+        "def on_line(line): len(seen) == 2 and supervisor.stop('cancelled')",
     )
     assert report.count == 2
     assert (report.survivors, report.left) == ([], [])
@@ -208,8 +300,15 @@ def test_descendants_in_sessions_of_their_own_do_not_survive_the_end_of_the_chil
     assert not any(identity.alive() for identity in found if identity)
 
 
-def test_a_consumer_that_fails_leaves_no_child_behind(bench: Bench, tmp_path: Path) -> None:
-    code = f"marker = {str(tmp_path / 'mark')!r};" + STUBBORN + "print('up', flush=True)" + FOR_EVER
+def test_a_consumer_that_fails_leaves_no_child_behind(
+    bench: Bench, tmp_path: Path
+) -> None:
+    code = (
+        f"marker = {str(tmp_path / 'mark')!r};"
+        + STUBBORN
+        + "print('up', flush=True)"
+        + FOR_EVER
+    )
     with bench.start(code, "def on_line(line): raise SystemExit(7)") as process:
         process.communicate(timeout=30)
     assert process.returncode == 7
@@ -218,7 +317,9 @@ def test_a_consumer_that_fails_leaves_no_child_behind(bench: Bench, tmp_path: Pa
 
 def test_the_child_dies_with_a_supervisor_that_is_killed(bench: Bench) -> None:
     code = "import os; print(os.getpid(), flush=True);" + STUBBORN + FOR_EVER
-    with bench.start(code, "def on_line(line): print(line.decode(), flush=True)") as process:
+    with bench.start(
+        code, "def on_line(line): print(line.decode(), flush=True)"
+    ) as process:
         assert process.stdout
         child = Identity.of(int(process.stdout.readline()))
         assert child

@@ -21,15 +21,27 @@ BUDGET = 100_000
 
 
 @dataclass(frozen=True)
-class Ground:
+class Project:
     """A repository of a test."""
 
     root: Path
 
-    def git(self, *args: str, given: bytes | None = None, env: Mapping[str, str] | None = None) -> str:
-        whole = {**os.environ, **(env or {})}
-        done = subprocess.run(["git", *args], cwd=self.root, input=given, env=whole, check=True, capture_output=True)
-        return done.stdout.decode(errors="surrogateescape").strip()
+    def git(
+        self,
+        *args: str,
+        stdin: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> str:
+        full_env = {**os.environ, **(env or {})}
+        result = subprocess.run(
+            ["git", *args],
+            cwd=self.root,
+            input=stdin,
+            env=full_env,
+            check=True,
+            capture_output=True,
+        )
+        return result.stdout.decode(errors="surrogateescape").strip()
 
     def write(self, name: str | bytes, content: str | bytes = "text\n") -> Path:
         path = self.root / os.fsdecode(name)
@@ -43,7 +55,7 @@ class Ground:
         return self.git("rev-parse", "HEAD")
 
     def repo(self, below: str = ".", timeout: float = 60) -> Repo:
-        return Repo.open(self.root / below, timeout)
+        return Repo.open(self.root / below, timeout, env=os.environ)
 
     def gather(self, scope: Scope | None = None, budget: int = BUDGET) -> Changes:
         return gather(self.repo(), scope or Scope(), budget)
@@ -67,17 +79,17 @@ def own_git_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def empty(tmp_path: Path) -> Ground:
+def empty(tmp_path: Path) -> Project:
     """A repository before its first commit."""
     root = tmp_path / "repo"
     root.mkdir()
-    ground = Ground(root)
-    ground.git("init", "--quiet")
-    return ground
+    project = Project(root)
+    project.git("init", "--quiet")
+    return project
 
 
 @pytest.fixture
-def ground(empty: Ground) -> Ground:
+def project(empty: Project) -> Project:
     """One commit with two files."""
     empty.write("app.py", "".join(f"line {n}\n" for n in range(1, 21)))
     empty.write("docs/readme.md", "# Title\n")
@@ -86,20 +98,22 @@ def ground(empty: Ground) -> Ground:
 
 
 @dataclass(frozen=True)
-class Plant:
+class PlantedProgram:
     """A program that leaves a mark when anybody runs it."""
 
     program: Path
     mark: Path
 
     @property
-    def sprang(self) -> bool:
+    def ran(self) -> bool:
         return self.mark.exists()
 
 
 @pytest.fixture
-def plant(tmp_path: Path) -> Plant:
-    program, mark = tmp_path / "planted", tmp_path / "sprang"
-    program.write_text(f"#!/bin/sh\necho \"$0 $*\" >> '{mark}'\ncat 2>/dev/null\n", encoding="utf-8")
+def plant(tmp_path: Path) -> PlantedProgram:
+    program, mark = tmp_path / "planted", tmp_path / "ran"
+    program.write_text(
+        f"#!/bin/sh\necho \"$0 $*\" >> '{mark}'\ncat 2>/dev/null\n", encoding="utf-8"
+    )
     program.chmod(0o755)
-    return Plant(program, mark)
+    return PlantedProgram(program, mark)

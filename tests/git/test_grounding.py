@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from codex_counsel.review.changes.model import Scope
-from codex_counsel.review.grounding import MAX_FRAGMENTS, Grounded, ReviewedFiles
+from codex_counsel.review.grounding import MAX_FRAGMENTS, GroundingResult, ReviewedFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.git.conftest import Ground
+    from tests.git.conftest import Project
 
 CODE = """def add(a, b):
     return a + b
@@ -30,9 +30,9 @@ def again(a, b):
 
 
 @pytest.fixture
-def reviewed(ground: Ground) -> ReviewedFiles:
-    ground.write("app.py", CODE)
-    return ReviewedFiles(ground.repo(), ground.gather())
+def reviewed(project: Project) -> ReviewedFiles:
+    project.write("app.py", CODE)
+    return ReviewedFiles(project.repo(), project.gather())
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,16 @@ def reviewed(ground: Ground) -> ReviewedFiles:
         (2, "+    return a + b", ("verified", 2, None)),
         (2, "2\t    return a + b", ("verified", 2, None)),
         (2, "```python\nreturn a + b\n```", ("verified", 2, None)),
-        (5, "def divide(a, b):\n    # no check\n    return a / b", ("verified", 5, None)),
-        (5, "+def divide(a, b):\n+    # no check\n+    return a / b", ("verified", 5, None)),
+        (
+            5,
+            "def divide(a, b):\n    # no check\n    return a / b",
+            ("verified", 5, None),
+        ),
+        (
+            5,
+            "+def divide(a, b):\n+    # no check\n+    return a / b",
+            ("verified", 5, None),
+        ),
         (1, "def add(a, b):\n    return a + b\n\ndef divide", ("verified", 1, None)),
         (1, "def add(a, b):\n...\ndef again(a, b):", ("verified", 1, None)),
         (40, "# no check", ("moved", 6, 6)),
@@ -66,32 +74,53 @@ def reviewed(ground: Ground) -> ReviewedFiles:
     ],
 )
 def test_evidence_is_verified_moved_or_unverified(
-    reviewed: ReviewedFiles, line: int | None, evidence: str, expected: tuple[str, int | None, int | None]
+    reviewed: ReviewedFiles,
+    line: int | None,
+    evidence: str,
+    expected: tuple[str, int | None, int | None],
 ) -> None:
-    assert reviewed.ground("app.py", line, None, evidence) == Grounded(*expected, in_diff=True)  # type: ignore[arg-type]
+    result = reviewed.ground("app.py", line, None, evidence)
+    assert tuple(result) == (*expected, True)
 
 
-def test_a_quotation_of_endless_pieces_is_held_against_the_file_by_its_first_ones(ground: Ground) -> None:
-    ground.write("app.py", "e\n" * 100_000)
-    found = ReviewedFiles(ground.repo(), ground.gather())
+def test_a_quotation_of_endless_pieces_is_held_against_the_file_by_its_first_ones(
+    project: Project,
+) -> None:
+    project.write("app.py", "e\n" * 100_000)
+    files = ReviewedFiles(project.repo(), project.gather())
     evidence = "e\n...\n" * MAX_FRAGMENTS
-    assert found.ground("app.py", 1, None, evidence + "nowhere").grounded == "verified"
-    assert found.ground("app.py", 1, None, "nowhere\n...\n" + evidence).grounded == "unverified"
+    assert files.ground("app.py", 1, None, evidence + "nowhere").grounded == "verified"
+    assert (
+        files.ground("app.py", 1, None, "nowhere\n...\n" + evidence).grounded
+        == "unverified"
+    )
 
 
-def test_of_the_places_of_a_quotation_the_one_nearest_to_the_line_counts(ground: Ground) -> None:
-    ground.write("app.py", "here\nfour\n" * 40)
-    found = ReviewedFiles(ground.repo(), ground.gather())
-    assert found.ground("app.py", 60, None, "here\n...\nfour") == Grounded("moved", 59, 59, in_diff=True)
+def test_of_the_places_of_a_quotation_the_one_nearest_to_the_line_counts(
+    project: Project,
+) -> None:
+    project.write("app.py", "here\nfour\n" * 40)
+    files = ReviewedFiles(project.repo(), project.gather())
+    assert files.ground("app.py", 60, None, "here\n...\nfour") == GroundingResult(
+        "moved", 59, 59, in_diff=True
+    )
 
 
-def test_evidence_anywhere_within_the_lines_named_is_verified(reviewed: ReviewedFiles) -> None:
-    assert reviewed.ground("app.py", 5, 7, "return a / b") == Grounded("verified", 5, 7, in_diff=True)
+def test_evidence_anywhere_within_the_lines_named_is_verified(
+    reviewed: ReviewedFiles,
+) -> None:
+    assert reviewed.ground("app.py", 5, 7, "return a / b") == GroundingResult(
+        "verified", 5, 7, in_diff=True
+    )
 
 
 def test_file_outside_the_change_is_marked(reviewed: ReviewedFiles) -> None:
-    assert reviewed.ground("docs/readme.md", 1, None, "# Title") == Grounded("verified", 1, None, in_diff=False)
-    assert reviewed.ground("gone.py", 1, None, "anything") == Grounded("unverified", 1, None, in_diff=False)
+    assert reviewed.ground("docs/readme.md", 1, None, "# Title") == GroundingResult(
+        "verified", 1, None, in_diff=False
+    )
+    assert reviewed.ground("gone.py", 1, None, "anything") == GroundingResult(
+        "unverified", 1, None, in_diff=False
+    )
 
 
 @pytest.mark.parametrize("name", ["app.py", "a/app.py", "b/app.py", "./app.py"])
@@ -99,70 +128,79 @@ def test_spellings_of_a_file_are_understood(reviewed: ReviewedFiles, name: str) 
     assert reviewed.ground(name, 2, None, "return a + b").grounded == "verified"
 
 
-def test_absolute_path_and_path_from_the_workspace_are_understood(ground: Ground) -> None:
-    ground.write("docs/readme.md", "# Other title\n")
-    found = ReviewedFiles(ground.repo("docs"), ground.gather())
-    assert found.ground("readme.md", 1, None, "# Other title").in_diff
-    assert found.ground(f"{ground.root}/docs/readme.md", 1, None, "# Other title").in_diff
+def test_absolute_path_and_path_from_the_workspace_are_understood(
+    project: Project,
+) -> None:
+    project.write("docs/readme.md", "# Other title\n")
+    files = ReviewedFiles(project.repo("docs"), project.gather())
+    assert files.ground("readme.md", 1, None, "# Other title").in_diff
+    assert files.ground(
+        f"{project.root}/docs/readme.md", 1, None, "# Other title"
+    ).in_diff
 
 
-def test_commit_is_judged_by_its_content_and_not_by_the_disk(ground: Ground) -> None:
-    ground.write("app.py", "committed\n")
-    ground.commit()
-    found = ReviewedFiles(ground.repo(), ground.gather(Scope("commit")))
-    ground.write("app.py", "later\n")
-    assert found.lines("app.py") == ["committed"]
+def test_commit_is_judged_by_its_content_and_not_by_the_disk(project: Project) -> None:
+    project.write("app.py", "committed\n")
+    project.commit()
+    files = ReviewedFiles(project.repo(), project.gather(Scope("commit")))
+    project.write("app.py", "later\n")
+    assert files.lines("app.py") == ["committed"]
 
 
-def test_index_is_judged_by_what_is_staged(ground: Ground) -> None:
-    ground.write("app.py", "staged\n")
-    ground.git("add", ".")
-    found = ReviewedFiles(ground.repo(), ground.gather(Scope("staged")))
-    ground.write("app.py", "later\n")
-    assert found.lines("app.py") == ["staged"]
+def test_index_is_judged_by_what_is_staged(project: Project) -> None:
+    project.write("app.py", "staged\n")
+    project.git("add", ".")
+    files = ReviewedFiles(project.repo(), project.gather(Scope("staged")))
+    project.write("app.py", "later\n")
+    assert files.lines("app.py") == ["staged"]
 
 
-def test_working_tree_is_judged_by_the_disk(ground: Ground) -> None:
-    ground.write("app.py", "on disk\r\n")
-    ground.write("new.py", "new\n")
-    found = ReviewedFiles(ground.repo(), ground.gather())
-    assert (found.lines("app.py"), found.lines("new.py")) == (["on disk"], ["new"])
+def test_working_tree_is_judged_by_the_disk(project: Project) -> None:
+    project.write("app.py", "on disk\r\n")
+    project.write("new.py", "new\n")
+    files = ReviewedFiles(project.repo(), project.gather())
+    assert (files.lines("app.py"), files.lines("new.py")) == (["on disk"], ["new"])
 
 
-def test_deleted_file_is_judged_by_what_it_was(ground: Ground) -> None:
-    (ground.root / "app.py").unlink()
-    found = ReviewedFiles(ground.repo(), ground.gather())
-    assert found.lines("app.py") is None
-    assert found.ground("app.py", 3, None, "-line 3").grounded == "verified"
+def test_deleted_file_is_judged_by_what_it_was(project: Project) -> None:
+    (project.root / "app.py").unlink()
+    files = ReviewedFiles(project.repo(), project.gather())
+    assert files.lines("app.py") is None
+    assert files.ground("app.py", 3, None, "-line 3").grounded == "verified"
 
 
-def test_renamed_file_is_found_by_both_names(ground: Ground) -> None:
-    ground.git("mv", "app.py", "main.py")
-    found = ReviewedFiles(ground.repo(), ground.gather())
-    assert found.ground("main.py", 3, None, "line 3").grounded == "verified"
-    assert found.ground("app.py", 3, None, "line 3") == Grounded("verified", 3, None, in_diff=True)
+def test_renamed_file_is_found_by_both_names(project: Project) -> None:
+    project.git("mv", "app.py", "main.py")
+    files = ReviewedFiles(project.repo(), project.gather())
+    assert files.ground("main.py", 3, None, "line 3").grounded == "verified"
+    assert files.ground("app.py", 3, None, "line 3") == GroundingResult(
+        "verified", 3, None, in_diff=True
+    )
 
 
-def test_evidence_with_a_mask_is_found(ground: Ground) -> None:
+def test_evidence_with_a_mask_is_found(project: Project) -> None:
     token = "ghp_" + "a1B2" * 9
-    ground.write("app.py", f"\nkey = '{token}'\n")
-    found = ReviewedFiles(ground.repo(), ground.gather())
-    assert found.ground("app.py", 2, None, "key = '[masked:github-token]'").grounded == "verified"
-    assert token not in "".join(found.lines("app.py") or ())
+    project.write("app.py", f"\nkey = '{token}'\n")
+    files = ReviewedFiles(project.repo(), project.gather())
+    assert (
+        files.ground("app.py", 2, None, "key = '[masked:github-token]'").grounded
+        == "verified"
+    )
+    assert token not in "".join(files.lines("app.py") or ())
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-8-sig"])
-def test_evidence_in_any_encoding_is_found(ground: Ground, encoding: str) -> None:
-    ground.write("new.txt", "eins\ngröße = 1\n".encode(encoding))
-    found = ReviewedFiles(ground.repo(), ground.gather())
-    assert found.ground("new.txt", 2, None, "größe = 1").grounded == "verified"
+def test_evidence_in_any_encoding_is_found(project: Project, encoding: str) -> None:
+    project.write("new.txt", "eins\ngröße = 1\n".encode(encoding))
+    files = ReviewedFiles(project.repo(), project.gather())
+    assert files.ground("new.txt", 2, None, "größe = 1").grounded == "verified"
 
 
-def test_name_that_is_not_utf8_is_found_as_it_was_shown(ground: Ground) -> None:
-    ground.write(b"l\xe9.txt", "content\n")
-    found = ReviewedFiles(ground.repo(), ground.gather())
+def test_name_that_is_not_utf8_is_found_as_it_was_shown(project: Project) -> None:
+    project.write(b"l\xe9.txt", "content\n")
+    files = ReviewedFiles(project.repo(), project.gather())
     for name in ("l\\xe9.txt", "lé.txt", os.fsdecode(b"l\xe9.txt")):
-        assert found.ground(name, 1, None, "content").grounded == "verified"
+        assert files.ground(name, 1, None, "content").grounded == "verified"
 
 
 @pytest.mark.parametrize(
@@ -180,20 +218,22 @@ def test_name_that_is_not_utf8_is_found_as_it_was_shown(ground: Ground) -> None:
         ".env",
     ],
 )
-def test_files_outside_links_and_secrets_are_not_read(ground: Ground, tmp_path: Path, name: str) -> None:
+def test_files_outside_links_and_secrets_are_not_read(
+    project: Project, tmp_path: Path, name: str
+) -> None:
     (tmp_path / "outside").write_text("secret\n", encoding="utf-8")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/secret").write_text("secret\n", encoding="utf-8")
-    (ground.root / "link").symlink_to(tmp_path / "outside")
-    (ground.root / "folder").symlink_to(tmp_path / "elsewhere")
-    ground.write(".env", "secret\n")
-    ground.write("new.py")
-    found = ReviewedFiles(ground.repo(), ground.gather())
-    assert found.lines(name) is None
-    assert found.ground(name, 1, None, "secret").grounded == "unverified"
+    (project.root / "link").symlink_to(tmp_path / "outside")
+    (project.root / "folder").symlink_to(tmp_path / "elsewhere")
+    project.write(".env", "secret\n")
+    project.write("new.py")
+    files = ReviewedFiles(project.repo(), project.gather())
+    assert files.lines(name) is None
+    assert files.ground(name, 1, None, "secret").grounded == "unverified"
 
 
-def test_binary_file_has_no_lines(ground: Ground) -> None:
-    ground.write("a.bin", b"\0\1")
-    ground.write("new.py")
-    assert ReviewedFiles(ground.repo(), ground.gather()).lines("a.bin") is None
+def test_binary_file_has_no_lines(project: Project) -> None:
+    project.write("a.bin", b"\0\1")
+    project.write("new.py")
+    assert ReviewedFiles(project.repo(), project.gather()).lines("a.bin") is None

@@ -11,14 +11,15 @@ import pytest
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.review.changes.changes import gather
-from codex_counsel.review.changes.model import Kind, Omitted, Reason, Scope
-from tests.git.conftest import Ground
+from codex_counsel.review.changes.model import Omitted, Reason, Scope
+from tests.git.conftest import Project
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from codex_counsel.contract.vocabulary import ScopeKind
     from codex_counsel.review.changes.changes import Changes
-    from tests.git.conftest import Plant
+    from tests.git.conftest import PlantedProgram
 
 STYLES = {
     "color.ui": "always",
@@ -82,170 +83,222 @@ PROGRAMS = (
     "pager.log",
     "sequence.editor",
 )
-SCOPES = (Scope(), Scope("staged"), Scope("branch", base="HEAD~1"), Scope("commit"), Scope("files"))
+SCOPES = (
+    Scope(),
+    Scope("staged"),
+    Scope("branch", base="HEAD~1"),
+    Scope("commit"),
+    Scope("files"),
+)
 
 
-def prepare(ground: Ground) -> None:
+def prepare(project: Project) -> None:
     """A change in every state: committed, staged, in the working tree, renamed, new, with blank context lines."""
     text = "".join(f"line {n}\n\n" for n in range(1, 21))
-    ground.write("größe.py", text)
-    ground.write("old.py", text.replace("line", "row"))
-    ground.write("order", "z*\n")
-    ground.commit("before")
-    ground.write("größe.py", text.replace("line 3\n", "line three \n"))
-    ground.git("mv", "old.py", "new.py")
-    ground.commit("after")
-    ground.write("größe.py", text.replace("line 9\n", "line nine\t\n"))
-    ground.git("add", ".")
-    ground.write("app.py", "app\n")
-    ground.write("zoo.py", "zoo\n")
+    project.write("größe.py", text)
+    project.write("old.py", text.replace("line", "row"))
+    project.write("order", "z*\n")
+    project.commit("before")
+    project.write("größe.py", text.replace("line 3\n", "line three \n"))
+    project.git("mv", "old.py", "new.py")
+    project.commit("after")
+    project.write("größe.py", text.replace("line 9\n", "line nine\t\n"))
+    project.git("add", ".")
+    project.write("app.py", "app\n")
+    project.write("zoo.py", "zoo\n")
 
 
-def seen(ground: Ground) -> list[tuple[bytes, object]]:
-    return [(changes.diff, changes.entries) for changes in (gather(ground.repo(), scope, 100_000) for scope in SCOPES)]
+def seen(project: Project) -> list[tuple[bytes, object]]:
+    return [
+        (changes.diff, changes.entries)
+        for changes in (gather(project.repo(), scope, 100_000) for scope in SCOPES)
+    ]
 
 
 @pytest.mark.parametrize("key", STYLES)
-def test_style_of_the_users_git_does_not_bend_the_material(ground: Ground, key: str) -> None:
-    prepare(ground)
-    before = seen(ground)
-    ground.git("config", key, STYLES[key])
-    assert seen(ground) == before
+def test_style_of_the_users_git_does_not_bend_the_material(
+    project: Project, key: str
+) -> None:
+    prepare(project)
+    before = seen(project)
+    project.git("config", key, STYLES[key])
+    assert seen(project) == before
 
 
 @pytest.mark.parametrize("key", PROGRAMS)
-def test_program_configured_in_the_repository_never_runs(ground: Ground, plant: Plant, key: str) -> None:
-    prepare(ground)
-    ground.write(".gitattributes", "größe.py diff=planted merge=planted\napp.py filter=planted\nzoo.py filter=we=ird\n")
-    ground.git("config", key, f"!{plant.program}" if key.startswith("alias.") else str(plant.program))
-    ground.git("config", "hook.planted.event", "post-index-change")
+def test_program_configured_in_the_repository_never_runs(
+    project: Project, plant: PlantedProgram, key: str
+) -> None:
+    prepare(project)
+    project.write(
+        ".gitattributes",
+        "größe.py diff=planted merge=planted\napp.py filter=planted\nzoo.py filter=we=ird\n",
+    )
+    project.git(
+        "config",
+        key,
+        f"!{plant.program}" if key.startswith("alias.") else str(plant.program),
+    )
+    project.git("config", "hook.planted.event", "post-index-change")
     for scope in SCOPES:
-        changes = gather(ground.repo(), scope, 100_000)
-        changes.moved(ground.repo())
-    assert not plant.sprang
+        changes = gather(project.repo(), scope, 100_000)
+        changes.moved(project.repo())
+    assert not plant.ran
 
 
-def test_planted_filter_would_have_run(ground: Ground, plant: Plant) -> None:
-    filtered(ground, plant)
-    ground.git("diff", "HEAD")
-    assert plant.sprang
+def test_planted_filter_would_have_run(project: Project, plant: PlantedProgram) -> None:
+    filtered(project, plant)
+    project.git("diff", "HEAD")
+    assert plant.ran
 
 
-def filtered(ground: Ground, plant: Plant, *, scope: str = "--local") -> None:
-    ground.write(".gitattributes", "*.py filter=planted\n")
-    ground.commit()
-    ground.write("app.py", "password\n")
-    ground.git("config", scope, "filter.planted.clean", str(plant.program))
-    ground.git("config", scope, "filter.planted.required", "true")
+def filtered(
+    project: Project, plant: PlantedProgram, *, scope: str = "--local"
+) -> None:
+    project.write(".gitattributes", "*.py filter=planted\n")
+    project.commit()
+    project.write("app.py", "password\n")
+    project.git("config", scope, "filter.planted.clean", str(plant.program))
+    project.git("config", scope, "filter.planted.required", "true")
 
 
 @pytest.mark.parametrize("scope", ["--local", "--global", "--worktree"])
-def test_filter_never_runs_and_its_files_are_listed(ground: Ground, plant: Plant, scope: str) -> None:
-    ground.git("config", "extensions.worktreeConfig", "true")
-    filtered(ground, plant, scope=scope)
-    ground.write("new.py", "password\n")
-    ground.write("docs/readme.md", "shown\n")
-    changes = ground.gather()
-    assert changes.omitted == (Omitted("app.py", Reason.FILTERED, 9), Omitted("new.py", Reason.FILTERED, 9))
+def test_filter_never_runs_and_its_files_are_listed(
+    project: Project, plant: PlantedProgram, scope: str
+) -> None:
+    project.git("config", "extensions.worktreeConfig", "true")
+    filtered(project, plant, scope=scope)
+    project.write("new.py", "password\n")
+    project.write("docs/readme.md", "shown\n")
+    changes = project.gather()
+    assert changes.omitted == (
+        Omitted("app.py", Reason.FILTERED, 9),
+        Omitted("new.py", Reason.FILTERED, 9),
+    )
     assert not changes.complete
     assert b"password" not in changes.diff
-    assert not plant.sprang
+    assert not plant.ran
 
 
-def test_filter_of_an_included_file_never_runs(ground: Ground, plant: Plant, tmp_path: Path) -> None:
-    filtered(ground, plant)
-    ground.git("config", "--remove-section", "filter.planted")
-    (tmp_path / "more").write_text(f'[filter "planted"]\n clean = {plant.program}\n', encoding="utf-8")
-    ground.git("config", f"includeIf.gitdir:{ground.root}/.path", str(tmp_path / "more"))
-    ground.write("docs/readme.md", "shown\n")
-    assert ground.gather().omitted[0].reason is Reason.FILTERED
-    assert not plant.sprang
+def test_filter_of_an_included_file_never_runs(
+    project: Project, plant: PlantedProgram, tmp_path: Path
+) -> None:
+    filtered(project, plant)
+    project.git("config", "--remove-section", "filter.planted")
+    (tmp_path / "more").write_text(
+        f'[filter "planted"]\n clean = {plant.program}\n', encoding="utf-8"
+    )
+    project.git(
+        "config", f"includeIf.gitdir:{project.root}/.path", str(tmp_path / "more")
+    )
+    project.write("docs/readme.md", "shown\n")
+    assert project.gather().omitted[0].reason is Reason.FILTERED
+    assert not plant.ran
 
 
-def test_filter_of_a_submodule_never_runs(ground: Ground, plant: Plant, tmp_path: Path) -> None:
-    ground.git("clone", "--quiet", str(ground.root), str(tmp_path / "other"))
-    ground.git("submodule", "--quiet", "add", str(tmp_path / "other"), "inner")
-    ground.commit("with a submodule")
-    inner = type(ground)(ground.root / "inner")
+def test_filter_of_a_submodule_never_runs(
+    project: Project, plant: PlantedProgram, tmp_path: Path
+) -> None:
+    project.git("clone", "--quiet", str(project.root), str(tmp_path / "other"))
+    project.git("submodule", "--quiet", "add", str(tmp_path / "other"), "inner")
+    project.commit("with a submodule")
+    inner = type(project)(project.root / "inner")
     before = (inner.root / "app.py").read_bytes()
     filtered(inner, plant)
     inner.write("app.py", before)
-    ground.git("config", "diff.ignoreSubmodules", "none")
-    ground.git("config", "submodule.inner.ignore", "none")
-    assert {entry.path for entry in ground.gather().entries} == {"inner"}
-    assert not plant.sprang
-    ground.git("status")
-    assert plant.sprang
+    project.git("config", "diff.ignoreSubmodules", "none")
+    project.git("config", "submodule.inner.ignore", "none")
+    assert {entry.path for entry in project.gather().entries} == {"inner"}
+    assert not plant.ran
+    project.git("status")
+    assert plant.ran
 
 
-def test_stored_side_of_a_filtered_file_is_shown(ground: Ground, plant: Plant) -> None:
-    filtered(ground, plant)
-    ground.git("config", "--unset", "filter.planted.required")
-    ground.commit("through the filter")
-    assert plant.sprang
-    assert b"+password\n" in ground.gather(Scope("commit")).diff
+def test_stored_side_of_a_filtered_file_is_shown(
+    project: Project, plant: PlantedProgram
+) -> None:
+    filtered(project, plant)
+    project.git("config", "--unset", "filter.planted.required")
+    project.commit("through the filter")
+    assert plant.ran
+    assert b"+password\n" in project.gather(Scope("commit")).diff
 
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n"
 CONTENT = b"large\0file"
 
 
-def lfs(ground: Ground, plant: Plant) -> None:
+def lfs(project: Project, plant: PlantedProgram) -> None:
     """A file as git-lfs leaves it: the pointer in git, the content on disk, and its filter in the user's settings."""
     pointer = POINTER.format(hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
-    ground.write("a.bin", pointer)
-    ground.write(".gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n")
-    ground.commit()
-    ground.git("config", "--global", "filter.lfs.process", str(plant.program))
-    ground.git("config", "--global", "filter.lfs.required", "true")
-    ground.write("docs/readme.md", "shown\n")
+    project.write("a.bin", pointer)
+    project.write(".gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n")
+    project.commit()
+    project.git("config", "--global", "filter.lfs.process", str(plant.program))
+    project.git("config", "--global", "filter.lfs.required", "true")
+    project.write("docs/readme.md", "shown\n")
 
 
-def test_unchanged_lfs_file_is_no_change(ground: Ground, plant: Plant) -> None:
-    lfs(ground, plant)
-    ground.write("a.bin", CONTENT)
-    changes = ground.gather()
+def test_unchanged_lfs_file_is_no_change(
+    project: Project, plant: PlantedProgram
+) -> None:
+    lfs(project, plant)
+    project.write("a.bin", CONTENT)
+    changes = project.gather()
     assert [entry.path for entry in changes.entries] == ["docs/readme.md"]
     assert changes.complete
-    assert not plant.sprang
+    assert not plant.ran
 
 
-def test_changed_lfs_file_is_listed(ground: Ground, plant: Plant) -> None:
-    lfs(ground, plant)
-    ground.write("a.bin", CONTENT + b"!")
-    assert ground.gather().omitted == (Omitted("a.bin", Reason.FILTERED, len(CONTENT) + 1),)
-    assert not plant.sprang
+def test_changed_lfs_file_is_listed(project: Project, plant: PlantedProgram) -> None:
+    lfs(project, plant)
+    project.write("a.bin", CONTENT + b"!")
+    assert project.gather().omitted == (
+        Omitted("a.bin", Reason.FILTERED, len(CONTENT) + 1),
+    )
+    assert not plant.ran
 
 
-def test_lfs_pointer_on_disk_is_compared_as_text(ground: Ground, plant: Plant) -> None:
-    lfs(ground, plant)
-    ground.write("a.bin", POINTER.format("0" * 64, 7))
-    changes = ground.gather()
+def test_lfs_pointer_on_disk_is_compared_as_text(
+    project: Project, plant: PlantedProgram
+) -> None:
+    lfs(project, plant)
+    project.write("a.bin", POINTER.format("0" * 64, 7))
+    changes = project.gather()
     assert b"+size 7\n" in changes.diff
     assert changes.complete
 
 
-@pytest.mark.parametrize("hook", ["post-index-change", "pre-commit", "fsmonitor-watchman", "reference-transaction"])
-def test_hook_never_runs(ground: Ground, plant: Plant, hook: str, tmp_path: Path) -> None:
-    prepare(ground)
-    for folder in (ground.root / ".git/hooks", tmp_path / "hooks"):
+@pytest.mark.parametrize(
+    "hook",
+    ["post-index-change", "pre-commit", "fsmonitor-watchman", "reference-transaction"],
+)
+def test_hook_never_runs(
+    project: Project, plant: PlantedProgram, hook: str, tmp_path: Path
+) -> None:
+    prepare(project)
+    for folder in (project.root / ".git/hooks", tmp_path / "hooks"):
         folder.mkdir(exist_ok=True)
         (folder / hook).write_bytes(plant.program.read_bytes())
         (folder / hook).chmod(0o755)
-    ground.git("config", "core.hooksPath", str(tmp_path / "hooks"))
-    os.utime(ground.root / "docs/readme.md", (1, 1))
-    seen(ground)
-    assert not plant.sprang
+    project.git("config", "core.hooksPath", str(tmp_path / "hooks"))
+    os.utime(project.root / "docs/readme.md", (1, 1))
+    seen(project)
+    assert not plant.ran
 
 
-@pytest.mark.parametrize("url", ["ext::{}", "{}", "file://{}", "ssh://host{}", "planted::x"])
-def test_missing_object_is_fetched_from_nowhere(ground: Ground, plant: Plant, url: str) -> None:
-    prepare(ground)
-    sha = ground.git("rev-parse", "HEAD:app.py")
-    ground.git("checkout", "--quiet", "-b", "other")
-    ground.write("app.py", "new\n")
-    ground.commit()
-    (ground.root / ".git/objects" / sha[:2] / sha[2:]).unlink()
+@pytest.mark.parametrize(
+    "url", ["ext::{}", "{}", "file://{}", "ssh://host{}", "planted::x"]
+)
+def test_missing_object_is_fetched_from_nowhere(
+    project: Project, plant: PlantedProgram, url: str
+) -> None:
+    prepare(project)
+    sha = project.git("rev-parse", "HEAD:app.py")
+    project.git("checkout", "--quiet", "-b", "other")
+    project.write("app.py", "new\n")
+    project.commit()
+    (project.root / ".git/objects" / sha[:2] / sha[2:]).unlink()
     program = shlex.quote(str(plant.program))
     for key, value in {
         "extensions.partialClone": "origin",
@@ -257,19 +310,23 @@ def test_missing_object_is_fetched_from_nowhere(ground: Ground, plant: Plant, ur
         "protocol.ext.allow": "always",
         "core.repositoryFormatVersion": "1",
     }.items():
-        ground.git("config", key, value)
+        project.git("config", key, value)
     with pytest.raises(CounselError) as caught:
-        ground.gather(Scope("commit"))
+        project.gather(Scope("commit"))
     assert caught.value.code is Code.WORKSPACE_INVALID
-    assert not plant.sprang
+    assert not plant.ran
 
 
-def test_replaced_commit_is_not_believed(ground: Ground) -> None:
-    ground.write("app.py", "true\n")
-    ground.commit("true")
-    ground.write("docs/readme.md", "decoy\n")
-    ground.git("replace", "HEAD", ground.git("commit-tree", "-p", "HEAD~1", "-m", "decoy", "HEAD~1^{tree}"))
-    assert b"+true\n" in ground.gather(Scope("commit")).diff
+def test_replaced_commit_is_not_believed(project: Project) -> None:
+    project.write("app.py", "true\n")
+    project.commit("true")
+    project.write("docs/readme.md", "decoy\n")
+    project.git(
+        "replace",
+        "HEAD",
+        project.git("commit-tree", "-p", "HEAD~1", "-m", "decoy", "HEAD~1^{tree}"),
+    )
+    assert b"+true\n" in project.gather(Scope("commit")).diff
 
 
 SECRETS = ("config/.env", "id_rsa", "server.pem", ".npmrc")
@@ -277,54 +334,65 @@ SECRETS = ("config/.env", "id_rsa", "server.pem", ".npmrc")
 
 @pytest.mark.parametrize("style", ["diff.noprefix", "diff.mnemonicPrefix", "color.ui"])
 @pytest.mark.parametrize("name", SECRETS)
-def test_secret_file_is_withheld_in_every_scope_and_style(ground: Ground, name: str, style: str) -> None:
-    ground.git("config", style, "always" if style == "color.ui" else "true")
-    ground.write("app.py", "changed\n")
-    ground.write(name, "hunter2\n")
-    check_withheld(ground.gather(), name)
-    check_withheld(ground.gather(Scope("files")), name)
-    ground.git("add", ".")
-    check_withheld(ground.gather(Scope("staged")), name)
-    ground.commit()
-    check_withheld(ground.gather(Scope("commit")), name)
-    ground.git("mv", name, "open.txt")
-    ground.write("app.py", "changed again\n")
-    ground.commit()
-    check_withheld(ground.gather(Scope("commit")), "open.txt")
-    ground.git("mv", "open.txt", name)
-    ground.commit()
-    ground.git("rm", "--quiet", name)
-    ground.write("app.py", "changed at last\n")
-    ground.commit()
-    check_withheld(ground.gather(Scope("commit")), name)
+def test_secret_file_is_withheld_in_every_scope_and_style(
+    project: Project, name: str, style: str
+) -> None:
+    project.git("config", style, "always" if style == "color.ui" else "true")
+    project.write("app.py", "changed\n")
+    project.write(name, "hunter2\n")
+    check_withheld(project.gather(), name)
+    check_withheld(project.gather(Scope("files")), name)
+    project.git("add", ".")
+    check_withheld(project.gather(Scope("staged")), name)
+    project.commit()
+    check_withheld(project.gather(Scope("commit")), name)
+    project.git("mv", name, "open.txt")
+    project.write("app.py", "changed again\n")
+    project.commit()
+    check_withheld(project.gather(Scope("commit")), "open.txt")
+    project.git("mv", "open.txt", name)
+    project.commit()
+    project.git("rm", "--quiet", name)
+    project.write("app.py", "changed at last\n")
+    project.commit()
+    check_withheld(project.gather(Scope("commit")), name)
 
 
 @pytest.mark.parametrize(
     ("name", "tracked", "complete"),
-    [(".env", False, True), (".env", True, False), (".env.js", False, False), ("credentials.json", False, True)],
+    [
+        (".env", False, True),
+        (".env", True, False),
+        (".env.js", False, False),
+        ("credentials.json", False, True),
+    ],
 )
 def test_secret_that_is_shipped_or_runs_makes_the_view_incomplete(
-    ground: Ground, name: str, tracked: bool, complete: bool
+    project: Project, name: str, tracked: bool, complete: bool
 ) -> None:
-    ground.write("app.py", "changed\n")
-    ground.write(name, "hunter2\n")
+    project.write("app.py", "changed\n")
+    project.write(name, "hunter2\n")
     if tracked:
-        ground.git("add", name)
+        project.git("add", name)
     for scope in (Scope(), Scope("files")):
-        changes = ground.gather(scope)
+        changes = project.gather(scope)
         check_withheld(changes, name)
         assert changes.complete is complete
 
 
-def test_files_of_denied_places_are_withheld_in_every_scope(ground: Ground) -> None:
-    denied = (ground.root / "closed", ground.root / "one.txt", ground.root.parent / "other")
-    ground.write("app.py", "changed\n")
+def test_files_of_denied_places_are_withheld_in_every_scope(project: Project) -> None:
+    denied = (
+        project.root / "closed",
+        project.root / "one.txt",
+        project.root.parent / "other",
+    )
+    project.write("app.py", "changed\n")
     for name in ("closed/deep/a.json", "one.txt"):
-        ground.write(name, "hunter2\n")
-    ground.write("closed too.txt", "open\n")
+        project.write(name, "hunter2\n")
+    project.write("closed too.txt", "open\n")
 
-    def check(kind: Kind, *, complete: bool) -> None:
-        changes = gather(ground.repo(), Scope(kind), 100_000, denied)
+    def check(kind: ScopeKind, *, complete: bool) -> None:
+        changes = gather(project.repo(), Scope(kind), 100_000, denied)
         for name in ("closed/deep/a.json", "one.txt"):
             check_withheld(changes, name)
         assert b"open" in changes.diff
@@ -332,15 +400,15 @@ def test_files_of_denied_places_are_withheld_in_every_scope(ground: Ground) -> N
 
     check("working_tree", complete=True)
     check("files", complete=True)
-    ground.git("add", ".")
+    project.git("add", ".")
     check("staged", complete=False)
     check("files", complete=False)
-    ground.commit()
+    project.commit()
     check("commit", complete=False)
 
 
 def test_place_of_the_repository_counts_for_what_is_secret(tmp_path: Path) -> None:
-    place = Ground(tmp_path / ".config")
+    place = Project(tmp_path / ".config")
     place.write("app.py", "changed\n")
     place.write("rclone/rclone.conf", "hunter2\n")
     place.git("init", "--quiet")
@@ -350,19 +418,23 @@ def test_place_of_the_repository_counts_for_what_is_secret(tmp_path: Path) -> No
 def check_withheld(changes: Changes, name: str) -> None:
     assert b"hunter2" not in changes.diff
     assert b"changed" in changes.diff
-    assert (name, Reason.SECRET_FILE) in [(left_out.path, left_out.reason) for left_out in changes.omitted]
+    assert (name, Reason.SECRET_FILE) in [
+        (left_out.path, left_out.reason) for left_out in changes.omitted
+    ]
 
 
-def test_template_of_a_secret_file_is_shown(ground: Ground) -> None:
-    ground.write(".env.example", "KEY=\n")
-    assert b"+KEY=\n" in ground.gather().diff
+def test_template_of_a_secret_file_is_shown(project: Project) -> None:
+    project.write(".env.example", "KEY=\n")
+    assert b"+KEY=\n" in project.gather().diff
 
 
-def test_tokens_are_masked_in_material_and_messages_and_counted(ground: Ground) -> None:
+def test_tokens_are_masked_in_material_and_messages_and_counted(
+    project: Project,
+) -> None:
     token = "ghp_" + "a1B2" * 9
-    ground.write("app.py", f"key = '{token}'\n")
-    ground.commit(f"Use {token}\n\nand {token}")
-    changes = ground.gather(Scope("commit"))
+    project.write("app.py", f"key = '{token}'\n")
+    project.commit(f"Use {token}\n\nand {token}")
+    changes = project.gather(Scope("commit"))
     assert b"+key = '[masked:github-token]'\n" in changes.diff
     assert (changes.commits[0].subject, changes.commits[0].body) == (
         "Use [masked:github-token]",
@@ -371,26 +443,28 @@ def test_tokens_are_masked_in_material_and_messages_and_counted(ground: Ground) 
     assert changes.redactions == 3
 
 
-def test_masks_that_lengthen_the_text_stay_within_the_budget(ground: Ground) -> None:
+def test_masks_that_lengthen_the_text_stay_within_the_budget(project: Project) -> None:
     for number in range(20):
-        ground.write(f"f{number}.txt", "a://b:c@d\n" * 50)
-    changes = ground.gather(budget=3000)
+        project.write(f"f{number}.txt", "a://b:c@d\n" * 50)
+    changes = project.gather(budget=3000)
     assert len(changes.diff) <= 3000
     assert b"b:c@" not in changes.diff
 
 
-def test_diff_printed_inside_a_file_is_content(ground: Ground) -> None:
+def test_diff_printed_inside_a_file_is_content(project: Project) -> None:
     fake = "diff --git a/id_rsa b/id_rsa\n--- a/id_rsa\n+++ b/id_rsa\n@@ -1 +1 @@\n-a\n+b\n"
-    ground.write("app.py", fake)
-    ground.write("new.py", fake)
-    changes = ground.gather()
+    project.write("app.py", fake)
+    project.write("new.py", fake)
+    changes = project.gather()
     assert [entry.path for entry in changes.entries] == ["app.py", "new.py"]
     assert not changes.omitted
 
 
-def test_newline_in_a_name_forges_no_file(ground: Ground) -> None:
+def test_newline_in_a_name_forges_no_file(project: Project) -> None:
     name = "x\ndiff --git a/app.py b/app.py\n"
-    ground.write(name, "before\n")
-    ground.commit()
-    ground.write(name, "after\n")
-    assert [entry.raw for entry in ground.gather().entries] == [os.fsencode(name)]
+    project.write(name, "before\n")
+    project.commit()
+    project.write(name, "after\n")
+    assert [entry.path_bytes for entry in project.gather().entries] == [
+        os.fsencode(name)
+    ]

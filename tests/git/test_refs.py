@@ -13,25 +13,37 @@ from codex_counsel.review.changes.model import Scope
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.git.conftest import Ground
+    from tests.git.conftest import Project
 
 
 @pytest.mark.parametrize(
-    "name", ["a+b", "fix#12", "me@home", "größe/日本", "feature/x.y", "v1.0", "a'b\"c", "50%", "a;b"]
+    "name",
+    [
+        "a+b",
+        "fix#12",
+        "me@home",
+        "größe/日本",
+        "feature/x.y",
+        "v1.0",
+        "a'b\"c",
+        "50%",
+        "a;b",
+    ],
 )
-def test_branch_of_any_name_git_allows_is_resolved(ground: Ground, name: str) -> None:
-    ground.git("branch", name)
-    assert ground.repo().resolve(name) == ground.git("rev-parse", "HEAD")
+def test_branch_of_any_name_git_allows_is_resolved(project: Project, name: str) -> None:
+    project.git("branch", name)
+    assert refs.resolve(project.repo(), name) == project.git("rev-parse", "HEAD")
 
 
-def test_revision_syntax_is_resolved(ground: Ground) -> None:
-    first = ground.git("rev-parse", "HEAD")
-    second = ground.commit()
-    ground.git("tag", "--annotate", "--message", "t", "annotated")
-    repo = ground.repo()
-    resolved = [repo.resolve(ref) for ref in ("HEAD~1", "main@{1}", "HEAD^", f"{second[:10]}~", "@{1}", ":/begin")[:5]]
+def test_revision_syntax_is_resolved(project: Project) -> None:
+    first = project.git("rev-parse", "HEAD")
+    second = project.commit()
+    project.git("tag", "--annotate", "--message", "t", "annotated")
+    repo = project.repo()
+    names = ("HEAD~1", "main@{1}", "HEAD^", f"{second[:10]}~", "@{1}")
+    resolved = [refs.resolve(repo, name) for name in names]
     assert resolved == [first] * 5
-    assert repo.resolve("annotated") == repo.resolve("main") == second
+    assert refs.resolve(repo, "annotated") == refs.resolve(repo, "main") == second
 
 
 HOSTILE = [
@@ -52,26 +64,30 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("ref", HOSTILE, ids=ascii)
-def test_what_names_no_commit_is_an_unknown_ref_with_a_repair(ground: Ground, ref: str) -> None:
+def test_what_names_no_commit_is_an_unknown_ref_with_a_repair(
+    project: Project, ref: str
+) -> None:
     with pytest.raises(CounselError) as caught:
-        ground.repo().resolve(ref)
+        refs.resolve(project.repo(), ref)
     assert caught.value.code is Code.UNKNOWN_REF
-    assert not (ground.root / "x").exists()
+    assert not (project.root / "x").exists()
 
 
-def test_branch_and_tag_of_one_name_are_ambiguous(ground: Ground) -> None:
-    ground.git("branch", "same")
-    ground.commit()
-    ground.git("tag", "same")
+def test_branch_and_tag_of_one_name_are_ambiguous(project: Project) -> None:
+    project.git("branch", "same")
+    project.commit()
+    project.git("tag", "same")
     with pytest.raises(CounselError, match="ambiguous") as caught:
-        ground.repo().resolve("same")
+        refs.resolve(project.repo(), "same")
     assert "refs/heads/" in (caught.value.repair or "")
-    assert ground.repo().resolve("refs/heads/same") == ground.git("rev-parse", "HEAD~")
+    assert refs.resolve(project.repo(), "refs/heads/same") == project.git(
+        "rev-parse", "HEAD~"
+    )
 
 
-def test_head_before_the_first_commit_says_no_commits(empty: Ground) -> None:
+def test_head_before_the_first_commit_says_no_commits(empty: Project) -> None:
     with pytest.raises(CounselError) as caught:
-        empty.repo().resolve("HEAD")
+        refs.resolve(empty.repo(), "HEAD")
     assert caught.value.code is Code.NO_COMMITS
 
 
@@ -95,58 +111,72 @@ def test_what_is_no_range_is_refused(text: str) -> None:
     assert caught.value.code is Code.INVALID_ARGUMENTS
 
 
-def work_on(ground: Ground, branch: str) -> str:
+def work_on(project: Project, branch: str) -> str:
     """A commit on a new branch; returns where the branch began."""
-    begin = ground.git("rev-parse", "HEAD")
-    ground.git("checkout", "--quiet", "-b", branch)
-    ground.write("app.py", "changed\n")
-    ground.commit("work")
+    begin = project.git("rev-parse", "HEAD")
+    project.git("checkout", "--quiet", "-b", branch)
+    project.write("app.py", "changed\n")
+    project.commit("work")
     return begin
 
 
-def test_base_is_the_default_branch_of_the_remote(ground: Ground, tmp_path: Path) -> None:
-    ground.git("branch", "trunk")
-    ground.git("clone", "--quiet", "--branch", "trunk", str(ground.root), str(tmp_path / "clone"))
-    clone = type(ground)(tmp_path / "clone")
+def test_base_is_the_default_branch_of_the_remote(
+    project: Project, tmp_path: Path
+) -> None:
+    project.git("branch", "trunk")
+    project.git(
+        "clone",
+        "--quiet",
+        "--branch",
+        "trunk",
+        str(project.root),
+        str(tmp_path / "clone"),
+    )
+    clone = type(project)(tmp_path / "clone")
     begin = work_on(clone, "feature")
     clone.git("push", "--quiet", "--set-upstream", "origin", "feature")
     changes = clone.gather(Scope("branch"))
     assert (changes.base_sha, changes.base_name) == (begin, "refs/remotes/origin/HEAD")
 
 
-def test_base_is_the_main_branch_of_a_remote_that_names_no_default(ground: Ground) -> None:
-    ground.git("remote", "add", "upstream", "https://example.invalid/x.git")
-    ground.git("update-ref", "refs/remotes/upstream/main", "HEAD")
-    begin = work_on(ground, "feature")
-    changes = ground.gather(Scope("branch"))
-    assert (changes.base_sha, changes.base_name) == (begin, "refs/remotes/upstream/main")
+def test_base_is_the_main_branch_of_a_remote_that_names_no_default(
+    project: Project,
+) -> None:
+    project.git("remote", "add", "upstream", "https://example.invalid/x.git")
+    project.git("update-ref", "refs/remotes/upstream/main", "HEAD")
+    begin = work_on(project, "feature")
+    changes = project.gather(Scope("branch"))
+    assert (changes.base_sha, changes.base_name) == (
+        begin,
+        "refs/remotes/upstream/main",
+    )
 
 
-def test_base_is_the_upstream_where_no_default_is_known(ground: Ground) -> None:
-    ground.git("branch", "--move", "develop")
-    begin = work_on(ground, "feature")
-    ground.git("remote", "add", "origin", "https://example.invalid/x.git")
-    ground.git("update-ref", "refs/remotes/origin/develop", begin)
-    ground.git("branch", "--set-upstream-to", "origin/develop")
-    assert ground.gather(Scope("branch")).base_name == "refs/remotes/origin/develop"
+def test_base_is_the_upstream_where_no_default_is_known(project: Project) -> None:
+    project.git("branch", "--move", "develop")
+    begin = work_on(project, "feature")
+    project.git("remote", "add", "origin", "https://example.invalid/x.git")
+    project.git("update-ref", "refs/remotes/origin/develop", begin)
+    project.git("branch", "--set-upstream-to", "origin/develop")
+    assert project.gather(Scope("branch")).base_name == "refs/remotes/origin/develop"
 
 
-def test_base_is_the_local_main_branch_without_a_remote(ground: Ground) -> None:
-    begin = work_on(ground, "feature")
-    changes = ground.gather(Scope("branch"))
+def test_base_is_the_local_main_branch_without_a_remote(project: Project) -> None:
+    begin = work_on(project, "feature")
+    changes = project.gather(Scope("branch"))
     assert (changes.base_sha, changes.base_name) == (begin, "refs/heads/main")
 
 
-def test_base_that_cannot_be_guessed_is_asked_for(ground: Ground) -> None:
+def test_base_that_cannot_be_guessed_is_asked_for(project: Project) -> None:
     with pytest.raises(CounselError, match="No branch to compare with") as caught:
-        ground.gather(Scope("branch"))
+        project.gather(Scope("branch"))
     assert caught.value.code is Code.UNKNOWN_REF
     assert "base" in (caught.value.repair or "")
 
 
-def test_histories_that_never_met_are_named(ground: Ground) -> None:
-    ground.git("checkout", "--quiet", "--orphan", "other")
-    ground.commit("another beginning")
+def test_histories_that_never_met_are_named(project: Project) -> None:
+    project.git("checkout", "--quiet", "--orphan", "other")
+    project.commit("another beginning")
     with pytest.raises(CounselError, match="no common ancestor") as caught:
-        ground.gather(Scope("branch", base="main"))
+        project.gather(Scope("branch", base="main"))
     assert caught.value.code is Code.UNKNOWN_REF

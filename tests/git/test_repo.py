@@ -16,48 +16,54 @@ from codex_counsel.git.process import GitProcess, GitTimeout
 from codex_counsel.git.repo import GitError, Repo
 
 if TYPE_CHECKING:
-    from tests.git.conftest import Ground, Plant
+    from tests.git.conftest import PlantedProgram, Project
 
 
 def refusal(path: Path, timeout: float = 60) -> CounselError:
     with pytest.raises(CounselError) as caught:
-        Repo.open(path, timeout)
+        Repo.open(path, timeout, env=os.environ)
     return caught.value
 
 
-def test_workspace_in_a_subdirectory_knows_root_and_prefix(ground: Ground) -> None:
-    repo = ground.repo("docs")
-    assert (repo.root, repo.prefix, repo.git_dir) == (ground.root, b"docs/", ground.root / ".git")
+def test_workspace_in_a_subdirectory_knows_root_and_prefix(project: Project) -> None:
+    repo = project.repo("docs")
+    assert (repo.root, repo.prefix, repo.git_dir) == (
+        project.root,
+        b"docs/",
+        project.root / ".git",
+    )
     assert not repo.is_linked_worktree
     assert not repo.is_submodule
 
 
-def test_root_with_a_line_end_and_a_byte_that_is_not_utf8_is_found(tmp_path: Path) -> None:
+def test_root_with_a_line_end_and_a_byte_that_is_not_utf8_is_found(
+    tmp_path: Path,
+) -> None:
     place = tmp_path / os.fsdecode(b"a\nb\xff c")
     place.mkdir()
     subprocess.run(["git", "init", "--quiet", place], check=True)
-    assert Repo.open(place).root == place
+    assert Repo.open(place, env=os.environ).root == place
 
 
-def test_linked_worktree_is_known_as_one(ground: Ground, tmp_path: Path) -> None:
-    ground.git("worktree", "add", "--quiet", str(tmp_path / "linked"))
-    repo = Repo.open(tmp_path / "linked")
+def test_linked_worktree_is_known_as_one(project: Project, tmp_path: Path) -> None:
+    project.git("worktree", "add", "--quiet", str(tmp_path / "linked"))
+    repo = Repo.open(tmp_path / "linked", env=os.environ)
     assert repo.is_linked_worktree
-    assert (repo.root, repo.common_dir) == (tmp_path / "linked", ground.root / ".git")
+    assert (repo.root, repo.common_dir) == (tmp_path / "linked", project.root / ".git")
 
 
-def test_submodule_is_known_as_one(ground: Ground, tmp_path: Path) -> None:
-    inner = add_submodule(ground, tmp_path)
-    repo = Repo.open(inner)
+def test_submodule_is_known_as_one(project: Project, tmp_path: Path) -> None:
+    inner = add_submodule(project, tmp_path)
+    repo = Repo.open(inner, env=os.environ)
     assert repo.is_submodule
     assert repo.root == inner
 
 
-def add_submodule(ground: Ground, tmp_path: Path) -> Path:
-    shutil.copytree(ground.root, tmp_path / "other")
-    ground.git("submodule", "--quiet", "add", str(tmp_path / "other"), "inner")
-    ground.commit("with a submodule")
-    return ground.root / "inner"
+def add_submodule(project: Project, tmp_path: Path) -> Path:
+    shutil.copytree(project.root, tmp_path / "other")
+    project.git("submodule", "--quiet", "add", str(tmp_path / "other"), "inner")
+    project.commit("with a submodule")
+    return project.root / "inner"
 
 
 def test_directory_outside_git_is_refused(tmp_path: Path) -> None:
@@ -71,104 +77,123 @@ def test_bare_repository_is_refused_by_name(tmp_path: Path) -> None:
     assert "bare repository" in error.message
 
 
-def test_inside_of_the_git_directory_is_refused(ground: Ground) -> None:
-    assert refusal(ground.root / ".git").code is Code.NOT_A_GIT_REPO
+def test_inside_of_the_git_directory_is_refused(project: Project) -> None:
+    assert refusal(project.root / ".git").code is Code.NOT_A_GIT_REPO
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_repository_of_a_stranger_is_refused_with_the_advice_of_git(ground: Ground) -> None:
-    os.chown(ground.root, 12345, 12345)
-    os.chown(ground.root / ".git", 12345, 12345)
-    error = refusal(ground.root)
+def test_repository_of_a_stranger_is_refused_with_the_advice_of_git(
+    project: Project,
+) -> None:
+    os.chown(project.root, 12345, 12345)
+    os.chown(project.root / ".git", 12345, 12345)
+    error = refusal(project.root)
     assert error.code is Code.WORKSPACE_INVALID
     assert "dubious ownership" in error.message
-    assert f"git config --global --add safe.directory {ground.root}" in (error.repair or "")
+    assert f"git config --global --add safe.directory {project.root}" in (
+        error.repair or ""
+    )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_safe_directory_of_the_user_is_honoured(ground: Ground) -> None:
-    ground.git("config", "--global", "safe.directory", str(ground.root))
-    os.chown(ground.root / ".git", 12345, 12345)
-    assert ground.repo().head()
+def test_safe_directory_of_the_user_is_honoured(project: Project) -> None:
+    project.git("config", "--global", "safe.directory", str(project.root))
+    os.chown(project.root / ".git", 12345, 12345)
+    assert project.repo().head()
 
 
 @pytest.mark.parametrize("target", ["..", "../elsewhere"])
-def test_working_tree_configured_elsewhere_is_refused(ground: Ground, tmp_path: Path, target: str) -> None:
+def test_working_tree_configured_elsewhere_is_refused(
+    project: Project, tmp_path: Path, target: str
+) -> None:
     (tmp_path / "elsewhere").mkdir()
-    ground.git("config", "core.worktree", f"../{target}")
-    assert refusal(ground.root).code in (Code.WORKSPACE_INVALID, Code.NOT_A_GIT_REPO)
+    project.git("config", "core.worktree", f"../{target}")
+    assert refusal(project.root).code in (Code.WORKSPACE_INVALID, Code.NOT_A_GIT_REPO)
 
 
-def test_broken_configuration_is_quoted(ground: Ground) -> None:
-    (ground.root / ".git/config").write_text("[core\n", encoding="utf-8")
-    error = refusal(ground.root)
+def test_broken_configuration_is_quoted(project: Project) -> None:
+    (project.root / ".git/config").write_text("[core\n", encoding="utf-8")
+    error = refusal(project.root)
     assert error.code is Code.WORKSPACE_INVALID
     assert "bad config line 1" in error.message
 
 
-def test_missing_git_is_named(ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert "not installed" in refusal(ground.root).message
-
-
-@pytest.mark.parametrize("entry", ["node_modules/.bin", "{root}/node_modules/.bin", "{link}"])
-def test_program_of_the_repository_is_not_taken_for_git(
-    ground: Ground, plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str
+def test_missing_git_is_named(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    planted = ground.root / "node_modules/.bin/git"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "not installed" in refusal(project.root).message
+
+
+@pytest.mark.parametrize(
+    "entry", ["node_modules/.bin", "{root}/node_modules/.bin", "{link}"]
+)
+def test_program_of_the_repository_is_not_taken_for_git(
+    project: Project,
+    plant: PlantedProgram,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    entry: str,
+) -> None:
+    planted = project.root / "node_modules/.bin/git"
     planted.parent.mkdir(parents=True)
     planted.symlink_to(plant.program)
     (tmp_path / "link").symlink_to(planted.parent)
-    place = entry.format(root=ground.root, link=tmp_path / "link")
+    place = entry.format(root=project.root, link=tmp_path / "link")
     monkeypatch.setenv("PATH", place, prepend=os.pathsep)
-    monkeypatch.chdir(ground.root)
-    repo = ground.repo("docs")
+    monkeypatch.chdir(project.root)
+    repo = project.repo("docs")
     assert repo.head()
-    assert not plant.sprang
+    assert not plant.ran
     assert place not in repo.env["PATH"].split(os.pathsep)
 
 
-def test_git_too_old_to_be_pinned_is_refused(ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_git_too_old_to_be_pinned_is_refused(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old = tmp_path / "git"
     old.write_text("#!/bin/sh\necho git version 2.25.1\n", encoding="utf-8")
     old.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert "2.31 or newer" in refusal(ground.root).message
+    assert "2.31 or newer" in refusal(project.root).message
 
 
 def test_git_variables_of_the_caller_do_not_count(
-    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "nowhere"))
     monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path))
     monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
     monkeypatch.setenv("GIT_EXTERNAL_DIFF", "false")
-    ground.write("app.py", "other\n")
-    repo = ground.repo()
-    assert repo.root == ground.root
+    project.write("app.py", "other\n")
+    repo = project.repo()
+    assert repo.root == project.root
     assert b"+other" in repo.git("diff", "HEAD")
 
 
-def test_environment_given_is_the_one_used(ground: Ground, tmp_path: Path) -> None:
-    ground.git("config", "--global", "core.excludesFile", "~/ignored")
+def test_environment_given_is_the_one_used(project: Project, tmp_path: Path) -> None:
+    project.git("config", "--global", "core.excludesFile", "~/ignored")
     (tmp_path / "home/ignored").write_text("*.swp\n", encoding="utf-8")
-    ground.write("a.swp")
+    project.write("a.swp")
     command = ("ls-files", "--others", "--exclude-standard")
-    assert Repo.open(ground.root).git(*command) == b""
+    assert Repo.open(project.root, env=os.environ).git(*command) == b""
     elsewhere = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-    assert Repo.open(ground.root, env=elsewhere).git(*command) == b"a.swp\n"
-    assert Repo.open(ground.root, env=elsewhere).opened_anew().git(*command) == b"a.swp\n"
+    assert Repo.open(project.root, env=elsewhere).git(*command) == b"a.swp\n"
+    assert Repo.open(project.root, env=elsewhere).reopen().git(*command) == b"a.swp\n"
 
 
-def test_settings_of_a_repository_are_not_in_its_description(ground: Ground) -> None:
-    ground.git("config", "http.extraHeader", "Authorization: Basic hunter2")
-    assert "hunter2" not in repr(ground.repo())
+def test_settings_of_a_repository_are_not_in_its_description(project: Project) -> None:
+    project.git("config", "http.extraHeader", "Authorization: Basic hunter2")
+    assert "hunter2" not in repr(project.repo())
 
 
-def test_git_that_waits_is_ended_with_a_typed_error(ground: Ground) -> None:
-    os.mkfifo(ground.root / "settings")
-    ground.write(".git/config", "[include]\n path = ../settings\n[core]\n repositoryformatversion = 0\n")
-    error = refusal(ground.root, timeout=0.2)
+def test_git_that_waits_is_ended_with_a_typed_error(project: Project) -> None:
+    os.mkfifo(project.root / "settings")
+    project.write(
+        ".git/config",
+        "[include]\n path = ../settings\n[core]\n repositoryformatversion = 0\n",
+    )
+    error = refusal(project.root, timeout=0.2)
     assert error.code is Code.TIMEOUT
     assert "CODEX_COUNSEL_GIT_TIMEOUT_SECONDS" in (error.repair or "")
 
@@ -176,7 +201,12 @@ def test_git_that_waits_is_ended_with_a_typed_error(ground: Ground) -> None:
 def state(pid: int) -> str:
     """The state letter of a process, or nothing when it is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+        return (
+            Path(f"/proc/{pid}/stat")
+            .read_text(encoding="ascii")
+            .rpartition(")")[2]
+            .split()[0]
+        )
     except OSError:
         return ""
 
@@ -192,12 +222,16 @@ def ends(pid: int) -> bool:
     return bool(ready)
 
 
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for a process that is not its child")
+@pytest.mark.skipif(
+    not hasattr(os, "pidfd_open"), reason="waits for a process that is not its child"
+)
 def test_overdue_child_is_ended_with_its_group(tmp_path: Path) -> None:
     pids: list[int] = []
     with (
         pytest.raises(GitTimeout),
-        GitProcess(["sh", "-c", "sleep 600 & echo $!; wait"], os.environ, tmp_path, timeout=0.5) as child,
+        GitProcess(
+            ["sh", "-c", "sleep 600 & echo $!; wait"], os.environ, tmp_path, timeout=0.5
+        ) as child,
     ):
         pids.extend(int(chunk) for chunk in child.chunks())
     assert [ends(pid) for pid in pids] == [True]
@@ -205,52 +239,60 @@ def test_overdue_child_is_ended_with_its_group(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
 def test_child_whose_reader_had_enough_is_ended(tmp_path: Path) -> None:
-    with GitProcess(["sh", "-c", "echo $$; exec yes"], os.environ, tmp_path, timeout=60) as child:
+    with GitProcess(
+        ["sh", "-c", "echo $$; exec yes"], os.environ, tmp_path, timeout=60
+    ) as child:
         pid = int(next(child.chunks()).split()[0])
     assert state(pid) == ""
 
 
 def test_child_reads_more_than_a_pipe_holds(tmp_path: Path) -> None:
-    given = b"0123456789" * 1_000_000
-    with GitProcess(["cat"], os.environ, tmp_path, timeout=60, given=given) as child:
-        assert b"".join(child.chunks()) == given
+    data = b"0123456789" * 1_000_000
+    with GitProcess(["cat"], os.environ, tmp_path, timeout=60, stdin=data) as child:
+        assert b"".join(child.chunks()) == data
     assert child.code == 0
 
 
 def test_child_that_does_not_read_its_input_is_no_trouble(tmp_path: Path) -> None:
-    with GitProcess(["true"], os.environ, tmp_path, timeout=60, given=b"x" * 1_000_000) as child:
+    with GitProcess(
+        ["true"], os.environ, tmp_path, timeout=60, stdin=b"x" * 1_000_000
+    ) as child:
         assert b"".join(child.chunks()) == b""
     assert child.code == 0
 
 
-def test_failure_of_git_quotes_its_first_sentence(ground: Ground) -> None:
+def test_failure_of_git_quotes_its_first_sentence(project: Project) -> None:
     with pytest.raises(GitError) as caught:
-        ground.repo().git("cat-file", "blob", "0" * 40)
+        project.repo().git("cat-file", "blob", "0" * 40)
     assert caught.value.code is Code.WORKSPACE_INVALID
     assert "`git cat-file` failed" in caught.value.message
 
 
-def test_stored_file_is_read_from_a_commit_and_from_the_index(ground: Ground) -> None:
-    ground.write("new\nname.txt", "staged\r\n")
-    ground.git("add", ".")
-    ground.write("new\nname.txt", "later\n")
-    repo = ground.repo()
+def test_stored_file_is_read_from_a_commit_and_from_the_index(project: Project) -> None:
+    project.write("new\nname.txt", "staged\r\n")
+    project.git("add", ".")
+    project.write("new\nname.txt", "later\n")
+    repo = project.repo()
     assert repo.read("HEAD", "docs/readme.md") == b"# Title\n"
     assert repo.read(None, b"new\nname.txt") == b"staged\r\n"
     assert repo.read("HEAD", b"new\nname.txt") is None
 
 
-def test_stored_folder_link_and_absent_file_are_not_read(ground: Ground) -> None:
-    (ground.root / "link").symlink_to("app.py")
-    ground.commit()
-    repo = ground.repo()
-    assert [repo.read(rev, name) for rev in ("HEAD", None) for name in ("docs", "link", "gone", "docs/*")] == [None] * 8
+def test_stored_folder_link_and_absent_file_are_not_read(project: Project) -> None:
+    (project.root / "link").symlink_to("app.py")
+    project.commit()
+    repo = project.repo()
+    assert [
+        repo.read(rev, name)
+        for rev in ("HEAD", None)
+        for name in ("docs", "link", "gone", "docs/*")
+    ] == [None] * 8
     assert repo.lookup("HEAD", b"link") is not None
 
 
-def test_stored_file_is_read_up_to_a_limit(ground: Ground) -> None:
-    assert ground.repo().read("HEAD", "app.py", limit=6) == b"line 1"
+def test_stored_file_is_read_up_to_a_limit(project: Project) -> None:
+    assert project.repo().read("HEAD", "app.py", limit=6) == b"line 1"
 
 
-def test_no_commit_yet_has_no_head(empty: Ground) -> None:
+def test_no_commit_yet_has_no_head(empty: Project) -> None:
     assert empty.repo().head() is None

@@ -14,13 +14,28 @@ import pytest
 
 from codex_counsel.contract.envelope import EnvelopeDict, Meta
 from codex_counsel.git.repo import Repo
-from codex_counsel.review import record as review
+from codex_counsel.kind import EndedRun
+from codex_counsel.review import conclude
 from codex_counsel.review.changes.changes import Changes, gather
 from codex_counsel.review.changes.model import Omitted, Reason, Scope
 from codex_counsel.review.grounding import ReviewedFiles
-from codex_counsel.review.record import MAX_OMITTED, MAX_OMITTED_BYTES, ReviewRecord, answered, coverage
+from codex_counsel.review.record import (
+    MAX_OMITTED,
+    MAX_OMITTED_BYTES,
+    ReviewRecord,
+    coverage,
+)
 from tests.conftest import World
-from tests.reviews import TOKEN, begin, begin_changed, commit, isolate, lines, reply, write
+from tests.reviews import (
+    TOKEN,
+    begin,
+    begin_changed,
+    commit,
+    isolate,
+    lines,
+    reply,
+    write,
+)
 
 BUDGET = 100_000
 TOOL = "codex_review_changes"
@@ -32,18 +47,20 @@ def own_git_settings(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def gathered(world: World, **scope: Any) -> tuple[Repo, Changes]:
-    repo = Repo.open(world.workspace)
+    repo = Repo.open(world.workspace, env=os.environ)
     return repo, gather(repo, Scope(**scope), BUDGET)
 
 
 def stored(basis: ReviewRecord) -> ReviewRecord:
     """The basis as a worker finds it."""
-    return ReviewRecord(**json.loads(json.dumps(asdict(basis))))
+    return ReviewRecord(**json.loads(json.dumps(basis.to_json())))
 
 
-def concluded(basis: ReviewRecord, said: dict[str, Any] | str) -> EnvelopeDict:
-    text = said if isinstance(said, str) else json.dumps(said)
-    return answered(TOOL, text, stored(basis), Meta()).wire()
+def concluded(basis: ReviewRecord, answer: dict[str, Any] | str) -> EnvelopeDict:
+    text = answer if isinstance(answer, str) else json.dumps(answer)
+    details = {"review": json.loads(json.dumps(basis.to_json()))}
+    ended = EndedRun(TOOL, Path("job"), Path("scratch"), details, Meta(), answer=text)
+    return conclude.conclude(ended).wire()
 
 
 def of_changes(world: World, **scope: Any) -> ReviewRecord:
@@ -63,22 +80,32 @@ ZOO: dict[bytes, str] = {
 
 
 @pytest.mark.parametrize("scope", ["working_tree", "staged", "files", "commit"])
-def test_names_of_any_bytes_survive_the_storage_of_a_basis(world: World, scope: str) -> None:
+def test_names_of_any_bytes_survive_the_storage_of_a_basis(
+    world: World, scope: str
+) -> None:
     begin(world)
     for name in ZOO:
-        Path(os.fsdecode(os.fsencode(world.workspace) + b"/" + name)).write_text("first = 1\n")
+        Path(os.fsdecode(os.fsencode(world.workspace) + b"/" + name)).write_text(
+            "first = 1\n"
+        )
     if scope != "working_tree":
         world.git("add", "--all")
     if scope == "commit":
         commit(world)
     repo, changes = gathered(world, kind=scope)
     again = stored(ReviewRecord.of_changes(repo, changes)).changes()
-    assert (again.scope, again.frame, again.entries) == (changes.scope, changes.frame, changes.entries)
-    assert set(ZOO) <= {entry.raw for entry in again.entries}
+    assert (again.scope, again.comparison, again.entries) == (
+        changes.scope,
+        changes.comparison,
+        changes.entries,
+    )
+    assert set(ZOO) <= {entry.path_bytes for entry in again.entries}
     assert not again.moved(repo)
     reviewed = ReviewedFiles(repo, again)
-    names = [entry.path for entry in again.entries if entry.raw in ZOO]
-    assert [reviewed.ground(name, 1, None, "first = 1").grounded for name in names] == ["verified"] * len(ZOO)
+    names = [entry.path for entry in again.entries if entry.path_bytes in ZOO]
+    assert [reviewed.ground(name, 1, None, "first = 1").grounded for name in names] == [
+        "verified"
+    ] * len(ZOO)
 
 
 def test_a_renamed_file_is_known_by_both_names_after_storage(world: World) -> None:
@@ -95,7 +122,10 @@ def test_the_digest_is_of_what_was_sent_and_of_nothing_else(world: World) -> Non
     write(world.workspace, "app.py", lines(l7="seven = 70"))
     write(world.workspace, "docs/readme.md", "# Other\n")
     commit(world)
-    both, one = of_changes(world, kind="commit"), of_changes(world, kind="commit", paths=("app.py",))
+    both, one = (
+        of_changes(world, kind="commit"),
+        of_changes(world, kind="commit", paths=("app.py",)),
+    )
     assert both.sent == of_changes(world, kind="commit").sent
     assert both.sent != one.sent
 
@@ -106,7 +136,9 @@ def test_the_digest_is_of_what_was_sent_and_of_nothing_else(world: World) -> Non
 def omitting(world: World, *names: str) -> Changes:
     begin_changed(world)
     _, changes = gathered(world)
-    return replace(changes, omitted=tuple(Omitted(name, Reason.BINARY, 10) for name in names))
+    return replace(
+        changes, omitted=tuple(Omitted(name, Reason.BINARY, 10) for name in names)
+    )
 
 
 def test_what_was_left_out_is_listed_with_reason_and_size(world: World) -> None:
@@ -118,12 +150,23 @@ def test_what_was_left_out_is_listed_with_reason_and_size(world: World) -> None:
     assert shown.complete
 
 
-@pytest.mark.parametrize(("count", "more"), [(MAX_OMITTED, 0), (MAX_OMITTED + 1, 1), (5_000, 5_000 - MAX_OMITTED)])
-def test_at_most_200_omissions_are_listed_and_the_rest_is_counted(world: World, count: int, more: int) -> None:
-    shown = coverage(omitting(world, *(f"{number}.png" for number in range(count)))).omitted
+@pytest.mark.parametrize(
+    ("count", "more"),
+    [(MAX_OMITTED, 0), (MAX_OMITTED + 1, 1), (5_000, 5_000 - MAX_OMITTED)],
+)
+def test_at_most_200_omissions_are_listed_and_the_rest_is_counted(
+    world: World, count: int, more: int
+) -> None:
+    shown = coverage(
+        omitting(world, *(f"{number}.png" for number in range(count)))
+    ).omitted
     if more:
         last = shown.pop()
-        assert asdict(last) == {"path": f"(and {more} more)", "reason": "listing", "bytes": 10 * more}
+        assert asdict(last) == {
+            "path": f"(and {more} more)",
+            "reason": "listing",
+            "bytes": 10 * more,
+        }
     assert len(shown) == MAX_OMITTED
 
 
@@ -142,7 +185,12 @@ def test_long_names_do_not_make_the_list_long(world: World) -> None:
 def test_a_clean_review_passes(world: World) -> None:
     begin_changed(world)
     wire = concluded(of_changes(world), reply())
-    assert (wire["ok"], wire["status"], wire["verdict"], wire["findings"]) == (True, "completed", "pass", [])
+    assert (wire["ok"], wire["status"], wire["verdict"], wire["findings"]) == (
+        True,
+        "completed",
+        "pass",
+        [],
+    )
     assert wire["summary"] == "pass: no findings. Read it all."
     assert wire["coverage"]["complete"]
     assert "warnings" not in wire["meta"]
@@ -150,20 +198,42 @@ def test_a_clean_review_passes(world: World) -> None:
 
 def test_findings_come_worst_first_and_are_counted(world: World) -> None:
     begin_changed(world)
-    found = [{"severity": severity} for severity in ("nit", "critical", "low", "critical")]
+    found = [
+        {"severity": severity} for severity in ("nit", "critical", "low", "critical")
+    ]
     wire = concluded(of_changes(world), reply(*found, verdict="fail"))
-    assert [finding["severity"] for finding in wire["findings"]] == ["critical", "critical", "low", "nit"]
+    assert [finding["severity"] for finding in wire["findings"]] == [
+        "critical",
+        "critical",
+        "low",
+        "nit",
+    ]
     assert wire["summary"].startswith("fail: 2 critical, 1 low, 1 nit. ")
 
 
 EVIDENCE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "where it says": ({}, {"grounded": "verified", "line": 7, "in_diff": True}),
     "elsewhere": ({"line": 2}, {"grounded": "moved", "line": 7, "in_diff": True}),
-    "no line named": ({"line": None}, {"grounded": "moved", "line": 7, "in_diff": True}),
-    "nowhere": ({"evidence": "eight = 80"}, {"grounded": "unverified", "line": 7, "in_diff": True}),
-    "none": ({"evidence": None}, {"grounded": "unverified", "line": 7, "in_diff": True}),
-    "blank": ({"evidence": " \n "}, {"grounded": "unverified", "line": 7, "in_diff": True}),
-    "a removed line": ({"evidence": "line_7 = 7"}, {"grounded": "verified", "line": 7, "in_diff": True}),
+    "no line named": (
+        {"line": None},
+        {"grounded": "moved", "line": 7, "in_diff": True},
+    ),
+    "nowhere": (
+        {"evidence": "eight = 80"},
+        {"grounded": "unverified", "line": 7, "in_diff": True},
+    ),
+    "none": (
+        {"evidence": None},
+        {"grounded": "unverified", "line": 7, "in_diff": True},
+    ),
+    "blank": (
+        {"evidence": " \n "},
+        {"grounded": "unverified", "line": 7, "in_diff": True},
+    ),
+    "a removed line": (
+        {"evidence": "line_7 = 7"},
+        {"grounded": "verified", "line": 7, "in_diff": True},
+    ),
     "a removed line of a quoted diff": (
         {"evidence": "-line_7 = 7"},
         {"grounded": "verified", "line": 7, "in_diff": True},
@@ -172,15 +242,27 @@ EVIDENCE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"file": "docs/readme.md", "line": 1, "evidence": "# Title"},
         {"grounded": "verified", "line": 1, "in_diff": False},
     ),
-    "no such file": ({"file": "absent.py"}, {"grounded": "unverified", "line": 7, "in_diff": False}),
-    "a file outside": ({"file": "/etc/passwd", "evidence": "root"}, {"grounded": "unverified", "in_diff": False}),
-    "a way out": ({"file": "../state/x", "evidence": "root"}, {"grounded": "unverified", "in_diff": False}),
+    "no such file": (
+        {"file": "absent.py"},
+        {"grounded": "unverified", "line": 7, "in_diff": False},
+    ),
+    "a file outside": (
+        {"file": "/etc/passwd", "evidence": "root"},
+        {"grounded": "unverified", "in_diff": False},
+    ),
+    "a way out": (
+        {"file": "../state/x", "evidence": "root"},
+        {"grounded": "unverified", "in_diff": False},
+    ),
     "the git directory": (
         {"file": ".git/config", "line": 1, "evidence": "[core]"},
         {"grounded": "unverified", "in_diff": False},
     ),
     "no file named": ({"file": None}, {"grounded": "unverified", "in_diff": None}),
-    "a name that is none": ({"file": "a\0b"}, {"grounded": "unverified", "in_diff": False}),
+    "a name that is none": (
+        {"file": "a\0b"},
+        {"grounded": "unverified", "in_diff": False},
+    ),
 }
 
 
@@ -195,7 +277,9 @@ def test_evidence_is_looked_for_in_the_reviewed_state(
     assert wire["verdict"] == "concerns"
 
 
-def test_findings_are_held_against_the_index_where_that_was_reviewed(world: World) -> None:
+def test_findings_are_held_against_the_index_where_that_was_reviewed(
+    world: World,
+) -> None:
     begin_changed(world)
     world.git("add", "--all")
     basis = of_changes(world, kind="staged")
@@ -209,7 +293,10 @@ def test_a_tree_that_went_away_costs_the_check_and_not_the_review(world: World) 
     basis = of_changes(world)
     world.workspace.rename(world.base / "elsewhere")
     wire = concluded(basis, reply({}, verdict="concerns"))
-    assert (wire["verdict"], wire["findings"][0]["grounded"]) == ("concerns", "unverified")
+    assert (wire["verdict"], wire["findings"][0]["grounded"]) == (
+        "concerns",
+        "unverified",
+    )
     assert "could not be checked against the files" in wire["meta"]["warnings"][0]
 
 
@@ -225,15 +312,24 @@ def test_findings_that_take_too_long_to_check_are_unverified_and_the_verdict_sta
         if file == "slow.py" and stuck == "within one finding":
             threading.Event().wait(60)
         if file == "slow.py":
-            monkeypatch.setattr(review, "time", SimpleNamespace(monotonic=lambda: float("inf")))
+            monkeypatch.setattr(
+                conclude, "time", SimpleNamespace(monotonic=lambda: float("inf"))
+            )
         return real(self, file, *rest)
 
     monkeypatch.setattr(ReviewedFiles, "ground", slow)
-    monkeypatch.setattr(review, "GROUNDING_SECONDS", 1)
+    monkeypatch.setattr(conclude, "GROUNDING_SECONDS", 1)
     wire = concluded(basis, reply({}, {"file": "slow.py"}, {}, verdict="concerns"))
     assert wire["verdict"] == "concerns"
-    assert [finding["grounded"] for finding in wire["findings"]] == ["verified", "unverified", "unverified"]
-    assert any("not every finding could be checked" in warning for warning in wire["meta"]["warnings"])
+    assert [finding["grounded"] for finding in wire["findings"]] == [
+        "verified",
+        "unverified",
+        "unverified",
+    ]
+    assert any(
+        "not every finding could be checked" in warning
+        for warning in wire["meta"]["warnings"]
+    )
 
 
 def test_prose_is_kept_as_the_answer_and_earns_no_verdict(world: World) -> None:
@@ -247,10 +343,20 @@ def test_prose_is_kept_as_the_answer_and_earns_no_verdict(world: World) -> None:
 
 def test_a_token_in_a_reply_is_masked_everywhere(world: World) -> None:
     begin_changed(world)
-    texts = dict.fromkeys(("title", "evidence", "risk", "recommendation"), f"see {TOKEN}")
-    more = {name: [f"and {TOKEN}"] for name in ("questions", "assumptions", "next_steps")}
-    said = reply(texts, {"severity": TOKEN[:45]}, verdict="concerns", summary=f"has {TOKEN}", **more)
-    wire = concluded(of_changes(world), said)
+    texts = dict.fromkeys(
+        ("title", "evidence", "risk", "recommendation"), f"see {TOKEN}"
+    )
+    more = {
+        name: [f"and {TOKEN}"] for name in ("questions", "assumptions", "next_steps")
+    }
+    answer = reply(
+        texts,
+        {"severity": TOKEN[:45]},
+        verdict="concerns",
+        summary=f"has {TOKEN}",
+        **more,
+    )
+    wire = concluded(of_changes(world), answer)
     assert TOKEN not in json.dumps(wire)
     assert wire["findings"][0]["title"] == "see [masked:github-token]"
     assert "10 token-like strings were masked in the reply" in wire["meta"]["warnings"]
@@ -259,15 +365,25 @@ def test_a_token_in_a_reply_is_masked_everywhere(world: World) -> None:
 def test_evidence_with_a_token_is_found_where_it_stands(world: World) -> None:
     begin(world)
     write(world.workspace, "app.py", lines(l7=f'seven = "{TOKEN}"'))
-    (finding,) = concluded(of_changes(world), reply({"evidence": f'seven = "{TOKEN}"'}, verdict="fail"))["findings"]
-    assert (finding["grounded"], finding["evidence"]) == ("verified", 'seven = "[masked:github-token]"')
+    (finding,) = concluded(
+        of_changes(world), reply({"evidence": f'seven = "{TOKEN}"'}, verdict="fail")
+    )["findings"]
+    assert (finding["grounded"], finding["evidence"]) == (
+        "verified",
+        'seven = "[masked:github-token]"',
+    )
 
 
 def test_hostile_text_of_a_reply_is_scrubbed(world: World) -> None:
     begin_changed(world)
-    said = json.dumps(reply({"title": "\x1b[31mred\x00 \udc80"}, verdict="fail", summary="a\x07b"))
-    wire = concluded(of_changes(world), said)
-    assert (wire["findings"][0]["title"], wire["summary"]) == ("red �", "fail: 1 medium. ab")
+    answer = json.dumps(
+        reply({"title": "\x1b[31mred\x00 \udc80"}, verdict="fail", summary="a\x07b")
+    )
+    wire = concluded(of_changes(world), answer)
+    assert (wire["findings"][0]["title"], wire["summary"]) == (
+        "red �",
+        "fail: 1 medium. ab",
+    )
 
 
 # --- plans
@@ -291,17 +407,28 @@ PLAN = "# Move the cache\n\n## Step 1\n\nDelete the old   cache\nfirst, then sta
         ("a", "unverified"),
     ],
 )
-def test_words_of_the_plan_are_evidence(world: World, evidence: str | None, grounded: str) -> None:
-    said = reply({"section": "Step 1", "file": None, "line": None, "evidence": evidence}, verdict="concerns")
-    (finding,) = concluded(ReviewRecord(str(world.workspace), plan=PLAN), said)["findings"]
-    assert (finding["grounded"], finding["section"], "in_diff" in finding) == (grounded, "Step 1", False)
+def test_words_of_the_plan_are_evidence(
+    world: World, evidence: str | None, grounded: str
+) -> None:
+    answer = reply(
+        {"section": "Step 1", "file": None, "line": None, "evidence": evidence},
+        verdict="concerns",
+    )
+    (finding,) = concluded(ReviewRecord(str(world.workspace), plan=PLAN), answer)[
+        "findings"
+    ]
+    assert (finding["grounded"], finding["section"], "in_diff" in finding) == (
+        grounded,
+        "Step 1",
+        False,
+    )
 
 
 def test_a_plan_is_held_against_the_working_tree(world: World) -> None:
     head = begin_changed(world)
     basis = ReviewRecord.of_plan(world.workspace, PLAN, head)
     place = {"section": "Step 1"}
-    said = reply(
+    answer = reply(
         place,
         place | {"line": 1},
         place | {"evidence": "absent = 1"},
@@ -309,7 +436,7 @@ def test_a_plan_is_held_against_the_working_tree(world: World) -> None:
         place | {"file": "the plan", "evidence": "Tell nobody"},
         verdict="fail",
     )
-    wire = concluded(basis, said)
+    wire = concluded(basis, answer)
     assert [finding["grounded"] for finding in wire["findings"]] == [
         "verified",
         "moved",
@@ -317,8 +444,15 @@ def test_a_plan_is_held_against_the_working_tree(world: World) -> None:
         "unverified",
         "verified",
     ]
-    assert (wire["verdict"], "coverage" in wire, wire["meta"].get("warnings")) == ("fail", False, None)
+    assert (wire["verdict"], "coverage" in wire, wire["meta"].get("warnings")) == (
+        "fail",
+        False,
+        None,
+    )
 
 
 def test_a_sound_plan_passes(world: World) -> None:
-    assert concluded(ReviewRecord(str(world.workspace), plan=PLAN), reply())["verdict"] == "pass"
+    assert (
+        concluded(ReviewRecord(str(world.workspace), plan=PLAN), reply())["verdict"]
+        == "pass"
+    )

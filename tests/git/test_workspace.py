@@ -10,8 +10,11 @@ import pytest
 
 from codex_counsel.codex.sandbox import MAX_SECRETS
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.prepare import workspace
-from codex_counsel.prepare.workspace import Directories, checked_root, find_secrets, read_text, repository, toolchains
+from codex_counsel.prepare import boundary, directories
+from codex_counsel.prepare.boundary import find_secrets, toolchains
+from codex_counsel.prepare.directories import Directories
+from codex_counsel.prepare.workspace import checked_root, find_repository
+from codex_counsel.system.files import read_regular
 from tests.conftest import World
 
 
@@ -33,7 +36,9 @@ def refusal(path: str | Path, places: Directories) -> str:
 # --- which directory
 
 
-def test_an_ordinary_directory_is_given_with_its_links_resolved(places: Directories, tmp_path: Path) -> None:
+def test_an_ordinary_directory_is_given_with_its_links_resolved(
+    places: Directories, tmp_path: Path
+) -> None:
     (tmp_path / "link").symlink_to(places.home / "code")
     assert checked_root(str(tmp_path / "link"), places) == places.home / "code"
 
@@ -43,35 +48,64 @@ def test_the_root_and_the_homes_are_refused(places: Directories, path: str) -> N
     assert "home directory" in refusal(path, places)
 
 
-def test_a_home_and_everything_above_it_is_refused(places: Directories, tmp_path: Path) -> None:
+def test_a_home_and_everything_above_it_is_refused(
+    places: Directories, tmp_path: Path
+) -> None:
     (tmp_path / "to-home").symlink_to(places.home)
-    for path in (places.home, tmp_path, tmp_path.parent, tmp_path / "to-home", places.home / "code/.."):
+    for path in (
+        places.home,
+        tmp_path,
+        tmp_path.parent,
+        tmp_path / "to-home",
+        places.home / "code/..",
+    ):
         assert "home directory" in refusal(path, places)
 
 
-def test_another_users_home_is_refused(places: Directories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workspace, "HOMES", (tmp_path / "homes",))
+def test_another_users_home_is_refused(
+    places: Directories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directories, "HOMES", (tmp_path / "homes",))
     (tmp_path / "homes/someone/code").mkdir(parents=True)
     assert "home directory" in refusal(tmp_path / "homes/someone", places)
-    assert checked_root(tmp_path / "homes/someone/code", places) == tmp_path / "homes/someone/code"
+    assert (
+        checked_root(tmp_path / "homes/someone/code", places)
+        == tmp_path / "homes/someone/code"
+    )
 
 
-def test_directories_of_credentials_are_refused_with_all_below_them(places: Directories) -> None:
+def test_directories_of_credentials_are_refused_with_all_below_them(
+    places: Directories,
+) -> None:
     (places.home / ".ssh/keys").mkdir()
     (places.home / ".config/gcloud").mkdir(parents=True)
     (places.home / "innocent").symlink_to(places.home / ".ssh")
-    for path in (".ssh", ".ssh/keys", ".codex", ".config/gcloud", "innocent", "innocent/keys"):
+    for path in (
+        ".ssh",
+        ".ssh/keys",
+        ".codex",
+        ".config/gcloud",
+        "innocent",
+        "innocent/keys",
+    ):
         assert "no run may see" in refusal(places.home / path, places)
 
 
-def test_the_codex_home_and_the_state_directory_are_refused_wherever_they_are(tmp_path: Path) -> None:
+def test_the_codex_home_and_the_state_directory_are_refused_wherever_they_are(
+    tmp_path: Path,
+) -> None:
     for name in ("home", "elsewhere/codex", "elsewhere/state/jobs", "elsewhere/code"):
         (tmp_path / name).mkdir(parents=True, exist_ok=True)
-    env = {"HOME": str(tmp_path / "home"), "CODEX_HOME": str(tmp_path / "elsewhere/codex")}
+    env = {
+        "HOME": str(tmp_path / "home"),
+        "CODEX_HOME": str(tmp_path / "elsewhere/codex"),
+    }
     places = Directories.of(env, tmp_path / "elsewhere/state")
     for path in ("elsewhere/codex", "elsewhere/state", "elsewhere/state/jobs"):
         assert "no run may see" in refusal(tmp_path / path, places)
-    assert checked_root(tmp_path / "elsewhere/code", places) == tmp_path / "elsewhere/code"
+    assert (
+        checked_root(tmp_path / "elsewhere/code", places) == tmp_path / "elsewhere/code"
+    )
 
 
 @pytest.mark.parametrize("path", ["/proc", "/proc/self", "/sys", "/dev"])
@@ -81,7 +115,9 @@ def test_the_running_system_is_refused(places: Directories, path: str) -> None:
     assert "running system" in refusal(path, places)
 
 
-def test_what_is_no_directory_is_refused_by_name(places: Directories, tmp_path: Path) -> None:
+def test_what_is_no_directory_is_refused_by_name(
+    places: Directories, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
@@ -94,7 +130,9 @@ def test_a_relative_path_is_refused(places: Directories, path: str) -> None:
     assert "absolute" in refusal(path, places)
 
 
-def test_an_unreadable_directory_is_refused(places: Directories, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_directory_is_refused(
+    places: Directories, monkeypatch: pytest.MonkeyPatch
+) -> None:
     closed = places.home / "code"
 
     def scandir(path: Path) -> None:
@@ -104,7 +142,9 @@ def test_an_unreadable_directory_is_refused(places: Directories, monkeypatch: py
     assert "Permission denied" in refusal(closed, places)
 
 
-def test_a_name_that_is_not_utf_8_is_refused(places: Directories, tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf_8_is_refused(
+    places: Directories, tmp_path: Path
+) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
     path.mkdir()
     assert "UTF-8" in refusal(path, places)
@@ -114,22 +154,32 @@ def test_a_closed_directory_of_another_homes_parent_is_no_crash(
     places: Directories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "homes").touch()
-    monkeypatch.setattr(workspace, "HOMES", (tmp_path / "homes",))
+    monkeypatch.setattr(directories, "HOMES", (tmp_path / "homes",))
     assert checked_root(places.home / "code", places) == places.home / "code"
 
 
 # --- what is denied
 
 
-def test_only_credentials_that_exist_are_denied_and_links_at_both_ends(places: Directories, tmp_path: Path) -> None:
+def test_only_credentials_that_exist_are_denied_and_links_at_both_ends(
+    places: Directories, tmp_path: Path
+) -> None:
     (tmp_path / "aws").mkdir()
     (places.home / ".aws").symlink_to(tmp_path / "aws")
     (places.home / ".netrc").touch()
-    expected = {places.codex_home, places.state, places.home / ".ssh", places.home / ".netrc", tmp_path / "aws"}
+    expected = {
+        places.codex_home,
+        places.state,
+        places.home / ".ssh",
+        places.home / ".netrc",
+        tmp_path / "aws",
+    }
     assert set(places.denied()) == expected
 
 
-def test_a_package_below_a_denied_directory_stays_open_and_its_neighbours_closed(places: Directories) -> None:
+def test_a_package_below_a_denied_directory_stays_open_and_its_neighbours_closed(
+    places: Directories,
+) -> None:
     package = places.codex_home / "packages/standalone"
     (package / "bin").mkdir(parents=True)
     (places.codex_home / "packages/other").mkdir()
@@ -161,10 +211,31 @@ def secrets(root: Path, *names: str) -> list[Path]:
 def test_secret_files_are_found_by_name_at_any_depth(tmp_path: Path) -> None:
     made = secrets(
         tmp_path,
-        *(".env", ".env.local", "a/b/c/d/e/f/g/.env", "deploy.pem", "id_rsa", "terraform.tfstate", ".npmrc"),
-        *(".aws/credentials", "deep/.docker/config.json", "a/.kube/config", "[id]/.env", "new\nline.env"),
+        *(
+            ".env",
+            ".env.local",
+            "a/b/c/d/e/f/g/.env",
+            "deploy.pem",
+            "id_rsa",
+            "terraform.tfstate",
+            ".npmrc",
+        ),
+        *(
+            ".aws/credentials",
+            "deep/.docker/config.json",
+            "a/.kube/config",
+            "[id]/.env",
+            "new\nline.env",
+        ),
     )
-    secrets(tmp_path, ".env.example", "app.py", "config.json", "environment", ".git/config.env")
+    secrets(
+        tmp_path,
+        ".env.example",
+        "app.py",
+        "config.json",
+        "environment",
+        ".git/config.env",
+    )
     found, complete = find_secrets([tmp_path])
     assert set(found) == set(made)
     assert complete
@@ -191,29 +262,40 @@ def test_links_to_directories_are_not_followed(tmp_path: Path) -> None:
     assert find_secrets([tmp_path / "root"]) == ((inside,), True)
 
 
-def test_pipes_and_sockets_count_as_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pipes_and_sockets_count_as_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     os.mkfifo(".env")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("s.env")
-        assert set(find_secrets([tmp_path])[0]) == {tmp_path / ".env", tmp_path / "s.env"}
+        assert set(find_secrets([tmp_path])[0]) == {
+            tmp_path / ".env",
+            tmp_path / "s.env",
+        }
 
 
-def test_roots_share_one_allowance_and_files_seen_twice_count_once(tmp_path: Path) -> None:
+def test_roots_share_one_allowance_and_files_seen_twice_count_once(
+    tmp_path: Path,
+) -> None:
     made = secrets(tmp_path, *(f"a/{n}.env" for n in range(MAX_SECRETS // 2)))
     made += secrets(tmp_path, *(f"b/{n}.env" for n in range(MAX_SECRETS // 2)))
     found, complete = find_secrets([tmp_path / "a", tmp_path / "b", tmp_path])
     assert (set(found), complete) == (set(made), True)
 
 
-def test_above_the_allowance_as_many_as_fit_are_found_and_it_is_said(tmp_path: Path) -> None:
+def test_above_the_allowance_as_many_as_fit_are_found_and_it_is_said(
+    tmp_path: Path,
+) -> None:
     secrets(tmp_path, *(f"{n}.env" for n in range(MAX_SECRETS + 1)))
     found, complete = find_secrets([tmp_path])
     assert (len(set(found)), complete) == (MAX_SECRETS, False)
 
 
-def test_a_workspace_too_large_to_look_through_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workspace, "MAX_ENTRIES", 3)
+def test_a_workspace_too_large_to_look_through_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boundary, "MAX_ENTRIES", 3)
     secrets(tmp_path, "1", "2", "3", "4")
     assert find_secrets([tmp_path]) == ((), False)
 
@@ -242,12 +324,28 @@ def test_a_directory_on_the_path_brings_what_its_programs_need(
 ) -> None:
     (places.home / entry).mkdir(parents=True)
     (places.home / ".local/lib").mkdir(parents=True)
-    assert list(opened(places, places.home / entry)) == [places.home / name for name in needed]
+    assert list(opened(places, places.home / entry)) == [
+        places.home / name for name in needed
+    ]
 
 
-def test_the_platforms_own_and_what_is_not_there_need_no_opening(places: Directories, tmp_path: Path) -> None:
+def test_the_platforms_own_and_what_is_not_there_need_no_opening(
+    places: Directories, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
-    assert opened(places, "/usr/bin", "/bin", tmp_path / "missing", tmp_path / "file", "", ".", "relative/bin") == ()
+    assert (
+        opened(
+            places,
+            "/usr/bin",
+            "/bin",
+            tmp_path / "missing",
+            tmp_path / "file",
+            "",
+            ".",
+            "relative/bin",
+        )
+        == ()
+    )
 
 
 def test_neither_a_home_nor_credentials_nor_a_wide_directory_are_opened_by_a_path(
@@ -255,9 +353,22 @@ def test_neither_a_home_nor_credentials_nor_a_wide_directory_are_opened_by_a_pat
 ) -> None:
     for name in (".codex/bin", ".ssh/bin", "odd[1]/bin"):
         (places.home / name).mkdir(parents=True)
-    assert opened(places, *(places.home / name for name in (".codex/bin", ".ssh/bin", ".ssh", "odd[1]/bin"))) == ()
-    assert workspace._needed(Path("/tmp/bin"), places) == (Path("/tmp/bin"),)
-    assert workspace._needed(Path("/opt/thing/bin"), places) == (Path("/opt/thing"),)
+    assert (
+        opened(
+            places,
+            *(
+                places.home / name
+                for name in (".codex/bin", ".ssh/bin", ".ssh", "odd[1]/bin")
+            ),
+        )
+        == ()
+    )
+    assert boundary._directories_needed_by(Path("/tmp/bin"), places) == (
+        Path("/tmp/bin"),
+    )
+    assert boundary._directories_needed_by(Path("/opt/thing/bin"), places) == (
+        Path("/opt/thing"),
+    )
 
 
 # --- repositories
@@ -274,7 +385,7 @@ def repo(world: World) -> World:
 
 
 def of(world: World, root: Path) -> tuple[Path | None, tuple[Path, ...]]:
-    return repository(root, Directories.of(world.env, world.state))
+    return find_repository(root, Directories.of(world.env, world.state))
 
 
 def test_outside_a_repository_there_is_none(world: World) -> None:
@@ -286,7 +397,9 @@ def test_the_top_is_found_from_anywhere_below(repo: World) -> None:
     assert of(repo, repo.workspace / "pkg") == (repo.workspace, ())
 
 
-def test_a_linked_worktree_brings_the_git_directories_of_its_repository(repo: World) -> None:
+def test_a_linked_worktree_brings_the_git_directories_of_its_repository(
+    repo: World,
+) -> None:
     linked, common = repo.base / "linked", repo.workspace / ".git"
     repo.git("worktree", "add", "-q", str(linked))
     assert of(repo, linked) == (linked, (common, common / "worktrees/linked"))
@@ -297,12 +410,30 @@ def test_a_submodule_brings_its_git_directory(repo: World) -> None:
     main = repo.base / "main"
     main.mkdir()
     repo.git("init", "-q", cwd=main)
-    repo.git("-c", "protocol.file.allow=always", "submodule", "add", "-q", str(repo.workspace), "sub", cwd=main)
+    repo.git(
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "add",
+        "-q",
+        str(repo.workspace),
+        "sub",
+        cwd=main,
+    )
     assert of(repo, main / "sub") == (main / "sub", (main / ".git/modules/sub",))
 
 
 @pytest.mark.parametrize(
-    "text", ["gitdir: {private}", "{private}", "gitdir: {private}\n\n", "", "gitdir: ", "\x00", "gitdir: /"]
+    "text",
+    [
+        "gitdir: {private}",
+        "{private}",
+        "gitdir: {private}\n\n",
+        "",
+        "gitdir: ",
+        "\x00",
+        "gitdir: /",
+    ],
 )
 def test_a_git_file_that_points_elsewhere_opens_nothing(repo: World, text: str) -> None:
     planted = repo.base / "planted"
@@ -339,7 +470,9 @@ def test_a_repository_of_somebody_else_above_the_workspace_opens_nothing(
     assert of(repo, repo.workspace) == (repo.workspace, ())
 
 
-def test_a_repository_that_is_a_home_directory_is_not_opened_from_below(world: World) -> None:
+def test_a_repository_that_is_a_home_directory_is_not_opened_from_below(
+    world: World,
+) -> None:
     world.git("init", "-q", cwd=world.home)
     (world.home / "code").mkdir()
     assert of(world, world.home / "code") == (None, ())
@@ -352,5 +485,7 @@ def test_text_is_read_from_regular_files_only(tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(b"caf\xe9 and more")
     (tmp_path / "link").symlink_to("text")
     os.mkfifo(tmp_path / "pipe")
-    assert read_text(tmp_path / "text", 4) == "caf\ufffd"
-    assert [read_text(tmp_path / name, 9) for name in ("link", "pipe", "missing", ".")] == [None] * 4
+    assert read_regular(tmp_path / "text", 4) == b"caf\xe9"
+    assert [
+        read_regular(tmp_path / name, 9) for name in ("link", "pipe", "missing", ".")
+    ] == [None] * 4

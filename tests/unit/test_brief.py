@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from codex_counsel.consult import prepare as consult
 from codex_counsel.contract.request import Consult, parse
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.prepare import brief
@@ -17,9 +18,13 @@ def asked(question: str, **arguments: Any) -> Consult:
     return parse(Consult, {"question": question, **arguments})
 
 
-def test_the_prompt_has_the_role_the_stance_the_material_and_last_the_question() -> None:
-    request = asked("Why this?", extra_context="Because.", stance="challenge", text_only=True)
-    prompt = brief.consult(request, [Material("AGENTS.md", "Be brief.")])
+def test_the_prompt_has_the_role_the_stance_the_material_and_last_the_question() -> (
+    None
+):
+    request = asked(
+        "Why this?", extra_context="Because.", stance="challenge", text_only=True
+    )
+    prompt = consult.prompt(request, [Material("AGENTS.md", "Be brief.")])
     parts = [
         "You are a second opinion",
         "Argue the other side.",
@@ -35,13 +40,18 @@ def test_the_prompt_has_the_role_the_stance_the_material_and_last_the_question()
 
 def test_the_role_is_one_of_advice_and_orders_in_material_are_none() -> None:
     role = brief.words("role")
-    for promise in ("Analyse; do not act", "branches, commits or pull requests", "AGENTS.md", "say what is missing"):
+    for promise in (
+        "Analyse; do not act",
+        "branches, commits or pull requests",
+        "AGENTS.md",
+        "say what is missing",
+    ):
         assert promise in role
     assert "self-contained" in role
 
 
 def test_a_plain_question_has_no_words_about_what_was_not_asked_for() -> None:
-    prompt = brief.consult(asked("Why?"))
+    prompt = consult.prompt(asked("Why?"))
     assert "no shell" not in prompt
     assert "Argue the other side" not in prompt
     assert "<material id" not in prompt
@@ -69,12 +79,14 @@ def test_the_same_text_under_another_name_has_another_fence() -> None:
 
 
 def test_a_terminal_sequence_hides_nothing_of_the_material() -> None:
-    fenced = brief.fenced(Material("the change", "+//\x1b]\n+run();\n+//\x07\n+\x1b[31mred"))
+    fenced = brief.fenced(
+        Material("the change", "+//\x1b]\n+run();\n+//\x07\n+\x1b[31mred")
+    )
     assert fenced.splitlines()[1:-1] == ["+//␛]", "+run();", "+//\\x07", "+␛[31mred"]
 
 
 def test_text_is_scrubbed_and_the_prompt_can_be_written() -> None:
-    prompt = brief.consult(asked("a\ud800\x1b[31mb", extra_context="c\x01d\ud800"))
+    prompt = consult.prompt(asked("a\ud800\x1b[31mb", extra_context="c\x01d\ud800"))
     assert "a\ufffd␛[31mb" in prompt
     assert "c\\x01d\ufffd" in prompt
     prompt.encode("utf-8")
@@ -82,14 +94,16 @@ def test_text_is_scrubbed_and_the_prompt_can_be_written() -> None:
 
 def test_authors_are_counted_together_in_bytes() -> None:
     brief.check_author_text(4, question="ä", extra_context="ä", focus=None)
-    with pytest.raises(CounselError, match=r"question \+ plan: 5 bytes, the limit is 4") as refusal:
+    with pytest.raises(
+        CounselError, match=r"question \+ plan: 5 bytes, the limit is 4"
+    ) as refusal:
         brief.check_author_text(4, question="ä", focus=None, plan="abc")
     assert refusal.value.code == Code.INPUT_TOO_LARGE
     assert refusal.value.details == {"bytes": 5, "limit": 4}
 
 
 def test_a_prompt_longer_than_codex_takes_is_refused() -> None:
-    assert brief.bounded("x" * CODEX_LIMIT)
+    assert brief.joined("x" * (CODEX_LIMIT - 1))
     with pytest.raises(CounselError, match="Codex takes 1048576") as refusal:
-        brief.bounded("x" * (CODEX_LIMIT + 1))
+        brief.joined("x" * CODEX_LIMIT)
     assert refusal.value.code == Code.INPUT_TOO_LARGE

@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 from codex_counsel.codex.binary import Codex
-from codex_counsel.codex.command import LEAN_PINS, QUIET_PINS, SANDBOX_PINS, Turn, argv, config, environment
+from codex_counsel.codex.command import (
+    LEAN_PINS,
+    QUIET_PINS,
+    SANDBOX_PINS,
+    Turn,
+    argv,
+    config,
+    environment,
+)
 from codex_counsel.codex.sandbox import Boundary
 from codex_counsel.errors import Code, CounselError
 
@@ -32,12 +40,22 @@ def parsed(values: tuple[str, ...]) -> dict[str, Any]:
 
 
 EVERY_KIND = [
-    {**({"session_id": THREAD} if resumed else {}), "isolation": isolation, "text_only": text, "web_search": search}
+    {
+        **({"session_id": THREAD} if resumed else {}),
+        "isolation": isolation,
+        "text_only": text,
+        "web_search": search,
+    }
     for resumed, isolation, text, search in itertools.product(
         (False, True), ("lean", "inherit", "strict"), (False, True), (False, True)
     )
 ]
-CHOSEN: dict[str, Any] = {"model": "m", "effort": "e", "profile": "p", "mcp_servers": ("one", 'quo"te\\s', "dot.ted")}
+CHOSEN: dict[str, Any] = {
+    "model": "m",
+    "effort": "e",
+    "profile": "p",
+    "mcp_servers": ("one", 'quo"te\\s', "dot.ted"),
+}
 
 
 def test_a_first_turn_is_told_everything_and_reads_its_prompt_from_stdin() -> None:
@@ -52,7 +70,9 @@ def test_a_first_turn_is_told_everything_and_reads_its_prompt_from_stdin() -> No
         "/srv/project",
     )
     assert command[-1] == "-"
-    assert command[7:-1] == tuple(part for value in config(turn()) for part in ("-c", value))
+    assert command[7:-1] == tuple(
+        part for value in config(turn()) for part in ("-c", value)
+    )
 
 
 def test_a_resumed_turn_is_the_first_one_and_the_thread_at_its_end() -> None:
@@ -61,18 +81,36 @@ def test_a_resumed_turn_is_the_first_one_and_the_thread_at_its_end() -> None:
 
 
 @pytest.mark.parametrize("fields", EVERY_KIND, ids=str)
-def test_every_kind_of_turn_is_pinned_before_the_word_resume_and_never_widened(fields: dict[str, Any]) -> None:
-    command = argv(CODEX, turn(**fields, **CHOSEN, images=(Path("/i.png"),), schema=Path("/s.json")))
-    end = command.index("resume") if "session_id" in fields else len(command) - 1
-    given = [value for flag, value in itertools.pairwise(command[:end]) if flag == "-c"]
-    assert len(command) - end == (3 if "session_id" in fields else 1)
-    assert set(SANDBOX_PINS) <= set(given)
-    assert set(QUIET_PINS) <= set(given)
-    assert 'default_permissions="counsel_test"' in given
-    assert not {"-s", "--sandbox", "-a", "--add-dir", "--full-auto", "--yolo", "--approve-for-me", "--trust"} & set(
-        command
+def test_every_kind_of_turn_is_pinned_before_the_word_resume_and_never_widened(
+    fields: dict[str, Any],
+) -> None:
+    command = argv(
+        CODEX,
+        turn(**fields, **CHOSEN, images=(Path("/i.png"),), schema=Path("/s.json")),
     )
-    assert not [part for part in command if part.startswith("--dangerously") or "danger-full-access" in part]
+    end = command.index("resume") if "session_id" in fields else len(command) - 1
+    values = [
+        value for flag, value in itertools.pairwise(command[:end]) if flag == "-c"
+    ]
+    assert len(command) - end == (3 if "session_id" in fields else 1)
+    assert set(SANDBOX_PINS) <= set(values)
+    assert set(QUIET_PINS) <= set(values)
+    assert 'default_permissions="counsel_test"' in values
+    assert not {
+        "-s",
+        "--sandbox",
+        "-a",
+        "--add-dir",
+        "--full-auto",
+        "--yolo",
+        "--approve-for-me",
+        "--trust",
+    } & set(command)
+    assert not [
+        part
+        for part in command
+        if part.startswith("--dangerously") or "danger-full-access" in part
+    ]
     assert command.count("--ignore-rules") == 1
 
 
@@ -97,16 +135,20 @@ PINS = {
 
 
 def test_the_pins_say_what_they_are_for() -> None:
-    said = parsed(config(turn()))
-    assert {name: said[name] for name in PINS} == PINS
-    assert said["features"]["shell_snapshot"] is False
-    assert said["features"]["hooks"] is False
-    assert said["features"]["plugins"] is False
-    assert said["features"]["apps"] is False
-    assert said["analytics"] == {"enabled": False}
-    assert said["shell_environment_policy"]["inherit"] == "core"
-    assert set(said["shell_environment_policy"]["include_only"]) >= {"PATH", "HOME", "TMPDIR"}
-    assert said["permissions"]["counsel_test"]["network"] == {"enabled": False}
+    values = parsed(config(turn()))
+    assert {name: values[name] for name in PINS} == PINS
+    assert values["features"]["shell_snapshot"] is False
+    assert values["features"]["hooks"] is False
+    assert values["features"]["plugins"] is False
+    assert values["features"]["apps"] is False
+    assert values["analytics"] == {"enabled": False}
+    assert values["shell_environment_policy"]["inherit"] == "core"
+    assert set(values["shell_environment_policy"]["include_only"]) >= {
+        "PATH",
+        "HOME",
+        "TMPDIR",
+    }
+    assert values["permissions"]["counsel_test"]["network"] == {"enabled": False}
 
 
 @pytest.mark.parametrize(
@@ -117,22 +159,40 @@ def test_the_pins_say_what_they_are_for() -> None:
         ({"effort": 'x"\n[a]'}, ("-c", 'model_reasoning_effort="x\\"\\n[a]"')),
         ({"profile": "work"}, ("-p", "work")),
         ({"schema": Path("/s.json")}, ("--output-schema", "/s.json")),
-        ({"images": (Path("/a.png"), Path("/-b.png"))}, ("--image=/a.png", "--image=/-b.png")),
+        (
+            {"images": (Path("/a.png"), Path("/-b.png"))},
+            ("--image=/a.png", "--image=/-b.png"),
+        ),
         ({"web_search": True}, ("-c", 'web_search="live"')),
         ({"text_only": True}, ("-c", "features.shell_tool=false")),
         ({"isolation": "strict"}, ("--ignore-rules", "--ignore-user-config")),
-        ({"mcp_servers": ("a", "b.c")}, ("-c", 'mcp_servers={"a"={"enabled"=false},"b.c"={"enabled"=false}}')),
+        (
+            {"mcp_servers": ("a", "b.c")},
+            ("-c", 'mcp_servers={"a"={"enabled"=false},"b.c"={"enabled"=false}}'),
+        ),
     ],
     ids=str,
 )
-def test_what_was_asked_for_is_passed_on(fields: dict[str, Any], parts: tuple[str, ...]) -> None:
+def test_what_was_asked_for_is_passed_on(
+    fields: dict[str, Any], parts: tuple[str, ...]
+) -> None:
     command = argv(CODEX, turn(**fields))
-    assert parts in [command[start : start + len(parts)] for start in range(len(command))]
+    assert parts in [
+        command[start : start + len(parts)] for start in range(len(command))
+    ]
 
 
-def test_isolation_inherit_leaves_out_what_keeps_the_users_setup_away_and_nothing_else() -> None:
-    lean, inherit = (config(turn(isolation=kind, mcp_servers=("one",))) for kind in ("lean", "inherit"))
-    assert set(lean) - set(inherit) == {*LEAN_PINS, 'mcp_servers={"one"={"enabled"=false}}'}
+def test_isolation_inherit_leaves_out_what_keeps_the_users_setup_away_and_nothing_else() -> (
+    None
+):
+    lean, inherit = (
+        config(turn(isolation=kind, mcp_servers=("one",)))
+        for kind in ("lean", "inherit")
+    )
+    assert set(lean) - set(inherit) == {
+        *LEAN_PINS,
+        'mcp_servers={"one"={"enabled"=false}}',
+    }
     assert set(inherit) <= set(lean)
 
 
@@ -143,8 +203,10 @@ def test_the_name_of_the_profile_cannot_be_foreseen() -> None:
 
 
 def test_every_directory_above_the_workspace_is_untrusted() -> None:
-    said = parsed(config(Turn(Boundary(Path("/a/b c/d")))))["projects"]
-    assert said == {path: {"trust_level": "untrusted"} for path in ("/a/b c/d", "/a/b c", "/a", "/")}
+    values = parsed(config(Turn(Boundary(Path("/a/b c/d")))))["projects"]
+    assert values == {
+        path: {"trust_level": "untrusted"} for path in ("/a/b c/d", "/a/b c", "/a", "/")
+    }
 
 
 def test_an_image_with_a_comma_in_its_path_is_refused() -> None:
@@ -153,7 +215,16 @@ def test_an_image_with_a_comma_in_its_path_is_refused() -> None:
     assert refused.value.code == Code.INVALID_ARGUMENTS
 
 
-KEPT = ("HOME", "LANG", "MY_PROVIDER_KEY", "CODEX_HOME", "CODEX_API_KEY", "OPENAI_API_KEY", "HTTPS_PROXY", "TZ")
+KEPT = (
+    "HOME",
+    "LANG",
+    "MY_PROVIDER_KEY",
+    "CODEX_HOME",
+    "CODEX_API_KEY",
+    "OPENAI_API_KEY",
+    "HTTPS_PROXY",
+    "TZ",
+)
 DROPPED = (
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_BASE_URL",
@@ -175,7 +246,11 @@ DROPPED = (
 
 def test_codex_gets_the_callers_environment_without_what_belongs_to_others() -> None:
     got = environment(dict.fromkeys((*KEPT, *DROPPED), "x"), "job", SCRATCH)
-    own = {"GIT_DIR": "/nonexistent", "TMPDIR": "/tmp/scratch", "CODEX_COUNSEL_JOB": "job"}
+    own = {
+        "GIT_DIR": "/nonexistent",
+        "TMPDIR": "/tmp/scratch",
+        "CODEX_COUNSEL_JOB": "job",
+    }
     assert got == dict.fromkeys(KEPT, "x") | own
 
 
@@ -198,7 +273,9 @@ def test_a_git_dir_and_a_temp_dir_of_the_caller_are_replaced() -> None:
         (".", os.defpath),
     ],
 )
-def test_codex_finds_no_program_of_the_workspace_on_its_path(path: str, left: str) -> None:
+def test_codex_finds_no_program_of_the_workspace_on_its_path(
+    path: str, left: str
+) -> None:
     assert environment({"PATH": path}, "job", SCRATCH, ROOT)["PATH"] == left
 
 

@@ -16,15 +16,31 @@ from typing import Any
 import pytest
 
 from codex_counsel import __version__
-from codex_counsel.cli import _parser
+from codex_counsel.cli import parser
 from codex_counsel.contract.catalogue import TOOLS
 from codex_counsel.contract.settings import Settings
 from codex_counsel.errors import Code
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
-PROMPTS = [*ROOT.glob("commands/*.md"), *ROOT.glob("skills/**/*.md"), *ROOT.glob("agents/*.md")]
-PROGRAMS = {"cd", "claude", "codex-counsel", "lint-imports", "mypy", "npm", "pip", "pytest", "python", "ruff", "uv"}
+PROMPTS = [
+    *ROOT.glob("commands/*.md"),
+    *ROOT.glob("skills/**/*.md"),
+    *ROOT.glob("agents/*.md"),
+]
+PROGRAMS = {
+    "cd",
+    "claude",
+    "codex-counsel",
+    "lint-imports",
+    "mypy",
+    "npm",
+    "pip",
+    "pytest",
+    "python",
+    "ruff",
+    "uv",
+}
 FOREIGN_FLAGS = {"--config", "--continue", "--no-dev", "--peers", "--reinstall"}
 """Flags of other programs that the pages name in a sentence."""
 FOREIGN_SETTINGS = {"X", "TEST_CODEX", "TEST_CLAUDE"}
@@ -33,7 +49,9 @@ FOREIGN_SETTINGS = {"X", "TEST_CODEX", "TEST_CLAUDE"}
 
 def test_the_reference_pages_are_those_of_the_models() -> None:
     generated = runpy.run_path(str(ROOT / "docs/reference/generate.py"))["pages"]()
-    assert {name: (ROOT / "docs/reference" / name).read_text("utf-8") for name in generated} == generated
+    assert {
+        name: (ROOT / "docs/reference" / name).read_text("utf-8") for name in generated
+    } == generated
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
@@ -47,13 +65,20 @@ def test_every_link_to_a_heading_finds_it(page: Path) -> None:
     for link, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text("utf-8")):
         target = page.parent / link if link else page
         headings = re.findall(r"^#+ (.+)$", target.read_text("utf-8"), re.MULTILINE)
-        assert anchor in [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
+        assert anchor in [
+            re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")
+            for heading in headings
+        ]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_every_documented_command_is_one_the_parser_takes(page: Path) -> None:
     text = page.read_text("utf-8")
-    for argv in [*_shell_commands(text), *_configured_servers(text), *_commands_in_sentences(text)]:
+    for argv in [
+        *_shell_commands(text),
+        *_configured_servers(text),
+        *_commands_in_sentences(text),
+    ]:
         if argv[0] == "codex-counsel":
             _parse(argv[1:])
 
@@ -65,7 +90,9 @@ def test_every_command_that_a_prompt_names_is_one_the_parser_takes(page: Path) -
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_every_other_documented_command_is_a_known_program_with_files_that_exist(page: Path) -> None:
+def test_every_other_documented_command_is_a_known_program_with_files_that_exist(
+    page: Path,
+) -> None:
     for program, *arguments in _shell_commands(page.read_text("utf-8")):
         assert program in PROGRAMS
         if program in ("pytest", "python"):
@@ -76,24 +103,29 @@ def test_every_other_documented_command_is_a_known_program_with_files_that_exist
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_every_flag_named_in_a_sentence_exists(page: Path) -> None:
     named = set(re.findall(r"`(--[a-z][a-z-]+)", _sentences(page.read_text("utf-8"))))
-    assert named - _flags(_parser()) - FOREIGN_FLAGS == set()
+    assert named - _flags(parser.build()) - FOREIGN_FLAGS == set()
 
 
 @pytest.mark.parametrize("page", [*PAGES, *PROMPTS], ids=lambda path: path.name)
 def test_every_slash_command_setting_and_tool_that_is_named_exists(page: Path) -> None:
     text = page.read_text("utf-8")
     commands = {path.stem for path in ROOT.glob("commands/*.md")}
-    settings = {setting.name.upper() for setting in fields(Settings) if setting.metadata}
+    settings = {
+        setting.name.upper() for setting in fields(Settings) if setting.metadata
+    }
     names = {tool.name for tool in TOOLS} | {str(code) for code in Code}
     assert set(re.findall(r"/codex:([a-z][a-z-]+)", text)) - commands == set()
-    assert set(re.findall(r"CODEX_COUNSEL_([A-Z_]+)", text)) - settings - FOREIGN_SETTINGS == set()
+    assert (
+        set(re.findall(r"CODEX_COUNSEL_([A-Z_]+)", text)) - settings - FOREIGN_SETTINGS
+        == set()
+    )
     assert set(re.findall(r"`(codex_[a-z_]+)`", text)) - names == set()
 
 
 def _parse(arguments: list[str]) -> None:
     if arguments == ["--version"]:
         return
-    _parser().parse_args(arguments)
+    parser.build().parse_args(arguments)
 
 
 def _flags(parser: argparse.ArgumentParser) -> set[str]:
@@ -141,15 +173,22 @@ def _servers(configuration: dict[str, Any]) -> Iterator[list[str]]:
     for key in ("mcpServers", "servers", "mcp_servers"):
         for server in configuration.get(key, {}).values():
             arguments = server["args"]
-            if "codex-counsel-start" in arguments:  # the launcher: its first argument is the checkout
-                yield ["codex-counsel", *arguments[arguments.index("codex-counsel-start") + 2 :]]
+            if (
+                "codex-counsel-start" in arguments
+            ):  # the launcher: its first argument is the checkout
+                yield [
+                    "codex-counsel",
+                    *arguments[arguments.index("codex-counsel-start") + 2 :],
+                ]
             else:
                 yield arguments[arguments.index("codex-counsel") :]
 
 
 def _commands_in_sentences(text: str) -> Iterator[list[str]]:
     """Inline code that begins with `codex-counsel` and a word; `...` stands for anything."""
-    for words in re.findall(r"`(?:uv run (?:--[^`]* )?)?(codex-counsel [^`]+)`", _sentences(text)):
+    for words in re.findall(
+        r"`(?:uv run (?:--[^`]* )?)?(codex-counsel [^`]+)`", _sentences(text)
+    ):
         if "..." not in words:
             yield shlex.split(words)
 

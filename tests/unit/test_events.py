@@ -13,17 +13,17 @@ from codex_counsel.codex.events import (
     CommandStarted,
     Event,
     FilesChanged,
+    ItemWarning,
     Message,
     Noise,
     Notice,
-    Other,
+    OtherItem,
     Reasoning,
     ThreadStarted,
     Tokens,
     TurnCompleted,
     TurnFailed,
     TurnStarted,
-    Warned,
 )
 from codex_counsel.codex.transcript import MAX_WARNINGS, Transcript
 
@@ -44,29 +44,57 @@ COMMAND: dict[str, Any] = {
     "exit_code": None,
     "status": "in_progress",
 }
-DONE: dict[str, Any] = {"command": "/bin/bash -c 'ls'", "aggregated_output": "a\n", "exit_code": 2, "status": "failed"}
+DONE: dict[str, Any] = {
+    "command": "/bin/bash -c 'ls'",
+    "aggregated_output": "a\n",
+    "exit_code": 2,
+    "status": "failed",
+}
 CHANGES = [{"path": "/w/a", "kind": "add"}, {"path": "/w/b", "kind": "delete"}]
-USAGE = {"input_tokens": 7, "cached_input_tokens": 5, "output_tokens": 3, "reasoning_output_tokens": 1}
+USAGE = {
+    "input_tokens": 7,
+    "cached_input_tokens": 5,
+    "output_tokens": 3,
+    "reasoning_output_tokens": 1,
+}
 
 LINES: dict[str, tuple[dict[str, Any], Event]] = {
-    "thread.started": ({"type": "thread.started", "thread_id": THREAD}, ThreadStarted(THREAD)),
+    "thread.started": (
+        {"type": "thread.started", "thread_id": THREAD},
+        ThreadStarted(THREAD),
+    ),
     "turn.started": ({"type": "turn.started"}, TurnStarted()),
-    "turn.completed": ({"type": "turn.completed", "usage": USAGE}, TurnCompleted(Tokens(7, 5, 3, 1))),
+    "turn.completed": (
+        {"type": "turn.completed", "usage": USAGE},
+        TurnCompleted(Tokens(7, 5, 3, 1)),
+    ),
     "turn.completed, newer": (
         {"type": "turn.completed", "usage": {**USAGE, "cache_write_input_tokens": 9}},
         TurnCompleted(Tokens(7, 5, 3, 1)),
     ),
-    "turn.completed, no usage": ({"type": "turn.completed"}, TurnCompleted(Tokens(0, 0, 0, 0))),
+    "turn.completed, no usage": (
+        {"type": "turn.completed"},
+        TurnCompleted(Tokens(0, 0, 0, 0)),
+    ),
     "turn.completed, null usage": (
         {"type": "turn.completed", "usage": {"input_tokens": None}},
         TurnCompleted(Tokens(0, 0, 0, 0)),
     ),
-    "turn.failed": ({"type": "turn.failed", "error": {"message": "no"}}, TurnFailed("no")),
-    "error": ({"type": "error", "message": "Reconnecting... 1/5"}, Notice("Reconnecting... 1/5")),
+    "turn.failed": (
+        {"type": "turn.failed", "error": {"message": "no"}},
+        TurnFailed("no"),
+    ),
+    "error": (
+        {"type": "error", "message": "Reconnecting... 1/5"},
+        Notice("Reconnecting... 1/5"),
+    ),
     "agent_message": (item("agent_message", text="Hello."), Message("Hello.")),
     "reasoning": (item("reasoning", text="Hm."), Reasoning("Hm.")),
     "reasoning, empty": (item("reasoning"), Reasoning("")),
-    "command, started": (before(item("command_execution", **COMMAND)), CommandStarted("item_0", COMMAND["command"])),
+    "command, started": (
+        before(item("command_execution", **COMMAND)),
+        CommandStarted("item_0", COMMAND["command"]),
+    ),
     "command, updated": (
         before(item("command_execution", **COMMAND), "updated"),
         CommandStarted("item_0", COMMAND["command"]),
@@ -79,21 +107,36 @@ LINES: dict[str, tuple[dict[str, Any], Event]] = {
         item("command_execution", command="x", exit_code=None),
         CommandEnded("item_0", "x", None, ""),
     ),
-    "file_change, started": (before(item("file_change", changes=CHANGES)), Other("file_change")),
+    "file_change, started": (
+        before(item("file_change", changes=CHANGES)),
+        OtherItem("file_change"),
+    ),
     "file_change": (
         item("file_change", changes=CHANGES, status="completed"),
         FilesChanged(("/w/a", "/w/b"), ok=True),
     ),
-    "file_change, failed": (item("file_change", changes=[], status="failed"), FilesChanged((), ok=False)),
-    "mcp_tool_call": (item("mcp_tool_call", server="s", tool="t", error=None), Other("mcp_tool_call")),
-    "collab_tool_call": (item("collab_tool_call", tool="wait"), Other("collab_tool_call")),
-    "web_search": (item("web_search", query="q"), Other("web_search")),
-    "todo_list": (before(item("todo_list", items=[]), "updated"), Other("todo_list")),
+    "file_change, failed": (
+        item("file_change", changes=[], status="failed"),
+        FilesChanged((), ok=False),
+    ),
+    "mcp_tool_call": (
+        item("mcp_tool_call", server="s", tool="t", error=None),
+        OtherItem("mcp_tool_call"),
+    ),
+    "collab_tool_call": (
+        item("collab_tool_call", tool="wait"),
+        OtherItem("collab_tool_call"),
+    ),
+    "web_search": (item("web_search", query="q"), OtherItem("web_search")),
+    "todo_list": (
+        before(item("todo_list", items=[]), "updated"),
+        OtherItem("todo_list"),
+    ),
     "error item": (
         item("error", message="Model metadata for `x` not found."),
-        Warned("Model metadata for `x` not found."),
+        ItemWarning("Model metadata for `x` not found."),
     ),
-    "an item of tomorrow": (item("hologram"), Other("hologram")),
+    "an item of tomorrow": (item("hologram"), OtherItem("hologram")),
 }
 
 
@@ -104,12 +147,14 @@ def test_each_line_of_codex_is_its_event(line: dict[str, Any], event: Event) -> 
 
 def test_a_line_that_has_one_key_twice_is_read() -> None:
     line = b'{"type":"item.started","item":{"id":"item_3","type":"web_search","id":"ws_1","query":"q"}}'
-    assert events.parse(line) == Other("web_search")
+    assert events.parse(line) == OtherItem("web_search")
 
 
 def test_an_answer_may_hold_any_character_and_any_length() -> None:
     text = "\u2028\u0085\x00\U0001f600" + "x" * 3_000_000
-    assert events.parse(json.dumps(item("agent_message", text=text), ensure_ascii=False).encode()) == Message(text)
+    assert events.parse(
+        json.dumps(item("agent_message", text=text), ensure_ascii=False).encode()
+    ) == Message(text)
 
 
 GARBAGE = {
@@ -133,7 +178,9 @@ GARBAGE = {
     "usage as a list": b'{"type": "turn.completed", "usage": [1]}',
     "endless usage": b'{"type": "turn.completed", "usage": {"input_tokens": 1e999}}',
     "no number": b'{"type": "turn.completed", "usage": {"input_tokens": NaN}}',
-    "too many digits": b'{"type": "turn.completed", "usage": {"input_tokens": ' + b"9" * 5000 + b"}}",
+    "too many digits": b'{"type": "turn.completed", "usage": {"input_tokens": '
+    + b"9" * 5000
+    + b"}}",
     "invalid UTF-8": b'{"type": "error", "message": "\xff\xfe"}',
     "bottomless": b"[" * 200_000,
     "changes that are none": b'{"type":"item.completed","item":{"type":"file_change","changes":[{}]}}',
@@ -157,20 +204,31 @@ def folded(*lines: dict[str, Any]) -> Transcript:
 
 
 def test_the_last_message_that_says_something_is_the_answer() -> None:
-    said = [item("agent_message", text=text) for text in ("Looking.", "Found it.", " \n")]
-    assert folded(*said).answer == "Found it."
+    items = [
+        item("agent_message", text=text) for text in ("Looking.", "Found it.", " \n")
+    ]
+    assert folded(*items).answer == "Found it."
     assert folded().answer is None
 
 
 def test_the_phase_follows_the_run() -> None:
-    begin: list[dict[str, Any]] = [{"type": "thread.started", "thread_id": THREAD}, {"type": "turn.started"}]
-    started, ended = before(item("command_execution", **COMMAND)), item("command_execution", **DONE)
+    begin: list[dict[str, Any]] = [
+        {"type": "thread.started", "thread_id": THREAD},
+        {"type": "turn.started"},
+    ]
+    started, ended = (
+        before(item("command_execution", **COMMAND)),
+        item("command_execution", **DONE),
+    )
     assert folded().phase == "starting"
     assert folded(*begin).phase == "thinking"
     assert folded(*begin, started).phase == "command"
     assert folded(*begin, started, ended).phase == "thinking"
     assert folded(*begin, {"type": "turn.completed"}).phase == "finishing"
-    assert folded(*begin, {"type": "turn.failed", "error": {"message": "no"}}).phase == "finishing"
+    assert (
+        folded(*begin, {"type": "turn.failed", "error": {"message": "no"}}).phase
+        == "finishing"
+    )
 
 
 def test_the_last_command_is_the_running_one_or_else_the_latest() -> None:
@@ -183,23 +241,44 @@ def test_the_last_command_is_the_running_one_or_else_the_latest() -> None:
 
 def test_warnings_are_kept_once_and_not_without_end() -> None:
     warned = [item("error", message=f"warning {number % 15}") for number in range(45)]
-    assert folded(*warned).warnings == [f"warning {number}" for number in range(MAX_WARNINGS)]
+    assert folded(*warned).warnings == [
+        f"warning {number}" for number in range(MAX_WARNINGS)
+    ]
 
 
 def test_what_our_own_options_provoke_is_no_warning() -> None:
-    assert folded(item("error", message="Codex is ignoring 1 unrecognized configuration setting: x")).warnings == []
+    assert (
+        folded(
+            item(
+                "error",
+                message="Codex is ignoring 1 unrecognized configuration setting: x",
+            )
+        ).warnings
+        == []
+    )
 
 
 def test_a_retry_notice_is_no_failure_and_the_latest_is_kept() -> None:
-    notices = [{"type": "error", "message": f"Reconnecting... {number}/5"} for number in (1, 2)]
+    notices = [
+        {"type": "error", "message": f"Reconnecting... {number}/5"} for number in (1, 2)
+    ]
     transcript = folded(*notices)
-    assert (transcript.notice, transcript.failure, transcript.completed) == ("Reconnecting... 2/5", None, False)
+    assert (transcript.notice, transcript.failure, transcript.completed) == (
+        "Reconnecting... 2/5",
+        None,
+        False,
+    )
 
 
 def test_the_sandbox_is_broken_when_every_command_failed_at_it() -> None:
-    failed = item("command_execution", **{**DONE, "aggregated_output": "bwrap: No permissions"})
+    failed = item(
+        "command_execution", **{**DONE, "aggregated_output": "bwrap: No permissions"}
+    )
     honest = item("command_execution", **DONE)
-    lucky = item("command_execution", **{**DONE, "aggregated_output": "bwrap: printed by a test", "exit_code": 0})
+    lucky = item(
+        "command_execution",
+        **{**DONE, "aggregated_output": "bwrap: printed by a test", "exit_code": 0},
+    )
     assert folded(failed, failed).sandbox_broken
     assert not folded(failed, honest).sandbox_broken
     assert not folded(lucky).sandbox_broken

@@ -16,12 +16,16 @@ from codex_counsel.errors import CATALOG, Code, CounselError
 
 def rows(rules: Sequence[Rule]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
-        ("number", "rule"), list(enumerate(rules)), ids=[rule.example[:40] for rule in rules]
+        ("number", "rule"),
+        list(enumerate(rules)),
+        ids=[rule.example[:40] for rule in rules],
     )
 
 
 def first(rules: Sequence[Rule], text: str) -> int:
-    return next(number for number, rule in enumerate(rules) if re.search(rule.pattern, text))
+    return next(
+        number for number, rule in enumerate(rules) if re.search(rule.pattern, text)
+    )
 
 
 @rows(TURN_RULES)
@@ -48,47 +52,93 @@ def test_every_text_finds_a_row_and_none_is_a_defect_of_ours() -> None:
 
 def test_the_catalogue_explains_every_code() -> None:
     assert set(CATALOG) == set(Code)
-    assert all(meaning.meaning.endswith(".") and meaning.repair for meaning in CATALOG.values())
+    assert all(
+        meaning.meaning.endswith(".") and meaning.repair for meaning in CATALOG.values()
+    )
     assert all(meaning.exit_code in (1, 2, 3, 4, 130) for meaning in CATALOG.values())
 
 
 MESSAGES = {
-    "straight apostrophe": ("You've hit your usage limit. Try again later.", Code.USAGE_LIMIT),
+    "straight apostrophe": (
+        "You've hit your usage limit. Try again later.",
+        Code.USAGE_LIMIT,
+    ),
     "reused login": (
         "Your access token could not be refreshed because your refresh token was already used.",
         Code.AUTH_REQUIRED,
     ),
     "refresh refused": ("Failed to refresh token: 400 Bad Request", Code.AUTH_REQUIRED),
-    "refresh down": ("Failed to refresh token: 503 Service Unavailable", Code.UPSTREAM_ERROR),
+    "refresh down": (
+        "Failed to refresh token: 503 Service Unavailable",
+        Code.UPSTREAM_ERROR,
+    ),
     "no network, older": (
         "stream disconnected before completion: error sending request for url (http://x/)",
         Code.STREAM_DISCONNECTED,
     ),
-    "no name": ("Connection failed: failed to lookup address information: Name", Code.NETWORK_UNAVAILABLE),
-    "504": ("unexpected status 504 Gateway Timeout: , url: http://x", Code.UPSTREAM_ERROR),
+    "no name": (
+        "Connection failed: failed to lookup address information: Name",
+        Code.NETWORK_UNAVAILABLE,
+    ),
+    "504": (
+        "unexpected status 504 Gateway Timeout: , url: http://x",
+        Code.UPSTREAM_ERROR,
+    ),
     "a parameter with safety in its name": (
         '{"error":{"message":"Unknown parameter: safety_identifier","code":"unknown_parameter"}}',
         Code.MODEL_REJECTED,
     ),
-    "a model with cyber in its name": ('{"detail":"The model gpt-cyber is not supported"}', Code.MODEL_REJECTED),
-    "flagged": ('{"error":{"message":"This content was flagged for possible risk"}}', Code.POLICY_REFUSED),
-    "a model of a 404": ("The model `gpt-9` does not exist or you do not have access to it.", Code.MODEL_REJECTED),
-    "an effort": ("Unsupported value: 'max' is not supported with this model.", Code.MODEL_REJECTED),
-    "400": ("unexpected status 400 Bad Request: no, url: http://x", Code.MODEL_REJECTED),
+    "a model with cyber in its name": (
+        '{"detail":"The model gpt-cyber is not supported"}',
+        Code.MODEL_REJECTED,
+    ),
+    "flagged": (
+        '{"error":{"message":"This content was flagged for possible risk"}}',
+        Code.POLICY_REFUSED,
+    ),
+    "a model of a 404": (
+        "The model `gpt-9` does not exist or you do not have access to it.",
+        Code.MODEL_REJECTED,
+    ),
+    "an effort": (
+        "Unsupported value: 'max' is not supported with this model.",
+        Code.MODEL_REJECTED,
+    ),
+    "400": (
+        "unexpected status 400 Bad Request: no, url: http://x",
+        Code.MODEL_REJECTED,
+    ),
     "402": ("unexpected status 402 Payment Required", Code.MODEL_REJECTED),
     "409": ("unexpected status 409 Conflict", Code.MODEL_REJECTED),
     "408": ("unexpected status 408 Request Timeout: x", Code.UPSTREAM_ERROR),
     "time out": ("operation timed out", Code.NETWORK_UNAVAILABLE),
-    "no way there": ("error sending request for url (https://x)", Code.NETWORK_UNAVAILABLE),
-    "no way to the models": ("error sending request for url (https://x/v1/models)", Code.NETWORK_UNAVAILABLE),
-    "a defect of Codex": ("internal error; agent loop died unexpectedly", Code.UPSTREAM_ERROR),
-    "a full disk": ("Fatal error: No space left on device (os error 28)", Code.UPSTREAM_ERROR),
-    "code alone": ('{"error":{"message":"no","code":"invalid_prompt"}}', Code.POLICY_REFUSED),
+    "no way there": (
+        "error sending request for url (https://x)",
+        Code.NETWORK_UNAVAILABLE,
+    ),
+    "no way to the models": (
+        "error sending request for url (https://x/v1/models)",
+        Code.NETWORK_UNAVAILABLE,
+    ),
+    "a defect of Codex": (
+        "internal error; agent loop died unexpectedly",
+        Code.UPSTREAM_ERROR,
+    ),
+    "a full disk": (
+        "Fatal error: No space left on device (os error 28)",
+        Code.UPSTREAM_ERROR,
+    ),
+    "code alone": (
+        '{"error":{"message":"no","code":"invalid_prompt"}}',
+        Code.POLICY_REFUSED,
+    ),
 }
 
 
 @pytest.mark.parametrize(("message", "code"), MESSAGES.values(), ids=MESSAGES.keys())
-def test_words_of_other_releases_and_neighbouring_cases_find_their_row(message: str, code: Code) -> None:
+def test_words_of_other_releases_and_neighbouring_cases_find_their_row(
+    message: str, code: Code
+) -> None:
     assert failures.from_turn(message).code == code
 
 
@@ -105,8 +155,12 @@ BODIES = {
 }
 
 
-@pytest.mark.parametrize(("message", "quoted"), BODIES.items(), ids=[message[:30] for message in BODIES])
-def test_the_sentence_inside_a_raw_body_is_quoted_and_everything_else_as_it_is(message: str, quoted: str) -> None:
+@pytest.mark.parametrize(
+    ("message", "quoted"), BODIES.items(), ids=[message[:30] for message in BODIES]
+)
+def test_the_sentence_inside_a_raw_body_is_quoted_and_everything_else_as_it_is(
+    message: str, quoted: str
+) -> None:
     assert failures.from_turn(message).message == quoted
 
 
@@ -124,14 +178,20 @@ WAITS = {
 }
 
 
-@pytest.mark.parametrize(("message", "milliseconds"), WAITS.items(), ids=[message[:30] for message in WAITS])
-def test_the_time_that_a_rate_limit_names_is_read(message: str, milliseconds: int | None) -> None:
+@pytest.mark.parametrize(
+    ("message", "milliseconds"), WAITS.items(), ids=[message[:30] for message in WAITS]
+)
+def test_the_time_that_a_rate_limit_names_is_read(
+    message: str, milliseconds: int | None
+) -> None:
     error = failures.from_turn(f"rate limit exceeded: {message}")
     assert (error.code, error.retry_after_ms) == (Code.RATE_LIMITED, milliseconds)
 
 
 @pytest.fixture(params=["UTC", "America/New_York", "Asia/Kolkata"])
-def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def zone(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
     monkeypatch.setenv("TZ", request.param)
     time.tzset()
     yield request.param
@@ -170,22 +230,36 @@ def test_the_reset_is_the_end_of_the_minute_named_in_the_local_zone(
 ) -> None:
     expected = local(*parts) if parts else None
     assert (
-        failures.reset_time(f"You've hit your usage limit. {sentence}", local(*NOW) + timedelta(seconds=13)) == expected
+        failures.reset_time(
+            f"You've hit your usage limit. {sentence}",
+            local(*NOW) + timedelta(seconds=13),
+        )
+        == expected
     )
 
 
-def test_a_reset_beyond_a_change_of_the_clocks_has_the_offset_of_that_day(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reset_beyond_a_change_of_the_clocks_has_the_offset_of_that_day(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with monkeypatch.context() as patch:
         patch.setenv("TZ", "America/New_York")
         time.tzset()
-        found = failures.reset_time("try again at Nov 2nd, 2026 6:00 PM", local(2026, 10, 30, 9))
+        found = failures.reset_time(
+            "try again at Nov 2nd, 2026 6:00 PM", local(2026, 10, 30, 9)
+        )
         assert found == datetime(2026, 11, 2, 23, 1, tzinfo=UTC)
     time.tzset()
 
 
-def test_a_usage_limit_says_how_long_to_wait_and_one_that_is_over_says_at_once() -> None:
-    far = failures.from_turn("You've hit your usage limit. Try again at Nov 23rd, 2126 6:48 PM.")
-    over = failures.from_turn("You've hit your usage limit. Try again at Nov 23rd, 2001 6:48 PM.")
+def test_a_usage_limit_says_how_long_to_wait_and_one_that_is_over_says_at_once() -> (
+    None
+):
+    far = failures.from_turn(
+        "You've hit your usage limit. Try again at Nov 23rd, 2126 6:48 PM."
+    )
+    over = failures.from_turn(
+        "You've hit your usage limit. Try again at Nov 23rd, 2001 6:48 PM."
+    )
     assert far.retry_after_ms
     assert far.retry_after_ms > 0
     assert over.retry_after_ms == 0
@@ -194,7 +268,8 @@ def test_a_usage_limit_says_how_long_to_wait_and_one_that_is_over_says_at_once()
 LOST = "Error: thread/resume failed: no rollout found for thread id x (code -32600)"
 STDERR = {
     "log lines and notices around": (
-        "Reading prompt from stdin...\n2026-01-01T00:00:00Z ERROR codex_core: noise\nWARNING: proceeding\n" + LOST,
+        "Reading prompt from stdin...\n2026-01-01T00:00:00Z ERROR codex_core: noise\nWARNING: proceeding\n"
+        + LOST,
         LOST,
     ),
     "usage text": (
@@ -222,11 +297,17 @@ def test_codexs_own_reason_is_found_in_its_stderr(stderr: str, sentence: str) ->
 
 
 @pytest.mark.parametrize(
-    ("returncode", "words"), [(3, "exit code 3"), (-9, "signal 9"), (None, "no exit code"), (0, "exit code 0")]
+    ("returncode", "words"),
+    [(3, "exit code 3"), (-9, "signal 9"), (None, "no exit code"), (0, "exit code 0")],
 )
-def test_an_end_without_a_word_names_how_it_ended(returncode: int | None, words: str) -> None:
+def test_an_end_without_a_word_names_how_it_ended(
+    returncode: int | None, words: str
+) -> None:
     error = failures.from_start("Reading prompt from stdin...\n", returncode)
-    assert (error.code, error.message) == (Code.PROCESS_DIED, f"Codex ended with {words} and said nothing")
+    assert (error.code, error.message) == (
+        Code.PROCESS_DIED,
+        f"Codex ended with {words} and said nothing",
+    )
 
 
 PROBES = {
@@ -240,7 +321,9 @@ PROBES = {
 
 
 @pytest.mark.parametrize(("reason", "code"), PROBES.items(), ids=PROBES.keys())
-def test_a_refused_configuration_is_told_from_a_broken_sandbox(reason: str, code: Code) -> None:
+def test_a_refused_configuration_is_told_from_a_broken_sandbox(
+    reason: str, code: Code
+) -> None:
     error = failures.from_probe(reason)
     assert isinstance(error, CounselError)
     assert (error.code, reason in error.message) == (code, True)
@@ -261,8 +344,14 @@ OUTPUTS = {
 }
 
 
-@pytest.mark.parametrize(("output", "broken"), OUTPUTS.items(), ids=[output[:30] or "nothing" for output in OUTPUTS])
-def test_a_broken_sandbox_is_known_by_how_an_output_begins(output: str, broken: bool) -> None:
+@pytest.mark.parametrize(
+    ("output", "broken"),
+    OUTPUTS.items(),
+    ids=[output[:30] or "nothing" for output in OUTPUTS],
+)
+def test_a_broken_sandbox_is_known_by_how_an_output_begins(
+    output: str, broken: bool
+) -> None:
     assert bool(SANDBOX_BROKEN.search(output)) is broken
 
 
@@ -270,7 +359,10 @@ SENT = "sk-proj-" + "A1b2" * 10
 
 
 def test_a_token_in_what_codex_says_is_masked() -> None:
-    for error in (failures.from_turn(f"rejected {SENT}"), failures.from_start(f"Error: config {SENT}", 1)):
+    for error in (
+        failures.from_turn(f"rejected {SENT}"),
+        failures.from_start(f"Error: config {SENT}", 1),
+    ):
         assert SENT not in error.message
         assert "[masked:" in error.message
 

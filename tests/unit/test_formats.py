@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote
 
 import pytest
 
-from codex_counsel.cli.formats import FORMATS, github, markdown, render, sarif, text
-from codex_counsel.cli.verbs import clean_enough
-from codex_counsel.contract.envelope import EnvelopeDict
-from codex_counsel.review.reply import SEVERITIES
+from codex_counsel.cli.formats import github, markdown, render, sarif, text
+from codex_counsel.cli.parser import FORMATS
+from codex_counsel.cli.verbs import is_clean
+from codex_counsel.contract.envelope import Envelope
+from codex_counsel.contract.vocabulary import SEVERITIES, Severity
 
 FINDING: dict[str, Any] = {
     "severity": "high",
@@ -26,7 +27,12 @@ FINDING: dict[str, Any] = {
     "grounded": "verified",
     "in_diff": True,
 }
-META = {"elapsed_ms": 1500, "codex": {"version": "0.163.0"}, "session_id": "s", "warnings": ["pass became concerns"]}
+META = {
+    "elapsed_ms": 1500,
+    "codex": {"path": "/bin/codex", "version": "0.163.0"},
+    "session_id": "s",
+    "warnings": ["pass became concerns"],
+}
 COVERAGE = {
     "files": 2,
     "bytes": 100,
@@ -36,10 +42,19 @@ COVERAGE = {
 }
 
 
-def review(*findings: dict[str, Any], **changes: Any) -> EnvelopeDict:
-    wire = {"ok": True, "status": "completed", "tool": "codex_review_changes", "summary": "concerns: 1 high. Look."}
-    made = {"verdict": "concerns", "findings": [FINDING | finding for finding in findings], "coverage": COVERAGE}
-    return {**wire, **made, "meta": META, **changes}
+def review(*findings: dict[str, Any], **changes: Any) -> Envelope:
+    wire = {
+        "ok": True,
+        "status": "completed",
+        "tool": "codex_review_changes",
+        "summary": "concerns: 1 high. Look.",
+    }
+    made = {
+        "verdict": "concerns",
+        "findings": [FINDING | finding for finding in findings],
+        "coverage": COVERAGE,
+    }
+    return Envelope.parse({**wire, **made, "meta": META, **changes})
 
 
 HOSTILE = "a%b\r\n::error file=x::boom\n::set-output name=a::b\n`` ``` # <b>, c: d"
@@ -50,24 +65,43 @@ HOSTILE = "a%b\r\n::error file=x::boom\n::set-output name=a::b\n`` ``` # <b>, c:
 
 def test_text_shows_the_finding_its_place_and_what_was_left_out() -> None:
     shown = text(review({}, questions=["Why?"]))
-    assert "HIGH  Off by one\n  src/app.py:3-5 (verified)\n  | x = 1\n  Wrong results.\n  -> Count from 0.\n" in shown
+    assert (
+        "HIGH  Off by one\n  src/app.py:3-5 (verified)\n  | x = 1\n  Wrong results.\n  -> Count from 0.\n"
+        in shown
+    )
     assert "questions: Why?" in shown
-    assert "2 files, 100 bytes sent; all of the change was seen\n  left out: a_b.png (binary, 7 bytes)" in shown
+    assert (
+        "2 files, 100 bytes sent; all of the change was seen\n  left out: a_b.png (binary, 7 bytes)"
+        in shown
+    )
     assert "note: pass became concerns" in shown
 
 
 PLACES: dict[str, tuple[dict[str, Any], str]] = {
     "one line": ({"line_end": 3}, "src/app.py:3 (verified)"),
     "no line": ({"line": None, "line_end": None}, "src/app.py (verified)"),
-    "elsewhere": ({"grounded": "moved", "in_diff": False}, "src/app.py:3-5 (moved, outside the change)"),
-    "a plan": ({"file": None, "section": "Step 2", "in_diff": None}, "Step 2 (verified)"),
-    "nothing": ({"file": None, "grounded": None, "in_diff": None}, "no place named (unverified)"),
+    "elsewhere": (
+        {"grounded": "moved", "in_diff": False},
+        "src/app.py:3-5 (moved, outside the change)",
+    ),
+    "a plan": (
+        {"file": None, "section": "Step 2", "in_diff": None},
+        "Step 2 (verified)",
+    ),
+    "nothing": (
+        {"file": None, "grounded": None, "in_diff": None},
+        "no place named (unverified)",
+    ),
 }
 
 
 @pytest.mark.parametrize(("changes", "place"), PLACES.values(), ids=PLACES.keys())
-def test_the_place_of_a_finding_says_how_sure_it_is(changes: dict[str, Any], place: str) -> None:
-    finding = {name: value for name, value in (FINDING | changes).items() if value is not None}
+def test_the_place_of_a_finding_says_how_sure_it_is(
+    changes: dict[str, Any], place: str
+) -> None:
+    finding = {
+        name: value for name, value in (FINDING | changes).items() if value is not None
+    }
     wire = review(findings=[finding])
     assert f"  {place}\n" in text(wire)
     assert f"`{place}`\n" in markdown(wire)
@@ -75,8 +109,7 @@ def test_the_place_of_a_finding_says_how_sure_it_is(changes: dict[str, Any], pla
 
 @pytest.mark.parametrize("name", ["text", "markdown"])
 def test_an_answer_without_a_verdict_is_shown_whole(name: str) -> None:
-    wire = review(verdict="unknown", answer="I could not\nsay.")
-    del wire["findings"]
+    wire = review(verdict="unknown", answer="I could not\nsay.", findings=None)
     assert "I could not\nsay." in render(wire, name)
 
 
@@ -96,7 +129,9 @@ def test_markdown_has_a_section_for_each_finding() -> None:
     )
     assert "```\nx = 1\n```\n\nWrong results.\n\nCount from 0.\n" in shown
     assert "**next steps**\n\n- Mend it.\n" in shown
-    assert "\n- left out: a_b.png (binary, 7 bytes)\n- note: pass became concerns" in shown
+    assert (
+        "\n- left out: a_b.png (binary, 7 bytes)\n- note: pass became concerns" in shown
+    )
 
 
 @pytest.mark.parametrize("ticks", [1, 3, 4, 30])
@@ -119,7 +154,9 @@ def test_a_title_and_a_name_stay_on_their_line() -> None:
 
 
 def test_annotations_name_file_lines_and_severity() -> None:
-    rows = github(review({}, {"severity": "medium"}, {"severity": "nit", "line_end": None})).splitlines()
+    rows = github(
+        review({}, {"severity": "medium"}, {"severity": "nit", "line_end": None})
+    ).splitlines()
     words = "Wrong results.%0ACount from 0."
     assert rows == [
         f"::error file=src/app.py,line=3,endLine=5,title=high%3A Off by one::{words}",
@@ -130,7 +167,9 @@ def test_annotations_name_file_lines_and_severity() -> None:
 
 
 def test_no_text_of_a_reviewer_becomes_a_workflow_command() -> None:
-    hostile = dict.fromkeys(("title", "file", "evidence", "risk", "recommendation"), HOSTILE)
+    hostile = dict.fromkeys(
+        ("title", "file", "evidence", "risk", "recommendation"), HOSTILE
+    )
     rows = github(review(hostile, summary=f"concerns: {HOSTILE}")).split("\n")
     assert [row.partition(" ")[0] for row in rows] == ["::error", "::notice"]
     assert not any("\r" in row for row in rows)
@@ -139,19 +178,30 @@ def test_no_text_of_a_reviewer_becomes_a_workflow_command() -> None:
     assert set(found) == {"file", "line", "endLine", "title"}
     assert unquote(found["file"]) == HOSTILE
     assert unquote(found["title"]) == f"high: {HOSTILE}"
-    assert unquote(rows[0].partition("::")[2].partition("::")[2]) == f"{HOSTILE}\n{HOSTILE}"
+    assert (
+        unquote(rows[0].partition("::")[2].partition("::")[2])
+        == f"{HOSTILE}\n{HOSTILE}"
+    )
 
 
 def test_an_annotation_says_when_its_evidence_was_not_found() -> None:
     bare = {name: FINDING[name] for name in ("severity", "title")}
-    assert github(review({"grounded": "unverified"})).splitlines()[0].endswith("Count from 0.%0A(unverified)")
     assert (
-        github(review(findings=[bare])).splitlines()[0] == "::error title=high%3A Off by one::Off by one%0A(unverified)"
+        github(review({"grounded": "unverified"}))
+        .splitlines()[0]
+        .endswith("Count from 0.%0A(unverified)")
+    )
+    assert (
+        github(review(findings=[bare])).splitlines()[0]
+        == "::error title=high%3A Off by one::Off by one%0A(unverified)"
     )
 
 
 def test_a_review_without_a_verdict_is_a_warning() -> None:
-    assert github(review(verdict="unknown", summary="unknown: prose")) == "::warning title=Codex review::unknown: prose"
+    assert (
+        github(review(verdict="unknown", summary="unknown: prose"))
+        == "::warning title=Codex review::unknown: prose"
+    )
 
 
 # --- for code scanning
@@ -159,9 +209,16 @@ def test_a_review_without_a_verdict_is_a_warning() -> None:
 
 def test_sarif_has_what_the_format_requires() -> None:
     log = sarif(
-        review({}, {"severity": "nit", "line": None, "line_end": None}, {"file": "a b/ü%.py", "line_end": None})
+        review(
+            {},
+            {"severity": "nit", "line": None, "line_end": None},
+            {"file": "a b/ü%.py", "line_end": None},
+        )
     )
-    assert (log["version"], log["$schema"]) == ("2.1.0", "https://json.schemastore.org/sarif-2.1.0.json")
+    assert (log["version"], log["$schema"]) == (
+        "2.1.0",
+        "https://json.schemastore.org/sarif-2.1.0.json",
+    )
     (run,) = log["runs"]
     driver = run["tool"]["driver"]
     assert driver["name"] == "codex-counsel"
@@ -169,33 +226,57 @@ def test_sarif_has_what_the_format_requires() -> None:
     rules = [rule["id"] for rule in driver["rules"]]
     assert rules == [f"codex/{severity}" for severity in SEVERITIES]
     assert all(rule["shortDescription"]["text"] for rule in driver["rules"])
-    scores = [float(rule["properties"]["security-severity"]) for rule in driver["rules"]]
+    scores = [
+        float(rule["properties"]["security-severity"]) for rule in driver["rules"]
+    ]
     assert scores == sorted(scores, reverse=True)
     for result in run["results"]:
         assert result["ruleId"] in rules
         assert result["level"] in {"none", "note", "warning", "error"}
         assert result["message"]["text"]
         (location,) = result["locations"]
-        assert re.fullmatch(r"[\w./%-]+", location["physicalLocation"]["artifactLocation"]["uri"])
-    regions = [result["locations"][0]["physicalLocation"].get("region") for result in run["results"]]
-    assert regions == [{"startLine": 3, "endLine": 5}, None, {"startLine": 3, "endLine": 3}]
-    assert unquote(run["results"][2]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]) == "a b/ü%.py"
+        assert re.fullmatch(
+            r"[\w./%-]+", location["physicalLocation"]["artifactLocation"]["uri"]
+        )
+    regions = [
+        result["locations"][0]["physicalLocation"].get("region")
+        for result in run["results"]
+    ]
+    assert regions == [
+        {"startLine": 3, "endLine": 5},
+        None,
+        {"startLine": 3, "endLine": 3},
+    ]
+    assert (
+        unquote(
+            run["results"][2]["locations"][0]["physicalLocation"]["artifactLocation"][
+                "uri"
+            ]
+        )
+        == "a b/ü%.py"
+    )
     assert run["invocations"][0]["executionSuccessful"] is True
 
 
 def test_sarif_of_a_finding_without_a_file_names_no_place() -> None:
-    (result,) = sarif(review(findings=[{"severity": "low", "title": "t"}]))["runs"][0]["results"]
+    (result,) = sarif(review(findings=[{"severity": "low", "title": "t"}]))["runs"][0][
+        "results"
+    ]
     assert "locations" not in result
     assert (result["level"], result["message"]["text"]) == ("note", "t")
 
 
 def test_sarif_of_a_review_without_a_verdict_is_not_a_clean_one() -> None:
-    wire = review(verdict="unknown", summary="unknown: prose")
-    del wire["findings"], wire["coverage"]
+    wire = review(
+        verdict="unknown", summary="unknown: prose", findings=None, coverage=None
+    )
     (run,) = sarif(wire)["runs"]
     (invocation,) = run["invocations"]
     assert (run["results"], invocation["executionSuccessful"]) == ([], False)
-    assert invocation["toolExecutionNotifications"][0] == {"level": "error", "message": {"text": "unknown: prose"}}
+    assert invocation["toolExecutionNotifications"][0] == {
+        "level": "error",
+        "message": {"text": "unknown: prose"},
+    }
 
 
 # --- all of them
@@ -203,15 +284,19 @@ def test_sarif_of_a_review_without_a_verdict_is_not_a_clean_one() -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("severity", SEVERITIES)
-def test_every_format_takes_every_severity_and_hostile_text(name: str, severity: str) -> None:
-    hostile = dict.fromkeys(("title", "file", "section", "evidence", "risk", "recommendation"), HOSTILE)
+def test_every_format_takes_every_severity_and_hostile_text(
+    name: str, severity: str
+) -> None:
+    hostile = dict.fromkeys(
+        ("title", "file", "section", "evidence", "risk", "recommendation"), HOSTILE
+    )
     shown = render(review(hostile | {"severity": severity}, questions=[HOSTILE]), name)
     assert severity in shown.lower() or name == "github"
     if name in ("json", "sarif"):
         assert json.loads(shown)
 
 
-CLEAN: dict[str, tuple[EnvelopeDict, str, bool]] = {
+CLEAN: dict[str, tuple[Envelope, Severity | Literal["never"], bool]] = {
     "nothing found": (review(verdict="pass"), "high", True),
     "at the severity": (review({}), "high", False),
     "above the severity": (review({"severity": "critical"}), "high", False),
@@ -228,5 +313,7 @@ CLEAN: dict[str, tuple[EnvelopeDict, str, bool]] = {
 
 
 @pytest.mark.parametrize(("wire", "fail_on", "clean"), CLEAN.values(), ids=CLEAN.keys())
-def test_what_counts_as_clean(wire: EnvelopeDict, fail_on: str, clean: bool) -> None:
-    assert clean_enough(wire, fail_on) is clean
+def test_what_counts_as_clean(
+    wire: Envelope, fail_on: Severity | Literal["never"], clean: bool
+) -> None:
+    assert is_clean(wire, fail_on) is clean

@@ -8,11 +8,21 @@ from typing import Any
 import pytest
 
 from codex_counsel.contract.envelope import EnvelopeDict
-from codex_counsel.contract.paging import BUDGETS, fit, page
+from codex_counsel.contract.paging import BUDGETS, first_page, page_at
 from codex_counsel.errors import Code, CounselError
 
-SMALL: EnvelopeDict = {"ok": True, "status": "completed", "tool": "codex_consult", "summary": "s"}
-META = {"job_id": "0" * 32, "session_id": "t", "server_version": "1", "workspace": {"root": "/w", "source": "cwd"}}
+SMALL: EnvelopeDict = {
+    "ok": True,
+    "status": "completed",
+    "tool": "codex_consult",
+    "summary": "s",
+}
+META = {
+    "job_id": "0" * 32,
+    "session_id": "t",
+    "server_version": "1",
+    "workspace": {"root": "/w", "source": "cwd"},
+}
 
 
 def wire(**fields: Any) -> EnvelopeDict:
@@ -25,16 +35,20 @@ def size(value: EnvelopeDict) -> int:
 
 def pages(whole: EnvelopeDict, detail: str) -> list[EnvelopeDict]:
     """The first page and all that its cursors lead to."""
-    found = [fit(whole, detail)]
+    found = [first_page(whole, detail)]
     while cursor := found[-1]["meta"].get("next_cursor"):
-        found.append(page(whole, cursor, detail))
+        found.append(page_at(whole, cursor, detail))
         assert len(found) < 1000
     return found
 
 
 def joined(found: list[EnvelopeDict], name: str) -> Any:
     parts = [part[name] for part in found if name in part]
-    return "".join(parts) if isinstance(parts[0], str) else [item for part in parts for item in part]
+    return (
+        "".join(parts)
+        if isinstance(parts[0], str)
+        else [item for part in parts for item in part]
+    )
 
 
 TEXTS = {
@@ -49,7 +63,9 @@ TEXTS = {
 
 @pytest.mark.parametrize("detail", BUDGETS)
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
-def test_the_pages_of_a_text_fit_and_together_are_the_text(text: str, detail: str) -> None:
+def test_the_pages_of_a_text_fit_and_together_are_the_text(
+    text: str, detail: str
+) -> None:
     whole = wire(answer=text)
     found = pages(whole, detail)
     assert joined(found, "answer") == text
@@ -60,10 +76,13 @@ def test_the_pages_of_a_text_fit_and_together_are_the_text(text: str, detail: st
 
 def test_what_fits_is_given_whole_and_untouched() -> None:
     whole = wire(answer="short", findings=[{"title": "t"}])
-    assert fit(whole, "full") is whole
+    assert first_page(whole, "full") is whole
 
 
-FINDINGS = [{"severity": "low", "title": f"finding {number}", "evidence": "é" * 300} for number in range(200)]
+FINDINGS = [
+    {"severity": "low", "title": f"finding {number}", "evidence": "é" * 300}
+    for number in range(200)
+]
 
 
 @pytest.mark.parametrize("detail", BUDGETS)
@@ -93,7 +112,10 @@ def test_several_long_fields_follow_each_other_and_none_is_lost(detail: str) -> 
         findings=FINDINGS,
         diff="+é\n" * 30_000,
         data={"k": "v" * 50_000},
-        files=[{"path": f"src/{number}.py", "status": "modified"} for number in range(3_000)],
+        files=[
+            {"path": f"src/{number}.py", "status": "modified"}
+            for number in range(3_000)
+        ],
         next_steps=["short"],
     )
     found = pages(whole, detail)
@@ -104,17 +126,29 @@ def test_several_long_fields_follow_each_other_and_none_is_lost(detail: str) -> 
     assert all(size(part) <= BUDGETS[detail] for part in found)
 
 
-def test_the_first_page_has_all_that_is_small_and_later_ones_say_what_they_are() -> None:
+def test_the_first_page_has_all_that_is_small_and_later_ones_say_what_they_are() -> (
+    None
+):
     first, second, *_ = pages(wire(answer="a" * 90_000, verdict="pass"), "full")
-    assert (first["verdict"], first["meta"]["truncated"], first["meta"]["workspace"]["root"]) == ("pass", True, "/w")
+    assert (
+        first["verdict"],
+        first["meta"]["truncated"],
+        first["meta"]["workspace"]["root"],
+    ) == ("pass", True, "/w")
     assert second["summary"] == "further part: answer"
-    assert second["meta"].keys() == {"job_id", "session_id", "server_version", "truncated", "next_cursor"}
+    assert second["meta"].keys() == {
+        "job_id",
+        "session_id",
+        "server_version",
+        "truncated",
+        "next_cursor",
+    }
 
 
 def test_a_cursor_works_in_either_detail() -> None:
     data = {"names": [f"name {number}" for number in range(1_000)]}
-    first = fit(wire(data=data), "summary")
-    rest = page(wire(data=data), first["meta"]["next_cursor"], "full")
+    first = first_page(wire(data=data), "summary")
+    rest = page_at(wire(data=data), first["meta"]["next_cursor"], "full")
     assert "next_cursor" not in rest["meta"]
     assert json.loads(first["data"] + rest["data"]) == data
 
@@ -140,38 +174,49 @@ FORGED = (
 
 
 @pytest.mark.parametrize("forged", FORGED)
-def test_a_cursor_that_belongs_to_no_page_of_this_result_is_refused(forged: str) -> None:
+def test_a_cursor_that_belongs_to_no_page_of_this_result_is_refused(
+    forged: str,
+) -> None:
     whole = wire(answer="a" * 90_000)
-    mark = fit(whole, "full")["meta"]["next_cursor"].rpartition(":")[2]
-    with pytest.raises(CounselError, match="belongs to no page of this result") as refusal:
-        page(whole, forged.replace("{mark}", mark), "full")
+    mark = first_page(whole, "full")["meta"]["next_cursor"].rpartition(":")[2]
+    with pytest.raises(
+        CounselError, match="belongs to no page of this result"
+    ) as refusal:
+        page_at(whole, forged.replace("{mark}", mark), "full")
     assert refusal.value.code == Code.INVALID_ARGUMENTS
 
 
 def test_a_cursor_of_another_result_is_refused() -> None:
-    cursor = fit(wire(answer="a" * 90_000), "full")["meta"]["next_cursor"]
+    cursor = first_page(wire(answer="a" * 90_000), "full")["meta"]["next_cursor"]
     with pytest.raises(CounselError, match="belongs to no page of this result"):
-        page(wire(answer="b" * 90_000), cursor, "full")
+        page_at(wire(answer="b" * 90_000), cursor, "full")
 
 
 def test_a_cursor_beyond_the_end_is_an_empty_last_page() -> None:
     whole = wire(answer="a" * 90_000)
-    mark = fit(whole, "full")["meta"]["next_cursor"].rpartition(":")[2]
-    last = page(whole, f"answer:99999999:{mark}", "full")
+    mark = first_page(whole, "full")["meta"]["next_cursor"].rpartition(":")[2]
+    last = page_at(whole, f"answer:99999999:{mark}", "full")
     assert (last["answer"], "next_cursor" in last["meta"]) == ("", False)
 
 
 def test_a_summary_names_the_first_omissions_and_how_many_more_there_are() -> None:
-    omitted = [{"path": f"generated/file{number}.js", "reason": "budget", "bytes": 5} for number in range(200)]
+    omitted = [
+        {"path": f"generated/file{number}.js", "reason": "budget", "bytes": 5}
+        for number in range(200)
+    ]
     whole = wire(coverage={"files": 200, "complete": False, "omitted": omitted})
-    listed = fit(whole, "summary")["coverage"]["omitted"]
+    listed = first_page(whole, "summary")["coverage"]["omitted"]
     assert listed[:10] == omitted[:10]
-    assert listed[10:] == [{"path": "(and 190 more, with detail full)", "reason": "listing"}]
-    assert fit(whole, "full")["coverage"]["omitted"] == omitted
+    assert listed[10:] == [
+        {"path": "(and 190 more, with detail full)", "reason": "listing"}
+    ]
+    assert first_page(whole, "full")["coverage"]["omitted"] == omitted
 
 
 @pytest.mark.parametrize("detail", BUDGETS)
-def test_one_entry_longer_than_a_page_is_cut_and_marked_and_the_others_are_whole(detail: str) -> None:
+def test_one_entry_longer_than_a_page_is_cut_and_marked_and_the_others_are_whole(
+    detail: str,
+) -> None:
     long = {"severity": "high", "title": "t", "evidence": "é\n" * 90_000, "risk": "r"}
     whole = wire(findings=[FINDINGS[0], long, *FINDINGS[1:]])
     found = pages(whole, detail)

@@ -34,16 +34,24 @@ def named(text: str) -> set[str]:
     return set(re.findall(rf"{PREFIX}(\w+)", text))
 
 
-def test_the_plugin_has_the_version_of_the_package_and_the_marketplace_names_none() -> None:
+def test_the_plugin_has_the_version_of_the_package_and_the_marketplace_names_none() -> (
+    None
+):
     assert read(".claude-plugin/plugin.json")["version"] == __version__
-    assert ["version" in plugin for plugin in read(".claude-plugin/marketplace.json")["plugins"]] == [False]
+    assert [
+        "version" in plugin
+        for plugin in read(".claude-plugin/marketplace.json")["plugins"]
+    ] == [False]
 
 
 def test_the_server_is_called_counsel_and_each_setting_of_the_user_reaches_it() -> None:
     (name, server), *others = read(".mcp.json")["mcpServers"].items()
     assert (name, others) == ("counsel", [])
     options = read(".claude-plugin/plugin.json")["userConfig"]
-    assert server["env"] == {f"CLAUDE_PLUGIN_OPTION_{key.upper()}": f"${{user_config.{key}}}" for key in options}
+    assert server["env"] == {
+        f"CLAUDE_PLUGIN_OPTION_{key.upper()}": f"${{user_config.{key}}}"
+        for key in options
+    }
 
 
 def test_the_icon_is_a_square_png_of_the_size_that_the_directory_asks_for() -> None:
@@ -56,11 +64,15 @@ def test_the_icon_is_a_square_png_of_the_size_that_the_directory_asks_for() -> N
 @pytest.mark.parametrize("page", SPOKEN, ids=lambda page: page.stem)
 def test_every_tool_that_is_named_exists(page: Path) -> None:
     assert named(page.read_text("utf-8")) <= NAMES
-    assert set(re.findall(r"`(codex_\w+)`", page.read_text("utf-8"))) - NAMES <= {"codex_not_found"}
+    assert set(re.findall(r"`(codex_\w+)`", page.read_text("utf-8"))) - NAMES <= {
+        "codex_not_found"
+    }
 
 
 @pytest.mark.parametrize("page", COMMANDS, ids=lambda page: page.stem)
-def test_a_command_grants_itself_every_tool_that_it_names_and_nothing_but_ours(page: Path) -> None:
+def test_a_command_grants_itself_every_tool_that_it_names_and_nothing_but_ours(
+    page: Path,
+) -> None:
     front, body = parts(page)
     granted = re.findall(r"^  - (\S+)$", front, re.MULTILINE)
     assert all(tool.startswith(PREFIX) for tool in granted)
@@ -68,10 +80,16 @@ def test_a_command_grants_itself_every_tool_that_it_names_and_nothing_but_ours(p
 
 
 @pytest.mark.parametrize("page", COMMANDS, ids=lambda page: page.stem)
-def test_a_command_is_for_the_user_quotes_its_hint_and_runs_nothing_before_the_model(page: Path) -> None:
+def test_a_command_is_for_the_user_quotes_its_hint_and_runs_nothing_before_the_model(
+    page: Path,
+) -> None:
     front, body = parts(page)
     assert "disable-model-invocation: true\n" in front
-    assert all(line.count('"') == 2 for line in front.splitlines() if line.startswith("argument-hint"))
+    assert all(
+        line.count('"') == 2
+        for line in front.splitlines()
+        if line.startswith("argument-hint")
+    )
     assert "!`" not in body
     assert ("$ARGUMENTS" in body) == ("argument-hint" in front)
 

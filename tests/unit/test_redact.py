@@ -130,9 +130,18 @@ def test_token_is_masked_by_kind_and_counted(kind: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (f"aws_secret_access_key = {letters(40)}", "aws_secret_access_key = [masked:aws-secret]"),
-        (f'"SecretAccessKey": "{letters(40)}"', '"SecretAccessKey": "[masked:aws-secret]"'),
-        (f"Authorization: Bearer {letters(30)}", "Authorization: Bearer [masked:authorization]"),
+        (
+            f"aws_secret_access_key = {letters(40)}",
+            "aws_secret_access_key = [masked:aws-secret]",
+        ),
+        (
+            f'"SecretAccessKey": "{letters(40)}"',
+            '"SecretAccessKey": "[masked:aws-secret]"',
+        ),
+        (
+            f"Authorization: Bearer {letters(30)}",
+            "Authorization: Bearer [masked:authorization]",
+        ),
         ("postgres://me:hunter2@db/x", "postgres://me:[masked:url-password]@db/x"),
         ("redis://:hunter2@db", "redis://:[masked:url-password]@db"),
         (
@@ -163,7 +172,14 @@ def test_harmless_text_is_left_alone(text: str) -> None:
     assert mask(text) == (text, 0)
 
 
-KEY = "\n".join(["-----BEGIN RSA PRIVATE KEY-----", *[letters(64)] * 3, "QUJDRA==", "-----END RSA PRIVATE KEY-----"])
+KEY = "\n".join(
+    [
+        "-----BEGIN RSA PRIVATE KEY-----",
+        *[letters(64)] * 3,
+        "QUJDRA==",
+        "-----END RSA PRIVATE KEY-----",
+    ]
+)
 
 
 @pytest.mark.parametrize("prefix", ["", "+", "-", " ", "17\t", "+    "])
@@ -171,8 +187,15 @@ def test_private_key_is_masked_line_by_line(prefix: str) -> None:
     text = "\n".join(prefix + line for line in ["before", *KEY.split("\n"), "after"])
     masked, count = mask(text)
     body = [f"{prefix}[masked:private-key]"] * 4
-    edges = [f"{prefix}-----BEGIN RSA PRIVATE KEY-----", *body, f"{prefix}-----END RSA PRIVATE KEY-----"]
-    assert (masked.split("\n"), count) == ([f"{prefix}before", *edges, f"{prefix}after"], 1)
+    edges = [
+        f"{prefix}-----BEGIN RSA PRIVATE KEY-----",
+        *body,
+        f"{prefix}-----END RSA PRIVATE KEY-----",
+    ]
+    assert (masked.split("\n"), count) == (
+        [f"{prefix}before", *edges, f"{prefix}after"],
+        1,
+    )
 
 
 def test_private_key_of_which_a_hunk_shows_only_the_end_is_masked() -> None:
@@ -199,10 +222,14 @@ def test_masking_twice_changes_nothing_more() -> None:
 
 
 def test_lines_of_a_diff_are_kept() -> None:
-    diff = "".join(f"{mark}token = '{token}'\r\n" for token in TOKENS.values() for mark in "+- ")
+    diff = "".join(
+        f"{mark}token = '{token}'\r\n" for token in TOKENS.values() for mark in "+- "
+    )
     masked, count = mask(diff)
     assert count == 3 * len(TOKENS)
-    assert [line[:9] for line in masked.split("\n")] == [line[:9] for line in diff.split("\n")]
+    assert [line[:9] for line in masked.split("\n")] == [
+        line[:9] for line in diff.split("\n")
+    ]
 
 
 def test_bytes_that_are_not_text_are_left_alone() -> None:
@@ -237,14 +264,31 @@ def steps(text: str) -> int:
 
 @pytest.mark.parametrize(
     "seed",
-    ["-----BEGIN PRIVATE KEY-----", "-----BEGIN PRIVATE KEY-----\n\n", letters(64) + "\n-----END PRIVATE KEY-----\n"],
+    [
+        "-----BEGIN PRIVATE KEY-----",
+        "-----BEGIN PRIVATE KEY-----\n\n",
+        letters(64) + "\n-----END PRIVATE KEY-----\n",
+    ],
 )
 def test_work_on_private_keys_grows_with_the_text_and_not_faster(seed: str) -> None:
     assert steps(seed * 2000) < 5 * steps(seed * 500)
 
 
 @pytest.mark.parametrize(
-    "seed", ["sk-", "eyJ", "eyJa", "://", "://a:", "ghp_", "Bearer ", "AKIA", "SG.", "SecretAccessKey=", "a"]
+    "seed",
+    [
+        "sk-",
+        "eyJ",
+        "eyJa",
+        "://",
+        "://a:",
+        "ghp_",
+        "Bearer ",
+        "AKIA",
+        "SG.",
+        "SecretAccessKey=",
+        "a",
+    ],
 )
 def test_repeated_beginnings_of_tokens_end(seed: str) -> None:
     text = seed * (4_000_000 // len(seed))

@@ -10,7 +10,14 @@ import pytest
 
 from codex_counsel.contract import output_schema as schemas
 from codex_counsel.contract.envelope import Finding
-from codex_counsel.review.reply import MAX_TOLD, SEVERITIES, Reply, earned, read, reply_schema
+from codex_counsel.contract.vocabulary import SEVERITIES
+from codex_counsel.review.reply import (
+    MAX_LISTED,
+    Reply,
+    final_verdict,
+    parse_reply,
+    reply_schema,
+)
 
 FINDING: dict[str, Any] = {
     "severity": "high",
@@ -33,16 +40,16 @@ REPLY: dict[str, Any] = {
 }
 
 
-def said(**changes: Any) -> Reply:
-    """What is read of the sound reply with these changes."""
-    reply = read(json.dumps(REPLY | changes))
+def reply_with(**changes: Any) -> Reply:
+    """The sound reply with these changes, parsed."""
+    reply = parse_reply(json.dumps(REPLY | changes))
     assert reply
     return reply
 
 
-def found(**changes: Any) -> Finding:
+def finding_with(**changes: Any) -> Finding:
     """The only finding, with these changes."""
-    (finding,) = said(findings=[FINDING | changes]).findings
+    (finding,) = reply_with(findings=[FINDING | changes]).findings
     return finding
 
 
@@ -64,7 +71,9 @@ def test_the_schema_is_one_that_the_provider_takes_in_strict_mode(plan: bool) ->
 
 
 def test_only_findings_on_a_plan_name_its_section() -> None:
-    changes, plan = (next(iter(list(objects(reply_schema(plan=plan)))[1:])) for plan in (False, True))
+    changes, plan = (
+        next(iter(list(objects(reply_schema(plan=plan)))[1:])) for plan in (False, True)
+    )
     assert set(plan["properties"]) - set(changes["properties"]) == {"section"}
 
 
@@ -77,10 +86,16 @@ def test_only_findings_on_a_plan_name_its_section() -> None:
         f"  ```\n{json.dumps(REPLY)}\n```\n\n",
         f"```JSON \r\n{json.dumps(REPLY)}\r\n```",
     ],
-    ids=["plain", "indented", "fenced", "fenced without a language", "fenced with CRLF"],
+    ids=[
+        "plain",
+        "indented",
+        "fenced",
+        "fenced without a language",
+        "fenced with CRLF",
+    ],
 )
 def test_a_reply_that_matches_the_schema_is_read_whole(text: str) -> None:
-    reply = read(text)
+    reply = parse_reply(text)
     assert reply == Reply(
         summary="One fault.",
         verdict="fail",
@@ -93,10 +108,10 @@ def test_a_reply_that_matches_the_schema_is_read_whole(text: str) -> None:
 
 def test_a_section_belongs_to_the_schema_of_plans_only() -> None:
     text = json.dumps(REPLY | {"findings": [FINDING | {"section": "Step 2"}]})
-    as_plan, as_changes = read(text, plan=True), read(text)
+    as_plan, as_changes = parse_reply(text, plan=True), parse_reply(text)
     assert as_plan
     assert as_changes
-    assert (as_plan.sound, as_changes.sound) == (True, False)
+    assert (as_plan.matches_schema, as_changes.matches_schema) == (True, False)
     assert as_plan.findings[0].section == as_changes.findings[0].section == "Step 2"
 
 
@@ -113,28 +128,42 @@ PROSE = {
     "JSON inside prose": f"Here it is: {json.dumps(REPLY)}",
     "an unclosed fence": f"```json\n{json.dumps(REPLY)}",
     "deeper than any parser goes": "[" * 100_000,
-    "deeper than any reply needs": json.dumps(REPLY)[:-1] + ', "x": ' + "[" * 400 + "]" * 400 + "}",
-    "a number of 10,000 digits": json.dumps(REPLY).replace(": 3,", f": {'9' * 10_000},"),
+    "deeper than any reply needs": json.dumps(REPLY)[:-1]
+    + ', "x": '
+    + "[" * 400
+    + "]" * 400
+    + "}",
+    "a number of 10,000 digits": json.dumps(REPLY).replace(
+        ": 3,", f": {'9' * 10_000},"
+    ),
 }
 
 
 @pytest.mark.parametrize("text", PROSE.values(), ids=PROSE.keys())
 def test_what_is_not_the_json_asked_for_is_no_reply(text: str) -> None:
-    assert read(text) is None
+    assert parse_reply(text) is None
 
 
 @pytest.mark.parametrize("name", [name for name in REPLY if name != "findings"])
 def test_a_missing_field_is_warned_of_and_breaks_the_schema(name: str) -> None:
-    reply = read(json.dumps({key: value for key, value in REPLY.items() if key != name}))
+    reply = parse_reply(
+        json.dumps({key: value for key, value in REPLY.items() if key != name})
+    )
     assert reply
-    assert (reply.sound, reply.warnings, len(reply.findings)) == (False, [f"the reply lacks {name}"], 1)
+    assert (reply.matches_schema, reply.warnings, len(reply.findings)) == (
+        False,
+        [f"the reply lacks {name}"],
+        1,
+    )
 
 
 @pytest.mark.parametrize("name", FINDING)
 def test_a_finding_that_lacks_a_field_is_kept_and_breaks_the_schema(name: str) -> None:
-    reply = said(findings=[{key: value for key, value in FINDING.items() if key != name}])
+    reply = reply_with(
+        findings=[{key: value for key, value in FINDING.items() if key != name}]
+    )
     assert f"the reply: findings 1 lacks {name}" in reply.warnings
-    assert (reply.sound, len(reply.findings)) == (False, 1)
+    assert (reply.matches_schema, len(reply.findings)) == (False, 1)
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -142,36 +171,66 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"verdict": "approve"},
         "the reply: verdict is 'approve', none of pass, concerns, fail, unknown",
     ),
-    "a verdict in a list": ({"verdict": ["pass"]}, "the reply: verdict is ['pass'], not string"),
+    "a verdict in a list": (
+        {"verdict": ["pass"]},
+        "the reply: verdict is ['pass'], not string",
+    ),
     "no verdict": ({"verdict": None}, "the reply: verdict is None, not string"),
-    "confidence as a number": ({"confidence": 0.9}, "the reply: confidence is 0.9, not string"),
-    "a summary as a list": ({"summary": ["a"]}, "the reply: summary is ['a'], not string"),
-    "questions as text": ({"questions": "Why?"}, "the reply: questions is 'Why?', not array"),
-    "a question as a number": ({"questions": [1]}, "the reply: questions 1 is 1, not string"),
+    "confidence as a number": (
+        {"confidence": 0.9},
+        "the reply: confidence is 0.9, not string",
+    ),
+    "a summary as a list": (
+        {"summary": ["a"]},
+        "the reply: summary is ['a'], not string",
+    ),
+    "questions as text": (
+        {"questions": "Why?"},
+        "the reply: questions is 'Why?', not array",
+    ),
+    "a question as a number": (
+        {"questions": [1]},
+        "the reply: questions 1 is 1, not string",
+    ),
     "a field of its own": ({"score": 10}, "the reply has an unknown 'score'"),
 }
 
 
 @pytest.mark.parametrize(("changes", "warning"), WRONG.values(), ids=WRONG.keys())
-def test_a_wrong_type_is_warned_of_and_breaks_the_schema(changes: dict[str, Any], warning: str) -> None:
-    reply = said(**changes)
-    assert (reply.sound, reply.warnings, len(reply.findings)) == (False, [warning], 1)
+def test_a_wrong_type_is_warned_of_and_breaks_the_schema(
+    changes: dict[str, Any], warning: str
+) -> None:
+    reply = reply_with(**changes)
+    assert (reply.matches_schema, reply.warnings, len(reply.findings)) == (
+        False,
+        [warning],
+        1,
+    )
 
 
 def test_no_verdict_is_made_of_a_word_that_is_none() -> None:
     words: list[Any] = ["approve", "PASS", ["pass"], None, {}, True]
-    assert {said(verdict=word).verdict for word in words} == {"unknown"}
-    assert said(confidence="very").confidence is None
+    assert {reply_with(verdict=word).verdict for word in words} == {"unknown"}
+    assert reply_with(confidence="very").confidence is None
 
 
 def test_text_in_the_place_of_a_list_is_kept() -> None:
-    reply = said(questions="Why?", assumptions=[1, None, "", "b"], next_steps={"do": "it"}, summary=["a", "ü"])
-    assert (reply.questions, reply.assumptions, reply.next_steps) == (["Why?"], ["1", "b"], ['{"do": "it"}'])
+    reply = reply_with(
+        questions="Why?",
+        assumptions=[1, None, "", "b"],
+        next_steps={"do": "it"},
+        summary=["a", "ü"],
+    )
+    assert (reply.questions, reply.assumptions, reply.next_steps) == (
+        ["Why?"],
+        ["1", "b"],
+        ['{"do": "it"}'],
+    )
     assert reply.summary == '["a", "ü"]'
 
 
 @pytest.mark.parametrize(
-    ("given", "taken"),
+    ("severity", "expected"),
     [
         ("blocker", "critical"),
         ("P0", "critical"),
@@ -187,22 +246,37 @@ def test_text_in_the_place_of_a_list_is_kept() -> None:
         ({"level": "high"}, "medium"),
     ],
 )
-def test_an_unknown_severity_is_kept_mapped_and_warned_of(given: Any, taken: str) -> None:
-    reply = said(verdict="concerns", findings=[FINDING | {"severity": given}])
-    assert (reply.findings[0].severity, reply.findings[0].title, reply.sound) == (taken, "Off by one", False)
-    assert f"unknown severities were taken: {given!r} as {taken}" in reply.warnings
+def test_an_unknown_severity_is_kept_mapped_and_warned_of(
+    severity: Any, expected: str
+) -> None:
+    reply = reply_with(verdict="concerns", findings=[FINDING | {"severity": severity}])
+    assert (
+        reply.findings[0].severity,
+        reply.findings[0].title,
+        reply.matches_schema,
+    ) == (
+        expected,
+        "Off by one",
+        False,
+    )
+    assert (
+        f"unknown severities were taken: {severity!r} as {expected}" in reply.warnings
+    )
 
 
-@pytest.mark.parametrize("given", ["SEV-1 blocker", "", None, 5])
-def test_an_unknown_severity_below_a_fail_is_high(given: Any) -> None:
-    reply = said(verdict="fail", findings=[FINDING | {"severity": given}, FINDING | {"severity": "low"}])
+@pytest.mark.parametrize("severity", ["SEV-1 blocker", "", None, 5])
+def test_an_unknown_severity_below_a_fail_is_high(severity: Any) -> None:
+    reply = reply_with(
+        verdict="fail",
+        findings=[FINDING | {"severity": severity}, FINDING | {"severity": "low"}],
+    )
     assert [finding.severity for finding in reply.findings] == ["high", "low"]
-    assert f"unknown severities were taken: {given!r} as high" in reply.warnings
+    assert f"unknown severities were taken: {severity!r} as high" in reply.warnings
 
 
 @pytest.mark.parametrize("word", SEVERITIES)
 def test_a_severity_in_capitals_means_what_it_says(word: str) -> None:
-    assert found(severity=f" {word.upper()} ").severity == word
+    assert finding_with(severity=f" {word.upper()} ").severity == word
 
 
 @pytest.mark.parametrize(
@@ -227,15 +301,15 @@ def test_a_severity_in_capitals_means_what_it_says(word: str) -> None:
 def test_lines_are_positive_numbers_in_order_or_none(
     first: Any, last: Any, lines: tuple[int | None, int | None]
 ) -> None:
-    finding = found(line=first, line_end=last)
+    finding = finding_with(line=first, line_end=last)
     assert (finding.line, finding.line_end) == lines
 
 
 @pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e400", "-0.0"])
 def test_a_line_that_is_no_number_of_mathematics_is_none(word: str) -> None:
-    reply = read(json.dumps(REPLY).replace(": 3,", f": {word},"))
+    reply = parse_reply(json.dumps(REPLY).replace(": 3,", f": {word},"))
     assert reply
-    assert (reply.findings[0].line, reply.sound) == (4, False)
+    assert (reply.findings[0].line, reply.matches_schema) == (4, False)
 
 
 @pytest.mark.parametrize(
@@ -248,63 +322,116 @@ def test_a_line_that_is_no_number_of_mathematics_is_none(word: str) -> None:
     ],
 )
 def test_a_finding_that_is_no_object_is_kept_as_a_title(item: Any, title: str) -> None:
-    reply = said(verdict="concerns", findings=[item, FINDING])
+    reply = reply_with(verdict="concerns", findings=[item, FINDING])
     assert [(finding.severity, finding.title) for finding in reply.findings] == [
         ("medium", title),
         ("high", "Off by one"),
     ]
-    assert not reply.sound
+    assert not reply.matches_schema
 
 
 def test_a_finding_of_no_words_is_still_a_finding() -> None:
-    reply = said(findings=[{}, {"risk": "Data is lost."}])
-    assert [finding.title for finding in reply.findings] == ["(no title)", "Data is lost."]
+    reply = reply_with(findings=[{}, {"risk": "Data is lost."}])
+    assert [finding.title for finding in reply.findings] == [
+        "(no title)",
+        "Data is lost.",
+    ]
 
 
 def test_fields_of_wrong_types_are_kept_as_text() -> None:
-    finding = found(title=["a"], file={"path": "x"}, evidence=["x = 1", "y = 2"], risk=3, recommendation=None)
-    assert (finding.title, finding.file, finding.evidence) == ('["a"]', '{"path": "x"}', '["x = 1", "y = 2"]')
+    finding = finding_with(
+        title=["a"],
+        file={"path": "x"},
+        evidence=["x = 1", "y = 2"],
+        risk=3,
+        recommendation=None,
+    )
+    assert (finding.title, finding.file, finding.evidence) == (
+        '["a"]',
+        '{"path": "x"}',
+        '["x = 1", "y = 2"]',
+    )
     assert (finding.risk, finding.recommendation) == ("3", None)
 
 
 def test_ten_thousand_broken_findings_are_all_kept_and_told_of_in_few_words() -> None:
-    broken = [FINDING | {"severity": f"odd {number}", "extra": 1} for number in range(10_000)]
-    reply = said(findings=broken)
+    broken = [
+        FINDING | {"severity": f"odd {number}", "extra": 1} for number in range(10_000)
+    ]
+    reply = reply_with(findings=broken)
     assert len(reply.findings) == 10_000
-    assert len(reply.warnings) == MAX_TOLD + 2
+    assert len(reply.warnings) == MAX_LISTED + 2
     assert sum(map(len, reply.warnings)) < 2_000
 
 
-def reply_of(verdict: Any, *severities: Any, sound: bool = True) -> Reply:
+def reply_of(verdict: Any, *severities: Any, matches_schema: bool = True) -> Reply:
     findings = [Finding(severity=severity, title="t") for severity in severities]
-    return Reply(summary="", verdict=verdict, confidence=None, findings=findings, sound=sound)
+    return Reply(
+        summary="",
+        verdict=verdict,
+        confidence=None,
+        findings=findings,
+        matches_schema=matches_schema,
+    )
 
 
 RULES: dict[str, tuple[Reply, bool, str, str]] = {
     "sound, complete, nothing found": (reply_of("pass"), True, "pass", ""),
     "nothing grave found": (reply_of("pass", "medium", "low", "nit"), True, "pass", ""),
-    "a critical finding": (reply_of("pass", "nit", "critical"), True, "concerns", "critical or high"),
+    "a critical finding": (
+        reply_of("pass", "nit", "critical"),
+        True,
+        "concerns",
+        "critical or high",
+    ),
     "a high finding": (reply_of("pass", "high"), True, "concerns", "critical or high"),
-    "a high finding in part of the change": (reply_of("pass", "high"), False, "concerns", "critical or high"),
+    "a high finding in part of the change": (
+        reply_of("pass", "high"),
+        False,
+        "concerns",
+        "critical or high",
+    ),
     "part of the change": (reply_of("pass"), False, "unknown", "not all of the change"),
-    "a broken schema": (reply_of("pass", sound=False), True, "unknown", "breaks the schema"),
-    "a broken schema with a grave finding": (reply_of("pass", "high", sound=False), True, "concerns", "high"),
-    "concerns": (reply_of("concerns", "critical", sound=False), False, "concerns", ""),
+    "a broken schema": (
+        reply_of("pass", matches_schema=False),
+        True,
+        "unknown",
+        "breaks the schema",
+    ),
+    "a broken schema with a grave finding": (
+        reply_of("pass", "high", matches_schema=False),
+        True,
+        "concerns",
+        "high",
+    ),
+    "concerns": (
+        reply_of("concerns", "critical", matches_schema=False),
+        False,
+        "concerns",
+        "",
+    ),
     "fail without findings": (reply_of("fail"), True, "fail", ""),
     "fail in part of the change": (reply_of("fail", "low"), False, "fail", ""),
     "unknown": (reply_of("unknown"), True, "unknown", ""),
 }
 
 
-@pytest.mark.parametrize(("reply", "complete", "verdict", "reason"), RULES.values(), ids=RULES.keys())
-def test_a_verdict_is_earned(reply: Reply, complete: bool, verdict: str, reason: str) -> None:
-    stands, reasons = earned(reply, complete=complete)
+@pytest.mark.parametrize(
+    ("reply", "complete", "verdict", "reason"), RULES.values(), ids=RULES.keys()
+)
+def test_a_verdict_is_earned(
+    reply: Reply, complete: bool, verdict: str, reason: str
+) -> None:
+    stands, reasons = final_verdict(reply, complete=complete)
     assert stands == verdict
     assert bool(reasons) == bool(reason)
     assert reason in "".join(reasons)
 
 
 def test_a_pass_that_was_read_from_a_broken_reply_does_not_stand() -> None:
-    assert earned(said(verdict="pass", findings=[]), complete=True) == ("pass", [])
-    broken = said(verdict="pass", findings=[{**FINDING, "severity": "harmless"}])
-    assert earned(broken, complete=True)[0] == "unknown"
+    assert final_verdict(reply_with(verdict="pass", findings=[]), complete=True) == (
+        "pass",
+        [],
+    )
+    broken = reply_with(verdict="pass", findings=[{**FINDING, "severity": "harmless"}])
+    assert final_verdict(broken, complete=True)[0] == "unknown"

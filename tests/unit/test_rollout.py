@@ -18,7 +18,12 @@ THREAD = "01a1fd1a-7cc9-76f3-b57a-2db62e07b46f"
 
 
 def record(kind: str, **payload: Any) -> dict[str, Any]:
-    return {"timestamp": "2026-11-21T07:55:33.971Z", "ordinal": 1, "type": kind, "payload": payload}
+    return {
+        "timestamp": "2026-11-21T07:55:33.971Z",
+        "ordinal": 1,
+        "type": kind,
+        "payload": payload,
+    }
 
 
 def started() -> dict[str, Any]:
@@ -30,23 +35,39 @@ def context(model: str, effort: str | None = None) -> dict[str, Any]:
 
 
 def counted(*numbers: int, **limits: Any) -> dict[str, Any]:
-    names = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_output_tokens")
+    names = (
+        "input_tokens",
+        "cached_input_tokens",
+        "output_tokens",
+        "reasoning_output_tokens",
+    )
     usage = dict(zip(names, numbers, strict=True))
-    return record("event_msg", type="token_count", info={"total_token_usage": usage}, rate_limits=limits or None)
+    return record(
+        "event_msg",
+        type="token_count",
+        info={"total_token_usage": usage},
+        rate_limits=limits or None,
+    )
 
 
 def called(name: str, call_id: str = "c1") -> dict[str, Any]:
     kind = "custom_tool_call" if name == "exec" else "function_call"
-    return record("response_item", type=kind, name=name, call_id=call_id, arguments="{}")
+    return record(
+        "response_item", type=kind, name=name, call_id=call_id, arguments="{}"
+    )
 
 
 def returned(output: Any, call_id: str = "c1") -> dict[str, Any]:
-    return record("response_item", type="function_call_output", call_id=call_id, output=output)
+    return record(
+        "response_item", type="function_call_output", call_id=call_id, output=output
+    )
 
 
 def written(directory: Path, *lines: dict[str, Any], tail: bytes = b"") -> Path:
     file = directory / "rollout.jsonl"
-    file.write_bytes(b"".join(json.dumps(line).encode() + b"\n" for line in lines) + tail)
+    file.write_bytes(
+        b"".join(json.dumps(line).encode() + b"\n" for line in lines) + tail
+    )
     return file
 
 
@@ -56,7 +77,9 @@ def written(directory: Path, *lines: dict[str, Any], tail: bytes = b"") -> Path:
 def on_record(home: Path, *lines: dict[str, Any]) -> Path:
     folder = home / "sessions/2026/11/21"
     folder.mkdir(parents=True)
-    return written(folder, *lines).rename(folder / f"rollout-2026-11-21T07-55-33-{THREAD}.jsonl")
+    return written(folder, *lines).rename(
+        folder / f"rollout-2026-11-21T07-55-33-{THREAD}.jsonl"
+    )
 
 
 def test_a_thread_on_record_holds_everything_it_was_sent(tmp_path: Path) -> None:
@@ -73,12 +96,16 @@ def test_a_thread_on_record_holds_everything_it_was_sent(tmp_path: Path) -> None
         record("event_msg", type="thread_rolled_back", num_turns=1),
     ],
 )
-def test_a_thread_that_was_summarised_or_taken_back_may_have_lost_it(tmp_path: Path, line: dict[str, Any]) -> None:
+def test_a_thread_that_was_summarised_or_taken_back_may_have_lost_it(
+    tmp_path: Path, line: dict[str, Any]
+) -> None:
     on_record(tmp_path, started(), line, started())
     assert not rollout.holds_everything(tmp_path, THREAD)
 
 
-def test_a_thread_without_a_record_is_not_believed_to_hold_anything(tmp_path: Path) -> None:
+def test_a_thread_without_a_record_is_not_believed_to_hold_anything(
+    tmp_path: Path,
+) -> None:
     assert not rollout.holds_everything(tmp_path, THREAD)
     assert not rollout.holds_everything(tmp_path, "no id")
 
@@ -87,12 +114,17 @@ def test_a_thread_without_a_record_is_not_believed_to_hold_anything(tmp_path: Pa
 
 
 def test_the_file_is_found_in_the_folder_of_the_threads_birth(tmp_path: Path) -> None:
-    born = time.strftime("%Y/%m/%d", time.localtime(int(THREAD.replace("-", "")[:12], 16) / 1000))
+    born = time.strftime(
+        "%Y/%m/%d", time.localtime(int(THREAD.replace("-", "")[:12], 16) / 1000)
+    )
     folder = tmp_path / "sessions" / born
     folder.mkdir(parents=True)
     file = folder / f"rollout-2026-11-21T07-55-33-{THREAD}.jsonl"
     file.touch()
-    (folder / "rollout-2026-11-21T07-55-33-01a1fd1a-7cc9-76f3-b57a-000000000000.jsonl").touch()
+    (
+        folder
+        / "rollout-2026-11-21T07-55-33-01a1fd1a-7cc9-76f3-b57a-000000000000.jsonl"
+    ).touch()
     assert rollout.find(tmp_path, THREAD) == file
 
 
@@ -104,9 +136,20 @@ def test_the_file_is_found_in_any_other_folder_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "thread", ["", "../../*", "*", "no-thread", "ffffffff-ffff-ffff-ffff-ffffffffffff", THREAD, "------------"]
+    "thread",
+    [
+        "",
+        "../../*",
+        "*",
+        "no-thread",
+        "ffffffff-ffff-ffff-ffff-ffffffffffff",
+        THREAD,
+        "------------",
+    ],
 )
-def test_a_thread_without_a_record_has_none_whatever_its_id(tmp_path: Path, thread: str) -> None:
+def test_a_thread_without_a_record_has_none_whatever_its_id(
+    tmp_path: Path, thread: str
+) -> None:
     (tmp_path / "sessions/2026/11/21").mkdir(parents=True)
     (tmp_path / "sessions/2026/11/21/rollout-x-other.jsonl").touch()
     assert rollout.find(tmp_path, thread) is None
@@ -119,12 +162,12 @@ def test_a_thread_without_a_record_has_none_whatever_its_id(tmp_path: Path, thre
 def test_quiet_seconds_count_from_the_last_growth(tmp_path: Path) -> None:
     file = written(tmp_path, started())
     os.utime(file, (time.time() - 100, time.time() - 100))
-    assert 100 <= rollout.quiet_seconds(file) < 160
+    assert 100 <= rollout.seconds_since_growth(file) < 160
 
 
 def test_without_a_file_it_has_always_been_quiet(tmp_path: Path) -> None:
-    assert rollout.quiet_seconds(None) == float("inf")
-    assert rollout.quiet_seconds(tmp_path / "absent") == float("inf")
+    assert rollout.seconds_since_growth(None) == float("inf")
+    assert rollout.seconds_since_growth(tmp_path / "absent") == float("inf")
 
 
 # --- what it says
@@ -133,62 +176,113 @@ def test_without_a_file_it_has_always_been_quiet(tmp_path: Path) -> None:
 def test_the_last_turn_is_counted_apart_from_those_before_it(tmp_path: Path) -> None:
     file = written(
         tmp_path,
-        *(started(), context("old", "low"), counted(100, 40, 10, 5), counted(200, 80, 20, 10)),
-        *(started(), context("new", "high"), counted(300, 120, 30, 15), counted(450, 200, 45, 21)),
+        *(
+            started(),
+            context("old", "low"),
+            counted(100, 40, 10, 5),
+            counted(200, 80, 20, 10),
+        ),
+        *(
+            started(),
+            context("new", "high"),
+            counted(300, 120, 30, 15),
+            counted(450, 200, 45, 21),
+        ),
     )
-    assert rollout.last_turn(file) == TurnRecord("new", "high", Tokens(250, 120, 25, 11), None)
+    assert rollout.last_turn(file) == TurnRecord(
+        "new", "high", Tokens(250, 120, 25, 11), None
+    )
 
 
 def test_a_turn_that_ended_before_it_was_counted_has_no_tokens(tmp_path: Path) -> None:
-    file = written(tmp_path, started(), context("m"), counted(100, 40, 10, 5), started(), context("m"))
+    file = written(
+        tmp_path,
+        started(),
+        context("m"),
+        counted(100, 40, 10, 5),
+        started(),
+        context("m"),
+    )
     assert rollout.last_turn(file).tokens is None
 
 
 def test_counts_that_go_back_are_never_negative(tmp_path: Path) -> None:
-    file = written(tmp_path, started(), counted(100, 40, 10, 5), started(), counted(50, 0, 20, 0))
+    file = written(
+        tmp_path, started(), counted(100, 40, 10, 5), started(), counted(50, 0, 20, 0)
+    )
     assert rollout.last_turn(file).tokens == Tokens(0, 0, 10, 0)
 
 
-FULL, FREE = {"used_percent": 100.0, "resets_at": 2_000_000_000}, {"used_percent": 12.5, "resets_at": 1_900_000_000}
+FULL, FREE = (
+    {"used_percent": 100.0, "resets_at": 2_000_000_000},
+    {"used_percent": 12.5, "resets_at": 1_900_000_000},
+)
 WINDOWS: dict[str, tuple[dict[str, Any], float | None]] = {
     "the first is full": ({"primary": FULL, "secondary": FREE}, 2_000_000_000),
     "the second is full": ({"primary": FREE, "secondary": FULL}, 2_000_000_000),
-    "both are": ({"primary": FULL, "secondary": {**FULL, "resets_at": 2_100_000_000}}, 2_100_000_000),
+    "both are": (
+        {"primary": FULL, "secondary": {**FULL, "resets_at": 2_100_000_000}},
+        2_100_000_000,
+    ),
     "none is": ({"primary": FREE, "secondary": None}, None),
     "no reset": ({"primary": {"used_percent": 100.0, "resets_at": None}}, None),
 }
 
 
 @pytest.mark.parametrize(("limits", "reset"), WINDOWS.values(), ids=WINDOWS.keys())
-def test_the_reset_is_that_of_the_exhausted_window(tmp_path: Path, limits: dict[str, Any], reset: float | None) -> None:
+def test_the_reset_is_that_of_the_exhausted_window(
+    tmp_path: Path, limits: dict[str, Any], reset: float | None
+) -> None:
     file = written(tmp_path, started(), context("m"), counted(1, 1, 1, 1, **limits))
     assert rollout.last_turn(file).resets_at == reset
 
 
 DENIED = (
-    "Chunk ID: caa2c6\nWall time: 0.0000 seconds\nProcess exited with code 1\nOutput:\nbwrap: setting up uid map: no"
+    "Chunk ID: caa2c6\nWall time: 0.0000 seconds\nProcess exited with code 1\n"
+    "Output:\nbwrap: setting up uid map: no"
 )
 WORKED = "Chunk ID: caa2c6\nWall time: 0.0000 seconds\nProcess exited with code 0\nOutput:\nthe word bwrap: in a file"
-SCRIPT = [{"type": "input_text", "text": "Script completed\nOutput:\n"}, {"type": "input_text", "text": "bwrap: no\n"}]
+SCRIPT = [
+    {"type": "input_text", "text": "Script completed\nOutput:\n"},
+    {"type": "input_text", "text": "bwrap: no\n"},
+]
 BLIND: dict[str, tuple[list[dict[str, Any]], bool]] = {
     "no command": ([], False),
     "one that could not start": ([called("exec_command"), returned(DENIED)], True),
     "in code mode": ([called("exec"), returned(SCRIPT)], True),
     "without the host of code mode": (
-        [called("exec"), returned("failed to spawn code-mode host /x: No such file or directory (os error 2)")],
+        [
+            called("exec"),
+            returned(
+                "failed to spawn code-mode host /x: No such file or directory (os error 2)"
+            ),
+        ],
         True,
     ),
     "one that worked": ([called("exec_command"), returned(WORKED)], False),
     "one of each": (
-        [called("exec_command"), returned(DENIED), called("exec_command", "c2"), returned(WORKED, "c2")],
+        [
+            called("exec_command"),
+            returned(DENIED),
+            called("exec_command", "c2"),
+            returned(WORKED, "c2"),
+        ],
         False,
     ),
     "another tool": (
-        [called("exec_command"), returned(DENIED), called("view_image", "c2"), returned("ok", "c2")],
+        [
+            called("exec_command"),
+            returned(DENIED),
+            called("view_image", "c2"),
+            returned("ok", "c2"),
+        ],
         True,
     ),
     "only another tool": ([called("view_image"), returned("bwrap: no")], False),
-    "in the turn before": ([called("exec_command"), returned(DENIED), started()], False),
+    "in the turn before": (
+        [called("exec_command"), returned(DENIED), started()],
+        False,
+    ),
 }
 
 
@@ -196,7 +290,9 @@ BLIND: dict[str, tuple[list[dict[str, Any]], bool]] = {
 def test_a_turn_is_blind_when_each_of_its_commands_failed_at_the_sandbox(
     tmp_path: Path, lines: list[dict[str, Any]], blind: bool
 ) -> None:
-    assert rollout.last_turn(written(tmp_path, started(), *lines)).blind is blind
+    assert (
+        rollout.last_turn(written(tmp_path, started(), *lines)).sandbox_broken is blind
+    )
 
 
 ODD = {
@@ -213,18 +309,29 @@ ODD = {
 
 
 @pytest.mark.parametrize("data", ODD.values(), ids=ODD.keys())
-def test_a_record_that_cannot_be_read_tells_nothing(tmp_path: Path, data: bytes) -> None:
+def test_a_record_that_cannot_be_read_tells_nothing(
+    tmp_path: Path, data: bytes
+) -> None:
     (tmp_path / "rollout.jsonl").write_bytes(data)
     assert rollout.last_turn(tmp_path / "rollout.jsonl") == TurnRecord()
 
 
 def test_no_record_tells_nothing(tmp_path: Path) -> None:
-    assert rollout.last_turn(None) == rollout.last_turn(tmp_path / "absent") == TurnRecord()
+    assert (
+        rollout.last_turn(None)
+        == rollout.last_turn(tmp_path / "absent")
+        == TurnRecord()
+    )
     assert rollout.last_turn(tmp_path) == TurnRecord()
 
 
 def test_words_of_a_conversation_are_not_taken_for_records(tmp_path: Path) -> None:
-    said = json.dumps({"type": "event_msg", "payload": {"type": "task_started"}})
-    spoken = record("response_item", type="message", role="user", content=[{"type": "input_text", "text": said}])
+    line = json.dumps({"type": "event_msg", "payload": {"type": "task_started"}})
+    spoken = record(
+        "response_item",
+        type="message",
+        role="user",
+        content=[{"type": "input_text", "text": line}],
+    )
     file = written(tmp_path, started(), context("m"), counted(100, 40, 10, 5), spoken)
     assert rollout.last_turn(file).tokens == Tokens(100, 40, 10, 5)

@@ -10,8 +10,14 @@ import pytest
 from codex_counsel.contract.settings import PREFIX, Settings, default_state_dir, load
 
 NUMBERS = {f.name: f.metadata for f in fields(Settings) if "low" in f.metadata}
-CHOICES = {f.name: f.metadata["choices"] for f in fields(Settings) if "choices" in f.metadata}
-TEXTS = [f.name for f in fields(Settings) if f.metadata and f.name not in NUMBERS and f.name not in CHOICES]
+CHOICES = {
+    f.name: f.metadata["choices"] for f in fields(Settings) if "choices" in f.metadata
+}
+TEXTS = [
+    f.name
+    for f in fields(Settings)
+    if f.metadata and f.name not in NUMBERS and f.name not in CHOICES
+]
 
 
 def given(**values: str) -> Settings:
@@ -23,27 +29,44 @@ def test_without_variables_every_setting_has_its_default_and_nothing_is_said() -
     assert Settings().warnings == ()
 
 
-def test_every_setting_says_what_it_means_and_its_default_is_within_its_bounds() -> None:
+def test_every_setting_says_what_it_means_and_its_default_is_within_its_bounds() -> (
+    None
+):
     assert all(f.metadata["meaning"] for f in fields(Settings) if f.name != "warnings")
-    assert all(bounds["low"] <= getattr(Settings(), name) <= bounds["high"] for name, bounds in NUMBERS.items())
-    assert all(getattr(Settings(), name) in (None, *choices) for name, choices in CHOICES.items())
+    assert all(
+        bounds["low"] <= getattr(Settings(), name) <= bounds["high"]
+        for name, bounds in NUMBERS.items()
+    )
+    assert all(
+        getattr(Settings(), name) in (None, *choices)
+        for name, choices in CHOICES.items()
+    )
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_number_is_taken_at_its_bounds_and_clamped_beyond_them(name: str) -> None:
     low, high = NUMBERS[name]["low"], NUMBERS[name]["high"]
-    for value, kept in ((low, low), (high, high), (low - 1, low), (high + 1, high), (-(10**30), low)):
+    for value, kept in (
+        (low, low),
+        (high, high),
+        (low - 1, low),
+        (high + 1, high),
+        (-(10**30), low),
+    ):
         found = given(**{name: str(value)})
         assert getattr(found, name) == kept
         assert bool(found.warnings) is (value != kept)
     assert (
-        f"{PREFIX}{name.upper()}={high + 1} is out of bounds; {high} is used" in given(**{name: str(high + 1)}).warnings
+        f"{PREFIX}{name.upper()}={high + 1} is out of bounds; {high} is used"
+        in given(**{name: str(high + 1)}).warnings
     )
 
 
 @pytest.mark.parametrize("value", ["soon", "1.5", "0x10", "1e3", "9" * 5000, "five\0"])
 @pytest.mark.parametrize("name", NUMBERS)
-def test_what_is_no_whole_number_leaves_the_default_and_is_named(name: str, value: str) -> None:
+def test_what_is_no_whole_number_leaves_the_default_and_is_named(
+    name: str, value: str
+) -> None:
     found = given(**{name: value})
     assert getattr(found, name) == getattr(Settings(), name)
     assert "is not a whole number; the default is used" in found.warnings[0]
@@ -57,7 +80,8 @@ def test_a_choice_is_taken_in_any_case_and_an_unknown_one_ignored(name: str) -> 
     found = given(**{name: "whatever"})
     assert getattr(found, name) == getattr(Settings(), name)
     assert (
-        f"{PREFIX}{name.upper()}='whatever' is not one of {', '.join(CHOICES[name])}; it was ignored" in found.warnings
+        f"{PREFIX}{name.upper()}='whatever' is not one of {', '.join(CHOICES[name])}; it was ignored"
+        in found.warnings
     )
 
 
@@ -74,7 +98,9 @@ def test_a_text_is_taken_as_it_is_and_a_blank_one_left_out(name: str) -> None:
 
 def test_names_that_are_no_settings_are_named_and_our_own_variables_are_not() -> None:
     found = given(TIMEOUT_SECOND="5", JOB="x", TEST_CODEX="y")
-    assert found == Settings(warnings=(f"{PREFIX}TIMEOUT_SECOND is not a setting and was ignored",))
+    assert found == Settings(
+        warnings=(f"{PREFIX}TIMEOUT_SECOND is not a setting and was ignored",)
+    )
 
 
 def test_the_older_name_of_a_setting_counts_and_the_present_one_wins() -> None:
@@ -84,7 +110,11 @@ def test_the_older_name_of_a_setting_counts_and_the_present_one_wins() -> None:
 
 
 def test_settings_of_another_bridge_are_not_read_but_their_name_here_is_told() -> None:
-    env = {"CODEX_IN_CLAUDE_TIMEOUT_SECONDS": "7", "CODEX_IN_CLAUDE_JOB_MAX_SECONDS": "7", "CODEX_IN_CLAUDE_X": "7"}
+    env = {
+        "CODEX_IN_CLAUDE_TIMEOUT_SECONDS": "7",
+        "CODEX_IN_CLAUDE_JOB_MAX_SECONDS": "7",
+        "CODEX_IN_CLAUDE_X": "7",
+    }
     found = load(env)
     assert found.timeout_seconds == Settings().timeout_seconds
     ignored = "belongs to another bridge and was ignored"
@@ -95,7 +125,9 @@ def test_settings_of_another_bridge_are_not_read_but_their_name_here_is_told() -
     )
 
 
-def test_the_state_directory_is_absolute_and_knows_the_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_state_directory_is_absolute_and_knows_the_home(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert given(state_dir="~/s").state == tmp_path / "s"
@@ -110,6 +142,8 @@ def test_the_home_of_nobody_is_ignored_and_named() -> None:
     assert "names the home directory of nobody and was ignored" in found.warnings[0]
 
 
-def test_the_environment_of_the_process_is_read_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_of_the_process_is_read_by_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv(f"{PREFIX}MODEL", "gpt-x")
     assert load().model == "gpt-x"

@@ -6,12 +6,23 @@ import json
 
 import pytest
 
-from codex_counsel.system.text import clean, clean_tree, cut, decode, one_line, size, visible
+from codex_counsel.system.text import (
+    clean,
+    clean_tree,
+    cut,
+    decode,
+    one_line,
+    size,
+    visible,
+)
 
 CLEANED = {
     "plain": ("plain text", "plain text"),
     "white space": ("a\tb\r\nc", "a\tb\r\nc"),
-    "letters of the world": ("äß 漢字 \U0001f600 e\u0301 \u200d", "äß 漢字 \U0001f600 e\u0301 \u200d"),
+    "letters of the world": (
+        "äß 漢字 \U0001f600 e\u0301 \u200d",
+        "äß 漢字 \U0001f600 e\u0301 \u200d",
+    ),
     "line separators": ("a\u2028b\u2029c", "a\u2028b\u2029c"),
     "NUL and bells": ("a\x00b\x07c\x08d", "abcd"),
     "C1 and DEL": ("a\x7fb\x85c\x9bd", "abcd"),
@@ -28,14 +39,26 @@ CLEANED = {
 
 
 @pytest.mark.parametrize(("text", "cleaned"), CLEANED.values(), ids=CLEANED.keys())
-def test_what_terminals_and_json_choke_on_is_dropped_and_the_rest_stays(text: str, cleaned: str) -> None:
+def test_what_terminals_and_json_choke_on_is_dropped_and_the_rest_stays(
+    text: str, cleaned: str
+) -> None:
     assert clean(text) == cleaned
     assert clean(cleaned) == cleaned
     json.dumps(clean(text), ensure_ascii=False).encode("utf-8")
 
 
-@pytest.mark.parametrize("text", ["\x1b[" * 200_000, "\x1b]" * 200_000, "\x1b[" + "1;" * 400_000, "\ud800" * 400_000])
-def test_hostile_text_is_cleaned_in_time_that_grows_with_it_and_not_faster(text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\x1b[" * 200_000,
+        "\x1b]" * 200_000,
+        "\x1b[" + "1;" * 400_000,
+        "\ud800" * 400_000,
+    ],
+)
+def test_hostile_text_is_cleaned_in_time_that_grows_with_it_and_not_faster(
+    text: str,
+) -> None:
     assert "\x1b" not in clean(text)
 
 
@@ -50,7 +73,11 @@ def test_what_is_to_be_judged_shows_its_control_characters_and_loses_nothing() -
 
 def test_a_tree_is_cleaned_in_every_string_and_key_and_otherwise_kept() -> None:
     tree = {"k\x00": ["a\x1b[1m", ("b\ud800", 1)], 7: None, "n": {"x": True, "y": 1.5}}
-    assert clean_tree(tree) == {"k": ["a", ["b\ufffd", 1]], "7": None, "n": {"x": True, "y": 1.5}}
+    assert clean_tree(tree) == {
+        "k": ["a", ["b\ufffd", 1]],
+        "7": None,
+        "n": {"x": True, "y": 1.5},
+    }
 
 
 def test_bytes_of_any_kind_become_text() -> None:
@@ -63,13 +90,18 @@ def test_a_line_is_one_line_and_its_cut_is_marked() -> None:
     assert one_line("x" * 10, 10) == "x" * 10
 
 
-@pytest.mark.parametrize(("text", "count"), [("", 0), ("a", 1), ("ä", 2), ("€", 3), ("\U0001f600", 4), ("\ud800", 1)])
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("", 0), ("a", 1), ("ä", 2), ("€", 3), ("\U0001f600", 4), ("\ud800", 1)],
+)
 def test_size_is_in_bytes(text: str, count: int) -> None:
     assert size(text) == count
 
 
 @pytest.mark.parametrize("limit", range(12))
-def test_a_cut_is_the_longest_prefix_that_fits_and_never_splits_a_character(limit: int) -> None:
+def test_a_cut_is_the_longest_prefix_that_fits_and_never_splits_a_character(
+    limit: int,
+) -> None:
     text = "aä€\U0001f600z"
     part = cut(text, limit)
     assert text.startswith(part)

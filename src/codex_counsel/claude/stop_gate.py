@@ -1,6 +1,7 @@
-"""The opt-in stop gate: what a turn of Claude Code edited, its place in the user's settings, and what may block.
+"""The opt-in stop gate, a Stop hook of Claude Code: which files a turn edited, and the hook in the user's settings.
 
-Standard library only: at the end of most turns there is nothing to do, and the user waits for that.
+Standard library only: the hook runs at the end of each turn, most of which have nothing
+to review, and the user waits.
 """
 
 from __future__ import annotations
@@ -15,17 +16,31 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+JsonObject = dict[str, Any]
+"""A parsed object of a transcript, of the settings, or of an envelope."""
+
 MARK = "-m codex_counsel gate run"
-EDITORS = {"Edit": "file_path", "Write": "file_path", "MultiEdit": "file_path", "NotebookEdit": "notebook_path"}
+"""By this part of its command the gate is recognised among other hooks."""
+EDITORS = {
+    "Edit": "file_path",
+    "Write": "file_path",
+    "MultiEdit": "file_path",
+    "NotebookEdit": "notebook_path",
+}
+"""Claude Code's tools that edit files, with the argument that names the file."""
 OFF = "`codex-counsel gate remove` switches this gate off"
 MAX_REASON = 8_000
-"""Claude Code cuts longer texts of hooks."""
+"""Characters. Claude Code cuts longer texts of hooks."""
 HOOK_SECONDS = 1_800
+"""Claude Code ends the hook after so many seconds."""
 
 
 @dataclass(frozen=True)
 class Stop:
-    """The end of a turn, as the hook is told. `again`: the turn went on because a stop hook had blocked."""
+    """The end of a turn, as Claude Code reports it to the hook. `again` is true when a Stop hook held this turn before.
+
+    `transcript` is the session's file, `root` the project.
+    """
 
     session: str
     transcript: Path
@@ -34,50 +49,74 @@ class Stop:
 
     @classmethod
     def parse(cls, raw: str, env: Mapping[str, str]) -> Stop:
-        """Raises ValueError for what is no event."""
-        given = json.loads(raw)
-        if not isinstance(given, dict) or not re.fullmatch(r"[\w-]{1,80}", str(given.get("session_id"))):
-            raise ValueError("the hook was told of no session")
-        root = Path(env.get("CLAUDE_PROJECT_DIR") or str(given.get("cwd") or Path.cwd()))
+        """From the JSON on the hook's stdin. Raises ValueError for anything else."""
+        event = json.loads(raw)
+        # The id becomes part of a file name.
+        if not isinstance(event, dict) or not re.fullmatch(
+            r"[\w-]{1,80}", str(event.get("session_id"))
+        ):
+            raise ValueError("the event on standard input names no session")
+        root = env.get("CLAUDE_PROJECT_DIR") or event.get("cwd") or Path.cwd()
         return cls(
-            given["session_id"], Path(str(given.get("transcript_path"))), root, given.get("stop_hook_active") is True
+            session=str(event["session_id"]),
+            transcript=Path(str(event.get("transcript_path"))),
+            root=Path(str(root)),
+            again=event.get("stop_hook_active") is True,
         )
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What is kept between the stops of one turn: how often it was blocked, and the reviewer's thread."""
+    """What is kept between the stops of one turn: how often it was held, and the thread of the review."""
 
     rounds: int = 0
     thread: str | None = None
 
     @classmethod
     def load(cls, file: Path) -> Memory:
+        """An empty memory where the file is missing or damaged."""
         try:
             raw = json.loads(file.read_text("utf-8"))
-            return cls(int(raw["rounds"]), raw["thread"] if isinstance(raw["thread"], str) else None)
+            rounds = int(raw["rounds"])
+            thread = raw["thread"]
         except (OSError, ValueError, KeyError, TypeError):
             return cls()
+        if not isinstance(thread, str):
+            thread = None
+        return cls(rounds, thread)
 
     def keep(self, file: Path) -> None:
+        """Write the file. Raises OSError."""
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.write_text(json.dumps(asdict(self)), "utf-8")
 
 
-def edited(stop: Stop) -> tuple[str, ...]:
-    """Files below the root that the turn edited with Claude Code's own tools, in order, relative to the root."""
-    found: dict[str, None] = {}
+# --- what the turn edited
+
+
+def edited_files(stop: Stop) -> tuple[str, ...]:
+    """Files below the root that the turn edited with Claude Code's tools: relative to the root, in order of first edit.
+
+    Raises OSError when the transcript cannot be read.
+    """
+    root = os.path.normpath(stop.root)
+    paths: dict[str, None] = {}
     for row in _rows(stop.transcript):
-        if _prompt(row):
-            found.clear()
-        for path in _edits(row):
-            whole = os.path.normpath(stop.root / path)
-            if whole.startswith(f"{os.path.normpath(stop.root)}{os.sep}"):
-                found[os.path.relpath(whole, stop.root)] = None
-    return tuple(found)
+        if _begins_turn(row):
+            paths.clear()
+        for path in _edited_paths(row):
+            # A relative path is relative to the root; `..` is resolved without a look
+            # at the disk.
+            absolute = os.path.normpath(stop.root / path)
+            if not absolute.startswith(f"{root}{os.sep}"):
+                continue
+            relative = os.path.relpath(absolute, stop.root)
+            paths[relative] = None
+    return tuple(paths)
 
 
-def _rows(transcript: Path) -> Iterator[dict[str, Any]]:
+def _rows(transcript: Path) -> Iterator[JsonObject]:
+    """The lines of a transcript that are messages; other and damaged ones are passed over."""
     with transcript.open("rb") as file:
         for line in file:
             try:
@@ -88,75 +127,118 @@ def _rows(transcript: Path) -> Iterator[dict[str, Any]]:
                 yield row
 
 
-def _prompt(row: dict[str, Any]) -> bool:
-    """Whether the user spoke: neither a tool's result, nor what a client or a hook says in the user's name."""
-    if row.get("type") != "user" or row.get("isMeta") or row.get("isSidechain"):
+def _begins_turn(row: JsonObject) -> bool:
+    """Whether the user wrote this: rows of type user are also results of tools, and what hooks and subagents say."""
+    if row.get("type") != "user":
         return False
-    content = row["message"].get("content")
-    blocks = content if isinstance(content, list) else []
-    return not any(isinstance(block, dict) and block.get("type") == "tool_result" for block in blocks)
+    if row.get("isMeta") or row.get("isSidechain"):
+        return False
+    kinds = [block.get("type") for block in _blocks(row)]
+    return "tool_result" not in kinds
 
 
-def _edits(row: dict[str, Any]) -> Iterator[str]:
-    content = row["message"].get("content") if row.get("type") == "assistant" else None
-    for block in content if isinstance(content, list) else []:
-        key = (
-            EDITORS.get(str(block.get("name"))) if isinstance(block, dict) and block.get("type") == "tool_use" else None
-        )
-        path = (block.get("input") or {}).get(key) if key else None
+def _edited_paths(row: JsonObject) -> Iterator[str]:
+    if row.get("type") != "assistant":
+        return
+    for block in _blocks(row):
+        argument = EDITORS.get(str(block.get("name")))
+        if block.get("type") != "tool_use" or argument is None:
+            continue
+        arguments = block.get("input") or {}
+        path = arguments.get(argument)
         if isinstance(path, str):
             yield path
 
 
-def reason(findings: list[dict[str, Any]]) -> str:
-    """What Claude is told when it may not stop yet."""
+def _blocks(row: JsonObject) -> list[JsonObject]:
+    """The content of a message as a list of objects; none where it is plain text."""
+    content = row["message"].get("content")
+    if not isinstance(content, list):
+        return []
+    return [block for block in content if isinstance(block, dict)]
+
+
+# --- what Claude is told
+
+
+def reason(findings: list[JsonObject]) -> str:
+    """Why Claude may not stop yet: the findings of an envelope as text, and how the user gets rid of the gate."""
     lines = [
         "Codex reviewed what this turn changed. A finding is a claim: look at the file, then fix it, or say why not.",
-        *(f"- {_told(finding)}" for finding in findings),
     ]
-    return "\n".join(lines)[:MAX_REASON] + f"\n({OFF}.)"
-
-
-def _told(finding: Mapping[str, Any]) -> str:
-    place = f"{finding.get('file', '')}:{finding['line']}" if finding.get("line") else str(finding.get("file", ""))
-    words = [finding["title"], finding.get("risk"), finding.get("recommendation")]
-    return f"{finding['severity']} {place}: {' '.join(str(word) for word in words if word)}"
+    for finding in findings:
+        place = str(finding.get("file", ""))
+        if finding.get("line"):
+            place += f":{finding['line']}"
+        severity = finding["severity"]
+        texts = [
+            finding["title"],
+            finding.get("risk"),
+            finding.get("recommendation"),
+        ]
+        description = " ".join(str(text) for text in texts if text)
+        lines.append(f"- {severity} {place}: {description}")
+    text = "\n".join(lines)[:MAX_REASON]
+    return f"{text}\n({OFF}.)"
 
 
 # --- the hook in the user's settings
 
 
 def settings_file(env: Mapping[str, str], project: Path | None) -> Path:
-    """The user's own settings, or those that the user keeps for one project and does not share."""
+    """The user's settings, or with `project` those that the user keeps for one project and does not share."""
     if project:
         return project / ".claude/settings.local.json"
-    return Path(env.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude") / "settings.json"
+    config = env.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude"
+    return Path(config, "settings.json")
 
 
 def command(*flags: str) -> str:
-    """By this very interpreter: a hook gets no login shell's PATH."""
-    return f"{shlex.quote(sys.executable)} -I {MARK} {shlex.join(flags)}".strip()
+    """The hook's command line. It names this interpreter, because a hook does not get the PATH of a login shell."""
+    interpreter = shlex.quote(sys.executable)
+    arguments = shlex.join(flags)
+    return f"{interpreter} -I {MARK} {arguments}".strip()
 
 
-def with_hook(settings: dict[str, Any], line: str) -> dict[str, Any]:
-    """The settings with the gate, replacing an earlier one."""
-    kept = without_hook(settings)
-    hooks = dict(kept.get("hooks") or {})
-    entry = {"hooks": [{"type": "command", "command": line, "timeout": HOOK_SECONDS}]}
-    return kept | {"hooks": hooks | {"Stop": [*hooks.get("Stop", []), entry]}}
+def with_hook(settings: JsonObject, line: str) -> JsonObject:
+    """The settings with the gate, in place of an earlier one. `line` is its command line."""
+    others = without_hook(settings)
+    hooks = dict(others.get("hooks") or {})
+    gate = {
+        "type": "command",
+        "command": line,
+        "timeout": HOOK_SECONDS,
+    }
+    groups = hooks.get("Stop", [])
+    hooks["Stop"] = [*groups, {"hooks": [gate]}]
+    return others | {"hooks": hooks}
 
 
-def without_hook(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings without the gate, and without what is empty then."""
+def without_hook(settings: JsonObject) -> JsonObject:
+    """The settings without the gate, and without the lists and objects that this leaves empty."""
     hooks = dict(settings.get("hooks") or {})
-    groups = [group for group in map(_without, hooks.get("Stop") or []) if group]
-    hooks = {name: value for name, value in hooks.items() if name != "Stop"} | ({"Stop": groups} if groups else {})
-    others = {name: value for name, value in settings.items() if name != "hooks"}
-    return others | ({"hooks": hooks} if hooks else {})
+    groups = []
+    for group in hooks.pop("Stop", None) or []:
+        remaining = _without_gate(group)
+        if remaining:
+            groups.append(remaining)
+    if groups:
+        hooks["Stop"] = groups
+    result = {name: value for name, value in settings.items() if name != "hooks"}
+    if hooks:
+        result["hooks"] = hooks
+    return result
 
 
-def _without(group: Any) -> Any:
+def _without_gate(group: Any) -> Any:
+    """A group of hooks without the gate; None if it has no other. What is no group stays as it is."""
     if not isinstance(group, dict) or not isinstance(group.get("hooks"), list):
         return group
-    kept = [hook for hook in group["hooks"] if not (isinstance(hook, dict) and MARK in str(hook.get("command")))]
-    return {**group, "hooks": kept} if kept else None
+    hooks = [hook for hook in group["hooks"] if not _is_gate(hook)]
+    if not hooks:
+        return None
+    return {**group, "hooks": hooks}
+
+
+def _is_gate(hook: Any) -> bool:
+    return isinstance(hook, dict) and MARK in str(hook.get("command"))

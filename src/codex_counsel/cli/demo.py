@@ -11,18 +11,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from codex_counsel.cli.formats import text
-from codex_counsel.cli.render import footer, work
-from codex_counsel.cli.verbs import follow
-from codex_counsel.contract.envelope import EnvelopeDict
-from codex_counsel.contract.request import Apply, Consult, Delegate, ReviewChanges, parse
-from codex_counsel.errors import CATALOG, Code
-from codex_counsel.jobs.launcher import Handle
+from codex_counsel.cli.formats import footer, text
+from codex_counsel.cli.progress import ProgressLine
+from codex_counsel.cli.render import delegate_report, exit_code
+from codex_counsel.contract.envelope import Envelope
+from codex_counsel.contract.request import (
+    Apply,
+    Consult,
+    Delegate,
+    ReviewChanges,
+    parse,
+)
 from codex_counsel.loopback import Answer, Loopback, Request, patch, say, shell
-from codex_counsel.services.counsel import Counsel
+from codex_counsel.services.counsel import Counsel, Handle
 
 QUESTION = (
-    "Orders of exactly 100.00 should ship for free. Does total() in shop.py do that, and what would you check first?"
+    "Orders of exactly 100.00 should ship for free. "
+    "Does total() in shop.py do that, and what would you check first?"
 )
 SHOP = '''\
 FREE_FROM = 100.00
@@ -70,8 +75,10 @@ REVIEW = {
     "assumptions": ["positions count from 0"],
     "next_steps": [],
 }
-"""The second finding quotes code that is not there: a reviewer's mistake, to be caught."""
-TASK = "Make total() ship orders of exactly FREE_FROM for free, and prove it with a test."
+"""The second finding quotes code that is not in the file: a mistake of the reviewer that must be found."""
+TASK = (
+    "Make total() ship orders of exactly FREE_FROM for free, and prove it with a test."
+)
 FIX = """\
 *** Begin Patch
 *** Update File: shop.py
@@ -89,9 +96,18 @@ FIX = """\
 SECRET = "the-key-nobody-may-read"  # noqa: S105  # a decoy
 
 
+DENIALS = (
+    "No such file",
+    "Permission denied",
+    "Read-only file system",
+    "not permitted",
+    "Connection refused",
+)
+
+
 @dataclass(frozen=True)
 class Attempt:
-    """A command the scripted model runs. `allowed` is what the sandbox is expected to say."""
+    """A command the scripted model runs. `allowed`: whether the sandbox should let it succeed."""
 
     aim: str
     command: str
@@ -100,7 +116,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Sample:
-    """The repository, and beside it what a run must not reach."""
+    """A directory with the repository, and beside it what a run must not read."""
 
     base: Path
 
@@ -120,166 +136,257 @@ class Sample:
         (self.home / ".ssh").mkdir(parents=True)
         (self.home / ".ssh/id_ed25519").write_text(SECRET + "\n", "utf-8")
         (self.home / ".codex").mkdir()
-        for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "Sell things"]):
+        for arguments in (
+            ["init", "-q"],
+            ["add", "-A"],
+            ["commit", "-q", "-m", "Sell things"],
+        ):
             _git(self.repository, *arguments)
 
     def attempts(self, port: int) -> list[Attempt]:
         return [
             Attempt("read the code", "cat shop.py", allowed=True),
             Attempt("read the history", "git log --oneline", allowed=True),
-            Attempt("read an SSH key", f"cat {self.home}/.ssh/id_ed25519", allowed=False),
+            Attempt(
+                "read an SSH key", f"cat {self.home}/.ssh/id_ed25519", allowed=False
+            ),
             Attempt("read the secret file .env", "cat .env", allowed=False),
-            Attempt("read Codex's own login", f"ls {self.home}/.codex/config.toml", allowed=False),
+            Attempt(
+                "read Codex's own login",
+                f"ls {self.home}/.codex/config.toml",
+                allowed=False,
+            ),
             Attempt("change the code", "echo broken >> shop.py", allowed=False),
-            Attempt("reach the network", f"exec 3<>/dev/tcp/127.0.0.1/{port}", allowed=False),
+            Attempt(
+                "reach the network", f"exec 3<>/dev/tcp/127.0.0.1/{port}", allowed=False
+            ),
         ]
 
 
 def demonstrate(*, live: bool) -> int:
-    """Make the sample, consult, have a change reviewed, show what happened. Returns the exit code."""
-    with tempfile.TemporaryDirectory(prefix="codex-counsel-demo-") as made, _listener() as port:
-        sample = Sample(Path(made).resolve())
+    """Make the sample, consult, have a change reviewed and a task done. Returns the exit code."""
+    with (
+        tempfile.TemporaryDirectory(prefix="codex-counsel-demo-") as directory,
+        _listener() as port,
+    ):
+        sample = Sample(Path(directory).resolve())
         sample.make()
         print(f"A sample repository was made in {sample.repository}.")
-        return _live(sample) if live else _scripted(sample, sample.attempts(port))
+        if live:
+            return _run_live(sample)
+        return _run_scripted(sample, sample.attempts(port))
 
 
-def _live(sample: Sample) -> int:
+def _run_live(sample: Sample) -> int:
     print("Consulting with your own Codex and login.")
     counsel = Counsel(dict(os.environ), sample.repository)
-    return _consult(counsel) or _review(counsel, sample) or _delegate(counsel, sample)
+    return (
+        _show_consult(counsel)
+        or _show_review(counsel, sample)
+        or _show_delegate(counsel, sample)
+    )
 
 
-def _scripted(sample: Sample, attempts: list[Attempt]) -> int:
-    print("The model follows a script; the Codex binary, its sandbox, git and the files are real.")
+def _run_scripted(sample: Sample, attempts: list[Attempt]) -> int:
+    print(
+        "The model follows a script; the Codex binary, its sandbox, git and the files are real."
+    )
     with Loopback(_script(attempts)) as server:
         (sample.home / ".codex/config.toml").write_text(server.config_toml(), "utf-8")
         counsel = Counsel(_environment(sample), sample.repository)
-        code = _consult(counsel)
-        outputs = [output.replace(str(sample.base), "…") for output in server.requests[-1].outputs]
-        untouched = (sample.repository / "shop.py").read_text("utf-8") == SHOP
-        if code or not (_tell(attempts, outputs) and untouched):
-            return code or 1
-        return _review(counsel, sample) or _delegate(counsel, sample)
+        code = _show_consult(counsel)
+        if code:
+            return code
+
+        outputs = [
+            output.replace(str(sample.base), "…")
+            for output in server.requests[-1].outputs
+        ]
+        is_contained = _show_attempts(attempts, outputs)
+        is_untouched = (sample.repository / "shop.py").read_text("utf-8") == SHOP
+        if not is_contained or not is_untouched:
+            return 1
+        return _show_review(counsel, sample) or _show_delegate(counsel, sample)
 
 
-def _consult(counsel: Counsel) -> int:
+# --- the three parts; each returns an exit code
+
+
+def _show_consult(counsel: Counsel) -> int:
     print(f"\n== A consultation\n\nQuestion: {QUESTION}\n", flush=True)
-    return _show(_finished(counsel, counsel.consult(parse(Consult, {"question": QUESTION}))))
-
-
-def _review(counsel: Counsel, sample: Sample) -> int:
-    with (sample.repository / "shop.py").open("a", encoding="utf-8") as file:
-        file.write(CHANGE)
-    print("\n== A review of uncommitted work: refund() was added to shop.py, with a bug\n", flush=True)
-    wire = _finished(counsel, counsel.review_changes(parse(ReviewChanges, {})))
-    if not wire["ok"]:
-        return _show(wire)
-    print(_inset(text(wire)))
-    print("\n(verified: the quoted code stands there; unverified: it does not, so look before you believe it)")
+    result = _finish(counsel, counsel.consult(parse(Consult, {"question": QUESTION})))
+    if result.error:
+        return _show_failure(result)
+    print(
+        "\n".join(
+            ["Codex's answer:", "", _indented(result.answer or ""), "", *footer(result)]
+        )
+    )
     return 0
 
 
-def _delegate(counsel: Counsel, sample: Sample) -> int:
+def _show_review(counsel: Counsel, sample: Sample) -> int:
+    with (sample.repository / "shop.py").open("a", encoding="utf-8") as file:
+        file.write(CHANGE)
+    print(
+        "\n== A review of uncommitted work: refund() was added to shop.py, with a bug\n",
+        flush=True,
+    )
+    result = _finish(counsel, counsel.review_changes(parse(ReviewChanges, {})))
+    if result.error:
+        return _show_failure(result)
+    print(_indented(text(result)))
+    print(
+        "\n(verified: the quoted code was found in the file; unverified: it was not, so look before you believe it)"
+    )
+    return 0
+
+
+def _show_delegate(counsel: Counsel, sample: Sample) -> int:
     print(f"\n== A delegated task\n\nTask: {TASK}\n", flush=True)
     before = _git(sample.repository, "status", "--short")
-    wire = _finished(counsel, counsel.delegate(parse(Delegate, {"task": TASK})))
-    if not wire["ok"]:
-        return _show(wire)
-    print(_inset("\n".join(work(wire))))
-    untouched = _git(sample.repository, "status", "--short") == before
-    print(f"\nYour files meanwhile: {'untouched' if untouched else 'CHANGED'}. Now the diff is applied, on request:")
-    print(f"  {counsel.apply(parse(Apply, {'job_id': wire['meta']['job_id']}))['summary']}")
-    print(_inset(_git(sample.repository, "status", "--short")))
-    return 0 if untouched else 1
+    result = _finish(counsel, counsel.delegate(parse(Delegate, {"task": TASK})))
+    if result.error:
+        return _show_failure(result)
+    print(_indented(delegate_report(result)))
+
+    is_untouched = _git(sample.repository, "status", "--short") == before
+    state = "untouched" if is_untouched else "CHANGED"
+    print(f"\nYour files meanwhile: {state}. Now the diff is applied, on request:")
+    outcome = counsel.apply(parse(Apply, {"job_id": result.meta.job_id}))
+    print(f"  {outcome['summary']}")
+    print(_indented(_git(sample.repository, "status", "--short")))
+    if is_untouched:
+        return 0
+    return 1
 
 
-def _finished(counsel: Counsel, handle: Handle) -> EnvelopeDict:
-    return counsel.deliver(handle, follow(handle))
+def _finish(counsel: Counsel, handle: Handle) -> Envelope:
+    with ProgressLine() as line:
+        wire = counsel.follow(handle, line.update)
+    return Envelope.parse(counsel.deliver(handle, wire))
+
+
+def _show_failure(result: Envelope) -> int:
+    if result.error:
+        print(
+            f"{result.error.code}: {result.error.message}\nwhat to do: {result.error.repair}"
+        )
+    return exit_code(result.wire())
+
+
+def _indented(words: str) -> str:
+    return "\n".join(f"  {line}".rstrip() for line in words.splitlines())
+
+
+# --- the scripted model
 
 
 def _environment(sample: Sample) -> dict[str, str]:
     """The user's environment, but with the sample's home, so that nothing of the user's is touched."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CODEX_", "OPENAI_", "XDG_"))}
-    chosen = os.environ.get("CODEX_COUNSEL_CODEX_BIN")
-    own = {"HOME": str(sample.home), "CODEX_HOME": str(sample.home / ".codex")}
-    own |= {"CODEX_COUNSEL_STATE_DIR": str(sample.base / "state")}
-    return kept | own | ({"CODEX_COUNSEL_CODEX_BIN": chosen} if chosen else {})
+    foreign = ("CODEX_", "OPENAI_", "XDG_")
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(foreign)
+    }
+    env["HOME"] = str(sample.home)
+    env["CODEX_HOME"] = str(sample.home / ".codex")
+    env["CODEX_COUNSEL_STATE_DIR"] = str(sample.base / "state")
+    if os.environ.get("CODEX_COUNSEL_CODEX_BIN"):
+        env["CODEX_COUNSEL_CODEX_BIN"] = os.environ["CODEX_COUNSEL_CODEX_BIN"]
+    return env
 
 
 def _script(attempts: list[Attempt]) -> Callable[[Request], Answer]:
     def reply(request: Request) -> Answer:
         if request.schema:
             return say(REVIEW)
-        if TASK in request.prompt:
-            return _worker(request)
         done = len(request.outputs)
-        return shell(attempts[done].command) if done < len(attempts) else say(_opinion(request.outputs))
+        if TASK in request.prompt:
+            return _task_step(done)
+        if done < len(attempts):
+            return shell(attempts[done].command)
+        return say(_opinion(request.outputs))
 
     return reply
 
 
-def _worker(request: Request) -> Answer:
+def _task_step(done: int) -> Answer:
     steps = [patch(FIX), shell("python3 test_shop.py")]
-    done = len(request.outputs)
-    return (
-        steps[done] if done < len(steps) else say("total() compares with >= now; test_shop.py proves both sides of it.")
-    )
+    if done < len(steps):
+        return steps[done]
+    return say("total() compares with >= now; test_shop.py proves both sides of it.")
 
 
 def _opinion(outputs: list[str]) -> str:
-    """The scripted answer quotes what was really read."""
-    line = next(
-        (line.strip() for line in outputs[0].splitlines() if "subtotal >" in line), "(shop.py was not readable)"
-    )
+    """The scripted answer quotes the line that was really read."""
+    code = "(shop.py was not readable)"
+    for line in outputs[0].splitlines():
+        if "subtotal >" in line:
+            code = line.strip()
+            break
     return (
         "No. An order of exactly 100.00 still pays shipping.\n\n"
-        f"shop.py decides with `{line}`: the comparison is strict, while the docstring says 'from FREE_FROM on'. "
+        f"shop.py decides with `{code}`: the comparison is strict, while the docstring says 'from FREE_FROM on'. "
         "Use `>=`. Check first with total([100.0]), which returns 104.9 today and should return 100.0.\n"
         "Sums of floats are a second trap at this boundary: a thousand times 0.10 is less than 100. Count cents.\n\n"
         "How sure: very; I read the function. I could not run it, the workspace is read-only."
     )
 
 
-def _tell(attempts: list[Attempt], outputs: list[str]) -> bool:
-    """What the model tried and what became of it; false if the sandbox did not behave as promised."""
+# --- what became of its attempts
+
+
+def _show_attempts(attempts: list[Attempt], outputs: list[str]) -> bool:
+    """Print what the model tried and what came of it; false if the sandbox did not behave as promised."""
     print("\nWhat the model tried inside the sandbox meanwhile:")
-    held = len(outputs) >= len(attempts) and not any(SECRET in output for output in outputs)
+    as_promised = len(outputs) >= len(attempts) and not any(
+        SECRET in output for output in outputs
+    )
     for attempt, output in zip(attempts, outputs, strict=False):
-        allowed = bool(_said(output)) and not _refused(output)
-        held = held and allowed == attempt.allowed
-        print(f"  {'allowed' if allowed else 'denied':<8} {attempt.aim:<28} {_said(output)}")
-    print("" if held else "  THE SANDBOX DID NOT BEHAVE AS PROMISED", flush=True)
-    return held
+        first_line = _first_line(output)
+        is_allowed = bool(first_line) and not any(words in output for words in DENIALS)
+        if is_allowed != attempt.allowed:
+            as_promised = False
+        verdict = "allowed" if is_allowed else "denied"
+        print(f"  {verdict:<8} {attempt.aim:<28} {first_line}")
+
+    if as_promised:
+        print(flush=True)
+    else:
+        print("  THE SANDBOX DID NOT BEHAVE AS PROMISED", flush=True)
+    return as_promised
 
 
-def _refused(output: str) -> bool:
-    words = ("No such file", "Permission denied", "Read-only file system", "not permitted", "Connection refused")
-    return any(word in output for word in words)
+def _first_line(output: str) -> str:
+    """The first line that the command printed, its end if it is long; empty if there is none."""
+    _, _, lines = output.partition("Output:")
+    for line in lines.splitlines():
+        if line.strip():
+            return line.strip()[-90:]
+    return ""
 
 
-def _said(output: str) -> str:
-    lines = [line for line in output.partition("Output:")[2].splitlines() if line.strip()]
-    return lines[0].strip()[-90:] if lines else ""
-
-
-def _show(wire: EnvelopeDict) -> int:
-    if not wire["ok"]:
-        print(f"{wire['error']['code']}: {wire['error']['message']}\nwhat to do: {wire['error']['repair']}")
-        return CATALOG[Code(wire["error"]["code"])].exit_code
-    print("\n".join(["Codex's answer:", "", _inset(wire["answer"]), "", *footer(wire)]))
-    return 0
-
-
-def _inset(words: str) -> str:
-    return "\n".join(f"  {line}".rstrip() for line in words.splitlines())
+# --- the sample
 
 
 def _git(repository: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=Demo", "-c", "user.email=demo@example.org", "-c", "commit.gpgsign=false"]
-    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    asked = ["git", *identity, *arguments]
-    return subprocess.run(asked, cwd=repository, env=env, check=True, capture_output=True, text=True).stdout
+    identity = [
+        "-c",
+        "user.name=Demo",
+        "-c",
+        "user.email=demo@example.org",
+        "-c",
+        "commit.gpgsign=false",
+    ]
+    env = {
+        name: value for name, value in os.environ.items() if not name.startswith("GIT_")
+    }
+    argv = ["git", *identity, *arguments]
+    return subprocess.run(
+        argv, cwd=repository, env=env, check=True, capture_output=True, text=True
+    ).stdout
 
 
 @contextmanager

@@ -3,66 +3,145 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any
+from urllib.parse import quote
 
 from codex_counsel import __version__
-from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.contract.envelope import Envelope, Finding
+from codex_counsel.contract.vocabulary import SEVERITIES, JsonObject, Severity
 from codex_counsel.system.text import one_line
 
-FORMATS = ("text", "markdown", "json", "sarif", "github")
-_LEVELS = {"critical": "error", "high": "error", "medium": "warning", "low": "note", "nit": "note"}
-_COMMANDS = {"critical": "error", "high": "error", "medium": "warning", "low": "notice", "nit": "notice"}
-_SECURITY = {"critical": "9.0", "high": "7.0", "medium": "5.0", "low": "3.0", "nit": "1.0"}
+SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+SARIF_LEVELS: dict[Severity, str] = {
+    "critical": "error",
+    "high": "error",
+    "medium": "warning",
+    "low": "note",
+    "nit": "note",
+}
+SARIF_SCORES: dict[Severity, str] = {
+    "critical": "9.0",
+    "high": "7.0",
+    "medium": "5.0",
+    "low": "3.0",
+    "nit": "1.0",
+}
+"""GitHub sorts its alerts by this property, `security-severity`."""
+GITHUB_COMMANDS: dict[Severity, str] = {
+    "critical": "error",
+    "high": "error",
+    "medium": "warning",
+    "low": "notice",
+    "nit": "notice",
+}
 
 
-def render(wire: EnvelopeDict, name: str) -> str:
-    """The review in one of `FORMATS`."""
-    renderers: dict[str, Callable[[EnvelopeDict], str]] = {
-        "text": text,
-        "markdown": markdown,
-        "json": lambda envelope: json.dumps(envelope, ensure_ascii=False, indent=2),
-        "sarif": lambda envelope: json.dumps(sarif(envelope), ensure_ascii=False, indent=2),
-        "github": github,
-    }
-    return renderers[name](wire)
+def render(review: Envelope, name: str) -> str:
+    """The review in one of `parser.FORMATS`."""
+    match name:
+        case "text":
+            return text(review)
+        case "markdown":
+            return markdown(review)
+        case "json":
+            return json.dumps(review.wire(), ensure_ascii=False, indent=2)
+        case "sarif":
+            return json.dumps(sarif(review), ensure_ascii=False, indent=2)
+        case "github":
+            return github(review)
+    raise ValueError(f"there is no format {name!r}")
 
 
-def text(wire: EnvelopeDict) -> str:
-    from codex_counsel.cli.render import footer
-
-    parts = [wire["summary"], ""]
-    for finding in wire.get("findings", ()):
-        parts += [f"{finding['severity'].upper()}  {_title(finding)}", f"  {_place(finding)}"]
-        parts += _indented(finding.get("evidence"), "  | ")
-        parts += _indented(finding.get("risk"), "  ") + _indented(finding.get("recommendation"), "  -> ") + [""]
-    parts += [wire["answer"], ""] if "answer" in wire else []
-    parts += [f"{name}: {line}" for name in ("questions", "assumptions", "next_steps") for line in wire.get(name, ())]
-    return "\n".join([*parts, *_coverage(wire), *footer(wire)])
+# --- for a terminal
 
 
-def markdown(wire: EnvelopeDict) -> str:
-    parts = [f"## Codex: {wire['summary']}", ""]
-    for finding in wire.get("findings", ()):
-        parts += [f"### {finding['severity']}: {_title(finding)}", "", _code(_place(finding)), ""]
-        if finding.get("evidence"):
-            parts += [_fence(finding["evidence"]), ""]
-        parts += [part for name in ("risk", "recommendation") if (words := finding.get(name)) for part in (words, "")]
-    parts += [wire["answer"], ""] if "answer" in wire else []
-    for name in ("questions", "assumptions", "next_steps"):
-        parts += (
-            [f"**{name.replace('_', ' ')}**", "", *(f"- {line}" for line in wire[name]), ""] if wire.get(name) else []
+def text(review: Envelope) -> str:
+    lines = [review.summary, ""]
+    for finding in review.findings or ():
+        lines.append(f"{finding.severity.upper()}  {_title(finding)}")
+        lines.append(f"  {_place(finding)}")
+        lines += _prefixed("  | ", finding.evidence)
+        lines += _prefixed("  ", finding.risk)
+        lines += _prefixed("  -> ", finding.recommendation)
+        lines.append("")
+    if review.answer is not None:
+        lines += [review.answer, ""]
+
+    for name, entries in _lists(review).items():
+        for entry in entries:
+            lines.append(f"{name}: {entry}")
+    lines += _coverage(review)
+    lines += footer(review)
+    return "\n".join(lines)
+
+
+def footer(result: Envelope) -> list[str]:
+    """Where a result came from and what it cost."""
+    meta = result.meta
+    version = None
+    if meta.codex:
+        version = meta.codex.version
+    model = meta.model or "default model"
+    if meta.effort:
+        model += f", effort {meta.effort}"
+    seconds = (meta.elapsed_ms or 0) / 1000
+    lines = [f"— Codex {version}, {model}, {seconds:.1f} s"]
+
+    sandbox = meta.sandbox
+    if sandbox:
+        network = "on" if sandbox.network else "off"
+        lines.append(
+            f"  sandbox: {sandbox.mode}, reads {sandbox.read_boundary}, network {network}"
         )
-    notes = [f"note: {warning}" for warning in wire["meta"].get("warnings", ())]
-    return "\n".join([*parts, *(f"- {one_line(line, 1000)}" for line in (*_coverage(wire), *notes))])
+    usage = meta.usage
+    if usage:
+        lines.append(
+            f"  tokens: {usage.input} in ({usage.cached_input} cached), {usage.output} out"
+        )
+    lines.append(f"  continue with: --session-id {meta.session_id}")
+    for warning in meta.warnings:
+        lines.append(f"  note: {warning}")
+    return lines
 
 
-def _title(finding: dict[str, Any]) -> str:
-    return one_line(finding["title"], 300)
+def _prefixed(prefix: str, words: str | None) -> list[str]:
+    if not words:
+        return []
+    return [prefix + line for line in words.splitlines()]
 
 
-def _code(words: str) -> str:
-    """A code span, whatever the words hold."""
+# --- for a pull request
+
+
+def markdown(review: Envelope) -> str:
+    lines = [f"## Codex: {review.summary}", ""]
+    for finding in review.findings or ():
+        lines += [f"### {finding.severity}: {_title(finding)}", ""]
+        lines += [_code_span(_place(finding)), ""]
+        if finding.evidence:
+            lines += [_code_block(finding.evidence), ""]
+        if finding.risk:
+            lines += [finding.risk, ""]
+        if finding.recommendation:
+            lines += [finding.recommendation, ""]
+    if review.answer is not None:
+        lines += [review.answer, ""]
+    for name, entries in _lists(review).items():
+        title = name.replace("_", " ")
+        lines += [f"**{title}**", ""]
+        for entry in entries:
+            lines.append(f"- {entry}")
+        lines.append("")
+
+    for line in _coverage(review):
+        lines.append(f"- {one_line(line, 1000)}")
+    for warning in review.meta.warnings:
+        note = one_line(f"note: {warning}", 1000)
+        lines.append(f"- {note}")
+    return "\n".join(lines)
+
+
+def _code_span(words: str) -> str:
+    """A code span with a longer delimiter than any backticks in it."""
     ticks = "`"
     while ticks in words:
         ticks += "`"
@@ -70,101 +149,173 @@ def _code(words: str) -> str:
     return f"{ticks}{pad}{one_line(words, 1000)}{pad}{ticks}"
 
 
-def _fence(code: str) -> str:
-    """A fence longer than any row of backticks in the quoted code."""
-    ticks = "```"
-    while ticks in code:
-        ticks += "`"
-    return f"{ticks}\n{code}\n{ticks}"
+def _code_block(code: str) -> str:
+    """A fenced block with a longer fence than any backticks in it."""
+    fence = "```"
+    while fence in code:
+        fence += "`"
+    return f"{fence}\n{code}\n{fence}"
 
 
-def _place(finding: dict[str, Any]) -> str:
-    lines = f":{finding['line']}" if finding.get("line") else ""
-    lines += f"-{finding['line_end']}" if finding.get("line_end") not in (None, finding.get("line")) else ""
-    where = (
-        f"{one_line(finding['file'], 500)}{lines}"
-        if finding.get("file")
-        else finding.get("section") or "no place named"
-    )
-    outside = ", outside the change" if finding.get("in_diff") is False else ""
-    return f"{where} ({finding.get('grounded', 'unverified')}{outside})"
+# --- for a workflow log
 
 
-def _indented(words: str | None, mark: str) -> list[str]:
-    return [mark + line for line in words.splitlines()] if words else []
-
-
-def _coverage(wire: EnvelopeDict) -> list[str]:
-    seen = wire.get("coverage")
-    if not seen:
-        return []
-    whole = "all of the change was seen" if seen["complete"] else "NOT all of the change was seen"
-    rows = [f"  left out: {item['path']} ({item['reason']}, {item['bytes']} bytes)" for item in seen["omitted"]]
-    return [f"  {seen['files']} files, {seen['bytes']} bytes sent; {whole}", *rows]
-
-
-def github(wire: EnvelopeDict) -> str:
+def github(review: Envelope) -> str:
     """Workflow commands: annotations on the lines of a pull request."""
-    rows = [_annotation(finding) for finding in wire.get("findings", ())]
-    command = "warning" if wire["verdict"] == "unknown" else "notice"
-    return "\n".join([*rows, f"::{command} title=Codex review::{_escaped(wire['summary'])}"])
+    lines = [_annotation(finding) for finding in review.findings or ()]
+    command = "notice"
+    if review.verdict == "unknown":
+        command = "warning"
+    lines.append(f"::{command} title=Codex review::{_escape(review.summary)}")
+    return "\n".join(lines)
 
 
-def _annotation(finding: dict[str, Any]) -> str:
-    given = {"file": finding.get("file"), "line": finding.get("line"), "endLine": finding.get("line_end")}
-    given["title"] = f"{finding['severity']}: {finding['title']}"
-    properties = ",".join(f"{name}={_property(value)}" for name, value in given.items() if value)
-    words = [text for name in ("risk", "recommendation") if (text := finding.get(name))] or [finding["title"]]
-    words += [] if finding.get("grounded") == "verified" else [f"({finding.get('grounded', 'unverified')})"]
-    return f"::{_COMMANDS[finding['severity']]} {properties}::{_escaped(chr(10).join(words))}"
+def _annotation(finding: Finding) -> str:
+    values = {
+        "file": finding.file,
+        "line": finding.line,
+        "endLine": finding.line_end,
+        "title": f"{finding.severity}: {finding.title}",
+    }
+    properties = []
+    for name, value in values.items():
+        if value:
+            properties.append(f"{name}={_escape_property(value)}")
+
+    parts = [part for part in (finding.risk, finding.recommendation) if part]
+    if not parts:
+        parts = [finding.title]
+    if finding.grounded != "verified":
+        parts.append(f"({finding.grounded or 'unverified'})")
+
+    command = GITHUB_COMMANDS[finding.severity]
+    message = _escape("\n".join(parts))
+    return f"::{command} {','.join(properties)}::{message}"
 
 
-def _escaped(value: object) -> str:
+def _escape(value: object) -> str:
     return str(value).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def _property(value: object) -> str:
-    return _escaped(value).replace(":", "%3A").replace(",", "%2C")
+def _escape_property(value: object) -> str:
+    return _escape(value).replace(":", "%3A").replace(",", "%2C")
 
 
-def sarif(wire: EnvelopeDict) -> dict[str, Any]:
+# --- for code scanning
+
+
+def sarif(review: Envelope) -> JsonObject:
     """SARIF 2.1.0, one rule per severity. A review without a verdict is a run that did not succeed, not a clean one."""
-    rules = [
-        {
-            "id": f"codex/{name}",
-            "shortDescription": {"text": f"{name} finding"},
-            "properties": {"security-severity": score},
-        }
-        for name, score in _SECURITY.items()
-    ]
-    driver = {"name": "codex-counsel", "version": __version__, "rules": rules}
-    reached = wire["verdict"] != "unknown"
-    notes = [wire["summary"], *wire["meta"].get("warnings", ())]
-    told = [{"level": "note" if reached else "error", "message": {"text": note}} for note in notes]
+    driver = {
+        "name": "codex-counsel",
+        "version": __version__,
+        "rules": [_rule(severity) for severity in SEVERITIES],
+    }
     run = {
         "tool": {"driver": driver},
-        "invocations": [{"executionSuccessful": reached, "toolExecutionNotifications": told}],
-        "results": [_result(finding) for finding in wire.get("findings", ())],
-        "properties": {"verdict": wire["verdict"], "coverage": wire.get("coverage", {})},
+        "invocations": [_invocation(review)],
+        "results": [_result(finding) for finding in review.findings or ()],
+        "properties": {
+            "verdict": review.verdict,
+            "coverage": review.wire().get("coverage", {}),
+        },
     }
-    return {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
-
-
-def _result(finding: dict[str, Any]) -> dict[str, Any]:
-    words = "\n\n".join(finding[name] for name in ("title", "risk", "recommendation") if finding.get(name))
-    result = {
-        "ruleId": f"codex/{finding['severity']}",
-        "level": _LEVELS[finding["severity"]],
-        "message": {"text": words},
+    return {
+        "$schema": SARIF_SCHEMA,
+        "version": "2.1.0",
+        "runs": [run],
     }
-    result["properties"] = {"grounded": finding.get("grounded", "unverified")}
-    return result | ({"locations": [_location(finding)]} if finding.get("file") else {})
 
 
-def _location(finding: dict[str, Any]) -> dict[str, Any]:
-    from urllib.parse import quote
+def _rule(severity: Severity) -> JsonObject:
+    return {
+        "id": f"codex/{severity}",
+        "shortDescription": {"text": f"{severity} finding"},
+        "properties": {"security-severity": SARIF_SCORES[severity]},
+    }
 
-    place: dict[str, Any] = {"artifactLocation": {"uri": quote(finding["file"])}}
-    if finding.get("line"):
-        place["region"] = {"startLine": finding["line"], "endLine": finding.get("line_end") or finding["line"]}
-    return {"physicalLocation": place}
+
+def _invocation(review: Envelope) -> JsonObject:
+    success = review.verdict != "unknown"
+    level = "note" if success else "error"
+    notifications = []
+    for note in (review.summary, *review.meta.warnings):
+        message = {"text": note}
+        notifications.append({"level": level, "message": message})
+    return {
+        "executionSuccessful": success,
+        "toolExecutionNotifications": notifications,
+    }
+
+
+def _result(finding: Finding) -> JsonObject:
+    parts = [
+        part for part in (finding.title, finding.risk, finding.recommendation) if part
+    ]
+    result: JsonObject = {
+        "ruleId": f"codex/{finding.severity}",
+        "level": SARIF_LEVELS[finding.severity],
+        "message": {"text": "\n\n".join(parts)},
+        "properties": {"grounded": finding.grounded or "unverified"},
+    }
+    if finding.file:
+        result["locations"] = [_location(finding, finding.file)]
+    return result
+
+
+def _location(finding: Finding, file: str) -> JsonObject:
+    physical: JsonObject = {"artifactLocation": {"uri": quote(file)}}
+    if finding.line:
+        physical["region"] = {
+            "startLine": finding.line,
+            "endLine": finding.line_end or finding.line,
+        }
+    return {"physicalLocation": physical}
+
+
+# --- parts of several formats
+
+
+def _title(finding: Finding) -> str:
+    return one_line(finding.title, 300)
+
+
+def _place(finding: Finding) -> str:
+    """`src/app.py:3-5 (verified)`: the place, and how far it can be trusted."""
+    where = finding.section or "no place named"
+    if finding.file:
+        where = one_line(finding.file, 500)
+        if finding.line:
+            where += f":{finding.line}"
+        if finding.line_end not in (None, finding.line):
+            where += f"-{finding.line_end}"
+
+    trust: str = finding.grounded or "unverified"
+    if finding.in_diff is False:
+        trust += ", outside the change"
+    return f"{where} ({trust})"
+
+
+def _lists(review: Envelope) -> dict[str, list[str]]:
+    """The reviewer's lists that are not empty, by their names."""
+    lists = {
+        "questions": review.questions,
+        "assumptions": review.assumptions,
+        "next_steps": review.next_steps,
+    }
+    return {name: entries for name, entries in lists.items() if entries}
+
+
+def _coverage(review: Envelope) -> list[str]:
+    coverage = review.coverage
+    if not coverage:
+        return []
+    extent = "NOT all of the change was seen"
+    if coverage.complete:
+        extent = "all of the change was seen"
+    lines = [f"  {coverage.files} files, {coverage.bytes} bytes sent; {extent}"]
+    for omission in coverage.omitted:
+        lines.append(
+            f"  left out: {omission.path} ({omission.reason}, {omission.bytes} bytes)"
+        )
+    return lines

@@ -1,4 +1,4 @@
-"""`gate install`, `gate remove`, and `gate run`, which is the hook: it reviews or is silent, and never fails a turn."""
+"""`gate install`, `gate remove`, and `gate run`, which is the hook: it never fails a turn of Claude Code."""
 
 from __future__ import annotations
 
@@ -6,119 +6,179 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from codex_counsel.claude import stop_gate as gate
+from codex_counsel.claude import stop_gate
 from codex_counsel.claude.stop_gate import Memory, Stop
+from codex_counsel.contract.request import ReviewChanges, parse
+from codex_counsel.contract.settings import load
+from codex_counsel.contract.vocabulary import JsonObject, Severity, severities_from
+from codex_counsel.errors import Code, CounselError
+
+if TYPE_CHECKING:
+    from codex_counsel.contract.envelope import Envelope
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    install = actions.add_parser("install", help="add the hook to your settings of Claude Code")
-    remove = actions.add_parser("remove", help="take it out again")
-    run = actions.add_parser("run", help="the hook itself: reads the event from standard input")
-    for one in (install, remove):
-        one.add_argument("--project", action="store_true", help="for the current directory alone, not shared")
-    for one in (install, run):
-        one.add_argument(
-            "--fail-on", choices=("critical", "high", "medium", "low"), default="high", help="blocks from here on"
-        )
-        one.add_argument("--rounds", type=int, choices=(1, 2, 3), default=1, help="how often one turn may be blocked")
+def run_gate(arguments: argparse.Namespace) -> int:
+    """Run the action; the number is the exit code."""
+    match arguments.action:
+        case "install":
+            return _install(arguments)
+        case "remove":
+            return _remove(arguments)
+    return _run(arguments)
 
 
-def gate_verb(given: argparse.Namespace) -> int:
-    return {"install": _install, "remove": _remove, "run": _run}[given.action](given)
+# --- the hook in the user's settings
 
 
-def _install(given: argparse.Namespace) -> int:
+def _install(arguments: argparse.Namespace) -> int:
+    # uv runs `uvx codex-counsel` from a directory of its cache that it may delete.
     if "archive-v" in sys.prefix:
-        return _say("this is a copy in uv's cache that may be gone tomorrow; install it first: uv tool install")
-    line = gate.command("--fail-on", given.fail_on, "--rounds", str(given.rounds))
-    return _change(given, lambda settings: gate.with_hook(settings, line), f"the gate is in {{}}; {gate.OFF}")
-
-
-def _remove(given: argparse.Namespace) -> int:
-    return _change(given, gate.without_hook, "the gate is not in {} (any more)")
-
-
-def _change(given: argparse.Namespace, change: Any, words: str) -> int:
-    file = gate.settings_file(os.environ, Path.cwd() if given.project else None)
-    try:
-        before = json.loads(file.read_text("utf-8")) if file.exists() else {}
-        after = change(before)
-        if after != before:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            target = file.resolve()  # settings may be a link into a repository of dotfiles
-            draft = target.with_name(f".{target.name}-{os.getpid()}")
-            draft.write_text(json.dumps(after, ensure_ascii=False, indent=2) + "\n", "utf-8")
-            draft.replace(target)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        return _say(f"{file} is left as it is: {error}")
-    print(words.format(file))
+        return _fail(
+            "this is a copy in uv's cache that may be gone tomorrow; install it first: uv tool install"
+        )
+    line = stop_gate.command(
+        "--fail-on", arguments.fail_on, "--rounds", str(arguments.rounds)
+    )
+    file = _settings_file(arguments)
+    if not _change(file, lambda settings: stop_gate.with_hook(settings, line)):
+        return 1
+    print(f"the gate is in {file}; {stop_gate.OFF}")
     return 0
 
 
-def _say(words: str) -> int:
+def _remove(arguments: argparse.Namespace) -> int:
+    file = _settings_file(arguments)
+    if not _change(file, stop_gate.without_hook):
+        return 1
+    print(f"the gate is not in {file} (any more)")
+    return 0
+
+
+def _settings_file(arguments: argparse.Namespace) -> Path:
+    project = None
+    if arguments.project:
+        project = Path.cwd()
+    return stop_gate.settings_file(os.environ, project)
+
+
+def _change(file: Path, change: Callable[[JsonObject], JsonObject]) -> bool:
+    """Rewrite the settings at once; false, with a sentence on stderr, if they are left as they are."""
+    try:
+        before = {}
+        if file.exists():
+            before = json.loads(file.read_text("utf-8"))
+        after = change(before)
+        if after != before:
+            _replace(file, json.dumps(after, ensure_ascii=False, indent=2) + "\n")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        _fail(f"{file} is left as it is: {error}")
+        return False
+    return True
+
+
+def _replace(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # The settings may be a link into a repository of dotfiles: replace the file, not
+    # the link.
+    target = file.resolve()
+    draft = target.with_name(f".{target.name}-{os.getpid()}")
+    draft.write_text(text, "utf-8")
+    draft.replace(target)
+
+
+def _fail(words: str) -> int:
     print(f"codex-counsel gate: {words}", file=sys.stderr)
     return 1
 
 
-def _run(given: argparse.Namespace) -> int:
-    """Exit code 0 whatever happens: only the decision on standard output holds Claude back."""
+# --- the hook
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Exit code 0 in every case: only a decision on standard output makes Claude go on."""
     try:
-        said = _decided(Stop.parse(sys.stdin.read(), os.environ), given)
+        stop = Stop.parse(sys.stdin.read(), os.environ)
+        output = _review_turn(stop, arguments.fail_on, arguments.rounds)
     except Exception as error:  # noqa: BLE001  # the turn of the user goes on, whatever is wrong here
-        said = {"systemMessage": f"codex-counsel gate: nothing was reviewed: {error} ({gate.OFF})"}
-    if said:
-        print(json.dumps(said))
+        output = _not_reviewed(str(error))
+    if output:
+        print(json.dumps(output))
     return 0
 
 
-def _decided(stop: Stop, given: argparse.Namespace) -> dict[str, Any] | None:
-    paths = gate.edited(stop)
+def _review_turn(stop: Stop, fail_on: Severity, rounds: int) -> JsonObject | None:
+    """What Claude Code is told: None lets the turn end without a word."""
+    paths = stop_gate.edited_files(stop)
     if not paths:
         return None
-    from codex_counsel.contract.settings import load
 
     file = load(os.environ).state / "gate" / f"{stop.session}.json"
-    memory = Memory.load(file) if stop.again else Memory()
-    if stop.again and memory.rounds >= given.rounds:
-        return None
-    wire = _reviewed(stop, paths, memory.thread)
-    if not wire["ok"]:
-        error = wire["error"]
-        if error["code"] == "nothing_to_review":
+    memory = Memory()
+    if stop.again:
+        memory = Memory.load(file)
+        if memory.rounds >= rounds:
             return None
-        return {"systemMessage": f"codex-counsel gate: nothing was reviewed: {error['message']} ({gate.OFF})"}
-    grave = _grave(wire, given.fail_on)
-    if not grave:
-        return {"systemMessage": f"Codex reviewed {len(paths)} files: {wire['verdict']}. {wire['summary']}"}
-    Memory(memory.rounds + 1, wire["meta"].get("session_id")).keep(file)
-    return {"decision": "block", "reason": gate.reason(grave)}
+
+    review = _review(stop, paths, memory.thread)
+    if review.error:
+        if review.error.code == Code.NOTHING_TO_REVIEW:
+            return None
+        return _not_reviewed(review.error.message)
+
+    blocking = _blocking(review, fail_on)
+    if not blocking:
+        return {
+            "systemMessage": f"Codex reviewed {len(paths)} files: {review.verdict}. {review.summary}"
+        }
+    Memory(memory.rounds + 1, review.meta.session_id).keep(file)
+    return {"decision": "block", "reason": stop_gate.reason(blocking)}
 
 
-def _reviewed(stop: Stop, paths: tuple[str, ...], thread: str | None) -> dict[str, Any]:
-    from codex_counsel.cli.verbs import follow
-    from codex_counsel.contract.envelope import failed
-    from codex_counsel.contract.request import ReviewChanges, parse
-    from codex_counsel.errors import CounselError
+def _not_reviewed(why: str) -> JsonObject:
+    return {
+        "systemMessage": f"codex-counsel gate: nothing was reviewed: {why} ({stop_gate.OFF})"
+    }
+
+
+def _review(stop: Stop, paths: tuple[str, ...], thread: str | None) -> Envelope:
+    # Most turns edit nothing and never come here.
+    from codex_counsel.cli.progress import ProgressLine
+    from codex_counsel.contract.envelope import Envelope, failed
     from codex_counsel.services.counsel import Counsel
 
+    arguments = {
+        "workspace_root": str(stop.root),
+        "paths": paths,
+        "session_id": thread,
+        # A minute less than Claude Code gives the hook, so that there is time to
+        # report.
+        "timeout_seconds": stop_gate.HOOK_SECONDS - 60,
+    }
     counsel = Counsel(cwd=stop.root)
-    asked = {"workspace_root": str(stop.root), "paths": paths, "session_id": thread}
     try:
-        request = parse(ReviewChanges, {**asked, "timeout_seconds": gate.HOOK_SECONDS - 60})
-        handle = counsel.review_changes(request)
-        return counsel.deliver(handle, follow(handle))
+        handle = counsel.review_changes(parse(ReviewChanges, arguments))
+        with ProgressLine() as line:
+            wire = counsel.follow(handle, line.update)
+        return Envelope.parse(counsel.deliver(handle, wire))
     except CounselError as error:
-        return failed(ReviewChanges.tool, error).wire()
+        return failed(ReviewChanges.tool, error)
 
 
-def _grave(wire: dict[str, Any], fail_on: str) -> list[dict[str, Any]]:
-    """What may block: grave enough, and about code that really stands there."""
-    from codex_counsel.review.reply import SEVERITIES
-
-    grave = SEVERITIES[: SEVERITIES.index(fail_on) + 1]
-    found = [finding for finding in wire.get("findings", ()) if finding["severity"] in grave]
-    return [finding for finding in found if finding.get("grounded") != "unverified"]
+def _blocking(review: Envelope, fail_on: Severity) -> list[JsonObject]:
+    """The findings that may block: grave enough, and their evidence was found in the files."""
+    grave = severities_from(fail_on)
+    blocking = []
+    for finding in review.findings or ():
+        if finding.severity in grave and finding.grounded != "unverified":
+            present = {
+                name: value
+                for name, value in asdict(finding).items()
+                if value is not None
+            }
+            blocking.append(present)
+    return blocking

@@ -1,134 +1,149 @@
-"""Envelopes as a person wants to read them, and the progress line of a terminal."""
+"""Results as a person wants to read them."""
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import Any, Self
 
-from codex_counsel.contract.envelope import EnvelopeDict
-from codex_counsel.errors import CounselError
-from codex_counsel.jobs.job import Job, describe
+from codex_counsel.cli.formats import footer, text
+from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Failure
+from codex_counsel.contract.vocabulary import Json, JsonObject
+from codex_counsel.errors import CATALOG, Code, CounselError
 from codex_counsel.system.text import one_line
 
 
 def show(wire: EnvelopeDict, *, as_json: bool) -> int:
-    """Print an envelope; failures go to stderr unless JSON was asked for. Returns 0 for `ok`, else 1."""
+    """Print an envelope, a failure to stderr unless it is printed as JSON. Returns 0 for `ok`, else 1."""
     if as_json:
         print(json.dumps(wire, ensure_ascii=False, indent=2))
     elif wire["ok"]:
-        print("\n".join(_readable(wire)))
+        print(readable(parse_envelope(wire)))
     else:
-        print("\n".join(_failure(wire)), file=sys.stderr)
-    return 0 if wire["ok"] else 1
+        print(readable(parse_envelope(wire)), file=sys.stderr)
+
+    if wire["ok"]:
+        return 0
+    return 1
 
 
-def _readable(wire: EnvelopeDict) -> list[str]:
-    if "verdict" in wire:
-        from codex_counsel.cli.formats import text
-
-        return [text(wire)]
-    if "diffstat" in wire:
-        return work(wire)
-    if "answer" in wire:
-        return [wire["answer"], "", *footer(wire)]
-    if wire["status"] in ("running", "queued"):
-        return [wire["summary"], f"fetch it with: codex-counsel result --wait {wire['job_id']}"]
-    return [wire["summary"], *_data(wire.get("data")), *(f"to do: {step}" for step in wire.get("next_steps", ()))]
+def parse_envelope(wire: EnvelopeDict) -> Envelope:
+    """The envelope of a wire object; raises `job_corrupt` for one that is damaged."""
+    try:
+        return Envelope.parse(wire)
+    except ValueError as error:
+        raise CounselError(
+            Code.JOB_CORRUPT, f"The result is no envelope: {error}"
+        ) from None
 
 
-def work(wire: EnvelopeDict) -> list[str]:
-    """A delegate's report, its evidence and its diff."""
-    checks = [f"  exit {check.get('exit_code')}: {one_line(check['command'], 100)}" for check in wire.get("checks", ())]
-    notes = [f"  ignored, not in the diff: {name}" for name in wire.get("ignored", ())]
-    notes += [f"  PLANTED: {name}" for name in wire.get("planted", ())]
-    notes += [f"  sensitive: {file['path']}" for file in wire.get("files", ()) if file.get("sensitive")]
-    apply = [f"apply it with: codex-counsel apply {wire['meta'].get('job_id')}"] if wire.get("files") else []
-    ran = ["commands it ran:", *checks] if checks else []
-    return [
-        wire.get("answer", ""),
+def exit_code(wire: EnvelopeDict) -> int:
+    """The exit code of a run with this result: that of its error code, if it failed."""
+    if "error" in wire:
+        return CATALOG[Code(wire["error"]["code"])].exit_code
+    if wire["ok"]:
+        return 0
+    return 1
+
+
+def readable(envelope: Envelope) -> str:
+    """The envelope as text for a terminal."""
+    if envelope.error:
+        return "\n".join(_failure(envelope, envelope.error))
+    if envelope.verdict:
+        return text(envelope)
+    if envelope.diffstat is not None:
+        return delegate_report(envelope)
+    if envelope.answer is not None:
+        return "\n".join([envelope.answer, "", *footer(envelope)])
+    if envelope.status in ("running", "queued"):
+        return f"{envelope.summary}\nfetch it with: codex-counsel result --wait {envelope.job_id}"
+
+    lines = [envelope.summary]
+    lines += _data(envelope.data)
+    for step in envelope.next_steps or ():
+        lines.append(f"to do: {step}")
+    return "\n".join(lines)
+
+
+def delegate_report(envelope: Envelope) -> str:
+    """A delegate's report, its diff, what it ran and what to look at before it is applied."""
+    lines = [
+        envelope.answer or "",
         "",
-        wire.get("diff", ""),
-        *ran,
-        f"{wire['diffstat']}",
-        *notes,
-        *apply,
-        *footer(wire),
+        envelope.diff or "",
     ]
+    if envelope.checks:
+        lines.append("commands it ran:")
+    for check in envelope.checks or ():
+        command = one_line(check.command, 100)
+        lines.append(f"  exit {check.exit_code}: {command}")
+
+    lines.append(str(envelope.diffstat))
+    for name in envelope.ignored or ():
+        lines.append(f"  ignored, not in the diff: {name}")
+    for name in envelope.planted or ():
+        lines.append(f"  PLANTED: {name}")
+    for file in envelope.files or ():
+        if file.sensitive:
+            lines.append(f"  sensitive: {file.path}")
+    if envelope.files:
+        lines.append(f"apply it with: codex-counsel apply {envelope.meta.job_id}")
+
+    lines += footer(envelope)
+    return "\n".join(lines)
 
 
-def _data(data: Any) -> list[str]:
+def _failure(envelope: Envelope, error: Failure) -> list[str]:
+    lines = [
+        f"{error.code}: {error.message}",
+        f"what to do: {error.repair}",
+    ]
+    if envelope.files:
+        lines.append(f"its work so far: {envelope.diffstat}, in {envelope.diff_path}")
+    if envelope.answer:
+        lines += ["", "said before it ended:", envelope.answer]
+    for name, value in (error.details or {}).items():
+        lines.append(f"{name}: {_flat(value)}")
+    return lines
+
+
+def _data(data: Json) -> list[str]:
+    """The object of a free tool: jobs and models as tables, all else as one line per key."""
+    lines: list[str] = []
     if not isinstance(data, dict):
-        return []
+        return lines
     if "jobs" in data:
-        return [_job(row) for row in data["jobs"]]
+        for row in data["jobs"]:
+            lines.append(_job(row))
+        return lines
     if "models" in data:
-        return [f"  {row['model']}: {', '.join(row['efforts'])}" for row in data["models"]]
-    return [f"  {name}: {_flat(value)}" for name, value in data.items() if name not in ("settings", "usable")]
+        for row in data["models"]:
+            efforts = ", ".join(row["efforts"])
+            lines.append(f"  {row['model']}: {efforts}")
+        return lines
+
+    for name, value in data.items():
+        if name not in ("settings", "usable"):
+            lines.append(f"  {name}: {_flat(value)}")
+    return lines
 
 
-def _job(row: dict[str, Any]) -> str:
-    words = (
+def _job(row: JsonObject) -> str:
+    columns = (
         row.get("started", "-"),
         row["job_id"],
         f"{row['status']:<9}",
         row.get("tool", "-"),
         row.get("subject", ""),
     )
-    return "  " + "  ".join(words)
+    return "  " + "  ".join(columns)
 
 
-def _flat(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_flat(item)}" for name, item in value.items() if item is not None)
-    return str(value)
-
-
-def _failure(wire: EnvelopeDict) -> list[str]:
-    error = wire["error"]
-    lines = [f"{error['code']}: {error['message']}", f"what to do: {error['repair']}"]
-    if wire.get("files"):
-        lines += [f"its work so far: {wire['diffstat']}, in {wire.get('diff_path')}"]
-    if wire.get("answer"):
-        lines += ["", "said before it ended:", wire["answer"]]
-    return lines + [f"{name}: {_flat(value)}" for name, value in error.get("details", {}).items()]
-
-
-def footer(wire: EnvelopeDict) -> list[str]:
-    """Where an answer came from and what it cost."""
-    meta = wire["meta"]
-    codex, sandbox = meta.get("codex", {}), meta.get("sandbox", {})
-    model = meta.get("model", "default model") + (f", effort {meta['effort']}" if meta.get("effort") else "")
-    network = "on" if sandbox.get("network") else "off"
-    lines = [
-        f"— Codex {codex.get('version')}, {model}, {meta['elapsed_ms'] / 1000:.1f} s",
-        f"  sandbox: {sandbox.get('mode')}, reads {sandbox.get('read_boundary')}, network {network}",
-    ]
-    if usage := meta.get("usage"):
-        lines.append(f"  tokens: {usage['input']} in ({usage['cached_input']} cached), {usage['output']} out")
-    lines.append(f"  continue with: --session-id {meta.get('session_id')}")
-    return lines + [f"  note: {warning}" for warning in meta.get("warnings", ())]
-
-
-class ProgressLine:
-    """One line on stderr, rewritten; nothing when stderr is no terminal."""
-
-    def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def update(self, job: Job) -> None:
-        if self._shown:
-            try:
-                progress = job.running().progress
-            except CounselError:  # a run without a record has no progress to show
-                return
-            print(
-                f"\r\x1b[K{one_line(describe(progress), 78)}" if progress else "", end="", file=sys.stderr, flush=True
-            )
-
-    def __exit__(self, *_: object) -> None:
-        if self._shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+def _flat(value: Json) -> str:
+    if not isinstance(value, dict):
+        return str(value)
+    parts = []
+    for name, item in value.items():
+        if item is not None:
+            parts.append(f"{name} {_flat(item)}")
+    return ", ".join(parts)

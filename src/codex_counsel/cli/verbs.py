@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import select
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from codex_counsel.cli.formats import render
-from codex_counsel.cli.render import ProgressLine, show
-from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.cli.progress import ProgressLine
+from codex_counsel.cli.render import exit_code, parse_envelope, show
+from codex_counsel.contract.envelope import Envelope, EnvelopeDict
 from codex_counsel.contract.request import (
     Apply,
     Consult,
@@ -24,207 +23,282 @@ from codex_counsel.contract.request import (
     ReviewChanges,
     ReviewPlan,
     Status,
+    ToolRequest,
+    argument_names,
     parse,
+    validate,
 )
-from codex_counsel.errors import CATALOG, INTERRUPTED, Code, CounselError
-from codex_counsel.jobs.launcher import Handle
-from codex_counsel.review.reply import SEVERITIES
-from codex_counsel.services.counsel import Counsel
+from codex_counsel.contract.vocabulary import TERMINAL, Severity, severities_from
+from codex_counsel.errors import INTERRUPTED, UNAVAILABLE, Code, CounselError
+from codex_counsel.services import results
 
-_OWN = {"name", "verb", "json", "background", "context_file", "wait", "live", "dry_run", "format", "fail_on", "sweep"}
+if TYPE_CHECKING:
+    from codex_counsel.services.counsel import Counsel, Handle
+
+PATHS = ("workspace_root", "plan_path")
+PATH_LISTS = ("images", "extra_roots")
 
 
-def consult(arguments: argparse.Namespace) -> int:
-    given = _given(arguments)
-    given["question"] = _standard_input() if arguments.question == "-" else arguments.question
-    if arguments.context_file:
-        given["extra_context"] = _file_text(arguments.context_file, "--context-file")
+def _counsel() -> Counsel:
+    # Imported here, so that the verbs which only read jobs do without Codex and git.
+    from codex_counsel.services.counsel import Counsel
+
+    return Counsel()
+
+
+# --- verbs that run the model
+
+
+def _consult(arguments: argparse.Namespace) -> int:
+    values = _run_values(Consult, arguments)
+    values["question"] = _text_or_stdin(arguments.question)
     if arguments.output_schema:
-        given["output_schema"] = _json_file(arguments.output_schema)
-    request = parse(Consult, given)
-    counsel = Counsel()
+        values["output_schema"] = _read_json(arguments.output_schema)
+    request = parse(Consult, values)
+
+    counsel = _counsel()
     handle = counsel.consult(request, background=arguments.background)
-    if arguments.background:
-        return show(counsel.hand_over(handle), as_json=arguments.json)
-    return _finish(counsel, handle, as_json=arguments.json)
+    return _print_result(counsel, handle, arguments)
 
 
-def review(arguments: argparse.Namespace) -> int:
-    given = _reviewer_given(arguments)
+def _review(arguments: argparse.Namespace) -> int:
+    if arguments.format == "json":
+        arguments.json = True
+    values = _run_values(ReviewChanges, arguments)
     if arguments.dry_run:
-        return show(Counsel().dry_run(parse(DryRun, {**given, "detail": "summary"})), as_json=arguments.json)
-    request = parse(ReviewChanges, given)
-    counsel = Counsel()
-    return _reviewed(counsel, counsel.review_changes(request, background=arguments.background), arguments)
+        request = parse(DryRun, {**values, "detail": "summary"})
+        return show(_counsel().dry_run(request), as_json=arguments.json)
+
+    review = parse(ReviewChanges, values)
+    counsel = _counsel()
+    handle = counsel.review_changes(review, background=arguments.background)
+    return _print_review(counsel, handle, arguments)
 
 
-def plan(arguments: argparse.Namespace) -> int:
-    given = _reviewer_given(arguments)
+def _plan(arguments: argparse.Namespace) -> int:
+    if arguments.format == "json":
+        arguments.json = True
+    values = _run_values(ReviewPlan, arguments)
     if arguments.plan_path == "-":
-        given["plan"] = _standard_input()
-        del given["plan_path"]
-    request = parse(ReviewPlan, given)
-    counsel = Counsel()
-    return _reviewed(counsel, counsel.review_plan(request, background=arguments.background), arguments)
+        values["plan"] = _read_stdin()
+        del values["plan_path"]
+    request = parse(ReviewPlan, values)
+
+    counsel = _counsel()
+    handle = counsel.review_plan(request, background=arguments.background)
+    return _print_review(counsel, handle, arguments)
 
 
-def delegate(arguments: argparse.Namespace) -> int:
-    given = _reviewer_given(arguments)
-    given["task"] = _standard_input() if arguments.task == "-" else arguments.task
-    counsel = Counsel()
+def _delegate(arguments: argparse.Namespace) -> int:
+    values = _run_values(Delegate, arguments)
+    values["task"] = _text_or_stdin(arguments.task)
+    counsel = _counsel()
     if arguments.dry_run:
-        return show(counsel.delegate_dry_run(parse(DelegateDryRun, given)), as_json=arguments.json)
-    handle = counsel.delegate(parse(Delegate, given), background=arguments.background)
+        return show(
+            counsel.delegate_dry_run(parse(DelegateDryRun, values)),
+            as_json=arguments.json,
+        )
+
+    handle = counsel.delegate(parse(Delegate, values), background=arguments.background)
+    return _print_result(counsel, handle, arguments)
+
+
+def _print_result(
+    counsel: Counsel, handle: Handle, arguments: argparse.Namespace
+) -> int:
+    """Print the result, or with --background where to fetch it; returns the exit code."""
     if arguments.background:
-        return show(counsel.hand_over(handle), as_json=arguments.json)
-    return _finish(counsel, handle, as_json=arguments.json)
+        return show(counsel.detach(handle), as_json=arguments.json)
+    wire = _wait(counsel, handle)
+    if wire is None:
+        return INTERRUPTED
+    return _print_and_deliver(counsel, handle, wire, as_json=arguments.json)
 
 
-def apply(arguments: argparse.Namespace) -> int:
-    return show(Counsel().apply(parse(Apply, _given(arguments))), as_json=arguments.json)
-
-
-def _reviewer_given(arguments: argparse.Namespace) -> dict[str, Any]:
-    arguments.json = arguments.json or getattr(arguments, "format", None) == "json"
-    given = _given(arguments)
-    if arguments.context_file:
-        given["extra_context"] = _file_text(arguments.context_file, "--context-file")
-    return given
-
-
-def _reviewed(counsel: Counsel, handle: Handle, arguments: argparse.Namespace) -> int:
-    """Print the review in its format; 1 when it is not clean."""
+def _print_review(
+    counsel: Counsel, handle: Handle, arguments: argparse.Namespace
+) -> int:
+    """As `_print_result`, in the format that was asked for; 1 for a review that is not clean."""
     if arguments.background:
-        return show(counsel.hand_over(handle), as_json=arguments.json)
-    wire = _awaited(counsel, handle)
+        return show(counsel.detach(handle), as_json=arguments.json)
+    wire = _wait(counsel, handle)
     if wire is None:
         return INTERRUPTED
     if not wire["ok"]:
-        return _told(counsel, handle, wire, as_json=arguments.json)
-    print(render(wire, "json" if arguments.json else arguments.format), flush=True)
+        return _print_and_deliver(counsel, handle, wire, as_json=arguments.json)
+
+    review = parse_envelope(wire)
+    if arguments.json:
+        show(wire, as_json=True)
+    else:
+        from codex_counsel.cli.formats import render
+
+        print(render(review, arguments.format))
+    sys.stdout.flush()
     counsel.deliver(handle, wire)
-    return 0 if clean_enough(wire, arguments.fail_on) else 1
+    if is_clean(review, arguments.fail_on):
+        return 0
+    return 1
 
 
-def clean_enough(wire: EnvelopeDict, fail_on: str) -> bool:
-    """No finding at or above the severity, and a verdict that could be reached.
-
-    `unknown` is not clean, nor is `fail`, however small its findings are.
-    """
+def is_clean(review: Envelope, fail_on: Severity | Literal["never"]) -> bool:
+    """Whether there is no finding at or above the severity, and a verdict other than `fail` and `unknown`."""
     if fail_on == "never":
         return True
-    found, grave = wire.get("findings", ()), SEVERITIES[: SEVERITIES.index(fail_on) + 1]
-    return wire["verdict"] not in ("unknown", "fail") and not any(finding["severity"] in grave for finding in found)
+    if review.verdict in ("unknown", "fail"):
+        return False
+    grave = severities_from(fail_on)
+    return not any(finding.severity in grave for finding in review.findings or ())
 
 
-def _finish(counsel: Counsel, handle: Handle, *, as_json: bool) -> int:
-    wire = _awaited(counsel, handle)
-    return INTERRUPTED if wire is None else _told(counsel, handle, wire, as_json=as_json)
-
-
-def _told(counsel: Counsel, handle: Handle, wire: EnvelopeDict, *, as_json: bool) -> int:
-    """Print a result; only then it counts as delivered."""
-    shown = show(wire, as_json=as_json)
-    sys.stdout.flush()
-    counsel.deliver(handle, wire)
-    return _exit_code(shown, wire)
-
-
-def _awaited(counsel: Counsel, handle: Handle) -> EnvelopeDict | None:
-    """Wait with a progress line; an interrupt ends the run before this process ends, and is None."""
+def _wait(counsel: Counsel, handle: Handle) -> EnvelopeDict | None:
+    """The result, with a progress line meanwhile. An interrupt ends the run before this process, and is None."""
     try:
-        wire = follow(handle)
+        with ProgressLine() as line:
+            return counsel.follow(handle, line.update)
     except KeyboardInterrupt:
-        handle.release()
-        counsel.store.cancel(handle.job)
+        counsel.interrupt(handle)
         print("interrupted: the run was cancelled", file=sys.stderr)
         return None
-    return wire
 
 
-def follow(handle: Handle) -> EnvelopeDict:
-    """The terminal envelope, progress shown on a terminal meanwhile."""
-    with ProgressLine() as line:
-        while (wire := handle.collect()) is None:
-            if handle.descriptor >= 0:
-                select.select([handle.descriptor], [], [], 1.0)
-            else:
-                time.sleep(0.1)
-            line.update(handle.job)
-    return wire
-
-
-def _exit_code(shown: int, wire: EnvelopeDict) -> int:
-    return CATALOG[Code(wire["error"]["code"])].exit_code if "error" in wire else shown
-
-
-def status(arguments: argparse.Namespace) -> int:
-    wire = Counsel().status(parse(Status, _given(arguments)))
-    show(wire, as_json=arguments.json)
-    return 0 if wire["data"]["usable"] else 3
-
-
-def models(arguments: argparse.Namespace) -> int:
-    return show(Counsel().models(), as_json=arguments.json)
-
-
-def jobs(arguments: argparse.Namespace) -> int:
-    counsel = Counsel()
-    if arguments.sweep:
-        count = counsel.sweep()
-        print(f"removed {count} tree{'' if count == 1 else 's'} of killed runs", file=sys.stderr)
-    return show(counsel.job_list(parse(JobList, _given(arguments))), as_json=arguments.json)
-
-
-def result(arguments: argparse.Namespace) -> int:
-    """All pages joined: a terminal has no budget."""
-    counsel = Counsel()
-    job = counsel.store.job(arguments.job_id)
-    wire = follow(Handle(job)) if arguments.wait else job.outcome() or job.running().wire()
-    shown = show(wire, as_json=arguments.json)
+def _print_and_deliver(
+    counsel: Counsel, handle: Handle, wire: EnvelopeDict, *, as_json: bool
+) -> int:
+    show(wire, as_json=as_json)
+    # What could not be printed is not delivered: an error of this flush must come
+    # first.
     sys.stdout.flush()
-    if wire["status"] in ("completed", "failed", "cancelled"):
-        job.mark_delivered()
-    return _exit_code(shown, wire)
+    counsel.deliver(handle, wire)
+    return exit_code(wire)
 
 
-def cancel(arguments: argparse.Namespace) -> int:
-    wire = Counsel().job_cancel(parse(JobCancel, {"job_id": arguments.job_id}))
+# --- verbs that do not
+
+
+def _apply(arguments: argparse.Namespace) -> int:
+    request = parse(Apply, _values(Apply, arguments))
+    return show(_counsel().apply(request), as_json=arguments.json)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    request = parse(Status, _values(Status, arguments))
+    wire = _counsel().status(request)
+    show(wire, as_json=arguments.json)
+    if wire["data"]["usable"]:
+        return 0
+    return UNAVAILABLE
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    return show(_counsel().models(), as_json=arguments.json)
+
+
+# --- verbs that only read jobs: they import neither pydantic nor what is needed to run Codex
+
+
+def _jobs(arguments: argparse.Namespace) -> int:
+    request = validate(JobList(**_values(JobList, arguments)))
+    if arguments.sweep:
+        count = _counsel().sweep()
+        plural = "" if count == 1 else "s"
+        print(f"removed {count} tree{plural} of killed runs", file=sys.stderr)
+    return show(results.job_list(results.open_store(), request), as_json=arguments.json)
+
+
+def _result(arguments: argparse.Namespace) -> int:
+    """The whole result: a terminal has no byte budget."""
+    store = results.open_store()
+    if arguments.wait:
+        handle = results.join(store, arguments.job_id)
+        with ProgressLine() as line:
+            wire = results.follow(handle, line.update)
+    else:
+        wire = results.whole_result(store, arguments.job_id)
+
+    show(wire, as_json=arguments.json)
+    # What could not be printed is not delivered: an error of this flush must come
+    # first.
+    sys.stdout.flush()
+    if wire["status"] in TERMINAL:
+        results.mark_received(store, arguments.job_id)
+    return exit_code(wire)
+
+
+def _cancel(arguments: argparse.Namespace) -> int:
+    request = validate(JobCancel(job_id=arguments.job_id))
+    store = results.open_store()
+    wire = results.cancel(store, request)
+    results.acknowledge(store, request, wire)
     return show(wire, as_json=arguments.json)
 
 
-def demo(arguments: argparse.Namespace) -> int:
-    from codex_counsel.cli.demo import demonstrate
-
-    return demonstrate(live=arguments.live)
+# --- from the command line to arguments of a request
 
 
-def _given(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The flags that were used, as arguments of the request."""
-    given = {name: value for name, value in vars(arguments).items() if name not in _OWN and value not in (None, [])}
-    if "workspace_root" in given:
-        given["workspace_root"] = str(Path(given["workspace_root"]).absolute())
-    if given.get("plan_path") not in (None, "-"):
-        given["plan_path"] = str(Path(given["plan_path"]).absolute())
-    for name in ("images", "extra_roots"):
-        if name in given:
-            given[name] = [str(Path(path).absolute()) for path in given[name]]
-    return given
+def _values(
+    request: type[ToolRequest], arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """The arguments of the request that were used, paths made absolute."""
+    values: dict[str, Any] = {}
+    for name in argument_names(request):
+        value = getattr(arguments, name, None)
+        if value is None or value == []:
+            continue
+        if name in PATHS and value != "-":
+            value = str(Path(value).absolute())
+        if name in PATH_LISTS:
+            value = [str(Path(path).absolute()) for path in value]
+        values[name] = value
+    return values
 
 
-def _standard_input() -> str:
+def _run_values(
+    request: type[ToolRequest], arguments: argparse.Namespace
+) -> dict[str, Any]:
+    values = _values(request, arguments)
+    if arguments.context_file:
+        values["extra_context"] = _read_file(arguments.context_file, "--context-file")
+    return values
+
+
+def _text_or_stdin(text: str) -> str:
+    if text == "-":
+        return _read_stdin()
+    return text
+
+
+def _read_stdin() -> str:
     return sys.stdin.buffer.read().decode("utf-8", "replace")
 
 
-def _file_text(path: str, flag: str) -> str:
+def _read_file(path: str, flag: str) -> str:
     try:
         return Path(path).read_text("utf-8", "replace")
     except OSError as error:
-        raise CounselError(Code.INVALID_ARGUMENTS, f"{flag}: {path}: {error.strerror}") from None
+        raise CounselError(
+            Code.INVALID_ARGUMENTS, f"{flag}: {path}: {error.strerror}"
+        ) from None
 
 
-def _json_file(path: str) -> Any:
+def _read_json(path: str) -> Any:
     try:
-        return json.loads(_file_text(path, "--output-schema"))
+        return json.loads(_read_file(path, "--output-schema"))
     except ValueError as error:
-        raise CounselError(Code.INVALID_ARGUMENTS, f"--output-schema: {path} is not JSON: {error}") from None
+        raise CounselError(
+            Code.INVALID_ARGUMENTS, f"--output-schema: {path} is not JSON: {error}"
+        ) from None
+
+
+VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "status": _status,
+    "consult": _consult,
+    "review": _review,
+    "plan": _plan,
+    "delegate": _delegate,
+    "apply": _apply,
+    "models": _models,
+    "jobs": _jobs,
+    "result": _result,
+    "cancel": _cancel,
+}

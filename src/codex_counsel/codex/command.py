@@ -1,17 +1,19 @@
-"""Which flags and which environment a run of Codex gets. A pure function of what was asked: the table of the tests."""
+"""The command line, configuration and environment of a run of Codex, as pure functions. Seen on 0.148 to 0.169."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from codex_counsel.codex import sandbox
-from codex_counsel.codex.binary import Codex, search_path, untrusted
+from codex_counsel.codex.binary import Codex
 from codex_counsel.codex.sandbox import Boundary, toml
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.system.path import search_path
 
 MARKER = "CODEX_COUNSEL_JOB"
+"""The variable with the job id, by which the processes of a job are found after its worker was killed."""
 
 SANDBOX_PINS = (
     'approval_policy="never"',
@@ -20,10 +22,25 @@ SANDBOX_PINS = (
     "features.shell_snapshot=false",
     'shell_environment_policy.inherit="core"',
     "shell_environment_policy.include_only="
-    + toml(["PATH", "HOME", "SHELL", "USER", "LOGNAME", "LANG", "LC_*", "TERM", "TMPDIR", "TEMP", "TMP", "TZ"]),
+    + toml(
+        [
+            "PATH",
+            "HOME",
+            "SHELL",
+            "USER",
+            "LOGNAME",
+            "LANG",
+            "LC_*",
+            "TERM",
+            "TMPDIR",
+            "TEMP",
+            "TMP",
+            "TZ",
+        ]
+    ),
     "notify=[]",
 )
-"""Without any of these a model's command can leave the sandbox or see the caller's secrets, whatever the profile is."""
+"""Without each of these a command of the model can leave the sandbox or see secrets, whatever the profile says."""
 
 QUIET_PINS = (
     "analytics.enabled=false",
@@ -36,7 +53,11 @@ QUIET_PINS = (
     "tools.experimental_request_user_input={enabled=false}",
     "project_doc_max_bytes=0",
 )
-"""Nobody can answer, nothing outlives the run, nothing is sent besides the request: AGENTS.md stands in our brief."""
+"""No questions to the user, nothing that outlives the run, no telemetry.
+
+`project_doc_max_bytes=0` keeps Codex from adding AGENTS.md: it is part of our own
+prompt.
+"""
 
 LEAN_PINS = (
     "features.hooks=false",
@@ -49,19 +70,38 @@ LEAN_PINS = (
     "skills.include_instructions=false",
     "skills.bundled.enabled=false",
 )
-"""The user's own set-up does not hijack a run; isolation `inherit` leaves these out."""
+"""Switch off what the user has set up for his own sessions; isolation `inherit` leaves these out."""
 
-DROPPED_PREFIXES = ("ANTHROPIC_", "CLAUDE", "GIT_", "CODEX_COUNSEL_", "CODEX_SANDBOX", "CODEX_IN_CLAUDE_")
-DROPPED_NAMES = frozenset(
-    {"AI_AGENT", "CODEX_THREAD_ID", "CODEX_SESSION_ID", "CODEX_CI", "CODEX_TOOL_CALL_ID", "RUST_LOG"}
+DROPPED_PREFIXES = (
+    "ANTHROPIC_",
+    "CLAUDE",
+    "GIT_",
+    "CODEX_COUNSEL_",
+    "CODEX_SANDBOX",
+    "CODEX_IN_CLAUDE_",
 )
+DROPPED_NAMES = frozenset(
+    {
+        "AI_AGENT",
+        "CODEX_THREAD_ID",
+        "CODEX_SESSION_ID",
+        "CODEX_CI",
+        "CODEX_TOOL_CALL_ID",
+        "RUST_LOG",
+    }
+)
+"""Variables of the caller that are not passed to Codex."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One turn of Codex. `session_id` continues that thread; `mcp_servers` are the names to switch off.
+    """One turn of Codex.
 
-    `permissions` is the name of its permission profile.
+    `cwd` is the directory that Codex works in, by default the workspace. `session_id`
+    continues that thread. `isolation` is lean, inherit or strict. `mcp_servers` are the
+    names of those to switch off. `text_only` takes the shell away. `schema` is a file
+    with the JSON Schema of the reply. `permissions` names the turn's permission
+    profile.
     """
 
     boundary: Boundary
@@ -80,58 +120,106 @@ class Turn:
 
 
 def argv(codex: Codex, turn: Turn) -> tuple[str, ...]:
-    """The command line, all before the word `resume`: up to 0.163 a `-c` after it drops all earlier ones."""
-    return (
-        *(str(codex.path), "exec", "--json", "--skip-git-repo-check", "--ignore-rules"),
-        *(("--ignore-user-config",) if turn.isolation == "strict" else ()),
-        *("-C", str(turn.cwd or turn.boundary.workspace)),
-        *(("-p", turn.profile) if turn.profile else ()),
-        *(("-m", turn.model) if turn.model else ()),
-        *(("--output-schema", str(turn.schema)) if turn.schema else ()),
-        *(part for value in config(turn) for part in ("-c", value)),
-        *map(_image, turn.images),
-        *(("resume", turn.session_id) if turn.session_id else ()),
-        "-",
-    )
+    """The command line of a run; Codex reads the prompt from stdin.
+
+    Raises `invalid_arguments` for an image whose path has a comma.
+    """
+    parts = [
+        str(codex.path),
+        "exec",
+        "--json",
+        "--skip-git-repo-check",
+        "--ignore-rules",
+    ]
+    if turn.isolation == "strict":
+        parts.append("--ignore-user-config")
+    parts += ["-C", str(turn.cwd or turn.boundary.workspace)]
+    if turn.profile:
+        parts += ["-p", turn.profile]
+    if turn.model:
+        parts += ["-m", turn.model]
+    if turn.schema:
+        parts += ["--output-schema", str(turn.schema)]
+    parts += config_flags(config(turn))
+    parts += [_image_option(path) for path in turn.images]
+    # All options stand before the word `resume`: up to 0.163 a `-c` after it drops all
+    # earlier ones.
+    if turn.session_id:
+        parts += ["resume", turn.session_id]
+    parts.append("-")
+    return tuple(parts)
 
 
 def config(turn: Turn) -> tuple[str, ...]:
-    """The values of `-c`."""
-    return (
+    """The values of `-c`, each as `key=value` in TOML."""
+    web_search = "live" if turn.web_search else "disabled"
+    values = [
         *sandbox.overrides(turn.boundary, turn.permissions),
         *SANDBOX_PINS,
         untrusted(turn.cwd or turn.boundary.workspace),
         *QUIET_PINS,
-        *(() if turn.isolation == "inherit" else LEAN_PINS),
-        *(() if turn.isolation == "inherit" else _without_servers(turn.mcp_servers)),
-        f"web_search={toml('live' if turn.web_search else 'disabled')}",
-        *((f"model_reasoning_effort={toml(turn.effort)}",) if turn.effort else ()),
-        *(("features.shell_tool=false",) if turn.text_only else ()),
-    )
+    ]
+    if turn.isolation != "inherit":
+        values += LEAN_PINS
+    if turn.isolation != "inherit" and turn.mcp_servers:
+        servers = {name: {"enabled": False} for name in turn.mcp_servers}
+        values.append(f"mcp_servers={toml(servers)}")
+    values.append(f"web_search={toml(web_search)}")
+    if turn.effort:
+        values.append(f"model_reasoning_effort={toml(turn.effort)}")
+    if turn.text_only:
+        values.append("features.shell_tool=false")
+    return tuple(values)
 
 
-def _image(path: Path) -> str:
-    """Codex takes a comma for the end of one path and the beginning of another, which nobody checked."""
+def config_flags(values: Iterable[str]) -> list[str]:
+    """`-c VALUE` for each value."""
+    flags: list[str] = []
+    for value in values:
+        flags += ["-c", value]
+    return flags
+
+
+def untrusted(cwd: Path) -> str:
+    """The value of `-c` that keeps a repository's own Codex configuration out, also where the user trusts it.
+
+    Codex judges each directory from the repository's top down to `cwd` by itself, so
+    all of them are named.
+    """
+    projects = {str(path): {"trust_level": "untrusted"} for path in (cwd, *cwd.parents)}
+    return f"projects={toml(projects)}"
+
+
+def _image_option(path: Path) -> str:
+    # Codex splits the value at commas, so the path would name two other files, which
+    # nobody has checked.
     if "," in str(path):
-        raise CounselError(Code.INVALID_ARGUMENTS, f"images: {path} has a comma in it, which Codex cannot be told")
+        raise CounselError(
+            Code.INVALID_ARGUMENTS,
+            f"images: {path} has a comma in it, which Codex cannot be told",
+        )
     return f"--image={path}"
 
 
-def _without_servers(names: tuple[str, ...]) -> tuple[str, ...]:
-    return (f"mcp_servers={toml({name: {'enabled': False} for name in names})}",) if names else ()
+def environment(
+    env: Mapping[str, str], job_id: str, scratch: Path, workspace: Path | None = None
+) -> dict[str, str]:
+    """The environment of Codex itself: `env` without what belongs to Claude, git or another Codex.
 
-
-def environment(caller: Mapping[str, str], job_id: str, scratch: Path, workspace: Path | None = None) -> dict[str, str]:
-    """What Codex itself gets: the caller's, without what belongs to Claude, git or another Codex.
-
-    `GIT_DIR` points nowhere, because Codex's own start-up `git status` would run the repository's clean filters; and
-    `PATH` not into the workspace, whose `getconf`, `lsb_release` or `bwrap` it would run outside any sandbox.
+    TMPDIR is `scratch`; PATH has no directory of the workspace.
     """
-    kept = {name: value for name, value in caller.items() if not _dropped(name)}
-    if "PATH" in kept:
-        kept["PATH"] = search_path(kept["PATH"], workspace)
-    return kept | {"GIT_DIR": "/nonexistent", "TMPDIR": str(scratch), MARKER: job_id}
-
-
-def _dropped(name: str) -> bool:
-    return name.startswith(DROPPED_PREFIXES) or name in DROPPED_NAMES
+    result: dict[str, str] = {}
+    for name, value in env.items():
+        if name.startswith(DROPPED_PREFIXES) or name in DROPPED_NAMES:
+            continue
+        result[name] = value
+    # Codex runs the `getconf`, `lsb_release` and `bwrap` that it finds on PATH outside
+    # any sandbox.
+    if "PATH" in result:
+        result["PATH"] = search_path(result["PATH"], workspace)
+    # The `git status` that Codex runs at its start would execute the repository's clean
+    # filters.
+    result["GIT_DIR"] = "/nonexistent"
+    result["TMPDIR"] = str(scratch)
+    result[MARKER] = job_id
+    return result

@@ -1,11 +1,17 @@
-"""One line of `codex exec --json` as a typed event. Shapes: Codex 0.148 to 0.169."""
+"""One line of `codex exec --json` as a typed event. Shapes seen on Codex 0.148 to 0.169.
+
+A turn is events of type `turn.*`; what happens in it is items, each with
+`item.started`, `item.updated` and `item.completed`.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+JsonObject = dict[str, Any]
+"""A parsed part of a line."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,8 @@ class TurnStarted:
 
 @dataclass(frozen=True)
 class Message:
+    """A message of the model: an interim one or the answer."""
+
     text: str
 
 
@@ -30,12 +38,16 @@ class Reasoning:
 
 @dataclass(frozen=True)
 class CommandStarted:
+    """A command that runs; `item` is the id with which its end is reported. May come more than once."""
+
     item: str
     command: str
 
 
 @dataclass(frozen=True)
 class CommandEnded:
+    """`exit_code` is None when Codex reports none; `output` is stdout and stderr together."""
+
     item: str
     command: str
     exit_code: int | None
@@ -44,39 +56,51 @@ class CommandEnded:
 
 @dataclass(frozen=True)
 class FilesChanged:
+    """A patch of the model; `ok` is false when it could not be applied."""
+
     paths: tuple[str, ...]
     ok: bool
 
 
 @dataclass(frozen=True)
-class Other:
-    """Tool calls, searches and plans: signs of life."""
+class OtherItem:
+    """An item of which only its type matters: a tool call, a search, a plan, or one of a newer release."""
 
     kind: str
 
 
 @dataclass(frozen=True)
-class Warned:
-    """`item.completed` of type `error`: a warning, never a failure."""
+class ItemWarning:
+    """An item of type `error`: a warning, never the failure of the turn."""
 
     message: str
 
 
 @dataclass(frozen=True)
 class Notice:
-    """An `error` event: a retry, or the sentence that `turn.failed` will repeat."""
+    """An event `error`: a retry, or the sentence that `turn.failed` will repeat."""
 
     message: str
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Cumulative for the whole thread."""
+    """Token counts, cumulative for the whole thread. `input` includes `cached_input`."""
 
     input: int
     cached_input: int
     output: int
     reasoning: int
+
+    @classmethod
+    def parse(cls, usage: JsonObject) -> Tokens:
+        """From a JSON object of Codex; a missing count is 0."""
+        return cls(
+            input=int(usage.get("input_tokens") or 0),
+            cached_input=int(usage.get("cached_input_tokens") or 0),
+            output=int(usage.get("output_tokens") or 0),
+            reasoning=int(usage.get("reasoning_output_tokens") or 0),
+        )
 
 
 @dataclass(frozen=True)
@@ -104,8 +128,8 @@ Event = (
     | CommandStarted
     | CommandEnded
     | FilesChanged
-    | Other
-    | Warned
+    | OtherItem
+    | ItemWarning
     | Notice
     | TurnCompleted
     | TurnFailed
@@ -114,56 +138,58 @@ Event = (
 
 
 def parse(line: bytes) -> Event:
-    """Never raises: what cannot be read is `Noise`."""
+    """The event of one line, without its line feed. Never raises: a line that cannot be read is `Noise`."""
     try:
-        raw = json.loads(line)
-        return _event(raw) or Noise(line)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return _parse_event(json.loads(line)) or Noise(line)
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ):
         return Noise(line)
 
 
-def _event(raw: dict[str, Any]) -> Event | None:
+def _parse_event(raw: JsonObject) -> Event | None:  # noqa: PLR0911  # one for each type
     kind = str(raw["type"])
     if kind.startswith("item."):
-        return _item(kind, raw["item"])
-    make = _TURN_EVENTS.get(kind)
-    return make(raw) if make else None
+        return _parse_item(raw["item"], completed=kind == "item.completed")
+    match kind:
+        case "thread.started":
+            return ThreadStarted(str(raw["thread_id"]))
+        case "turn.started":
+            return TurnStarted()
+        case "turn.completed":
+            return TurnCompleted(Tokens.parse(raw.get("usage") or {}))
+        case "turn.failed":
+            return TurnFailed(str(raw["error"]["message"]))
+        case "error":
+            return Notice(str(raw["message"]))
+    return None
 
 
-_TURN_EVENTS: dict[str, Callable[[dict[str, Any]], Event]] = {
-    "thread.started": lambda raw: ThreadStarted(str(raw["thread_id"])),
-    "turn.started": lambda _: TurnStarted(),
-    "turn.completed": lambda raw: TurnCompleted(_tokens(raw.get("usage") or {})),
-    "turn.failed": lambda raw: TurnFailed(str(raw["error"]["message"])),
-    "error": lambda raw: Notice(str(raw["message"])),
-}
-
-
-def _tokens(usage: dict[str, Any]) -> Tokens:
-    names = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_output_tokens")
-    return Tokens(*(int(usage.get(name) or 0) for name in names))
-
-
-def _item(kind: str, item: dict[str, Any]) -> Event:
-    done = kind == "item.completed"
+def _parse_item(item: JsonObject, *, completed: bool) -> Event:  # noqa: PLR0911  # one for each type
     match item["type"]:
-        case "agent_message" if done:
+        case "agent_message" if completed:
             return Message(str(item["text"]))
-        case "reasoning" if done:
+        case "reasoning" if completed:
             return Reasoning(str(item.get("text") or ""))
+        case "command_execution" if completed:
+            exit_code = item.get("exit_code")
+            return CommandEnded(
+                item=str(item["id"]),
+                command=str(item.get("command") or ""),
+                exit_code=None if exit_code is None else int(exit_code),
+                output=str(item.get("aggregated_output") or ""),
+            )
         case "command_execution":
-            return _command(item, done=done)
-        case "file_change" if done:
-            paths = tuple(str(change["path"]) for change in item.get("changes") or ())
-            return FilesChanged(paths, item.get("status") == "completed")
-        case "error" if done:
-            return Warned(str(item["message"]))
-    return Other(str(item["type"]))
-
-
-def _command(item: dict[str, Any], *, done: bool) -> Event:
-    name, command = str(item["id"]), str(item.get("command") or "")
-    if not done:
-        return CommandStarted(name, command)
-    code = item.get("exit_code")
-    return CommandEnded(name, command, None if code is None else int(code), str(item.get("aggregated_output") or ""))
+            return CommandStarted(str(item["id"]), str(item.get("command") or ""))
+        case "file_change" if completed:
+            changes = item.get("changes") or ()
+            paths = tuple(str(change["path"]) for change in changes)
+            return FilesChanged(paths, ok=item.get("status") == "completed")
+        case "error" if completed:
+            return ItemWarning(str(item["message"]))
+    return OtherItem(str(item["type"]))

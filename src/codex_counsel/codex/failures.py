@@ -1,4 +1,4 @@
-"""From what a run left behind to the one code it failed with. Texts as Codex 0.148 to 0.169 print them."""
+"""Error codes for the texts with which Codex fails. The texts are those of Codex 0.148 to 0.169."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from codex_counsel.system.text import one_line
 
 @dataclass(frozen=True)
 class Rule:
-    """The first rule whose pattern is found decides. `example` is Codex's own text, for the docs."""
+    """A code for all texts that the pattern is found in. Of a table the first such rule decides.
+
+    `example` is Codex's own text, for the docs.
+    """
 
     code: Code
     pattern: str
@@ -24,42 +27,140 @@ class Rule:
 
 
 TURN_RULES: tuple[Rule, ...] = (
-    Rule(Code.USAGE_LIMIT, r"hit your usage limit", "You\u2019ve hit your usage limit. … try again at 8:48 PM."),
-    Rule(Code.USAGE_LIMIT, r"out of credits", "Your workspace is out of credits. Add credits to continue."),
-    Rule(Code.USAGE_LIMIT, r"^Quota exceeded", "Quota exceeded. Check your plan and billing details."),
-    Rule(Code.USAGE_LIMIT, r"upgrade to Plus:", "To use Codex with your ChatGPT plan, upgrade to Plus: …"),
-    Rule(Code.AUTH_REQUIRED, r"401 Unauthorized", "unexpected status 401 Unauthorized: …"),
     Rule(
-        Code.AUTH_REQUIRED, r"access token could not be refreshed", "Your access token could not be refreshed because …"
+        Code.USAGE_LIMIT,
+        r"hit your usage limit",
+        "You\u2019ve hit your usage limit. … try again at 8:48 PM.",
     ),
-    Rule(Code.UPSTREAM_ERROR, r"^Failed to refresh token: 5", "Failed to refresh token: 500 Internal Server Error"),
+    Rule(
+        Code.USAGE_LIMIT,
+        r"out of credits",
+        "Your workspace is out of credits. Add credits to continue.",
+    ),
+    Rule(
+        Code.USAGE_LIMIT,
+        r"^Quota exceeded",
+        "Quota exceeded. Check your plan and billing details.",
+    ),
+    Rule(
+        Code.USAGE_LIMIT,
+        r"upgrade to Plus:",
+        "To use Codex with your ChatGPT plan, upgrade to Plus: …",
+    ),
+    Rule(
+        Code.AUTH_REQUIRED, r"401 Unauthorized", "unexpected status 401 Unauthorized: …"
+    ),
+    Rule(
+        Code.AUTH_REQUIRED,
+        r"access token could not be refreshed",
+        "Your access token could not be refreshed because …",
+    ),
+    Rule(
+        Code.UPSTREAM_ERROR,
+        r"^Failed to refresh token: 5",
+        "Failed to refresh token: 500 Internal Server Error",
+    ),
     Rule(Code.AUTH_REQUIRED, r"^Failed to refresh token", "Failed to refresh token: …"),
-    Rule(Code.AUTH_REQUIRED, r"^Missing environment variable", "Missing environment variable: `NAME`."),
-    Rule(Code.RATE_LIMITED, r"429 Too Many Requests", "exceeded retry limit, last status: 429 Too Many Requests"),
-    Rule(Code.RATE_LIMITED, r"^rate limit exceeded", "rate limit exceeded: … try again in 1.2s"),
     Rule(
-        Code.CONTEXT_EXCEEDED, r"ran out of room in the model", "Codex ran out of room in the model's context window. …"
+        Code.AUTH_REQUIRED,
+        r"^Missing environment variable",
+        "Missing environment variable: `NAME`.",
     ),
-    Rule(Code.CONTEXT_EXCEEDED, r"context_length_exceeded", '{"error":{"code":"context_length_exceeded", …}}'),
-    Rule(Code.MODEL_CAPACITY, r"model is at capacity", "Selected model is at capacity. Please try a different model."),
-    Rule(Code.POLICY_REFUSED, r"reason: content_filter", "…: Incomplete response returned, reason: content_filter"),
-    Rule(Code.INCOMPLETE, r"Incomplete response returned", "Incomplete response returned, reason: max_output_tokens"),
-    Rule(Code.UPSTREAM_ERROR, r"experiencing high demand", "We\u2019re currently experiencing high demand, …"),
-    Rule(Code.UPSTREAM_ERROR, r"unexpected status 5\d\d", "unexpected status 503 Service Unavailable: …"),
-    Rule(Code.POLICY_REFUSED, r"unexpected status (403|451)", "unexpected status 403 Forbidden: …"),
-    Rule(Code.NETWORK_UNAVAILABLE, r"Connection failed", "Connection failed: error sending request"),
-    Rule(Code.NETWORK_UNAVAILABLE, r"waiting for network", "Reconnecting... waiting for network (…)"),
-    Rule(Code.NETWORK_UNAVAILABLE, r"failed to lookup address", "… failed to lookup address information …"),
-    Rule(Code.NETWORK_UNAVAILABLE, r"routing discovery failed", "workspace routing discovery failed"),
-    Rule(Code.STREAM_DISCONNECTED, r"^stream disconnected", "stream disconnected before completion: …"),
+    Rule(
+        Code.RATE_LIMITED,
+        r"429 Too Many Requests",
+        "exceeded retry limit, last status: 429 Too Many Requests",
+    ),
+    Rule(
+        Code.RATE_LIMITED,
+        r"^rate limit exceeded",
+        "rate limit exceeded: … try again in 1.2s",
+    ),
+    Rule(
+        Code.CONTEXT_EXCEEDED,
+        r"ran out of room in the model",
+        "Codex ran out of room in the model's context window. …",
+    ),
+    Rule(
+        Code.CONTEXT_EXCEEDED,
+        r"context_length_exceeded",
+        '{"error":{"code":"context_length_exceeded", …}}',
+    ),
+    Rule(
+        Code.MODEL_CAPACITY,
+        r"model is at capacity",
+        "Selected model is at capacity. Please try a different model.",
+    ),
+    Rule(
+        Code.POLICY_REFUSED,
+        r"reason: content_filter",
+        "…: Incomplete response returned, reason: content_filter",
+    ),
+    Rule(
+        Code.INCOMPLETE,
+        r"Incomplete response returned",
+        "Incomplete response returned, reason: max_output_tokens",
+    ),
+    Rule(
+        Code.UPSTREAM_ERROR,
+        r"experiencing high demand",
+        "We\u2019re currently experiencing high demand, …",
+    ),
+    Rule(
+        Code.UPSTREAM_ERROR,
+        r"unexpected status 5\d\d",
+        "unexpected status 503 Service Unavailable: …",
+    ),
+    Rule(
+        Code.POLICY_REFUSED,
+        r"unexpected status (403|451)",
+        "unexpected status 403 Forbidden: …",
+    ),
+    Rule(
+        Code.NETWORK_UNAVAILABLE,
+        r"Connection failed",
+        "Connection failed: error sending request",
+    ),
+    Rule(
+        Code.NETWORK_UNAVAILABLE,
+        r"waiting for network",
+        "Reconnecting... waiting for network (…)",
+    ),
+    Rule(
+        Code.NETWORK_UNAVAILABLE,
+        r"failed to lookup address",
+        "… failed to lookup address information …",
+    ),
+    Rule(
+        Code.NETWORK_UNAVAILABLE,
+        r"routing discovery failed",
+        "workspace routing discovery failed",
+    ),
+    Rule(
+        Code.STREAM_DISCONNECTED,
+        r"^stream disconnected",
+        "stream disconnected before completion: …",
+    ),
     Rule(
         Code.POLICY_REFUSED,
         r"(?i)usage polic|safety (?:system|reasons|check)|flagged (?:as|for|by)|invalid_prompt|cyber_policy",
         "Invalid prompt: your prompt was flagged as potentially violating our usage policy.",
     ),
-    Rule(Code.UPSTREAM_ERROR, r"unexpected status 4(08|25)", "unexpected status 408 Request Timeout: …"),
-    Rule(Code.MODEL_REJECTED, r"unexpected status 4\d\d", "unexpected status 404 Not Found: …"),
-    Rule(Code.MODEL_REJECTED, r"\A\s*\{", '{"error":{"message":"…"}}, the raw body of an HTTP 400'),
+    Rule(
+        Code.UPSTREAM_ERROR,
+        r"unexpected status 4(08|25)",
+        "unexpected status 408 Request Timeout: …",
+    ),
+    Rule(
+        Code.MODEL_REJECTED,
+        r"unexpected status 4\d\d",
+        "unexpected status 404 Not Found: …",
+    ),
+    Rule(
+        Code.MODEL_REJECTED,
+        r"\A\s*\{",
+        '{"error":{"message":"…"}}, the raw body of an HTTP 400',
+    ),
     Rule(
         Code.NETWORK_UNAVAILABLE,
         r"(?i)error sending request|timed out|connection (?:refused|reset|closed)",
@@ -72,135 +173,228 @@ TURN_RULES: tuple[Rule, ...] = (
     ),
     Rule(Code.UPSTREAM_ERROR, r"", "any other sentence"),
 )
-"""For the message of `turn.failed`."""
+"""For the message of the event `turn.failed`."""
 
 START_RULES: tuple[Rule, ...] = (
-    Rule(Code.SESSION_NOT_FOUND, r"no rollout found for thread id", "… no rollout found for thread id … (code -32600)"),
-    Rule(Code.SESSION_BUSY, r"already has an active writer", "… thread ID already has an active writer (code -32600)"),
     Rule(
-        Code.INPUT_TOO_LARGE, r"exceeds the maximum length", "… Input exceeds the maximum length of 1048576 characters."
+        Code.SESSION_NOT_FOUND,
+        r"no rollout found for thread id",
+        "… no rollout found for thread id … (code -32600)",
     ),
-    Rule(Code.CODEX_CONFIG_INVALID, r"config|profile|permissions|rules|wire_api", "Error loading config.toml: …"),
-    Rule(Code.CODEX_CONFIG_INVALID, r"CODEX_HOME points to", 'CODEX_HOME points to "…", but that path does not exist'),
-    Rule(Code.CODEX_CONFIG_INVALID, r"^error: ", "error: unexpected argument '…' found"),
-    Rule(Code.CODEX_CONFIG_INVALID, r"required MCP servers", "required MCP servers failed to initialize: NAME: …"),
-    Rule(Code.CODEX_CONFIG_INVALID, r"(?i)output schema file", "Output schema file … is not valid JSON: …"),
+    Rule(
+        Code.SESSION_BUSY,
+        r"already has an active writer",
+        "… thread ID already has an active writer (code -32600)",
+    ),
+    Rule(
+        Code.INPUT_TOO_LARGE,
+        r"exceeds the maximum length",
+        "… Input exceeds the maximum length of 1048576 characters.",
+    ),
+    Rule(
+        Code.CODEX_CONFIG_INVALID,
+        r"config|profile|permissions|rules|wire_api",
+        "Error loading config.toml: …",
+    ),
+    Rule(
+        Code.CODEX_CONFIG_INVALID,
+        r"CODEX_HOME points to",
+        'CODEX_HOME points to "…", but that path does not exist',
+    ),
+    Rule(
+        Code.CODEX_CONFIG_INVALID, r"^error: ", "error: unexpected argument '…' found"
+    ),
+    Rule(
+        Code.CODEX_CONFIG_INVALID,
+        r"required MCP servers",
+        "required MCP servers failed to initialize: NAME: …",
+    ),
+    Rule(
+        Code.CODEX_CONFIG_INVALID,
+        r"(?i)output schema file",
+        "Output schema file … is not valid JSON: …",
+    ),
     Rule(Code.PROCESS_DIED, r"", "any other end before `thread.started`"),
 )
-"""For the last sentence on stderr of a Codex that ended before its thread began."""
+"""For the last sentence on stderr of a Codex that ended before the event `thread.started`."""
 
 NO_CODE_MODE = re.compile(r"failed to spawn code-mode host|Code Mode is unavailable")
-"""For a warning of Codex: the program that runs a model's commands is missing or cannot start."""
+"""Found in a warning of Codex: the program that runs the commands of models in code mode is missing or cannot start."""
 SANDBOX_BROKEN = re.compile(
     rf"\A(?:.*\n){{0,3}}?(?:(?:bwrap|sandbox-exec|codex-linux-sandbox): |{NO_CODE_MODE.pattern})"
 )
-"""For the output of a failed command: what the sandbox says before the command itself could say anything."""
-
-
-def from_turn(message: str) -> CounselError:
-    """Classify the message of `turn.failed`."""
-    code = _first(TURN_RULES, message)
-    sentence = mask(_body_message(message) or message)[0]
-    return CounselError(code, one_line(sentence, 1000), retry_after_ms=_retry_after(code, message))
-
-
-def from_start(stderr: str, returncode: int | None) -> CounselError:
-    """Classify a run that ended before its thread began."""
-    sentence = mask(last_sentence(stderr))[0]
-    if not sentence:
-        return CounselError(Code.PROCESS_DIED, f"Codex ended with {describe(returncode)} and said nothing")
-    return CounselError(_first(START_RULES, sentence), one_line(sentence, 1000))
-
-
-def from_probe(reason: str) -> CounselError:
-    """Classify why a trial of the sandbox failed: a refused configuration is no broken sandbox."""
-    if re.search(r"(?:^|\s)[Ee]rror: ", reason) and "bwrap: " not in reason:
-        return CounselError(Code.CODEX_CONFIG_INVALID, reason)
-    return CounselError(Code.SANDBOX_UNAVAILABLE, f"Codex's sandbox cannot be used here: {reason}")
-
-
-def describe(returncode: int | None) -> str:
-    if returncode is None:
-        return "no exit code"
-    return f"signal {-returncode}" if returncode < 0 else f"exit code {returncode}"
-
-
-def last_sentence(stderr: str) -> str:
-    """Codex's own reason: the last line that is no log line and no notice, argument errors from their first line on."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip() and not _HARMLESS.match(line.strip())]
-    usage = next((line for line in lines if line.startswith("error: ")), None)
-    errors = [index for index, line in enumerate(lines) if line.startswith("Error")]
-    return usage or (_with_cause(lines[errors[-1] :]) if errors else lines[-1] if lines else "")
-
-
-def _with_cause(lines: list[str]) -> str:
-    """An error and the first cause listed below it, where it says more."""
-    error, *causes = lines
-    cause = causes[1].removeprefix("0: ") if len(causes) > 1 and causes[0] == "Caused by:" else ""
-    return f"{error}: {cause}" if cause and cause not in error and "config.toml:" not in error else error
-
+"""Found at the beginning of a failed command's output: the sandbox failed before the command could print anything."""
 
 _HARMLESS = re.compile(
     r"Reading (?:additional input|prompt) from stdin|WARNING: |[Ww]arning: |\d{4}-\d\d-\d\dT\S+\s+(?:ERROR|WARN|INFO)"
 )
+"""The beginning of lines on stderr that say nothing about the failure: notices, and lines of Codex's log."""
 
 
-def _first(rules: Sequence[Rule], text: str) -> Code:
+def from_turn(message: str) -> CounselError:
+    """The error for the message of `turn.failed`, with the time to wait where the message names one."""
+    code = _first_match(TURN_RULES, message)
+    sentence, _ = mask(_message_of_body(message) or message)
+    return CounselError(
+        code,
+        one_line(sentence, 1000),
+        retry_after_ms=_retry_after(code, message),
+    )
+
+
+def from_start(stderr: str, returncode: int | None) -> CounselError:
+    """The error for a Codex that ended before its thread began."""
+    sentence, _ = mask(last_sentence(stderr))
+    if not sentence:
+        return CounselError(
+            Code.PROCESS_DIED,
+            f"Codex ended with {describe(returncode)} and said nothing",
+        )
+    code = _first_match(START_RULES, sentence)
+    return CounselError(code, one_line(sentence, 1000))
+
+
+def from_probe(reason: str) -> CounselError:
+    """The error for a `sandbox_problem`: `codex_config_invalid` where Codex refuses its configuration."""
+    is_codex_error = re.search(r"(?:^|\s)[Ee]rror: ", reason)
+    if is_codex_error and "bwrap: " not in reason:
+        return CounselError(Code.CODEX_CONFIG_INVALID, reason)
+    return CounselError(
+        Code.SANDBOX_UNAVAILABLE,
+        f"Codex's sandbox cannot be used here: {reason}",
+    )
+
+
+def _first_match(rules: Sequence[Rule], text: str) -> Code:
+    # The last rule of each table matches every text.
     return next(rule.code for rule in rules if re.search(rule.pattern, text))
 
 
-def _body_message(message: str) -> str | None:
+def describe(returncode: int | None) -> str:
+    """A process's end in words: its exit code, or the signal that killed it."""
+    if returncode is None:
+        return "no exit code"
+    if returncode < 0:
+        return f"signal {-returncode}"
+    return f"exit code {returncode}"
+
+
+def last_sentence(stderr: str) -> str:
+    """Codex's reason in what it wrote to stderr; "" when there is none.
+
+    That is the first line that begins with `error: ` (a wrong argument, explained below
+    it), else the last line that begins with `Error`, else the last line that is neither
+    a notice nor a line of the log.
+    """
+    stripped = [line.strip() for line in stderr.splitlines()]
+    lines = [line for line in stripped if line and not _HARMLESS.match(line)]
+    for line in lines:
+        if line.startswith("error: "):
+            return line
+    for index in reversed(range(len(lines))):
+        if lines[index].startswith("Error"):
+            return _with_cause(lines[index:])
+    return lines[-1] if lines else ""
+
+
+def _with_cause(lines: list[str]) -> str:
+    """The error of the first line, with the first of the causes listed below it unless the error has it already."""
+    error = lines[0]
+    if len(lines) < 3 or lines[1] != "Caused by:":
+        return error
+    cause = lines[2].removeprefix("0: ")
+    # For a broken config.toml the error quotes the place, which says more than the
+    # cause.
+    if not cause or cause in error or "config.toml:" in error:
+        return error
+    return f"{error}: {cause}"
+
+
+def _message_of_body(message: str) -> str | None:
+    """The sentence in the body of an HTTP error, which Codex passes on as it came; None for any other text."""
     try:
         body: Any = json.loads(message)
-        found = body.get("error", body)
-        return str(found.get("message") or found.get("detail") or "") or None
+        error = body.get("error", body)
+        return str(error.get("message") or error.get("detail") or "") or None
     except (ValueError, AttributeError, RecursionError):
         return None
 
 
 def _retry_after(code: Code, message: str) -> int | None:
+    """Milliseconds until another attempt makes sense, where the message tells."""
     if code is Code.RATE_LIMITED:
         return waiting_time(message)
+    if code is not Code.USAGE_LIMIT:
+        return None
     now = datetime.now().astimezone()
-    if code is Code.USAGE_LIMIT and (reset := reset_time(message, now)):
-        return max(int((reset - now).total_seconds() * 1000), 0)
-    return None
+    reset = reset_time(message, now)
+    if reset is None:
+        return None
+    seconds = (reset - now).total_seconds()
+    return max(int(seconds * 1000), 0)
 
 
-_WAIT = re.compile(r"(?i)try again in ((?:\d{1,6}(?:\.\d{1,6})? ?(?:ms|h|m|s)[a-z]* ?)+)")
-_PART = re.compile(r"(\d+(?:\.\d+)?) ?(ms|h|m|s)", re.IGNORECASE)
+_WAIT = re.compile(
+    r"(?i)try again in ((?:\d{1,6}(?:\.\d{1,6})? ?(?:ms|h|m|s)[a-z]* ?)+)"
+)
+_WAIT_PART = re.compile(r"(\d+(?:\.\d+)?) ?(ms|h|m|s)", re.IGNORECASE)
 _MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
 
 def waiting_time(message: str) -> int | None:
-    """The milliseconds of "try again in 1.2s", "in 6m0s", "in 20 seconds"; None where no time is told."""
-    told = _WAIT.search(message)
-    if not told:
+    """The milliseconds of "try again in 1.2s", "in 6m0s" or "in 20 seconds"; None for any other text."""
+    match = _WAIT.search(message)
+    if not match:
         return None
-    return round(sum(float(number) * _MILLISECONDS[unit.lower()] for number, unit in _PART.findall(told[1])))
+    milliseconds = 0.0
+    for number, unit in _WAIT_PART.findall(match[1]):
+        milliseconds += float(number) * _MILLISECONDS[unit.lower()]
+    return round(milliseconds)
 
 
 _CLOCK = re.compile(
-    r"try again at (?:([A-Z][a-z]{2}) (\d{1,2})(?:st|nd|rd|th), (\d{4}) )?(\d{1,2}):(\d\d) ([AP]M)", re.IGNORECASE
+    r"try again at (?:([A-Z][a-z]{2}) (\d{1,2})(?:st|nd|rd|th), (\d{4}) )?(\d{1,2}):(\d\d) ([AP]M)",
+    re.IGNORECASE,
+)
+_MONTHS = (
+    "jan",
+    "feb",
+    "mar",
+    "apr",
+    "may",
+    "jun",
+    "jul",
+    "aug",
+    "sep",
+    "oct",
+    "nov",
+    "dec",
 )
 
 
 def reset_time(message: str, now: datetime) -> datetime | None:
-    """The reset a usage-limit sentence names, in the local zone that Codex prints it in; None for "later".
+    """The reset that a sentence about a usage limit names; None for one that says "later".
 
-    The sentence has no seconds, so it is the end of the minute it names. Without a date it is today.
+    Codex prints it in the local time zone: "8:48 PM" for today, "Nov 23rd, 2026 6:48
+    PM" for another day. There are no seconds, so the result is the end of that minute.
     """
-    found = _CLOCK.search(message)
-    if not found:
+    match = _CLOCK.search(message)
+    if not match:
         return None
-    month, day, year, hour, minute, half = found.groups()
-    hour24 = int(hour) % 12 + (12 if half.upper() == "PM" else 0)
-    today = now.astimezone().replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    month, day, year, hour, minute, half = match.groups()
+    hour24 = int(hour) % 12
+    if half.upper() == "PM":
+        hour24 += 12
+    # The time zone is left out until the end: another day may have another offset.
+    date = now.astimezone().replace(
+        hour=0, minute=0, second=0, microsecond=0, tzinfo=None
+    )
     try:
-        date = today.replace(int(year), _MONTHS.index(month.lower()) + 1, int(day)) if month else today
-        return (date.replace(hour=hour24, minute=int(minute)) + timedelta(minutes=1)).astimezone()
+        if month:
+            date = date.replace(int(year), _MONTHS.index(month.lower()) + 1, int(day))
+        end_of_minute = date.replace(hour=hour24, minute=int(minute)) + timedelta(
+            minutes=1
+        )
+        return end_of_minute.astimezone()
     except (ValueError, OverflowError):
         return None
-
-
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")

@@ -1,10 +1,9 @@
-"""Limits that were met, remembered for every session of this user and account until they reset."""
+"""Usage limits that a run met, remembered for all sessions of this user and account until they reset."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import time
 from dataclasses import asdict, dataclass
@@ -13,16 +12,17 @@ from pathlib import Path
 from codex_counsel.codex import rollout
 from codex_counsel.contract.envelope import Failure
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.jobs.spec import Spec
+from codex_counsel.system.files import read_json_or_none, write_atomically
 
-LONGEST = 35 * 86_400
-"""Seconds a mark lasts at most: no plan has a longer window, and a wrong date must not block an account for years."""
-_ONE_MODEL = re.compile(r"hit your usage limit for ")
+MAX_SECONDS = 35 * 86_400
+"""A limit lasts at most so long: no plan has a longer window, and a wrong date must not block an account for years."""
+
+_LIMIT_OF_ONE_MODEL = re.compile(r"hit your usage limit for ")
 
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit in force until `until` (epoch seconds)."""
+    """A limit in force until `until` (epoch seconds). `code` and `message` are those of the failure that told of it."""
 
     code: str
     message: str
@@ -30,43 +30,63 @@ class Limit:
 
 
 class Limits:
-    """`limits/<account>.json`: one file per account, so that one account never blocks another."""
+    """The file `limits/<account>.json`: one per account, so that one account never blocks another."""
 
     def __init__(self, state: Path, account: str) -> None:
         self._file = state / "limits" / f"{account}.json"
 
-    def mark(self) -> Limit | None:
-        """The limit in force, if one is; an unreadable mark blocks nobody."""
+    def in_force(self) -> Limit | None:
+        """The limit that is in force now. A missing, damaged or expired file is no limit."""
         try:
-            found = Limit(**json.loads(self._file.read_text("utf-8")))
-            return found if 0 < found.until - time.time() <= LONGEST else None
-        except (OSError, ValueError, TypeError, RecursionError):
+            limit = Limit(**read_json_or_none(self._file))
+            remaining = limit.until - time.time()
+        except (
+            TypeError
+        ):  # other fields, or other types, than those that `remember` writes
             return None
+        return limit if 0 < remaining <= MAX_SECONDS else None
 
     def check(self) -> None:
         """Raise `backing_off` while a limit is in force."""
-        if mark := self.mark():
-            left = max(mark.until - time.time(), 0)
-            when = time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(mark.until))
-            raise CounselError(
-                Code.BACKING_OFF,
-                f"An earlier run met a limit that lasts until {when}: {mark.message}",
-                retry_after_ms=int(left * 1000),
-                details={"limit": mark.code, "until": int(mark.until)},
-            )
-
-    def remember(self, failure: Failure, spec: Spec, thread_id: str | None) -> None:
-        """A usage limit unless it is one model's alone, a rate limit only when it names its own retry time."""
-        until = _until(failure, spec, thread_id)
-        if until <= time.time():
+        limit = self.in_force()
+        if limit is None:
             return
-        until = min(until, time.time() + LONGEST - 1)
-        with contextlib.suppress(OSError):  # the caller has its answer; the next call will meet the limit itself
+        remaining = max(limit.until - time.time(), 0)
+        when = time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(limit.until))
+        raise CounselError(
+            Code.BACKING_OFF,
+            f"An earlier run met a limit that lasts until {when}: {limit.message}",
+            retry_after_ms=int(remaining * 1000),
+            details={"limit": limit.code, "until": int(limit.until)},
+        )
+
+    def remember(
+        self,
+        failure: Failure,
+        *,
+        codex_home: Path,
+        default_seconds: float,
+        thread_id: str | None,
+    ) -> None:
+        """Keep the limit that ended a run.
+
+        A limit of one model alone is not kept, nor a rate limit that names no time.
+        `default_seconds` is how long a usage limit lasts that names no time either.
+        Codex's own record of the thread tells the exact reset where there is one.
+        """
+        now = time.time()
+        until = _end_of(failure, codex_home, default_seconds, thread_id)
+        if until <= now:
+            return
+        limit = Limit(
+            code=failure.code,
+            message=failure.message,
+            until=min(until, now + MAX_SECONDS - 1),
+        )
+        # If it cannot be written, the next call meets the limit itself.
+        with contextlib.suppress(OSError):
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            draft = self._file.with_suffix(f".{os.getpid()}")
-            draft.touch(0o600)
-            draft.write_text(json.dumps(asdict(Limit(failure.code, failure.message, until))), "utf-8")
-            draft.replace(self._file)
+            write_atomically(self._file, json.dumps(asdict(limit)))
 
     def clear(self) -> bool:
         """Forget the limit; true if there was one."""
@@ -77,11 +97,21 @@ class Limits:
         return True
 
 
-def _until(failure: Failure, spec: Spec, thread_id: str | None) -> float:
+def _end_of(
+    failure: Failure,
+    codex_home: Path,
+    default_seconds: float,
+    thread_id: str | None,
+) -> float:
+    """Epoch seconds until which no run should be tried; 0 for a failure that says nothing about the next run."""
     if failure.code == Code.RATE_LIMITED and failure.retry_after_ms is None:
         return 0
-    if _ONE_MODEL.search(failure.message):
+    if _LIMIT_OF_ONE_MODEL.search(failure.message):
         return 0
-    exact = rollout.last_turn(rollout.find(Path(spec.codex_home), thread_id)).resets_at if thread_id else None
-    told = failure.retry_after_ms / 1000 if failure.retry_after_ms is not None else spec.backoff
-    return exact if exact and failure.code == Code.USAGE_LIMIT else time.time() + told
+    if failure.code == Code.USAGE_LIMIT and thread_id:
+        record = rollout.last_turn(rollout.find(codex_home, thread_id))
+        if record.resets_at:
+            return record.resets_at
+    if failure.retry_after_ms is not None:
+        return time.time() + failure.retry_after_ms / 1000
+    return time.time() + default_seconds

@@ -1,4 +1,9 @@
-"""Codex's own record of a thread, `sessions/…/rollout-…-<thread id>.jsonl`: what its JSONL does not tell."""
+"""Codex's own record of a thread, `sessions/YYYY/MM/DD/rollout-<time>-<thread id>.jsonl`. Seen on 0.148 to 0.169.
+
+It holds what the JSONL of `codex exec` does not: the model that ran, the token counts
+of each turn, the exact reset of a quota, and commands that failed before they began.
+Each line is an object with `type` and `payload`.
+"""
 
 from __future__ import annotations
 
@@ -13,114 +18,200 @@ from typing import Any
 from codex_counsel.codex.events import Tokens
 from codex_counsel.codex.failures import SANDBOX_BROKEN
 
+JsonObject = dict[str, Any]
+"""A parsed part of a record; its shape is checked where it is used."""
+
+SHELL_TOOLS = ("exec_command", "exec")
+"""The tools that run commands: of models with tools of their own, and of models in code mode."""
+
+_FORGOTTEN = re.compile(
+    rb'"(?:(?:context_)?compact(?:ed|ion(?:_summary)?)|thread_rolled_back)"'
+)
+_SANDBOX_HINT = re.compile(rb"bwrap: |sandbox|code-mode host|Code Mode is")
+_OUTPUT_HEADER = re.compile(
+    r"\A(?:Chunk ID|Wall time|Script )[\s\S]{0,300}?\nOutput:\s*"
+)
+
 
 @dataclass(frozen=True)
 class TurnRecord:
-    """The last turn of a thread: what really ran, and what it cost apart from the turns before it."""
+    """The last turn of a thread. A field is None when the record does not tell.
+
+    `model` and `effort` are those that really ran. `tokens` are those of this turn
+    alone. `resets_at` (epoch seconds) is when an exhausted quota opens again.
+    `sandbox_broken` means that every command failed at setting up the sandbox; the
+    JSONL of `codex exec` often has no item for such a command.
+    """
 
     model: str | None = None
     effort: str | None = None
     tokens: Tokens | None = None
     resets_at: float | None = None
-    blind: bool = False
-    """Every command failed at setting up the sandbox. Codex's JSONL often shows no item for such a command."""
+    sandbox_broken: bool = False
 
 
 def find(codex_home: Path, thread_id: str) -> Path | None:
-    """The rollout file: in the folder of the day the thread began, else anywhere. None for what is no thread id."""
+    """The record of a thread, or None. Looks in the folder of the day the thread began, then in all others."""
+    # The id becomes part of a glob pattern.
     if not re.fullmatch(r"[0-9a-fA-F-]{12,64}", thread_id):
         return None
-    sessions, name = codex_home / "sessions", f"rollout-*-{thread_id}.jsonl"
-    patterns = (f"{_day(thread_id)}/{name}", f"*/*/*/{name}")
-    return next((file for pattern in patterns for file in sorted(sessions.glob(pattern))), None)
+    sessions = codex_home / "sessions"
+    name = f"rollout-*-{thread_id}.jsonl"
+    for folder in (_day_folder(thread_id), "*/*/*"):
+        files = sorted(sessions.glob(f"{folder}/{name}"))
+        if files:
+            return files[0]
+    return None
 
 
-def _day(thread_id: str) -> str:
-    """Thread ids are UUIDv7: the first 48 bits are the milliseconds of their birth."""
+def _day_folder(thread_id: str) -> str:
+    """YYYY/MM/DD, local time. Thread ids are UUIDv7: their first 48 bits are milliseconds since the epoch."""
     try:
-        born = datetime.fromtimestamp(int(thread_id.replace("-", "")[:12], 16) / 1000).astimezone()
+        milliseconds = int(thread_id.replace("-", "")[:12], 16)
+        created = datetime.fromtimestamp(milliseconds / 1000).astimezone()
     except (ValueError, OverflowError, OSError):
         return "no/such/day"
-    return born.strftime("%Y/%m/%d")
-
-
-_FORGOTTEN = re.compile(rb'"(?:(?:context_)?compact(?:ed|ion(?:_summary)?)|thread_rolled_back)"')
+    return created.strftime("%Y/%m/%d")
 
 
 def holds_everything(codex_home: Path, thread_id: str) -> bool:
-    """Whether the thread is on record and nothing that it was sent has been summarised or taken back since."""
+    """Whether the thread is on record, and nothing that it was sent has been summarised or rolled back since."""
     file = find(codex_home, thread_id)
+    if file is None:
+        return False
     try:
-        return file is not None and not _FORGOTTEN.search(file.read_bytes())
+        return not _FORGOTTEN.search(file.read_bytes())
     except OSError:
         return False
 
 
-def quiet_seconds(file: Path | None) -> float:
-    """Seconds since the file last grew; endless without one."""
+def seconds_since_growth(file: Path | None) -> float:
+    """Seconds since the record last grew; infinity when there is none."""
+    if file is None:
+        return float("inf")
     try:
-        return time.time() - file.stat().st_mtime if file else float("inf")
+        return time.time() - file.stat().st_mtime
     except OSError:
         return float("inf")
 
 
 def last_turn(file: Path | None) -> TurnRecord:
-    """Never raises: a record that cannot be read tells nothing."""
+    """Read the last turn. Never raises: from a record that is missing or cannot be read every field is None."""
+    if file is None:
+        return TurnRecord()
     try:
-        return _summed(file.read_bytes().splitlines()) if file else TurnRecord()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return _parse_last_turn(file.read_bytes().splitlines())
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ):
         return TurnRecord()
 
 
-def _summed(lines: list[bytes]) -> TurnRecord:
-    starts = [index for index, line in enumerate(lines) if b'"task_started"' in line[:400]]
-    begin = starts[-1] if starts else 0
-    context = _payload(next((line for line in reversed(lines[begin:]) if b'"turn_context"' in line[:200]), b"{}"))
-    before, counts = _counts(lines[:begin]), _counts(lines[begin:])
-    total = counts[-1] if counts else None
-    tokens = _difference(total, before[-1] if before else {}) if total else None
-    return TurnRecord(context.get("model"), context.get("effort"), tokens, _reset(lines[begin:]), _blind(lines[begin:]))
+# A record can have megabytes, so lines are told apart by their first bytes and only the
+# few that matter are parsed.
 
 
-def _payload(line: bytes) -> dict[str, Any]:
-    found = json.loads(line).get("payload")
-    return found if isinstance(found, dict) else {}
+def _parse_last_turn(lines: list[bytes]) -> TurnRecord:
+    begin = 0
+    for index, line in enumerate(lines):
+        if b'"task_started"' in line[:400]:
+            begin = index
+    turn = lines[begin:]
+
+    contexts = _payloads(turn, b'"turn_context"') or [{}]
+    context = contexts[-1]
+    counts = _payloads(turn, b'"token_count"')
+    return TurnRecord(
+        model=context.get("model"),
+        effort=context.get("effort"),
+        tokens=_tokens_of_turn(counts, _payloads(lines[:begin], b'"token_count"')),
+        resets_at=_reset(counts),
+        sandbox_broken=_sandbox_broken(turn),
+    )
 
 
-def _counts(lines: list[bytes]) -> list[dict[str, Any]]:
-    infos = (_payload(line).get("info") for line in lines if b'"token_count"' in line[:200])
-    return [info["total_token_usage"] for info in infos if info]
+def _payloads(lines: list[bytes], marker: bytes) -> list[JsonObject]:
+    """The payloads of the lines that have the marker among their first 200 bytes; {} for one that is no object."""
+    payloads: list[JsonObject] = []
+    for line in lines:
+        if marker not in line[:200]:
+            continue
+        payload = json.loads(line).get("payload")
+        if not isinstance(payload, dict):
+            payload = {}
+        payloads.append(payload)
+    return payloads
 
 
-def _difference(total: dict[str, Any], before: dict[str, Any]) -> Tokens:
-    names = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_output_tokens")
-    return Tokens(*(max(int(total.get(name) or 0) - int(before.get(name) or 0), 0) for name in names))
+def _tokens_of_turn(
+    counts: list[JsonObject], earlier_counts: list[JsonObject]
+) -> Tokens | None:
+    """The difference of two totals of the thread: the last of this turn and the last before it."""
+    totals = _totals(counts)
+    if not totals:
+        return None
+    earlier_totals = _totals(earlier_counts) or [Tokens(0, 0, 0, 0)]
+    total = totals[-1]
+    before = earlier_totals[-1]
+    # A total that is smaller than the one before would give a negative count.
+    return Tokens(
+        input=max(total.input - before.input, 0),
+        cached_input=max(total.cached_input - before.cached_input, 0),
+        output=max(total.output - before.output, 0),
+        reasoning=max(total.reasoning - before.reasoning, 0),
+    )
 
 
-def _reset(lines: list[bytes]) -> float | None:
-    """When the exhausted window opens again, exactly, where a ChatGPT login was told."""
-    line = next((line for line in reversed(lines) if b'"token_count"' in line[:200]), b"{}")
-    limits = _payload(line).get("rate_limits") or {}
-    windows = [limits.get(name) or {} for name in ("primary", "secondary")]
-    resets = [w["resets_at"] for w in windows if w.get("resets_at") and float(w.get("used_percent") or 0) >= 100]
-    return float(max(resets)) if resets else None
+def _totals(counts: list[JsonObject]) -> list[Tokens]:
+    infos = [count.get("info") for count in counts]
+    return [Tokens.parse(info["total_token_usage"]) for info in infos if info]
 
 
-_HINT = re.compile(rb"bwrap: |sandbox|code-mode host|Code Mode is")
-_SHELLS = ("exec_command", "exec")
-_HEADER = re.compile(r"\A(?:Chunk ID|Wall time|Script )[\s\S]{0,300}?\nOutput:\s*")
+def _reset(counts: list[JsonObject]) -> float | None:
+    """When the exhausted windows of a ChatGPT account open again (epoch seconds); other logins have none."""
+    if not counts:
+        return None
+    limits = counts[-1].get("rate_limits") or {}
+    resets: list[float] = []
+    for name in ("primary", "secondary"):
+        window = limits.get(name) or {}
+        resets_at = window.get("resets_at")
+        used_percent = window.get("used_percent") or 0
+        if resets_at and float(used_percent) >= 100:
+            resets.append(float(resets_at))
+    return max(resets, default=None)
 
 
-def _blind(lines: list[bytes]) -> bool:
-    if not any(_HINT.search(line) for line in lines if b"_call_output" in line[:200]):
+def _sandbox_broken(lines: list[bytes]) -> bool:
+    """Whether there were commands, and the output of each begins with an error of the sandbox."""
+    outputs = [line for line in lines if b"_call_output" in line[:200]]
+    if not any(_SANDBOX_HINT.search(line) for line in outputs):
         return False
-    calls = [_payload(line) for line in lines if b"_call" in line[:200]]
-    shells = {call.get("call_id") for call in calls if call.get("name") in _SHELLS}
-    outputs = [
-        _HEADER.sub("", _text(call["output"])) for call in calls if call.get("call_id") in shells and "output" in call
-    ]
-    return bool(outputs) and all(SANDBOX_BROKEN.match(output) for output in outputs)
+    # A call has a name, its output refers to it by the call's id.
+    calls = _payloads(lines, b"_call")
+    shell_calls = {
+        call.get("call_id") for call in calls if call.get("name") in SHELL_TOOLS
+    }
+    commands = 0
+    for call in calls:
+        is_output = "output" in call and call.get("call_id") in shell_calls
+        if not is_output:
+            continue
+        commands += 1
+        text = _output_text(call["output"])
+        if not SANDBOX_BROKEN.match(_OUTPUT_HEADER.sub("", text)):
+            return False
+    return commands > 0
 
 
-def _text(output: Any) -> str:
-    return "".join(str(part.get("text")) for part in output) if isinstance(output, list) else str(output)
+def _output_text(output: Any) -> str:
+    """The text of an output: a string, or in code mode a list of objects with `text`."""
+    if not isinstance(output, list):
+        return str(output)
+    return "".join(str(part.get("text")) for part in output)

@@ -1,4 +1,4 @@
-"""What a run may touch as one Codex permission profile: a pure function of the boundary. Measured on 0.148 to 0.169."""
+"""What a run may read and write, as a permission profile of Codex: pure functions. Measured on 0.148 to 0.169."""
 
 from __future__ import annotations
 
@@ -8,26 +8,31 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from codex_counsel.contract.envelope import Sandbox
+from codex_counsel.contract.vocabulary import Reads, SandboxMode
 
 MAX_SECRETS = 200
-"""Exact denials per profile: beyond a few hundred, Codex's start of every command becomes slow and then impossible."""
+"""Denials of single files per profile. With more than a few hundred Codex starts commands slowly, then not at all."""
 
 PATTERN = re.compile(r"[*?\[\]\n\r\t]")
-"""A path with one of these is not itself to Codex: it is taken for a pattern, or loses the character."""
-
-Mode = Literal["read-only", "worktree-write"]
-Reads = Literal["workspace", "toolchains", "host"]
+"""Codex takes a path with one of * ? [ ] for a glob pattern, and drops line breaks and tabs from it."""
 
 
 @dataclass(frozen=True)
 class Boundary:
-    """All paths absolute and resolved. `secrets_complete` is false where more secret files exist than can be denied."""
+    """What a run may touch. All paths are absolute and resolved.
+
+    `readable` are roots besides the workspace, `scratch` directories are writable,
+    `denied` are directories and `secrets` files that stay closed wherever they lie.
+    `reads` is workspace, toolchains (the same plus `readable` roots of installed tools)
+    or host (everything but denials). `secrets_complete` is false when there are more
+    secret files than can be denied.
+    """
 
     workspace: Path
-    mode: Mode = "read-only"
+    mode: SandboxMode = "read-only"
     reads: Reads = "workspace"
     network: bool = False
     readable: tuple[Path, ...] = ()
@@ -37,60 +42,96 @@ class Boundary:
     secrets_complete: bool = True
 
     def report(self) -> Sandbox:
-        bounded = self.reads if self.secrets_complete or self.reads == "host" else "partial"
-        return Sandbox(mode=self.mode, read_boundary=bounded, network=self.network)
+        """The boundary as envelopes show it; with secret files left open the read boundary is `partial`."""
+        bounded = self.secrets_complete or self.reads == "host"
+        return Sandbox(
+            mode=self.mode,
+            read_boundary=self.reads if bounded else "partial",
+            network=self.network,
+        )
 
     def with_scratch(self, path: Path) -> Boundary:
+        """The boundary with one more writable directory."""
         return replace(self, scratch=(*self.scratch, path))
 
 
 def fresh_name() -> str:
-    """A profile name nobody can foresee: a table of `-c` merges with one of that name in the user's config.toml."""
+    """A name for a profile that nobody can foresee.
+
+    Codex merges a profile given by `-c` with one of the same name in the user's
+    config.toml.
+    """
     return f"counsel_{secrets.token_hex(8)}"
 
 
 def is_literal_path(path: Path) -> bool:
-    """Whether Codex can be told to open just this path."""
+    """Whether Codex takes this path as it is written, not as a pattern."""
     return not PATTERN.search(str(path))
 
 
 def overrides(boundary: Boundary, name: str) -> tuple[str, ...]:
-    """The values of `-c` that make `name` the profile in force. Never to be combined with `-s`, which would win."""
-    table = {"filesystem": _filesystem(boundary), "network": {"enabled": boundary.network}}
-    base = {"extends": ":read-only"} if boundary.reads == "host" else {}
-    return (f"default_permissions={toml(name)}", f"permissions={toml({name: {**base, **table}})}")
+    """The values of `-c` that define the profile `name` and select it. Never with the option `-s`, which would win."""
+    profile: dict[str, Any] = {}
+    if boundary.reads == "host":
+        profile["extends"] = ":read-only"
+    profile["filesystem"] = _filesystem(boundary)
+    profile["network"] = {"enabled": boundary.network}
+    return (
+        f"default_permissions={toml(name)}",
+        f"permissions={toml({name: profile})}",
+    )
 
 
 def _filesystem(boundary: Boundary) -> dict[str, str]:
-    opened = {} if boundary.reads == "host" else {":minimal": "read"}
-    opened |= {str(path): "read" for path in boundary.readable}
-    opened |= {str(boundary.workspace): "write" if boundary.mode == "worktree-write" else "read"}
-    opened |= {str(path): "write" for path in boundary.scratch}
+    """Path to access: read, write or deny."""
+    access: dict[str, str] = {}
+    if boundary.reads != "host":
+        access[":minimal"] = "read"
+    for path in boundary.readable:
+        access[str(path)] = "read"
+    access[str(boundary.workspace)] = (
+        "write" if boundary.mode == "worktree-write" else "read"
+    )
+    for path in boundary.scratch:
+        access[str(path)] = "write"
+    # Denials come last: an entry for the same path is replaced, never the other way
+    # round.
     roots = (boundary.workspace, *boundary.readable)
-    return opened | {_denial(path, roots): "deny" for path in (*boundary.denied, *boundary.secrets)}
+    for path in (*boundary.denied, *boundary.secrets):
+        access[_denial(path, roots)] = "deny"
+    return access
 
 
 def _denial(path: Path, roots: Iterable[Path]) -> str:
-    """The path, or where that would be taken for something else a pattern that covers it and little more.
+    """The path itself; or, if Codex would take it for a pattern, a pattern that matches it and little else.
 
-    The first character below the root is a wildcard too: up to 0.163 a pattern whose first wildcard stands deeper
-    finds nothing. A wildcard covers one byte.
+    In that pattern the first character below the root is a wildcard too: up to 0.163 a
+    pattern whose first wildcard stands deeper matches nothing. A wildcard `?` matches
+    one byte.
     """
-    root = next((root for root in roots if path.is_relative_to(root)), None)
-    if root is None or is_literal_path(path):
+    if is_literal_path(path):
         return str(path)
-    below = str(path.relative_to(root))
-    return f"{root}/{'?' * len(below[0].encode())}" + re.sub(r"[*?\[\]{}\\!\n\r\t]", "?", below[1:])
+    for root in roots:
+        if path.is_relative_to(root):
+            below = str(path.relative_to(root))
+            first = "?" * len(below[0].encode())
+            rest = re.sub(r"[*?\[\]{}\\!\n\r\t]", "?", below[1:])
+            return f"{root}/{first}{rest}"
+    return str(path)
 
 
 def toml(value: Any) -> str:
-    """An inline TOML value. Keys are always quoted, so that no path or name can say more than it is."""
+    """An inline TOML value. Keys are always quoted, so that no path or name can break out of its place."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
+        # A JSON string is a TOML basic string, except that TOML wants DEL escaped.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{toml(str(key))}={toml(item)}" for key, item in value.items()) + "}"
+        pairs = [f"{toml(str(key))}={toml(item)}" for key, item in value.items()]
+        joined = ",".join(pairs)
+        return f"{{{joined}}}"
     if isinstance(value, Iterable):
-        return "[" + ",".join(map(toml, value)) + "]"
+        joined = ",".join(map(toml, value))
+        return f"[{joined}]"
     return str(value)

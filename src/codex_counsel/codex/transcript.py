@@ -1,4 +1,8 @@
-"""What a run has said so far: events folded into the few things an envelope and a progress line need."""
+"""The events of a run folded into what its envelope and its progress line need.
+
+Commands, warnings and notices are masked here; messages and the failure are masked
+where they are used.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,22 @@ from dataclasses import dataclass, field
 
 from codex_counsel.codex import events
 from codex_counsel.codex.failures import SANDBOX_BROKEN
-from codex_counsel.contract.envelope import Phase
+from codex_counsel.contract.vocabulary import Phase
 from codex_counsel.system.redact import mask
 
 MAX_WARNINGS = 10
-_IDLE_WARNINGS = ("unrecognized configuration setting", "Reading additional input")
+
+_OWN_WARNINGS = ("unrecognized configuration setting", "Reading additional input")
+"""What Codex says about our own options: older releases do not know each of them."""
+
+_SANDBOX_ERROR_WITHIN = 4000
+"""Characters of a command's output that are searched: the sandbox fails before the command prints anything."""
 
 
 @dataclass(frozen=True)
 class Command:
+    """A command that the model ran. `blocked` means that it failed because Codex's sandbox could not be set up."""
+
     command: str
     exit_code: int | None
     blocked: bool
@@ -22,6 +33,13 @@ class Command:
 
 @dataclass
 class Transcript:
+    """What a run has done so far.
+
+    `notice` is Codex's latest sentence about a retry. `failure` is the message of a
+    failed turn. `open_commands` maps the ids of running commands to their command
+    lines.
+    """
+
     thread_id: str | None = None
     messages: list[str] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
@@ -34,54 +52,70 @@ class Transcript:
 
     @property
     def answer(self) -> str | None:
-        """The last message; interim and final ones look the same."""
-        return next((text for text in reversed(self.messages) if text.strip()), None)
+        """The last message that is not blank. Codex does not mark which message is the final one."""
+        for text in reversed(self.messages):
+            if text.strip():
+                return text
+        return None
 
     @property
     def phase(self) -> Phase:
+        """Where the run stands."""
         if self.completed or self.failure:
             return "finishing"
         if not self.thread_id:
             return "starting"
-        return "command" if self.open_commands else "thinking"
+        if self.open_commands:
+            return "command"
+        return "thinking"
 
     @property
     def last_command(self) -> str | None:
-        running = list(self.open_commands.values())
-        return running[-1] if running else (self.commands[-1].command if self.commands else None)
+        """The command that runs, or else the one that ended last."""
+        if self.open_commands:
+            return list(self.open_commands.values())[-1]
+        if self.commands:
+            return self.commands[-1].command
+        return None
 
     @property
     def sandbox_broken(self) -> bool:
-        """Every command failed at setting up the sandbox: what was answered was answered blind."""
+        """Whether every command failed at setting up the sandbox: the model answered without seeing any file."""
         return bool(self.commands) and all(command.blocked for command in self.commands)
 
     def add(self, event: events.Event) -> bool:
-        """Fold one event in; true when it was a sign of life."""
+        """Fold one event in; true when it is a sign of life, false for a line that is no event."""
         match event:
             case events.ThreadStarted(thread_id):
                 self.thread_id = thread_id
             case events.Message(text):
                 self.messages.append(text)
             case events.CommandStarted(item, command):
-                self.open_commands[item] = mask(command)[0]
+                self.open_commands[item], _ = mask(command)
             case events.CommandEnded():
-                self._ended(event)
-            case events.Warned(message):
-                self._warn(mask(message)[0])
+                self._add_command(event)
+            case events.ItemWarning(message):
+                self._add_warning(message)
             case events.Notice(message):
-                self.notice = mask(message)[0]
+                self.notice, _ = mask(message)
             case events.TurnCompleted(tokens):
-                self.tokens, self.completed = tokens, True
+                self.tokens = tokens
+                self.completed = True
             case events.TurnFailed(message):
                 self.failure = message
         return not isinstance(event, events.Noise)
 
-    def _ended(self, event: events.CommandEnded) -> None:
+    def _add_command(self, event: events.CommandEnded) -> None:
         self.open_commands.pop(event.item, None)
-        blocked = bool(event.exit_code and SANDBOX_BROKEN.search(event.output[:4000]))
-        self.commands.append(Command(mask(event.command)[0], event.exit_code, blocked))
+        blocked = False
+        if event.exit_code:
+            blocked = bool(SANDBOX_BROKEN.search(event.output[:_SANDBOX_ERROR_WITHIN]))
+        command, _ = mask(event.command)
+        self.commands.append(Command(command, event.exit_code, blocked))
 
-    def _warn(self, message: str) -> None:
-        fresh = message not in self.warnings and len(self.warnings) < MAX_WARNINGS
-        if fresh and not any(words in message for words in _IDLE_WARNINGS):
-            self.warnings.append(message)
+    def _add_warning(self, message: str) -> None:
+        warning, _ = mask(message)
+        if warning in self.warnings or len(self.warnings) >= MAX_WARNINGS:
+            return
+        if not any(words in warning for words in _OWN_WARNINGS):
+            self.warnings.append(warning)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any
 
 from codex_counsel import __version__
+from codex_counsel.contract import envelope, vocabulary
 from codex_counsel.contract.request import (
     Apply,
     Capabilities,
@@ -20,21 +21,30 @@ from codex_counsel.contract.request import (
     JobResult,
     JobStatus,
     Models,
-    Request,
     ReviewChanges,
     ReviewPlan,
     Status,
+    ToolRequest,
     Transfer,
+    argument_names,
 )
+from codex_counsel.contract.request import schema as request_schema
+from codex_counsel.contract.vocabulary import Json, JsonObject
 from codex_counsel.errors import CATALOG
+
+ENVELOPE_URI = "codex://schema/envelope"
 
 
 @dataclass(frozen=True)
-class Tool:
-    """`changes`: a call changes something for the user, others are read-only. `twin`: described by another tool."""
+class ToolDescription:
+    """One tool as it is published.
+
+    `changes`: a call changes something for the user; all others are read-only. `twin`:
+    takes the arguments of another tool, which describes them.
+    """
 
     name: str
-    request: type[Request]
+    request: type[ToolRequest]
     description: str
     runs_model: bool = False
     changes: bool = False
@@ -42,8 +52,8 @@ class Tool:
     twin: bool = False
 
 
-TOOLS: tuple[Tool, ...] = (
-    Tool(
+TOOLS: tuple[ToolDescription, ...] = (
+    ToolDescription(
         "codex_consult",
         Consult,
         "Ask OpenAI's Codex, another model family, for a second opinion on a question, from the repository itself.\n"
@@ -51,80 +61,107 @@ TOOLS: tuple[Tool, ...] = (
         "Minutes and the user's Codex quota. Read-only.",
         runs_model=True,
     ),
-    Tool(
+    ToolDescription(
         "codex_consult_async",
         Consult,
         "codex_consult in the background: returns a job_id at once; fetch with codex_job_result.",
         runs_model=True,
         twin=True,
     ),
-    Tool(
+    ToolDescription(
         "codex_review_changes",
         ReviewChanges,
         "Have Codex review git changes: verdict, and findings checked against the files.\n"
         "Before a merge, or after risky work. Minutes and Codex quota. Read-only.",
         runs_model=True,
     ),
-    Tool(
+    ToolDescription(
         "codex_review_changes_async",
         ReviewChanges,
         "codex_review_changes in the background: returns a job_id at once.",
         runs_model=True,
         twin=True,
     ),
-    Tool(
+    ToolDescription(
         "codex_review_plan",
         ReviewPlan,
         "Have Codex review a plan against the repository before it is built. Minutes and Codex quota. Read-only.",
         runs_model=True,
     ),
-    Tool(
+    ToolDescription(
         "codex_dry_run",
         DryRun,
         "What codex_review_changes would send with these arguments: files, bytes, omissions, boundary. Free.",
         twin=True,
     ),
-    Tool(
+    ToolDescription(
         "codex_delegate",
         Delegate,
         "Have Codex carry out a coding task in a throwaway copy of the repository; returns a diff, applies nothing.\n"
         "For work you can describe and check. Minutes and Codex quota. Your files stay untouched.",
         runs_model=True,
     ),
-    Tool(
+    ToolDescription(
         "codex_delegate_async",
         Delegate,
         "codex_delegate in the background: returns a job_id at once.",
         runs_model=True,
         twin=True,
     ),
-    Tool(
+    ToolDescription(
         "codex_delegate_dry_run",
         DelegateDryRun,
         "What codex_delegate would start from: files, omissions, readable roots, prompt size. Free.",
         twin=True,
     ),
-    Tool(
+    ToolDescription(
         "codex_apply",
         Apply,
         "Apply a delegate job's diff to the working tree, all or nothing; read the diff first. Free.",
         changes=True,
         destructive=True,
     ),
-    Tool("codex_status", Status, "Is Codex usable here: binary, login, sandbox, limits, defaults. Free."),
-    Tool("codex_models", Models, "Models and efforts the installed Codex lists. Free."),
-    Tool("codex_capabilities", Capabilities, "Tools, error codes and schema fingerprint of this server. Free."),
-    Tool("codex_job_status", JobStatus, "Where a run stands: phase, last command, elapsed. Free."),
-    Tool("codex_job_result", JobResult, "The result of a run, or a further page of it. Free."),
-    Tool(
+    ToolDescription(
+        "codex_status",
+        Status,
+        "Is Codex usable here: binary, login, sandbox, limits, defaults. Free.",
+    ),
+    ToolDescription(
+        "codex_models", Models, "Models and efforts the installed Codex lists. Free."
+    ),
+    ToolDescription(
+        "codex_capabilities",
+        Capabilities,
+        "Tools, error codes and schema fingerprint of this server. Free.",
+    ),
+    ToolDescription(
+        "codex_job_status",
+        JobStatus,
+        "Where a run stands: phase, last command, elapsed. Free.",
+    ),
+    ToolDescription(
+        "codex_job_result",
+        JobResult,
+        "The result of a run, or a further page of it. Free.",
+    ),
+    ToolDescription(
         "codex_job_consume_result",
         JobConsume,
         "codex_job_result, and delete the record once all of it was returned. Free.",
         changes=True,
     ),
-    Tool("codex_job_cancel", JobCancel, "End a run and all its processes; returns when they are gone.", changes=True),
-    Tool("codex_job_list", JobList, "Runs of this user, newest first, with job_id, session_id and first words. Free."),
-    Tool(
+    ToolDescription(
+        "codex_job_cancel",
+        JobCancel,
+        "End a run and all its processes; returns when they are gone.",
+        changes=True,
+    ),
+    ToolDescription(
+        "codex_job_list",
+        JobList,
+        "Runs of this user, newest first, with job_id, session_id and first words. Free.",
+    ),
+    ToolDescription(
         "codex_transfer",
         Transfer,
         "Hand this Claude Code session over to Codex as a new thread, for the user to go on with there. Free.",
@@ -133,58 +170,143 @@ TOOLS: tuple[Tool, ...] = (
 )
 
 
-@cache
-def parameters(request: type[Request]) -> dict[str, Any]:
+# --- schemas
+
+
+def parameters(request: type[ToolRequest]) -> JsonObject:
     """The JSON Schema of the arguments: no titles, no nullable types. Bounds are checked, not described."""
-    schema = request.model_json_schema()
-    slim: dict[str, Any] = _slim({key: schema[key] for key in ("properties", "required") if key in schema})
-    return {"type": "object", "properties": {}, **slim, "additionalProperties": False}
+    schema = request_schema(request)
+    parameters: JsonObject = {"type": "object", "properties": {}}
+    for key in ("properties", "required"):
+        if key in schema:
+            parameters[key] = _slim(schema[key])
+    parameters["additionalProperties"] = False
+    return parameters
 
 
-def wire_parameters(tool: Tool) -> dict[str, Any]:
+def wire_parameters(tool: ToolDescription) -> JsonObject:
     """`parameters` as every session pays for them: a twin does not describe again what its original describes."""
     schema = parameters(tool.request)
     if not tool.twin:
         return schema
-    bare = {name: {k: v for k, v in item.items() if k != "description"} for name, item in schema["properties"].items()}
+
+    bare = {}
+    for name, argument in schema["properties"].items():
+        bare[name] = {
+            key: value for key, value in argument.items() if key != "description"
+        }
     return {**schema, "properties": bare}
 
 
-_DULL = {"title", "default", "pattern", "maxLength", "minLength", "maxItems", "minItems", "maximum", "minimum"}
+_LEFT_OUT = {
+    "title",
+    "default",
+    "pattern",
+    "maxLength",
+    "minLength",
+    "maxItems",
+    "minItems",
+    "maximum",
+    "minimum",
+}
 
 
-def _slim(value: Any) -> Any:
+def _slim(value: Json) -> Json:
+    """The schema without what a model does not need, and without `null` among the types."""
     if isinstance(value, list):
         return [_slim(item) for item in value]
     if not isinstance(value, dict):
         return value
     if "anyOf" in value:
-        real = [item for item in value["anyOf"] if item.get("type") != "null"]
-        value = {**{key: item for key, item in value.items() if key != "anyOf"}, **real[0]}
-    named = {key: item for key, item in value.items() if key not in _DULL or isinstance(item, dict)}
-    return {key: _slim(item) for key, item in named.items() if (key, item) != ("additionalProperties", True)}
+        value = _without_null(value)
+
+    slim = {}
+    for key, item in value.items():
+        # An argument may be called `title` or `default`: as a key of `properties` it
+        # stands before an object.
+        if key in _LEFT_OUT and not isinstance(item, dict):
+            continue
+        if key == "additionalProperties" and item is True:
+            continue
+        slim[key] = _slim(item)
+    return slim
+
+
+def _without_null(schema: JsonObject) -> JsonObject:
+    """An optional argument as the one type that it has besides null."""
+    types = [item for item in schema["anyOf"] if item.get("type") != "null"]
+    others = {key: item for key, item in schema.items() if key != "anyOf"}
+    return {**others, **types[0]}
 
 
 @cache
-def envelope_schema() -> dict[str, Any]:
-    """The JSON Schema of every result."""
+def envelope_schema() -> JsonObject:
+    """The JSON Schema of every result. The docstrings of the classes are for readers of the code and not part of it."""
     from pydantic import TypeAdapter
 
-    from codex_counsel.contract.envelope import Envelope
+    schema = TypeAdapter(envelope.Envelope).json_schema()
+    for part in (schema, *schema["$defs"].values()):
+        del part["description"]
+    return schema
 
-    return TypeAdapter(Envelope).json_schema()
+
+# --- the fingerprint
 
 
-def inventory() -> dict[str, Any]:
+@cache
+def fingerprint() -> str:
+    """12 hexadecimal digits that change when the tools, the schema of their results or the release change.
+
+    Every run records it, so it is computed from the dataclasses: building the schemas
+    would import pydantic.
+    """
+    lines = [__version__]
+    for tool in TOOLS:
+        lines += [tool.name, tool.description, *_shape(tool.request)]
+    for name, value in vars(envelope).items():
+        if isinstance(value, type) and is_dataclass(value):
+            lines += [name, *_shape(value)]
+    for name, value in vars(vocabulary).items():
+        if name.isupper():
+            lines.append(f"{name} {value}")
+    text = "\n".join(lines)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _shape(kind: type) -> list[str]:
+    """One line for each field of a dataclass: name, annotation, default, metadata."""
+    lines = []
+    for item in fields(kind):
+        default: object = "required"
+        if item.default is not MISSING:
+            default = item.default
+        elif item.default_factory is not MISSING:
+            default = item.default_factory()
+        lines.append(f"{item.name}: {item.type} = {default!r}")
+        for key, value in item.metadata.items():
+            # The address of a function differs from process to process; its name does
+            # not.
+            lines.append(f"{key} {getattr(value, '__name__', value)}")
+    return lines
+
+
+# --- the inventory
+
+
+def inventory() -> JsonObject:
     """What this server offers, for `codex_capabilities`."""
-    tools = [
-        {"name": tool.name, "runs_model": tool.runs_model, "arguments": sorted(tool.request.model_fields)}
-        for tool in TOOLS
-    ]
+    tools = []
+    for tool in TOOLS:
+        entry = {
+            "name": tool.name,
+            "runs_model": tool.runs_model,
+            "arguments": sorted(argument_names(tool.request)),
+        }
+        tools.append(entry)
     return {
         "version": __version__,
         "tools": tools,
-        "resources": ["codex://schema/envelope"],
+        "resources": [ENVELOPE_URI],
         "error_codes": [str(code) for code in CATALOG],
-        "statuses": ["completed", "queued", "running", "failed", "cancelled"],
+        "statuses": list(vocabulary.STATUSES),
     }

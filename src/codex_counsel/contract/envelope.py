@@ -1,42 +1,64 @@
-"""The result of every call: one flat model, told apart by `ok` and `status`. Absent fields are left out."""
+"""The result of every call: one flat dataclass, told apart by `ok` and `status`. Fields that do not apply are left out.
+
+`Envelope.wire()` makes the JSON object that is stored and sent; `Envelope.parse()`
+reads it back. The class names are the `$defs` of the published schema.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from functools import cache
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from codex_counsel import __version__
-from codex_counsel.errors import CATALOG, CounselError
+from codex_counsel.contract.vocabulary import (
+    Confidence,
+    EnforcedReads,
+    Grounding,
+    Json,
+    JsonObject,
+    Phase,
+    RunStatus,
+    SandboxMode,
+    Severity,
+    Verdict,
+)
+from codex_counsel.errors import CATALOG, Code, CounselError
 from codex_counsel.system.text import clean, clean_tree, cut, one_line
 
-Status = Literal["completed", "queued", "running", "failed", "cancelled"]
-Phase = Literal["queued", "starting", "thinking", "command", "finishing"]
+SUMMARY_BYTES = 2_000
+FAILURE_BYTES = 6_000
 TEXT_BUDGET = 45_000
 """Bytes of the text beside an envelope: room for the longest page of an answer, and still shown inline."""
-TERMINAL = ("completed", "failed", "cancelled")
-Severity = Literal["critical", "high", "medium", "low", "nit"]
+
+EnvelopeDict = JsonObject
+"""An envelope as it is stored and sent: JSON-ready, control characters removed, without fields that do not apply."""
 
 
-EnvelopeDict = dict[str, Any]
-"""An envelope as it is stored and sent: JSON-ready, scrubbed, without what does not apply."""
+def _optional_field(description: str) -> Any:
+    """An optional field with a description in the published schema."""
+    return field(default=None, metadata={"description": description})
 
 
-def _described(text: str) -> Any:
-    return field(default=None, metadata={"description": text})
+def _required_field(description: str) -> Any:
+    return field(metadata={"description": description})
 
 
 @dataclass(kw_only=True)
 class Finding:
+    """One finding of a review."""
+
     severity: Severity
     title: str
     file: str | None = None
     line: int | None = None
     line_end: int | None = None
-    section: str | None = _described("plan reviews: the part of the plan")
-    evidence: str | None = _described("quoted from the reviewed state")
+    section: str | None = _optional_field("plan reviews: the part of the plan")
+    evidence: str | None = _optional_field("quoted from the reviewed state")
     risk: str | None = None
     recommendation: str | None = None
-    grounded: Literal["verified", "moved", "unverified"] | None = _described(
+    grounded: Grounding | None = _optional_field(
         "whether the evidence was found where the finding says"
     )
     in_diff: bool | None = None
@@ -44,6 +66,8 @@ class Finding:
 
 @dataclass(kw_only=True)
 class Omission:
+    """A part of the material that was not sent, and why."""
+
     path: str
     reason: str
     bytes: int | None = None
@@ -51,6 +75,8 @@ class Omission:
 
 @dataclass(kw_only=True)
 class Coverage:
+    """What of the change a review was sent."""
+
     base_sha: str | None = None
     head_sha: str | None = None
     files: int = 0
@@ -62,12 +88,16 @@ class Coverage:
 
 @dataclass(kw_only=True)
 class Check:
+    """A command that a delegate ran. `exit_code` is None where the run ended first."""
+
     command: str
     exit_code: int | None = None
 
 
 @dataclass(kw_only=True)
 class DiffFile:
+    """A file of a diff. `status` is a letter of git; `sensitive` marks what tools execute or obey."""
+
     path: str
     status: str
     added: int | None = None
@@ -77,54 +107,72 @@ class DiffFile:
 
 @dataclass(kw_only=True)
 class Next:
+    """The next call to make."""
+
     tool: str
-    arguments: dict[str, Any]
+    arguments: JsonObject
 
 
 @dataclass(kw_only=True)
 class Progress:
+    """Where a run stands."""
+
     phase: Phase
     last_command: str | None = None
     elapsed_ms: int
-    silent_ms: int | None = _described("since Codex's last event")
+    silent_ms: int | None = _optional_field("since Codex's last event")
 
 
 @dataclass(kw_only=True)
 class Failure:
+    """What failed and what to do about it."""
+
     code: str
-    message: str = field(metadata={"description": "Codex's own first specific sentence where it was Codex that failed"})
+    message: str = _required_field(
+        "Codex's own first specific sentence where it was Codex that failed"
+    )
     repair: str
     retryable: bool
     retry_after_ms: int | None = None
     repair_tool: str | None = None
-    repair_tool_params: dict[str, Any] | None = None
-    details: dict[str, Any] | None = None
+    repair_tool_params: JsonObject | None = None
+    details: JsonObject | None = None
 
 
 @dataclass(kw_only=True)
 class Workspace:
+    """The directory that a run was given, and where its name came from."""
+
     root: str
-    source: str = field(metadata={"description": "argument, CLAUDE_PROJECT_DIR or the server's own directory"})
+    source: str = _required_field(
+        "argument, CLAUDE_PROJECT_DIR or the server's own directory"
+    )
     warning: str | None = None
 
 
 @dataclass(kw_only=True)
 class Sandbox:
-    mode: Literal["read-only", "worktree-write"]
-    read_boundary: Literal["workspace", "toolchains", "partial", "host"] = field(
-        metadata={"description": "what was really enforced; partial: some secret files could not be denied"}
+    """What a run could touch."""
+
+    mode: SandboxMode
+    read_boundary: EnforcedReads = _required_field(
+        "what was really enforced; partial: some secret files could not be denied"
     )
     network: bool
 
 
 @dataclass(kw_only=True)
 class CodexUsed:
+    """The Codex binary of a run."""
+
     path: str
     version: str
 
 
 @dataclass(kw_only=True)
 class Usage:
+    """Tokens."""
+
     input: int
     cached_input: int
     output: int
@@ -133,16 +181,20 @@ class Usage:
 
 @dataclass(kw_only=True)
 class Meta:
+    """Where a result came from."""
+
     job_id: str | None = None
-    session_id: str | None = _described("the Codex thread; pass it back to continue")
+    session_id: str | None = _optional_field(
+        "the Codex thread; pass it back to continue"
+    )
     workspace: Workspace | None = None
     sandbox: Sandbox | None = None
     codex: CodexUsed | None = None
     model: str | None = None
     effort: str | None = None
-    usage: Usage | None = field(default=None, metadata={"description": "tokens of this run"})
+    usage: Usage | None = _optional_field("tokens of this run")
     elapsed_ms: int | None = None
-    scope: dict[str, Any] | None = None
+    scope: JsonObject | None = None
     isolation: str | None = None
     warnings: list[str] = field(default_factory=list)
     truncated: bool | None = None
@@ -150,18 +202,22 @@ class Meta:
     ttl_seconds: int | None = None
     expires_at: str | None = None
     server_version: str = __version__
-    fingerprint: str | None = _described("changes when the tools or this schema change")
+    fingerprint: str | None = _optional_field(
+        "changes when the tools or this schema change"
+    )
 
 
 @dataclass(kw_only=True)
 class Envelope:
+    """The result of a call. `error` is there unless `ok`; which other fields are there depends on the tool."""
+
     ok: bool
-    status: Status
+    status: RunStatus
     tool: str
     summary: str
-    answer: str | None = _described("Codex's answer, verbatim")
-    verdict: Literal["pass", "concerns", "fail", "unknown"] | None = None
-    confidence: Literal["low", "medium", "high"] | None = None
+    answer: str | None = _optional_field("Codex's answer, verbatim")
+    verdict: Verdict | None = None
+    confidence: Confidence | None = None
     findings: list[Finding] | None = None
     questions: list[str] | None = None
     assumptions: list[str] | None = None
@@ -181,30 +237,107 @@ class Envelope:
     poll_after_ms: int | None = None
     next: Next | None = None
     progress: Progress | None = None
-    data: Any = field(
-        default=None, metadata={"description": "a free tool's object, or the reply that matched output_schema"}
+    data: Json = _optional_field(
+        "a free tool's object, or the reply that matched output_schema"
     )
     error: Failure | None = None
     meta: Meta
 
+    @classmethod
+    def parse(cls, raw: Json) -> Envelope:
+        """The inverse of `wire`. Unknown keys are ignored.
+
+        Raises ValueError, with the place of the value, where a field is missing or has
+        a value of the wrong kind.
+        """
+        envelope: Envelope = _read(cls, raw, "envelope")
+        return envelope
+
     def wire(self) -> EnvelopeDict:
-        """JSON-ready, scrubbed, without what does not apply."""
-        dumped = _pruned(asdict(self))
+        """JSON-ready: control characters removed, without the fields that do not apply."""
+        present = _without_absent(asdict(self))
         if not self.meta.warnings:
-            del dumped["meta"]["warnings"]
-        scrubbed: EnvelopeDict = clean_tree(dumped)
-        return scrubbed
+            del present["meta"]["warnings"]
+        envelope: EnvelopeDict = clean_tree(present)
+        return envelope
 
 
-def _pruned(value: Any) -> Any:
-    """Without the absent fields of our own models; a caller's `data` keeps its nulls."""
-    if isinstance(value, dict):
-        return {name: item if name == "data" else _pruned(item) for name, item in value.items() if item is not None}
-    return [_pruned(item) for item in value] if isinstance(value, list) else value
+def _without_absent(value: Json) -> Json:
+    """Drop the None fields of our own classes; `data` belongs to someone else and keeps its nulls."""
+    if isinstance(value, list):
+        return [_without_absent(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+
+    present = {}
+    for name, item in value.items():
+        if item is None:
+            continue
+        present[name] = item if name == "data" else _without_absent(item)
+    return present
+
+
+# --- reading an envelope back
+
+
+def _read(kind: Any, value: Json, place: str) -> Any:
+    """The value as an instance of the annotation `kind`; raises ValueError."""
+    if kind is Any:
+        return value
+    if is_dataclass(kind):
+        return _read_object(kind, value, place)
+
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        matches = value in arguments
+    elif origin is list:
+        matches = isinstance(value, list)
+    elif origin is dict:
+        matches = isinstance(value, dict)
+    elif NoneType in arguments:
+        return None if value is None else _read(arguments[0], value, place)
+    else:
+        # bool is a subclass of int, but `true` is no number.
+        matches = isinstance(value, kind) and (
+            kind is bool or not isinstance(value, bool)
+        )
+
+    if not matches:
+        raise ValueError(f"{place} is of the wrong kind")
+    if origin is list:
+        return [
+            _read(arguments[0], item, f"{place}[{index}]")
+            for index, item in enumerate(value)
+        ]
+    return value
+
+
+def _read_object(kind: Any, value: Json, place: str) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError(f"{place} is of the wrong kind")  # noqa: TRY004  # what a caller of `parse` expects
+
+    annotations = _annotations(kind)
+    arguments = {}
+    for item in fields(kind):
+        if item.name in value:
+            arguments[item.name] = _read(
+                annotations[item.name], value[item.name], f"{place}.{item.name}"
+            )
+        elif item.default is MISSING and item.default_factory is MISSING:
+            raise ValueError(f"{place}.{item.name} is missing")
+    return kind(**arguments)
+
+
+@cache
+def _annotations(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+# --- making one
 
 
 def failure(error: CounselError) -> Failure:
-    """What an error tells the caller."""
+    """The `error` object of an envelope; where the error brings no repair, that of its code."""
     meaning = CATALOG[error.code]
     return Failure(
         code=error.code,
@@ -218,40 +351,89 @@ def failure(error: CounselError) -> Failure:
     )
 
 
-def failed(tool: str, error: CounselError, meta: Meta | None = None, **fields: Any) -> Envelope:
-    """The envelope of a failure; `cancelled` is its own status."""
-    status: Status = "cancelled" if error.code == "cancelled" else "failed"
-    summary = f"{tool} {status}: {one_line(error.message, 300)}"
-    kept = meta or Meta()
-    return Envelope(ok=False, status=status, tool=tool, summary=summary, error=failure(error), meta=kept, **fields)
+def failed(
+    tool: str, error: CounselError, meta: Meta | None = None, **extra: Json
+) -> Envelope:
+    """The envelope of a failure: status `cancelled` for the code `cancelled`, else `failed`."""
+    status: RunStatus = "failed"
+    if error.code == Code.CANCELLED:
+        status = "cancelled"
+    return Envelope(
+        ok=False,
+        status=status,
+        tool=tool,
+        summary=f"{tool} {status}: {one_line(error.message, 300)}",
+        error=failure(error),
+        meta=meta or Meta(),
+        **extra,
+    )
 
 
-def free(tool: str, summary: str, data: Any, meta: Meta | None = None) -> Envelope:
+def completed(
+    tool: str, summary: str, data: Json, meta: Meta | None = None
+) -> Envelope:
     """The envelope of a tool that runs no model."""
-    return Envelope(ok=True, status="completed", tool=tool, summary=summary, data=data, meta=meta or Meta())
+    return Envelope(
+        ok=True,
+        status="completed",
+        tool=tool,
+        summary=summary,
+        data=data,
+        meta=meta or Meta(),
+    )
+
+
+# --- text for people
+
+
+def describe(progress: Progress) -> str:
+    """A progress line, such as `running make test (12s)`."""
+    seconds = progress.elapsed_ms // 1000
+    if progress.phase == "command" and progress.last_command:
+        return f"running {progress.last_command[:120]} ({seconds}s)"
+    return f"{progress.phase} ({seconds}s)"
 
 
 def text_of(wire: EnvelopeDict) -> str:
-    """The short text that goes with an envelope: all that a client shows of a failure."""
+    """The short text that goes with an envelope or a page of one: all that a client shows of a failure."""
     if wire["ok"]:
-        return cut(str(wire["summary"]), 2000)
-    told = cut("\n".join(_told(wire)), 6000)
+        return cut(str(wire["summary"]), SUMMARY_BYTES)
+
+    text = cut("\n".join(_failure_lines(wire)), FAILURE_BYTES)
     answer = wire.get("answer")
-    return cut(f"{told}\n\nSaid before it ended, no finished answer:\n{answer}", TEXT_BUDGET) if answer else told
+    if not answer:
+        return text
+    return cut(
+        f"{text}\n\nSaid before it ended, no finished answer:\n{answer}", TEXT_BUDGET
+    )
 
 
-def _told(wire: EnvelopeDict) -> list[str]:
-    """What went wrong, and where to find what was had of it all the same."""
-    kept = [f"{name}: {wire[name]}" for name in ("diff_path", "diffstat") if name in wire]
-    if cursor := wire["meta"].get("next_cursor"):
-        kept.append(f"There is more of it: codex_job_result with cursor {cursor}")
-    if not (error := wire.get("error")):
-        return [str(wire["summary"]), *kept]
+def _failure_lines(wire: EnvelopeDict) -> list[str]:
+    """What went wrong, what to do, and where to find the part of the work that exists."""
+    error = wire.get("error")
+    if error is None:
+        return [str(wire["summary"]), *_partial_work(wire)]
+
     lines = [f"{error['code']}: {error['message']}", f"What to do: {error['repair']}"]
     if "retry_after_ms" in error:
         lines.append(f"Retry after {error['retry_after_ms'] // 1000} s.")
-    for name, value in (error.get("details") or {}).items():
+    for name, value in error.get("details", {}).items():
         lines.append(f"{name}: {value}")
-    if job_id := wire["meta"].get("job_id"):
-        lines.append(f"job_id: {job_id}")
-    return [*lines, *kept, "A second opinion is a help, not a condition: go on without it if it cannot be had."]
+    if "job_id" in wire["meta"]:
+        lines.append(f"job_id: {wire['meta']['job_id']}")
+    lines += _partial_work(wire)
+    lines.append(
+        "A second opinion is a help, not a condition: go on without it if it cannot be had."
+    )
+    return lines
+
+
+def _partial_work(wire: EnvelopeDict) -> list[str]:
+    lines = [
+        f"{name}: {wire[name]}" for name in ("diff_path", "diffstat") if name in wire
+    ]
+    if "next_cursor" in wire["meta"]:
+        lines.append(
+            f"There is more of it: codex_job_result with cursor {wire['meta']['next_cursor']}"
+        )
+    return lines

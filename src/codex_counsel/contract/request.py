@@ -1,72 +1,140 @@
-"""What a caller may ask for: one frozen model per tool. Wire schema, command line and docs derive from it."""
+"""What a caller may ask for: one frozen dataclass per tool. Wire schema, command line and docs derive from it.
+
+The classes are plain dataclasses, so that the command line reads them without importing
+pydantic; only `parse` and `schema` import it. `field(metadata=...)` holds the keyword
+arguments of a pydantic field (`description`, `pattern`, `ge`, `le`, `max_length`),
+which pydantic reads from there, and two keys of our own:
+
+- `check`: a function that is called with the value, or with each item of a tuple; raises ValueError
+- `item_max_length`: the most characters of an item of a tuple
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-
+from codex_counsel.contract.vocabulary import (
+    JOB_ID,
+    THREAD_ID,
+    AdviceStance,
+    Detail,
+    Json,
+    JsonObject,
+    ReviewStance,
+    ScopeKind,
+    StatusFilter,
+)
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.jobs.spec import JOB_ID
 
-SESSION_ID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
-
-
-def _no_nul(value: str) -> str:
-    if "\0" in value:
-        raise ValueError("holds a NUL byte")
-    return value
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 
-def _not_blank(value: str) -> str:
+# --- checks that pydantic does not know
+
+
+def _check_text(value: str) -> None:
     if not value.strip():
         raise ValueError("is blank")
-    return _no_nul(value)
+    if "\0" in value:
+        raise ValueError("holds a NUL byte")
 
 
-def _plain_word(value: str) -> str:
+def _check_word(value: str) -> None:
+    """A word may become a command-line argument of git or Codex, so it must not read as an option."""
     if value.startswith("-"):
         raise ValueError("begins with '-'")
-    return _not_blank(value)
+    _check_text(value)
 
 
-def _usable_schema(value: dict[str, Any]) -> dict[str, Any]:
-    from codex_counsel.contract import output_schema as schemas
+def _check_output_schema(value: JsonObject) -> None:
+    # jsonschema takes long to import, and few requests bring a schema.
+    from codex_counsel.contract import output_schema
 
-    return schemas.check(value)
-
-
-Text = Annotated[str, AfterValidator(_not_blank)]
-Word = Annotated[str, Field(max_length=200), AfterValidator(_plain_word)]
-Path = Annotated[str, Field(max_length=4096), AfterValidator(_not_blank)]
-JobId = Annotated[str, Field(pattern=JOB_ID)]
-Cursor = Annotated[str, Field(max_length=200)]
-Wait = Annotated[int, Field(ge=0, le=50, description="block up to so many seconds until the job has ended")]
+    output_schema.check(value)
 
 
-class Request(BaseModel):
+# --- fields and their rules
+
+Rule = dict[str, Any]
+TEXT: Rule = {"check": _check_text}
+KEY: Rule = {"check": _check_text, "max_length": 200}
+WORD: Rule = {"check": _check_word, "max_length": 200}
+PATH: Rule = {"check": _check_text, "max_length": 4096}
+PATHS: Rule = {"check": _check_text, "item_max_length": 4096}
+JOB: Rule = {"pattern": JOB_ID}
+WAIT: Rule = {"ge": 0, "le": 50}
+CURSOR: Rule = {"max_length": 200}
+
+
+def _argument(default: Any = None, description: str = "", **rule: Any) -> Any:
+    """An argument that may be left out."""
+    return field(default=default, metadata=_metadata(description, rule))
+
+
+def _required_argument(description: str = "", **rule: Any) -> Any:
+    return field(metadata=_metadata(description, rule))
+
+
+def _metadata(description: str, rule: Rule) -> Rule:
+    if description:
+        return {**rule, "description": description}
+    return rule
+
+
+# --- the requests
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolRequest:
     """Arguments of one tool; unknown ones are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
     tool: ClassVar[str]
 
+    def canonical(self) -> str:
+        """All arguments as JSON with sorted keys. Idempotency keys on disk hold its digest: it must never change."""
+        return json.dumps(asdict(self), sort_keys=True)
 
-class RunRequest(Request):
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest(ToolRequest):
     """What every tool that runs the model takes."""
 
-    workspace_root: Path | None = Field(None, description="absolute; default: the project's directory")
-    model: Word | None = None
-    effort: Word | None = None
-    session_id: Annotated[str, Field(pattern=SESSION_ID)] | None = Field(
-        None, description="continue exactly this Codex thread (meta.session_id of an earlier result)"
+    workspace_root: str | None = _argument(
+        None,
+        "absolute; default: the project's directory",
+        **PATH,
     )
-    profile: Word | None = Field(None, description="Codex configuration profile")
-    extra_roots: tuple[Path, ...] = Field((), max_length=20, description="further directories Codex may read")
-    timeout_seconds: Annotated[int, Field(ge=10, le=7200)] | None = None
-    idempotency_key: Annotated[str, Field(max_length=200), AfterValidator(_not_blank)] | None = Field(
-        None, description="same key and arguments: the same run"
+    model: str | None = _argument(**WORD)
+    effort: str | None = _argument(**WORD)
+    session_id: str | None = _argument(
+        None,
+        "continue exactly this Codex thread (meta.session_id of an earlier result)",
+        pattern=THREAD_ID,
     )
-    detail: Literal["summary", "full"] = "full"
+    profile: str | None = _argument(
+        None,
+        "Codex configuration profile",
+        **WORD,
+    )
+    extra_roots: tuple[str, ...] = _argument(
+        (),
+        "further directories Codex may read",
+        max_length=20,
+        **PATHS,
+    )
+    timeout_seconds: int | None = _argument(None, ge=10, le=7200)
+    idempotency_key: str | None = _argument(
+        None,
+        "same key and arguments: the same run",
+        **KEY,
+    )
+    detail: Detail = _argument("full")
 
     @property
     def subject(self) -> str:
@@ -74,18 +142,36 @@ class RunRequest(Request):
         raise NotImplementedError
 
 
+@dataclass(frozen=True, kw_only=True)
 class Consult(RunRequest):
+    """A question about the workspace."""
+
     tool: ClassVar[str] = "codex_consult"
 
-    question: Text = Field(description="self-contained; say what you know and what you tried")
-    extra_context: Text | None = Field(None, description="material that lies outside the workspace")
-    stance: Literal["advise", "challenge"] = "advise"
-    text_only: bool = Field(default=False, description="no shell: answer from the text alone")
-    images: tuple[Path, ...] = Field((), max_length=10)
-    web_search: bool = False
-    network: bool = Field(default=False, description="let its commands use the network")
-    output_schema: Annotated[dict[str, Any], AfterValidator(_usable_schema)] | None = Field(
-        None, description="JSON Schema of the reply, returned as data"
+    question: str = _required_argument(
+        "self-contained; say what you know and what you tried",
+        **TEXT,
+    )
+    extra_context: str | None = _argument(
+        None,
+        "material that lies outside the workspace",
+        **TEXT,
+    )
+    stance: AdviceStance = _argument("advise")
+    text_only: bool = _argument(
+        default=False,
+        description="no shell: answer from the text alone",
+    )
+    images: tuple[str, ...] = _argument((), max_length=10, **PATHS)
+    web_search: bool = _argument(default=False)
+    network: bool = _argument(
+        default=False,
+        description="let its commands use the network",
+    )
+    output_schema: JsonObject | None = _argument(
+        None,
+        "JSON Schema of the reply, returned as data",
+        check=_check_output_schema,
     )
 
     @property
@@ -93,59 +179,122 @@ class Consult(RunRequest):
         return self.question
 
 
+@dataclass(frozen=True, kw_only=True)
 class ReviewChanges(RunRequest):
+    """A review of git changes, or of whole files."""
+
     tool: ClassVar[str] = "codex_review_changes"
 
-    scope: Literal["working_tree", "staged", "branch", "commit", "range", "files"] = Field(
-        "working_tree", description="working_tree: uncommitted and untracked; files: whole files, nothing changed"
+    scope: ScopeKind = _argument(
+        "working_tree",
+        "working_tree: uncommitted and untracked; files: whole files, nothing changed",
     )
-    base: Word | None = Field(None, description="scope branch; default: the remote's default branch")
-    commit: Word | None = Field(None, description="scope commit; default: HEAD")
-    range: Word | None = Field(None, description="scope range: a..b or a...b")
-    paths: tuple[Path, ...] = Field((), max_length=500, description="literal, relative to the workspace")
-    focus: Text | None = Field(None, description="what to look at, or a question about an earlier review's findings")
-    stance: Literal["review", "challenge"] = "review"
-    plan: Text | None = Field(None, description="what was agreed: promised but missing steps become findings")
-    plan_path: Path | None = None
-    extra_context: Text | None = None
-    web_search: bool = False
-    network: bool = False
+    base: str | None = _argument(
+        None,
+        "scope branch; default: the remote's default branch",
+        **WORD,
+    )
+    commit: str | None = _argument(
+        None,
+        "scope commit; default: HEAD",
+        **WORD,
+    )
+    range: str | None = _argument(
+        None,
+        "scope range: a..b or a...b",
+        **WORD,
+    )
+    paths: tuple[str, ...] = _argument(
+        (),
+        "literal, relative to the workspace",
+        max_length=500,
+        **PATHS,
+    )
+    focus: str | None = _argument(
+        None,
+        "what to look at, or a question about an earlier review's findings",
+        **TEXT,
+    )
+    stance: ReviewStance = _argument("review")
+    plan: str | None = _argument(
+        None,
+        "what was agreed: promised but missing steps become findings",
+        **TEXT,
+    )
+    plan_path: str | None = _argument(**PATH)
+    extra_context: str | None = _argument(**TEXT)
+    web_search: bool = _argument(default=False)
+    network: bool = _argument(default=False)
 
     @property
     def subject(self) -> str:
-        return " ".join(filter(None, (self.scope, self.base, self.commit, self.range, *self.paths, self.focus)))
+        words = (
+            self.scope,
+            self.base,
+            self.commit,
+            self.range,
+            *self.paths,
+            self.focus,
+        )
+        return " ".join(word for word in words if word)
 
 
+@dataclass(frozen=True, kw_only=True)
 class ReviewPlan(RunRequest):
+    """A review of a plan, given as text or as a file."""
+
     tool: ClassVar[str] = "codex_review_plan"
 
-    plan: Text | None = Field(None, description="the text; or plan_path")
-    plan_path: Path | None = Field(None, description="a file, also outside the workspace")
-    focus: Text | None = None
-    stance: Literal["review", "challenge"] = "review"
-    extra_context: Text | None = None
-    web_search: bool = False
+    plan: str | None = _argument(
+        None,
+        "the text; or plan_path",
+        **TEXT,
+    )
+    plan_path: str | None = _argument(
+        None,
+        "a file, also outside the workspace",
+        **PATH,
+    )
+    focus: str | None = _argument(**TEXT)
+    stance: ReviewStance = _argument("review")
+    extra_context: str | None = _argument(**TEXT)
+    web_search: bool = _argument(default=False)
 
     @property
     def subject(self) -> str:
         return self.plan_path or self.plan or ""
 
 
+# The subclasses without a decorator add no field; what they inherit is made once, which
+# start-up time shows.
 class DryRun(ReviewChanges):
     """The arguments of the review it previews."""
 
     tool: ClassVar[str] = "codex_dry_run"
 
 
+@dataclass(frozen=True, kw_only=True)
 class Delegate(RunRequest):
+    """A task, done in a copy of the repository."""
+
     tool: ClassVar[str] = "codex_delegate"
 
-    task: Text = Field(description="what to do, how to check it, what to leave alone")
-    extra_context: Text | None = None
-    from_job: JobId | None = Field(None, description="go on from this delegate job's diff and thread")
-    images: tuple[Path, ...] = Field((), max_length=10)
-    web_search: bool = False
-    network: bool = Field(default=False, description="let its commands use the network")
+    task: str = _required_argument(
+        "what to do, how to check it, what to leave alone",
+        **TEXT,
+    )
+    extra_context: str | None = _argument(**TEXT)
+    from_job: str | None = _argument(
+        None,
+        "go on from this delegate job's diff and thread",
+        **JOB,
+    )
+    images: tuple[str, ...] = _argument((), max_length=10, **PATHS)
+    web_search: bool = _argument(default=False)
+    network: bool = _argument(
+        default=False,
+        description="let its commands use the network",
+    )
 
     @property
     def subject(self) -> str:
@@ -158,93 +307,249 @@ class DelegateDryRun(Delegate):
     tool: ClassVar[str] = "codex_delegate_dry_run"
 
 
-class Apply(Request):
+@dataclass(frozen=True, kw_only=True)
+class Apply(ToolRequest):
+    """A delegate job's diff, to be applied to the working tree."""
+
     tool: ClassVar[str] = "codex_apply"
 
-    job_id: JobId
-    workspace_root: Path | None = None
-    check_only: bool = False
-    allow_paths: tuple[Path, ...] = Field((), max_length=500, description="sensitive paths you looked at and accept")
-    undo: bool = Field(default=False, description="take an applied diff back")
+    job_id: str = _required_argument(**JOB)
+    workspace_root: str | None = _argument(**PATH)
+    check_only: bool = _argument(default=False)
+    allow_paths: tuple[str, ...] = _argument(
+        (),
+        "sensitive paths you looked at and accept",
+        max_length=500,
+        **PATHS,
+    )
+    undo: bool = _argument(
+        default=False,
+        description="take an applied diff back",
+    )
 
 
-class Status(Request):
+@dataclass(frozen=True, kw_only=True)
+class Status(ToolRequest):
+    """Whether Codex is usable here."""
+
     tool: ClassVar[str] = "codex_status"
 
-    workspace_root: Path | None = None
-    clear_limits: bool = Field(default=False, description="forget remembered usage and rate limits")
+    workspace_root: str | None = _argument(**PATH)
+    clear_limits: bool = _argument(
+        default=False,
+        description="forget remembered usage and rate limits",
+    )
 
 
-class Models(Request):
+@dataclass(frozen=True, kw_only=True)
+class Models(ToolRequest):
+    """The models that the installed Codex lists."""
+
     tool: ClassVar[str] = "codex_models"
 
 
-class Capabilities(Request):
+@dataclass(frozen=True, kw_only=True)
+class Capabilities(ToolRequest):
+    """The inventory of this server."""
+
     tool: ClassVar[str] = "codex_capabilities"
 
 
-class JobStatus(Request):
+@dataclass(frozen=True, kw_only=True)
+class JobStatus(ToolRequest):
+    """Where a run stands."""
+
     tool: ClassVar[str] = "codex_job_status"
 
-    job_id: JobId
-    wait_seconds: Wait = 0
+    job_id: str = _required_argument(**JOB)
+    wait_seconds: int = _argument(
+        0,
+        "block up to so many seconds until the job has ended",
+        **WAIT,
+    )
 
 
-class JobResult(Request):
+@dataclass(frozen=True, kw_only=True)
+class JobResult(ToolRequest):
+    """A page of the result of a run."""
+
     tool: ClassVar[str] = "codex_job_result"
 
-    job_id: JobId
-    wait_seconds: Wait = 0
-    detail: Literal["summary", "full"] = "full"
-    cursor: Cursor | None = Field(None, description="meta.next_cursor of the page before")
+    job_id: str = _required_argument(**JOB)
+    wait_seconds: int = _argument(
+        0,
+        "block up to so many seconds until the job has ended",
+        **WAIT,
+    )
+    detail: Detail = _argument("full")
+    cursor: str | None = _argument(
+        None,
+        "meta.next_cursor of the page before",
+        **CURSOR,
+    )
 
 
 class JobConsume(JobResult):
+    """A page of the result; after the last page the record is deleted."""
+
     tool: ClassVar[str] = "codex_job_consume_result"
 
 
-class JobCancel(Request):
+@dataclass(frozen=True, kw_only=True)
+class JobCancel(ToolRequest):
+    """The end of a run and all its processes."""
+
     tool: ClassVar[str] = "codex_job_cancel"
 
-    job_id: JobId
+    job_id: str = _required_argument(**JOB)
 
 
-class JobList(Request):
+@dataclass(frozen=True, kw_only=True)
+class JobList(ToolRequest):
+    """Runs of this user, newest first."""
+
     tool: ClassVar[str] = "codex_job_list"
 
-    workspace_root: Path | None = Field(None, description="only jobs of this workspace")
-    status: Literal["queued", "running", "completed", "failed", "cancelled"] | None = None
-    limit: Annotated[int, Field(ge=1, le=200)] = 20
-    cursor: Cursor | None = None
+    workspace_root: str | None = _argument(
+        None,
+        "only jobs of this workspace",
+        **PATH,
+    )
+    status: StatusFilter | None = _argument(None)
+    limit: int = _argument(20, ge=1, le=200)
+    cursor: str | None = _argument(**CURSOR)
 
 
-class Transfer(Request):
+@dataclass(frozen=True, kw_only=True)
+class Transfer(ToolRequest):
+    """A session of Claude Code, to go on in Codex."""
+
     tool: ClassVar[str] = "codex_transfer"
 
-    transcript_path: Path | None = Field(None, description="of another session: its file, or SESSION_ID.jsonl")
-    workspace_root: Path | None = None
+    transcript_path: str | None = _argument(
+        None,
+        "of another session: its file, or SESSION_ID.jsonl",
+        **PATH,
+    )
+    workspace_root: str | None = _argument(**PATH)
 
 
-R = TypeVar("R", bound=Request)
+# --- from arguments to a request
+
+R = TypeVar("R", bound=ToolRequest)
 
 
-def parse(model: type[R], arguments: dict[str, Any]) -> R:
-    """Validate, or raise `invalid_arguments` with one sentence per argument and no echo of its value."""
+def parse(request: type[R], arguments: Mapping[str, Json]) -> R:
+    """Validate; a null is an argument left out.
+
+    Raises `invalid_arguments` with one sentence per argument, at most five. No value is
+    repeated in it.
+    """
     from pydantic import ValidationError
 
-    given = {name: value for name, value in arguments.items() if value is not None}
+    present = {name: value for name, value in arguments.items() if value is not None}
     try:
-        return model.model_validate(given)
+        parsed: R = _adapter(request).validate_python(present)
     except ValidationError as error:
-        problems = [_problem(item["loc"], item["type"], item["msg"]) for item in error.errors(include_input=False)]
-        known = sorted(model.model_fields)
-        raise CounselError(
-            Code.INVALID_ARGUMENTS, "; ".join(problems[:5]), details={"accepted_arguments": known}
-        ) from None
+        problems = [
+            _sentence(item["loc"], item["type"], item["msg"])
+            for item in error.errors(include_input=False, include_url=False)
+        ]
+        raise _invalid(request, problems) from None
+
+    return validate(parsed)
 
 
-def _problem(location: tuple[int | str, ...], kind: str, message: str) -> str:
+def validate(request: R) -> R:
+    """The request itself, where the values have their types already: no pydantic is imported.
+
+    Raises `invalid_arguments` as `parse` does.
+    """
+    problems = list(_problems(request))
+    if problems:
+        raise _invalid(type(request), problems)
+    return request
+
+
+def argument_names(request: type[ToolRequest]) -> list[str]:
+    """The names of the arguments in the order of declaration."""
+    return [item.name for item in fields(request)]
+
+
+def schema(request: type[ToolRequest]) -> JsonObject:
+    """The JSON Schema of the arguments as pydantic derives it."""
+    return _adapter(request).json_schema()
+
+
+_ADAPTERS: dict[type[ToolRequest], TypeAdapter[Any]] = {}
+
+
+def _adapter(request: type[ToolRequest]) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    if request not in _ADAPTERS:
+        _ADAPTERS[request] = TypeAdapter(request)
+    return _ADAPTERS[request]
+
+
+def _problems(request: ToolRequest) -> Iterator[str]:
+    """One sentence for each value that its field's metadata does not allow."""
+    for item in fields(request):
+        value, metadata = getattr(request, item.name), item.metadata
+        if value is None:
+            continue
+        if not isinstance(value, tuple):
+            yield from _problem(item.name, value, metadata, metadata.get("max_length"))
+            continue
+        for index, entry in enumerate(value):
+            yield from _problem(
+                f"{item.name}.{index}", entry, metadata, metadata.get("item_max_length")
+            )
+
+
+def _problem(
+    place: str, value: Json, metadata: Mapping[str, Json], max_length: int | None
+) -> Iterator[str]:
+    """In pydantic's words where pydantic has the same rule."""
+    pattern: str | None = metadata.get("pattern")
+    check: Callable[[Json], None] | None = metadata.get("check")
+    if max_length is not None and not _is_unicode(value):
+        yield f"{place}: Input should be a valid string, unable to parse raw data as a unicode string"
+    elif max_length is not None and len(value) > max_length:
+        yield f"{place}: String should have at most {max_length} characters"
+    elif pattern and not re.fullmatch(pattern, value):
+        yield f"{place}: String should match pattern '{pattern}'"
+    elif "ge" in metadata and value < metadata["ge"]:
+        yield f"{place}: Input should be greater than or equal to {metadata['ge']}"
+    elif "le" in metadata and value > metadata["le"]:
+        yield f"{place}: Input should be less than or equal to {metadata['le']}"
+    elif check:
+        try:
+            check(value)
+        except ValueError as error:
+            yield f"{place}: {error}"
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether the text has no lone surrogate: such a text cannot be a path or a word of a command."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _sentence(location: tuple[int | str, ...], kind: str, message: str) -> str:
     name = ".".join(str(part) for part in location) or "arguments"
-    if kind == "extra_forbidden":
+    if kind == "unexpected_keyword_argument":
         return f"{name[:80]} is not an argument of this tool"
-    return f"{name[:80]}: {message.removeprefix('Value error, ')}"
+    return f"{name[:80]}: {message}"
+
+
+def _invalid(request: type[ToolRequest], problems: list[str]) -> CounselError:
+    names = sorted(argument_names(request))
+    return CounselError(
+        Code.INVALID_ARGUMENTS,
+        "; ".join(problems[:5]),
+        details={"accepted_arguments": names},
+    )

@@ -1,156 +1,235 @@
-"""`codex_apply` for one job: claimed, planned, written, recorded; and taken back the same way.
+"""`codex_apply` for one job: lock, plan, write, record; and the same for taking the diff back.
 
-The mark `applied` in the job directory is empty or says `begun` or `done`; whoever works on it holds its lock. A mark
-that says `begun` and is not locked is what a killed process left: some files changed, others not. Applying again then
-finishes it, because each file either is as it was or as it was to become.
+The file `applied` in the job directory is empty or contains `begun` or `done`. Whoever
+writes the live tree holds its lock. A file with `begun` that is not locked is what a
+killed process left: some files are new and others old. Applying again finishes it,
+because each file either is as it was or as it is to become.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from codex_counsel.contract.request import Apply
-from codex_counsel.delegate import patch as patching
-from codex_counsel.delegate import record as delegate
-from codex_counsel.delegate.record import DelegateResult
+from codex_counsel.delegate.patch import (
+    PatchPlan,
+    make_undo_patch,
+    plan_apply,
+    plan_undo,
+)
+from codex_counsel.delegate.record import DelegateResult, DelegateSpec
+from codex_counsel.delegate.tree_writer import HalfWrittenError, replace_files
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.repo import Repo
-from codex_counsel.jobs.job import Job
+from codex_counsel.system.files import lock_file, write_atomically
+
+
+@dataclass(frozen=True)
+class StoredDiff:
+    """The diff of an ended delegate job. `repository` is the common git directory that it was made for."""
+
+    job_id: str
+    directory: Path
+    result: DelegateResult
+    repository: str
+
+    @classmethod
+    def load(
+        cls, job_id: str, directory: Path, spec: DelegateSpec | None
+    ) -> StoredDiff:
+        """Read it from the job's directory; `spec` is None for a job that is no delegate.
+
+        Raises `invalid_arguments` where the job has no diff, or an empty one. The
+        caller checks that the job has ended.
+        """
+        result = DelegateResult.load(directory)
+        if spec is None or result is None:
+            raise CounselError(
+                Code.INVALID_ARGUMENTS,
+                f"Job {job_id} has no diff: it is no delegate, or made no tree",
+            )
+        if not result.files:
+            raise CounselError(
+                Code.INVALID_ARGUMENTS,
+                f"Job {job_id} changed no files: there is nothing to apply",
+            )
+        return cls(job_id, directory, result, spec.repository)
+
+    @property
+    def undo_patch_path(self) -> Path:
+        return self.directory / "undo.patch"
 
 
 class AppliedMark:
-    """The mark, locked."""
+    """The content of a job's file `applied`, which its caller has locked."""
 
-    def __init__(self, job: Job, descriptor: int) -> None:
-        self._job, self._descriptor = job, descriptor
+    def __init__(self, job_id: str, descriptor: int) -> None:
+        self._job_id = job_id
+        self._descriptor = descriptor
 
     @property
-    def word(self) -> bytes:
+    def state(self) -> bytes:
+        """`begun`, `done`, or empty."""
         return os.pread(self._descriptor, 16, 0)
 
-    def write(self, word: bytes) -> None:
+    def write(self, state: bytes) -> None:
         os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, word, 0)
+        os.pwrite(self._descriptor, state, 0)
         os.fsync(self._descriptor)
 
     def check_unapplied(self) -> None:
-        if self.word == b"done":
-            raise CounselError(Code.ALREADY_APPLIED, f"The diff of job {self._job.id} was applied before")
+        """Raise `already_applied` where the diff was applied completely."""
+        if self.state == b"done":
+            raise CounselError(
+                Code.ALREADY_APPLIED,
+                f"The diff of job {self._job_id} was applied before",
+            )
 
     def check_applied(self) -> None:
-        if self.word == b"begun":
+        """Raise `invalid_arguments` unless the diff was applied completely."""
+        if self.state == b"begun":
             raise CounselError(
                 Code.INVALID_ARGUMENTS,
-                f"Applying or undoing the diff of job {self._job.id} was interrupted half-way",
+                f"Applying or undoing the diff of job {self._job_id} was interrupted half-way",
                 repair="Apply it again, which finishes the files that were not reached; then undo.",
             )
-        if self.word != b"done":
+        if self.state != b"done":
             raise CounselError(
-                Code.INVALID_ARGUMENTS, f"The diff of job {self._job.id} is not applied: there is nothing to undo"
+                Code.INVALID_ARGUMENTS,
+                f"The diff of job {self._job_id} is not applied: there is nothing to undo",
             )
+
+
+def apply_diff(
+    diff: StoredDiff,
+    root: Path,
+    request: Apply,
+    timeout: float,
+    env: Mapping[str, str],
+) -> dict[str, object]:
+    """Apply a diff to the repository around `root`, check it, or take it back, as the request says.
+
+    `timeout` is in seconds, for each git command. Returns `summary`, `applied` and
+    `files`; with `merged` unless it was taken back, and with `undo` (a tool call) and
+    `undo_patch` (a path) when it was applied.
+
+    Raises `workspace_invalid` for another repository, `policy_refused`,
+    `apply_conflict`, `already_applied`, `invalid_arguments` for an undo that is not
+    possible, and `storage_failed`.
+    """
+    repo = Repo.open(root, timeout, env=env)
+    # A diff belongs to the repository it was made for: its main working tree or a
+    # linked one.
+    if diff.repository != str(repo.common_dir):
+        raise CounselError(
+            Code.WORKSPACE_INVALID,
+            f"The diff was made for {diff.repository}, which is another repository than {repo.root}",
+        )
+    with (
+        tempfile.TemporaryDirectory(
+            prefix="codex-counsel-apply-", ignore_cleanup_errors=True
+        ) as scratch,
+        _locked_mark(diff) as mark,
+    ):
+        if request.undo:
+            return _undo(repo, diff, Path(scratch), mark)
+        return _apply(repo, diff, request, Path(scratch), mark)
 
 
 @contextlib.contextmanager
-def _marked(job: Job) -> Iterator[AppliedMark]:
-    """Of two calls at once one goes on."""
-    descriptor = os.open(job.path / "applied", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _locked_mark(diff: StoredDiff) -> Iterator[AppliedMark]:
+    """Hold the lock of the job's file `applied`. A second caller gets `already_applied`."""
+    descriptor = lock_file(diff.directory / "applied")
+    if descriptor is None:
+        raise CounselError(
+            Code.ALREADY_APPLIED,
+            f"The diff of job {diff.job_id} is being applied by another call just now",
+        )
     try:
-        _lock(job, descriptor)
-        yield AppliedMark(job, descriptor)
+        yield AppliedMark(diff.job_id, descriptor)
     finally:
         os.close(descriptor)
 
 
-def _lock(job: Job, descriptor: int) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        words = f"The diff of job {job.id} is being applied by another call just now"
-        raise CounselError(Code.ALREADY_APPLIED, words) from None
+def _apply(
+    repo: Repo,
+    diff: StoredDiff,
+    request: Apply,
+    scratch: Path,
+    mark: AppliedMark,
+) -> dict[str, object]:
+    mark.check_unapplied()
+    plan = plan_apply(
+        repo,
+        diff.result,
+        diff.directory,
+        scratch,
+        request.allow_paths,
+    )
+    count = len(plan.paths)
+    if request.check_only:
+        files = "1 file" if count == 1 else f"{count} files"
+        return {
+            "summary": f"{files} can be changed; nothing was written",
+            "applied": False,
+            "files": plan.paths,
+            "merged": plan.merged_paths,
+        }
+
+    # After an interrupted call some files are new already: only its own undo patch
+    # leads back to the beginning.
+    if mark.state != b"begun":
+        undo_patch = make_undo_patch(repo, plan, scratch / "undo")
+        write_atomically(diff.undo_patch_path, undo_patch)
+    _write(repo, plan, mark, final_state=b"done")
+    return {
+        "summary": f"{_files_were(count)} changed; the index was left alone",
+        "applied": True,
+        "files": plan.paths,
+        "merged": plan.merged_paths,
+        "undo": {
+            "tool": "codex_apply",
+            "arguments": {"job_id": diff.job_id, "undo": True},
+        },
+        "undo_patch": str(diff.undo_patch_path),
+    }
 
 
-def carry_out(job: Job, root: Path, request: Apply, timeout: float) -> dict[str, Any]:
-    """Apply, check or undo; returns what was done. Raises `apply_conflict`, `already_applied`, `policy_refused`."""
-    work, repo = _work(job), Repo.open(root, timeout)
-    _check_repository(job, repo)
-    with _scratch() as scratch, _marked(job) as mark:
-        if request.undo:
-            return _undo(job, repo, work, scratch, mark)
-        mark.check_unapplied()
-        outcome = patching.plan(repo, work, job.path, scratch, request.allow_paths)
-        shown = {"files": outcome.files, "merged": outcome.merged}
-        if request.check_only:
-            said = f"{_count(outcome.files)} can be changed; nothing was written"
-            return {"summary": said, "applied": False, **shown}
-        _apply(job, repo, outcome, scratch, mark)
-    undo = {"tool": "codex_apply", "arguments": {"job_id": job.id, "undo": True}}
-    done = f"{_count(outcome.files, 'was', 'were')} changed; the index was left alone"
-    return {"summary": done, "applied": True, **shown, "undo": undo, "undo_patch": str(job.path / "undo.patch")}
+def _undo(
+    repo: Repo,
+    diff: StoredDiff,
+    scratch: Path,
+    mark: AppliedMark,
+) -> dict[str, object]:
+    mark.check_applied()
+    undo_patch = diff.undo_patch_path.read_bytes()
+    plan = plan_undo(repo, diff.result, undo_patch, scratch)
+    _write(repo, plan, mark, final_state=b"")
+    return {
+        "summary": f"{_files_were(len(plan.paths))} put back",
+        "applied": False,
+        "files": plan.paths,
+    }
 
 
-def _count(files: list[str], one: str = "", many: str = "") -> str:
-    return f"1 file {one}".strip() if len(files) == 1 else f"{len(files)} files {many}".strip()
-
-
-def _apply(job: Job, repo: Repo, outcome: patching.PatchPlan, scratch: Path, mark: AppliedMark) -> None:
-    """The way back of an interrupted call leads from the same end to the same beginning: it is kept."""
-    if mark.word != b"begun":
-        undo = patching.undo_patch(repo, outcome, scratch / "undo")
-        delegate.write_private(job.path / "undo.patch", undo)
-    _write(repo, outcome, mark, b"done")
-
-
-def _write(repo: Repo, outcome: patching.PatchPlan, mark: AppliedMark, then: bytes) -> None:
-    before = mark.word
+def _write(repo: Repo, plan: PatchPlan, mark: AppliedMark, final_state: bytes) -> None:
+    """Write the files between the marks `begun` and `final_state`. A failure that was put back restores the mark."""
+    initial_state = mark.state
     mark.write(b"begun")
     try:
-        patching.write_all(repo.root, outcome)
-    except patching.HalfWrittenError:
+        replace_files(repo.root, plan.before, plan.after)
+    except HalfWrittenError:
         raise
     except BaseException:
-        mark.write(before)
+        mark.write(initial_state)
         raise
-    mark.write(then)
+    mark.write(final_state)
 
 
-def _undo(job: Job, repo: Repo, work: DelegateResult, scratch: Path, mark: AppliedMark) -> dict[str, Any]:
-    mark.check_applied()
-    outcome = patching.undone(repo, work, (job.path / "undo.patch").read_bytes(), scratch)
-    _write(repo, outcome, mark, b"")
-    return {"summary": f"{_count(outcome.files, 'was', 'were')} put back", "applied": False, "files": outcome.files}
-
-
-def _work(job: Job) -> DelegateResult:
-    if job.outcome() is None:
-        raise CounselError(Code.JOB_RUNNING, f"Job {job.id} has not finished")
-    work = delegate.load(job.path)
-    if work is None:
-        raise CounselError(Code.INVALID_ARGUMENTS, f"Job {job.id} has no diff: it is no delegate, or made no tree")
-    if not work.files:
-        raise CounselError(Code.INVALID_ARGUMENTS, f"Job {job.id} changed no files: there is nothing to apply")
-    return work
-
-
-def _check_repository(job: Job, repo: Repo) -> None:
-    """A diff belongs to the repository it was made for: its main working tree, or a linked one."""
-    made_for = delegate.errand_of(job.spec()).repository
-    if made_for != str(repo.common_dir):
-        raise CounselError(
-            Code.WORKSPACE_INVALID, f"The diff was made for {made_for}, which is another repository than {repo.root}"
-        )
-
-
-@contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="codex-counsel-apply-"))
-    try:
-        yield made
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+def _files_were(count: int) -> str:
+    return "1 file was" if count == 1 else f"{count} files were"

@@ -1,4 +1,4 @@
-"""What a run left in its shadow, as a patch that is proven to apply, and everything about it that is worth saying."""
+"""Capture what a run left in its shadow: a patch that was verified to apply, the base for later merges, a file list."""
 
 from __future__ import annotations
 
@@ -7,199 +7,311 @@ import os
 import shutil
 import stat
 import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
-from codex_counsel.delegate.shadow import Shadow, open_up
+from codex_counsel.delegate.sensitive import LINK
+from codex_counsel.delegate.shadow import Shadow, make_accessible
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.git.names import shown
+from codex_counsel.git.names import display_name
+from codex_counsel.system.files import open_private, write_atomically
 
 MAX_LISTED = 200
 GIT_DIRECTORIES = (b".git", b"git~1")
-"""Names, whatever their case, that git takes for its own directory on some system, and captures on none."""
+"""Names, in lower case, that git takes for its own directory on some file system and never adds to an index."""
 MAX_BASE = 200_000_000
-MAX_PROVEN = 1_000_000_000
+"""Bytes of file contents in `base.tar`."""
+MAX_VERIFIED = 1_000_000_000
+"""Bytes of a patch that can still be verified: it is held in memory."""
+
+LineCounts = tuple[int | None, int | None]
+"""Added and deleted lines; None for a binary file."""
 
 
 class CapturedFile(NamedTuple):
-    """One file of the patch. `old` is the name before a rename; counts are None for binary files.
+    """One file of the patch.
 
-    `was` is mode and object id before the change, zeros for a new file; `mode` is the one after it.
+    `status` is git's letter (A, M, D, R, T). `old_name` is the name before a rename.
+    `mode` is git's mode after the change; `old_mode` and `old_id` (the blob) are from
+    before it, all zeros for a new file. `added` and `deleted` count lines, None for a
+    binary file.
     """
 
     status: str
     name: bytes
-    old: bytes | None
+    old_name: bytes | None
     mode: str
-    was: tuple[str, str]
+    old_mode: str
+    old_id: str
     added: int | None
     deleted: int | None
 
 
 @dataclass
 class Capture:
-    """`patch` is the file with the exact bytes, `reading` the text for people (binary files only named)."""
+    """`base_tree` and `new_tree` are ids of tree objects, before and after the run.
+
+    `patch_path` is the patch with the exact bytes. `preview` is the beginning of the
+    same for people, in which binary files are only named. `diffstat` is git's summary
+    line, empty without a change. `ignored` are ignored files that the run made.
+    `suspicious` are git directories that were removed and links that lead out of the
+    tree.
+    """
 
     base_tree: str
     new_tree: str
-    patch: Path
-    reading: bytes
+    patch_path: Path
+    preview: bytes
     files: list[CapturedFile]
     ignored: list[str] = field(default_factory=list)
-    planted: list[str] = field(default_factory=list)
-    stat: str = ""
+    suspicious: list[str] = field(default_factory=list)
+    diffstat: str = ""
 
 
-def gather(shadow: Shadow, base_tree: str, store: Path, reading_limit: int) -> Capture:
-    """Capture, write `diff.patch` and `base.tar` into `store`, and prove that the patch makes the one of the other."""
-    open_up(shadow.tree)
-    planted = _disarm(shadow)
+def capture_tree(
+    shadow: Shadow, base_tree: str, store: Path, preview_limit: int
+) -> Capture:
+    """Capture the shadow's tree and verify that applying diff.patch to `base_tree` yields the captured tree.
+
+    Writes `diff.patch` and `base.tar` into `store`. The preview has up to
+    `preview_limit` + 1 bytes, so that a cut one is recognised. Raises `worktree_failed`
+    where git fails or the patch cannot be verified, OSError on a full disk.
+    """
+    make_accessible(shadow.tree)
+    suspicious = _remove_git_directories(shadow)
     new_tree = shadow.snapshot()
-    patch = store / "diff.patch"
-    _write(patch, shadow, base_tree, new_tree)
-    files = _files(shadow, base_tree, new_tree)
-    _prove(shadow, base_tree, new_tree, patch)
-    _keep_base(shadow, files, store / "base.tar")
-    reading = _reading(shadow, base_tree, new_tree, reading_limit + 1)
-    planted += _leaving(shadow.tree, files)
-    counted = shadow.git("diff-tree", "-r", "--shortstat", "--find-renames", base_tree, new_tree).decode().strip()
-    return Capture(base_tree, new_tree, patch, reading, files, _ignored(shadow), planted[:MAX_LISTED], counted)
+
+    patch_path = store / "diff.patch"
+    with contextlib.closing(shadow.diff(base_tree, new_tree, exact=True)) as chunks:
+        write_atomically(patch_path, chunks, durable=True)
+    _verify(shadow, base_tree, new_tree, patch_path)
+
+    files = _changed_files(shadow, base_tree, new_tree)
+    _store_base(shadow, files, store / "base.tar")
+    suspicious += _links_leading_outside(shadow.tree, files)
+    diffstat = shadow.git(
+        "diff-tree",
+        "-r",
+        "--shortstat",
+        "--find-renames",
+        base_tree,
+        new_tree,
+    )
+    return Capture(
+        base_tree=base_tree,
+        new_tree=new_tree,
+        patch_path=patch_path,
+        preview=_read_preview(shadow, base_tree, new_tree, preview_limit + 1),
+        files=files,
+        ignored=_ignored_names(shadow),
+        suspicious=suspicious[:MAX_LISTED],
+        diffstat=diffstat.decode().strip(),
+    )
 
 
-def _disarm(shadow: Shadow) -> list[str]:
-    """Remove git directories that the run made, so that the files beside them are captured as files; name each."""
-    found: list[str] = []
-    top = os.fsencode(shadow.tree)
-    for folder, names, files in os.walk(top):
-        for name in [name for name in (*names, *files) if name.lower() in GIT_DIRECTORIES]:
-            path = folder + b"/" + name
-            if not shadow.is_pointer(path):
-                found.append(f"{shown(path[len(top) + 1 :])} (a git directory, removed)")
-                _remove(path)
-        names[:] = [name for name in names if name.lower() not in GIT_DIRECTORIES]
-    return found
+def _remove_git_directories(shadow: Shadow) -> list[str]:
+    """Remove git directories that the run made, so that the files beside them are captured as files.
+
+    Returns a line about each. The tree's own `.git` file stays.
+    """
+    removed = []
+    tree = os.fsencode(shadow.tree)
+    for folder, subfolders, files in os.walk(tree):
+        names = [
+            name for name in (*subfolders, *files) if name.lower() in GIT_DIRECTORIES
+        ]
+        for name in names:
+            path = os.path.join(folder, name)
+            if shadow.is_own_git_file(path):
+                continue
+            _remove(path)
+            displayed = display_name(os.path.relpath(path, tree))
+            removed.append(f"{displayed} (a git directory, removed)")
+        # `os.walk` goes on into what is left of the list.
+        subfolders[:] = [name for name in subfolders if name not in names]
+    return removed
 
 
 def _remove(path: bytes) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    else:
+    """Remove a file or a directory. What cannot be removed must raise: git would not capture the files beside it."""
+    if os.path.islink(path) or not os.path.isdir(path):
         os.unlink(path)
+    else:
+        shutil.rmtree(path)
 
 
-def _reading(shadow: Shadow, old: str, new: str, limit: int) -> bytes:
-    held = bytearray()
-    with contextlib.closing(shadow.diff(old, new, exact=False)) as chunks:
-        for chunk in chunks:
-            held += chunk
-            if len(held) >= limit:
-                break
-    return bytes(held[:limit])
-
-
-def _write(patch: Path, shadow: Shadow, old: str, new: str) -> None:
-    """Whole or not at all."""
-    draft = patch.with_suffix(".draft")
-    with open(draft, "wb", opener=_private) as file:  # Path.open takes no opener
-        file.writelines(shadow.diff(old, new, exact=True))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(patch)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
-
-
-def _files(shadow: Shadow, old: str, new: str) -> list[CapturedFile]:
-    raw = shadow.git("diff-tree", "-r", "-z", "--raw", "--find-renames", old, new).split(b"\0")
-    counts = _counts(shadow.git("diff-tree", "-r", "-z", "--numstat", "--find-renames", old, new))
-    found, at = [], 0
-    while at < len(raw) - 1:
-        about, at = raw[at].split(b" "), at + 1
-        status = about[4].decode()
-        old_name = raw[at] if status[0] in "RC" else None
-        at += 1 if old_name is not None else 0
-        name, at = raw[at], at + 1
-        old_mode, new_mode, old_id = about[0].lstrip(b":").decode(), about[1].decode(), about[2].decode()
-        added, deleted = counts.get(name, (None, None))
-        found.append(CapturedFile(status[0], name, old_name, new_mode, (old_mode, old_id), added, deleted))
-    return found
-
-
-def _counts(output: bytes) -> dict[bytes, tuple[int | None, int | None]]:
-    fields, found, at = output.split(b"\0"), {}, 0
-    while at < len(fields) - 1:
-        added, deleted, name = fields[at].split(b"\t", 2)
-        at += 1
-        if not name:
-            name, at = fields[at + 1], at + 2
-        found[name] = (int(added) if added.isdigit() else None, int(deleted) if deleted.isdigit() else None)
-    return found
-
-
-def _prove(shadow: Shadow, old: str, new: str, patch: Path) -> None:
-    if patch.stat().st_size > MAX_PROVEN:
-        raise CounselError(Code.WORKTREE_FAILED, f"The diff has {patch.stat().st_size} bytes, too many to be proven")
-    if shadow.applied(old, patch.read_bytes()) != new:
+def _verify(shadow: Shadow, base_tree: str, new_tree: str, patch_path: Path) -> None:
+    size = patch_path.stat().st_size
+    if size > MAX_VERIFIED:
         raise CounselError(
-            Code.WORKTREE_FAILED, "The diff does not reproduce the result; it is kept, but not to be trusted"
+            Code.WORKTREE_FAILED,
+            f"The diff has {size} bytes, too many to be verified",
+        )
+    result_tree = shadow.apply_to_tree(base_tree, patch_path.read_bytes())
+    if result_tree != new_tree:
+        raise CounselError(
+            Code.WORKTREE_FAILED,
+            "The diff does not reproduce the result; it is stored, but must not be relied on",
         )
 
 
-def _keep_base(shadow: Shadow, files: list[CapturedFile], target: Path) -> None:
-    """The files that the patch changes, as they were: what a three-way merge needs later. Bounded."""
-    wanted = [(file.old or file.name, *file.was) for file in files if file.status != "A"]
-    sizes = shadow.git("cat-file", "--batch-check=%(objectsize)", given=_lines(wanted)).split()
-    kept, total = [], 0
-    for row, digits in zip(wanted, sizes, strict=True):
-        if total + int(digits) <= MAX_BASE:
-            total += int(digits)
-            kept.append(row)
-    blobs = shadow.git("cat-file", "--batch", given=_lines(kept)) if kept else b""
-    with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as archive:
-        at = 0
-        for name, mode, _ in kept:
-            about = blobs[at : at + 200].partition(b"\n")[0]
-            begin, size = at + len(about) + 1, int(about.rpartition(b" ")[2])
-            archive.addfile(_member(name, mode, size), BytesIO(blobs[begin : begin + size]))
-            at = begin + size + 1
-    target.chmod(0o600)
+def _read_preview(shadow: Shadow, old: str, new: str, limit: int) -> bytes:
+    preview = bytearray()
+    with contextlib.closing(shadow.diff(old, new, exact=False)) as chunks:
+        for chunk in chunks:
+            preview += chunk
+            if len(preview) >= limit:
+                break
+    return bytes(preview[:limit])
 
 
-def _lines(rows: list[tuple[bytes, str, str]]) -> bytes:
-    return b"".join(sha.encode() + b"\n" for _, _, sha in rows)
+def _changed_files(shadow: Shadow, old: str, new: str) -> list[CapturedFile]:
+    counts = _line_counts(shadow, old, new)
+    files = []
+    fields = _fields_of_changes(shadow, "--raw", old, new)
+    for header in fields:
+        # :OLD_MODE NEW_MODE OLD_ID NEW_ID STATUS, where a score may follow the letter
+        # of the status.
+        columns = header.decode().removeprefix(":").split(" ")
+        old_mode, mode, old_id, _, status = columns
+        letter = status[0]
+        old_name = None
+        name = next(fields)
+        if letter in "RC":
+            old_name = name
+            name = next(fields)
+        added, deleted = counts.get(name, (None, None))
+        file = CapturedFile(
+            status=letter,
+            name=name,
+            old_name=old_name,
+            mode=mode,
+            old_mode=old_mode,
+            old_id=old_id,
+            added=added,
+            deleted=deleted,
+        )
+        files.append(file)
+    return files
 
 
-def _member(name: bytes, mode: str, size: int) -> tarfile.TarInfo:
-    entry = tarfile.TarInfo(os.fsdecode(name))
-    entry.size, entry.pax_headers = size, {"git.mode": mode}
-    return entry
+def _line_counts(shadow: Shadow, old: str, new: str) -> dict[bytes, LineCounts]:
+    """Added and deleted lines of each changed file by its new name."""
+    counts = {}
+    fields = _fields_of_changes(shadow, "--numstat", old, new)
+    for header in fields:
+        added, deleted, name = header.split(b"\t", 2)
+        if not name:
+            # A rename: the old name and the new one follow as fields of their own.
+            next(fields)
+            name = next(fields)
+        counts[name] = (_line_count(added), _line_count(deleted))
+    return counts
 
 
-def _ignored(shadow: Shadow) -> list[str]:
-    """Ignored files that the run made: none were seeded."""
-    output = shadow.git("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory")
-    return [shown(name) for name in output.split(b"\0") if name][:MAX_LISTED]
+def _line_count(text: bytes) -> int | None:
+    if text.isdigit():
+        return int(text)
+    return None
 
 
-def _leaving(tree: Path, files: list[CapturedFile]) -> list[str]:
-    """Links in the patch that lead out of the tree."""
-    found = []
+def _fields_of_changes(
+    shadow: Shadow, output_format: str, old: str, new: str
+) -> Iterator[bytes]:
+    """The NUL-terminated fields of git's output about the changed files, in the format of this option."""
+    output = shadow.git(
+        "diff-tree",
+        "-r",
+        "-z",
+        output_format,
+        "--find-renames",
+        old,
+        new,
+    )
+    fields = output.split(b"\0")
+    return iter(fields[:-1])
+
+
+def _store_base(shadow: Shadow, files: list[CapturedFile], path: Path) -> None:
+    """Store the changed files as they were before the run, for a three-way merge when the diff is applied.
+
+    Files that would take the archive over MAX_BASE bytes are left out. The PAX header
+    `git.mode` holds git's mode.
+    """
+    changed = [file for file in files if file.status != "A"]
+    sizes = shadow.git(
+        "cat-file",
+        "--batch-check=%(objectsize)",
+        stdin=_id_lines(changed),
+    )
+    stored = []
+    total = 0
+    for file, digits in zip(changed, sizes.split(), strict=True):
+        size = int(digits)
+        if total + size <= MAX_BASE:
+            total += size
+            stored.append(file)
+
+    contents = b""
+    if stored:
+        contents = shadow.git("cat-file", "--batch", stdin=_id_lines(stored))
+    blobs = BytesIO(contents)
+    with (
+        open(path, "wb", opener=open_private) as output,
+        tarfile.open(fileobj=output, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for file in stored:
+            # ID TYPE SIZE, a line end, as many bytes, and a line end.
+            _, _, digits = blobs.readline().split()
+            name = file.old_name or file.name
+            entry = tarfile.TarInfo(os.fsdecode(name))
+            entry.size = int(digits)
+            entry.pax_headers = {"git.mode": file.old_mode}
+            archive.addfile(entry, blobs)
+            blobs.read(1)
+
+
+def _id_lines(files: list[CapturedFile]) -> bytes:
+    return b"".join(file.old_id.encode() + b"\n" for file in files)
+
+
+def _ignored_names(shadow: Shadow) -> list[str]:
+    """Ignored files that the run made: the seed contains none."""
+    output = shadow.git(
+        "ls-files",
+        "-z",
+        "--others",
+        "--ignored",
+        "--exclude-standard",
+        "--directory",
+    )
+    names = [display_name(name) for name in output.split(b"\0") if name]
+    return names[:MAX_LISTED]
+
+
+def _links_leading_outside(tree: Path, files: list[CapturedFile]) -> list[str]:
+    lines = []
     for file in files:
-        path = os.fsencode(tree) + b"/" + file.name
-        if file.mode == "120000" and file.status != "D" and stat.S_ISLNK(os.lstat(path).st_mode):
-            target = os.readlink(path)
-            if leaves(file.name, target):
-                found.append(f"{shown(file.name)} (a link that leads to {shown(target)})")
-    return found
+        if file.mode != LINK or file.status == "D":
+            continue
+        path = os.path.join(os.fsencode(tree), file.name)
+        status = os.lstat(path)
+        if not stat.S_ISLNK(status.st_mode):
+            continue
+        target = os.readlink(path)
+        if leads_outside(file.name, target):
+            displayed = display_name(file.name)
+            lines.append(f"{displayed} (a link that leads to {display_name(target)})")
+    return lines
 
 
-def leaves(name: bytes, target: bytes) -> bool:
-    """Whether a link of this name leads out of the tree it lies in."""
+def leads_outside(name: bytes, target: bytes) -> bool:
+    """Whether a link with this name and target leads out of its tree. Judged by the text alone."""
     if target.startswith(b"/"):
         return True
-    path = os.path.normpath(os.path.join(os.path.dirname(name), target))
+    folder = os.path.dirname(name)
+    path = os.path.normpath(os.path.join(folder, target))
     return path == b".." or path.startswith(b"../")

@@ -1,379 +1,348 @@
-"""Putting a stored diff onto the live tree: checked first, all or nothing, never through a link, and undoable.
+"""What applying a stored diff to the live tree, or taking it back, would write.
 
-The result of every file is computed beside the tree; only when all of them are known is anything written, each file by
-a rename within its own folder. A failure half-way puts back what was there. A patch whose files changed since the run
-is never fitted in by its context, which may stand in several places: such files are merged, or refused.
+The content of every file is computed in a scratch directory before anything is written.
+A patch is trusted only for files that are as they were when the run began: git finds
+the place of a change by its context, which may occur several times in a file that
+changed since. Such files are merged, or refused.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
-import shutil
-import stat
 import subprocess
 import tarfile
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from codex_counsel.delegate.record import LINK, DelegateResult, sensitive
-from codex_counsel.delegate.shadow import RefusedError, Shadow
+from codex_counsel.delegate.record import DelegateResult
+from codex_counsel.delegate.sensitive import LINK, sensitive_paths
+from codex_counsel.delegate.shadow import Shadow, ShadowGitError
+from codex_counsel.delegate.tree_writer import (
+    FileState,
+    FileStates,
+    conflict_error,
+    read_files,
+    removals_first,
+    write_file,
+)
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.git.names import shown
-from codex_counsel.git.repo import Repo, binary
-
-
-@dataclass(frozen=True)
-class FileState:
-    """A file at one moment: its bytes (a link's target) and git's mode; no version is no file.
-
-    `bits` are the permissions of a live file, which go on to hold for what replaces it.
-    """
-
-    data: bytes
-    mode: str
-    bits: int | None = field(default=None, compare=False)
-
-
-Tree = dict[bytes, FileState | None]
+from codex_counsel.git.names import display_name
+from codex_counsel.git.process import find_git
+from codex_counsel.git.repo import Repo
+from codex_counsel.system.files import remove_tree
 
 
 @dataclass(frozen=True)
 class PatchPlan:
-    """`merged` files had moved on since the run began and took the change by a clean three-way merge."""
+    """The files before and after, by name. `paths` and `merged_paths` are for display.
 
-    files: list[str]
-    merged: list[str]
-    after: Tree
-    before: Tree
-
-
-class HalfWrittenError(CounselError):
-    """Writing failed, and so did putting back what was there."""
-
-
-def plan(repo: Repo, work: DelegateResult, record: Path, scratch: Path, allowed: Iterable[str]) -> PatchPlan:
-    """What applying the diff in `record` would write.
-
-    Raises `apply_conflict`, or `policy_refused` for sensitive paths that are not named.
+    Merged are files that changed since the run began and took the diff's change by a
+    clean three-way merge.
     """
-    names, patch = _names(work), (record / "diff.patch").read_bytes()
-    _check_sensitive(work, frozenset(allowed))
-    live = read_all(repo.root, names)
-    began: Tree = dict.fromkeys(live) | _base(record / "base.tar")
-    wanted = _patched(repo, live, patch, scratch / "straight")
+
+    before: FileStates
+    after: FileStates
+    paths: list[str]
+    merged_paths: list[str]
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """There is no clean merge of a file. `lines` are about where in the live file, empty where it is not text."""
+
+    lines: list[int] = field(default_factory=list)
+
+
+def plan_apply(
+    repo: Repo,
+    result: DelegateResult,
+    directory: Path,
+    scratch: Path,
+    allow_paths: Iterable[str],
+) -> PatchPlan:
+    """Plan applying the diff that lies in the job's `directory`. Writes only below `scratch`.
+
+    Raises `apply_conflict`, and `policy_refused` for sensitive paths that are not among
+    `allow_paths`.
+    """
+    _check_sensitive(result, allow_paths)
+    names = _changed_names(result)
+    patch = (directory / "diff.patch").read_bytes()
+    live = read_files(repo.root, names)
+    # A file that the archive lacks did not exist, or was too large to be stored.
+    base: FileStates = dict.fromkeys(live)
+    base |= read_base(directory / "base.tar")
+
+    after = _apply_patch(repo, live, patch, scratch / "live")
     merged: list[bytes] = []
-    if wanted is None or live != began:
-        made = _patched(repo, began, patch, scratch / "base")
-        if made is not None:  # else the base was too large to be kept
-            wanted, merged = _merged(live, began, made, scratch)
-    if wanted is None:
-        raise conflict(names, "changed since the run began, and its baseline was too large to be kept for a merge")
-    return PatchPlan([shown(n) for n in names], [shown(n) for n in merged], wanted, live)
+    if after is None or live != base:
+        # This fails only where the archive lacks files.
+        patched = _apply_patch(repo, base, patch, scratch / "base")
+        if patched is not None:
+            after, merged = _merge_files(repo, base, live, patched, scratch)
+    if after is None:
+        reason = "changed since the run began, and its baseline was too large to be kept for a merge"
+        raise conflict_error(names, reason)
+    return PatchPlan(
+        before=live,
+        after=after,
+        paths=[display_name(name) for name in names],
+        merged_paths=[display_name(name) for name in merged],
+    )
 
 
-def _names(work: DelegateResult) -> list[bytes]:
-    raw = [_raw(name) for row in work.names for name in row[:2]]
-    return list(dict.fromkeys(name for name in raw if name is not None))
+def plan_undo(
+    repo: Repo,
+    result: DelegateResult,
+    patch: bytes,
+    scratch: Path,
+) -> PatchPlan:
+    """Plan taking a diff back with its undo patch. Raises `apply_conflict` where the files changed since."""
+    names = _changed_names(result)
+    live = read_files(repo.root, names)
+    after = _apply_patch(repo, live, patch, scratch / "undone")
+    if after is None:
+        raise conflict_error(names, "changed since the diff was applied")
+    return PatchPlan(
+        before=live,
+        after=after,
+        paths=[display_name(name) for name in names],
+        merged_paths=[],
+    )
 
 
-def _raw(name: str | None) -> bytes | None:
-    return None if name is None else name.encode("latin-1")
+def make_undo_patch(repo: Repo, plan: PatchPlan, scratch: Path) -> bytes:
+    """The patch that leads back from `plan.after` to `plan.before`."""
+    shadow = _create_shadow(repo, scratch)
+    trees = []
+    for files in (plan.after, plan.before):
+        for name in removals_first(files):
+            write_file(shadow.tree, name, files[name])
+        shadow.git("add", "--all", "--force", "--", ".")
+        trees.append(shadow.write_tree())
+    chunks = shadow.diff(trees[0], trees[1], exact=True)
+    patch = b"".join(chunks)
+    remove_tree(scratch)
+    return patch
 
 
-def _check_sensitive(work: DelegateResult, allowed: frozenset[str]) -> None:
-    accepted = {os.path.normpath(name) for name in allowed}
-    held = [shown(name) for new, old, mode in work.names for name in sensitive(_raw(new) or b"", _raw(old), mode or "")]
-    refused = [name for name in dict.fromkeys(held) if name not in accepted]
+def _create_shadow(repo: Repo, scratch: Path) -> Shadow:
+    head = repo.head()
+    if head is None:
+        head = "0" * 40
+    return Shadow.create(repo, scratch, head)
+
+
+def _check_sensitive(result: DelegateResult, allow_paths: Iterable[str]) -> None:
+    allowed = {os.path.normpath(path) for path in allow_paths}
+    refused: list[str] = []
+    for name, old_name, mode in result.names:
+        sensitive = sensitive_paths(
+            _to_bytes(name) or b"",
+            _to_bytes(old_name),
+            mode or "",
+        )
+        refused += [display_name(path) for path in sensitive]
+    refused = [path for path in dict.fromkeys(refused) if path not in allowed]
     if refused:
         raise CounselError(
             Code.POLICY_REFUSED,
-            f"Tools execute or obey these files, or they are links: {', '.join(refused[:20])}; nothing was applied",
+            "Tools execute these files or follow them as instructions, or they are links: "
+            f"{', '.join(refused[:20])}; nothing was applied",
             repair="Look at each of them in the diff; then name those you accept in allow_paths.",
             details={"allow_paths": refused[:200]},
         )
 
 
-def read_all(root: Path, names: Collection[bytes]) -> Tree:
-    return {name: read(root, name, names) for name in names}
+def _changed_names(result: DelegateResult) -> list[bytes]:
+    """Names of all files that the diff writes or removes, each once."""
+    names: dict[bytes | None, None] = {}
+    for name, old_name, _ in result.names:
+        names[_to_bytes(name)] = None
+        names[_to_bytes(old_name)] = None
+    return [name for name in names if name is not None]
 
 
-def read(root: Path, name: bytes, going: Collection[bytes] = ()) -> FileState | None:
-    """The live file, itself and not where a link leads; `apply_conflict` when a folder on the way is a link.
-
-    A link or folder in its place, or in its way, is no file where it is among what the same diff changes (`going`).
-    """
-    path = os.fsencode(root) + b"/" + name
-    if not _check_parents(root, name, going):
+def _to_bytes(name: str | None) -> bytes | None:
+    """A name as it stands in `work.json`, where Latin-1 keeps each byte."""
+    if name is None:
         return None
-    try:
-        seen = os.lstat(path)
-        if stat.S_ISLNK(seen.st_mode):
-            return FileState(os.readlink(path), LINK)
-        if stat.S_ISREG(seen.st_mode):
-            with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
-                mode = "100755" if seen.st_mode & stat.S_IXUSR else "100644"
-                return FileState(file.read(), mode, stat.S_IMODE(seen.st_mode) & 0o777)
-        if stat.S_ISDIR(seen.st_mode) and _holds_only(root, name, going):
-            return None
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise conflict([name], f"cannot be read ({error.strerror})") from None
-    raise conflict([name], "is no regular file there, or a folder with other files in it")
+    return name.encode("latin-1")
 
 
-def _holds_only(root: Path, name: bytes, going: Collection[bytes]) -> bool:
-    top = os.fsencode(root)
-    inside = (
-        os.path.join(folder, file)[len(top) + 1 :] for folder, _, files in os.walk(top + b"/" + name) for file in files
-    )
-    return all(file in going for file in inside)
+def read_base(archive_path: Path) -> FileStates:
+    """The files of `base.tar`: those that the diff changes, as the run found them."""
+    base: FileStates = {}
+    with tarfile.open(archive_path) as archive:
+        for member in archive:
+            if not member.isfile():
+                continue
+            file = archive.extractfile(member)
+            if file is None:
+                continue
+            name = os.fsencode(member.name)
+            mode = member.pax_headers.get("git.mode", "100644")
+            base[name] = FileState(file.read(), str(mode))
+    return base
 
 
-def _check_parents(root: Path, name: bytes, going: Collection[bytes] = ()) -> bool:
-    """Raise for a way that leads elsewhere; false where a link or file that goes with the same diff is in the way."""
-    path = b""
-    parts = name.split(b"/")
-    if any(part.lower() == b".git" for part in parts):
-        raise conflict([name], "belongs to git itself")
-    for part in parts[:-1]:
-        path = path + b"/" + part if path else part
-        whole = os.fsencode(root) + b"/" + path
-        if os.path.islink(whole) or os.path.lexists(whole) > os.path.isdir(whole):
-            if path in going:
-                return False
-            raise conflict([name], f"leads through {shown(path)}, which is a link or a file")
-        if os.path.lexists(whole + b"/.git"):
-            raise conflict([name], f"lies in another repository, {shown(path)}")
-    return True
-
-
-def conflict(names: list[bytes], why: str, details: dict[str, object] | None = None) -> CounselError:
-    shown_names = [shown(name) for name in names[:20]]
-    return CounselError(
-        Code.APPLY_CONFLICT,
-        f"{', '.join(shown_names)} {why}; nothing was changed",
-        details={"files": shown_names, **(details or {})},
-    )
-
-
-def _patched(repo: Repo, live: Tree, patch: bytes, scratch: Path) -> Tree | None:
-    """The files after the patch, in a shadow that holds nothing else; None where it does not fit."""
-    shadow = Shadow.create(repo, scratch, repo.head() or "0" * 40)
-    for name, version in live.items():
-        if version:
-            write(shadow.tree, name, version)
+def _apply_patch(
+    repo: Repo,
+    files: FileStates,
+    patch: bytes,
+    scratch: Path,
+) -> FileStates | None:
+    """The files after the patch, applied in a new shadow that contains nothing else; None where it does not apply."""
+    shadow = _create_shadow(repo, scratch)
+    for name, state in files.items():
+        if state:
+            write_file(shadow.tree, name, state)
     try:
         if patch:
-            shadow.git("apply", "--binary", "--whitespace=nowarn", "-", given=patch)
-    except RefusedError:
+            shadow.git("apply", "--binary", "--whitespace=nowarn", "-", stdin=patch)
+    except ShadowGitError:
         return None
-    found = read_all(shadow.tree, list(live))
-    return {name: version and FileState(version.data, version.mode) for name, version in found.items()}
+
+    after = read_files(shadow.tree, list(files))
+    for name, state in after.items():
+        if state:
+            # The file keeps the permissions of the live one, not those in the shadow.
+            after[name] = replace(state, permissions=None)
+    return after
 
 
-def _merged(live: Tree, began: Tree, made: Tree, scratch: Path) -> tuple[Tree, list[bytes]]:
-    """Per file: what the run made of it merged with what became of it meanwhile, where that is clean."""
-    result: Tree = {}
-    stuck: dict[bytes, list[int]] = {}
+# --- three-way merge
+
+
+def _merge_files(
+    repo: Repo,
+    base: FileStates,
+    live: FileStates,
+    patched: FileStates,
+    scratch: Path,
+) -> tuple[FileStates, list[bytes]]:
+    """Merge each file's change by the diff with its change since the run began.
+
+    Returns the files, and the names of those that have both changes. Raises
+    `apply_conflict`.
+    """
+    after: FileStates = {}
     merged: list[bytes] = []
-    for name, now in live.items():
-        ours = _three_way(began.get(name), now, made.get(name), scratch)
-        if isinstance(ours, _Stuck):
-            stuck[name] = ours.lines
-        else:
-            result[name] = ours
-            merged += [name] if now not in (began.get(name), made.get(name)) and ours != now else []
-    if stuck:
-        places = [f"{shown(name)}:{line}" for name, lines in stuck.items() for line in lines]
-        hint = "delegate again, or merge diff_path by hand"
-        raise conflict(
-            list(stuck), "changed since the run began, in the same places", {"hunks": places[:50], "hint": hint}
-        )
-    return result, merged
+    conflicts: dict[bytes, Conflict] = {}
+    for name, current in live.items():
+        original = base.get(name)
+        changed = patched.get(name)
+        result = _merge_file(repo, original, current, changed, scratch)
+        if isinstance(result, Conflict):
+            conflicts[name] = result
+            continue
+        after[name] = result
+        has_both_changes = current not in (original, changed)
+        if has_both_changes and result != current:
+            merged.append(name)
+    if conflicts:
+        raise _merge_error(conflicts)
+    return after, merged
 
 
-@dataclass(frozen=True)
-class _Stuck:
-    """No clean merge; about which lines of the live file are in the way, where it is text."""
-
-    lines: list[int] = field(default_factory=list)
-
-
-def _three_way(
-    began: FileState | None, now: FileState | None, made: FileState | None, scratch: Path
-) -> FileState | _Stuck | None:
-    if now in (began, made):
-        return made
-    if made == began:
-        return now
-    if not (began and now and made) or LINK in (began.mode, now.mode, made.mode):
-        return _Stuck()
-    data = _merge_file(began.data, now.data, made.data, scratch)
-    mode = made.mode if made.mode != began.mode else now.mode
-    return data if isinstance(data, _Stuck) else FileState(data, mode)
+def _merge_error(conflicts: dict[bytes, Conflict]) -> CounselError:
+    hunks: list[str] = []
+    for name, conflict in conflicts.items():
+        hunks += [f"{display_name(name)}:{line}" for line in conflict.lines]
+    return conflict_error(
+        list(conflicts),
+        "changed since the run began, in the same places",
+        {
+            "hunks": hunks[:50],
+            "hint": "delegate again, or merge diff_path by hand",
+        },
+    )
 
 
-def _merge_file(began: bytes, now: bytes, made: bytes, scratch: Path) -> bytes | _Stuck:
-    names = []
-    for label, data in (("now", now), ("began", began), ("made", made)):
-        names.append(scratch / f"merge-{label}")
-        names[-1].write_bytes(data)
-    env = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
-    env |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CEILING_DIRECTORIES": str(scratch.parent)}
-    asked = [binary(env), "merge-file", "-p", "-q", *map(str, names)]
-    done = subprocess.run(asked, cwd=scratch, env=env, capture_output=True, check=False)
-    return done.stdout if done.returncode == 0 else _Stuck(_conflicts(done.stdout, now))
+def _merge_file(
+    repo: Repo,
+    base: FileState | None,
+    live: FileState | None,
+    patched: FileState | None,
+    scratch: Path,
+) -> FileState | Conflict | None:
+    """One file after a three-way merge; None for no file."""
+    if live in (base, patched):
+        return patched
+    if patched == base:
+        return live
+    if base is None or live is None or patched is None:
+        return Conflict()
+    if LINK in (base.mode, live.mode, patched.mode):
+        return Conflict()
+    data = _merge_text(repo, base.data, live.data, patched.data, scratch)
+    if isinstance(data, Conflict):
+        return data
+    mode = live.mode
+    if patched.mode != base.mode:
+        mode = patched.mode
+    return FileState(data, mode)
 
 
-def _conflicts(merged: bytes, now: bytes) -> list[int]:
-    """About where in the live file git put its conflict markers."""
-    found, at, theirs = [], 0, False
-    held = set(now.splitlines())
+def _merge_text(
+    repo: Repo,
+    base: bytes,
+    live: bytes,
+    patched: bytes,
+    scratch: Path,
+) -> bytes | Conflict:
+    live_path = scratch / "merge-live"
+    base_path = scratch / "merge-base"
+    patched_path = scratch / "merge-patched"
+    live_path.write_bytes(live)
+    base_path.write_bytes(base)
+    patched_path.write_bytes(patched)
+
+    env = {
+        "PATH": repo.env.get("PATH", os.defpath),
+        "LC_ALL": "C",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
+        # Keeps git from finding a repository around the scratch directory, and its
+        # configuration.
+        "GIT_CEILING_DIRECTORIES": str(scratch.parent),
+    }
+    argv = [
+        find_git(env),
+        "merge-file",
+        "-p",
+        "-q",
+        str(live_path),
+        str(base_path),
+        str(patched_path),
+    ]
+    process = subprocess.run(
+        argv,
+        cwd=scratch,
+        env=env,
+        capture_output=True,
+        check=False,
+    )
+    # The number of conflicts, or the code of an error: git does not merge binary files.
+    if process.returncode:
+        return Conflict(_conflict_lines(process.stdout, live))
+    return process.stdout
+
+
+def _conflict_lines(merged: bytes, live: bytes) -> list[int]:
+    """About where in the live file git put its conflict markers; 1-based."""
+    live_lines = set(live.splitlines())
+    conflict_lines = []
+    line_number = 0
+    in_patched_side = False
     for line in merged.splitlines():
         if line.startswith(b"<<<<<<< "):
-            found.append(at + 1)
-        elif line == b"=======" or line.startswith(b">>>>>>> "):
-            theirs = line == b"======="
-        elif not theirs and line in held:
-            at += 1
-    return found
-
-
-def _base(archive: Path) -> Tree:
-    """The files as the run found them."""
-    with tarfile.open(archive) as held:
-        members = [(member, held.extractfile(member)) for member in held.getmembers() if member.isfile()]
-        return {
-            os.fsencode(member.name): FileState(file.read(), str(member.pax_headers.get("git.mode", "100644")))
-            for member, file in members
-            if file
-        }
-
-
-def write_all(root: Path, outcome: PatchPlan) -> None:
-    """Write every file, or put back what was there and raise."""
-    done: list[bytes] = []
-    changed = {name: v for name, v in outcome.after.items() if v != outcome.before[name]}
-    try:
-        for name, version in _ordered(changed):
-            _check_still(root, name, outcome.before[name], changed)
-            done.append(name)
-            write(root, name, version)
-    except BaseException as error:
-        _put_back(root, outcome.before, done, error)
-        if isinstance(error, OSError):
-            raise CounselError(
-                Code.STORAGE_FAILED, f"Writing failed ({error.strerror}); every file was put back"
-            ) from None
-        raise
-
-
-def _check_still(root: Path, name: bytes, expected: FileState | None, going: Collection[bytes]) -> None:
-    if read(root, name, going) != expected:
-        raise conflict([name], "changed while the diff was being applied")
-
-
-def _ordered(tree: Tree) -> list[tuple[bytes, FileState | None]]:
-    """Files that go come first: one may be in the way of a folder, or lie in a folder that is in the way."""
-    return sorted(tree.items(), key=lambda item: item[1] is not None)
-
-
-def _put_back(root: Path, before: Tree, done: list[bytes], error: BaseException) -> None:
-    lost: list[str] = []
-    for name, version in _ordered({name: before[name] for name in reversed(done)}):
-        try:
-            if read(root, name, before) != version:
-                write(root, name, version)
-        except (OSError, CounselError):
-            lost.append(shown(name))
-    if lost:
-        raise HalfWrittenError(
-            Code.STORAGE_FAILED,
-            f"Writing failed ({error}), and these files could not be put back: {', '.join(lost[:20])}",
-            repair="Make room or give back the permissions, then call codex_apply again, which finishes the files.",
-            details={"files": lost[:200]},
-        ) from None
-
-
-def write(root: Path, name: bytes, version: FileState | None) -> None:
-    """Put one file there by a rename within its folder, or take it away together with folders that it leaves empty."""
-    _check_parents(root, name)
-    path = os.fsencode(root) + b"/" + name
-    if version is None:
-        _take_away(root, path)
-        return
-    folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
-    draft = folder + b"/.codex-counsel-" + secrets.token_hex(6).encode()
-    try:
-        _write_draft(draft, version, _bits(path, version))
-        with contextlib.suppress(OSError):  # a folder that was emptied
-            os.rmdir(path)
-        os.replace(draft, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(draft)
-        raise
-
-
-def _bits(path: bytes, version: FileState) -> int | None:
-    """The permissions of what stands there, executable or not as git says; None: as the user's umask has it."""
-    if version.bits is not None or version.mode == LINK:
-        return version.bits
-    with contextlib.suppress(OSError):
-        seen = os.lstat(path).st_mode
-        if stat.S_ISREG(seen):
-            bits = stat.S_IMODE(seen) & 0o777
-            executable = bits if bits & stat.S_IXUSR else bits | (bits & 0o444) >> 2
-            return executable if version.mode == "100755" else bits & ~0o111
-    return None
-
-
-def _write_draft(draft: bytes, version: FileState, bits: int | None) -> None:
-    if version.mode == LINK:
-        os.symlink(version.data, draft)
-        return
-    mode = 0o777 if version.mode == "100755" else 0o666
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    with open(descriptor, "wb") as file:
-        file.write(version.data)
-        if bits is not None:
-            os.fchmod(descriptor, bits)
-
-
-def _take_away(root: Path, path: bytes) -> None:
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        os.unlink(path)
-    folder, top = os.path.dirname(path), os.fsencode(root)
-    with contextlib.suppress(OSError):  # the first folder that is not empty stays
-        while folder != top:
-            os.rmdir(folder)
-            folder = os.path.dirname(folder)
-
-
-def undone(repo: Repo, work: DelegateResult, patch: bytes, scratch: Path) -> PatchPlan:
-    """What taking a diff back would write; `apply_conflict` when the files have moved on since it was applied."""
-    names = _names(work)
-    live = read_all(repo.root, names)
-    before = _patched(repo, live, patch, scratch / "undone")
-    if before is None:
-        raise conflict(names, "changed since the diff was applied")
-    return PatchPlan([shown(name) for name in names], [], before, live)
-
-
-def undo_patch(repo: Repo, outcome: PatchPlan, scratch: Path) -> bytes:
-    """The patch that leads back, from what will be written to what is there now."""
-    shadow = Shadow.create(repo, scratch, repo.head() or "0" * 40)
-    trees = []
-    for tree in (outcome.after, outcome.before):
-        for name, version in _ordered(tree):
-            write(shadow.tree, name, version)
-        shadow.git("add", "--all", "--force", "--", ".")
-        trees.append(shadow.git("write-tree").decode().strip())
-    patch = b"".join(shadow.diff(*trees, exact=True))
-    shutil.rmtree(scratch, ignore_errors=True)
-    return patch
+            conflict_lines.append(line_number + 1)
+        elif line == b"=======":
+            in_patched_side = True
+        elif line.startswith(b">>>>>>> "):
+            in_patched_side = False
+        elif not in_patched_side and line in live_lines:
+            line_number += 1
+    return conflict_lines

@@ -1,26 +1,27 @@
-"""A throwaway working tree with a repository of its own that borrows the user's objects.
+"""A throwaway working tree with its own repository, which borrows the objects of the user's repository.
 
-The user's repository is only read: no worktree entry, branch, lock or object is made in it, so nothing can be left in
-it, whatever kills this process. The shadow's git directory lies outside its tree, reads nobody's configuration, and
-takes every file as the bytes it has: no line ends are converted and no filter runs.
+The user's repository is only read. No worktree entry, branch, lock or object is made in
+it, so nothing stays behind in it when this process is killed. The shadow's git
+directory lies outside its working tree, reads no configuration of the user, and stores
+every file as the bytes it has: no line ends are converted and no filter runs.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.hardening import command, environment
-from codex_counsel.git.process import GitProcess, GitTimeout
-from codex_counsel.git.repo import Repo, binary
+from codex_counsel.git.process import GitProcess, GitTimeout, find_git
+from codex_counsel.git.repo import Repo
+from codex_counsel.system.files import remove_tree
 
-RAW = {
+RAW_SETTINGS = {
     "core.attributesFile": os.devnull,
     "core.autocrlf": "false",
     "core.checkStat": "default",
@@ -30,16 +31,36 @@ RAW = {
     "core.untrackedCache": "false",
     "index.threads": "true",
 }
-ATTRIBUTES = "* -text -eol -filter -ident -working-tree-encoding -merge !diff\n"
-DIFF = ("diff-tree", "-r", "-p", "--full-index", "--find-renames", "--no-color", "--src-prefix=a/", "--dst-prefix=b/")
+"""Git settings under which every file is taken as the bytes it has."""
+RAW_ATTRIBUTES = "* -text -eol -filter -ident -working-tree-encoding -merge !diff\n"
+"""`info/attributes` of the shadow, which wins over every `.gitattributes` of its tree."""
+DIFF_COMMAND = (
+    "diff-tree",
+    "-r",
+    "-p",
+    "--full-index",
+    "--find-renames",
+    "--no-color",
+    "--src-prefix=a/",
+    "--dst-prefix=b/",
+)
+
+
+class ShadowGitError(CounselError):
+    """A git command in the shadow ended with a non-zero exit code."""
 
 
 @dataclass(frozen=True)
 class Shadow:
-    """`base` is the directory that holds it all and is removed in the end."""
+    """`base` is the directory that contains the tree and its repository; `remove` deletes it.
+
+    `timeout` is in seconds, for each git command. `env` is the environment that git is
+    started from, without its `GIT_*` variables.
+    """
 
     base: Path
     timeout: float
+    env: Mapping[str, str] = field(repr=False)
 
     @property
     def tree(self) -> Path:
@@ -51,94 +72,169 @@ class Shadow:
 
     @classmethod
     def create(cls, repo: Repo, base: Path, head: str) -> Shadow:
-        """An empty tree at the user's commit."""
-        shadow = cls(base, repo.timeout)
+        """Make a shadow of the repository with an empty tree and HEAD at the commit id `head`."""
+        shadow = cls(base, repo.timeout, repo.env)
         shadow.tree.mkdir(parents=True, mode=0o700)
-        kind = "sha256" if len(repo.empty_tree) == 64 else "sha1"
-        shadow.git("init", "-q", "--template=", f"--object-format={kind}")
-        shadow._borrow(repo)
+        object_format = "sha256" if len(repo.empty_tree) == 64 else "sha1"
+        shadow.git("init", "-q", "--template=", f"--object-format={object_format}")
+
+        info = shadow.git_dir / "info"
+        info.mkdir(exist_ok=True)
+        (info / "attributes").write_text(RAW_ATTRIBUTES, "ascii")
+        (info / "exclude").write_bytes(_ignore_patterns(repo))
+        users_objects = os.fsencode(repo.common_dir / "objects")
+        alternates = shadow.git_dir / "objects/info/alternates"
+        alternates.write_bytes(users_objects + b"\n")
+
         (shadow.git_dir / "HEAD").write_text(head + "\n", "ascii")
-        (shadow.tree / ".git").write_bytes(shadow._pointer)
+        (shadow.tree / ".git").write_bytes(shadow._git_file_content)
         return shadow
 
     @property
-    def _pointer(self) -> bytes:
+    def _git_file_content(self) -> bytes:
         return b"gitdir: " + os.fsencode(self.git_dir) + b"\n"
 
-    def is_pointer(self, path: bytes) -> bool:
-        """Whether this is the tree's own `.git`, as it was made."""
-        own = path == os.fsencode(self.tree / ".git") and not os.path.islink(path) and os.path.isfile(path)
-        return own and Path(os.fsdecode(path)).read_bytes() == self._pointer
+    def is_own_git_file(self, path: bytes) -> bool:
+        """Whether the path is the `.git` file of the tree with the content it was created with."""
+        own_path = self.tree / ".git"
+        if path != os.fsencode(own_path):
+            return False
+        if own_path.is_symlink() or not own_path.is_file():
+            return False
+        return own_path.read_bytes() == self._git_file_content
 
-    def _borrow(self, repo: Repo) -> None:
-        info = self.git_dir / "info"
-        info.mkdir(exist_ok=True)
-        (info / "attributes").write_text(ATTRIBUTES, "ascii")
-        (self.git_dir / "objects/info/alternates").write_bytes(os.fsencode(repo.common_dir / "objects") + b"\n")
-        excludes = [repo.common_dir / "info/exclude", _global_excludes(repo)]
-        (info / "exclude").write_bytes(b"\n".join(path.read_bytes() for path in excludes if path and path.is_file()))
+    # --- git
 
-    def git(self, *args: str | bytes, given: bytes = b"", index: Path | None = None) -> bytes:
-        """Run git in the shadow; `worktree_failed` with git's own sentence when it fails."""
-        with self.stream(*args, given=given, index=index) as chunks:
+    def git(
+        self,
+        *args: str | bytes,
+        stdin: bytes = b"",
+        index: Path | None = None,
+    ) -> bytes:
+        """Run git in the shadow and return its output. `index` names another index file than the tree's.
+
+        Raises ShadowGitError with git's own message where it fails, and
+        `worktree_failed` after `timeout` seconds.
+        """
+        with self.stream(*args, stdin=stdin, index=index) as chunks:
             return b"".join(chunks)
 
     @contextmanager
-    def stream(self, *args: str | bytes, given: bytes = b"", index: Path | None = None) -> Iterator[Iterator[bytes]]:
-        env = self._env(index)
+    def stream(
+        self,
+        *args: str | bytes,
+        stdin: bytes = b"",
+        index: Path | None = None,
+    ) -> Iterator[Iterator[bytes]]:
+        """As `git`, but yields the output in chunks as it comes. Leaving the block early ends git."""
+        env = self._git_environment(index)
+        argv = [find_git(env), *command(args)]
+        name = os.fsdecode(args[0])
         try:
-            with GitProcess([binary(env), *command(args)], env, self.tree, self.timeout, given) as child:
-                yield child.chunks()
-                code, said = child.code, bytes(child.stderr)
+            with GitProcess(argv, env, self.tree, self.timeout, stdin) as process:
+                yield process.chunks()
+                exit_code = process.code
+                stderr = bytes(process.stderr)
         except GitTimeout:
-            raise CounselError(Code.WORKTREE_FAILED, f"`git {os.fsdecode(args[0])}` took too long") from None
-        if code:
-            raise RefusedError(Code.WORKTREE_FAILED, f"`git {os.fsdecode(args[0])}` failed: {_sentence(said)}")
+            raise CounselError(
+                Code.WORKTREE_FAILED, f"`git {name}` took too long"
+            ) from None
+        if exit_code:
+            error_line = _error_line(stderr)
+            raise ShadowGitError(
+                Code.WORKTREE_FAILED, f"`git {name}` failed: {error_line}"
+            )
 
-    def _env(self, index: Path | None) -> dict[str, str]:
-        own = {"GIT_DIR": str(self.git_dir), "GIT_WORK_TREE": str(self.tree)}
-        own |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-        return environment(os.environ, RAW) | own | ({"GIT_INDEX_FILE": str(index)} if index else {})
+    def _git_environment(self, index: Path | None) -> dict[str, str]:
+        env = environment(self.env, RAW_SETTINGS)
+        env |= {
+            "GIT_DIR": str(self.git_dir),
+            "GIT_WORK_TREE": str(self.tree),
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_SYSTEM": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+        }
+        if index:
+            env["GIT_INDEX_FILE"] = str(index)
+        return env
 
-    # --- trees
+    # --- the working tree and tree objects
 
     def snapshot(self) -> str:
-        """The tree object of what the working tree holds, ignored files left out."""
-        self._unhide()
+        """Store the working tree without ignored files; returns the id of the tree object."""
+        self._show_sparse_files()
         self.git("add", "--all", "--", ".")
-        return self._written()
+        return self.write_tree()
 
-    def overlook(self, names: Iterable[bytes]) -> None:
-        """Have git believe that these are as they were: it fails on a file that the sandbox closes to it."""
-        known = set(self.git("ls-files", "-z").split(b"\0"))
-        if found := [name for name in names if name in known]:
-            self.git("update-index", "-z", "--assume-unchanged", "--stdin", given=joined(found))
+    def _show_sparse_files(self) -> None:
+        """Clear the skip-worktree bit of files that exist now, so that `git add` sees them."""
+        tree = os.fsencode(self.tree) + b"/"
+        present = []
+        output = self.git("ls-files", "-z", "-t")
+        for record in output.split(b"\0"):
+            if not record.startswith(b"S "):
+                continue
+            name = record.removeprefix(b"S ")
+            if os.path.lexists(tree + name):
+                present.append(name)
+        if present:
+            self.git(
+                "update-index",
+                "-z",
+                "--no-skip-worktree",
+                "--stdin",
+                stdin=null_terminated(present),
+            )
 
-    def _unhide(self) -> None:
-        """A file of a sparse checkout that is there now is a file like any other."""
-        tree = os.fsencode(self.tree)
-        records = self.git("ls-files", "-z", "-t").split(b"\0")
-        hidden = [record[2:] for record in records if record.startswith(b"S ")]
-        if found := [name for name in hidden if os.path.lexists(tree + b"/" + name)]:
-            self.git("update-index", "-z", "--no-skip-worktree", "--stdin", given=joined(found))
+    def assume_unchanged(self, names: Iterable[bytes]) -> None:
+        """Make git treat these files as unchanged, where it tracks them.
 
-    def _written(self, index: Path | None = None) -> str:
-        """The index as a tree. Objects that a partial clone lacks are not asked for."""
-        return self.git("write-tree", "--missing-ok", index=index).decode().strip()
+        Needed for files that the sandbox denies to Codex: git commands that Codex runs
+        would fail on them.
+        """
+        output = self.git("ls-files", "-z")
+        tracked = set(output.split(b"\0"))
+        known = [name for name in names if name in tracked]
+        if known:
+            self.git(
+                "update-index",
+                "-z",
+                "--assume-unchanged",
+                "--stdin",
+                stdin=null_terminated(known),
+            )
+
+    def write_tree(self, index: Path | None = None) -> str:
+        """Store the index as a tree object; returns its id."""
+        # A partial clone lacks objects, and none are fetched.
+        output = self.git("write-tree", "--missing-ok", index=index)
+        return output.decode().strip()
 
     def diff(self, old: str, new: str, *, exact: bool) -> Generator[bytes]:
-        """The patch from one tree to another; `exact` has the bytes of binary files too."""
-        with self.stream(*DIFF, *(("--binary",) if exact else ()), old, new) as chunks:
+        """Yield the patch from one tree to another. Without `exact`, binary files are only named in it."""
+        options = ["--binary"] if exact else []
+        with self.stream(*DIFF_COMMAND, *options, old, new) as chunks:
             yield from chunks
 
-    def applied(self, tree: str, patch: bytes) -> str:
-        """The tree that results from applying the patch to a tree, proven without touching any file."""
+    def apply_to_tree(self, tree: str, patch: bytes) -> str:
+        """Apply a patch to a tree object without touching a file; returns the id of the resulting tree.
+
+        Raises ShadowGitError where the patch does not apply.
+        """
         index = self.base / "proof.index"
         try:
             self.git("read-tree", tree, index=index)
             if patch:
-                self.git("apply", "--cached", "--binary", "--whitespace=nowarn", "-", given=patch, index=index)
-            return self._written(index)
+                self.git(
+                    "apply",
+                    "--cached",
+                    "--binary",
+                    "--whitespace=nowarn",
+                    "-",
+                    stdin=patch,
+                    index=index,
+                )
+            return self.write_tree(index)
         finally:
             index.unlink(missing_ok=True)
 
@@ -148,46 +244,71 @@ class Shadow:
         self.git("checkout-index", "--all", "--force", "--index")
 
     def remove(self) -> None:
-        """All of it, also what a run made unreadable."""
-        open_up(self.base)
-        shutil.rmtree(self.base, ignore_errors=True)
+        """Delete `base` and everything below it, also folders that a run made inaccessible."""
+        make_accessible(self.base)
+        remove_tree(self.base)
 
 
-class RefusedError(CounselError):
-    """Git said no."""
-
-
-def open_up(root: Path) -> None:
-    """Give ourselves access to every folder and file below: a run may have taken it away."""
-    for folder, names, files in os.walk(root):
-        for name in names:
-            _permit(os.path.join(folder, name), 0o700)
+def make_accessible(root: Path) -> None:
+    """Give the owner access to every folder and file below `root`: a run may have taken it away."""
+    for folder, subfolders, files in os.walk(root):
+        for name in subfolders:
+            _add_permissions(os.path.join(folder, name), 0o700)
         for name in files:
-            _permit(os.path.join(folder, name), 0o600)
+            _add_permissions(os.path.join(folder, name), 0o600)
 
 
-def _permit(path: str, wanted: int) -> None:
+def _add_permissions(path: str, permissions: int) -> None:
     try:
         mode = os.lstat(path).st_mode
-        if not stat.S_ISLNK(mode) and mode & wanted != wanted:
-            os.chmod(path, stat.S_IMODE(mode) | wanted)
-    except OSError:  # what is not ours to open stays closed, and is reported when it cannot be read
+        if stat.S_ISLNK(mode):
+            return
+        if mode & permissions != permissions:
+            os.chmod(path, stat.S_IMODE(mode) | permissions)
+    except OSError:
+        # A file of another owner stays closed. It is reported where reading it fails.
         return
 
 
-def _global_excludes(repo: Repo) -> Path | None:
-    named = repo.config.values.get("core.excludesfile")
-    if named:
-        return Path(named).expanduser()
-    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(base) / "git/ignore"
+def _ignore_patterns(repo: Repo) -> bytes:
+    """The user's ignore patterns that lie outside the working tree: those of the clone and the global ones."""
+    paths = (
+        repo.common_dir / "info/exclude",
+        _global_excludes(repo),
+    )
+    patterns = [path.read_bytes() for path in paths if path.is_file()]
+    return b"\n".join(patterns)
 
 
-def _sentence(said: bytes) -> str:
-    lines = [line for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
-    return next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1] if lines else "no message")
+def _global_excludes(repo: Repo) -> Path:
+    home = repo.env.get("HOME")
+    if not home:
+        home = str(Path.home())
+
+    configured = repo.config.values.get("core.excludesfile")
+    if configured:
+        if configured.startswith("~/"):
+            return Path(home + configured.removeprefix("~"))
+        return Path(os.path.expanduser(configured))
+
+    config_home = repo.env.get("XDG_CONFIG_HOME")
+    if not config_home:
+        config_home = f"{home}/.config"
+    return Path(config_home) / "git/ignore"
 
 
-def joined(names: Iterable[bytes]) -> bytes:
-    """Names for git's `-z --stdin`."""
+def _error_line(stderr: bytes) -> str:
+    """The first line with git's reason, else the last one."""
+    last_line = "no message"
+    text = stderr.decode("utf-8", "replace")
+    for line in text.splitlines():
+        if line.startswith(("fatal:", "error:")):
+            return line
+        if line.strip():
+            last_line = line
+    return last_line
+
+
+def null_terminated(names: Iterable[bytes]) -> bytes:
+    """The names as input for git's `-z --stdin`."""
     return b"".join(name + b"\0" for name in names)

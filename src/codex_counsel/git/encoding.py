@@ -1,7 +1,8 @@
-"""Bytes of files as text that can be read and sent: UTF-8 as it is, UTF-16 by its mark, anything else line by line.
+"""File contents as text that can be read and sent: UTF-8, UTF-16 with a byte order mark, anything else line by line.
 
-A line that is not UTF-8 is read as Latin-1, which never fails, so that evidence quoted from it can be found again.
-Control characters are written out: what a terminal or a filter would make of them hides nothing from a reader.
+A line that is not UTF-8 is decoded as Latin-1, which never fails, so evidence quoted
+from it can be found again. Control characters are written out as escapes, so no
+terminal or filter can hide text with them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import os
 from codex_counsel.system.text import visible
 
 SNIFFED = 8000
-"""Git's own rule: a NUL in the first 8,000 bytes makes a file binary."""
+"""Bytes that decide whether a file is binary. Git's own rule: a NUL among the first 8,000 bytes."""
+_PLAIN = b"\t\n\r" + bytes(range(0x20, 0x7F))
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 PROGRAMS = frozenset(
     """
@@ -29,25 +31,32 @@ TEXTS = frozenset(
     .yml
     """.split()  # noqa: SIM905  # as above
 )
-"""What else people read and write; of programs and of these a reviewer expects to have read the text."""
+"""Other text that people write. A reviewer expects to have read the text of these and of programs."""
 
 
 def is_binary(data: bytes) -> bool:
+    """By git's rule, except that UTF-16 counts as text."""
     return b"\0" in data[:SNIFFED] and not is_utf16(data)
 
 
 def utf8(data: bytes) -> bytes:
     """The same text in UTF-8, control characters written out; line ends stay as they are."""
+    # Most files are plain ASCII, and this test takes a fraction of decoding and
+    # searching them.
+    if not data.translate(None, _PLAIN):
+        return data
     if is_utf16(data):
-        return visible(data[: len(data) & ~1].decode("utf-16", "replace")).encode()
+        even = len(data) & ~1
+        text = data[:even].decode("utf-16", "replace")
+        return visible(text).encode()
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        text = "\n".join(_line(line) for line in data.split(b"\n"))
+        text = "\n".join(map(_decode_line, data.split(b"\n")))
     return visible(text).encode()
 
 
-def _line(line: bytes) -> str:
+def _decode_line(line: bytes) -> str:
     try:
         return line.decode()
     except UnicodeDecodeError:
@@ -55,20 +64,26 @@ def _line(line: bytes) -> str:
 
 
 def is_program(name: bytes) -> bool:
-    return bool(_kinds(name) & PROGRAMS)
+    """Whether the file's name is that of source code."""
+    return not PROGRAMS.isdisjoint(_name_and_suffix(name))
 
 
 def is_source(name: bytes) -> bool:
-    return bool(_kinds(name) & (PROGRAMS | TEXTS))
+    """Whether the file's name is that of source code or of other text that people write."""
+    kinds = _name_and_suffix(name)
+    return not (PROGRAMS.isdisjoint(kinds) and TEXTS.isdisjoint(kinds))
 
 
-def _kinds(name: bytes) -> set[str]:
+def _name_and_suffix(name: bytes) -> tuple[str, str]:
     last = os.fsdecode(name).rpartition("/")[2].lower()
-    return {last, f".{last.rpartition('.')[2]}"}
+    suffix = last.rpartition(".")[2]
+    return last, f".{suffix}"
 
 
 def is_utf16(data: bytes) -> bool:
+    """Whether the data begins with a UTF-16 byte order mark and decodes to text without NUL."""
+    # UTF-32 in little-endian order begins with the same two bytes.
     if not data.startswith(UTF16) or data.startswith(codecs.BOM_UTF32_LE):
         return False
-    text = data[: min(len(data), SNIFFED) & ~1].decode("utf-16", "replace")
-    return "\0" not in text
+    even = min(len(data), SNIFFED) & ~1
+    return "\0" not in data[:even].decode("utf-16", "replace")

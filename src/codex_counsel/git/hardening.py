@@ -1,11 +1,13 @@
-"""The environment of every git process: what a user's or a repository's configuration may bend, and what never runs.
+"""The environment of every git process: what configuration may change, and what never runs.
 
-Kept, for it describes the user's files: HOME and with it `safe.directory`, the global excludes, `core.autocrlf`.
-Pinned: whatever changes the output. Shut: every setting that names a program, a hook or a transport.
+Kept, because it describes the user's files: HOME and with it `safe.directory`, the
+global excludes, `core.autocrlf`. Fixed: every setting that changes the output.
+Disabled: every setting that names a program, a hook or a transport.
 
-Content filters (`filter.<name>.clean`, `.smudge`, `.process`) run for no file, whoever configured them: a filter that
-a user installed globally, such as git-lfs, reads further commands from the repository's own configuration. Files that a
-configured filter applies to are therefore not compared in the working tree: see `filters.py`.
+Content filters (`filter.<name>.clean`, `.smudge`, `.process`) run for no file, whoever
+configured them: a filter that a user installed globally, such as git-lfs, reads further
+commands from the repository's own configuration. Files that a configured filter applies
+to are therefore not compared in the working tree: see `attributes.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-PINS: dict[str, str] = {
+FIXED_SETTINGS: dict[str, str] = {
     "color.ui": "never",
     "core.alternateRefsCommand": "",
     "core.askPass": "",
@@ -50,7 +52,7 @@ PINS: dict[str, str] = {
     "submodule.recurse": "false",
 }
 
-SWITCHES: dict[str, str] = {
+FIXED_VARIABLES: dict[str, str] = {
     "GIT_ALLOW_PROTOCOL": "none",
     "GIT_ASKPASS": "false",
     "GIT_EDITOR": ":",
@@ -65,51 +67,68 @@ SWITCHES: dict[str, str] = {
 }
 """`GIT_ALLOW_PROTOCOL` also beats a repository's own `protocol.<name>.allow`, which `protocol.allow` does not."""
 
-DISARMED: dict[str, dict[str, str]] = {
-    "filter": {"clean": "", "smudge": "", "process": "", "required": "false"},
+DRIVER_SETTINGS: dict[str, dict[str, str]] = {
+    "filter": {
+        "clean": "",
+        "smudge": "",
+        "process": "",
+        "required": "false",
+    },
     "merge": {"driver": "false"},
     "hook": {"command": ":", "enabled": "false"},
 }
-"""Settings of named drivers: set like this for every name that the configuration holds."""
-
+"""Settings of named drivers: set to these values for every driver name that the configuration defines."""
 
 NO_PROGRAMS = ("--no-ext-diff", "--no-textconv")
-"""For commands that print diffs: nothing else shuts `diff.external`, `diff.<name>.command` and `.textconv`."""
-DIFFING = frozenset(("diff", "diff-files", "diff-index", "diff-tree", "log", "show"))
+"""For commands that print diffs: nothing else disables `diff.external`, `diff.<name>.command` and `.textconv`."""
+PRINTS_DIFF = frozenset(
+    ("diff", "diff-files", "diff-index", "diff-tree", "log", "show")
+)
 
 
 def command(args: Sequence[str | bytes]) -> list[str | bytes]:
-    """The arguments of git, with the switches that its configuration cannot carry."""
-    shut = NO_PROGRAMS if args and args[0] in DIFFING else ()
-    return ["--no-pager", *args[:1], *shut, *args[1:]]
+    """The arguments of git, with the options that configuration cannot replace."""
+    options: list[str | bytes] = []
+    if args and args[0] in PRINTS_DIFF:
+        options.extend(NO_PROGRAMS)
+    return ["--no-pager", *args[:1], *options, *args[1:]]
 
 
 @dataclass(frozen=True)
 class Config:
-    """The settings in force, and what must be added to them so that no driver runs."""
+    """The settings in force, by their full names in lower case as git lists them."""
 
     values: Mapping[str, str]
 
     @classmethod
     def parse(cls, listing: bytes) -> Config:
-        """From `git config --list -z`; of repeated keys the last one counts."""
-        records = (record.partition("\n") for record in os.fsdecode(listing).split("\0") if record)
-        return cls({key: value if newline else "true" for key, newline, value in records})
+        """From `git config --list -z`. The last value of a repeated key counts."""
+        values: dict[str, str] = {}
+        for record in os.fsdecode(listing).split("\0"):
+            if not record:
+                continue
+            key, newline, value = record.partition("\n")
+            values[key] = value if newline else "true"
+        return cls(values)
 
     def filters(self) -> frozenset[str]:
         """Names of the content filters that would run on files of the working tree."""
-        found = self._drivers("filter", ("clean", "process"))
-        return frozenset(name for name, key in found if self.values[key])
+        drivers = self._drivers("filter", ("clean", "process"))
+        return frozenset(name for name, key in drivers if self.values[key])
 
-    def disarming(self) -> dict[str, str]:
-        armed = ((section, name) for section in DISARMED for name, _ in self._drivers(section, DISARMED[section]))
-        return {
-            f"{section}.{name}.{variable}": value
-            for section, name in armed
-            for variable, value in DISARMED[section].items()
-        }
+    def driver_overrides(self) -> dict[str, str]:
+        """The settings that must be added so that no configured driver runs."""
+        overrides: dict[str, str] = {}
+        for section, settings in DRIVER_SETTINGS.items():
+            for name, _ in self._drivers(section, settings):
+                for variable, value in settings.items():
+                    overrides[f"{section}.{name}.{variable}"] = value
+        return overrides
 
-    def _drivers(self, section: str, variables: Iterable[str]) -> Iterator[tuple[str, str]]:
+    def _drivers(
+        self, section: str, variables: Iterable[str]
+    ) -> Iterator[tuple[str, str]]:
+        """Driver name and full key of every setting `<section>.<name>.<variable>`. Names may contain dots."""
         for key in self.values:
             head, _, variable = key.rpartition(".")
             if key.startswith(f"{section}.") and variable in variables and "." in head:
@@ -117,16 +136,26 @@ class Config:
 
 
 def environment(
-    inherited: Mapping[str, str], settings: Mapping[str, str], without: Path | None = None
+    inherited: Mapping[str, str],
+    settings: Mapping[str, str],
+    exclude: Path | None = None,
 ) -> dict[str, str]:
-    """The caller's environment without its `GIT_*`, with the switches, the pins and these settings.
+    """`inherited` without its `GIT_*` variables, plus the fixed variables, the fixed settings and `settings`.
 
-    Programs, git itself among them, are looked for at absolute places only, and not below `without`.
+    PATH keeps only absolute entries that do not lie below `exclude`, so no program of a
+    reviewed repository is run.
     """
-    kept = {key: value for key, value in inherited.items() if not key.startswith("GIT_") and key != "LANGUAGE"}
-    pairs = enumerate({**PINS, **settings}.items())
-    numbered = {
-        f"GIT_CONFIG_{part}_{i}": text for i, pair in pairs for part, text in zip(("KEY", "VALUE"), pair, strict=True)
+    env = {
+        name: value for name, value in inherited.items() if not name.startswith("GIT_")
     }
-    kept["PATH"] = search_path(kept.get("PATH", os.defpath), without)
-    return {**kept, **SWITCHES, "GIT_CONFIG_COUNT": str(len({**PINS, **settings})), **numbered}
+    # Callers look for English words in git's messages.
+    env.pop("LANGUAGE", None)
+    env["PATH"] = search_path(env.get("PATH", os.defpath), exclude)
+    env.update(FIXED_VARIABLES)
+
+    all_settings = {**FIXED_SETTINGS, **settings}
+    env["GIT_CONFIG_COUNT"] = str(len(all_settings))
+    for number, (key, value) in enumerate(all_settings.items()):
+        env[f"GIT_CONFIG_KEY_{number}"] = key
+        env[f"GIT_CONFIG_VALUE_{number}"] = value
+    return env

@@ -1,24 +1,34 @@
 """One git process: started without a shell or a terminal, read as it writes, ended with its whole process group.
 
-Leaving the `with` block ends it, whether it finished, timed out, or its reader had enough. Nothing it starts lives on.
+Leaving the `with` block ends it, whether it finished, timed out, or its reader stopped
+early. No process that it started stays alive.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import selectors
+import shutil
 import signal
 import subprocess
 import time
-from typing import IO, TYPE_CHECKING, Self
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from codex_counsel.errors import Code, CounselError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
-    from pathlib import Path
 
 CHUNK = 1 << 20
 MAX_STDERR = 64 * 1024
+TIMEOUT = 60.0
+"""Seconds that one git process may take where the caller does not say."""
+OLDEST = (2, 31)
+"""The first git that takes configuration from `GIT_CONFIG_COUNT`, which all of `hardening` depends on."""
 
 
 class GitTimeout(Exception):  # noqa: N818  # an event, turned into a typed error by the repository
@@ -26,22 +36,32 @@ class GitTimeout(Exception):  # noqa: N818  # an event, turned into a typed erro
 
 
 class GitProcess:
-    """Iterate `chunks()` for its output; `stderr` and `code` are whole once that ends."""
+    """Iterate `chunks()` for its output; `stderr` and `code` are complete once that ends. `timeout` is in seconds.
+
+    `chunks()` raises GitTimeout when the time is over.
+    """
 
     def __init__(
-        self, argv: Sequence[str | bytes], env: Mapping[str, str], cwd: Path, timeout: float, given: bytes = b""
+        self,
+        argv: Sequence[str | bytes],
+        env: Mapping[str, str],
+        cwd: Path,
+        timeout: float,
+        stdin: bytes = b"",
     ) -> None:
         self.stderr = bytearray()
         self.code: int | None = None
         self._deadline = time.monotonic() + timeout
-        self._given = memoryview(given)
+        self._unwritten = memoryview(stdin)
         self._process = subprocess.Popen(
             list(argv),
             env=dict(env),
             cwd=cwd,
-            stdin=subprocess.PIPE if given else subprocess.DEVNULL,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # A process group of its own, so that ending it reaches everything that git
+            # started.
             start_new_session=True,
         )
 
@@ -56,24 +76,32 @@ class GitProcess:
                     stream.close()
 
     def chunks(self) -> Generator[bytes]:
+        """The output as it comes. Also feeds stdin and collects stderr: a full pipe would stop the process."""
+        stdin = self._process.stdin
+        stdout = self._process.stdout
+        stderr = self._process.stderr
+        assert stdout is not None  # noqa: S101  # a pipe
+        assert stderr is not None  # noqa: S101  # a pipe
         with selectors.DefaultSelector() as selector:
-            for stream, events in self._streams():
-                os.set_blocking(stream.fileno(), False)
-                selector.register(stream, events)
+            selector.register(stdout, selectors.EVENT_READ)
+            selector.register(stderr, selectors.EVENT_READ)
+            if stdin is not None:
+                selector.register(stdin, selectors.EVENT_WRITE)
+            # A pipe that is ready may still hold less than asked for: no read or write
+            # may wait.
+            for key in list(selector.get_map().values()):
+                os.set_blocking(key.fd, False)
             while selector.get_map():
                 for key, _ in selector.select(self._remaining()):
                     yield from self._serve(selector, key)
-        self.code = self._finished()
+        try:
+            self.code = self._process.wait(self._remaining())
+        except subprocess.TimeoutExpired:
+            raise GitTimeout from None
 
-    def _streams(self) -> Iterator[tuple[IO[bytes], int]]:
-        assert self._process.stdout is not None  # noqa: S101  # a pipe
-        assert self._process.stderr is not None  # noqa: S101  # a pipe
-        yield self._process.stdout, selectors.EVENT_READ
-        yield self._process.stderr, selectors.EVENT_READ
-        if self._process.stdin is not None:
-            yield self._process.stdin, selectors.EVENT_WRITE
-
-    def _serve(self, selector: selectors.BaseSelector, key: selectors.SelectorKey) -> Iterator[bytes]:
+    def _serve(
+        self, selector: selectors.BaseSelector, key: selectors.SelectorKey
+    ) -> Iterator[bytes]:
         if key.fileobj is self._process.stdin:
             self._feed(selector)
             return
@@ -89,28 +117,54 @@ class GitProcess:
         stdin = self._process.stdin
         assert stdin is not None  # noqa: S101  # it was ready for writing
         try:
-            self._given = self._given[os.write(stdin.fileno(), self._given[:CHUNK]) :]
+            written = os.write(stdin.fileno(), self._unwritten[:CHUNK])
+            self._unwritten = self._unwritten[written:]
         except BrokenPipeError:
-            self._given = memoryview(b"")
-        if not self._given:
+            # Git may end without reading all; its exit code tells more than this error.
+            self._unwritten = memoryview(b"")
+        if not self._unwritten:
             selector.unregister(stdin)
             stdin.close()
 
     def _remaining(self) -> float:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
+        seconds = self._deadline - time.monotonic()
+        if seconds <= 0:
             raise GitTimeout
-        return left
-
-    def _finished(self) -> int:
-        try:
-            return self._process.wait(self._remaining())
-        except subprocess.TimeoutExpired:
-            raise GitTimeout from None
+        return seconds
 
     def _end(self) -> None:
-        """Kill the group, then reap: as long as the leader is not reaped, its id names no other group."""
+        # Kill the group first, reap after: as long as the leader is not reaped, its id
+        # cannot name another group.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if self._process.returncode is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+
+def find_git(env: Mapping[str, str]) -> str:
+    """The git program on the PATH of `env`. Raises `not_a_git_repo` without one, `workspace_invalid` if too old."""
+    path = shutil.which("git", path=env.get("PATH", os.defpath))
+    if path is None:
+        raise CounselError(
+            Code.NOT_A_GIT_REPO,
+            "Git is not installed or not on PATH.",
+            repair="Install git and call again.",
+        )
+    return _checked_version(str(Path(path).absolute()))
+
+
+@lru_cache(maxsize=8)
+def _checked_version(path: str) -> str:
+    """The path itself, after its version was checked once."""
+    env = {"PATH": os.defpath, "LC_ALL": "C"}
+    with GitProcess([path, "version"], env, Path("/"), TIMEOUT) as process:
+        output = b"".join(process.chunks()).decode(errors="replace")
+    numbers = re.search(r"(\d+)\.(\d+)", output)
+    if numbers is None or (int(numbers[1]), int(numbers[2])) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise CounselError(
+            Code.WORKSPACE_INVALID,
+            f"{path} is {output.strip()}; git {oldest} or newer is needed.",
+            repair="Update git.",
+        )
+    return path

@@ -1,55 +1,56 @@
-"""A repository as it is found, and the only place that runs git in it.
+"""A repository, and the only place that runs git in it.
 
-No program, hook, filter or transport that a configuration names is ever run, nothing is fetched, nothing is written
-unless a command writes by its nature. Open it anew after anything else may have changed the configuration.
+No program, hook, filter or transport that a configuration names is ever run, nothing is
+fetched, and nothing is written unless the command itself writes. Call `reopen` after
+anything else may have changed the configuration.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import shutil
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.hardening import Config, command, environment
-from codex_counsel.git.process import GitProcess, GitTimeout
+from codex_counsel.git.process import TIMEOUT, GitProcess, GitTimeout, find_git
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
 
-TIMEOUT = 60.0
-OLDEST = (2, 31)
-"""The first git that takes configuration from `GIT_CONFIG_COUNT`, on which every pin depends."""
 EMPTY_TREES = {
     "sha1": "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
     "sha256": "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
 }
-ADVICE_LINES = 12
 MAX_BLOB = 64 * 1024 * 1024
 
 
 class GitError(CounselError):
-    """Git ended with an error; `details` hold its exit code, and the message its own first fatal sentence."""
+    """Git ended with an error. `details` hold its exit code, the message its own first fatal sentence."""
 
 
 @dataclass(frozen=True)
 class Blob:
+    """An entry of a tree or of the index: git's mode and object id."""
+
     mode: str
     sha: str
 
     @property
     def is_file(self) -> bool:
+        """Whether it is a regular file: no link, folder or submodule."""
         return self.mode.startswith("100")
 
 
 @dataclass(frozen=True)
 class Repo:
-    """`root` is the top of the working tree, `prefix` the workspace below it (`b"sub/dir/"`, or empty)."""
+    """`root` is the top of the working tree, `prefix` the workspace below it (`b"sub/dir/"`, or empty).
+
+    `timeout` is in seconds, for each git process. `env` is the environment that git
+    runs with.
+    """
 
     workspace: Path
     root: Path
@@ -62,30 +63,52 @@ class Repo:
     env: Mapping[str, str] = field(repr=False)
 
     @classmethod
-    def open(cls, workspace: Path, timeout: float = TIMEOUT, env: Mapping[str, str] | None = None) -> Repo:
-        """The repository around a directory. `env` is the caller's environment, by default this process's."""
-        inherited = os.environ if env is None else env
-        reviewed = _around(workspace.resolve())
-        place = _Place(workspace.resolve(), timeout, environment(inherited, {}, reviewed))
-        kind, _, root = place.ask("--show-object-format", "--show-toplevel").partition(b"\n")
-        top, git_dir = _path(root), _path(place.ask("--absolute-git-dir"))
-        _check_root(place.workspace, top, git_dir)
-        config = Config.parse(place.git("config", "--list", "-z"))
+    def open(
+        cls,
+        workspace: Path,
+        timeout: float = TIMEOUT,
+        *,
+        env: Mapping[str, str],
+    ) -> Repo:
+        """The repository around a directory. `env` is the caller's environment.
+
+        Raises `not_a_git_repo` where there is none with a working tree,
+        `workspace_invalid` where git refuses it.
+        """
+        workspace = workspace.resolve()
+        # The root is not known before git was asked for it, and no program of the
+        # repository may be taken for git.
+        likely_root = _likely_root(workspace)
+        first_env = environment(env, {}, exclude=likely_root)
+
+        def query(*args: str) -> bytes:
+            return _query(workspace, args, first_env, timeout)
+
+        output = query(
+            "rev-parse", "--show-object-format", "--show-toplevel"
+        ).removesuffix(b"\n")
+        object_format, _, toplevel = output.partition(b"\n")
+        root = _resolved(toplevel)
+        git_dir = _resolved(
+            query("rev-parse", "--absolute-git-dir").removesuffix(b"\n")
+        )
+        _check_root(workspace, root, git_dir)
+        config = Config.parse(query("config", "--list", "-z"))
         return cls(
-            workspace=place.workspace,
-            root=top,
-            prefix=_prefix(place.workspace, top),
+            workspace=workspace,
+            root=root,
+            prefix=_prefix(workspace, root),
             git_dir=git_dir,
             common_dir=_common_dir(git_dir),
-            empty_tree=EMPTY_TREES[kind.decode()],
+            empty_tree=EMPTY_TREES[object_format.decode()],
             config=config,
             timeout=timeout,
-            env=environment(inherited, config.disarming(), reviewed),
+            env=environment(env, config.driver_overrides(), exclude=likely_root),
         )
 
-    def opened_anew(self) -> Repo:
-        """With the configuration as it is by now."""
-        return self.open(self.workspace, self.timeout, self.env)
+    def reopen(self) -> Repo:
+        """The same repository with its configuration as it is now."""
+        return self.open(self.workspace, self.timeout, env=self.env)
 
     @property
     def is_linked_worktree(self) -> bool:
@@ -96,194 +119,218 @@ class Repo:
         return not self.is_linked_worktree and ".git/modules/" in f"{self.git_dir}/"
 
     def git(
-        self, *args: str | bytes, given: bytes = b"", env: Mapping[str, str] | None = None, ok: tuple[int, ...] = (0,)
+        self,
+        *args: str | bytes,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        ok: tuple[int, ...] = (0,),
     ) -> bytes:
-        """Run git at the root and return what it wrote; an exit code not in `ok` raises."""
-        with self.stream(*args, given=given, env=env, ok=ok) as chunks:
+        """Run git at the root and return what it wrote. `env` is added to the environment.
+
+        Raises GitError for an exit code not in `ok`, and `timeout`.
+        """
+        with self.stream(*args, stdin=stdin, env=env, ok=ok) as chunks:
             return b"".join(chunks)
 
     @contextmanager
     def stream(
-        self, *args: str | bytes, given: bytes = b"", env: Mapping[str, str] | None = None, ok: tuple[int, ...] = (0,)
+        self,
+        *args: str | bytes,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        ok: tuple[int, ...] = (0,),
     ) -> Iterator[Iterator[bytes]]:
-        """Chunks of git's output as it comes. Leaving the block early ends git."""
-        whole = {**self.env, **(env or {})}
+        """As `git`, but yields the output in chunks as it comes. Leaving the block early ends git."""
+        full_env = {**self.env, **(env or {})}
         with (
-            _running(self.root, args, whole, self.timeout, given) as child,
-            closing(_checked(child, args, ok)) as chunks,
+            _running(self.root, args, full_env, self.timeout, stdin) as process,
+            closing(_checked_chunks(process, args, ok)) as chunks,
         ):
             yield chunks
 
-    def said(self, *args: str | bytes) -> tuple[int, bytes, str]:
-        """Exit code, output and messages, for commands whose failure is an answer."""
-        with _running(self.root, args, self.env, self.timeout, b"") as child:
-            output = b"".join(child.chunks())
-            return child.code or 0, output, bytes(child.stderr).decode(errors="replace")
-
-    def resolve(self, ref: str) -> str:
-        """The commit that a caller's ref names; `unknown_ref` for anything else."""
-        from codex_counsel.git.refs import resolve
-
-        return resolve(self, ref)
+    def try_git(self, *args: str | bytes) -> tuple[int, bytes, str]:
+        """Exit code, output and stderr, for commands whose failure is an answer."""
+        with _running(self.root, args, self.env, self.timeout) as process:
+            output = b"".join(process.chunks())
+            return process.code or 0, output, _stderr(process)
 
     def head(self) -> str | None:
         """The commit checked out, or None before the first one."""
-        code, output, _ = self.said("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
-        return None if code else output.decode().strip()
+        code, output, _ = self.try_git(
+            "rev-parse", "--verify", "--quiet", "HEAD^{commit}"
+        )
+        if code:
+            return None
+        return output.decode().strip()
 
     def lookup(self, rev: str | None, path: bytes) -> Blob | None:
-        """What stands at this path (from the root) in a commit, or with None in the index."""
-        command = ("ls-files", "--stage") if rev is None else ("ls-tree", "--full-tree", rev)
-        records = (record.partition(b"\t") for record in self.git(*command, "-z", "--", path).split(b"\0"))
-        fields = next((about.decode().split() for about, _, name in records if name == path), None)
-        if fields is None or (rev is None and fields[2] != "0"):
-            return None
-        return Blob(fields[0], fields[1] if rev is None else fields[2])
+        """The entry at this path (from the root) in a commit, or with None in the index. None for an unmerged file."""
+        if rev is None:
+            output = self.git("ls-files", "--stage", "-z", "--", path)
+        else:
+            output = self.git("ls-tree", "--full-tree", rev, "-z", "--", path)
+        # Of a folder, the index lists what is in it.
+        for record in output.split(b"\0"):
+            entry, _, name = record.partition(b"\t")
+            if name != path:
+                continue
+            if rev is not None:
+                mode, _, sha = entry.decode().split()
+                return Blob(mode, sha)
+            mode, sha, stage = entry.decode().split()
+            return Blob(mode, sha) if stage == "0" else None
+        return None
 
-    def read(self, rev: str | None, path: bytes | str, limit: int = MAX_BLOB) -> bytes | None:
+    def read(
+        self, rev: str | None, path: bytes | str, limit: int = MAX_BLOB
+    ) -> bytes | None:
         """The stored bytes of a regular file in a commit, or with None in the index; at most `limit` of them.
 
-        None when there is no such file there, or when it is a link, a folder or a submodule.
+        None when there is no such file, or when it is a link, a folder or a submodule.
         """
         blob = self.lookup(rev, os.fsencode(path))
-        return self.blob(blob.sha, limit) if blob and blob.is_file else None
+        if blob is None or not blob.is_file:
+            return None
+        return self.blob(blob.sha, limit)
 
     def blob(self, sha: str, limit: int = MAX_BLOB) -> bytes:
-        held = bytearray()
+        """The first `limit` bytes of a blob object."""
+        data = bytearray()
         with self.stream("cat-file", "blob", sha) as chunks:
             for chunk in chunks:
-                held += chunk
-                if len(held) >= limit:
+                data += chunk
+                # Leaving the block ends git, so the rest is never produced.
+                if len(data) >= limit:
                     break
-        return bytes(held[:limit])
-
-
-@dataclass(frozen=True)
-class _Place:
-    """A directory in which it is not yet known whether git works."""
-
-    workspace: Path
-    timeout: float
-    env: Mapping[str, str]
-
-    def git(self, *args: str) -> bytes:
-        with _running(self.workspace, args, self.env, self.timeout, b"") as child:
-            output = b"".join(child.chunks())
-            if child.code:
-                raise self._refused(bytes(child.stderr).decode(errors="replace").strip())
-            return output
-
-    def ask(self, *options: str) -> bytes:
-        return self.git("rev-parse", *options).removesuffix(b"\n")
-
-    def _refused(self, said: str) -> CounselError:
-        fatal = _fatal(said)
-        if "dubious ownership" in said:
-            advice = " ".join(said.partition("\n")[2].split())
-            return CounselError(Code.WORKSPACE_INVALID, fatal, repair=advice)
-        if "bare repository" in said or "must be run in a work tree" in said:
-            message = (
-                f"{self.workspace} is a bare repository or lies inside .git: there are no files to review ({fatal})."
-            )
-            return CounselError(
-                Code.NOT_A_GIT_REPO, message, repair="Choose a working tree of it (`git worktree add`)."
-            )
-        if "not a git repository" in said:
-            return CounselError(Code.NOT_A_GIT_REPO, f"{self.workspace} is not inside a git repository ({fatal}).")
-        return CounselError(Code.WORKSPACE_INVALID, f"Git cannot open the repository at {self.workspace}: {fatal}")
+        return bytes(data[:limit])
 
 
 @contextmanager
 def _running(
-    cwd: Path, args: tuple[str | bytes, ...], env: Mapping[str, str], timeout: float, given: bytes
+    cwd: Path,
+    args: tuple[str | bytes, ...],
+    env: Mapping[str, str],
+    timeout: float,
+    stdin: bytes = b"",
 ) -> Iterator[GitProcess]:
     try:
-        with GitProcess([binary(env), *command(args)], env, cwd, timeout, given) as child:
-            yield child
+        with GitProcess(
+            [find_git(env), *command(args)], env, cwd, timeout, stdin
+        ) as process:
+            yield process
     except GitTimeout:
         raise CounselError(
             Code.TIMEOUT,
-            f"`git {_command(args)}` did not finish within {timeout:g} seconds and was ended.",
+            f"`git {_subcommand(args)}` did not finish within {timeout:g} seconds and was ended.",
             repair="Narrow the request with paths, or raise CODEX_COUNSEL_GIT_TIMEOUT_SECONDS.",
         ) from None
 
 
-def _checked(child: GitProcess, args: tuple[str | bytes, ...], ok: tuple[int, ...]) -> Generator[bytes]:
-    yield from child.chunks()
-    if child.code not in ok:
-        said = bytes(child.stderr).decode(errors="replace")
-        raise GitError(
-            Code.WORKSPACE_INVALID,
-            f"`git {_command(args)}` failed: {_fatal(said)}",
-            repair=_repair(said),
-            details={"exit_code": child.code},
+def _checked_chunks(
+    process: GitProcess, args: tuple[str | bytes, ...], ok: tuple[int, ...]
+) -> Generator[bytes]:
+    """The output in chunks. Raises GitError after the last one if the exit code is not in `ok`."""
+    yield from process.chunks()
+    if process.code in ok:
+        return
+    stderr = _stderr(process)
+    repair = "Run the command by hand and mend what git names."
+    if "fetch" in stderr or "promisor" in stderr or "missing" in stderr:
+        repair = (
+            "This clone lacks objects and none are fetched here: "
+            "run the same `git diff` by hand once, then call again."
         )
-
-
-def _repair(said: str) -> str:
-    if "fetch" in said or "promisor" in said or "missing" in said:
-        return (
-            "This clone lacks objects and none are fetched here: run the same `git diff` by hand once, then call again."
-        )
-    return "Run the command by hand and mend what git names."
-
-
-def _fatal(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    first = next(
-        (line for line in lines if line.startswith(("fatal: ", "error: "))), lines[0] if lines else "no message"
+    raise GitError(
+        Code.WORKSPACE_INVALID,
+        f"`git {_subcommand(args)}` failed: {_fatal_sentence(stderr)}",
+        repair=repair,
+        details={"exit_code": process.code},
     )
-    return first.partition(": ")[2] if first.startswith(("fatal: ", "error: ")) else first
 
 
-def _command(args: tuple[str | bytes, ...]) -> str:
+def _stderr(process: GitProcess) -> str:
+    return bytes(process.stderr).decode(errors="replace")
+
+
+def _fatal_sentence(stderr: str) -> str:
+    """The first line that begins with `fatal:` or `error:`, without that word; else the first line of all."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    for line in lines:
+        if line.startswith(("fatal: ", "error: ")):
+            return line.partition(": ")[2]
+    return lines[0] if lines else "no message"
+
+
+def _subcommand(args: tuple[str | bytes, ...]) -> str:
     return os.fsdecode(args[0]) if args else ""
 
 
-@lru_cache(maxsize=8)
-def _usable(path: str) -> str:
-    with GitProcess([path, "version"], {"PATH": os.defpath, "LC_ALL": "C"}, Path("/"), TIMEOUT) as child:
-        said = b"".join(child.chunks()).decode(errors="replace")
-    numbers = re.search(r"(\d+)\.(\d+)", said)
-    if not numbers or (int(numbers[1]), int(numbers[2])) < OLDEST:
-        oldest = ".".join(map(str, OLDEST))
-        raise CounselError(
-            Code.WORKSPACE_INVALID, f"{path} is {said.strip()}; git {oldest} or newer is needed.", repair="Update git."
+def _query(
+    workspace: Path,
+    args: tuple[str, ...],
+    env: Mapping[str, str],
+    timeout: float,
+) -> bytes:
+    """Run git in a directory of which it is not yet known whether it lies in a repository."""
+    with _running(workspace, args, env, timeout) as process:
+        output = b"".join(process.chunks())
+        if process.code:
+            raise _refusal(workspace, _stderr(process).strip())
+        return output
+
+
+def _refusal(workspace: Path, stderr: str) -> CounselError:
+    fatal = _fatal_sentence(stderr)
+    if "dubious ownership" in stderr:
+        advice = " ".join(stderr.partition("\n")[2].split())
+        return CounselError(Code.WORKSPACE_INVALID, fatal, repair=advice)
+    if "bare repository" in stderr or "must be run in a work tree" in stderr:
+        return CounselError(
+            Code.NOT_A_GIT_REPO,
+            f"{workspace} is a bare repository or lies inside .git: there are no files to review ({fatal}).",
+            repair="Choose a working tree of it (`git worktree add`).",
         )
-    return path
-
-
-def binary(env: Mapping[str, str]) -> str:
-    """The git program on the PATH of an `environment`, known to be new enough."""
-    found = shutil.which("git", path=env.get("PATH", os.defpath))
-    if found is None:
-        raise CounselError(
-            Code.NOT_A_GIT_REPO, "Git is not installed or not on PATH.", repair="Install git and call again."
+    if "not a git repository" in stderr:
+        return CounselError(
+            Code.NOT_A_GIT_REPO,
+            f"{workspace} is not inside a git repository ({fatal}).",
         )
-    return _usable(str(Path(found).absolute()))
+    return CounselError(
+        Code.WORKSPACE_INVALID,
+        f"Git cannot open the repository at {workspace}: {fatal}",
+    )
 
 
-def _around(workspace: Path) -> Path:
-    """What is under review, as far as can be told before git is: no program of it may be taken for git."""
-    return next((folder for folder in (workspace, *workspace.parents) if os.path.lexists(folder / ".git")), workspace)
+def _likely_root(workspace: Path) -> Path:
+    """The nearest folder with a `.git`, or the workspace itself."""
+    for folder in (workspace, *workspace.parents):
+        if os.path.lexists(folder / ".git"):
+            return folder
+    return workspace
 
 
-def _path(raw: bytes) -> Path:
-    return Path(os.fsdecode(raw)).resolve()
+def _resolved(path: bytes) -> Path:
+    return Path(os.fsdecode(path)).resolve()
 
 
 def _prefix(workspace: Path, root: Path) -> bytes:
     relative = os.fsencode(workspace.relative_to(root))
-    return b"" if relative == b"." else relative + b"/"
+    if relative == b".":
+        return b""
+    return relative + b"/"
 
 
 def _common_dir(git_dir: Path) -> Path:
+    """The git directory that all working trees of the repository share."""
     pointer = git_dir / "commondir"
-    return (git_dir / os.fsdecode(pointer.read_bytes().strip())).resolve() if pointer.is_file() else git_dir
+    if not pointer.is_file():
+        return git_dir
+    target = os.fsdecode(pointer.read_bytes().strip())
+    return (git_dir / target).resolve()
 
 
 def _check_root(workspace: Path, root: Path, git_dir: Path) -> None:
-    """`core.worktree` may name any directory of the machine: only one whose own `.git` leads here is believed."""
+    """Raise unless the root's own `.git` leads to `git_dir`: `core.worktree` may name any directory of the machine."""
     if not workspace.is_relative_to(root) or _git_dir_of(root) != git_dir:
         raise CounselError(
             Code.WORKSPACE_INVALID,
@@ -298,5 +345,7 @@ def _git_dir_of(root: Path) -> Path | None:
         return entry.resolve()
     if not entry.is_file():
         return None
+    # Of a linked working tree or a submodule, `.git` is a file with one line: `gitdir:
+    # <path>`.
     target = os.fsdecode(entry.read_bytes().removeprefix(b"gitdir: ").rstrip(b"\n"))
     return (root / target).resolve()

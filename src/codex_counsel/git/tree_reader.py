@@ -1,7 +1,8 @@
-"""Files of a working tree, read without ever following a link, waiting for a writer, or leaving the tree.
+"""Files of a working tree, read without following a link, waiting for a writer, or leaving the tree.
 
-Every folder on the way is opened from the one above it and must not be a link; a file is opened only when it is a
-regular one, and is compared with what was looked at. Changing the tree meanwhile gains an attacker nothing.
+Every folder on the way is opened from the one above it and must not be a link. A file
+is opened only when it is a regular one, and must then be the very file that was
+examined. So changing the tree meanwhile gains an attacker nothing.
 """
 
 from __future__ import annotations
@@ -10,143 +11,166 @@ import contextlib
 import errno
 import os
 import stat
+from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Self
-
-from codex_counsel.review.changes.model import Reason
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
-class Withheld(Exception):  # noqa: N818  # an answer more than a failure
+class Unreadable(StrEnum):
+    """Why a file of the tree is not read."""
+
+    SYMLINK = "symlink"
+    SPECIAL_FILE = "special_file"
+    NESTED_REPOSITORY = "nested_repository"
+    NO_ACCESS = "unreadable"
+
+
+class UnreadableError(Exception):
     """A file that is not read, and why."""
 
-    def __init__(self, reason: Reason, size: int = 0) -> None:
+    def __init__(self, reason: Unreadable) -> None:
         super().__init__(reason)
-        self.reason, self.size = reason, size
+        self.reason = reason
 
 
-class Found(NamedTuple):
+class FileContent(NamedTuple):
+    """`data` is the beginning of the file, `size` what the whole file has, in bytes."""
+
     data: bytes
     size: int
     executable: bool
 
 
 class TreeReader:
-    """A tree below `root`. Use it in a `with` block; it keeps the folder it read last open."""
+    """A tree below `root`; names are paths from there. Use it in a `with` block: it keeps the last folder open."""
 
     def __init__(self, root: Path) -> None:
         self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._last: tuple[bytes, int] | None = None
+        self._last_folder: tuple[bytes, int] | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._forget()
+        self._close_last_folder()
         os.close(self._root)
 
-    def look(self, name: bytes) -> os.stat_result | None:
-        """What stands at this name, itself and not where it leads; None if nothing does."""
+    def lstat(self, name: bytes) -> os.stat_result | None:
+        """The status of this very entry, not of a link's target. None if nothing is there or it cannot be reached."""
         try:
-            above, last = self._above(name)
-            return os.stat(last, dir_fd=above, follow_symlinks=False)
-        except (OSError, Withheld):
+            folder, last = self._open_parent(name)
+            return os.stat(last, dir_fd=folder, follow_symlinks=False)
+        except (OSError, UnreadableError):
             return None
 
-    def obstacle(self, name: bytes) -> Reason | None:
-        """Why nobody could read this file, if so. Links and folders can be read in their own ways."""
+    def why_unreadable(self, name: bytes) -> Unreadable | None:
+        """Why git could not read this file, or None. Git has its own ways to read links and folders."""
         try:
-            above, last = self._above(name)
-            kind = os.stat(last, dir_fd=above, follow_symlinks=False).st_mode
-            if stat.S_ISLNK(kind) or stat.S_ISDIR(kind):
-                return None
-            if not stat.S_ISREG(kind):
-                return Reason.SPECIAL_FILE
-            return None if os.access(last, os.R_OK, dir_fd=above) else Reason.UNREADABLE
+            folder, last = self._open_parent(name)
+            mode = os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode
+            if stat.S_ISREG(mode):
+                return (
+                    None
+                    if os.access(last, os.R_OK, dir_fd=folder)
+                    else Unreadable.NO_ACCESS
+                )
         except FileNotFoundError:
             return None
-        except Withheld as held:
-            return held.reason
+        except UnreadableError as error:
+            return error.reason
         except OSError:
-            return Reason.UNREADABLE
+            return Unreadable.NO_ACCESS
+        if stat.S_ISLNK(mode) or stat.S_ISDIR(mode):
+            return None
+        return Unreadable.SPECIAL_FILE
 
-    def read(self, name: bytes, limit: int) -> Found:
-        """The first `limit` bytes of a regular file; anything else raises `Withheld`. Absent is `FileNotFoundError`."""
+    def read(self, name: bytes, limit: int) -> FileContent:
+        """The first `limit` bytes of a regular file.
+
+        Raises UnreadableError for anything else, FileNotFoundError where there is
+        nothing.
+        """
         try:
-            above, last = self._above(name)
-            seen = os.stat(last, dir_fd=above, follow_symlinks=False)
-            _check(seen)
-            return _read(above, last, seen, limit)
+            folder, last = self._open_parent(name)
+            status = os.stat(last, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISLNK(status.st_mode):
+                raise UnreadableError(Unreadable.SYMLINK)
+            if stat.S_ISDIR(status.st_mode):
+                raise UnreadableError(Unreadable.NESTED_REPOSITORY)
+            if not stat.S_ISREG(status.st_mode):
+                raise UnreadableError(Unreadable.SPECIAL_FILE)
+            return _read_file(folder, last, status, limit)
         except FileNotFoundError:
             raise
         except OSError:
-            raise Withheld(Reason.UNREADABLE) from None
+            raise UnreadableError(Unreadable.NO_ACCESS) from None
 
-    def _above(self, name: bytes) -> tuple[int, bytes]:
-        above, _, last = name.rpartition(b"/")
-        if not last or last in (b".", b".."):
-            raise Withheld(Reason.NESTED_REPOSITORY)
-        return (self._root if not above else self._folder(above)), last
+    def _open_parent(self, name: bytes) -> tuple[int, bytes]:
+        """Descriptor of the folder that the file is in, and the last part of its name."""
+        path, _, last = name.rpartition(b"/")
+        # Git lists a repository inside this one as a folder: its name ends with a
+        # slash.
+        if last in (b"", b".", b".."):
+            raise UnreadableError(Unreadable.NESTED_REPOSITORY)
+        if not path:
+            return self._root, last
+        return self._open_folder(path), last
 
-    def _folder(self, path: bytes) -> int:
-        if self._last and self._last[0] == path:
-            return self._last[1]
-        self._forget()
-        current = os.dup(self._root)
+    def _open_folder(self, path: bytes) -> int:
+        if self._last_folder and self._last_folder[0] == path:
+            return self._last_folder[1]
+        self._close_last_folder()
+        folder = os.dup(self._root)
         for part in path.split(b"/"):
-            above = current
+            parent = folder
             try:
-                current = _open_folder(above, part)
+                folder = _open_subfolder(parent, part)
             finally:
-                os.close(above)
-        self._last = path, current
-        return current
+                os.close(parent)
+        self._last_folder = path, folder
+        return folder
 
-    def _forget(self) -> None:
-        if self._last:
+    def _close_last_folder(self) -> None:
+        if self._last_folder:
             with contextlib.suppress(OSError):
-                os.close(self._last[1])
-        self._last = None
+                os.close(self._last_folder[1])
+        self._last_folder = None
 
 
-def _open_folder(above: int, part: bytes) -> int:
+def _open_subfolder(parent: int, part: bytes) -> int:
     if part in (b"", b".", b".."):
-        raise Withheld(Reason.SYMLINK)
+        raise UnreadableError(Unreadable.SYMLINK)
     try:
-        return os.open(part, _FOLDER, dir_fd=above)
+        return os.open(part, _FOLDER_FLAGS, dir_fd=parent)
     except NotADirectoryError:
-        raise Withheld(Reason.SYMLINK) from None
+        raise UnreadableError(Unreadable.SYMLINK) from None
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise Withheld(Reason.SYMLINK) from None
+            raise UnreadableError(Unreadable.SYMLINK) from None
         raise
 
 
-def _check(seen: os.stat_result) -> None:
-    if stat.S_ISLNK(seen.st_mode):
-        raise Withheld(Reason.SYMLINK)
-    if stat.S_ISDIR(seen.st_mode):
-        raise Withheld(Reason.NESTED_REPOSITORY)
-    if not stat.S_ISREG(seen.st_mode):
-        raise Withheld(Reason.SPECIAL_FILE)
-
-
-def _read(above: int, name: bytes, seen: os.stat_result, limit: int) -> Found:
-    descriptor = os.open(name, _FILE, dir_fd=above)
+def _read_file(
+    folder: int, name: bytes, status: os.stat_result, limit: int
+) -> FileContent:
+    """Raises UnreadableError if the file is no longer the one that `status` is about."""
+    descriptor = os.open(name, _FILE_FLAGS, dir_fd=folder)
     try:
-        opened = os.fstat(descriptor)
-        if (opened.st_dev, opened.st_ino) != (seen.st_dev, seen.st_ino):
-            raise Withheld(Reason.UNREADABLE)
-        data = os.read(descriptor, min(limit, opened.st_size + 1))
-        while 0 < len(data) < min(limit, opened.st_size):
-            more = os.read(descriptor, min(limit, opened.st_size) - len(data))
+        now = os.fstat(descriptor)
+        if (now.st_dev, now.st_ino) != (status.st_dev, status.st_ino):
+            raise UnreadableError(Unreadable.NO_ACCESS)
+        length = min(limit, now.st_size)
+        data = os.read(descriptor, min(limit, now.st_size + 1))
+        while 0 < len(data) < length:
+            more = os.read(descriptor, length - len(data))
             if not more:
                 break
             data += more
-        return Found(data, opened.st_size, bool(opened.st_mode & stat.S_IXUSR))
+        return FileContent(data, now.st_size, bool(now.st_mode & stat.S_IXUSR))
     finally:
         os.close(descriptor)

@@ -1,243 +1,363 @@
-"""One run of Codex, from its first line to the committed envelope: the flow in one place."""
+"""One run of Codex, from its first line of output to the committed envelope.
+
+Imported while Codex starts up: what is needed only after its end is imported then.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import time
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
 
 from codex_counsel.codex import events, failures, rollout
-from codex_counsel.codex import limits as backoff
+from codex_counsel.codex.limits import Limits
 from codex_counsel.codex.transcript import Transcript
-from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Meta, Usage, failed
+from codex_counsel.contract.envelope import Envelope, Meta, Usage, failed
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.jobs.journal import Journal
+from codex_counsel.jobs.kinds import KINDS
 from codex_counsel.jobs.spec import Spec
-from codex_counsel.system import redact
+from codex_counsel.system.redact import mask
 from codex_counsel.system.supervisor import Supervisor
 from codex_counsel.system.text import one_line
-from codex_counsel.system.time_limit import TimeLimitExceeded, time_limit
+
+STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-class Journal(Protocol):
-    """Where a run leaves its traces."""
-
-    directory: str
-
-    def append(self, line: bytes) -> None: ...
-    def note(self, transcript: Transcript) -> None: ...
-    def commit(self, envelope: EnvelopeDict) -> EnvelopeDict: ...
-
-
-def execute(spec: Spec, supervisor: Supervisor, journal: Journal) -> EnvelopeDict:
-    """Read Codex to its end, conclude, commit; returns the envelope that stands, perhaps of an earlier writer."""
-    transcript = Transcript()
-    supervisor.quiet = lambda: _quiet(spec, transcript)
-    for line in supervisor.lines():
-        journal.append(line)
-        if transcript.add(events.parse(line)):
-            supervisor.heard()
-        if transcript.completed or transcript.failure:
-            supervisor.expect_end()
-        journal.note(transcript)
-    ending = Exit.of(supervisor)
-    envelope = conclude(spec, transcript, ending, Path(journal.directory))
-    remember_limit(spec, envelope)
-    return journal.commit(envelope.wire())
-
-
-def _quiet(spec: Spec, transcript: Transcript) -> float:
-    """Seconds of silence elsewhere: while a command is open only the total deadline counts."""
-    if transcript.open_commands:
-        return 0.0
-    thread = transcript.thread_id
-    return rollout.quiet_seconds(rollout.find(Path(spec.codex_home), thread) if thread else None)
-
-
+@dataclass(frozen=True)
 class Exit:
-    """How the process ended. `reason` is exited, timeout, stalled, cancelled, abandoned, died or unsaved."""
+    """How the run ended. `reason` is exited, timeout, stalled, cancelled, abandoned, died or unsaved.
 
-    def __init__(
-        self, reason: str, returncode: int | None = None, stderr: str = "", survivors: tuple[int, ...] = ()
-    ) -> None:
-        self.reason, self.returncode, self.stderr, self.survivors = reason, returncode, stderr, survivors
+    `survivors` are the pids of its processes that could not be ended.
+    """
+
+    reason: str
+    returncode: int | None = None
+    stderr: str = ""
+    survivors: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, supervisor: Supervisor) -> Exit:
-        stderr = supervisor.stderr.decode("utf-8", "replace")
-        return cls(supervisor.reason, supervisor.returncode, stderr, tuple(supervisor.survivors))
+        """What the supervisor saw."""
+        return cls(
+            reason=supervisor.reason,
+            returncode=supervisor.returncode,
+            stderr=supervisor.stderr.decode("utf-8", "replace"),
+            survivors=tuple(supervisor.survivors),
+        )
 
 
-def conclude(spec: Spec, transcript: Transcript, ending: Exit, directory: Path | None = None) -> Envelope:
-    """The one envelope of a run, whatever happened. A delegate's work lies in the job's directory and its scratch."""
-    envelope = _concluded(spec, transcript, ending)
-    if spec.delegate and directory:
-        from codex_counsel.delegate import record as delegate
-
-        delegate.dress(envelope, delegate.finish(spec, directory), transcript)
-    return envelope
+# --- in the worker
 
 
-def _concluded(spec: Spec, transcript: Transcript, ending: Exit) -> Envelope:
-    record = _record(spec, transcript)
-    meta = _meta(spec, transcript, ending, record)
-    try:
-        _check(spec, transcript, ending, blind=record.blind)
-        return _answered(spec, transcript, meta)
-    except CounselError as error:
-        return failed(spec.tool, _with_traces(error, spec, transcript, ending), meta, **_partial(transcript))
-    except Exception as defect:  # noqa: BLE001  # a defect of ours must not cost the caller what Codex said
-        ours = CounselError(Code.INTERNAL, f"{type(defect).__name__} while the result was read")
-        return failed(spec.tool, _with_traces(ours, spec, transcript, ending), meta, **_partial(transcript))
-
-
-def _check(spec: Spec, transcript: Transcript, ending: Exit, *, blind: bool) -> None:
-    """Raise what went wrong, the most telling first: a reason to end it, Codex's own last word, its exit."""
-    if ending.reason in _ENDED and not (transcript.completed and ending.reason in ("timeout", "stalled")):
-        raise _ended(spec, transcript, ending)
-    if transcript.failure is not None:
-        raise failures.from_turn(transcript.failure)
-    if not transcript.completed:
-        raise _broken_off(transcript, ending)
-    if spec.session_id and transcript.thread_id != spec.session_id:
-        raise CounselError(Code.SESSION_NOT_FOUND, f"Codex began a new thread instead of continuing {spec.session_id}")
-    if not transcript.answer:
-        raise CounselError(Code.EMPTY_OUTPUT, "Codex completed its turn without a message")
-    if transcript.sandbox_broken or (not transcript.commands and (blind or _handless(spec, transcript))):
-        raise CounselError(Code.SANDBOX_UNAVAILABLE, _blindness(spec, transcript))
-
-
-def _handless(spec: Spec, transcript: Transcript) -> str | None:
-    """Codex's own words where a model that runs its commands in code mode could run none, though it was to."""
-    told = next((warning for warning in transcript.warnings if failures.NO_CODE_MODE.search(warning)), None)
-    return told if "features.shell_tool=false" not in spec.argv else None
-
-
-def _blindness(spec: Spec, transcript: Transcript) -> str:
-    told = _handless(spec, transcript)
-    return one_line(told, 1000) if told else "Every command of this run failed at setting up Codex's sandbox"
-
-
-def _broken_off(transcript: Transcript, ending: Exit) -> CounselError:
-    if not transcript.thread_id and (ending.returncode != 0 or failures.last_sentence(ending.stderr)):
-        return failures.from_start(ending.stderr, ending.returncode)
-    if ending.returncode == 0 and not transcript.messages:
-        return CounselError(Code.EMPTY_OUTPUT, "Codex ended without an error and without a message")
-    said = redact.mask(transcript.notice or failures.last_sentence(ending.stderr))[0]
-    end = f"Codex ended with {failures.describe(ending.returncode)} in the middle of its turn"
-    return CounselError(Code.PROCESS_DIED, f"{end}: {said}" if said else end)
-
-
-_ENDED = {
-    "timeout": Code.TIMEOUT,
-    "stalled": Code.STALLED,
-    "cancelled": Code.CANCELLED,
-    "abandoned": Code.CANCELLED,
-    "died": Code.PROCESS_DIED,
-    "unsaved": Code.STORAGE_FAILED,
-}
-
-
-def _ended(spec: Spec, transcript: Transcript, ending: Exit) -> CounselError:
-    last = f"; Codex's last notice: {transcript.notice}" if transcript.notice else ""
-    words = {
-        "timeout": f"The run reached its limit of {spec.total:g} seconds{last}",
-        "stalled": f"Codex was silent for {spec.idle:g} seconds{last}",
-        "cancelled": "The run was cancelled",
-        "abandoned": "The caller went away before the run was handed over, so it was ended",
-        "died": "The supervisor of this run was killed; what it had recorded is here",
-        "unsaved": "The run ended, but the state directory took its result no more; what was recorded before is here",
-    }
-    return CounselError(_ENDED[ending.reason], words[ending.reason])
-
-
-def _answered(spec: Spec, transcript: Transcript, meta: Meta) -> Envelope:
-    if spec.review:
-        from codex_counsel.review import record as review
-
-        return review.answered(spec.tool, transcript.answer or "", review.ReviewRecord(**spec.review), meta)
-    answer, masked = redact.mask(transcript.answer or "")
-    if masked:
-        meta.warnings.append(f"{masked} token-like strings were masked in the answer")
-    data = _validated(answer, spec) if spec.output_schema else None
-    summary = one_line(answer, 400)
-    return Envelope(ok=True, status="completed", tool=spec.tool, summary=summary, answer=answer, data=data, meta=meta)
-
-
-def _validated(answer: str, spec: Spec) -> Any:
-    """The reply as the caller's schema wants it. Codex checks neither the schema nor the reply."""
-    import sys
-
-    if spec.library and spec.library not in sys.path:
-        sys.path.append(spec.library)
-    from codex_counsel.contract import output_schema as schemas
-
-    try:
-        with time_limit(VALIDATION_SECONDS):
-            return schemas.read(answer, spec.output_schema or {})
-    except TimeLimitExceeded:
-        words = f"The reply could not be held against output_schema within {VALIDATION_SECONDS:g} seconds"
-        raise CounselError(Code.INCOMPLETE, words) from None
-    except ValueError as error:
-        raise CounselError(Code.INCOMPLETE, one_line(str(error), 1000)) from None
-
-
-VALIDATION_SECONDS = 5
-"""A caller's `pattern` may take for ever."""
-
-
-def _partial(transcript: Transcript) -> dict[str, Any]:
-    """What was said before the end is kept, marked: it is no answer."""
-    if not transcript.answer:
-        return {}
-    return {"answer": redact.mask(transcript.answer)[0], "partial": True}
-
-
-def _with_traces(error: CounselError, spec: Spec, transcript: Transcript, ending: Exit) -> CounselError:
-    """Add what lets a caller go on: the thread, the last words, what survived."""
-    if transcript.thread_id and spec.session_id in (None, transcript.thread_id):
-        error.details.setdefault("session_id", transcript.thread_id)
-    if transcript.answer:
-        error.details.setdefault("last_message", one_line(redact.mask(transcript.answer)[0], 600))
-    if ending.survivors:
-        error.details["survivors"] = list(ending.survivors)
-    return error
-
-
-def _meta(spec: Spec, transcript: Transcript, ending: Exit, record: rollout.TurnRecord) -> Meta:
-    """The launcher's template, completed by what Codex's own record says of the turn."""
-    meta = meta_of(spec)
-    tokens = record.tokens or (transcript.tokens if not spec.session_id else None)
-    meta.session_id = transcript.thread_id or spec.session_id
-    meta.model, meta.effort = record.model or meta.model, record.effort or meta.effort
-    meta.usage = (
-        Usage(**{n: getattr(tokens, n) for n in ("input", "cached_input", "output", "reasoning")}) if tokens else None
+def execute(spec: Spec, supervisor: Supervisor, journal: Journal) -> None:
+    """Read Codex to its end, conclude, commit."""
+    transcript = Transcript()
+    supervisor.seconds_since_other_activity = lambda: _seconds_since_other_activity(
+        spec, transcript
     )
-    meta.elapsed_ms = int((time.time() - spec.created) * 1000)
-    meta.warnings += [one_line(warning, 300) for warning in transcript.warnings]
-    if ending.survivors:
-        meta.warnings.append(f"processes that could not be ended: {list(ending.survivors)}")
-    return meta
+    for line in supervisor.lines():
+        journal.add_event(line)
+        if transcript.add(events.parse(line)):
+            supervisor.note_activity()
+        if transcript.completed or transcript.failure:
+            supervisor.expect_end()
+        journal.note_progress(transcript)
+    finish(spec, transcript, Exit.of(supervisor), journal)
 
 
-def meta_of(spec: Spec) -> Meta:
-    """The launcher's template, with when the record may be dropped at the earliest."""
-    expires = datetime.fromtimestamp(time.time() + spec.ttl, UTC).isoformat(timespec="seconds")
-    return Meta(
-        **{**spec.meta, "warnings": list(spec.meta.get("warnings", ()))}, ttl_seconds=spec.ttl, expires_at=expires
-    )
+def _seconds_since_other_activity(spec: Spec, transcript: Transcript) -> float:
+    """Since a sign of life besides output: a change of the rollout file. While a command runs, no silence counts."""
+    if transcript.open_commands:
+        return 0.0
+    return rollout.seconds_since_growth(_rollout_file(spec, transcript))
 
 
-def _record(spec: Spec, transcript: Transcript) -> rollout.TurnRecord:
+def _rollout_file(spec: Spec, transcript: Transcript) -> Path | None:
     if not transcript.thread_id:
-        return rollout.TurnRecord()
-    return rollout.last_turn(rollout.find(Path(spec.codex_home), transcript.thread_id))
+        return None
+    return rollout.find(Path(spec.codex_home), transcript.thread_id)
+
+
+def finish(
+    spec: Spec,
+    transcript: Transcript,
+    ending: Exit,
+    journal: Journal,
+    error: CounselError | None = None,
+) -> None:
+    """Conclude and commit. A cancel that comes before the commit wins over any other result."""
+    directory = Path(journal.directory)
+    envelope = conclude(spec, transcript, ending, directory, error)
+    remember_limit(spec, envelope)
+    if envelope.status != "cancelled" and journal.cancel_requested():
+        envelope = conclude(
+            spec, transcript, replace(ending, reason="cancelled"), directory
+        )
+    journal.commit(envelope.wire())
+
+
+def conclude_unstarted(
+    spec: Spec, journal: Journal, reason: str, error: Exception | None
+) -> None:
+    """Commit the envelope of a run whose Codex was never started: `reason` if it was told to end, else `error`."""
+    finish(spec, Transcript(), Exit(reason or "exited"), journal, _start_error(error))
+
+
+def _start_error(error: Exception | None) -> CounselError | None:
+    if error is None or isinstance(error, CounselError):
+        return error
+    if not isinstance(error, OSError):
+        return _defect(error)
+
+    # The binary, the workspace or the temporary directory changed since the launcher
+    # looked at them.
+    code = Code.PROCESS_DIED
+    if error.errno in STORAGE_ERRORS:
+        code = Code.STORAGE_FAILED
+    return CounselError(code, f"Codex could not be started: {error}")
+
+
+def conclude_defect(spec: Spec, journal: Journal, defect: Exception) -> None:
+    """Commit the envelope of a run that a defect of ours ended: code `internal`, with what was recorded before."""
+    error = _defect(defect)
+    try:
+        transcript = recorded_transcript(Path(journal.directory))
+        finish(spec, transcript, Exit("exited"), journal, error)
+    except Exception:  # noqa: BLE001  # the defect may lie in what was just tried
+        journal.commit(failed(spec.tool, error, spec.new_meta()).wire())
+
+
+def _defect(defect: Exception) -> CounselError:
+    return CounselError(Code.INTERNAL, f"{type(defect).__name__}: {defect}")
 
 
 def remember_limit(spec: Spec, envelope: Envelope) -> None:
-    """Write a limit down for every session of this account, and forget it after a success."""
-    limits = backoff.Limits(Path(spec.state), spec.account)
+    """Store a limit for every session of this account, and forget it after a success."""
+    limits = Limits(Path(spec.state), spec.account)
     if envelope.ok:
         limits.clear()
-    elif envelope.error and envelope.error.code in (Code.USAGE_LIMIT, Code.RATE_LIMITED):
-        limits.remember(envelope.error, spec, envelope.meta.session_id)
+    elif envelope.error and envelope.error.code in (
+        Code.USAGE_LIMIT,
+        Code.RATE_LIMITED,
+    ):
+        limits.remember(
+            envelope.error,
+            codex_home=Path(spec.codex_home),
+            default_seconds=spec.backoff,
+            thread_id=envelope.meta.session_id,
+        )
+
+
+# --- in the worker, or in the reader of a job whose worker is gone
+
+
+def recorded_transcript(directory: Path) -> Transcript:
+    """What the events recorded in a job's directory say; the empty transcript where there are none."""
+    transcript = Transcript()
+    with contextlib.suppress(OSError), (directory / "events.jsonl").open("rb") as file:
+        for line in file:
+            transcript.add(events.parse(line))
+    return transcript
+
+
+def conclude(
+    spec: Spec,
+    transcript: Transcript,
+    ending: Exit,
+    directory: Path,
+    error: CounselError | None = None,
+) -> Envelope:
+    """The envelope of an ended run, whatever happened. `error` is a reason for a failure that only the caller knows."""
+    from codex_counsel.kind import EndedRun, failure
+
+    record = rollout.last_turn(_rollout_file(spec, transcript))
+    error = error or _find_error(spec, transcript, ending, blind=record.sandbox_broken)
+    if error:
+        _add_traces(error, spec, transcript, ending)
+    ended = EndedRun(
+        tool=spec.tool,
+        directory=directory,
+        scratch=Path(spec.scratch),
+        details=spec.details,
+        meta=_meta(spec, transcript, ending, record),
+        answer=transcript.answer,
+        error=error,
+        commands=_commands(transcript),
+    )
+    kind = KINDS[spec.kind]
+    try:
+        return kind.conclude(ended)
+    except CounselError as refusal:
+        error = refusal
+    except Exception as defect:  # noqa: BLE001  # it must not cost the caller what Codex said
+        error = CounselError(
+            Code.INTERNAL, f"{type(defect).__name__} while the result was read"
+        )
+
+    _add_traces(error, spec, transcript, ending)
+    ended = replace(ended, error=error)
+    try:
+        return kind.conclude(ended)
+    except Exception:  # noqa: BLE001  # the defect may lie there
+        return failure(ended, error)
+
+
+def _commands(transcript: Transcript) -> tuple[tuple[str, int | None], ...]:
+    ended = [(command.command, command.exit_code) for command in transcript.commands]
+    unfinished = [(command, None) for command in transcript.open_commands.values()]
+    return (*ended, *unfinished)
+
+
+def _meta(
+    spec: Spec, transcript: Transcript, ending: Exit, record: rollout.TurnRecord
+) -> Meta:
+    """What the launcher knew, completed by what Codex's own record says of the turn."""
+    meta = spec.new_meta()
+    meta.session_id = transcript.thread_id or spec.session_id
+    meta.model = record.model or meta.model
+    meta.effort = record.effort or meta.effort
+    meta.elapsed_ms = int((time.time() - spec.created) * 1000)
+
+    # The events count the whole thread: without the record, the tokens of this turn are
+    # known in a new one only.
+    tokens = record.tokens
+    if tokens is None and spec.session_id is None:
+        tokens = transcript.tokens
+    if tokens:
+        meta.usage = Usage(
+            input=tokens.input,
+            cached_input=tokens.cached_input,
+            output=tokens.output,
+            reasoning=tokens.reasoning,
+        )
+
+    for warning in transcript.warnings:
+        meta.warnings.append(one_line(warning, 300))
+    if ending.survivors:
+        meta.warnings.append(
+            f"processes that could not be ended: {list(ending.survivors)}"
+        )
+    return meta
+
+
+# --- why there is no result
+
+
+def _find_error(
+    spec: Spec, transcript: Transcript, ending: Exit, *, blind: bool
+) -> CounselError | None:
+    """Why the run has no result, or None. The most telling first: why it was ended, Codex's own error, its exit.
+
+    `blind` means that by Codex's own record every command failed at setting up the
+    sandbox.
+    """
+    completed_late = transcript.completed and ending.reason in ("timeout", "stalled")
+    if ending.reason != "exited" and not completed_late:
+        return _error_of_reason(spec, transcript, ending.reason)
+
+    if transcript.failure is not None:
+        return failures.from_turn(transcript.failure)
+
+    if not transcript.completed:
+        return _broken_off(transcript, ending)
+
+    if spec.session_id and transcript.thread_id != spec.session_id:
+        message = f"Codex began a new thread instead of continuing {spec.session_id}"
+        return CounselError(Code.SESSION_NOT_FOUND, message)
+
+    if not transcript.answer:
+        message = "Codex completed its turn without a message"
+        return CounselError(Code.EMPTY_OUTPUT, message)
+
+    return _sandbox_error(spec, transcript, blind=blind)
+
+
+def _error_of_reason(spec: Spec, transcript: Transcript, reason: str) -> CounselError:
+    last_notice = ""
+    if transcript.notice:
+        last_notice = f"; Codex's last notice: {transcript.notice}"
+    match reason:
+        case "timeout":
+            code = Code.TIMEOUT
+            message = (
+                f"The run reached its limit of {spec.total:g} seconds{last_notice}"
+            )
+        case "stalled":
+            code = Code.STALLED
+            message = f"Codex was silent for {spec.idle:g} seconds{last_notice}"
+        case "cancelled":
+            code = Code.CANCELLED
+            message = "The run was cancelled"
+        case "abandoned":
+            code = Code.CANCELLED
+            message = (
+                "The caller went away before the run was handed over, so it was ended"
+            )
+        case "unsaved":
+            code = Code.STORAGE_FAILED
+            message = "The state directory could not store the result of this run; what was recorded before is here"
+        case _:
+            code = Code.PROCESS_DIED
+            message = (
+                "The supervisor of this run was killed; what it had recorded is here"
+            )
+    return CounselError(code, message)
+
+
+def _broken_off(transcript: Transcript, ending: Exit) -> CounselError:
+    last_words = failures.last_sentence(ending.stderr)
+    failed_to_start = ending.returncode != 0 or last_words
+    if not transcript.thread_id and failed_to_start:
+        return failures.from_start(ending.stderr, ending.returncode)
+
+    if ending.returncode == 0 and not transcript.messages:
+        message = "Codex ended without an error and without a message"
+        return CounselError(Code.EMPTY_OUTPUT, message)
+
+    description = failures.describe(ending.returncode)
+    message = f"Codex ended with {description} in the middle of its turn"
+    reason, _ = mask(transcript.notice or last_words)
+    if reason:
+        message = f"{message}: {reason}"
+    return CounselError(Code.PROCESS_DIED, message)
+
+
+def _sandbox_error(
+    spec: Spec, transcript: Transcript, *, blind: bool
+) -> CounselError | None:
+    """An answer without a look at the files is none, where Codex tried to look and no command could run."""
+    warning = None
+    if "features.shell_tool=false" not in spec.argv:
+        warning = _code_mode_warning(transcript)
+    could_not_run = not transcript.commands and (blind or warning)
+    if not transcript.sandbox_broken and not could_not_run:
+        return None
+
+    message = "Every command of this run failed at setting up Codex's sandbox"
+    if warning:
+        message = one_line(warning, 1000)
+    return CounselError(Code.SANDBOX_UNAVAILABLE, message)
+
+
+def _code_mode_warning(transcript: Transcript) -> str | None:
+    """Codex's warning that a model which runs its commands in code mode can run none."""
+    for warning in transcript.warnings:
+        if failures.NO_CODE_MODE.search(warning):
+            return warning
+    return None
+
+
+def _add_traces(
+    error: CounselError, spec: Spec, transcript: Transcript, ending: Exit
+) -> None:
+    """Add what lets a caller go on: the thread, the last message, what survived."""
+    if transcript.thread_id and spec.session_id in (None, transcript.thread_id):
+        error.details.setdefault("session_id", transcript.thread_id)
+    if transcript.answer:
+        last_message, _ = mask(transcript.answer)
+        error.details.setdefault("last_message", one_line(last_message, 600))
+    if ending.survivors:
+        error.details["survivors"] = list(ending.survivors)

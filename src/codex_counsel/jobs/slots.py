@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
+
+from codex_counsel.system.files import lock_file
 
 
 def acquire(directory: str, count: int) -> int | None:
-    """An open, locked descriptor of a free slot, to be kept until the end; None while all are taken."""
+    """Take a free slot; None while all are taken. Raises OSError where no lock file can be made.
+
+    Returns the descriptor that holds the slot until it is closed, at the latest by the
+    end of the process.
+    """
     os.makedirs(directory, mode=0o700, exist_ok=True)
     for number in range(count):
-        descriptor = os.open(f"{directory}/{number}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-        else:
+        descriptor = lock_file(f"{directory}/{number}")
+        if descriptor is not None:
             return descriptor
     return None

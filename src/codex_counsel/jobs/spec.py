@@ -1,30 +1,55 @@
-"""Everything a worker needs to know of its run, as it stands in `spec.json`. Never an environment."""
+"""All that a worker needs to know about its run, as stored in `spec.json`. Never an environment."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from types import UnionType
 from typing import Any
 
+from codex_counsel.contract.envelope import Meta
+from codex_counsel.jobs import kinds
+
 FORMAT = 1
-LATEST = 1e11
-"""Epoch seconds that no clock shows before the year 5000."""
-_KINDS: dict[str, Any] = {
-    "str": str,
-    "str | None": str | None,
-    "int": int,
-    "float": int | float,
-    "bool": bool,
-    "tuple[str, ...]": tuple,
-    "dict[str, Any]": dict,
-    "dict[str, Any] | None": dict | None,
-}
-JOB_ID = r"^[0-9a-f]{32}$"
-"""128 random bits; checked before any path is built."""
+RETIRED = ("request",)
+"""Fields that earlier releases of this format wrote and nobody reads."""
+MAX_SECONDS = 1e11
+"""No clock shows this many seconds since the epoch before the year 5000."""
+FIELD_TYPES: tuple[tuple[type | UnionType, tuple[str, ...]], ...] = (
+    (
+        str,
+        (
+            "job_id",
+            "tool",
+            "subject",
+            "cwd",
+            "codex_home",
+            "state",
+            "scratch",
+            "account",
+            "workspace",
+        ),
+    ),
+    (str | None, ("session_id", "library")),
+    (int | float, ("created", "total", "idle", "backoff")),
+    (int, ("slots", "ttl", "format")),
+    (bool, ("detached", "private")),
+    (tuple, ("argv",)),
+    (dict, ("meta",)),
+    (dict | None, ("output_schema", "review", "delegate")),
+)
+"""What a stored field must be an instance of."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """`created` is in epoch seconds; `total` and `idle` are seconds; paths are absolute."""
+    """`created` is in epoch seconds; `total`, `idle`, `backoff` and `ttl` are seconds; paths are absolute.
+
+    `meta` are the fields of the envelope's `meta` that are known before the run.
+    `output_schema`, `library`, `review` and `delegate` belong to one kind of run each:
+    see `details`.
+    """
 
     job_id: str
     tool: str
@@ -43,7 +68,6 @@ class Spec:
     ttl: int
     workspace: str
     meta: dict[str, Any]
-    request: dict[str, Any] = field(default_factory=dict)
     session_id: str | None = None
     output_schema: dict[str, Any] | None = None
     review: dict[str, Any] | None = None
@@ -55,17 +79,65 @@ class Spec:
 
     @classmethod
     def parse(cls, raw: dict[str, Any]) -> Spec:
-        """Raises ValueError for a record of another format, with fields missing, or of the wrong kind."""
+        """Raises ValueError for another format, missing or unknown fields, and values of the wrong type."""
         if raw.get("format") != FORMAT:
-            raise ValueError(f"it is not of the format {FORMAT} that this release reads")
+            raise ValueError(
+                f"it is not of the format {FORMAT} that this release reads"
+            )
+
+        values = {name: value for name, value in raw.items() if name not in RETIRED}
+        if isinstance(values.get("argv"), list):
+            values["argv"] = tuple(values["argv"])
         try:
-            spec = cls(**{**raw, "argv": tuple(raw["argv"])})
-        except (TypeError, KeyError) as error:
+            spec = cls(**values)
+        except TypeError as error:
             raise ValueError(str(error)) from None
-        wrong = [item.name for item in fields(cls) if not isinstance(getattr(spec, item.name), _KINDS[str(item.type)])]
-        if wrong or not 0 <= spec.created < LATEST or not 0 <= spec.ttl < LATEST:
-            raise ValueError(f"of the wrong kind: {', '.join(wrong) or 'created, ttl'}")
+
+        wrong = spec._wrong_fields()
+        if wrong:
+            raise ValueError(f"fields with an impossible value: {', '.join(wrong)}")
         return spec
 
+    def _wrong_fields(self) -> list[str]:
+        wrong = []
+        for expected, names in FIELD_TYPES:
+            for name in names:
+                value = getattr(self, name)
+                if not isinstance(value, expected):
+                    wrong.append(name)
+        if wrong:
+            return wrong
+
+        # Python's JSON reader takes NaN and Infinity, of which no date can be made.
+        if not 0 <= self.created < MAX_SECONDS:
+            wrong.append("created")
+        if not 0 <= self.ttl < MAX_SECONDS:
+            wrong.append("ttl")
+        return wrong
+
     def to_json(self) -> dict[str, Any]:
+        """The fields of `spec.json`."""
         return asdict(self)
+
+    @property
+    def kind(self) -> kinds.KindName:
+        """Whether the job is a consultation, a review or a delegated task."""
+        return kinds.name_of(review=self.review, delegate=self.delegate)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """The fields that only the kind of this run reads; None for those of other kinds."""
+        return {name: getattr(self, name) for name in kinds.DETAILS}
+
+    def new_meta(self) -> Meta:
+        """What was known before the run, with when the record may be dropped at the earliest, counted from now."""
+        meta = Meta(**self.meta)
+        meta.warnings = list(meta.warnings)
+        meta.ttl_seconds = self.ttl
+        meta.expires_at = self.expiry(time.time())
+        return meta
+
+    def expiry(self, ended: float) -> str:
+        """When the record of a run that ended then (epoch seconds) may be dropped at the earliest: ISO 8601, UTC."""
+        expires = datetime.fromtimestamp(ended + self.ttl, UTC)
+        return expires.isoformat(timespec="seconds")

@@ -1,6 +1,7 @@
 """A model service on loopback that says what a script says, for the real `codex` binary to talk to.
 
-It speaks OpenAI's Responses API, so everything but the tokens is real: the binary, its sandbox, its tools, its events.
+It speaks OpenAI's Responses API, so everything but the tokens is real: the binary, its
+sandbox, its tools, its events.
 
     from codex_counsel.loopback import Loopback, say, shell
 

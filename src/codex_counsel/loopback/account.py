@@ -35,7 +35,8 @@ class Window:
 class Account:
     """The account behind `auth_json`, as `account/read` and `account/rateLimits/read` of the app server report it.
 
-    `refresh_code` refuses to renew the login, with `refresh_status`: `refresh_token_expired`, `refresh_token_reused`.
+    `refresh_code` refuses to renew the login, with `refresh_status`:
+    `refresh_token_expired`, `refresh_token_reused`.
     """
 
     plan: str = "plus"
@@ -50,11 +51,17 @@ class Account:
         """Text for `$CODEX_HOME/auth.json`, as if `codex login` had been done just now."""
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         tokens = {**self._tokens(), "account_id": self.id}
-        return json.dumps({"OPENAI_API_KEY": None, "tokens": tokens, "last_refresh": now})
+        return json.dumps(
+            {"OPENAI_API_KEY": None, "tokens": tokens, "last_refresh": now}
+        )
 
     def resource(self, path: str) -> JSON | None:
         """What the back end has at this path; None where it has nothing."""
-        pages = {"wham/usage": self._usage, "wham/accounts/check": self._check, "wham/settings/user": dict}
+        pages = {
+            "wham/usage": self._usage,
+            "wham/accounts/check": self._check,
+            "wham/settings/user": dict,
+        }
         page = pages.get(path.removeprefix("/backend-api/"))
         return page() if page else None
 
@@ -62,23 +69,44 @@ class Account:
         """The answer of the token endpoint."""
         if self.refresh_code is None:
             return 200, self._tokens()
-        return self.refresh_status, {"error": {"code": self.refresh_code, "message": self.refresh_code}}
+        return self.refresh_status, {
+            "error": {"code": self.refresh_code, "message": self.refresh_code}
+        }
 
     def _tokens(self) -> JSON:
-        return {"id_token": self._token(), "access_token": self._token(), "refresh_token": "loopback"}
+        return {
+            "id_token": self._token(),
+            "access_token": self._token(),
+            "refresh_token": "loopback",
+        }
 
     def _token(self) -> str:
-        claims = {"chatgpt_plan_type": self.plan, "chatgpt_user_id": "user-loopback", "chatgpt_account_id": self.id}
+        claims = {
+            "chatgpt_plan_type": self.plan,
+            "chatgpt_user_id": "user-loopback",
+            "chatgpt_account_id": self.id,
+        }
         now = int(time.time())
-        payload = {"email": self.email, "exp": now + 864_000, "iat": now, AUTH_CLAIM: claims}
-        return ".".join([_encoded({"alg": "none", "typ": "JWT"}), _encoded(payload), "unsigned"])
+        payload = {
+            "email": self.email,
+            "exp": now + 864_000,
+            "iat": now,
+            AUTH_CLAIM: claims,
+        }
+        return ".".join(
+            [_encoded({"alg": "none", "typ": "JWT"}), _encoded(payload), "unsigned"]
+        )
 
     def _usage(self) -> JSON:
         windows = {
             "primary_window": self.primary and self.primary.wire(),
             "secondary_window": self.secondary and self.secondary.wire(),
         }
-        full = any(window.used_percent >= 100 for window in (self.primary, self.secondary) if window)
+        full = any(
+            window.used_percent >= 100
+            for window in (self.primary, self.secondary)
+            if window
+        )
         return {
             "plan_type": self.plan,
             "rate_limit": {"allowed": not full, "limit_reached": full, **windows},
@@ -87,9 +115,21 @@ class Account:
 
     def _check(self) -> JSON:
         """Without an HTTPS origin and a region `account/read` fails; this name leads nowhere."""
-        routing = {"workspace_backend_origin": "https://loopback.invalid", "account_routing_override": "us"}
-        account = {"id": self.id, "plan_type": self.plan, "structure": "personal", **routing}
-        return {"accounts": [account], "default_account_id": self.id, "account_ordering": [self.id]}
+        routing = {
+            "workspace_backend_origin": "https://loopback.invalid",
+            "account_routing_override": "us",
+        }
+        account = {
+            "id": self.id,
+            "plan_type": self.plan,
+            "structure": "personal",
+            **routing,
+        }
+        return {
+            "accounts": [account],
+            "default_account_id": self.id,
+            "account_ordering": [self.id],
+        }
 
 
 def _encoded(value: Any) -> str:

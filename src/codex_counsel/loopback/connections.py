@@ -44,7 +44,9 @@ class Connections(ThreadingHTTPServer):
         self._awaited: list[Event] = []
         self._closing = False
         super().__init__(("127.0.0.1", 0), _Handler)
-        self._accepting = Thread(target=self.serve_forever, args=(POLL_SECONDS,), daemon=True)
+        self._accepting = Thread(
+            target=self.serve_forever, args=(POLL_SECONDS,), daemon=True
+        )
         self._accepting.start()
 
     def close(self) -> None:
@@ -66,7 +68,11 @@ class Connections(ThreadingHTTPServer):
             self._awaited.remove(event)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        thread = Thread(target=self.process_request_thread, args=(request, client_address), daemon=True)
+        thread = Thread(
+            target=self.process_request_thread,
+            args=(request, client_address),
+            daemon=True,
+        )
         with self._lock:
             self._open[request] = thread
         thread.start()

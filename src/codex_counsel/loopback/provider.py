@@ -8,7 +8,9 @@ from typing import Any
 NAME = "loopback"
 
 
-def table(base_url: str, *, env_key: str | None = None, retries: int = 0, **keys: Any) -> dict[str, Any]:
+def table(
+    base_url: str, *, env_key: str | None = None, retries: int = 0, **keys: Any
+) -> dict[str, Any]:
     """The keys of a `[model_providers.NAME]` table; `keys` adds to them or overrides them."""
     return {
         "name": NAME,

@@ -87,14 +87,19 @@ def items(*answers: Answer | JSON) -> Answer:
     return Answer(tuple(item for answer in answers for item in _items_of(answer)))
 
 
-def say(text: str | Mapping[str, Any], phase: Literal["commentary", "final_answer"] | None = None) -> Answer:
+def say(
+    text: str | Mapping[str, Any],
+    phase: Literal["commentary", "final_answer"] | None = None,
+) -> Answer:
     """A message; a mapping is said as JSON. `commentary` alone ends the turn too: combine it with a call."""
     return items(message(text if isinstance(text, str) else json.dumps(text), phase))
 
 
 def think(summary: str) -> Answer:
     """A reasoning item with a summary. Nothing else ends the turn: combine it with a message or a call."""
-    return items({"type": "reasoning", "summary": [{"type": "summary_text", "text": summary}]})
+    return items(
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": summary}]}
+    )
 
 
 def shell(cmd: str, **args: Any) -> Answer:
@@ -102,7 +107,9 @@ def shell(cmd: str, **args: Any) -> Answer:
     arguments = {"cmd": cmd, **args}
     return _either(
         call("exec_command", arguments),
-        run_code(f"const c = await tools.exec_command({json.dumps(arguments)}); text(c.output);"),
+        run_code(
+            f"const c = await tools.exec_command({json.dumps(arguments)}); text(c.output);"
+        ),
     )
 
 
@@ -119,11 +126,15 @@ def run_code(javascript: str) -> Answer:
     return custom("exec", javascript)
 
 
-def call(name: str, arguments: Mapping[str, Any] | str, namespace: str | None = None) -> Answer:
+def call(
+    name: str, arguments: Mapping[str, Any] | str, namespace: str | None = None
+) -> Answer:
     """Call a function tool as it is named on the wire; MCP tools have the namespace `mcp__SERVER`."""
     spelled = arguments if isinstance(arguments, str) else json.dumps(arguments)
     space = {"namespace": namespace} if namespace else {}
-    return _calling({"type": "function_call", "name": name, "arguments": spelled, **space})
+    return _calling(
+        {"type": "function_call", "name": name, "arguments": spelled, **space}
+    )
 
 
 def custom(name: str, text: str) -> Answer:
@@ -133,7 +144,12 @@ def custom(name: str, text: str) -> Answer:
 
 def message(text: str, phase: str | None = None) -> JSON:
     extra = {"phase": phase} if phase else {}
-    return {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}], **extra}
+    return {
+        "type": "message",
+        "role": "assistant",
+        "content": [{"type": "output_text", "text": text}],
+        **extra,
+    }
 
 
 def _calling(item: JSON) -> Answer:
@@ -143,7 +159,13 @@ def _calling(item: JSON) -> Answer:
 def _either(direct: Answer, coded: Answer) -> Answer:
     """The first answer for models with direct tools, the second for those in code mode."""
     (plain,), (code,) = direct.items, coded.items
-    return Answer((lambda request, call_id: (code if request.code_mode else plain)(request, call_id),))
+    return Answer(
+        (
+            lambda request, call_id: (code if request.code_mode else plain)(
+                request, call_id
+            ),
+        )
+    )
 
 
 def _items_of(answer: Answer | JSON) -> tuple[Item, ...]:

@@ -45,12 +45,18 @@ class Request:
     @property
     def developer(self) -> str:
         """Everything said by the developer, and the base instructions."""
-        return "\n".join(filter(None, [self.body.get("instructions"), self._said_by("developer")]))
+        return "\n".join(
+            filter(None, [self.body.get("instructions"), self._said_by("developer")])
+        )
 
     @property
     def tools(self) -> list[str]:
         """The names of the tools on offer: bare ones, and `namespace.name` outside the namespace `functions`."""
-        added = [tool for item in self.items("additional_tools") for tool in item.get("tools", ())]
+        added = [
+            tool
+            for item in self.items("additional_tools")
+            for tool in item.get("tools", ())
+        ]
         return [*_names(self.body.get("tools") or ()), *_names(added)]
 
     @property
@@ -70,10 +76,16 @@ class Request:
         return self.headers.get("x-openai-subagent")
 
     def items(self, *kinds: str) -> list[JSON]:
-        return [item for item in self.body.get("input") or () if item.get("type") in kinds]
+        return [
+            item for item in self.body.get("input") or () if item.get("type") in kinds
+        ]
 
     def _said_by(self, role: str) -> str:
-        return "\n".join(_text(item.get("content")) for item in self.items("message") if item.get("role") == role)
+        return "\n".join(
+            _text(item.get("content"))
+            for item in self.items("message")
+            if item.get("role") == role
+        )
 
 
 def thread_of(headers: Mapping[str, str], body: JSON) -> str:
@@ -84,7 +96,9 @@ def _names(tools: Iterable[JSON], prefix: str = "") -> Iterator[str]:
     for tool in tools:
         name = str(tool.get("name") or tool.get("type"))
         if tool.get("type") == "namespace":
-            yield from _names(tool.get("tools", ()), "" if name == "functions" else f"{name}.")
+            yield from _names(
+                tool.get("tools", ()), "" if name == "functions" else f"{name}."
+            )
         else:
             yield prefix + name
 
@@ -92,5 +106,7 @@ def _names(tools: Iterable[JSON], prefix: str = "") -> Iterator[str]:
 def _text(content: Any) -> str:
     """The text of a content list, or of a plain string."""
     if isinstance(content, list):
-        return "\n".join(part.get("text", "") for part in content if isinstance(part, dict))
+        return "\n".join(
+            part.get("text", "") for part in content if isinstance(part, dict)
+        )
     return "" if content is None else str(content)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 WAIT_SECONDS = 30.0
 TOKEN_PATH = "/oauth/token"  # noqa: S105  # a path
-COMPRESSED = "compressed bodies are not read here: set features.enable_request_compression=false"
+COMPRESSED = (
+    "compressed bodies are not read here: set features.enable_request_compression=false"
+)
 
 
 class Loopback:
@@ -43,7 +45,12 @@ class Loopback:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
         self.close()
         if self._mistakes and value is None:
             raise self._mistakes[0]
@@ -73,7 +80,8 @@ class Loopback:
     def config_toml(self, model: str | None = None, **keys: Any) -> str:
         """Text for `$CODEX_HOME/config.toml` that makes this the user's provider.
 
-        `keys` go to `provider.table`: `env_key`, `retries`, or any further key of a provider.
+        `keys` go to `provider.table`: `env_key`, `retries`, or any further key of a
+        provider.
         """
         return provider.config_toml(provider.table(self.base_url, **keys), model)
 
@@ -81,12 +89,18 @@ class Loopback:
         """The first `count` model requests, waiting for them if need be."""
         with self._arrival:
             if not self._arrival.wait_for(lambda: len(self.requests) >= count, timeout):
-                raise TimeoutError(f"{len(self.requests)} of {count} model requests after {timeout} s")
+                raise TimeoutError(
+                    f"{len(self.requests)} of {count} model requests after {timeout} s"
+                )
             return self.requests[:count]
 
     def _serve(self, visit: Visit, line: Line) -> None:
         path = visit.path.partition("?")[0]
-        if visit.method == "POST" and path.endswith("/responses") and "content-encoding" not in visit.headers:
+        if (
+            visit.method == "POST"
+            and path.endswith("/responses")
+            and "content-encoding" not in visit.headers
+        ):
             self._model(visit, line)
         else:
             self.visits.append(visit)
@@ -115,7 +129,11 @@ class Loopback:
         if path == TOKEN_PATH:
             return self.account.refresh()
         page = self.account.resource(path)
-        return (HTTPStatus.NOT_FOUND, error("not_found", path)) if page is None else (HTTPStatus.OK, page)
+        return (
+            (HTTPStatus.NOT_FOUND, error("not_found", path))
+            if page is None
+            else (HTTPStatus.OK, page)
+        )
 
     def _record(self, visit: Visit) -> Request:
         body = json.loads(visit.body)
@@ -133,7 +151,9 @@ class Loopback:
             return _chosen(self._script, request)
         except Exception as mistake:  # noqa: BLE001  # whatever the script's function raises
             self._mistakes.append(mistake)
-            return http_error(HTTPStatus.BAD_REQUEST, error("script_failed", repr(mistake)))
+            return http_error(
+                HTTPStatus.BAD_REQUEST, error("script_failed", repr(mistake))
+            )
 
 
 def _chosen(script: Script, request: Request) -> Reply:

@@ -58,7 +58,12 @@ class Part:
             NOTHING.begin(request, line)
         if self.point == "mid_text":
             line.event("response.output_item.added", output_index=0, item=message(""))
-            line.event("response.output_text.delta", output_index=0, content_index=0, delta=self.text)
+            line.event(
+                "response.output_text.delta",
+                output_index=0,
+                content_index=0,
+                delta=self.text,
+            )
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,9 @@ class Garbage:
         line.raw(self.data)
 
 
-def http_error(status: int, body: str | JSON = "", headers: Mapping[str, str] | None = None) -> Reply:
+def http_error(
+    status: int, body: str | JSON = "", headers: Mapping[str, str] | None = None
+) -> Reply:
     """Refuse with a status. `error(…)` makes the usual body."""
     spelled = body if isinstance(body, str) else json.dumps(body)
     return HttpError(status, spelled.encode(), headers or {})
@@ -93,21 +100,39 @@ def error(code: str, text: str = "refused by the script", **fields: Any) -> JSON
     return {"error": {"code": code, "type": code, "message": text, **fields}}
 
 
-def usage_limit(plan: str = "plus", resets_at: int | None = None, headers: Mapping[str, str] | None = None) -> Reply:
+def usage_limit(
+    plan: str = "plus",
+    resets_at: int | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Reply:
     """The allowance of a ChatGPT plan is used up until `resets_at` (epoch seconds)."""
     reset = {} if resets_at is None else {"resets_at": resets_at}
-    body = error("usage_limit_reached", "The usage limit has been reached", plan_type=plan, **reset)
+    body = error(
+        "usage_limit_reached",
+        "The usage limit has been reached",
+        plan_type=plan,
+        **reset,
+    )
     return http_error(HTTPStatus.TOO_MANY_REQUESTS, body, headers)
 
 
 def failed(code: str, text: str = "failed by the script") -> Reply:
     """`response.failed` inside the stream."""
-    return Ending("response.failed", {"status": "failed", "error": {"code": code, "message": text}})
+    return Ending(
+        "response.failed",
+        {"status": "failed", "error": {"code": code, "message": text}},
+    )
 
 
-def incomplete(reason: str = "max_output_tokens", text: str = "As far as I can") -> Reply:
+def incomplete(
+    reason: str = "max_output_tokens", text: str = "As far as I can"
+) -> Reply:
     """`response.incomplete` after a message."""
-    return Ending("response.incomplete", {"status": "incomplete", "incomplete_details": {"reason": reason}}, say(text))
+    return Ending(
+        "response.incomplete",
+        {"status": "incomplete", "incomplete_details": {"reason": reason}},
+        say(text),
+    )
 
 
 def drop(point: Point = "after_headers", text: str = "As far as I") -> Reply:
@@ -115,7 +140,11 @@ def drop(point: Point = "after_headers", text: str = "As far as I") -> Reply:
     return Part(point, text)
 
 
-def stall(point: Point = "after_headers", seconds: float | None = None, text: str = "As far as I") -> Reply:
+def stall(
+    point: Point = "after_headers",
+    seconds: float | None = None,
+    text: str = "As far as I",
+) -> Reply:
     """Fall silent at this point for so long (None: until client or server goes away), then hang up."""
     return Stall(Part(point, text), seconds)
 

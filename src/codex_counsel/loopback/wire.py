@@ -16,22 +16,35 @@ if TYPE_CHECKING:
 class Line:
     """One connection, good for one answer. It is closed when the reply returns: hanging up is returning early."""
 
-    def __init__(self, handler: BaseHTTPRequestHandler, wait: Callable[[Event], None]) -> None:
+    def __init__(
+        self, handler: BaseHTTPRequestHandler, wait: Callable[[Event], None]
+    ) -> None:
         self._handler = handler
         self.wait = wait
         """Block until the event is set or the server closes."""
 
     def respond(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         """Answer in one piece, as errors and JSON resources are answered."""
-        self._head(status, {"content-type": "application/json", **headers, "content-length": str(len(body))})
+        self._head(
+            status,
+            {
+                "content-type": "application/json",
+                **headers,
+                "content-length": str(len(body)),
+            },
+        )
         self._handler.wfile.write(body)
 
     def open(self, headers: Mapping[str, str] | None = None) -> None:
         """Begin a stream of events; it ends with the connection."""
-        self._head(HTTPStatus.OK, {"content-type": "text/event-stream", **(headers or {})})
+        self._head(
+            HTTPStatus.OK, {"content-type": "text/event-stream", **(headers or {})}
+        )
 
     def event(self, kind: str, **fields: Any) -> None:
-        self.raw(f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode())
+        self.raw(
+            f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()
+        )
 
     def raw(self, data: bytes) -> None:
         self._handler.wfile.write(data)

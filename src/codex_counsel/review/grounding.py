@@ -1,7 +1,8 @@
-"""Findings held against the files they speak of, in the state that was reviewed and not as they lie on disk by now.
+"""Checks findings against the files that they name, in the state that was reviewed and not as they are on disk by now.
 
-Evidence stands where its words stand: white space is one blank, empty lines and a quoted diff's marks do not count, and
-what was masked on the way out is masked here too.
+Evidence is found where its words are: any white space counts as one blank, empty lines
+and the marks of a quoted diff do not count, and what was masked before sending is
+masked here too.
 """
 
 from __future__ import annotations
@@ -11,42 +12,64 @@ import os
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from codex_counsel.errors import CounselError
 from codex_counsel.git.encoding import is_binary, utf8
-from codex_counsel.git.names import NO_NAME, shown
-from codex_counsel.git.tree_reader import TreeReader, Withheld
+from codex_counsel.git.names import NO_NAME, display_name
+from codex_counsel.git.tree_reader import TreeReader, UnreadableError
 from codex_counsel.system.redact import mask, secret_name
 
 if TYPE_CHECKING:
+    from codex_counsel.contract.vocabulary import Grounding
     from codex_counsel.git.repo import Repo
     from codex_counsel.review.changes.changes import Changes
     from codex_counsel.review.changes.model import ChangedFile
 
 MAX_FILE = 16 * 1024 * 1024
+"""Bytes of a file in which evidence is searched for."""
 MAX_EVIDENCE = 20_000
+"""Characters of a quotation that are examined."""
 MAX_PLACES = 10_000
 MAX_FRAGMENTS = 20
-"""Of one quotation; what comes after them is not looked at."""
+"""Fragments of one quotation that are examined."""
 MIN_EVIDENCE = 3
-"""Evidence of fewer characters proves nothing unless it is the very line."""
-HELD_FILES = 32
+"""Characters. Shorter evidence proves nothing unless it is found in the very line that was named."""
+CACHED_FILES = 32
 _GAP = re.compile(r"^\s*(?:\.{3,}|…|\[\.{3}\]|# \.{3}|// \.{3})\s*$")
 _FENCE = re.compile(r"^\s*```\w*\s*$")
-_NUMBER = re.compile(r"^\s*\d{1,7}(?:\t|: |\| ?)")
+_DIFF_MARK = re.compile(r"^[+\- ]")
+_LINE_NUMBER = re.compile(r"^\s*\d{1,7}(?:\t|: |\| ?)")
 
 
-class Grounded(NamedTuple):
-    grounded: Literal["verified", "moved", "unverified"]
+class GroundingResult(NamedTuple):
+    """Whether the evidence was found, and at which lines. `in_diff` says whether the file is part of the change."""
+
+    grounded: Grounding
     line: int | None
     line_end: int | None
     in_diff: bool
 
 
+class LineRange(NamedTuple):
+    """Lines from `first` to `last`, counted from 1. No line is (0, 0)."""
+
+    first: int
+    last: int
+
+    @classmethod
+    def of_finding(cls, line: int | None, line_end: int | None) -> LineRange:
+        first = line or 0
+        return cls(first, max(first, line_end or first))
+
+    def distance(self, other: LineRange) -> int:
+        """Lines between the two; 0 where they overlap."""
+        return max(other.first - self.last, self.first - other.last, 0)
+
+
 @dataclass(frozen=True)
 class NormalizedText:
-    """The words of a file: one string, and where in it each line that has any begins."""
+    """A file with its white space normalized: one string, and for each line in it where it starts and its number."""
 
     text: str
     starts: tuple[int, ...]
@@ -54,23 +77,32 @@ class NormalizedText:
 
     @classmethod
     def of(cls, lines: list[str]) -> NormalizedText:
-        rows = [(number, row) for number, line in enumerate(lines, 1) if (row := " ".join(line.split()))]
-        starts, at = [], 0
-        for _, row in rows:
-            starts.append(at)
-            at += len(row) + 1
-        return cls("\n".join(row for _, row in rows), tuple(starts), tuple(number for number, _ in rows))
+        rows: list[str] = []
+        starts: list[int] = []
+        numbers: list[int] = []
+        position = 0
+        for number, line in enumerate(lines, 1):
+            row = " ".join(line.split())
+            if not row:
+                continue
+            rows.append(row)
+            starts.append(position)
+            numbers.append(number)
+            position += len(row) + 1
+        return cls("\n".join(rows), tuple(starts), tuple(numbers))
 
-    def places(self, wanted: str, limit: int = MAX_PLACES) -> list[tuple[int, int]]:
-        """First and last line of every place where these words stand."""
-        found: list[tuple[int, int]] = []
-        at = self.text.find(wanted)
-        while at >= 0 and len(found) < limit:
-            found.append((self._line_of(at), self._line_of(at + len(wanted) - 1)))
-            at = self.text.find(wanted, at + 1)
-        return found
+    def find(self, words: str, limit: int = MAX_PLACES) -> list[LineRange]:
+        """Every place where these words are, at most `limit`."""
+        places: list[LineRange] = []
+        position = self.text.find(words)
+        while position >= 0 and len(places) < limit:
+            first = self._line_at(position)
+            last = self._line_at(position + len(words) - 1)
+            places.append(LineRange(first, last))
+            position = self.text.find(words, position + 1)
+        return places
 
-    def _line_of(self, position: int) -> int:
+    def _line_at(self, position: int) -> int:
         return self.numbers[bisect.bisect_right(self.starts, position) - 1]
 
 
@@ -78,164 +110,202 @@ class ReviewedFiles:
     """The files of a review as they were reviewed."""
 
     def __init__(self, repo: Repo, changes: Changes) -> None:
-        self._repo, self._changes = repo, changes
-        self._by_name = {name: entry for entry in changes.entries for name in _aliases(entry)}
-        self._lines = lru_cache(maxsize=HELD_FILES)(self._read_lines)
-        self._words = lru_cache(maxsize=HELD_FILES)(self._read_words)
+        self._repo = repo
+        self._changes = changes
+        self._by_alias: dict[str, ChangedFile] = {}
+        self._changed_names: set[bytes] = set()
+        for file in changes.entries:
+            self._by_alias.update(dict.fromkeys(_aliases(file), file))
+            self._changed_names.update(file.names)
+        self._lines = lru_cache(maxsize=CACHED_FILES)(self._read_lines)
+        self._text = lru_cache(maxsize=CACHED_FILES)(self._read_text)
 
     def lines(self, path: str) -> list[str] | None:
         """The file's lines, masked, without line ends; None if it is not there, not text, or not to be read."""
-        raw = self._raw(path)
-        return None if raw is None else self._lines(raw, before=False)
+        name = self._find_name(path)
+        if name is None:
+            return None
+        return self._lines(name, before=False)
 
     def name(self, path: str) -> str:
-        """The file's name from the root, however the path was written; the path itself where nothing answers to it."""
-        raw = self._raw(path)
-        return path if raw is None else shown(raw)
+        """The file's name from the root, however the path was written; the path itself if it names no file."""
+        name = self._find_name(path)
+        if name is None:
+            return path
+        return display_name(name)
 
-    def ground(self, file: str, line: int | None, line_end: int | None, evidence: str) -> Grounded:
-        """Does the evidence stand in the file, and at that line? Words that the change removed count as found."""
-        raw = self._raw(file)
-        in_diff = file in self._by_name or bool(raw and raw in self._raw_names())
+    def ground(
+        self,
+        file: str,
+        line: int | None,
+        line_end: int | None,
+        evidence: str,
+    ) -> GroundingResult:
+        """Whether the evidence is in the file, and at these lines. Text that the change removed counts as found."""
+        name = self._find_name(file)
+        in_diff = file in self._by_alias or name in self._changed_names
+        unverified = GroundingResult("unverified", line, line_end, in_diff)
         fragments = _fragments(evidence)
-        if raw is None or not fragments:
-            return Grounded("unverified", line, line_end, in_diff)
-        words = self._words(raw, before=False)
-        place = words and _place(words, fragments, line, line_end)
-        if place:
-            return _judged(place, line, line_end, in_diff)
-        removed = self._words(raw, before=True)
-        verdict: Literal["verified", "unverified"] = (
-            "verified" if removed and _place(removed, fragments, line, line_end) else "unverified"
-        )
-        return Grounded(verdict, line, line_end, in_diff)
+        if name is None or not fragments:
+            return unverified
 
-    def _raw_names(self) -> set[bytes]:
-        return {name for entry in self._changes.entries for name in entry.names}
+        lines = LineRange.of_finding(line, line_end)
+        place = _locate(self._text(name, before=False), fragments, lines)
+        if place is None:
+            if _locate(self._text(name, before=True), fragments, lines):
+                return GroundingResult("verified", line, line_end, in_diff)
+            return unverified
+        if lines.first and lines.distance(place) == 0:
+            return GroundingResult("verified", line, line_end, in_diff)
+        return GroundingResult("moved", place.first, place.last, in_diff)
 
-    def _raw(self, path: str) -> bytes | None:
+    def _find_name(self, path: str) -> bytes | None:
         """The file's name from the root. Models also write `a/x`, `./x`, or a path from the workspace."""
         if not path or NO_NAME.search(path):
             return None
-        if entry := self._by_name.get(path):
-            return entry.raw
-        for name in _spellings(path, os.fsdecode(self._repo.prefix), str(self._repo.root)):
-            if entry := self._by_name.get(name):
-                return entry.raw
-            if _is_inside(name) and self._lines(raw := os.fsencode(name), before=False) is not None:
-                return raw
+        if path in self._by_alias:
+            return self._by_alias[path].path_bytes
+        for spelling in self._spellings(path):
+            if spelling in self._by_alias:
+                return self._by_alias[spelling].path_bytes
+            if not _is_inside(spelling):
+                continue
+            name = os.fsencode(spelling)
+            if self._lines(name, before=False) is not None:
+                return name
         return None
 
-    def _read_words(self, raw: bytes, *, before: bool) -> NormalizedText | None:
-        lines = self._lines(raw, before=before)
-        return None if lines is None else NormalizedText.of(lines)
+    def _spellings(self, path: str) -> list[str]:
+        """What the path may mean from the root."""
+        path = path.removeprefix(f"{self._repo.root}/").removeprefix("./")
+        spellings = [path, os.fsdecode(self._repo.prefix) + path]
+        if path.startswith(("a/", "b/")):
+            spellings.append(path[2:])
+        return list(dict.fromkeys(spellings))
 
-    def _read_lines(self, raw: bytes, *, before: bool) -> list[str] | None:
-        if secret_name(os.fsdecode(raw)):
+    def _read_text(self, name: bytes, *, before: bool) -> NormalizedText | None:
+        lines = self._lines(name, before=before)
+        if lines is None:
             return None
-        data = self._before(raw) if before else self._now(raw)
+        return NormalizedText.of(lines)
+
+    def _read_lines(self, name: bytes, *, before: bool) -> list[str] | None:
+        if secret_name(os.fsdecode(name)):
+            return None
+        data = self._read_base(name) if before else self._read_reviewed(name)
         if data is None or is_binary(data):
             return None
-        text = mask(utf8(data).decode("utf-8", "replace"))[0]
+        text, _ = mask(utf8(data).decode("utf-8", "replace"))
         lines = [line.removesuffix("\r") for line in text.split("\n")]
-        return lines if lines[-1] else lines[:-1]
+        if not lines[-1]:
+            lines.pop()
+        return lines
 
-    def _now(self, raw: bytes) -> bytes | None:
-        frame = self._changes.frame
+    def _read_reviewed(self, name: bytes) -> bytes | None:
+        """The content that was reviewed, or of the working tree the present one."""
+        comparison = self._changes.comparison
         try:
-            if frame.state == "commit":
-                return self._repo.read(frame.head, raw, MAX_FILE)
-            if frame.state == "index":
-                return self._repo.read(None, raw, MAX_FILE)
-            with TreeReader(self._repo.root) as folder:
-                return folder.read(raw, MAX_FILE).data
-        except (CounselError, Withheld, OSError):
+            if comparison.state == "commit":
+                return self._repo.read(comparison.head, name, MAX_FILE)
+            if comparison.state == "index":
+                return self._repo.read(None, name, MAX_FILE)
+            with TreeReader(self._repo.root) as reader:
+                return reader.read(name, MAX_FILE).data
+        except (CounselError, UnreadableError, OSError):
             return None
 
-    def _before(self, raw: bytes) -> bytes | None:
-        base = self._changes.frame.base
-        entry = next((entry for entry in self._changes.entries if entry.raw == raw), None)
-        if base is None or entry is None or self._changes.frame.whole:
+    def _read_base(self, name: bytes) -> bytes | None:
+        """The content before the change."""
+        comparison = self._changes.comparison
+        if comparison.base is None or comparison.whole_files:
             return None
-        try:
-            return self._repo.read(base, entry.old_raw or raw, MAX_FILE)
-        except CounselError:
-            return None
+        for file in self._changes.entries:
+            if file.path_bytes != name:
+                continue
+            try:
+                return self._repo.read(
+                    comparison.base, file.old_path_bytes or name, MAX_FILE
+                )
+            except CounselError:
+                return None
+        return None
 
 
-def _aliases(entry: ChangedFile) -> set[str]:
-    old = {entry.old_path, os.fsdecode(entry.old_raw)} if entry.old_raw is not None and entry.old_path else set()
-    return {entry.path, os.fsdecode(entry.raw), utf8(entry.raw).decode(), *old}
+def _aliases(file: ChangedFile) -> set[str]:
+    """The ways in which the prompt may have shown the file's names, or a model may write them."""
+    aliases = {
+        file.path,
+        os.fsdecode(file.path_bytes),
+        utf8(file.path_bytes).decode(),
+    }
+    if file.old_path_bytes is not None and file.old_path:
+        aliases |= {file.old_path, os.fsdecode(file.old_path_bytes)}
+    return aliases
 
 
-def _spellings(path: str, prefix: str, root: str) -> list[str]:
-    plain = path.removeprefix(f"{root}/").removeprefix("./")
-    stripped = plain[2:] if plain.startswith(("a/", "b/")) else plain
-    return list(dict.fromkeys([plain, prefix + plain, stripped]))
-
-
-def _is_inside(name: str) -> bool:
-    parts = name.split("/")
-    return not name.startswith("/") and not {"", ".", "..", ".git"} & set(parts)
+def _is_inside(path: str) -> bool:
+    parts = path.split("/")
+    return not path.startswith("/") and {"", ".", "..", ".git"}.isdisjoint(parts)
 
 
 def _fragments(evidence: str) -> list[str]:
-    """The quoted lines as words, in one piece or, where an ellipsis stands between them, in several."""
+    """The quoted lines in one fragment or, where an ellipsis stands between them, in several."""
     fragments: list[list[str]] = [[]]
     for line in evidence[:MAX_EVIDENCE].split("\n"):
         if _GAP.match(line):
             fragments.append([])
         elif line.strip() and not _FENCE.match(line):
             fragments[-1].append(line)
-    return ["\n".join(lines) for lines in fragments if lines][:MAX_FRAGMENTS]
+    texts = ["\n".join(lines) for lines in fragments if lines]
+    return texts[:MAX_FRAGMENTS]
 
 
 def _readings(fragment: str) -> list[str]:
-    """As it was quoted, without code marks, without the marks of a diff, without line numbers."""
+    """The words as they were quoted, without code marks, without the marks of a diff, and without line numbers."""
     lines = fragment.split("\n")
-    bare = [line.strip().strip("`") for line in lines]
-    undiffed = [line[1:] if line[:1] in "+- " else line for line in lines]
-    unnumbered = [_NUMBER.sub("", line) for line in lines]
-    kept = [line for line in undiffed if line.strip()]
-    forms = (lines, bare, kept, unnumbered)
-    texts = ("\n".join(row for line in form if (row := " ".join(line.split()))) for form in forms)
-    return list(dict.fromkeys(text for text in texts if text))
+    forms = [
+        lines,
+        [line.strip().strip("`") for line in lines],
+        [_DIFF_MARK.sub("", line) for line in lines],
+        [_LINE_NUMBER.sub("", line) for line in lines],
+    ]
+    texts: dict[str, None] = {}
+    for form in forms:
+        rows = [" ".join(line.split()) for line in form]
+        text = "\n".join(row for row in rows if row)
+        if text:
+            texts[text] = None
+    return list(texts)
 
 
-def _place(
-    words: NormalizedText, fragments: list[str], line: int | None, line_end: int | None
-) -> tuple[int, int] | None:
-    """Where the first fragment stands, nearest to the line named, provided that all of them stand somewhere."""
-    first, *others = fragments
-    if not all(_nearest(words, fragment, line, line_end, limit=1) for fragment in others):
+def _locate(
+    text: NormalizedText | None, fragments: list[str], lines: LineRange
+) -> LineRange | None:
+    """Where the first fragment is, nearest to `lines`, provided that all of them are somewhere in the text."""
+    if text is None:
         return None
-    return _nearest(words, first, line, line_end)
+    first, *others = fragments
+    for fragment in others:
+        if _nearest(text, fragment, lines, limit=1) is None:
+            return None
+    return _nearest(text, first, lines)
 
 
 def _nearest(
-    words: NormalizedText, fragment: str, line: int | None, line_end: int | None, limit: int = MAX_PLACES
-) -> tuple[int, int] | None:
-    first, last = _span(line, line_end)
-    for reading in _readings(fragment):
-        places = words.places(reading, MAX_PLACES if len(reading) < MIN_EVIDENCE else limit)
-        if len(reading) < MIN_EVIDENCE:
-            places = [place for place in places if first <= place[0] <= last]
+    text: NormalizedText,
+    fragment: str,
+    lines: LineRange,
+    limit: int = MAX_PLACES,
+) -> LineRange | None:
+    for words in _readings(fragment):
+        if len(words) >= MIN_EVIDENCE:
+            places = text.find(words, limit)
+        else:
+            places = [
+                place
+                for place in text.find(words)
+                if lines.first <= place.first <= lines.last
+            ]
         if places:
-            return min(places, key=lambda place: _distance(place, first, last))
+            return min(places, key=lines.distance)
     return None
-
-
-def _span(line: int | None, line_end: int | None) -> tuple[int, int]:
-    first = line or 0
-    return first, max(first, line_end or first)
-
-
-def _distance(place: tuple[int, int], first: int, last: int) -> int:
-    return max(place[0] - last, first - place[1], 0)
-
-
-def _judged(place: tuple[int, int], line: int | None, line_end: int | None, in_diff: bool) -> Grounded:
-    first, last = _span(line, line_end)
-    if first and _distance(place, first, last) == 0:
-        return Grounded("verified", line, line_end, in_diff)
-    return Grounded("moved", place[0], place[1], in_diff)

@@ -1,4 +1,4 @@
-"""What a reviewer replies, read strictly and kept whole; and the verdict that the reply earned. Pure."""
+"""What a reviewer replies, checked against its schema but kept whole, and the verdict that follows from it. Pure."""
 
 from __future__ import annotations
 
@@ -7,60 +7,90 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 from codex_counsel.contract.envelope import Finding
 from codex_counsel.contract.output_schema import too_deep
+from codex_counsel.contract.vocabulary import (
+    CONFIDENCES,
+    SEVERITIES,
+    VERDICTS,
+    Confidence,
+    Severity,
+    Verdict,
+)
 
-SEVERITIES = ("critical", "high", "medium", "low", "nit")
-GRAVE = ("critical", "high")
-_SYNONYMS = {
+GRAVE: tuple[Severity, ...] = ("critical", "high")
+"""Severities beside which no `pass` is accepted."""
+_SYNONYMS: dict[str, Severity] = {
     "blocker": "critical",
     "severe": "critical",
+    "p0": "critical",
     "error": "high",
     "major": "high",
-    "p0": "critical",
     "p1": "high",
+    "warning": "medium",
+    "moderate": "medium",
+    "p2": "medium",
+    "minor": "low",
+    "p3": "low",
+    "info": "nit",
 }
-_SYNONYMS |= {"warning": "medium", "moderate": "medium", "p2": "medium", "minor": "low", "info": "nit", "p3": "low"}
-VERDICTS = ("pass", "concerns", "fail", "unknown")
-Verdict = Literal["pass", "concerns", "fail", "unknown"]
-_TEXTS = ("questions", "assumptions", "next_steps")
 _FENCED = re.compile(r"\A\s*```\w*\s*\n(.*)\n\s*```\s*\Z", re.DOTALL)
-_TYPES: dict[str, type] = {"string": str, "integer": int, "null": type(None), "array": list, "object": dict}
+_TYPES: dict[str, type] = {
+    "string": str,
+    "integer": int,
+    "null": type(None),
+    "array": list,
+    "object": dict,
+}
 MAX_LINE = 2**31 - 1
-MAX_TOLD = 5
-"""Deviations from the schema that are told one by one, and severities that were mapped."""
+MAX_LISTED = 5
+"""Deviations from the schema that are listed, and unknown severities."""
 
 
 def reply_schema(*, plan: bool) -> dict[str, Any]:
-    """JSON Schema of the reply by the provider's strict rules: every property required, optional ones nullable."""
-    text, number, strings = {"type": ["string", "null"]}, {"type": ["integer", "null"]}, _array({"type": "string"})
-    place = {"section": {"type": "string"}} if plan else {}
-    finding = {
+    """JSON Schema of the reply by the provider's strict rules: every property required, optional ones nullable.
+
+    Only findings about a plan have a `section`.
+    """
+    text = {"type": "string"}
+    optional_text = {"type": ["string", "null"]}
+    optional_number = {"type": ["integer", "null"]}
+    finding: dict[str, Any] = {
         "severity": {"type": "string", "enum": list(SEVERITIES)},
-        "title": {"type": "string"},
-        **place,
-        "file": text,
-        "line": number,
-        "line_end": number,
-        "evidence": text,
-        "risk": {"type": "string"},
-        "recommendation": {"type": "string"},
+        "title": text,
+    }
+    if plan:
+        finding["section"] = text
+    finding |= {
+        "file": optional_text,
+        "line": optional_number,
+        "line_end": optional_number,
+        "evidence": optional_text,
+        "risk": text,
+        "recommendation": text,
     }
     return _object(
         {
-            "summary": {"type": "string"},
+            "summary": text,
             "verdict": {"type": "string", "enum": list(VERDICTS)},
-            "confidence": {"type": "string", "enum": ["low", "medium", "high"]},
+            "confidence": {"type": "string", "enum": list(CONFIDENCES)},
             "findings": _array(_object(finding)),
-            **dict.fromkeys(_TEXTS, strings),
+            "questions": _array(text),
+            "assumptions": _array(text),
+            "next_steps": _array(text),
         }
     )
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
 def _array(items: dict[str, Any]) -> dict[str, Any]:
@@ -69,53 +99,69 @@ def _array(items: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class Reply:
-    """`sound` is false where the reply broke the schema: it is kept, but no `pass` rests on it."""
+    """`matches_schema` is false where the reply broke the schema: it is kept, but no `pass` is accepted from it."""
 
     summary: str
     verdict: Verdict
-    confidence: Literal["low", "medium", "high"] | None
+    confidence: Confidence | None
     findings: list[Finding]
     questions: list[str] = field(default_factory=list)
     assumptions: list[str] = field(default_factory=list)
     next_steps: list[str] = field(default_factory=list)
-    sound: bool = True
+    matches_schema: bool = True
     warnings: list[str] = field(default_factory=list)
 
 
-def read(text: str, *, plan: bool = False) -> Reply | None:
-    """The reply, or None for prose and broken JSON. Nothing is dropped: what does not fit is mapped and warned of."""
+def parse_reply(text: str, *, plan: bool = False) -> Reply | None:
+    """The reply, or None for prose and broken JSON. Nothing is dropped: what does not fit is mapped, with a warning."""
     fenced = _FENCED.match(text)
     try:
         raw = json.loads(fenced[1] if fenced else text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(raw, dict) or not isinstance(raw.get("findings"), list) or too_deep(raw):
+    if (
+        not isinstance(raw, dict)
+        or not isinstance(raw.get("findings"), list)
+        or too_deep(raw)
+    ):
         return None
-    told = list(islice(_deviations(raw, reply_schema(plan=plan), "the reply"), MAX_TOLD + 1))
+
+    # One more than are listed, to know whether there are more. A reply may have very
+    # many.
+    all_deviations = _deviations(raw, reply_schema(plan=plan), "the reply")
+    deviations = list(islice(all_deviations, MAX_LISTED + 1))
+    warnings = deviations[:MAX_LISTED]
+    if len(deviations) > MAX_LISTED:
+        warnings.append("and more of that kind")
+    # A finding of unknown severity may be the reason why the reviewer said `fail`.
+    unknown: Severity = "high" if raw.get("verdict") == "fail" else "medium"
+    warnings += _mapped_severities(raw["findings"], unknown)
+
     verdict, confidence = raw.get("verdict"), raw.get("confidence")
-    strange = "high" if verdict == "fail" else "medium"
     return Reply(
         summary=_text(raw.get("summary")) or "",
         verdict=verdict if verdict in VERDICTS else "unknown",
-        confidence=confidence if confidence in ("low", "medium", "high") else None,
-        findings=[_finding(item, strange) for item in raw["findings"]],
-        sound=not told,
-        warnings=[
-            *told[:MAX_TOLD],
-            *(["and more of that kind"] if len(told) > MAX_TOLD else []),
-            *_mapped(raw, strange),
-        ],
-        **{name: _strings(raw.get(name)) for name in _TEXTS},
+        confidence=confidence if confidence in CONFIDENCES else None,
+        findings=[_finding(item, unknown) for item in raw["findings"]],
+        questions=_texts(raw.get("questions")),
+        assumptions=_texts(raw.get("assumptions")),
+        next_steps=_texts(raw.get("next_steps")),
+        matches_schema=not deviations,
+        warnings=warnings,
     )
 
 
 def _deviations(value: Any, schema: dict[str, Any], place: str) -> Iterator[str]:
     """Where a value is not what the schema asks for. The schema is one of ours: types, enums, objects and arrays."""
-    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-    if isinstance(value, bool) or not isinstance(value, tuple(_TYPES[kind] for kind in kinds)):
-        yield f"{place} is {_shown(value)}, not {' or '.join(kinds)}"
+    kinds = schema["type"]
+    if isinstance(kinds, str):
+        kinds = [kinds]
+    types = tuple(_TYPES[kind] for kind in kinds)
+    # In Python a bool is an int; the schema has neither booleans nor fractions.
+    if isinstance(value, bool) or not isinstance(value, types):
+        yield f"{place} is {_excerpt(value)}, not {' or '.join(kinds)}"
     elif "enum" in schema and value not in schema["enum"]:
-        yield f"{place} is {_shown(value)}, none of {', '.join(schema['enum'])}"
+        yield f"{place} is {_excerpt(value)}, none of {', '.join(schema['enum'])}"
     elif isinstance(value, list):
         for number, item in enumerate(value, 1):
             yield from _deviations(item, schema["items"], f"{place} {number}")
@@ -125,17 +171,33 @@ def _deviations(value: Any, schema: dict[str, Any], place: str) -> Iterator[str]
                 yield f"{place} lacks {name}"
             else:
                 yield from _deviations(value[name], part, f"{place}: {name}")
-        yield from (f"{place} has an unknown {_shown(name)}" for name in value if name not in schema["properties"])
+        unknown = [name for name in value if name not in schema["properties"]]
+        yield from (f"{place} has an unknown {_excerpt(name)}" for name in unknown)
 
 
-def _finding(item: Any, strange: str) -> Finding:
-    """What is no object is kept as a title; `strange` is the severity of what names none that is known."""
+def _mapped_severities(findings: list[Any], unknown: Severity) -> list[str]:
+    """At most one warning, about the severities that are not in the schema and what they are counted as."""
+    mappings: dict[str, None] = {}
+    for item in findings:
+        severity = item.get("severity") if isinstance(item, dict) else "none"
+        if severity not in SEVERITIES:
+            mappings[f"{_excerpt(severity)} as {_severity(severity, unknown)}"] = None
+    if not mappings:
+        return []
+    return [f"unknown severities were taken: {', '.join(islice(mappings, MAX_LISTED))}"]
+
+
+def _finding(item: Any, unknown: Severity) -> Finding:
+    """An item that is no object is kept as a title. `unknown` is the severity where the item names no known one."""
     if not isinstance(item, dict):
-        return Finding(severity=_severity(None, strange), title=_text(item) or "(no title)")
+        return Finding(severity=unknown, title=_text(item) or "(no title)")
     risk = _text(item.get("risk"))
     first, last = _line(item.get("line")), _line(item.get("line_end"))
+    line_end = None
+    if first and last and last >= first:
+        line_end = last
     return Finding(
-        severity=_severity(item.get("severity"), strange),
+        severity=_severity(item.get("severity"), unknown),
         title=_text(item.get("title")) or risk or "(no title)",
         file=_text(item.get("file")),
         section=_text(item.get("section")),
@@ -143,55 +205,67 @@ def _finding(item: Any, strange: str) -> Finding:
         risk=risk,
         recommendation=_text(item.get("recommendation")),
         line=first or last,
-        line_end=last if first and last and last >= first else None,
+        line_end=line_end,
     )
 
 
-def _severity(given: Any, strange: str) -> Any:
-    word = str(given).strip().lower()
-    return word if word in SEVERITIES else _SYNONYMS.get(word, strange)
+def _severity(value: Any, unknown: Severity) -> Severity:
+    word = str(value).strip().lower()
+    for severity in SEVERITIES:
+        if severity == word:
+            return severity
+    return _SYNONYMS.get(word, unknown)
 
 
-def _mapped(raw: dict[str, Any], strange: str) -> list[str]:
-    """A note on the severities that are none of ours, and what they were taken for."""
-    given = (item.get("severity") if isinstance(item, dict) else "none" for item in raw["findings"])
-    taken = dict.fromkeys(f"{_shown(word)} as {_severity(word, strange)}" for word in given if word not in SEVERITIES)
-    return [f"unknown severities were taken: {', '.join(islice(taken, MAX_TOLD))}"] if taken else []
-
-
-def _strings(given: Any) -> list[str]:
-    if isinstance(given, list):
-        return [text for item in given if (text := _text(item))]
-    return [text] if (text := _text(given)) else []
+def _texts(value: Any) -> list[str]:
+    """The texts of a list, or a single value as a list. What is empty is left out."""
+    items = value if isinstance(value, list) else [value]
+    texts = [_text(item) for item in items]
+    return [text for text in texts if text]
 
 
 def _text(value: Any) -> str | None:
+    """A text as it is, anything else as JSON; None for nothing."""
     if value is None or value == "":
         return None
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _line(value: Any) -> int | None:
-    """A line number, also as a string of digits or a whole float; None for what counts no line."""
+    """A line number, also as a string of digits or a whole float; None for what is no line number."""
     if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value):
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return int(value) if 0 < value <= MAX_LINE else None
+    # Written so that it is also true of NaN.
+    if value != value // 1 or not 0 < value <= MAX_LINE:
+        return None
+    return int(value)
 
 
-def _shown(value: Any) -> str:
+def _excerpt(value: Any) -> str:
     return repr(value)[:60]
 
 
-def earned(reply: Reply, *, complete: bool) -> tuple[Verdict, list[str]]:
-    """The verdict that stands, with the reason for each change of the reviewer's own."""
+def final_verdict(reply: Reply, *, complete: bool) -> tuple[Verdict, list[str]]:
+    """The verdict of the review, and why it differs from the reviewer's own. Only a `pass` is ever changed.
+
+    `complete` says whether the reviewer was sent all of the change.
+    """
     if reply.verdict != "pass":
         return reply.verdict, []
     if any(finding.severity in GRAVE for finding in reply.findings):
-        return "concerns", ["the reviewer said pass beside a critical or high finding: concerns"]
-    if not reply.sound:
-        return "unknown", ["the reviewer said pass in a reply that breaks the schema: unknown"]
+        return "concerns", [
+            "the reviewer said pass beside a critical or high finding: concerns"
+        ]
+    if not reply.matches_schema:
+        return "unknown", [
+            "the reviewer said pass in a reply that breaks the schema: unknown"
+        ]
     if not complete:
-        return "unknown", ["the reviewer said pass, but not all of the change was seen: unknown"]
+        return "unknown", [
+            "the reviewer said pass, but not all of the change was seen: unknown"
+        ]
     return "pass", []

@@ -19,13 +19,20 @@ from pydantic import AnyUrl, PrivateAttr
 
 from codex_counsel import __version__
 from codex_counsel.contract import catalogue
-from codex_counsel.contract.envelope import EnvelopeDict, Meta, failed, text_of
-from codex_counsel.contract.request import JobCancel, JobResult, Request, parse
+from codex_counsel.contract.catalogue import ToolDescription
+from codex_counsel.contract.envelope import EnvelopeDict, failed, text_of
+from codex_counsel.contract.request import (
+    JobCancel,
+    JobResult,
+    RunRequest,
+    ToolRequest,
+    parse,
+)
+from codex_counsel.contract.vocabulary import JsonObject
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.server.native_tasks import Tasks
-from codex_counsel.server.waiting import Caller, launched, threads, wait_for
-from codex_counsel.services import counsel as services
-from codex_counsel.services.counsel import Counsel
+from codex_counsel.server.native_tasks import NativeTasks
+from codex_counsel.server.waiting import Caller, launch, threads, wait_for
+from codex_counsel.services.counsel import LOG, Counsel, Handle
 from codex_counsel.system.text import clean
 
 INSTRUCTIONS = """\
@@ -42,80 +49,108 @@ If a call fails, its text says what to do; go on without a second opinion rather
 """
 
 Action = Callable[[Any], Awaitable[EnvelopeDict]]
-
-
-class BoundTool(Tool):
-    """A catalogue entry as FastMCP knows it. Arguments are parsed by our own model, failures become envelopes here."""
-
-    _entry: catalogue.Tool = PrivateAttr()
-    _action: Action = PrivateAttr()
-
-    @classmethod
-    def bind(cls, entry: catalogue.Tool, action: Action) -> BoundTool:
-        tool = cls(name=entry.name, description=entry.description, parameters=catalogue.wire_parameters(entry))
-        tool._entry, tool._action = entry, action
-        return tool
-
-    def to_mcp_tool(self, **_overrides: Any) -> WireTool:
-        """Without title, output schema and `_meta`: every session pays for each byte."""
-        hints = ToolAnnotations(
-            read_only_hint=not self._entry.changes, destructive_hint=self._entry.destructive or None
-        )
-        return WireTool(name=self.name, description=self.description, input_schema=self.parameters, annotations=hints)
-
-    async def run(self, arguments: dict[str, Any]) -> ToolResult:
-        try:
-            wire = await self._action(parse(self._entry.request, arguments))
-        except CounselError as error:
-            wire = failed(self.name, error).wire()
-        except Exception as error:  # noqa: BLE001  # a defect of ours is an answer too, with its name
-            services.LOG.exception("defect in %s", self.name)
-            wire = failed(self.name, CounselError(Code.INTERNAL, f"{type(error).__name__}: {error}")).wire()
-        return result_of({**wire, "tool": wire.get("tool", self.name)})
-
-
-def result_of(wire: EnvelopeDict) -> ToolResult:
-    """On success clients show the structure, on failure the text alone: each says everything."""
-    content = [TextContent(type="text", text=text_of(wire))]
-    return ToolResult(content=content, structured_content=wire, is_error=not wire["ok"])
-
-
-class Scrub(Middleware):
-    """An unknown tool or a failure of FastMCP itself may echo the caller's text: scrub that too."""
-
-    async def on_call_tool(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
-        name = clean(str(context.message.name))
-        if name not in {tool.name for tool in catalogue.TOOLS}:
-            known = ", ".join(tool.name for tool in catalogue.TOOLS)
-            error = CounselError(Code.INVALID_ARGUMENTS, f"There is no tool {name[:80]!r}", f"The tools are: {known}")
-            return result_of(failed(name[:80], error, Meta()).wire())
-        return await call_next(context)
+"""What a tool does with its parsed request."""
+Start = Callable[..., Handle]
+"""A method of Counsel that starts a run: (request, background=False)."""
 
 
 def build(counsel: Counsel | None = None) -> FastMCP:
     """The server, not yet serving."""
     counsel = counsel or Counsel()
+    notes = [f"Note: {notice}." for notice in counsel.notices()]
     actions = _actions(counsel)
     server: FastMCP = FastMCP(
         "counsel",
-        instructions="\n".join([INSTRUCTIONS, *(f"Note: {notice}." for notice in counsel.notices())]),
+        instructions="\n".join([INSTRUCTIONS, *notes]),
         version=__version__,
-        tools=[BoundTool.bind(entry, actions[entry.name]) for entry in catalogue.TOOLS],
-        middleware=[Scrub()],
+        tools=[BoundTool.bind(tool, actions[tool.name]) for tool in catalogue.TOOLS],
+        middleware=[UnknownTools()],
         on_duplicate="error",
         dereference_schemas=False,
     )
-    server.add_resource(_LazySchema())
-    server.add_extension(Tasks(counsel, _starters(counsel)))
+    server.add_resource(EnvelopeSchema())
+    server.add_extension(NativeTasks(counsel, _starters(counsel)))
     return server
 
 
-class _LazySchema(TextResource):
+# --- what FastMCP is given
+
+
+class BoundTool(Tool):
+    """A tool of the catalogue as FastMCP knows it. Arguments are parsed here, and failures become envelopes."""
+
+    _entry: ToolDescription = PrivateAttr()
+    _action: Action = PrivateAttr()
+
+    @classmethod
+    def bind(cls, entry: ToolDescription, action: Action) -> BoundTool:
+        tool = cls(
+            name=entry.name,
+            description=entry.description,
+            parameters=catalogue.wire_parameters(entry),
+        )
+        tool._entry = entry
+        tool._action = action
+        return tool
+
+    def to_mcp_tool(self, **_overrides: Any) -> WireTool:
+        """Without title, output schema and `_meta`: every session pays for each byte."""
+        return WireTool(
+            name=self.name,
+            description=self.description,
+            input_schema=self.parameters,
+            annotations=ToolAnnotations(
+                read_only_hint=not self._entry.changes,
+                destructive_hint=self._entry.destructive or None,
+            ),
+        )
+
+    async def run(self, arguments: JsonObject) -> ToolResult:
+        try:
+            wire = await self._action(parse(self._entry.request, arguments))
+        except CounselError as error:
+            wire = failed(self.name, error).wire()
+        except Exception as error:  # noqa: BLE001  # a defect of ours is an answer too, with its name
+            LOG.exception("defect in %s", self.name)
+            defect = CounselError(Code.INTERNAL, f"{type(error).__name__}: {error}")
+            wire = failed(self.name, defect).wire()
+        return result_of({**wire, "tool": wire.get("tool", self.name)})
+
+
+def result_of(wire: EnvelopeDict) -> ToolResult:
+    """On success clients show the structured content, on failure the text alone: each says everything."""
+    return ToolResult(
+        content=[TextContent(type="text", text=text_of(wire))],
+        structured_content=wire,
+        is_error=not wire["ok"],
+    )
+
+
+class UnknownTools(Middleware):
+    """Answers calls of tools that do not exist. FastMCP's own answer would repeat the caller's text unscrubbed."""
+
+    async def on_call_tool(
+        self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]
+    ) -> Any:
+        names = [tool.name for tool in catalogue.TOOLS]
+        name = clean(str(context.message.name))
+        if name in names:
+            return await call_next(context)
+
+        error = CounselError(
+            Code.INVALID_ARGUMENTS,
+            f"There is no tool {name[:80]!r}",
+            repair=f"The tools are: {', '.join(names)}",
+        )
+        return result_of(failed(name[:80], error).wire())
+
+
+class EnvelopeSchema(TextResource):
     """`codex://schema/envelope`, made when it is read."""
 
     def __init__(self) -> None:
         super().__init__(
-            uri=AnyUrl("codex://schema/envelope"),
+            uri=AnyUrl(catalogue.ENVELOPE_URI),
             name="envelope",
             description="JSON Schema of every result",
             mime_type="application/schema+json",
@@ -127,67 +162,100 @@ class _LazySchema(TextResource):
         return await super().read()
 
 
+# --- which service each tool calls
+
+
 def _actions(counsel: Counsel) -> dict[str, Action]:
     return {
         "codex_consult": partial(_run, counsel, counsel.consult),
-        "codex_consult_async": partial(_begin, counsel, counsel.consult, "codex_consult_async"),
+        "codex_consult_async": partial(
+            _start, counsel, counsel.consult, "codex_consult_async"
+        ),
         "codex_review_changes": partial(_run, counsel, counsel.review_changes),
-        "codex_review_changes_async": partial(_begin, counsel, counsel.review_changes, "codex_review_changes_async"),
+        "codex_review_changes_async": partial(
+            _start, counsel, counsel.review_changes, "codex_review_changes_async"
+        ),
         "codex_review_plan": partial(_run, counsel, counsel.review_plan),
         "codex_dry_run": partial(_call, counsel.dry_run),
         "codex_delegate": partial(_run, counsel, counsel.delegate),
-        "codex_delegate_async": partial(_begin, counsel, counsel.delegate, "codex_delegate_async"),
+        "codex_delegate_async": partial(
+            _start, counsel, counsel.delegate, "codex_delegate_async"
+        ),
         "codex_delegate_dry_run": partial(_call, counsel.delegate_dry_run),
         "codex_apply": partial(_call, counsel.apply),
         "codex_status": partial(_call, counsel.status),
         "codex_models": partial(_call, lambda _: counsel.models()),
         "codex_capabilities": partial(_call, lambda _: counsel.capabilities()),
-        "codex_job_status": partial(_wait, counsel.job_status),
-        "codex_job_result": partial(_given, counsel, counsel.look),
-        "codex_job_consume_result": partial(_given, counsel, counsel.look),
-        "codex_job_cancel": partial(_given, counsel, counsel.end),
+        "codex_job_status": partial(_call_abandonable, counsel.job_status),
+        "codex_job_result": partial(_fetch, counsel),
+        "codex_job_consume_result": partial(_fetch, counsel),
+        "codex_job_cancel": partial(_cancel, counsel),
         "codex_job_list": partial(_call, counsel.job_list),
         "codex_transfer": partial(_call, counsel.transfer),
     }
 
 
 def _starters(counsel: Counsel) -> dict[str, Tool]:
-    """For each tool that runs the model, what begins the same run in the background."""
-    runs: dict[str, Callable[..., Any]] = {
+    """For each tool that runs the model, the tool that starts the same run in the background."""
+    runs: dict[str, Start] = {
         "codex_consult": counsel.consult,
         "codex_review_changes": counsel.review_changes,
         "codex_review_plan": counsel.review_plan,
         "codex_delegate": counsel.delegate,
     }
-    entries = {entry.name: entry for entry in catalogue.TOOLS}
-    return {name: BoundTool.bind(entries[name], partial(_begin, counsel, run, name)) for name, run in runs.items()}
+    entries = {tool.name: tool for tool in catalogue.TOOLS}
+    starters: dict[str, Tool] = {}
+    for name, run in runs.items():
+        starters[name] = BoundTool.bind(
+            entries[name], partial(_start, counsel, run, name)
+        )
+    return starters
 
 
-async def _call(service: Callable[[Any], EnvelopeDict], request: Request) -> EnvelopeDict:
+async def _call(
+    service: Callable[[Any], EnvelopeDict], request: ToolRequest
+) -> EnvelopeDict:
     return await anyio.to_thread.run_sync(service, request, limiter=threads())
 
 
-async def _wait(service: Callable[[Any], EnvelopeDict], request: Request) -> EnvelopeDict:
-    """As `_call`, for what only waits and looks: nobody waits for it once its caller is gone."""
-    return await anyio.to_thread.run_sync(service, request, limiter=threads(), abandon_on_cancel=True)
-
-
-async def _given(
-    counsel: Counsel, service: Callable[[Any], EnvelopeDict], request: JobResult | JobCancel
+async def _call_abandonable(
+    service: Callable[[Any], EnvelopeDict], request: ToolRequest
 ) -> EnvelopeDict:
-    """As `_call`, for a page of a result: a caller that is gone by then has received nothing."""
-    patient = isinstance(request, JobResult)
-    page = await anyio.to_thread.run_sync(service, request, limiter=threads(), abandon_on_cancel=patient)
-    await anyio.to_thread.run_sync(counsel.received, request, page, limiter=threads())
+    """As `_call`, for what only waits and reads: once the caller is gone, its thread is left to itself."""
+    return await anyio.to_thread.run_sync(
+        service, request, limiter=threads(), abandon_on_cancel=True
+    )
+
+
+async def _fetch(counsel: Counsel, request: JobResult) -> EnvelopeDict:
+    """A page of a result. Acknowledged only here: a caller that went away while waiting has received nothing."""
+    page = await _call_abandonable(counsel.read_result, request)
+    await anyio.to_thread.run_sync(
+        counsel.acknowledge, request, page, limiter=threads()
+    )
     return page
 
 
-async def _begin(counsel: Counsel, service: Callable[..., Any], tool: str, request: Request) -> EnvelopeDict:
-    handle = await launched(counsel, partial(service, request, background=True), Caller(get_context()))
-    return {**counsel.hand_over(handle), "tool": tool}
+async def _cancel(counsel: Counsel, request: JobCancel) -> EnvelopeDict:
+    page = await _call(counsel.cancel, request)
+    await anyio.to_thread.run_sync(
+        counsel.acknowledge, request, page, limiter=threads()
+    )
+    return page
 
 
-async def _run(counsel: Counsel, service: Callable[..., Any], request: Any) -> EnvelopeDict:
+async def _start(
+    counsel: Counsel, start: Start, tool: str, request: RunRequest
+) -> EnvelopeDict:
+    """Start in the background, under the name of the tool that was called."""
+    handle = await launch(
+        counsel, partial(start, request, background=True), Caller(get_context())
+    )
+    return {**counsel.detach(handle), "tool": tool}
+
+
+async def _run(counsel: Counsel, start: Start, request: RunRequest) -> EnvelopeDict:
+    """Start, and wait for the result as long as the client can be kept waiting."""
     caller = Caller(get_context())
-    handle = await launched(counsel, partial(service, request), caller)
+    handle = await launch(counsel, partial(start, request), caller)
     return await wait_for(counsel, handle, caller, request.detail)

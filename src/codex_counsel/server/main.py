@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, NoReturn
 from codex_counsel import __version__
 
 if TYPE_CHECKING:
+    from codex_counsel.contract.settings import Settings
     from codex_counsel.services.counsel import Counsel
 
 LOG = logging.getLogger("codex_counsel")
+END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 GONE = "the client closed the connection; shut down"
-_QUIET = {
+FASTMCP_SETTINGS = {
     "FASTMCP_ENV_FILE": os.devnull,  # FastMCP would read the .env of the user's project
     "FASTMCP_LOG_LEVEL": "WARNING",
     "FASTMCP_ENABLE_RICH_LOGGING": "false",
@@ -29,63 +31,84 @@ _QUIET = {
 
 
 def serve() -> NoReturn:
-    """Answer until the client goes. Runs that were not handed over end with this process, by their life-line."""
-    gc.disable()  # until all is imported: each full collection would look at every object made so far
-    code = _served()
+    """Answer until the client goes. Runs that were not detached end with this process, by their lifetime pipe."""
+    # Until all is imported: each full collection would look at every object made so
+    # far.
+    gc.disable()
+    code = _serve()
     sys.stderr.flush()
-    os._exit(code)  # threads that wait for a run, or for a stdin that is still open, hold nobody up
+    # Threads that wait for a run, or for a stdin that is still open, must not hold up
+    # the end.
+    os._exit(code)
 
 
-def _served() -> int:
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, _stop)
+def _serve() -> int:
+    """Serve to the end; returns the exit code."""
+    for number in END_SIGNALS:
+        signal.signal(number, _end_by_signal)
     try:
         _run(_set_up())
     except BaseException as error:  # noqa: BLE001  # the last line before the process ends
-        cause = _first(error)
+        cause = _first_error(error)
         if isinstance(cause, ConnectionError):
-            _say(GONE)
+            _print_line(GONE)
             return 0
-        _say(f"fatal: {_reason(cause)}")
+        reason = " ".join(f"{type(cause).__name__}: {cause}".split())
+        _print_line(f"fatal: {reason[:500]}")
         return 1
     return 0
 
 
 def _set_up() -> Counsel:
-    """The services for the environment as it was given; FastMCP sees none of its own variables but ours."""
-    given = dict(os.environ)
-    for name in given:
+    """The services for the environment of this process; FastMCP sees none of its own variables but ours."""
+    env = dict(os.environ)
+    for name in env:
         if name.startswith("FASTMCP_"):
             del os.environ[name]
-    os.environ.update(_QUIET)
+    os.environ.update(FASTMCP_SETTINGS)
+
     from codex_counsel.contract.settings import load
 
     settings = load()
-    handler, warnings = _log_handler(settings.log_file)
-    logging.basicConfig(level=settings.log_level, format="codex-counsel: %(levelname)s %(message)s", handlers=[handler])
-    for warning in (*settings.warnings, *warnings):
-        LOG.warning("%s", warning)
+    _set_up_logging(settings)
+
     from codex_counsel.services.counsel import Counsel
 
-    return Counsel(given, settings=settings)
+    return Counsel(env, settings=settings)
 
 
-def _log_handler(file: str | None) -> tuple[logging.Handler, list[str]]:
-    """The log file, or stderr where there is none or it cannot be written; what is to be said of that."""
-    warnings = []
-    if file:
-        with contextlib.suppress(OSError):
-            return logging.FileHandler(file), []
-        warnings = [f"the log file {file} cannot be written: logging to stderr"]
-    return logging.StreamHandler(sys.stderr), warnings
+def _set_up_logging(settings: Settings) -> None:
+    """Log to the file of the settings, or to stderr where there is none or it cannot be written."""
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    warnings = list(settings.warnings)
+    if settings.log_file:
+        try:
+            handler = logging.FileHandler(settings.log_file)
+        except OSError:
+            warnings.append(
+                f"the log file {settings.log_file} cannot be written: logging to stderr"
+            )
+
+    logging.basicConfig(
+        level=settings.log_level,
+        format="codex-counsel: %(levelname)s %(message)s",
+        handlers=[handler],
+    )
+    for warning in warnings:
+        LOG.warning("%s", warning)
 
 
 def _run(counsel: Counsel) -> None:
+    # Imported after the environment was set up, which FastMCP reads when it is
+    # imported.
     import anyio
 
     from codex_counsel.server.app import build
 
-    threading.Thread(target=_watch_reader, args=(os.dup(1),), daemon=True).start()
+    watcher = threading.Thread(
+        target=_end_without_reader, args=(os.dup(1),), daemon=True
+    )
+    watcher.start()
     server = build(counsel)
     gc.freeze()
     gc.enable()
@@ -97,33 +120,40 @@ async def _serve_stdio(server: object) -> None:
     await server.run_async("stdio", show_banner=False)  # type: ignore[attr-defined]
 
 
-def _watch_reader(stdout: int) -> None:
-    """End once nobody reads our answers: the thread that reads stdin would keep a failed writer from ending us."""
+# --- ends
+
+
+def _end_without_reader(stdout: int) -> None:
+    """End this process once nobody reads our answers.
+
+    The SDK's writer would fail, but its thread that reads stdin would keep the process
+    from ending.
+    """
     poll = select.poll()
     poll.register(stdout, 0)  # errors and hang-ups are always reported
-    if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll()):
-        _say(GONE)
-        os._exit(0)
+    for _, event in poll.poll():
+        if event & (select.POLLERR | select.POLLHUP):
+            _print_line(GONE)
+            os._exit(0)
 
 
-def _stop(number: int, _frame: FrameType | None) -> None:
-    """The thread that reads stdin cannot be interrupted, so the process ends here; that closes every life-line."""
-    _say(f"{signal.Signals(number).name}; shut down")
+def _end_by_signal(number: int, _frame: FrameType | None) -> None:
+    """End at once: the thread that reads stdin cannot be interrupted. This closes the lifetime pipe of every run."""
+    _print_line(f"{signal.Signals(number).name}; shut down")
     os._exit(128 + number)
 
 
-def _say(text: str) -> None:
-    """One line, unless nobody reads stderr any more: that must not keep this process from ending."""
+def _print_line(text: str) -> None:
+    """One line on stderr. Dropped where nobody reads it any more: that must not keep this process from ending."""
     with contextlib.suppress(OSError, ValueError):
-        if select.select([], [2], [], 0)[1]:
-            os.write(2, f"codex-counsel {__version__}: {text}\n".encode("utf-8", "replace"))
+        _, writable, _ = select.select([], [2], [], 0)
+        if writable:
+            line = f"codex-counsel {__version__}: {text}\n"
+            os.write(2, line.encode("utf-8", "replace"))
 
 
-def _first(error: BaseException) -> BaseException:
+def _first_error(error: BaseException) -> BaseException:
+    """The first error inside nested exception groups."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]

@@ -1,11 +1,12 @@
 """Waiting for a run on behalf of a client: progress, the soft deadline, cancellation, the client's end.
 
-A run in a private directory cannot be handed over: its caller is kept waiting, whatever the deadline.
+A run in a private directory cannot be detached: its caller is kept waiting, whatever
+the deadline.
 """
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
 import select
 import time
@@ -16,133 +17,167 @@ import anyio.lowlevel
 import anyio.to_thread
 from fastmcp.server.context import Context
 
-from codex_counsel.contract.envelope import EnvelopeDict
-from codex_counsel.errors import CounselError
-from codex_counsel.jobs.job import describe
-from codex_counsel.jobs.launcher import Handle
-from codex_counsel.services.counsel import Counsel
+from codex_counsel.contract.envelope import EnvelopeDict, describe
+from codex_counsel.contract.vocabulary import Detail
+from codex_counsel.services.counsel import Counsel, Handle
 
 FIRST_PROGRESS_SECONDS = 1.0
 PROGRESS_SECONDS = 5.0
-JOINED_POLL = 0.1
-_LIMITER: list[anyio.CapacityLimiter] = []
+JOINED_POLL_SECONDS = 0.1
+MAX_THREADS = 200
 _STDIN = os.dup(0) if os.name == "posix" else -1
 """The SDK points descriptor 0 elsewhere while it serves."""
 
 
-async def launched(counsel: Counsel, launch: Callable[[], Handle], caller: Caller) -> Handle:
-    """Launch in a thread, saying so meanwhile. A request that was cancelled by then ends what it launched."""
-    handle, failure = None, None
+class Caller:
+    """The client of one request: what it said of itself, and progress to it."""
+
+    def __init__(self, context: Context) -> None:
+        self.arrived = time.monotonic()
+        self._context = context
+        self._token: object = None
+        self._client = ""
+        request = context.request_context
+        if request:
+            self._token = (request.meta or {}).get("progressToken")
+        if request and request.session.client_params:
+            self._client = request.session.client_params.client_info.name
+
+    @property
+    def is_patient(self) -> bool:
+        """Claude Code with a progress token waits for hours as long as progress comes."""
+        return self._token is not None and self._client == "claude-code"
+
+    async def report_start(self) -> None:
+        """Report progress until cancelled, for as long as there is no run to report on."""
+        await anyio.sleep(FIRST_PROGRESS_SECONDS)
+        while True:
+            await self.report(f"starting ({int(time.monotonic() - self.arrived)}s)")
+            await anyio.sleep(PROGRESS_SECONDS)
+
+    async def report(self, message: str) -> None:
+        """Send a progress notification, to a client that asked for them."""
+        if self._token is not None:
+            # The number must grow from one notification to the next: seconds since the
+            # request arrived.
+            await self._context.report_progress(
+                time.monotonic() - self.arrived, message=message
+            )
+
+
+# --- the life of a request
+
+
+async def launch(
+    counsel: Counsel, start: Callable[[], Handle], caller: Caller
+) -> Handle:
+    """Start a run in a thread, with progress meanwhile. If the request is cancelled by then, so is the run."""
+    handle: Handle | None = None
+    failure: Exception | None = None
     try:
-        async with anyio.create_task_group() as meanwhile:
-            meanwhile.start_soon(caller.hear_of_start)
+        async with anyio.create_task_group() as group:
+            group.start_soon(caller.report_start)
             try:
-                handle = await anyio.to_thread.run_sync(launch, limiter=threads())
-            except Exception as error:  # noqa: BLE001  # out of the group as it is
+                handle = await anyio.to_thread.run_sync(start, limiter=threads())
+            except Exception as error:  # noqa: BLE001  # raised below: the group would wrap it in an ExceptionGroup
                 failure = error
-            meanwhile.cancel_scope.cancel()
+            group.cancel_scope.cancel()
+        # A cancellation that came while the thread ran is noticed here, before the
+        # caller is answered.
         await anyio.lowlevel.checkpoint()
     except anyio.get_cancelled_exc_class():
         if handle:
-            await _let_go(counsel, handle)
+            await _abandon(counsel, handle)
         raise
+
     if handle is None:
         raise failure or RuntimeError("nothing was launched")
     return handle
 
 
-async def wait_for(counsel: Counsel, handle: Handle, caller: Caller, detail: str) -> EnvelopeDict:
+async def wait_for(
+    counsel: Counsel, handle: Handle, caller: Caller, detail: Detail
+) -> EnvelopeDict:
     """The result, or the `running` envelope once the soft deadline has passed and the client cannot be kept waiting."""
     try:
-        wire = await _until_deadline(counsel, handle, caller)
+        wire = await _result_in_time(counsel, handle, caller)
     except anyio.get_cancelled_exc_class():
-        await _let_go(counsel, handle)
+        await _abandon(counsel, handle)
         raise
-    return counsel.deliver(handle, wire, detail) if wire else counsel.hand_over(handle, detail)
+    if wire is None:
+        return counsel.detach(handle, detail)
+    return counsel.deliver(handle, wire, detail)
 
 
-async def _let_go(counsel: Counsel, handle: Handle) -> None:
-    with anyio.CancelScope(shield=True):
-        await anyio.to_thread.run_sync(_abandoned, counsel, handle)
-
-
-def _abandoned(counsel: Counsel, handle: Handle) -> None:
-    """The request was cancelled: the run it launched ends. The client went away: a run that was handed over stays."""
-    if handle.joined or (handle.detached and client_gone()):
-        return
-    handle.release()
-    counsel.store.cancel(handle.job)
-
-
-def threads() -> anyio.CapacityLimiter:
-    """Enough for calls that wait with `wait_seconds` not to hold up the others."""
-    if not _LIMITER:
-        _LIMITER.append(anyio.CapacityLimiter(200))
-    return _LIMITER[0]
-
-
-def client_gone() -> bool:
-    """Whether the other end of our stdin is closed."""
-    poll = select.poll()
-    hangup = getattr(select, "POLLRDHUP", 0)
-    poll.register(_STDIN, select.POLLHUP | hangup)
-    return bool(poll.poll(0))
-
-
-async def _until_deadline(counsel: Counsel, handle: Handle, caller: Caller) -> EnvelopeDict | None:
+async def _result_in_time(
+    counsel: Counsel, handle: Handle, caller: Caller
+) -> EnvelopeDict | None:
+    """The result; None at the soft deadline. For a patient client the run is detached then, and waited for further."""
     deadline = caller.arrived + counsel.settings.sync_seconds
     next_report = time.monotonic() + FIRST_PROGRESS_SECONDS
-    while (wire := handle.collect()) is None:
+    while True:
+        wire = counsel.collect(handle)
+        if wire is not None:
+            return wire
+
         now = time.monotonic()
         if now >= deadline and not handle.detached and not handle.private:
-            if not caller.patient:
+            if not caller.is_patient:
                 return None
             handle.detach()
         if now >= next_report:
-            await caller.report(handle)
+            await _report_progress(counsel, handle, caller)
             next_report = now + PROGRESS_SECONDS
-        await _readable(handle, min(next_report, deadline if deadline > now else next_report) - now)
-    return wire
+
+        wake = next_report
+        if now < deadline:
+            wake = min(next_report, deadline)
+        await _until_readable(handle, max(wake - now, 0))
 
 
-async def _readable(handle: Handle, seconds: float) -> None:
-    """Until the worker says something, at most so long; a run of another process can only be looked at."""
+async def _report_progress(counsel: Counsel, handle: Handle, caller: Caller) -> None:
+    progress = counsel.progress(handle)
+    if progress:
+        await caller.report(describe(progress))
+
+
+async def _until_readable(handle: Handle, seconds: float) -> None:
+    """Wait until the worker has written something, at most so long."""
     if handle.descriptor < 0:
-        await anyio.sleep(min(JOINED_POLL, max(seconds, 0)))
+        # Another process started this run: only its files can be looked at.
+        await anyio.sleep(min(JOINED_POLL_SECONDS, seconds))
         return
-    with anyio.move_on_after(max(seconds, 0)):
+    with anyio.move_on_after(seconds):
         await anyio.wait_readable(handle.descriptor)
 
 
-class Caller:
-    """The client of this request, as far as it said."""
+# --- the end of a request
 
-    def __init__(self, context: Context) -> None:
-        self.arrived = time.monotonic()
-        self._context = context
-        request = context.request_context
-        self._token = (request.meta or {}).get("progressToken") if request else None
-        params = request.session.client_params if request else None
-        self._name = params.client_info.name if params else ""
 
-    @property
-    def patient(self) -> bool:
-        """Claude Code with a progress token waits for hours as long as progress comes."""
-        return self._token is not None and self._name == "claude-code"
+async def _abandon(counsel: Counsel, handle: Handle) -> None:
+    with anyio.CancelScope(shield=True):
+        await anyio.to_thread.run_sync(_interrupt_unless_detached, counsel, handle)
 
-    async def hear_of_start(self) -> None:
-        """Progress for as long as there is no run to report on."""
-        await anyio.sleep(FIRST_PROGRESS_SECONDS)
-        while True:
-            await self._say(f"starting ({int(time.monotonic() - self.arrived)}s)")
-            await anyio.sleep(PROGRESS_SECONDS)
 
-    async def report(self, handle: Handle) -> None:
-        with contextlib.suppress(CounselError):  # a record that someone damaged costs the progress, not the answer
-            if progress := handle.job.running().progress:
-                await self._say(describe(progress))
+def _interrupt_unless_detached(counsel: Counsel, handle: Handle) -> None:
+    """A cancelled request ends the run that it started. A client that went away leaves a detached run as it is."""
+    if handle.joined:
+        return
+    if handle.detached and client_is_gone():
+        return
+    counsel.interrupt(handle)
 
-    async def _say(self, message: str) -> None:
-        """Progress counts from the arrival of the request: it must grow."""
-        if self._token is not None:
-            await self._context.report_progress(time.monotonic() - self.arrived, message=message)
+
+def client_is_gone() -> bool:
+    """Whether the other end of our stdin is closed."""
+    poll = select.poll()
+    # POLLRDHUP, which Linux alone has, reports a socket whose other end only stopped
+    # writing.
+    poll.register(_STDIN, select.POLLHUP | getattr(select, "POLLRDHUP", 0))
+    return bool(poll.poll(0))
+
+
+@functools.cache
+def threads() -> anyio.CapacityLimiter:
+    """Enough threads that calls with `wait_seconds` do not hold up the others. Needs a running event loop."""
+    return anyio.CapacityLimiter(MAX_THREADS)

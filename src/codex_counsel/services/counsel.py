@@ -1,365 +1,301 @@
-"""What this bridge does, one function each. The MCP server and the command line both call these and nothing below."""
+"""The table of contents: what this bridge does, one method for each tool. Both faces call this and nothing below."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-import re
-import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from codex_counsel import __version__
-from codex_counsel.claude import session_import as transfer
-from codex_counsel.codex import binary as codex
-from codex_counsel.codex import command as plan
-from codex_counsel.codex import rollout
+from codex_counsel.claude import session_import
+from codex_counsel.codex import inspect
 from codex_counsel.codex.sandbox import is_literal_path
-from codex_counsel.contract import paging
-from codex_counsel.contract.envelope import TERMINAL, Envelope, EnvelopeDict, Meta, Next, free
-from codex_counsel.contract.request import (
-    Apply,
-    Consult,
-    Delegate,
-    DelegateDryRun,
-    DryRun,
-    JobCancel,
-    JobConsume,
-    JobList,
-    JobResult,
-    JobStatus,
-    ReviewChanges,
-    ReviewPlan,
-    RunRequest,
-    Status,
-    Transfer,
-)
-from codex_counsel.delegate import apply, seed
-from codex_counsel.delegate import record as delegate
+from codex_counsel.codex.thread_import import import_session
+from codex_counsel.contract import catalogue
+from codex_counsel.contract.envelope import EnvelopeDict, Meta, Progress, completed
+from codex_counsel.delegate.apply import StoredDiff, apply_diff
+from codex_counsel.delegate.conclude import orphaned_trees
+from codex_counsel.delegate.record import DelegateSpec
+from codex_counsel.delegate.shadow import Shadow
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.jobs import launcher
+from codex_counsel.jobs import recovery
+from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
-from codex_counsel.jobs.launcher import Handle
-from codex_counsel.prepare import tasks
-from codex_counsel.prepare.tasks import ResolvedWorkspace, Task
-from codex_counsel.review import record as review
-from codex_counsel.services import status
-from codex_counsel.services.preparing import Preparing, fingerprint, placed
-from codex_counsel.system.text import cut
+from codex_counsel.jobs.store import Store
+from codex_counsel.prepare import preflight as checks
+from codex_counsel.prepare import workspace as workspaces
+from codex_counsel.prepare.context import Context
+from codex_counsel.services import dry_run, results, runs, status
+
+if TYPE_CHECKING:
+    from codex_counsel.contract.request import (
+        Apply,
+        Consult,
+        Delegate,
+        DelegateDryRun,
+        DryRun,
+        JobCancel,
+        JobConsume,
+        JobList,
+        JobResult,
+        JobStatus,
+        ReviewChanges,
+        ReviewPlan,
+        Status,
+        Transfer,
+    )
+    from codex_counsel.contract.settings import Settings
+    from codex_counsel.contract.vocabulary import Detail
+
+__all__ = ["LOG", "Counsel", "Handle"]
 
 LOG = logging.getLogger("codex_counsel")
-MAX_SHOWN = 50
-"""Paths of each kind that a dry run lists."""
 
 
-class Counsel(Preparing):
-    """The services for one environment and working directory."""
+class Counsel:
+    """The services for one context: that of this process, but for what is passed.
 
-    # --- runs
+    Methods raise `CounselError`; its codes are those of `errors.py`.
+    """
+
+    def __init__(
+        self,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self.context = Context.of(env, cwd, settings)
+
+    @property
+    def settings(self) -> Settings:
+        return self.context.settings
+
+    @property
+    def store(self) -> Store:
+        return Store(self.settings.state)
+
+    # --- Tools that run the model: each returns a handle on the run that it started or joined.
 
     def consult(self, request: Consult, *, background: bool = False) -> Handle:
-        """Start a consultation, or join the one with the same idempotency key."""
-        return self._once(request, lambda place: tasks.consult(request, place, self.settings), background=background)
+        return runs.start(self.context, request, background=background)
 
-    def review_changes(self, request: ReviewChanges, *, background: bool = False) -> Handle:
-        """Start a review of changes, or join the one with the same idempotency key."""
-        return self._once(request, lambda place: self._review_task(request, place), background=background)
+    def review_changes(
+        self, request: ReviewChanges, *, background: bool = False
+    ) -> Handle:
+        return runs.start(self.context, request, background=background)
 
     def review_plan(self, request: ReviewPlan, *, background: bool = False) -> Handle:
-        """Start a review of a plan, or join the one with the same idempotency key."""
-        return self._once(
-            request, lambda place: tasks.review_plan(request, place, self.settings), background=background
-        )
+        return runs.start(self.context, request, background=background)
 
     def delegate(self, request: Delegate, *, background: bool = False) -> Handle:
-        """Start a delegated task, or join the one with the same idempotency key."""
-        self._check_storage()
+        """Also removes the trees that earlier runs left, because there is no better time."""
+        self._check_tree_can_be_made()
         self.sweep()
-        return self._once(self._continued(request), lambda place: self._errand(request, place), background=background)
+        return runs.start(
+            self.context, self._in_thread_of_earlier_job(request), background=background
+        )
 
-    def _check_storage(self) -> None:
-        """A task needs its record, for its diff lies there, and a tree that the sandbox can be told of."""
+    def _check_tree_can_be_made(self) -> None:
+        """Raise unless the state directory is writable (the diff is stored there) and Codex can be given the tree."""
         try:
             self.store.prepare()
         except OSError as error:
-            raise CounselError(Code.STORAGE_FAILED, f"A task needs the state directory: {error}") from None
-        if not is_literal_path(self.places.trees.resolve()):
-            why = f"{self.places.trees} has one of * ? [ ] in its path, which Codex takes for a pattern"
-            raise CounselError(Code.WORKTREE_FAILED, why, repair="Set XDG_CACHE_HOME to another directory.")
+            raise CounselError(
+                Code.STORAGE_FAILED, f"A task needs the state directory: {error}"
+            ) from None
+        trees = self.context.directories.trees
+        if not is_literal_path(trees.resolve()):
+            raise CounselError(
+                Code.WORKTREE_FAILED,
+                f"{trees} has one of * ? [ ] in its path, which Codex takes for a pattern",
+                repair="Set XDG_CACHE_HOME to another directory.",
+            )
 
-    def _continued(self, request: Delegate) -> Delegate:
-        """With `from_job` the thread of that job goes on."""
+    def _in_thread_of_earlier_job(self, request: Delegate) -> Delegate:
+        """With `from_job`, and no thread named, the thread of that job goes on."""
         if not request.from_job or request.session_id:
             return request
-        thread = (self._earlier(request.from_job).outcome() or {}).get("meta", {}).get("session_id")
-        return request.model_copy(update={"session_id": thread})
-
-    def _errand(self, request: Delegate, place: ResolvedWorkspace) -> Task:
-        earlier = self._earlier(request.from_job) if request.from_job else None
-        if earlier and earlier.spec().workspace != str(place.root):
-            raise CounselError(Code.WORKSPACE_INVALID, f"Job {earlier.id} was made for {earlier.spec().workspace}")
-        return tasks.delegate(request, place, self.settings, earlier.path if earlier else None)
-
-    def _earlier(self, job_id: str) -> Job:
-        """A delegate job that has ended and whose diff is on record."""
-        job = self.store.job(job_id)
-        if job.outcome() is None:
-            raise CounselError(Code.JOB_RUNNING, f"Job {job_id} has not finished")
-        if not (job.path / "diff.patch").is_file():
-            raise CounselError(Code.INVALID_ARGUMENTS, f"Job {job_id} has no diff: it is no delegate, or made no tree")
-        return job
+        job = self.store.ended_delegate(request.from_job)
+        outcome = recovery.outcome(job) or {}
+        return replace(request, session_id=outcome.get("meta", {}).get("session_id"))
 
     def sweep(self) -> int:
-        """Harvest and remove what dead runs left, of any session; returns how many trees there were.
+        """Capture and remove what dead delegates of any session left; returns how many trees were removed.
 
-        A tree whose record is gone belongs to nobody. One whose work could not be captured stays as long as its record.
+        A tree whose record is gone belongs to nobody. One that cannot be captured stays
+        as long as its record.
         """
-        found = list(delegate.leftovers(self.places.trees))
-        for path, owner in found:
-            if owner.is_dir():
+        trees = list(orphaned_trees(self.context.directories.trees))
+        for scratch, directory in trees:
+            if directory.is_dir():
+                # A damaged record must not keep the other trees from being removed.
                 with contextlib.suppress(CounselError, OSError):
-                    Job(owner).outcome()
+                    recovery.outcome(Job(directory))
             else:
-                delegate.shadow_of(str(path), self.settings.git_timeout_seconds).remove()
-        return sum(not path.exists() for path, _ in found)
+                Shadow(
+                    scratch, self.settings.git_timeout_seconds, self.context.env
+                ).remove()
+        return sum(not scratch.exists() for scratch, _ in trees)
 
-    def _review_task(self, request: ReviewChanges, place: ResolvedWorkspace) -> Task:
-        thread = request.session_id
-        held = thread is not None and rollout.holds_everything(self.places.codex_home, thread)
-        seen = self.store.sent_last(thread) if thread and held else None
-        return tasks.review_changes(request, place, self.settings, seen)
+    # --- Free tools: each returns an envelope.
 
-    def _once(self, request: RunRequest, make: Callable[[ResolvedWorkspace], Task], *, background: bool) -> Handle:
-        key = request.idempotency_key
-        if key is None:
-            return self._start(request, make, background=background)
-        root = str(self.place(request.workspace_root).root)
-        arguments = launcher.digest(json.dumps(request.model_dump(mode="json"), sort_keys=True), root)
-        try:
-            self.store.prepare()
-        except OSError as error:
-            raise CounselError(Code.STORAGE_FAILED, f"An idempotency key needs the state directory: {error}") from None
-        begin = partial(self._start, request, make, background=background)
-        return launcher.once(self.store, request.tool, key, arguments, begin)
+    def dry_run(self, request: DryRun) -> EnvelopeDict:
+        return dry_run.preview_review(self.context, request)
 
-    def _start(self, request: RunRequest, make: Callable[[ResolvedWorkspace], Task], *, background: bool) -> Handle:
-        ready = self.ready(request)
-        task = make(ready.place)
-        turn = self.turn(request, ready, task)
-        with contextlib.suppress(OSError):
-            self.store.evict(self.settings.job_ttl, self.settings.job_max_count)
-        return launcher.launch(self.store, self.birth(request, ready, turn, task, background=background))
+    def delegate_dry_run(self, request: DelegateDryRun) -> EnvelopeDict:
+        return dry_run.preview_delegate(self.context, request)
 
-    # --- results
+    def apply(self, request: Apply) -> EnvelopeDict:
+        """Put a delegate's diff onto the live tree, check only, or take it back."""
+        job = self.store.job(request.job_id)
+        workspace = workspaces.resolve(
+            self.context, request.workspace_root or job.spec().workspace
+        )
+        if recovery.outcome(job) is None:
+            raise CounselError(Code.JOB_RUNNING, f"Job {job.id} has not finished")
+        raw = job.spec().delegate
+        diff = StoredDiff.load(
+            job.id, job.path, DelegateSpec.parse(raw) if raw else None
+        )
+        data = apply_diff(
+            diff,
+            workspace.root,
+            request,
+            self.settings.git_timeout_seconds,
+            self.context.env,
+        )
+        summary = str(data.pop("summary"))
+        return completed(request.tool, summary, data, Meta(job_id=job.id)).wire()
 
-    def deliver(self, handle: Handle, wire: EnvelopeDict, detail: str = "full") -> EnvelopeDict:
-        """The first page of a finished run. What has no record on disk is given whole."""
-        if handle.private or not (handle.job.path / "result.json").exists():
-            return wire
-        return self._delivered(handle.job, paging.fit(wire, detail))
+    def status(self, request: Status) -> EnvelopeDict:
+        return status.report(self.context, request)
 
-    def hand_over(self, handle: Handle, detail: str = "full") -> EnvelopeDict:
-        """Leave the run to itself and say where to find it; the first page of one that has finished."""
-        handle.detach()
-        handle.release()
-        outcome = handle.job.outcome()
-        return self.deliver(handle, outcome, detail) if outcome else handle.job.running().wire()
+    def notices(self) -> list[str]:
+        """What a client should know before the first call."""
+        return status.notices(self.context)
 
-    def _delivered(self, job: Job, page: EnvelopeDict) -> EnvelopeDict:
-        if _complete(page):
-            job.mark_delivered()
-        return page
+    def models(self) -> EnvelopeDict:
+        """Models and efforts that the installed Codex lists."""
+        workspace = workspaces.resolve_or_none(self.context)
+        codex = checks.find_codex(self.context, workspace)
+        rows = inspect.models(codex, checks.probe_environment(self.context))
+        defaults = [row["model"] for row in rows if row.get("default")]
+        default = defaults[0] if defaults else "none"
+        return completed(
+            "codex_models", f"{len(rows)} models, default {default}", {"models": rows}
+        ).wire()
 
-    def received(self, request: JobResult | JobCancel, page: EnvelopeDict) -> None:
-        """The caller has the page: with the last one the record is marked, or consumed. No wait comes after this."""
-        if _complete(page):
-            job = Job(self.store.directory / request.job_id)
-            job.mark_delivered()
-            if isinstance(request, JobConsume):
-                self.store.drop(job)
+    def capabilities(self) -> EnvelopeDict:
+        """What this server offers, and the fingerprint of its schema."""
+        meta = Meta(fingerprint=catalogue.fingerprint())
+        return completed(
+            "codex_capabilities",
+            f"codex-counsel {__version__}",
+            catalogue.inventory(),
+            meta,
+        ).wire()
+
+    def transfer(self, request: Transfer) -> EnvelopeDict:
+        """Make a thread of Codex out of a session of Claude Code. No model is asked."""
+        workspace = workspaces.resolve(self.context, request.workspace_root)
+        transcript = session_import.find(request.transcript_path, self.context.env)
+        codex = checks.find_codex(
+            self.context, workspaces.resolve_or_none(self.context)
+        )
+        env = checks.probe_environment(self.context, workspace)
+        with session_import.private_copy(transcript.path) as copy:
+            thread = import_session(
+                codex, {**env, "HOME": str(copy.home)}, copy.path, workspace.root
+            )
+
+        command = f"codex resume {thread}"
+        warnings = []
+        if transcript.newer:
+            warnings.append(
+                f"another session of this project was written to later: {transcript.newer}"
+            )
+        return completed(
+            request.tool,
+            f"This session goes on in Codex with: {command}",
+            {
+                "resume_command": command,
+                "transcript": str(transcript.path),
+                "bytes": transcript.path.stat().st_size,
+            },
+            Meta(session_id=thread, workspace=workspace.report(), warnings=warnings),
+        ).wire()
+
+    # --- Jobs.
 
     def job_status(self, request: JobStatus) -> EnvelopeDict:
-        """Where the run stands; a finished one in summary."""
-        job = self.store.job(request.job_id)
-        outcome = _awaited(job, request.wait_seconds)
-        if outcome is None:
-            return job.running().wire()
-        kept = ("ok", "status", "tool", "summary", "verdict", "error", "meta")
-        shown = {name: outcome[name] for name in kept if name in outcome}
-        fetch = {"tool": "codex_job_result", "arguments": {"job_id": job.id}}
-        return shown | {"job_id": job.id, "next": fetch}
+        """Where the run stands; of a finished one the summary."""
+        return results.job_status(self.store, request)
 
-    def look(self, request: JobResult) -> EnvelopeDict:
-        """The stored envelope, or a page of it; `running` while there is none. It leaves no trace: see `received`."""
-        job = self.store.job(request.job_id)
-        outcome = _awaited(job, request.wait_seconds)
-        if outcome is None:
-            return job.running().wire()
-        if request.cursor:
-            return paging.page(outcome, request.cursor, request.detail)
-        return paging.fit(outcome, request.detail)
+    def read_result(self, request: JobResult) -> EnvelopeDict:
+        """A page of the stored envelope, or the `running` one; `acknowledge` it once it was received."""
+        return results.read_result(self.store, request)
 
     def job_result(self, request: JobResult) -> EnvelopeDict:
-        """`look`, for a caller that cannot go away meanwhile."""
-        page = self.look(request)
-        self.received(request, page)
+        """`read_result` and `acknowledge`, for a caller that cannot go away meanwhile."""
+        page = self.read_result(request)
+        self.acknowledge(request, page)
         return page
 
     def job_consume(self, request: JobConsume) -> EnvelopeDict:
         """As `job_result`; with the last page the record goes."""
         return self.job_result(request)
 
-    def end(self, request: JobCancel) -> EnvelopeDict:
-        """End the run and all its processes; a run that had finished returns its result. See `received`."""
-        job = self.store.job(request.job_id)
-        outcome = self.store.cancel(job)
-        if outcome["status"] != "cancelled":
-            return paging.fit(outcome, "full")
-        survivors = outcome.get("error", {}).get("details", {}).get("survivors", [])
-        left = f"these processes of it survived: {', '.join(map(str, survivors))}" if survivors else ""
-        summary = f"Job {job.id} is cancelled; {left or 'nothing of it is running'}"
-        data = {"cancelled": True, "survivors": survivors}
-        meta = Meta(job_id=job.id, session_id=outcome["meta"].get("session_id"))
-        envelope = free(request.tool, summary, data, meta)
-        if any(outcome.get(name) for name in paging.PAGED):
-            envelope.summary += "; what it had done before is kept"
-            envelope.next = Next(tool="codex_job_result", arguments={"job_id": job.id})
-        return envelope.wire()
+    def cancel(self, request: JobCancel) -> EnvelopeDict:
+        """End the run and all its processes; a run that had finished returns its result. See `acknowledge`."""
+        return results.cancel(self.store, request)
 
     def job_cancel(self, request: JobCancel) -> EnvelopeDict:
-        """`end`, for a caller that cannot go away meanwhile."""
-        page = self.end(request)
-        self.received(request, page)
+        """`cancel` and `acknowledge`, for a caller that cannot go away meanwhile."""
+        page = self.cancel(request)
+        self.acknowledge(request, page)
         return page
 
     def job_list(self, request: JobList) -> EnvelopeDict:
         """Jobs of this user, newest first."""
-        rows = self.store.rows()
-        if request.workspace_root:
-            wanted = str(Path(request.workspace_root).resolve())
-            rows = [row for row in rows if row.get("workspace") == wanted]
-        if request.status:
-            rows = [row for row in rows if row["status"] == request.status]
-        if request.cursor and not re.fullmatch("[0-9]{1,9}", request.cursor):
-            raise CounselError(Code.INVALID_ARGUMENTS, "cursor: belongs to no page of this list")
-        start = int(request.cursor or 0)
-        shown = paging.leading(rows[start : start + request.limit])
-        more = len(rows) > start + len(shown)
-        meta = Meta(next_cursor=str(start + len(shown)) if more else None, truncated=more or None)
-        return free(request.tool, f"{len(rows)} jobs, {len(shown)} shown", {"jobs": shown}, meta).wire()
+        return results.job_list(self.store, request)
 
-    def apply(self, request: Apply) -> EnvelopeDict:
-        """Put a delegate's diff onto the live tree, check only, or take it back."""
-        job = self.store.job(request.job_id)
-        root = self.place(request.workspace_root or job.spec().workspace).root
-        data = apply.carry_out(job, root, request, self.settings.git_timeout_seconds)
-        return free(request.tool, str(data.pop("summary")), data, Meta(job_id=job.id)).wire()
+    def acknowledge(self, request: JobResult | JobCancel, page: EnvelopeDict) -> None:
+        """The caller has received the page: with the last one the job is marked as delivered, or consumed."""
+        results.acknowledge(self.store, request, page)
 
-    def delegate_dry_run(self, request: DelegateDryRun) -> EnvelopeDict:
-        """What a delegate with these arguments would start from, by the same code path."""
-        place = self.place(request.workspace_root)
-        task = self._errand(request, place)
-        seeding = task.seeding
-        data: dict[str, Any] = {**tasks.bytes_of(task), **self._shown_access(request, task)}
-        if seeding:
-            counts = {"tracked": len(seeding.tracked), "untracked": seeding.untracked, "changed": seeding.changed}
-            total = {"bytes": seed.size(place.top or place.root, seeding)}
-            data["seed"] = {"head": seeding.head, **counts, **total, "omitted": seeding.omitted[:200]}
-        summary = (
-            f"would start from {len(seeding.checkout) + len(seeding.copy) if seeding else 0} files; nothing was spent"
-        )
-        return free(request.tool, summary, data, Meta(workspace=place.report(), warnings=list(task.warnings))).wire()
+    def times(self, job_id: str) -> results.Times:
+        """When a job was created and last wrote something, and how long it may last."""
+        return results.times(self.store, job_id, self.settings.job_ttl)
 
-    # --- free tools
+    # --- Runs that a face waits for.
 
-    def dry_run(self, request: DryRun) -> EnvelopeDict:
-        """What a review with these arguments would send, by the same code path, and what it could touch."""
-        place = self.place(request.workspace_root)
-        task = self._review_task(request, place)
-        seen = review.coverage(task.changes) if task.changes else None
-        data: dict[str, Any] = {"scope": task.scope, **tasks.bytes_of(task), **self._shown_access(request, task)}
-        files = f"{seen.files} files, " if seen else ""
-        cost = f"{data['prompt_bytes']} bytes (about {data['estimated_tokens']} tokens)"
-        meta = Meta(workspace=place.report(), warnings=list(task.warnings))
-        envelope = free(request.tool, f"would send {files}{cost}; nothing was spent", data, meta)
-        envelope.coverage = seen
-        return _with_prompt(envelope, task.prompt, request.detail)
+    def follow(
+        self, handle: Handle, on_progress: Callable[[Progress], None]
+    ) -> EnvelopeDict:
+        """Wait for the end of the run and return its envelope. Calls `on_progress` about once a second."""
+        return results.follow(handle, on_progress)
 
-    def _shown_access(self, request: RunRequest, task: Task) -> dict[str, Any]:
-        """Boundary and argv of the run, and what Codex adds by itself; why not, where it could not run."""
-        try:
-            ready = self.ready(request)
-            where = self.places.trees / "codex-counsel-JOB"
-            turn = placed(self.turn(request, ready, task), task, where)
-            added = codex.added(ready.codex, self.codex_env(ready.place), ready.place.root, plan.config(turn))
-        except CounselError as error:
-            return {"blocked": {"code": error.code, "message": error.message}}
-        boundary = turn.boundary
-        paths = {name: _some(getattr(boundary, name)) for name in ("readable", "denied", "secrets")}
-        return {"sandbox": {**asdict(boundary.report()), **paths}, "codex_adds": added, "isolation": turn.isolation}
+    def collect(self, handle: Handle) -> EnvelopeDict | None:
+        """The envelope once the run has ended, else None. Never blocks."""
+        return handle.collect()
 
-    def status(self, request: Status) -> EnvelopeDict:
-        """Is Codex usable here, and if not, why."""
-        return status.report(self, request)
+    def progress(self, handle: Handle) -> Progress | None:
+        """Where the run stands; None if its record cannot be read."""
+        return results.progress(handle.job)
 
-    def notices(self) -> list[str]:
-        """What a client should know before the first call."""
-        return status.notices(self)
+    def deliver(
+        self, handle: Handle, outcome: EnvelopeDict, detail: Detail = "full"
+    ) -> EnvelopeDict:
+        """The first page of a finished run, marked as delivered if it is the last. Without a record it comes whole."""
+        return results.deliver(self.store, handle, outcome, detail)
 
-    def transfer(self, request: Transfer) -> EnvelopeDict:
-        """Make a thread of Codex out of a session of Claude Code. No model is asked."""
-        place = self.place(request.workspace_root)
-        found = transfer.find(request.transcript_path, self.env)
-        thread = transfer.hand_over(self.codex, self.codex_env(place), found.path, place.root)
-        resume = f"codex resume {thread}"
-        data = {"resume_command": resume, "transcript": str(found.path), "bytes": found.path.stat().st_size}
-        newer = f"another session of this project was written to later: {found.newer}" if found.newer else None
-        meta = Meta(session_id=thread, workspace=place.report(), warnings=[newer] if newer else [])
-        return free(request.tool, f"This session goes on in Codex with: {resume}", data, meta).wire()
+    def detach(self, handle: Handle, detail: Detail = "full") -> EnvelopeDict:
+        """Let the run go on without its caller; the `running` envelope, or the first page of a run that has ended."""
+        return results.detach(self.store, handle, detail)
 
-    def models(self) -> EnvelopeDict:
-        """Models and efforts that the installed Codex lists."""
-        found = codex.models(self.codex, self.codex_env())
-        default = next((row["model"] for row in found if row.get("default")), "none")
-        return free("codex_models", f"{len(found)} models, default {default}", {"models": found}).wire()
-
-    def capabilities(self) -> EnvelopeDict:
-        """Inventory and schema fingerprint."""
-        from codex_counsel.contract import catalogue
-
-        return free(
-            "codex_capabilities", f"codex-counsel {__version__}", catalogue.inventory(), Meta(fingerprint=fingerprint())
-        ).wire()
-
-
-def _with_prompt(envelope: Envelope, prompt: str, detail: str) -> EnvelopeDict:
-    """As much of the prompt as fits: there is no further page of a dry run."""
-    for room in (24_000, 12_000, 6_000, 600) if detail == "full" else (600,):
-        shown = cut(prompt, room)
-        wire = replace(envelope, data={**envelope.data, "prompt" if shown == prompt else "prompt_begins": shown}).wire()
-        if len(json.dumps(wire, ensure_ascii=False).encode()) <= paging.BUDGETS[detail]:
-            break
-    return wire
-
-
-def _complete(page: EnvelopeDict) -> bool:
-    """Whether nothing of the result remains to be fetched after this page."""
-    return page["status"] in TERMINAL and "next" not in page and "truncated" not in page["meta"]
-
-
-def _some(paths: tuple[Path, ...]) -> list[str]:
-    more = [f"and {len(paths) - MAX_SHOWN} more"] if len(paths) > MAX_SHOWN else []
-    return [*map(str, paths[:MAX_SHOWN]), *more]
-
-
-def _awaited(job: Job, seconds: float) -> EnvelopeDict | None:
-    """The outcome, waiting for it a while; the waiting costs a look at two files per step."""
-    deadline, pause = time.monotonic() + seconds, 0.02
-    while (outcome := job.outcome()) is None and (left := deadline - time.monotonic()) > 0:
-        time.sleep(min(pause, left))
-        pause = min(pause * 1.5, 0.5)
-    return outcome
+    def interrupt(self, handle: Handle) -> None:
+        """Cancel the run; returns when nothing of it is running."""
+        results.interrupt(self.store, handle)

@@ -2,119 +2,169 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from codex_counsel.claude import plugins
-from codex_counsel.codex import binary as codex
-from codex_counsel.codex import failures
-from codex_counsel.codex import limits as backoff
-from codex_counsel.codex.binary import Codex, Login
-from codex_counsel.contract.envelope import EnvelopeDict, Meta, free
-from codex_counsel.contract.request import Status
-from codex_counsel.contract.settings import Settings
+from codex_counsel.codex import account, binary, failures, inspect
+from codex_counsel.codex.limits import Limits
+from codex_counsel.contract.envelope import EnvelopeDict, Meta, completed
 from codex_counsel.errors import CATALOG, Code, CounselError
-from codex_counsel.services.preparing import Preparing, login_hint
+from codex_counsel.prepare import preflight as checks
+from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.system.text import clean, one_line
 
+if TYPE_CHECKING:
+    from codex_counsel.codex.account import Login
+    from codex_counsel.codex.binary import Codex
+    from codex_counsel.contract.request import Status
+    from codex_counsel.contract.settings import Settings
+    from codex_counsel.prepare.context import Context
 
-def report(bench: Preparing, request: Status) -> EnvelopeDict:
-    """Is Codex usable here, and if not, why."""
-    checks: dict[str, Any] = {"settings": _shown_settings(bench.settings), "state_dir": str(bench.settings.state)}
+DEFAULT_BOUNDARIES = {
+    "consult": "workspace",
+    "review": "workspace",
+    "delegate": "toolchains",
+}
+
+
+def report(context: Context, request: Status) -> EnvelopeDict:
+    """What is installed and whether a run could start. `next_steps` say what to mend."""
+    data: dict[str, Any] = {
+        "settings": _settings(context.settings),
+        "state_dir": str(context.settings.state),
+    }
     problems: list[CounselError] = []
-    for name, check in (("workspace", _check_workspace), ("codex", _check_codex)):
-        try:
-            checks |= check(bench, request)
-        except CounselError as error:
-            problems.append(error)
-            checks[name] = {"error": error.code, "message": clean(error.message)}
-    problems += _problems(checks)
-    checks["usable"] = not problems
-    said = "; ".join(one_line(p.message, 200) for p in problems)
-    summary = f"Codex {checks['codex'].get('version')} is usable" if not problems else f"Codex is not usable: {said}"
-    warnings = [*bench.settings.warnings, *checks.pop("notices", []), *_rivals(bench)]
-    envelope = free(request.tool, summary, checks, Meta(warnings=warnings))
+    warnings = list(context.settings.warnings)
+    try:
+        data["workspace"] = _workspace(context, request)
+    except CounselError as error:
+        problems.append(error)
+        data["workspace"] = {"error": error.code, "message": clean(error.message)}
+    try:
+        data |= _codex(context, request, warnings)
+    except CounselError as error:
+        problems.append(error)
+        data["codex"] = {"error": error.code, "message": clean(error.message)}
+
+    problems += _problems(data)
+    data["usable"] = not problems
     if problems:
-        envelope.next_steps = [p.repair or CATALOG[p.code].repair for p in problems]
+        reasons = [one_line(problem.message, 200) for problem in problems]
+        summary = f"Codex is not usable: {'; '.join(reasons)}"
+    else:
+        summary = f"Codex {data['codex'].get('version')} is usable"
+
+    warnings += _conflicting_plugins(context)
+    envelope = completed(request.tool, summary, data, Meta(warnings=warnings))
+    if problems:
+        envelope.next_steps = [
+            problem.repair or CATALOG[problem.code].repair for problem in problems
+        ]
     return envelope.wire()
 
 
-def notices(bench: Preparing) -> list[str]:
-    """What a client should know before the first call; asks no program, so that a server starts fast."""
-    if codex.is_missing(bench.settings.codex_bin, bench.search_path(bench.here())):
+def notices(context: Context) -> list[str]:
+    """What a client should know before the first call. Runs no program, so that a server starts fast."""
+    path = checks.trusted_path(context, workspaces.resolve_or_none(context))
+    warnings = _conflicting_plugins(context)
+    if binary.is_missing(context.settings.codex_bin, path):
         missing = "no Codex is installed here, so every call that needs one will fail: /codex:setup helps the user"
-        return [missing, *_rivals(bench)]
-    return _rivals(bench)
+        return [missing, *warnings]
+    return warnings
 
 
-def _rivals(bench: Preparing) -> list[str]:
-    return plugins.notices(bench.env, Path(bench.env.get("CLAUDE_PROJECT_DIR") or bench.cwd))
+def _conflicting_plugins(context: Context) -> list[str]:
+    project = Path(context.env.get("CLAUDE_PROJECT_DIR") or context.cwd)
+    return plugins.notices(context.env, project)
 
 
-def _check_workspace(bench: Preparing, request: Status) -> dict[str, Any]:
-    place = bench.place(request.workspace_root)
-    shown = {"root": str(place.root), "source": place.source, "repository": str(place.top) if place.top else None}
-    return {"workspace": shown}
+def _settings(settings: Settings) -> dict[str, Any]:
+    values = asdict(settings)
+    del values["warnings"]
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _check_codex(bench: Preparing, request: Status) -> dict[str, Any]:
-    place = None
-    with contextlib.suppress(CounselError):
-        place = bench.place(request.workspace_root)
-    found = bench.codex_for(place)
-    config = bench.configuration(bench.settings.profile)
-    run = bench.codex_env(place)
-    login = codex.login(found, bench.places.codex_home, run, config)
-    limits = backoff.Limits(bench.settings.state, login.identity)
-    cleared = limits.clear() if request.clear_limits else False
-    mark = limits.mark()
-    broken = codex.sandbox_problem(found, run, bench.probes)
+def _workspace(context: Context, request: Status) -> dict[str, Any]:
+    workspace = workspaces.resolve(context, request.workspace_root)
+    repository = str(workspace.top) if workspace.top else None
     return {
-        "notices": found.notices(),
-        "codex": {"path": str(found.path), "version": found.version, "source": found.source},
-        "login": {"kind": login.kind, "hint": None if login.present else login_hint(bench.env)},
+        "root": str(workspace.root),
+        "source": workspace.source,
+        "repository": repository,
+    }
+
+
+def _codex(context: Context, request: Status, warnings: list[str]) -> dict[str, Any]:
+    """The checks of the binary. Adds to `warnings` what is missing of its package."""
+    try:
+        workspace = workspaces.resolve(context, request.workspace_root)
+    except CounselError:
+        workspace = None
+    codex = checks.find_codex(context, workspace)
+    config = checks.configuration(context, context.settings.profile)
+    env = checks.probe_environment(context, workspace)
+    login = account.login(codex, context.directories.codex_home, env, config)
+
+    limits = Limits(context.settings.state, login.identity)
+    cleared = limits.clear() if request.clear_limits else False
+    in_force = limits.in_force()
+    problem = inspect.sandbox_problem(codex, env, context.probes)
+    warnings += codex.notices()
+    boundaries = {
+        kind: context.settings.read_boundary or default
+        for kind, default in DEFAULT_BOUNDARIES.items()
+    }
+    return {
+        "codex": {
+            "path": str(codex.path),
+            "version": codex.version,
+            "source": codex.source,
+        },
+        "login": {
+            "kind": login.kind,
+            "hint": None if login.present else checks.login_hint(context.env),
+        },
         "sandbox": {
-            "usable": not broken,
-            "reason": broken,
-            "read_boundary": {
-                kind: bench.settings.read_boundary or default
-                for kind, default in (("consult", "workspace"), ("review", "workspace"), ("delegate", "toolchains"))
-            },
+            "usable": not problem,
+            "reason": problem,
+            "read_boundary": boundaries,
         },
         "limits": {
-            "in_force": asdict(mark) if mark else None,
+            "in_force": asdict(in_force) if in_force else None,
             "cleared": cleared,
-            **_quota(bench, found, login),
+            **_quota(context, codex, login),
         },
         "defaults": {
-            "model": bench.settings.model or config.get("model"),
-            "isolation": bench.settings.isolation,
-            "effort": bench.settings.effort or config.get("model_reasoning_effort"),
+            "model": context.settings.model or config.get("model"),
+            "isolation": context.settings.isolation,
+            "effort": context.settings.effort or config.get("model_reasoning_effort"),
         },
     }
 
 
-def _quota(bench: Preparing, found: Codex, login: Login) -> dict[str, Any]:
+def _quota(context: Context, codex: Codex, login: Login) -> dict[str, Any]:
+    """The live quota of a ChatGPT account; other logins have none to tell."""
     if login.kind not in ("chatgpt", "keyring"):
         return {}
+    env = checks.probe_environment(context, workspaces.resolve_or_none(context))
     try:
-        return {"quota": codex.rate_limits(found, bench.codex_env())}
+        return {"quota": account.rate_limits(codex, env)}
     except CounselError as error:
         return {"quota_error": error.message}
 
 
-def _problems(checks: dict[str, Any]) -> list[CounselError]:
-    found = []
-    if checks.get("login", {}).get("hint"):
-        found.append(CounselError(Code.AUTH_REQUIRED, checks["login"]["hint"]))
-    if checks.get("sandbox", {}).get("reason"):
-        found.append(failures.from_probe(checks["sandbox"]["reason"]))
-    if checks.get("limits", {}).get("in_force"):
-        found.append(CounselError(Code.BACKING_OFF, checks["limits"]["in_force"]["message"]))
-    return found
-
-
-def _shown_settings(settings: Settings) -> dict[str, Any]:
-    return {name: value for name, value in asdict(settings).items() if name != "warnings" and value is not None}
+def _problems(data: dict[str, Any]) -> list[CounselError]:
+    """What the checks that did not raise found all the same."""
+    problems = []
+    hint = data.get("login", {}).get("hint")
+    if hint:
+        problems.append(CounselError(Code.AUTH_REQUIRED, hint))
+    reason = data.get("sandbox", {}).get("reason")
+    if reason:
+        problems.append(failures.from_probe(reason))
+    limit = data.get("limits", {}).get("in_force")
+    if limit:
+        problems.append(CounselError(Code.BACKING_OFF, limit["message"]))
+    return problems

@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import stat
 import threading
 import time
@@ -29,11 +28,15 @@ def open_private(path: str, flags: int) -> int:
 
 
 def write_atomically(
-    path: str | os.PathLike[str], data: str | bytes | Iterable[bytes], *, durable: bool = False
+    path: str | os.PathLike[str],
+    data: str | bytes | Iterable[bytes],
+    *,
+    durable: bool = False,
 ) -> None:
     """Replace a file in one step, mode 0600. A reader sees the old content or the new one, never a part.
 
-    `durable` waits until the bytes are on disk. Raises OSError, and leaves neither a draft nor a changed file then.
+    `durable` waits until the bytes are on disk. Raises OSError, and leaves neither a
+    draft nor a changed file then.
     """
     folder, name = os.path.split(os.fspath(path))
     draft = os.path.join(folder, f".{name}-{os.getpid()}-{threading.get_ident()}")
@@ -64,12 +67,16 @@ def read_regular(path: str | os.PathLike[str], limit: int) -> bytes | None:
     A link is not followed, and a FIFO or device is not waited for.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(
+            path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        )
     except OSError:
         return None
+    # `open` refuses the descriptor of a directory and would leave it open.
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
         try:
             return file.read(limit)
         except OSError:
@@ -94,12 +101,17 @@ def read_json_or_none(path: str | os.PathLike[str]) -> Any:
 
 
 def lock_file(
-    path: str | os.PathLike[str], *, shared: bool = False, create: bool = True, patience: float = 0.0
+    path: str | os.PathLike[str],
+    *,
+    shared: bool = False,
+    create: bool = True,
+    patience: float = 0.0,
 ) -> int | None:
     """Open a file and lock it. Returns the descriptor, which holds the lock until it is closed.
 
-    None when another process still holds the lock after `patience` seconds. Raises OSError when the file cannot be
-    opened. A shared lock needs only read access and never creates the file.
+    None when another process still holds the lock after `patience` seconds. Raises
+    OSError when the file cannot be opened. A shared lock needs only read access and
+    never creates the file.
     """
     flags = os.O_RDONLY if shared else os.O_RDWR
     if create and not shared:
@@ -124,4 +136,6 @@ def lock_file(
 
 def remove_tree(path: str | os.PathLike[str]) -> None:
     """Remove a directory and all below it; what cannot be removed is left there without a word."""
+    import shutil  # it brings four compression libraries along, and Codex would wait for them
+
     shutil.rmtree(path, ignore_errors=True)

@@ -1,7 +1,4 @@
-"""Where this runs: POSIX systems. Elsewhere one typed refusal, before anything that only POSIX has is imported.
-
-And which of its programs are the user's own.
-"""
+"""The platform, and the search path for programs."""
 
 from __future__ import annotations
 
@@ -13,13 +10,26 @@ from codex_counsel.errors import Code, CounselError
 
 
 def require_posix() -> None:
-    """Raise `unsupported_platform` on Windows."""
+    """Raise `unsupported_platform` on Windows.
+
+    To be called before a module is imported that exists only on POSIX systems.
+    """
     if os.name != "posix":
-        raise CounselError(Code.UNSUPPORTED_PLATFORM, f"This system ({sys.platform}) is not POSIX")
+        raise CounselError(
+            Code.UNSUPPORTED_PLATFORM, f"This system ({sys.platform}) is not POSIX"
+        )
 
 
 def search_path(variable: str, without: Path | None = None) -> str:
-    """The absolute entries of a `PATH`, those inside `without` left out: what lies there is not the user's own."""
-    entries = [entry for entry in variable.split(os.pathsep) if entry.startswith("/")]
-    kept = [entry for entry in entries if not (without and Path(entry).resolve().is_relative_to(without))]
-    return os.pathsep.join(kept) or os.defpath
+    """The absolute entries of a PATH that do not lie in the directory `without`; the system's default if none is left.
+
+    `without` is a workspace: its programs may be written by others than the user.
+    """
+    entries: list[str] = []
+    for entry in variable.split(os.pathsep):
+        if not entry.startswith("/"):
+            continue
+        if without and Path(entry).resolve().is_relative_to(without):
+            continue
+        entries.append(entry)
+    return os.pathsep.join(entries) or os.defpath

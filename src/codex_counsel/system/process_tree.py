@@ -1,6 +1,7 @@
-"""Ending a process tree, descendants in sessions of their own included, and never a stranger.
+"""Ends a process with all its descendants, also those in sessions of their own, and never a stranger.
 
-Imports little, and no pathlib: the worker waits for it before it starts Codex.
+Standard library without pathlib: the worker waits for this module before it starts
+Codex.
 """
 
 from __future__ import annotations
@@ -17,13 +18,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 PROC = "/proc"
+PAUSE_SECONDS = 0.005
+"""Between two rounds of killing: a process that forks meanwhile is caught in the next round."""
 
 
 class Identity(NamedTuple):
-    """A process as no other can be: pid, start time in clock ticks, boot."""
+    """Identifies one process even after its pid was reused: pid, start time (clock ticks since boot), boot id.
+
+    Without /proc (macOS) the start time is in epoch seconds and the boot id "".
+    """
 
     pid: int
     start: int
@@ -31,15 +38,23 @@ class Identity(NamedTuple):
 
     @classmethod
     def of(cls, pid: int) -> Identity | None:
+        """The process that has this pid now; None if there is none. A zombie has an identity, too."""
         stat = _stat(pid)
-        return cls(pid, stat.start, boot_id()) if stat else None
+        if stat is None:
+            return None
+        return cls(pid, stat.start, boot_id())
 
     def alive(self) -> bool:
+        """Whether this very process still runs; a zombie does not."""
         stat = _stat(self.pid)
-        return bool(stat and stat.start == self.start and stat.state not in "ZX" and self.boot == boot_id())
+        if stat is None or stat.is_dead():
+            return False
+        return stat.start == self.start and self.boot == boot_id()
 
 
 class _Stat(NamedTuple):
+    """A row of the process table. `state` is the letter that ps prints; `group` and `session` are pids of leaders."""
+
     pid: int
     state: str
     parent: int
@@ -47,8 +62,12 @@ class _Stat(NamedTuple):
     session: int
     start: int
 
+    def is_dead(self) -> bool:
+        return self.state in "ZX"
+
 
 def boot_id() -> str:
+    """Differs after each boot; "" on systems without /proc."""
     try:
         with open(f"{PROC}/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
@@ -57,86 +76,122 @@ def boot_id() -> str:
 
 
 def become_subreaper() -> None:
-    """Have orphaned descendants handed to this process (Linux; elsewhere sweeping finds them by session and group)."""
+    """Make this process the parent of its orphaned descendants (Linux).
+
+    Elsewhere they become children of pid 1, and `sweep` finds them by session and
+    group.
+    """
     if _LIBC:
         _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def die_with(parent: int) -> None:
-    """In a fresh child: be killed when `parent` dies, also if it died just now."""
+    """In a new child, before exec: have it killed when the process `parent` dies (Linux)."""
     if _LIBC:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        # The parent may have died before the signal was set.
         if os.getppid() != parent:
             os._exit(127)
 
 
 def descendants(pid: int) -> list[int]:
-    """Every living descendant of `pid`, children before grandchildren."""
-    return _below(pid, _processes())
+    """The pids of all living descendants, children before grandchildren."""
+    return _descendants(pid, _living_processes())
 
 
-def _below(pid: int, processes: list[_Stat]) -> list[int]:
+def _descendants(pid: int, processes: list[_Stat]) -> list[int]:
     children: dict[int, list[int]] = {}
     for stat in processes:
         children.setdefault(stat.parent, []).append(stat.pid)
-    found, queue = [], [pid]
+    result: list[int] = []
+    queue = [pid]
     while queue:
-        below = children.get(queue.pop(0), [])
-        found += below
-        queue += below
-    return found
+        pids = children.get(queue.pop(0), [])
+        result += pids
+        queue += pids
+    return result
 
 
 def sweep(leader: int = 0, patience: float = 3.0) -> list[int]:
-    """Kill and reap every descendant of this process; return the pids that survived.
+    """Kill and reap every descendant of this process; return the pids that are left after `patience` seconds.
 
-    `leader` was reaped just now: what is left of its session and group belongs to them.
+    `leader` is a child that was reaped just now: what is left of its session and group
+    counts as descendants.
     """
-    return _end(lambda: _own(leader), patience)
+
+    def remaining() -> list[int]:
+        _reap()
+        processes = _living_processes()
+        pids = _descendants(os.getpid(), processes)
+        if leader:
+            pids += [
+                stat.pid for stat in processes if leader in (stat.session, stat.group)
+            ]
+        return list(dict.fromkeys(pids))
+
+    return _kill_until_gone(remaining, patience)
 
 
-def _own(leader: int) -> list[int]:
-    _reap()
-    processes = _processes()
-    left = [stat.pid for stat in processes if leader and leader in (stat.session, stat.group)]
-    return list(dict.fromkeys([*_below(os.getpid(), processes), *left]))
+def end_stray(
+    codex: Identity | None, marks: tuple[str, ...], patience: float = 3.0
+) -> list[int]:
+    """Kill what a dead worker left behind; return the pids that are left after `patience` seconds.
 
-
-def _end(find: Callable[[], list[int]], patience: float) -> list[int]:
-    deadline = time.monotonic() + patience
-    while (left := find()) and time.monotonic() < deadline:
-        for pid in left:
-            _kill(pid)
-        time.sleep(0.005)
-    return left
-
-
-def end_stray(codex: Identity | None, marks: tuple[str, ...], patience: float = 3.0) -> list[int]:
-    """End what a killed worker left; return the pids that survived.
-
-    That is this very Codex with its session and group, and whatever carries one of `marks` in its environment. A
-    session whose leader is gone says nothing: its number may be a stranger's by now.
+    That is this Codex with its session and group, and every process that has one of
+    `marks` (NAME=value) in its environment. Where Codex itself is gone, its session and
+    group are not looked for: their number may have been given to a stranger since.
     """
     if codex and codex.boot != boot_id():
         return []
-    wanted = {mark.encode() for mark in marks}
-    found: set[Identity] = set()  # who was found once is waited for, also when the leader has died first
+    entries = {mark.encode() for mark in marks}
+    # A process that was found once is waited for even when its session's leader dies
+    # first.
+    strays: set[Identity] = set()
 
-    def left() -> list[int]:
-        found.update(_strays(codex, wanted))
-        return [identity.pid for identity in found if identity.alive()]
+    def remaining() -> list[int]:
+        strays.update(_find_strays(codex, entries))
+        return [stray.pid for stray in strays if stray.alive()]
 
-    return _end(left, patience)
+    return _kill_until_gone(remaining, patience)
 
 
-def _strays(codex: Identity | None, marks: set[bytes]) -> list[Identity]:
-    leader, boot = codex.pid if codex and codex.alive() else -1, boot_id()
-    others = [stat for stat in _processes() if stat.pid != os.getpid()]
-    ours = [s for s in others if leader in (s.pid, s.session, s.group) or marks & _environment(s.pid)]
-    return [Identity(stat.pid, stat.start, boot) for stat in ours]
+def _find_strays(codex: Identity | None, marks: set[bytes]) -> list[Identity]:
+    boot = boot_id()
+    leader = -1
+    if codex and codex.alive():
+        leader = codex.pid
+    strays: list[Identity] = []
+    for stat in _living_processes():
+        if stat.pid == os.getpid():
+            continue
+        if leader in (stat.pid, stat.session, stat.group) or marks & _environment(
+            stat.pid
+        ):
+            strays.append(Identity(stat.pid, stat.start, boot))
+    return strays
+
+
+def _kill_until_gone(remaining: Callable[[], list[int]], patience: float) -> list[int]:
+    deadline = time.monotonic() + patience
+    while True:
+        pids = remaining()
+        if not pids or time.monotonic() >= deadline:
+            return pids
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(PAUSE_SECONDS)
+
+
+def _reap() -> None:
+    """Take the exit codes of all children that have ended."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _environment(pid: int) -> set[bytes]:
+    """The entries NAME=value that a process was started with; none where they cannot be read."""
     try:
         with open(f"{PROC}/{pid}/environ", "rb") as file:
             return set(file.read().split(b"\0"))
@@ -144,58 +199,77 @@ def _environment(pid: int) -> set[bytes]:
         return set()
 
 
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, signal.SIGKILL)
-
-
-def _reap() -> None:
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-
-
-def _processes() -> list[_Stat]:
+def _living_processes() -> list[_Stat]:
     if not os.path.isdir(PROC):
-        return _from_ps()
-    pids = (int(name) for name in os.listdir(PROC) if name.isdigit())
-    return [stat for pid in pids if (stat := _stat(pid)) and stat.state not in "ZX"]
+        return _process_table()
+    processes: list[_Stat] = []
+    for name in os.listdir(PROC):
+        if name.isdigit():
+            stat = _stat(int(name))
+            if stat and not stat.is_dead():
+                processes.append(stat)
+    return processes
 
 
 def _stat(pid: int) -> _Stat | None:
+    """One process, dead or alive; None if there is none."""
     try:
-        with open(f"{PROC}/{pid}/stat", "rb") as file:  # called for every process of the machine
-            rest = file.read().rpartition(b")")[2].split()
-        return _Stat(pid, rest[0].decode(), int(rest[1]), int(rest[2]), int(rest[3]), int(rest[19]))
+        with open(f"{PROC}/{pid}/stat", "rb") as file:
+            # The name in the second field may contain anything, also blanks and
+            # parentheses.
+            fields = file.read().rpartition(b")")[2].split()
+        return _Stat(
+            pid,
+            fields[0].decode(),
+            int(fields[1]),
+            int(fields[2]),
+            int(fields[3]),
+            int(fields[19]),
+        )
     except (OSError, IndexError, ValueError):
-        return None if os.path.isdir(PROC) else next((stat for stat in _from_ps() if stat.pid == pid), None)
+        pass
+    if not os.path.isdir(PROC):
+        for stat in _process_table():
+            if stat.pid == pid:
+                return stat
+    return None
 
 
-def _from_ps() -> list[_Stat]:
-    """Systems without /proc (macOS): start times in whole seconds. The `ps` that tells is not among them."""
+def _process_table() -> list[_Stat]:
+    """The living processes by `ps`, for systems without /proc (macOS). Start times are in whole seconds."""
     import subprocess
 
-    asked = ["ps", "-A", "-o", "pid=,ppid=,pgid=,sess=,stat=,lstart="]
+    argv = ["ps", "-A", "-o", "pid=,ppid=,pgid=,sess=,stat=,lstart="]
+    # The environment of this process, because PATH finds ps and TZ is the zone of the
+    # start times.
+    env = {**os.environ, "LC_ALL": "C"}
     try:
         ps = subprocess.Popen(
-            asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"}
+            argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env
         )
     except OSError:
         return []
     with ps:
-        rows = [line.split(None, 5) for line in ps.communicate()[0].decode("utf-8", "replace").splitlines()]
-    stats = [_from_row(row) for row in rows if len(row) == 6 and row[0] != str(ps.pid)]
-    return [stat for stat in stats if stat.state not in "ZX"]
+        output = ps.communicate()[0].decode("utf-8", "replace")
+    processes: list[_Stat] = []
+    for line in output.splitlines():
+        columns = line.split(None, 5)
+        if len(columns) != 6:
+            continue
+        stat = _parse_row(columns)
+        if stat.pid != ps.pid and not stat.is_dead():
+            processes.append(stat)
+    return processes
 
 
-def _from_row(row: list[str]) -> _Stat:
-    pid, parent, group, session, state, started = row
-    return _Stat(int(pid), state[0], int(parent), int(group), _number(session), _started(started))
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isdigit() else 0
-
-
-def _started(text: str) -> int:
-    return int(time.mktime(time.strptime(text.strip(), "%a %b %d %H:%M:%S %Y")))
+def _parse_row(columns: list[str]) -> _Stat:
+    pid, parent, group, session, state, started = columns
+    start = time.mktime(time.strptime(started.strip(), "%a %b %d %H:%M:%S %Y"))
+    return _Stat(
+        pid=int(pid),
+        state=state[0],
+        parent=int(parent),
+        group=int(group),
+        session=int(session) if session.isdigit() else 0,  # no number on some systems
+        start=int(start),
+    )

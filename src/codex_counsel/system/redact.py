@@ -1,8 +1,9 @@
-"""What must not leave the machine: files known by name to hold secrets, and tokens known by shape.
+"""What must not leave the machine: files that hold secrets, known by name, and tokens, known by shape.
 
-A name is withheld, a token is replaced by `[masked:<kind>]` and counted. Masks keep the number of lines and whatever
-stands before a token on its line, so a masked diff is still a diff. Every pattern starts at a literal and either
-matches at once or gives up within a bounded distance: the work grows with the text and not faster.
+A token is replaced by `[masked:<kind>]`. The number of lines stays, and so does what
+precedes a token on its line, so a masked diff is still a diff. Every pattern begins
+with a literal and then matches or fails within a bounded distance: the time is linear
+in the length of the text.
 """
 
 from __future__ import annotations
@@ -12,11 +13,21 @@ from dataclasses import dataclass
 
 BACKUPS = re.compile(r"(?:~|\.(?:bak|old|orig|save|sw[op]))+\Z")
 """What editors and people append to the name of a file that they keep a copy of."""
-SAMPLES = re.compile(r"(?:^|[._-])(?:example|sample|template|tmpl|dist|defaults|schema)(?:[._-]|$)")
+_BACKUP_SUFFIXES = ("~", ".bak", ".old", ".orig", ".save", ".swo", ".swp")
+"""What any match of `BACKUPS` ends with. Searching for the pattern itself takes longer than all other checks."""
+SAMPLES = re.compile(
+    r"(?:^|[._-])(?:example|sample|template|tmpl|dist|defaults|schema)(?:[._-]|$)"
+)
+"""Found in the name of a template, which holds no real values."""
 
 NAMES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("environment file", re.compile(r"\.env(?:rc)?(?:[._-].+)?|.*\.env|\.dev\.vars")),
-    ("private key", re.compile(r"\.?id_(?:rsa|dsa|ecdsa|ed25519)(?:_sk)?|.*\.(?:pem|key|p8|ppk)|secring\.gpg")),
+    (
+        "private key",
+        re.compile(
+            r"\.?id_(?:rsa|dsa|ecdsa|ed25519)(?:_sk)?|.*\.(?:pem|key|p8|ppk)|secring\.gpg"
+        ),
+    ),
     ("key store", re.compile(r".*\.(?:p12|pfx|jks|keystore|kdbx|bcfks)")),
     ("infrastructure state", re.compile(r".*\.tfstate(?:\..+)?|.*\.tfvars(?:\.json)?")),
     (
@@ -29,40 +40,52 @@ NAMES: tuple[tuple[str, re.Pattern[str]], ...] = (
         ),
     ),
 )
+"""Kinds of secret files, with the pattern of their names in lower case, without folder and backup suffix."""
 
 PLACES = re.compile(
     r"(?:^|/)(?:\.ssh/.+|\.gnupg/.+|\.aws/(?:credentials|config)|\.azure/.+|\.kube/config|\.docker/config\.json"
     r"|\.cargo/credentials(?:\.toml)?|\.gem/credentials|\.m2/settings\.xml|\.gradle/gradle\.properties"
     r"|\.config/(?:gcloud|gh|hub|op|doctl|rclone)/.+|\.codex/auth\.json|\.password-store/.+)"
 )
+"""Secret files by folder and name, in lower case."""
 
 
 def secret_name(path: str) -> str | None:
-    """Why a file of this name is withheld, or None. A copy of a secret file is one too.
+    """The kind of secret that a file of this name holds, or None. A backup copy of a secret file is one, too.
 
-    Templates of environment files, such as `.env.example`, are not secret; of keys there are none.
+    `path` may be a bare name. Templates of environment files, such as `.env.example`,
+    are not secret; a key is, whatever its name.
     """
-    lowered = BACKUPS.sub("", path.lower())
+    lowered = path.lower()
+    if lowered.endswith(_BACKUP_SUFFIXES):
+        lowered = BACKUPS.sub("", lowered)
     if "/" in lowered and PLACES.search(lowered):
         return "credentials"
     name = lowered.rpartition("/")[2]
-    kind = next((kind for kind, pattern in NAMES if pattern.fullmatch(name)), None)
-    return None if kind == "environment file" and SAMPLES.search(name) else kind
+    for kind, pattern in NAMES:
+        if pattern.fullmatch(name):
+            is_sample = kind == "environment file" and SAMPLES.search(name)
+            return None if is_sample else kind
+    return None
 
 
 @dataclass(frozen=True)
 class Rule:
-    """`hints` are literals without which the pattern cannot match; group `keep`, where there is one, stays."""
+    """One shape of tokens. Without one of the literals `hints` the pattern cannot match; its group `keep` stays."""
 
     kind: str
     hints: tuple[str, ...]
     pattern: re.Pattern[str]
 
     def applies(self, text: str) -> bool:
+        """A fast test that spares most texts the search by pattern."""
         return any(hint in text for hint in self.hints)
 
     def mask(self, text: str) -> tuple[str, int]:
-        keep = r"\g<keep>" if "keep" in self.pattern.groupindex else ""
+        """The text with the tokens replaced, and their number."""
+        keep = ""
+        if "keep" in self.pattern.groupindex:
+            keep = r"\g<keep>"
         return self.pattern.subn(f"{keep}[masked:{self.kind}]", text)
 
 
@@ -70,7 +93,8 @@ def _rule(kind: str, hints: str, pattern: str) -> Rule:
     return Rule(kind, tuple(hints.split()), re.compile(pattern, re.ASCII))
 
 
-# A look-behind stands after the literal it guards, for a pattern that starts with a literal is searched for fast.
+# A look-behind stands after the literal that it guards: `re` searches fast for a
+# pattern that begins with a literal.
 RULES: tuple[Rule, ...] = (
     _rule("anthropic-key", "sk-ant-", r"sk-ant-[\w-]{20,}+"),
     _rule(
@@ -80,8 +104,16 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule("github-token", "ghp_ gho_ ghu_ ghs_ ghr_", r"gh[pousr]_[A-Za-z0-9]{36,}+"),
     _rule("github-token", "github_pat_", r"github_pat_\w{22,}+"),
-    _rule("gitlab-token", "glpat- glptt- gldt- glrt- glcbt- glsoat-", r"gl(?:pat|ptt|dt|rt|cbt|soat)-[\w.-]{20,}+"),
-    _rule("aws-key", "AKIA ASIA", r"A(?:KIA|SIA)(?<![A-Za-z0-9]A...)[A-Z0-9]{16}(?![A-Za-z0-9])"),
+    _rule(
+        "gitlab-token",
+        "glpat- glptt- gldt- glrt- glcbt- glsoat-",
+        r"gl(?:pat|ptt|dt|rt|cbt|soat)-[\w.-]{20,}+",
+    ),
+    _rule(
+        "aws-key",
+        "AKIA ASIA",
+        r"A(?:KIA|SIA)(?<![A-Za-z0-9]A...)[A-Z0-9]{16}(?![A-Za-z0-9])",
+    ),
     _rule(
         "aws-secret",
         "ecret ECRET",
@@ -91,18 +123,30 @@ RULES: tuple[Rule, ...] = (
     _rule("google-key", "AIza", r"AIza[\w-]{35}(?![\w-])"),
     _rule("google-token", "GOCSPX- ya29.", r"(?:GOCSPX-|ya29\.)[\w-]{20,}+"),
     _rule("slack-token", "xox xapp-", r"x(?:ox[abeoprs]|app)-[A-Za-z0-9-]{10,}+"),
-    _rule("slack-webhook", "hooks.slack.com", r"(?P<keep>hooks\.slack\.com/services/)[A-Za-z0-9/]{20,}+"),
+    _rule(
+        "slack-webhook",
+        "hooks.slack.com",
+        r"(?P<keep>hooks\.slack\.com/services/)[A-Za-z0-9/]{20,}+",
+    ),
     _rule(
         "stripe-key",
         "sk_live_ sk_test_ rk_live_ rk_test_",
         r"[sr]k_(?<![A-Za-z0-9].k_)(?:live|test)_[A-Za-z0-9]{16,}+",
     ),
     _rule("stripe-key", "whsec_", r"whsec_[A-Za-z0-9+/=]{24,}+"),
-    _rule("npm-token", "npm_", r"npm_(?<![A-Za-z0-9]npm_)[A-Za-z0-9]{36}(?![A-Za-z0-9])"),
+    _rule(
+        "npm-token", "npm_", r"npm_(?<![A-Za-z0-9]npm_)[A-Za-z0-9]{36}(?![A-Za-z0-9])"
+    ),
     _rule("pypi-token", "pypi-AgE", r"pypi-AgE[\w-]{40,}+"),
-    _rule("huggingface-token", "hf_", r"hf_(?<![A-Za-z0-9]hf_)[A-Za-z0-9]{34}(?![A-Za-z0-9])"),
+    _rule(
+        "huggingface-token",
+        "hf_",
+        r"hf_(?<![A-Za-z0-9]hf_)[A-Za-z0-9]{34}(?![A-Za-z0-9])",
+    ),
     _rule("sendgrid-key", "SG.", r"SG\.[\w-]{22}\.[\w-]{43}"),
-    _rule("azure-key", "AccountKey=", r"(?P<keep>AccountKey=)[A-Za-z0-9+/]{80,}+={0,2}"),
+    _rule(
+        "azure-key", "AccountKey=", r"(?P<keep>AccountKey=)[A-Za-z0-9+/]{80,}+={0,2}"
+    ),
     _rule("age-key", "AGE-SECRET-KEY-1", r"AGE-SECRET-KEY-1[A-Z0-9]{50,}+"),
     _rule("jwt", "eyJ", r"eyJ(?<![\w-]eyJ)[\w-]{10,}+\.eyJ[\w-]{10,}+\.[\w-]{10,}+"),
     _rule(
@@ -119,45 +163,58 @@ RULES: tuple[Rule, ...] = (
 
 
 def mask(text: str) -> tuple[str, int]:
-    """The text with every known token replaced, and how many were."""
+    """The text with every known token replaced, and the number of tokens."""
     total = 0
     for rule in RULES:
         if rule.applies(text):
             text, count = rule.mask(text)
             total += count
     if "PRIVATE KEY" in text:
-        text, count = _mask_keys(text)
+        text, count = _mask_private_keys(text)
         total += count
     return text, total
 
 
 def mask_bytes(data: bytes) -> tuple[bytes, int]:
-    """`mask` for bytes of any encoding that contains ASCII; all other bytes stay as they are."""
+    """`mask` for bytes in any encoding that is a superset of ASCII; all other bytes stay as they are."""
     text, count = mask(data.decode("latin-1"))
     return text.encode("latin-1"), count
 
 
-MARK = "[masked:private-key]"
-_EDGE = re.compile(r"-----(BEGIN|END) (?:[A-Z0-9]{1,12} ){0,4}PRIVATE KEY(?: BLOCK)?-----", re.ASCII)
+# --- private keys
+
+KEY_MARK = "[masked:private-key]"
+
+_EDGE = re.compile(
+    r"-----(BEGIN|END) (?:[A-Z0-9]{1,12} ){0,4}PRIVATE KEY(?: BLOCK)?-----", re.ASCII
+)
 _INLINE = re.compile(r"(?:\\[nr]|['\"+,\s]){0,12}[A-Za-z0-9+/=]{32}", re.ASCII)
+"""The beginning of a key that follows its BEGIN on the same line, its line ends written as `\\n`."""
 _LEAD = r"(?P<lead>[ +-]?(?:\d{1,7}\t)?[ \t'\"#*/;,>|]{0,60})"
+"""What may precede a line of a key: the sign of a diff, a line number, indentation, a quote or comment sign."""
 _TAIL = r"(?P<tail>(?:\\[nr]|['\"+,;)\s]){0,8})"
-_LONG = re.compile(_LEAD + r"[A-Za-z0-9+/]{40,200}={0,2}" + _TAIL, re.ASCII)
-_SHORT = re.compile(
+_LONG_LINE = re.compile(_LEAD + r"[A-Za-z0-9+/]{40,200}={0,2}" + _TAIL, re.ASCII)
+_SHORT_LINE = re.compile(
     _LEAD
     + r"(?:=[A-Za-z0-9+/]{4}|(?:[A-Za-z0-9+/]{4}){0,50}(?:[A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==))"
     + _TAIL,
     re.ASCII,
 )
-_HEADER = re.compile(_LEAD + r"(?:(?:Proc-Type|DEK-Info|Version|Comment): [ -~]{0,100})?" + _TAIL, re.ASCII)
+"""The last line of a key, or the checksum of a PGP key."""
+_HEADER_LINE = re.compile(
+    _LEAD + r"(?:(?:Proc-Type|DEK-Info|Version|Comment): [ -~]{0,100})?" + _TAIL,
+    re.ASCII,
+)
 
 
-def _mask_keys(text: str) -> tuple[str, int]:
-    """Mask the bodies of private keys, also of those that a hunk shows only the beginning or the end of."""
+def _mask_private_keys(text: str) -> tuple[str, int]:
+    """Mask the bodies of private keys, also where a hunk of a diff has only the beginning or the end of one."""
     lines = text.split("\n")
     total = 0
-    for index in [i for i, line in enumerate(lines) if "PRIVATE KEY" in line]:
-        lines[index], count, edges = _mask_inline(lines[index])
+    for index, line in enumerate(lines):
+        if "PRIVATE KEY" not in line:
+            continue
+        lines[index], count, edges = _mask_inline_keys(line)
         if "BEGIN" in edges:
             count += _mask_after(lines, index + 1)
         if "END" in edges:
@@ -166,10 +223,15 @@ def _mask_keys(text: str) -> tuple[str, int]:
     return "\n".join(lines), total
 
 
-def _mask_inline(line: str) -> tuple[str, int, set[str]]:
-    """Mask keys written on one line with escaped ends; name the edges whose key stands on other lines."""
+def _mask_inline_keys(line: str) -> tuple[str, int, set[str]]:
+    """Mask the keys that stand on one line.
+
+    Returns the line, the number of keys, and those of BEGIN and END whose key stands on
+    other lines.
+    """
     pieces: list[str] = []
-    position = count = 0
+    position = 0
+    count = 0
     edges: set[str] = set()
     for edge in _EDGE.finditer(line):
         if edge.start() < position:
@@ -179,36 +241,48 @@ def _mask_inline(line: str) -> tuple[str, int, set[str]]:
         if edge[1] == "BEGIN" and _INLINE.match(line, position):
             end = line.find("-----END", position)
             position = len(line) if end < 0 else end
-            pieces.append(MARK)
+            pieces.append(KEY_MARK)
             count += 1
         else:
             edges.add(edge[1])
-    return "".join([*pieces, line[position:]]), count, set() if count else edges
+    pieces.append(line[position:])
+    if count:
+        edges = set()
+    return "".join(pieces), count, edges
 
 
 def _mask_after(lines: list[str], start: int) -> bool:
-    while start < len(lines) and _HEADER.fullmatch(lines[start]):
+    """Mask the key whose BEGIN precedes the line `start`; whether there was one."""
+    while start < len(lines) and _HEADER_LINE.fullmatch(lines[start]):
         start += 1
     end = start
-    while end < len(lines) and _LONG.fullmatch(lines[end]):
+    while end < len(lines) and _LONG_LINE.fullmatch(lines[end]):
         end += 1
-    if end > start and end < len(lines) and _SHORT.fullmatch(lines[end]):
+    if end > start and end < len(lines) and _SHORT_LINE.fullmatch(lines[end]):
         end += 1
     return _mask_lines(lines, start, end)
 
 
 def _mask_before(lines: list[str], end: int) -> bool:
+    """Mask the key whose END is the line `end`; whether there was one. It ends with at most two short lines."""
     start = end
-    while start > max(0, end - 2) and _SHORT.fullmatch(lines[start - 1]):
+    while start > max(0, end - 2) and _SHORT_LINE.fullmatch(lines[start - 1]):
         start -= 1
     first_short = start
-    while start > 0 and _LONG.fullmatch(lines[start - 1]):
+    while start > 0 and _LONG_LINE.fullmatch(lines[start - 1]):
         start -= 1
-    return start < first_short and _mask_lines(lines, start, end)
+    if start == first_short:
+        return False
+    return _mask_lines(lines, start, end)
 
 
 def _mask_lines(lines: list[str], start: int, end: int) -> bool:
     for index in range(start, end):
-        whole = _LONG.fullmatch(lines[index]) or _SHORT.fullmatch(lines[index])
-        lines[index] = f"{whole['lead']}{MARK}{whole['tail']}" if whole else MARK
+        match = _LONG_LINE.fullmatch(lines[index]) or _SHORT_LINE.fullmatch(
+            lines[index]
+        )
+        if match:
+            lines[index] = f"{match['lead']}{KEY_MARK}{match['tail']}"
+        else:
+            lines[index] = KEY_MARK
     return end > start

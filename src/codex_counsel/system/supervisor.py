@@ -1,7 +1,11 @@
-"""A supervised child: started, read line by line, and ended for a stated reason. Imports little: Codex waits for it.
+"""A child process under supervision: started, read line by line, and ended with a reason.
 
-Invariants: the child leads a session of its own and gets end-of-file after its prompt; it dies with this process
-(Linux: parent-death signal); every way out passes `_finish`, after which the child is reaped.
+Standard library without pathlib: the worker waits for this module before it starts
+Codex.
+
+Invariants: the child leads a session of its own and reads end-of-file after its prompt.
+On Linux it is killed when this process dies. Every way out of `Supervisor.lines` passes
+`_finish`, after which the child is reaped.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import subprocess
 import termios
 import time
 
-from codex_counsel.system import process_tree as tree
+from codex_counsel.system import process_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,20 +27,28 @@ if TYPE_CHECKING:
     from typing import IO
 
 GRACE = 2.0
-"""Seconds between SIGINT, on which Codex closes its thread properly, and SIGKILL."""
+"""Seconds between SIGINT, after which Codex closes its thread properly, and SIGKILL."""
 LINGER = 5.0
-"""Seconds a child may live after its last output was expected or its pipes were closed."""
+"""Seconds that the child may live on after its work is done or its pipes are closed."""
 MAX_LINE = 32 * 1024 * 1024
+"""Bytes; a longer line is dropped, and an empty one takes its place."""
 MAX_STDERR = 256 * 1024
+"""Bytes; beyond that the older half of stderr is dropped."""
 CHUNK = 1 << 16
 PIPE = 1 << 20
-"""The most a pipe can hold (Linux lets a user make it that large)."""
+"""The most bytes that a pipe can hold (Linux lets a user make it that large)."""
 
 
-def start(argv: Sequence[str], env: Mapping[str, str], cwd: str, prompt: str) -> subprocess.Popen[bytes]:
-    """Start from the main thread: the parent-death signal fires when the starting thread ends."""
+def start(
+    argv: Sequence[str], env: Mapping[str, str], cwd: str, prompt: str
+) -> subprocess.Popen[bytes]:
+    """Start a child with the file `prompt` as its stdin. Raises OSError.
+
+    To be called from the main thread: the parent-death signal is sent when the thread
+    that started the child ends.
+    """
     parent = os.getpid()
-    with open(prompt, "rb") as stdin:  # pathlib is not imported before Codex runs
+    with open(prompt, "rb") as stdin:
         return subprocess.Popen(
             list(argv),
             env=dict(env),
@@ -45,114 +57,143 @@ def start(argv: Sequence[str], env: Mapping[str, str], cwd: str, prompt: str) ->
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            preexec_fn=lambda: tree.die_with(parent),  # noqa: PLW1509  # this process has one thread
+            preexec_fn=lambda: process_tree.die_with(parent),  # noqa: PLW1509  # this process has one thread
         )
 
 
 class Supervisor:
-    """Reads a child's lines and enforces the limits.
+    """Reads the lines of a child and enforces its limits, `total` and `idle` (seconds).
 
-    `reason` says why it ended: exited, timeout, stalled, or the word given to `stop`. `quiet` is asked for the
-    seconds since any other sign of life before idleness counts.
+    `reason` says why it ended: exited, timeout, stalled, or the word given to `stop`.
+    `stderr` is the end of what it wrote there. `survivors` are pids of its descendants
+    that could not be killed. `seconds_since_other_activity` can be set to a function
+    that is asked before the child counts as idle.
     """
 
-    def __init__(self, child: subprocess.Popen[bytes], total: float, idle: float) -> None:
+    def __init__(
+        self, child: subprocess.Popen[bytes], total: float, idle: float
+    ) -> None:
         self.child = child
         self.reason = "exited"
         self.stderr = bytearray()
         self.survivors: list[int] = []
-        self.quiet: Callable[[], float] = lambda: float("inf")
+        self.seconds_since_other_activity: Callable[[], float] = lambda: float("inf")
+
         now = time.monotonic()
-        self._deadline, self._idle, self._heard = now + total, idle, now
+        self._deadline = now + total
+        self._idle = idle
+        self._last_activity = now
         self._kill_at = float("inf")
-        self._buffer, self._skipping = bytearray(), False
-        self._selector = selectors.DefaultSelector()
+        self._exited = False
+
+        self._lines: list[bytes] = []
+        self._unfinished_line = bytearray()
+        self._skip_line = False
+
         assert child.stdout  # noqa: S101  # a pipe
         assert child.stderr  # noqa: S101  # a pipe
+        self._selector = selectors.DefaultSelector()
         self._open = {child.stdout: self._on_stdout, child.stderr: self._on_stderr}
-        self._lines: list[bytes] = []
-        self._gone = False
         for stream, handler in self._open.items():
             os.set_blocking(stream.fileno(), False)
             self.watch(stream.fileno(), handler)
-        self._pidfd = os.pidfd_open(child.pid) if hasattr(os, "pidfd_open") else -1
-        if self._pidfd >= 0:
+        self._pidfd = -1
+        if hasattr(os, "pidfd_open"):  # Linux; elsewhere the child's end is polled for
+            self._pidfd = os.pidfd_open(child.pid)
             self.watch(self._pidfd, self._on_exit)
 
     @property
     def returncode(self) -> int | None:
+        """The exit code, or the negative number of the signal that killed the child; None while it runs."""
         return self.child.returncode
 
     def watch(self, descriptor: int, handler: Callable[[], None]) -> None:
-        """Have `handler` called whenever the descriptor is readable."""
+        """Call `handler` whenever the descriptor is readable, between two lines."""
         self._selector.register(descriptor, selectors.EVENT_READ, handler)
 
     def unwatch(self, descriptor: int) -> None:
+        """No longer call the handler of the descriptor."""
         self._selector.unregister(descriptor)
 
-    def heard(self) -> None:
-        """A sign of life: the idle clock starts again."""
-        self._heard = time.monotonic()
+    def note_activity(self) -> None:
+        """The child has done something: the idle time starts again. A line alone does not count."""
+        self._last_activity = time.monotonic()
 
     def expect_end(self) -> None:
-        """The child's work is done: it may linger a little and is then ended, which is no failure."""
+        """The child's work is done: after `LINGER` seconds it is killed, with the reason exited."""
         self._kill_at = min(self._kill_at, time.monotonic() + LINGER)
 
     def stop(self, reason: str) -> None:
-        """End the child for a reason; the first one stands."""
-        if self.reason == "exited":
-            self.reason = reason
-            self._kill_at = min(self._kill_at, time.monotonic() + GRACE)
-            with contextlib.suppress(ProcessLookupError):
-                self.child.send_signal(signal.SIGINT)
+        """Interrupt the child, and kill it after `GRACE` seconds. The reason of the first call stays."""
+        if self.reason != "exited":
+            return
+        self.reason = reason
+        self._kill_at = min(self._kill_at, time.monotonic() + GRACE)
+        with contextlib.suppress(ProcessLookupError):
+            self.child.send_signal(signal.SIGINT)
 
     def lines(self) -> Iterator[bytes]:
-        """Every complete line of stdout and the unfinished last one, until the child and its tree are gone."""
+        """The lines of stdout without their line feed, until the child has ended; then its descendants are killed.
+
+        The last line comes even if it has no line feed.
+        """
         try:
-            while not self._gone:
+            while not self._exited:
                 self._step()
-                yield from self._taken()
-            yield from self._taken(last=True)
+                lines, self._lines = self._lines, []
+                yield from lines
+            if self._unfinished_line:
+                yield bytes(self._unfinished_line)
         finally:
             self._finish()
 
     def _step(self) -> None:
-        for key, _ in self._selector.select(self._patience()):
-            if key.fileobj in self._selector.get_map():  # an earlier handler of this round may have closed it
+        """Wait for something to happen, handle it, and enforce the limits."""
+        for key, _ in self._selector.select(self._seconds_to_wait()):
+            # An earlier handler of this round may have closed the stream.
+            if key.fileobj in self._selector.get_map():
                 key.data()
         if self._pidfd < 0 and self.child.poll() is not None:
             self._on_exit()
-        if self._gone:
+        if self._exited:
             return
+
         now = time.monotonic()
         if now >= self._kill_at:
             self._kill()
         elif now >= self._deadline:
             self.stop("timeout")
-        elif now - self._heard >= self._idle and self.quiet() >= self._idle:
+        elif (
+            now - self._last_activity >= self._idle
+            and self.seconds_since_other_activity() >= self._idle
+        ):
             self.stop("stalled")
 
-    def _patience(self) -> float:
+    def _seconds_to_wait(self) -> float:
         now = time.monotonic()
-        idle = max(self._heard + self._idle - now, 1.0)
-        look = 1.0 if self._pidfd >= 0 else 0.05
-        return max(min(self._kill_at - now, self._deadline - now, idle, look), 0.0)
+        until_idle = max(self._last_activity + self._idle - now, 1.0)
+        poll = 1.0
+        if self._pidfd < 0:
+            poll = 0.05
+        return max(
+            min(self._kill_at - now, self._deadline - now, until_idle, poll), 0.0
+        )
 
     def _on_stdout(self) -> None:
-        *ended, rest = self._read(self.child.stdout).split(b"\n")
-        for part in ended:
-            self._grow(part)
-            self._lines.append(bytes(self._buffer))
-            self._buffer.clear()
-            self._skipping = False
-        self._grow(rest)
+        *complete, rest = self._read(self.child.stdout).split(b"\n")
+        for part in complete:
+            self._extend_line(part)
+            self._lines.append(bytes(self._unfinished_line))
+            self._unfinished_line.clear()
+            self._skip_line = False
+        self._extend_line(rest)
 
-    def _grow(self, part: bytes) -> None:
-        if self._skipping or len(self._buffer) + len(part) > MAX_LINE:
-            self._buffer.clear()
-            self._skipping = True
+    def _extend_line(self, part: bytes) -> None:
+        if self._skip_line or len(self._unfinished_line) + len(part) > MAX_LINE:
+            self._unfinished_line.clear()
+            self._skip_line = True
         else:
-            self._buffer += part
+            self._unfinished_line += part
 
     def _on_stderr(self) -> None:
         self.stderr += self._read(self.child.stderr)
@@ -160,6 +201,7 @@ class Supervisor:
             del self.stderr[: len(self.stderr) - MAX_STDERR // 2]
 
     def _read(self, stream: IO[bytes] | None) -> bytes:
+        """What there is to read; b"" for nothing, and at end-of-file, where the stream is closed."""
         assert stream  # noqa: S101  # both are pipes
         try:
             chunk = os.read(stream.fileno(), CHUNK)
@@ -170,26 +212,20 @@ class Supervisor:
         return chunk
 
     def _on_exit(self) -> None:
-        """The child is gone. What its pipes hold is read; a descendant that keeps or fills them is not waited for."""
-        self._gone = True
+        """The child has ended: read what its pipes hold. A descendant that keeps or fills them is not waited for."""
+        self._exited = True
         for stream, handler in list(self._open.items()):
             for _ in range(PIPE // CHUNK):
-                if stream in self._open and _holds(stream):
+                if stream in self._open and _has_bytes(stream):
                     handler()
             self._close(stream)
 
     def _close(self, stream: IO[bytes]) -> None:
-        """Read no more. A child that closed all its output and lives on has nothing left to say."""
+        """Read the stream no more. A child that has closed both has nothing left to say."""
         if self._open.pop(stream, None):
             self._selector.unregister(stream)
         if not self._open:
             self.expect_end()
-
-    def _taken(self, *, last: bool = False) -> list[bytes]:
-        taken, self._lines = self._lines, []
-        if last and self._buffer:
-            taken.append(bytes(self._buffer))
-        return taken
 
     def _kill(self) -> None:
         self._kill_at = float("inf")
@@ -197,11 +233,11 @@ class Supervisor:
             os.killpg(self.child.pid, signal.SIGKILL)
 
     def _finish(self) -> None:
-        """Reap the child, then end whatever of its tree is left, on every way out."""
+        """Reap the child, then kill what is left of its descendants."""
         if self.child.poll() is None:
             self._kill()
             self.child.wait()
-        self.survivors = tree.sweep(self.child.pid)
+        self.survivors = process_tree.sweep(self.child.pid)
         self._selector.close()
         for stream in (self.child.stdout, self.child.stderr):
             if stream:
@@ -210,6 +246,7 @@ class Supervisor:
             os.close(self._pidfd)
 
 
-def _holds(stream: IO[bytes]) -> bool:
-    """Whether there are bytes to read now; end-of-file is none."""
-    return any(fcntl.ioctl(stream.fileno(), termios.FIONREAD, b"\0\0\0\0"))
+def _has_bytes(stream: IO[bytes]) -> bool:
+    """Whether there are bytes to read now; at end-of-file there are none."""
+    count = fcntl.ioctl(stream.fileno(), termios.FIONREAD, b"\0\0\0\0")
+    return any(count)

@@ -1,6 +1,7 @@
-"""The one door for text on its way out: scrubbed of what terminals and JSON choke on, and bounded.
+"""Text on its way out: without what terminals and JSON cannot take, and of bounded length.
 
-What a reader is to judge goes through `visible`, which drops nothing; what is merely shown goes through `clean`.
+`visible` is for what a reader must judge, such as a diff: nothing is dropped. `clean`
+is for all other text.
 """
 
 from __future__ import annotations
@@ -9,30 +10,48 @@ import re
 from typing import Any
 
 _UNWANTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters but tab, line feed and carriage return; and lone surrogates, which UTF-8 cannot encode."""
+
 _CSI = re.compile("\x1b\\[[0-9;?]{0,32}[ -/]{0,4}[@-~]")
+"""Terminal sequences that set a style or move the cursor."""
+
+_FIRST_SURROGATE = "\ud800"
+_REPLACEMENT = "\ufffd"
+_ESCAPE = "\x1b"
 
 
 def clean(text: str) -> str:
-    """Drop control characters and sequences that style or move, replace lone surrogates; tabs and line ends stay.
+    """Drop control characters and sequences that style or move; replace lone surrogates by U+FFFD.
 
-    Of any other terminal sequence only its control characters go: what it carries may be more than a title.
+    Tabs and line ends stay. Of any other terminal sequence only its control characters
+    are dropped: its text may be more than the title of a window.
     """
     if text.isascii() and text.isprintable():
         return text
-    return _UNWANTED.sub(lambda m: "\ufffd" if m[0] >= "\ud800" else "", _CSI.sub("", text))
+    return _UNWANTED.sub(_dropped, _CSI.sub("", text))
+
+
+def _dropped(match: re.Match[str]) -> str:
+    if match[0] >= _FIRST_SURROGATE:
+        return _REPLACEMENT
+    return ""
 
 
 def visible(text: str) -> str:
-    r"""Control characters written out (`␛` for ESC, else `\xNN`), so that nothing can hide between them."""
+    r"""Write control characters out (`␛` for ESC, else `\xNN`), so that nothing can hide between them."""
     return _UNWANTED.sub(_written_out, text)
 
 
-def _written_out(found: re.Match[str]) -> str:
-    return "\ufffd" if found[0] >= "\ud800" else "␛" if found[0] == "\x1b" else f"\\x{ord(found[0]):02x}"
+def _written_out(match: re.Match[str]) -> str:
+    if match[0] >= _FIRST_SURROGATE:
+        return _REPLACEMENT
+    if match[0] == _ESCAPE:
+        return "␛"
+    return f"\\x{ord(match[0]):02x}"
 
 
 def clean_tree(value: Any) -> Any:
-    """`clean` for every string, keys too, of a JSON-like value."""
+    """`clean` for every string of a JSON-like value, keys too. Tuples become lists."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, dict):
@@ -43,22 +62,26 @@ def clean_tree(value: Any) -> Any:
 
 
 def decode(data: bytes) -> str:
-    """Bytes of a child as text that can be sent on, whatever they were."""
+    """A child's output as clean text. Bytes that are not UTF-8 become U+FFFD."""
     return clean(data.decode("utf-8", "replace"))
 
 
 def one_line(text: str, limit: int = 200) -> str:
-    """The text on one line of at most `limit` characters, the cut marked."""
+    """The text on one line of at most `limit` characters; a cut is marked by an ellipsis."""
     flat = " ".join(text.split())
-    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+    if len(flat) <= limit:
+        return flat
+    return flat[: limit - 1] + "…"
 
 
 def size(text: str) -> int:
-    """UTF-8 bytes; lone surrogates count as their replacement."""
+    """UTF-8 bytes; a lone surrogate counts as one byte, as `?` replaces it."""
     return len(text.encode("utf-8", "replace"))
 
 
 def cut(text: str, limit: int) -> str:
     """The longest prefix of at most `limit` UTF-8 bytes, cut between code points."""
     data = text.encode("utf-8", "replace")
-    return text if len(data) <= limit else data[: max(limit, 0)].decode("utf-8", "ignore")
+    if len(data) <= limit:
+        return text
+    return data[: max(limit, 0)].decode("utf-8", "ignore")

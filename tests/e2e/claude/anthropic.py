@@ -34,20 +34,30 @@ class Turn:
     def system(self) -> str:
         """Everything that is said before and between the messages, reminders included."""
         said = [text_of(self.body.get("system"))]
-        said += [text_of(message["content"]) for message in self.body["messages"] if message["role"] == "system"]
+        said += [
+            text_of(message["content"])
+            for message in self.body["messages"]
+            if message["role"] == "system"
+        ]
         return "\n".join(said)
 
     @property
     def said(self) -> list[str]:
         """The texts of the user's side, in order, tool results left out."""
-        users = [message["content"] for message in self.body["messages"] if message["role"] == "user"]
+        users = [
+            message["content"]
+            for message in self.body["messages"]
+            if message["role"] == "user"
+        ]
         return [text for content in users for text in _texts(content)]
 
     @property
     def command(self) -> str:
         """The body of the slash command that was typed last."""
         bodies = [said for said in self.said if "mcp__plugin_codex_counsel__" in said]
-        return next((body for body in reversed(bodies) if "<system-reminder>" not in body), "")
+        return next(
+            (body for body in reversed(bodies) if "<system-reminder>" not in body), ""
+        )
 
     @property
     def shown(self) -> list[str]:
@@ -55,14 +65,26 @@ class Turn:
         found: list[str] = []
         for message in self.body["messages"]:
             if message["role"] == "user":
-                results = [block for block in _blocks(message["content"]) if block.get("type") == "tool_result"]
-                found = found + [text_of(block.get("content")) for block in results] if results else []
+                results = [
+                    block
+                    for block in _blocks(message["content"])
+                    if block.get("type") == "tool_result"
+                ]
+                found = (
+                    found + [text_of(block.get("content")) for block in results]
+                    if results
+                    else []
+                )
         return found
 
     @property
     def offered(self) -> list[str]:
         """Names of the tools whose schemas came along."""
-        return [str(tool.get("name")) for tool in self.body.get("tools", ()) if not tool.get("defer_loading")]
+        return [
+            str(tool.get("name"))
+            for tool in self.body.get("tools", ())
+            if not tool.get("defer_loading")
+        ]
 
 
 Script = Callable[[Turn], list[JSON]]
@@ -74,13 +96,21 @@ def text(words: str) -> JSON:
 
 def use(name: str, /, **arguments: Any) -> JSON:
     """A call of a tool."""
-    return {"type": "tool_use", "id": f"toolu_{next(COUNT):020d}", "name": name, "input": arguments}
+    return {
+        "type": "tool_use",
+        "id": f"toolu_{next(COUNT):020d}",
+        "name": name,
+        "input": arguments,
+    }
 
 
 def text_of(content: Any) -> str:
     if isinstance(content, str):
         return content
-    return "\n".join(str(block.get("text") or block.get("tool_name") or "") for block in content or ())
+    return "\n".join(
+        str(block.get("text") or block.get("tool_name") or "")
+        for block in content or ()
+    )
 
 
 def request_in(command: str) -> str:
@@ -90,13 +120,19 @@ def request_in(command: str) -> str:
 
 
 def _blocks(content: Any) -> list[JSON]:
-    return [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []
+    return (
+        [block for block in content if isinstance(block, dict)]
+        if isinstance(content, list)
+        else []
+    )
 
 
 def _texts(content: Any) -> list[str]:
     if isinstance(content, str):
         return [content]
-    return [str(block["text"]) for block in _blocks(content) if block.get("type") == "text"]
+    return [
+        str(block["text"]) for block in _blocks(content) if block.get("type") == "text"
+    ]
 
 
 class Messages:
@@ -122,13 +158,19 @@ class Messages:
     def asked(self, count: int, seconds: float = 60) -> Turn:
         """The request of that number, waiting for it if need be."""
         with self._arrival:
-            assert self._arrival.wait_for(lambda: len(self.turns) >= count, seconds), "the model was not asked in time"
+            assert self._arrival.wait_for(lambda: len(self.turns) >= count, seconds), (
+                "the model was not asked in time"
+            )
             return self.turns[count - 1]
 
     def _serve(self, visit: Visit, line: Line) -> None:
         path = visit.path.partition("?")[0]
         if path.endswith("/count_tokens"):
-            line.respond(HTTPStatus.OK, json.dumps({"input_tokens": len(visit.body) // 4}).encode(), {})
+            line.respond(
+                HTTPStatus.OK,
+                json.dumps({"input_tokens": len(visit.body) // 4}).encode(),
+                {},
+            )
         elif path.endswith("/messages") and visit.method == "POST":
             turn = Turn(json.loads(visit.body))
             with self._arrival:
@@ -141,18 +183,40 @@ class Messages:
 
 def _speak(blocks: list[JSON], turn: Turn, line: Line) -> None:
     usage = {"input_tokens": 10, "output_tokens": 10}
-    head = {"id": f"msg_{next(COUNT):020d}", "type": "message", "role": "assistant", "model": turn.body.get("model")}
+    head = {
+        "id": f"msg_{next(COUNT):020d}",
+        "type": "message",
+        "role": "assistant",
+        "model": turn.body.get("model"),
+    }
     line.open()
-    line.event("message_start", message={**head, "content": [], "stop_reason": None, "usage": usage})
+    line.event(
+        "message_start",
+        message={**head, "content": [], "stop_reason": None, "usage": usage},
+    )
     for index, block in enumerate(blocks):
         called = block["type"] == "tool_use"
-        delta = {"type": "input_json_delta", "partial_json": json.dumps(block["input"])} if called else None
+        delta = (
+            {"type": "input_json_delta", "partial_json": json.dumps(block["input"])}
+            if called
+            else None
+        )
         start = {**block, "input": {}} if called else {"type": "text", "text": ""}
         line.event("content_block_start", index=index, content_block=start)
         line.event(
-            "content_block_delta", index=index, delta=delta or {"type": "text_delta", "text": block.get("text", "")}
+            "content_block_delta",
+            index=index,
+            delta=delta or {"type": "text_delta", "text": block.get("text", "")},
         )
         line.event("content_block_stop", index=index)
-    reason = "tool_use" if any(block["type"] == "tool_use" for block in blocks) else "end_turn"
-    line.event("message_delta", delta={"stop_reason": reason, "stop_sequence": None}, usage=usage)
+    reason = (
+        "tool_use"
+        if any(block["type"] == "tool_use" for block in blocks)
+        else "end_turn"
+    )
+    line.event(
+        "message_delta",
+        delta={"stop_reason": reason, "stop_sequence": None},
+        usage=usage,
+    )
     line.event("message_stop")

@@ -25,7 +25,11 @@ from tests.conftest import World
 from tests.e2e.claude.anthropic import Messages, Script
 
 ROOT = Path(__file__).parents[3]
-RELEASES = [path for path in os.environ.get("CODEX_COUNSEL_TEST_CLAUDE", "").split(os.pathsep) if path]
+RELEASES = [
+    path
+    for path in os.environ.get("CODEX_COUNSEL_TEST_CLAUDE", "").split(os.pathsep)
+    if path
+]
 ABSENT = "no Claude Code to test with: CODEX_COUNSEL_TEST_CLAUDE names no binary"
 PREFIX = "mcp__plugin_codex_counsel__"
 
@@ -52,9 +56,20 @@ class Session:
     @property
     def calls(self) -> list[tuple[str, dict[str, Any]]]:
         """The tools that were called, without the client's own search for them."""
-        messages = [event["message"] for event in self.events if event["type"] == "assistant"]
-        blocks = [block for message in messages for block in message["content"] if block["type"] == "tool_use"]
-        return [(block["name"], block["input"]) for block in blocks if block["name"] != "ToolSearch"]
+        messages = [
+            event["message"] for event in self.events if event["type"] == "assistant"
+        ]
+        blocks = [
+            block
+            for message in messages
+            for block in message["content"]
+            if block["type"] == "tool_use"
+        ]
+        return [
+            (block["name"], block["input"])
+            for block in blocks
+            if block["name"] != "ToolSearch"
+        ]
 
     @property
     def denials(self) -> list[Any]:
@@ -73,7 +88,9 @@ class Terminal:
         self._ours, theirs = os.openpty()
         termios.tcsetwinsize(theirs, (50, 120))
         ends = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
-        self.process = subprocess.Popen(argv, cwd=cwd, env=env, start_new_session=True, **ends)  # type: ignore[call-overload]
+        self.process = subprocess.Popen(
+            argv, cwd=cwd, env=env, start_new_session=True, **ends
+        )  # type: ignore[call-overload]
         os.close(theirs)
         self.screen = bytearray()
         self._reader = Thread(target=self._read)
@@ -116,36 +133,85 @@ class Claude:
 
     @property
     def env(self) -> dict[str, str]:
-        quiet = ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "DISABLE_TELEMETRY", "DISABLE_AUTOUPDATER")
-        own = {"CLAUDE_CONFIG_DIR": str(self.config), "UV_CACHE_DIR": uv_cache(), "SHELL": "/bin/bash", "TERM": "dumb"}
-        patient = {"MCP_CONNECTION_NONBLOCKING": "0", "MCP_CONNECT_TIMEOUT_MS": "60000", "MCP_TIMEOUT": "60000"}
+        quiet = (
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC",
+            "DISABLE_TELEMETRY",
+            "DISABLE_AUTOUPDATER",
+        )
+        own = {
+            "CLAUDE_CONFIG_DIR": str(self.config),
+            "UV_CACHE_DIR": uv_cache(),
+            "SHELL": "/bin/bash",
+            "TERM": "dumb",
+        }
+        patient = {
+            "MCP_CONNECTION_NONBLOCKING": "0",
+            "MCP_CONNECT_TIMEOUT_MS": "60000",
+            "MCP_TIMEOUT": "60000",
+        }
         path = {"PATH": f"{Path(uv()).parent}{os.pathsep}{os.environ['PATH']}"}
-        return self.world.env | path | own | patient | dict.fromkeys(quiet, "1") | self.settings
+        return (
+            self.world.env
+            | path
+            | own
+            | patient
+            | dict.fromkeys(quiet, "1")
+            | self.settings
+        )
 
     def api(self, script: Script) -> Messages:
         return self.stack.enter_context(Messages(script))
 
     def start(self, api: Messages, prompt: str, *flags: str) -> subprocess.Popen[str]:
         """`claude -p` with the plugin of this checkout."""
-        argv = [self.binary, "-p", prompt, "--output-format", "stream-json", "--verbose", *self.with_plugin(), *flags]
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(argv, cwd=self.world.workspace, env=self.env | api.env, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
+        argv = [
+            self.binary,
+            "-p",
+            prompt,
+            "--output-format",
+            "stream-json",
+            "--verbose",
+            *self.with_plugin(),
+            *flags,
+        ]
+        return subprocess.Popen(
+            argv,
+            cwd=self.world.workspace,
+            env=self.env | api.env,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def terminal(self, api: Messages, *words: str) -> Terminal:
         """An interactive session that asks nothing before it begins."""
         known = {"hasTrustDialogAccepted": True, "hasCompletedProjectOnboarding": True}
-        about = {"hasCompletedOnboarding": True, "theme": "dark", "projects": {str(self.world.workspace): known}}
-        about["customApiKeyResponses"] = {"approved": [api.env["ANTHROPIC_API_KEY"][-20:]], "rejected": []}
+        about = {
+            "hasCompletedOnboarding": True,
+            "theme": "dark",
+            "projects": {str(self.world.workspace): known},
+        }
+        about["customApiKeyResponses"] = {
+            "approved": [api.env["ANTHROPIC_API_KEY"][-20:]],
+            "rejected": [],
+        }
         file = self.config / ".claude.json"
         if not file.exists():
             file.write_text(json.dumps(about), "utf-8")
         env = self.env | api.env | {"TERM": "xterm-256color"}
-        return Terminal([self.binary, *self.with_plugin(), *words], self.world.workspace, env)
+        return Terminal(
+            [self.binary, *self.with_plugin(), *words], self.world.workspace, env
+        )
 
     @property
     def version(self) -> tuple[int, ...]:
         said = subprocess.run(
-            [self.binary, "--version"], env=self.env, capture_output=True, text=True, check=True
+            [self.binary, "--version"],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         return tuple(int(part) for part in said.split()[0].split("."))
 
@@ -162,11 +228,19 @@ class Claude:
         events = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
         return Session(process.returncode, events, errors, api)
 
-    def cli(self, *words: str, plugin: bool = False) -> subprocess.CompletedProcess[str]:
+    def cli(
+        self, *words: str, plugin: bool = False
+    ) -> subprocess.CompletedProcess[str]:
         """A management command, such as `plugin install`."""
         argv = [self.binary, *(self.with_plugin() if plugin else ()), *words]
         return subprocess.run(
-            argv, cwd=self.world.workspace, env=self.env, capture_output=True, text=True, timeout=100, check=False
+            argv,
+            cwd=self.world.workspace,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
         )
 
 
@@ -178,7 +252,9 @@ def uv() -> str:
 
 @cache
 def uv_cache() -> str:
-    return subprocess.run([uv(), "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        [uv(), "cache", "dir"], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 @pytest.fixture
@@ -202,13 +278,29 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The plugin's data folder of all sessions: its environment is made once."""
     folder = tmp_path_factory.getbasetemp().parent / "plugin-data"
     folder.mkdir(exist_ok=True)
-    launcher = [uv(), "tool", "run", "--quiet", "--from", str(ROOT / "src/launcher"), "codex-counsel-start", str(ROOT)]
-    subprocess.run([*launcher, "--build"], env={**os.environ, "CLAUDE_PLUGIN_DATA": str(folder)}, check=True)
+    launcher = [
+        uv(),
+        "tool",
+        "run",
+        "--quiet",
+        "--from",
+        str(ROOT / "src/launcher"),
+        "codex-counsel-start",
+        str(ROOT),
+    ]
+    subprocess.run(
+        [*launcher, "--build"],
+        env={**os.environ, "CLAUDE_PLUGIN_DATA": str(folder)},
+        check=True,
+    )
     return folder
 
 
 def _release(path: str) -> str:
-    return next((part for part in Path(path).parts if part.startswith("claude-")), path or "none")
+    return next(
+        (part for part in Path(path).parts if part.startswith("claude-")),
+        path or "none",
+    )
 
 
 @pytest.fixture(params=RELEASES or [""], ids=_release)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from codex_counsel.contract.request import Consult, parse
+from codex_counsel.jobs import recovery
 from codex_counsel.loopback import Loopback, hold, patch, say
 from tests.conftest import World, consult, until
 from tests.e2e.claude.anthropic import JSON, Script, Turn, request_in, text, use
@@ -34,8 +35,19 @@ class Command:
 
 
 COMMANDS = {
-    "consult": Command("codex_consult", lambda words: {"question": words}, '"answer":"It is fine."', WORDS),
-    "review": Command("codex_review_changes", lambda words: {"focus": words}, '"verdict":"pass"', WORDS, say(CLEAN)),
+    "consult": Command(
+        "codex_consult",
+        lambda words: {"question": words},
+        '"answer":"It is fine."',
+        WORDS,
+    ),
+    "review": Command(
+        "codex_review_changes",
+        lambda words: {"focus": words},
+        '"verdict":"pass"',
+        WORDS,
+        say(CLEAN),
+    ),
     "adversarial-review": Command(
         "codex_review_changes",
         lambda words: {"focus": words, "stance": "challenge"},
@@ -43,15 +55,40 @@ COMMANDS = {
         WORDS,
         say(CLEAN),
     ),
-    "plan": Command("codex_review_plan", lambda words: {"plan": words}, '"verdict":"pass"', WORDS, say(CLEAN)),
+    "plan": Command(
+        "codex_review_plan",
+        lambda words: {"plan": words},
+        '"verdict":"pass"',
+        WORDS,
+        say(CLEAN),
+    ),
     "delegate": Command("codex_delegate", lambda words: {"task": words}, "+two", WORDS),
-    "delegate-async": Command("codex_delegate_async", lambda words: {"task": words}, '"status":"', WORDS),
+    "delegate-async": Command(
+        "codex_delegate_async", lambda words: {"task": words}, '"status":"', WORDS
+    ),
     "apply": Command("codex_apply", lambda words: {"job_id": words}, '"ok":true'),
-    "jobs": Command("codex_job_list", lambda words: {"status": words}, '"tool":"codex_consult"', "completed"),
-    "result": Command("codex_job_result", lambda words: {"job_id": words}, '"answer":"It is fine."', "JOB"),
-    "cancel": Command("codex_job_cancel", lambda words: {"job_id": words}, '"cancelled":true', "RUNNING"),
+    "jobs": Command(
+        "codex_job_list",
+        lambda words: {"status": words},
+        '"tool":"codex_consult"',
+        "completed",
+    ),
+    "result": Command(
+        "codex_job_result",
+        lambda words: {"job_id": words},
+        '"answer":"It is fine."',
+        "JOB",
+    ),
+    "cancel": Command(
+        "codex_job_cancel",
+        lambda words: {"job_id": words},
+        '"cancelled":true',
+        "RUNNING",
+    ),
     "status": Command("codex_status", shows='"usable":true'),
-    "dry-run": Command("codex_dry_run", lambda words: {"scope": words}, "a.txt", "working_tree"),
+    "dry-run": Command(
+        "codex_dry_run", lambda words: {"scope": words}, "a.txt", "working_tree"
+    ),
     "transfer": Command("codex_transfer", shows="codex resume"),
     "setup": Command("codex_status", shows='"usable":true'),
 }
@@ -77,7 +114,11 @@ def repository(world: World) -> World:
     """A workspace with an uncommitted change."""
     file = world.workspace / "a.txt"
     file.write_text("one\n", "utf-8")
-    for words in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "One"]):
+    for words in (
+        ["init", "-q", "-b", "main"],
+        ["add", "-A"],
+        ["commit", "-q", "-m", "One"],
+    ):
         world.git(*words)
     file.write_text("one\nmore\n", "utf-8")
     return world
@@ -86,7 +127,9 @@ def repository(world: World) -> World:
 def test_there_is_a_command_for_each_of_these_and_no_other() -> None:
     from tests.e2e.claude.conftest import ROOT
 
-    assert {path.stem for path in (ROOT / "commands").glob("**/*.md")} == COMMANDS.keys()
+    assert {
+        path.stem for path in (ROOT / "commands").glob("**/*.md")
+    } == COMMANDS.keys()
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS.keys() - OWN))
@@ -112,8 +155,10 @@ def _typed(words: str, world: World) -> str:
         return str(job) if words == "JOB" else words
     if words == "RUNNING":
         counsel = world.counsel()
-        handle = counsel.consult(parse(Consult, {"question": "Is it fine?"}), background=True)
-        counsel.hand_over(handle)
+        handle = counsel.consult(
+            parse(Consult, {"question": "Is it fine?"}), background=True
+        )
+        counsel.detach(handle)
         until(lambda: handle.job.state().phase not in ("queued", "starting"))
         return handle.job.id
     return words
@@ -125,7 +170,9 @@ def test_a_delegated_task_comes_back_as_a_diff_and_is_applied_by_a_command_of_it
     repository.git("commit", "-qam", "More")
     edit = "*** Begin Patch\n*** Update File: a.txt\n@@\n one\n-more\n+two\n*** End Patch\n"
     model([patch(edit), say("Replaced it.")])
-    first = claude.ask(f"/codex:delegate {WORDS}", calling(COMMANDS["delegate"].arguments))
+    first = claude.ask(
+        f"/codex:delegate {WORDS}", calling(COMMANDS["delegate"].arguments)
+    )
     assert (first.code, first.denials) == (0, [])
     assert first.calls == [(PREFIX + "codex_delegate", {"task": WORDS})]
     shown = json.loads(first.shown[0])
@@ -144,12 +191,14 @@ def test_a_task_in_the_background_returns_its_job_and_outlives_the_session(
 ) -> None:
     gate = hold(say("Done."))
     model([gate])
-    session = claude.ask(f"/codex:delegate-async {WORDS}", calling(COMMANDS["delegate-async"].arguments))
+    session = claude.ask(
+        f"/codex:delegate-async {WORDS}", calling(COMMANDS["delegate-async"].arguments)
+    )
     assert (session.code, session.denials) == (0, [])
     assert session.calls == [(PREFIX + "codex_delegate_async", {"task": WORDS})]
     job = repository.counsel().store.job(json.loads(session.shown[0])["job_id"])
     gate.release.set()
-    assert until(job.outcome)["status"] == "completed"
+    assert until(lambda: recovery.outcome(job))["status"] == "completed"
 
 
 def test_transfer_hands_the_session_over_and_the_thread_can_be_asked_on(
@@ -164,7 +213,12 @@ def test_transfer_hands_the_session_over_and_the_thread_can_be_asked_on(
 
     session = claude.ask("/codex:transfer", script)
     assert (session.code, session.denials) == (0, [])
-    assert session.calls == [(PREFIX + "codex_transfer", {"transcript_path": f"{session.result['session_id']}.jsonl"})]
+    assert session.calls == [
+        (
+            PREFIX + "codex_transfer",
+            {"transcript_path": f"{session.result['session_id']}.jsonl"},
+        )
+    ]
     shown = json.loads(session.shown[0])
     thread = shown["meta"]["session_id"]
     assert shown["data"]["resume_command"] == f"codex resume {thread}"

@@ -47,12 +47,24 @@ def test_installed_from_a_marketplace_it_runs_with_the_settings_chosen_there(
 ) -> None:
     model()
     user = Installed(**vars(claude))
-    options = ("--config", "model=gpt-9", "--config", "effort=low", "--config", "read_boundary=toolchains")
-    for words in (["marketplace", "add", str(checkout)], ["install", "codex@codex-counsel", *options]):
+    options = (
+        "--config",
+        "model=gpt-9",
+        "--config",
+        "effort=low",
+        "--config",
+        "read_boundary=toolchains",
+    )
+    for words in (
+        ["marketplace", "add", str(checkout)],
+        ["install", "codex@codex-counsel", *options],
+    ):
         done = user.cli("plugin", *words)
         assert done.returncode == 0, done.stdout + done.stderr
     listed = json.loads(user.cli("plugin", "list", "--json").stdout)
-    assert [(plugin["id"], plugin["enabled"]) for plugin in listed] == [("codex@codex-counsel", True)]
+    assert [(plugin["id"], plugin["enabled"]) for plugin in listed] == [
+        ("codex@codex-counsel", True)
+    ]
 
     session = user.ask("/codex:status", status)
     assert session.servers == {"plugin:codex:counsel": "connected"}
@@ -61,31 +73,53 @@ def test_installed_from_a_marketplace_it_runs_with_the_settings_chosen_there(
     assert set(data["sandbox"]["read_boundary"].values()) == {"toolchains"}
 
 
-def test_a_variable_of_the_user_goes_before_the_setting_of_the_plugin(claude: Claude, model: Models) -> None:
+def test_a_variable_of_the_user_goes_before_the_setting_of_the_plugin(
+    claude: Claude, model: Models
+) -> None:
     model()
     claude.config.joinpath("settings.json").write_text(
-        json.dumps({"pluginConfigs": {"codex@inline": {"options": {"model": "gpt-8", "effort": "low"}}}}), "utf-8"
+        json.dumps(
+            {
+                "pluginConfigs": {
+                    "codex@inline": {"options": {"model": "gpt-8", "effort": "low"}}
+                }
+            }
+        ),
+        "utf-8",
     )
     user = replace(claude, settings={"CODEX_COUNSEL_MODEL": "gpt-9"})
-    defaults = json.loads(user.ask("/codex:status", status).shown[0])["data"]["defaults"]
+    defaults = json.loads(user.ask("/codex:status", status).shown[0])["data"][
+        "defaults"
+    ]
     assert defaults["model"] == "gpt-9"
 
 
 def test_plan_mode_lets_it_consult(claude: Claude, model: Models) -> None:
     model([say("It is fine.")])
-    session = claude.ask("/codex:consult Is it?", once(CONSULT, question="Is it?"), "--permission-mode", "plan")
+    session = claude.ask(
+        "/codex:consult Is it?",
+        once(CONSULT, question="Is it?"),
+        "--permission-mode",
+        "plan",
+    )
     assert (session.code, session.denials) == (0, [])
     assert '"answer":"It is fine."' in session.shown[0]
 
 
-def test_the_model_asks_codex_without_a_command_where_the_user_allowed_it(claude: Claude, model: Models) -> None:
+def test_the_model_asks_codex_without_a_command_where_the_user_allowed_it(
+    claude: Claude, model: Models
+) -> None:
     model([say("It is fine.")])
-    session = claude.ask("Have Codex look at this", once(CONSULT, question="Is it?"), *ALLOWED)
+    session = claude.ask(
+        "Have Codex look at this", once(CONSULT, question="Is it?"), *ALLOWED
+    )
     assert (session.code, session.denials) == (0, [])
     assert '"answer":"It is fine."' in session.shown[0]
 
 
-def test_calls_of_one_message_run_at_the_same_time(claude: Claude, model: Models) -> None:
+def test_calls_of_one_message_run_at_the_same_time(
+    claude: Claude, model: Models
+) -> None:
     gates = [hold(say("one")), hold(say("two"))]
     server = model(lambda request: gates["SECOND" in request.prompt])
 
@@ -98,10 +132,14 @@ def test_calls_of_one_message_run_at_the_same_time(claude: Claude, model: Models
     server.asked(2)
     for gate in gates:
         gate.release.set()
-    assert sorted(json.loads(shown)["answer"] for shown in claude.finish(process, api).shown) == ["one", "two"]
+    assert sorted(
+        json.loads(shown)["answer"] for shown in claude.finish(process, api).shown
+    ) == ["one", "two"]
 
 
-def test_an_interrupt_in_a_call_leaves_nothing_running(claude: Claude, model: Models) -> None:
+def test_an_interrupt_in_a_call_leaves_nothing_running(
+    claude: Claude, model: Models
+) -> None:
     server = model([hold(say("too late"))])
     api = claude.api(once(CONSULT, question="Is it?"))
     process = claude.start(api, "/codex:consult Is it?")
@@ -113,14 +151,20 @@ def test_an_interrupt_in_a_call_leaves_nothing_running(claude: Claude, model: Mo
     assert [row["status"] for row in rows] == ["cancelled"]
 
 
-def test_a_server_that_is_killed_between_calls_is_started_again(claude: Claude, model: Models) -> None:
+def test_a_server_that_is_killed_between_calls_is_started_again(
+    claude: Claude, model: Models
+) -> None:
     model()
     killed: list[int] = []
 
     def script(turn: Turn) -> list[JSON]:
         if len(turn.shown) == 1 and not killed:
             killed.append(_kill_server(claude.world))
-        return [use(PREFIX + "codex_status")] if len(turn.shown) < 1 or len(api.turns) < 3 else [text("done")]
+        return (
+            [use(PREFIX + "codex_status")]
+            if len(turn.shown) < 1 or len(api.turns) < 3
+            else [text("done")]
+        )
 
     api = claude.api(script)
     session = claude.finish(claude.start(api, "/codex:status"), api)
@@ -143,7 +187,9 @@ def _kill_server(world: World) -> int:
     raise AssertionError("no server of this session is running")
 
 
-def test_without_uv_the_setup_command_says_what_is_missing(claude: Claude, model: Models) -> None:
+def test_without_uv_the_setup_command_says_what_is_missing(
+    claude: Claude, model: Models
+) -> None:
     model()
     path = "/usr/bin:/bin"
     if shutil.which("uvx", path=path):
@@ -167,11 +213,15 @@ def test_where_the_server_cannot_be_installed_the_model_is_told_why(
     assert "Failed to parse `uv.lock`" in session.shown[0]
 
 
-def test_without_codex_the_model_knows_at_once_and_the_status_says_what_to_do(claude: Claude) -> None:
+def test_without_codex_the_model_knows_at_once_and_the_status_says_what_to_do(
+    claude: Claude,
+) -> None:
     path = f"{Path(uv()).parent}:/usr/bin:/bin"
     if shutil.which("codex", path=path):
         pytest.skip("codex is a program of this system")
-    session = replace(claude, settings={"PATH": path, "CODEX_COUNSEL_CODEX_BIN": ""}).ask("/codex:setup", status)
+    session = replace(
+        claude, settings={"PATH": path, "CODEX_COUNSEL_CODEX_BIN": ""}
+    ).ask("/codex:setup", status)
     told = session.api.turns[0].system + "\n".join(session.api.turns[0].said)
     assert "no Codex is installed here" in told
     shown = json.loads(session.shown[0])
@@ -181,7 +231,9 @@ def test_without_codex_the_model_knows_at_once_and_the_status_says_what_to_do(cl
     assert "npm install -g @openai/codex" in session.api.turns[0].command
 
 
-def test_other_plugins_that_claim_the_same_are_named_at_once_and_in_the_status(claude: Claude, model: Models) -> None:
+def test_other_plugins_that_claim_the_same_are_named_at_once_and_in_the_status(
+    claude: Claude, model: Models
+) -> None:
     model()
     _install_rivals(claude)
     session = claude.ask("/codex:status", status)
@@ -203,8 +255,15 @@ def _install_rivals(claude: Claude) -> None:
         (folder / "plugin.json").write_text(json.dumps(about), "utf-8")
         plugins.append({"name": name, "source": f"./{name}", "description": name})
     (market / ".claude-plugin").mkdir()
-    listing = {"name": "other", "description": "Others", "owner": {"name": "Others"}, "plugins": plugins}
-    (market / ".claude-plugin/marketplace.json").write_text(json.dumps(listing), "utf-8")
+    listing = {
+        "name": "other",
+        "description": "Others",
+        "owner": {"name": "Others"},
+        "plugins": plugins,
+    }
+    (market / ".claude-plugin/marketplace.json").write_text(
+        json.dumps(listing), "utf-8"
+    )
     assert claude.cli("plugin", "marketplace", "add", str(market)).returncode == 0
     for name in ("codex", "amicus", "harmless"):
         assert claude.cli("plugin", "install", f"{name}@other").returncode == 0
@@ -212,22 +271,41 @@ def _install_rivals(claude: Claude) -> None:
 
 def test_the_skill_is_read_without_a_question(claude: Claude, model: Models) -> None:
     model()
-    session = claude.ask("Is this design sound?", once("Skill", skill="codex:second-opinion"))
+    session = claude.ask(
+        "Is this design sound?", once("Skill", skill="codex:second-opinion")
+    )
     assert (session.code, session.denials) == (0, [])
-    assert any("A second opinion from Codex" in said for said in session.api.turns[-1].said)
+    assert any(
+        "A second opinion from Codex" in said for said in session.api.turns[-1].said
+    )
 
 
-def test_the_advisor_consults_with_its_own_tools_alone(claude: Claude, model: Models) -> None:
+def test_the_advisor_consults_with_its_own_tools_alone(
+    claude: Claude, model: Models
+) -> None:
     model([say("It is fine.")])
     inside: list[Turn] = []
 
     def script(turn: Turn) -> list[JSON]:
         if "You run one consultation with Codex" in turn.system:
             inside.append(turn)
-            return [text("Codex: It is fine.")] if turn.shown else [use(CONSULT, question="Is it?")]
-        advisor = use("Agent", subagent_type="codex:codex-advisor", description="ask", prompt="Is it?")
+            return (
+                [text("Codex: It is fine.")]
+                if turn.shown
+                else [use(CONSULT, question="Is it?")]
+            )
+        advisor = use(
+            "Agent",
+            subagent_type="codex:codex-advisor",
+            description="ask",
+            prompt="Is it?",
+        )
         return (
-            [text("done")] if turn.shown else [{**advisor, "input": {**advisor["input"], "run_in_background": False}}]
+            [text("done")]
+            if turn.shown
+            else [
+                {**advisor, "input": {**advisor["input"], "run_in_background": False}}
+            ]
         )
 
     session = claude.ask("Ask the advisor", script, *ALLOWED)
@@ -244,12 +322,27 @@ def test_what_every_session_pays_for_is_small(claude: Claude, model: Models) -> 
     first = claude.ask("hello", lambda _: [text("done")]).api.turns[0]
     said = first.system + "\n" + "\n".join(first.said)
     listed = [line for line in said.splitlines() if line.startswith("- codex:")]
-    tools = [str(tool.get("description")) for tool in first.body["tools"] if tool["name"] in ("Agent", "Task")]
-    agents = [line for text in tools for line in text.splitlines() if line.startswith("- codex:")]
-    instructions = re.findall(r"## plugin:codex:counsel\n(.*?)(?=\n\n|\n#|\Z)", said, re.DOTALL)[:1]
+    tools = [
+        str(tool.get("description"))
+        for tool in first.body["tools"]
+        if tool["name"] in ("Agent", "Task")
+    ]
+    agents = [
+        line
+        for text in tools
+        for line in text.splitlines()
+        if line.startswith("- codex:")
+    ]
+    instructions = re.findall(
+        r"## plugin:codex:counsel\n(.*?)(?=\n\n|\n#|\Z)", said, re.DOTALL
+    )[:1]
     names = [line for line in said.splitlines() if line.startswith(PREFIX)]
     names = names or [name for name in first.offered if name.startswith(PREFIX)]
-    parts = {"skills and agents": [*listed, *agents], "instructions": instructions, "tool names": names}
+    parts = {
+        "skills and agents": [*listed, *agents],
+        "instructions": instructions,
+        "tool names": names,
+    }
     bytes_of = {part: len("\n".join(lines).encode()) for part, lines in parts.items()}
     print(bytes_of)
     assert all(bytes_of.values())
@@ -257,26 +350,58 @@ def test_what_every_session_pays_for_is_small(claude: Claude, model: Models) -> 
 
 
 def test_the_plugin_passes_the_validator(claude: Claude) -> None:
-    for words in (["--strict", ".claude-plugin/plugin.json"], ["--strict", "."], ["--profile", "directory", "."]):
+    for words in (
+        ["--strict", ".claude-plugin/plugin.json"],
+        ["--strict", "."],
+        ["--profile", "directory", "."],
+    ):
         argv = ["plugin", "validate", *words]
-        if "--profile" in words and "--profile" not in claude.cli("plugin", "validate", "--help").stdout:
+        if (
+            "--profile" in words
+            and "--profile" not in claude.cli("plugin", "validate", "--help").stdout
+        ):
             continue
-        done = replace(claude, world=claude.world).cli(*argv[:-1], str(ROOT / words[-1]))
+        done = replace(claude, world=claude.world).cli(
+            *argv[:-1], str(ROOT / words[-1])
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_stop_gate_holds_a_turn_once_and_is_silent_where_nothing_was_edited(claude: Claude, model: Models) -> None:
+def test_the_stop_gate_holds_a_turn_once_and_is_silent_where_nothing_was_edited(
+    claude: Claude, model: Models
+) -> None:
     bad = "refund = prices[position - 1]"
-    grave = {"severity": "high", "title": "Off by one", "file": "shop.py", "line": 1, "line_end": None}
-    grave |= {"evidence": bad, "risk": "The wrong price.", "recommendation": "Use position."}
-    said = {"summary": "One problem.", "verdict": "fail", "confidence": "high", "findings": [grave]}
-    server = model([say({**said, "questions": [], "assumptions": [], "next_steps": []})])
+    grave = {
+        "severity": "high",
+        "title": "Off by one",
+        "file": "shop.py",
+        "line": 1,
+        "line_end": None,
+    }
+    grave |= {
+        "evidence": bad,
+        "risk": "The wrong price.",
+        "recommendation": "Use position.",
+    }
+    said = {
+        "summary": "One problem.",
+        "verdict": "fail",
+        "confidence": "high",
+        "findings": [grave],
+    }
+    server = model(
+        [say({**said, "questions": [], "assumptions": [], "next_steps": []})]
+    )
     claude.world.git("init", "-q")
     claude.world.git("commit", "-q", "--allow-empty", "-m", "Begin")
     gate = [sys.executable, "-m", "codex_counsel", "gate"]
-    subprocess.run([*gate, "install"], env=claude.env, cwd=claude.world.workspace, check=True)
+    subprocess.run(
+        [*gate, "install"], env=claude.env, cwd=claude.world.workspace, check=True
+    )
 
-    write = once("Write", file_path=str(claude.world.workspace / "shop.py"), content=bad + "\n")
+    write = once(
+        "Write", file_path=str(claude.world.workspace / "shop.py"), content=bad + "\n"
+    )
     session = claude.ask("Add a refund", write, "--permission-mode", "acceptEdits")
     assert session.code == 0, session.errors
     assert len(server.requests) == 1
@@ -284,6 +409,8 @@ def test_the_stop_gate_holds_a_turn_once_and_is_silent_where_nothing_was_edited(
 
     assert claude.ask("What does it do?", lambda _: [text("done")]).code == 0
     assert len(server.requests) == 1
-    subprocess.run([*gate, "remove"], env=claude.env, cwd=claude.world.workspace, check=True)
+    subprocess.run(
+        [*gate, "remove"], env=claude.env, cwd=claude.world.workspace, check=True
+    )
     claude.ask("Add it again", write, "--permission-mode", "acceptEdits")
     assert len(server.requests) == 1

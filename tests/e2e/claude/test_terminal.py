@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from codex_counsel.jobs import recovery
 from codex_counsel.loopback import Loopback, hold, say
 from tests.conftest import living, until
 from tests.e2e.claude.anthropic import JSON, Turn, request_in, text, use
@@ -44,7 +45,9 @@ def notification(turns: list[Turn]) -> str:
     return until(lambda: next(filter(None, map(notified, turns)), ""), 60)
 
 
-def test_a_run_is_a_task_whose_end_is_told_to_the_model(tasked: Claude, model: Models) -> None:
+def test_a_run_is_a_task_whose_end_is_told_to_the_model(
+    tasked: Claude, model: Models
+) -> None:
     gate = hold(say("It is fine."))
     model([gate])
     api = tasked.api(consulting)
@@ -53,23 +56,37 @@ def test_a_run_is_a_task_whose_end_is_told_to_the_model(tasked: Claude, model: M
         assert "started server-side task" in told
         gate.release.set()
         assert '"answer":"It is fine."' in notification(api.turns)
-    assert re.findall("[0-9a-f]{32}", told)[0] in [row["job_id"] for row in tasked.world.counsel().store.rows()]
+    assert re.findall("[0-9a-f]{32}", told)[0] in [
+        row["job_id"] for row in tasked.world.counsel().store.rows()
+    ]
 
 
-def test_a_task_is_picked_up_by_the_session_that_continues_a_killed_one(tasked: Claude, model: Models) -> None:
+def test_a_task_is_picked_up_by_the_session_that_continues_a_killed_one(
+    tasked: Claude, model: Models
+) -> None:
     gate = hold(say("It is fine."))
     server = model([gate])
     api = tasked.api(consulting)
     with tasked.terminal(api, TYPED):
         api.asked(2)
         server.asked(1)
-    until(lambda: not [line for line in living(str(tasked.world.state)) if line.endswith("codex_counsel mcp ")])
+    until(
+        lambda: (
+            not [
+                line
+                for line in living(str(tasked.world.state))
+                if line.endswith("codex_counsel mcp ")
+            ]
+        )
+    )
     with tasked.terminal(api, "--continue"):
         gate.release.set()
         assert '"answer":"It is fine."' in notification(api.turns)
 
 
-def test_a_task_that_is_stopped_leaves_nothing_running(tasked: Claude, model: Models) -> None:
+def test_a_task_that_is_stopped_leaves_nothing_running(
+    tasked: Claude, model: Models
+) -> None:
     server = model([hold(say("too late"))])
 
     def script(turn: Turn) -> list[JSON]:
@@ -82,11 +99,13 @@ def test_a_task_that_is_stopped_leaves_nothing_running(tasked: Claude, model: Mo
     with tasked.terminal(api, TYPED):
         api.asked(3)
         (job,) = tasked.world.counsel().store.jobs()
-        assert until(job.outcome)["status"] == "cancelled"
+        assert until(lambda: recovery.outcome(job))["status"] == "cancelled"
         assert living(job.id) == []
 
 
-def test_escape_in_a_call_ends_the_run_and_keeps_the_server(claude: Claude, model: Models) -> None:
+def test_escape_in_a_call_ends_the_run_and_keeps_the_server(
+    claude: Claude, model: Models
+) -> None:
     server = model([hold(say("too late"))])
     claude.settings["MCP_PROTOCOL_NEGOTIATION"] = "legacy"
     api = claude.api(consulting)
@@ -94,6 +113,10 @@ def test_escape_in_a_call_ends_the_run_and_keeps_the_server(claude: Claude, mode
         server.asked(1)
         (job,) = claude.world.counsel().store.jobs()
         terminal.type("\x1b")
-        assert until(job.outcome)["status"] == "cancelled"
+        assert until(lambda: recovery.outcome(job))["status"] == "cancelled"
         assert living(job.id) == []
-        assert [line for line in living(str(claude.world.state)) if line.endswith("codex_counsel mcp ")]
+        assert [
+            line
+            for line in living(str(claude.world.state))
+            if line.endswith("codex_counsel mcp ")
+        ]

@@ -15,7 +15,9 @@ from tests.e2e.cli.test_verbs import run
 from tests.e2e.delegation import begun, nothing_is_left, start, trees, untouched
 
 Model = Callable[..., Loopback]
-FIX = patch("*** Begin Patch\n*** Update File: app.py\n@@\n-answer = 41\n+answer = 42\n*** End Patch\n")
+FIX = patch(
+    "*** Begin Patch\n*** Update File: app.py\n@@\n-answer = 41\n+answer = 42\n*** End Patch\n"
+)
 
 
 @pytest.fixture
@@ -26,7 +28,14 @@ def top(world: World) -> Path:
 def test_a_task_is_printed_with_its_diff_its_evidence_and_how_to_apply_it(
     world: World, model: Model, top: Path
 ) -> None:
-    model([FIX, shell("python3 -B -c 'import app; assert app.answer == 42'"), shell("echo x > run.log"), say("Fixed.")])
+    model(
+        [
+            FIX,
+            shell("python3 -B -c 'import app; assert app.answer == 42'"),
+            shell("echo x > run.log"),
+            say("Fixed."),
+        ]
+    )
     with untouched(top):
         done = run(world, "delegate", "Fix the answer.")
     assert (done.code, done.err) == (0, "")
@@ -36,13 +45,20 @@ def test_a_task_is_printed_with_its_diff_its_evidence_and_how_to_apply_it(
     assert "1 file changed, 1 insertion(+), 1 deletion(-)" in lines
     assert any(line.startswith("  exit 0: ") and "import app" in line for line in lines)
     assert "  ignored, not in the diff: run.log" in lines
-    command = next(line for line in lines if line.startswith("apply it with: codex-counsel apply "))
+    command = next(
+        line for line in lines if line.startswith("apply it with: codex-counsel apply ")
+    )
     applied = run(world, *command.removeprefix("apply it with: codex-counsel ").split())
-    assert (applied.code, applied.out.splitlines()[0]) == (0, "1 file was changed; the index was left alone")
+    assert (applied.code, applied.out.splitlines()[0]) == (
+        0,
+        "1 file was changed; the index was left alone",
+    )
     assert (top / "app.py").read_text() == "answer = 42\n"
 
 
-def test_a_diff_is_checked_applied_once_and_undone(world: World, model: Model, top: Path) -> None:
+def test_a_diff_is_checked_applied_once_and_undone(
+    world: World, model: Model, top: Path
+) -> None:
     model([FIX, say("Fixed.")])
     job = run(world, "delegate", "--json", "Fix it.").json["meta"]["job_id"]
     with untouched(top):
@@ -54,12 +70,18 @@ def test_a_diff_is_checked_applied_once_and_undone(world: World, model: Model, t
     assert (top / "app.py").read_text() == "answer = 41\n"
 
 
-def test_sensitive_files_are_named_and_applied_when_they_are_accepted(world: World, model: Model, top: Path) -> None:
+def test_sensitive_files_are_named_and_applied_when_they_are_accepted(
+    world: World, model: Model, top: Path
+) -> None:
     model([shell("echo be nice > CLAUDE.md"), say("Done.")])
     done = run(world, "delegate", "--json", "Write it.")
     job = done.json["meta"]["job_id"]
     refused = run(world, "apply", job)
-    assert (refused.code, "CLAUDE.md" in refused.err, (top / "CLAUDE.md").exists()) == (1, True, False)
+    assert (refused.code, "CLAUDE.md" in refused.err, (top / "CLAUDE.md").exists()) == (
+        1,
+        True,
+        False,
+    )
     assert run(world, "apply", "--allow-path", "CLAUDE.md", job).code == 0
     assert (top / "CLAUDE.md").read_text() == "be nice\n"
 
@@ -70,11 +92,18 @@ def test_a_task_may_come_from_standard_input_and_go_on_from_an_earlier_one(
     server = model([FIX, say("Fixed."), shell("cat app.py"), say("Still fixed.")])
     wire = run(world, "delegate", "--json", given="Fix `it`.\n").json
     assert "Fix `it`." in server.requests[0].prompt
-    again = run(world, "delegate", "--json", "--from-job", wire["meta"]["job_id"], "Go on.").json
-    assert (again["meta"]["session_id"], again["diff"]) == (wire["meta"]["session_id"], wire["diff"])
+    again = run(
+        world, "delegate", "--json", "--from-job", wire["meta"]["job_id"], "Go on."
+    ).json
+    assert (again["meta"]["session_id"], again["diff"]) == (
+        wire["meta"]["session_id"],
+        wire["diff"],
+    )
 
 
-def test_a_dry_run_spends_nothing_and_says_what_it_would_start_from(world: World, model: Model, top: Path) -> None:
+def test_a_dry_run_spends_nothing_and_says_what_it_would_start_from(
+    world: World, model: Model, top: Path
+) -> None:
     server = model()
     (top / ".env").write_text("KEY=1\n")
     with untouched(top):
@@ -84,11 +113,16 @@ def test_a_dry_run_spends_nothing_and_says_what_it_would_start_from(world: World
     assert ".env" in done.out
 
 
-def test_a_task_that_fails_says_where_its_work_is(world: World, model: Model, top: Path) -> None:
+def test_a_task_that_fails_says_where_its_work_is(
+    world: World, model: Model, top: Path
+) -> None:
     model([FIX, failed("server_error", "it broke")], stream_max_retries=0)
     done = run(world, "delegate", "Fix it.")
     assert done.code == 3
-    assert "its work so far: 1 file changed, 1 insertion(+), 1 deletion(-), in " in done.err
+    assert (
+        "its work so far: 1 file changed, 1 insertion(+), 1 deletion(-), in "
+        in done.err
+    )
     path = Path(done.err.partition("deletion(-), in ")[2].splitlines()[0])
     assert "+answer = 42" in path.read_text()
 
@@ -108,10 +142,16 @@ def test_bad_usage_says_what_to_do_and_exits_with_2(
 ) -> None:
     model()
     done = run(world, *arguments)
-    assert (done.code, words in done.err, "what to do: " in done.err) == (2, True, True), done.err
+    assert (done.code, words in done.err, "what to do: " in done.err) == (
+        2,
+        True,
+        True,
+    ), done.err
 
 
-def test_a_sweep_removes_what_a_killed_run_left_and_keeps_its_work(world: World, model: Model, top: Path) -> None:
+def test_a_sweep_removes_what_a_killed_run_left_and_keeps_its_work(
+    world: World, model: Model, top: Path
+) -> None:
     gate = hold(say("Never."))
     model([FIX, gate])
     handle = start(world, background=True)
@@ -125,4 +165,7 @@ def test_a_sweep_removes_what_a_killed_run_left_and_keeps_its_work(world: World,
     handle.release()
     nothing_is_left(world)
     said = run(world, "result", handle.job.id)
-    assert "its work so far: 1 file changed, 1 insertion(+), 1 deletion(-), in " in said.err
+    assert (
+        "its work so far: 1 file changed, 1 insertion(+), 1 deletion(-), in "
+        in said.err
+    )

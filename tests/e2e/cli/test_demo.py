@@ -9,15 +9,26 @@ from pathlib import Path
 
 
 def demo(tmp_path: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    own = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": str(tmp_path), **env}
+    own = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "TMPDIR": str(tmp_path),
+        **env,
+    }
     argv = [sys.executable, "-m", "codex_counsel", "demo"]
-    return subprocess.run(argv, env=own, capture_output=True, text=True, timeout=90, check=False)
+    return subprocess.run(
+        argv, env=own, capture_output=True, text=True, timeout=90, check=False
+    )
 
 
-def test_the_demo_shows_what_the_sandbox_allowed_and_denied_and_the_answer(tmp_path: Path) -> None:
+def test_the_demo_shows_what_the_sandbox_allowed_and_denied_and_the_answer(
+    tmp_path: Path,
+) -> None:
     done = demo(tmp_path)
     verdicts = [
-        line.split(None, 1) for line in done.stdout.splitlines() if line.startswith(("  allowed ", "  denied "))
+        line.split(None, 1)
+        for line in done.stdout.splitlines()
+        if line.startswith(("  allowed ", "  denied "))
     ]
     assert done.returncode == 0, done.stdout + done.stderr
     assert [word for word, _ in verdicts] == ["allowed"] * 2 + ["denied"] * 5
@@ -25,7 +36,9 @@ def test_the_demo_shows_what_the_sandbox_allowed_and_denied_and_the_answer(tmp_p
     assert "tokens: 800 in" in done.stdout
 
 
-def test_the_demo_leaves_nothing_and_touches_no_state_of_the_user(tmp_path: Path) -> None:
+def test_the_demo_leaves_nothing_and_touches_no_state_of_the_user(
+    tmp_path: Path,
+) -> None:
     home = tmp_path / "home"
     home.mkdir()
     demo(home)
@@ -38,16 +51,23 @@ def test_without_codex_the_demo_says_what_to_install(tmp_path: Path) -> None:
     assert "npm install -g @openai/codex" in done.stderr
 
 
-def test_the_demo_reviews_a_planted_bug_and_tells_found_evidence_from_invented(tmp_path: Path) -> None:
+def test_the_demo_reviews_a_planted_bug_and_tells_found_evidence_from_invented(
+    tmp_path: Path,
+) -> None:
     review = demo(tmp_path).stdout.partition("== A review")[2]
     assert "HIGH  refund() is off by one" in review
     assert "shop.py:13 (moved)" in review
     assert "shop.py:14 (unverified)" in review
 
 
-def test_the_demo_delegates_a_fix_whose_check_ran_in_the_sandbox_and_applies_it_on_request(tmp_path: Path) -> None:
+def test_the_demo_delegates_a_fix_whose_check_ran_in_the_sandbox_and_applies_it_on_request(
+    tmp_path: Path,
+) -> None:
     delegated = demo(tmp_path).stdout.partition("== A delegated task")[2]
-    assert "+    return subtotal if subtotal >= FREE_FROM else subtotal + SHIPPING" in delegated
+    assert (
+        "+    return subtotal if subtotal >= FREE_FROM else subtotal + SHIPPING"
+        in delegated
+    )
     assert "exit 0: /bin/bash -c 'python3 test_shop.py'" in delegated
     assert "Your files meanwhile: untouched." in delegated
     assert "2 files were changed; the index was left alone" in delegated

@@ -25,13 +25,19 @@ EXITS: dict[str, tuple[Any, tuple[str, ...], int]] = {
     "clean": (reply(), (), 0),
     "a finding below the default": (reply({}, verdict="concerns"), (), 0),
     "a finding at the default": (reply({"severity": "high"}, verdict="fail"), (), 1),
-    "a finding at the severity asked for": (reply({}, verdict="concerns"), ("--fail-on", "medium"), 1),
+    "a finding at the severity asked for": (
+        reply({}, verdict="concerns"),
+        ("--fail-on", "medium"),
+        1,
+    ),
     "no verdict": ("It is fine.", (), 1),
     "no verdict, never": ("It is fine.", ("--fail-on", "never"), 0),
 }
 
 
-@pytest.mark.parametrize(("said", "arguments", "code"), EXITS.values(), ids=EXITS.keys())
+@pytest.mark.parametrize(
+    ("said", "arguments", "code"), EXITS.values(), ids=EXITS.keys()
+)
 def test_the_exit_code_says_whether_the_change_is_clean(
     world: World, model: Model, said: Any, arguments: tuple[str, ...], code: int
 ) -> None:
@@ -45,7 +51,17 @@ def test_the_exit_code_says_whether_the_change_is_clean(
 def test_a_review_reads_well(world: World, model: Model) -> None:
     begin_changed(world)
     server = model([say(reply({}, verdict="concerns"))])
-    done = run(world, "review", "--focus", "Is 70 right?", "--stance", "challenge", "--plan", "Make it 70.", "app.py")
+    done = run(
+        world,
+        "review",
+        "--focus",
+        "Is 70 right?",
+        "--stance",
+        "challenge",
+        "--plan",
+        "Make it 70.",
+        "app.py",
+    )
     assert done.out.startswith(
         "concerns: 1 medium. Read it all.\n\nMEDIUM  The seventh line is wrong\n  app.py:7 (verified)"
     )
@@ -68,8 +84,13 @@ def test_json_is_the_envelope_whether_asked_for_by_flag_or_by_format(
         "verified",
     )
     previewed = run(world, "review", "--dry-run", *flags).json
-    refused = run(world, "review", "--scope", "commit", "--commit", "absent", *flags).json
-    assert (previewed["coverage"], refused["error"]["code"]) == (wire["coverage"], "unknown_ref")
+    refused = run(
+        world, "review", "--scope", "commit", "--commit", "absent", *flags
+    ).json
+    assert (previewed["coverage"], refused["error"]["code"]) == (
+        wire["coverage"],
+        "unknown_ref",
+    )
     assert len(server.requests) == 1
 
 
@@ -78,9 +99,14 @@ def test_the_other_formats_are_printed_alone(world: World, model: Model) -> None
     model([say(reply({"evidence": "seven = 70"}, verdict="concerns"))])
     log = json.loads(run(world, "review", "--format", "sarif").out)
     place = log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]
-    assert place == {"artifactLocation": {"uri": "app.py"}, "region": {"startLine": 7, "endLine": 7}}
+    assert place == {
+        "artifactLocation": {"uri": "app.py"},
+        "region": {"startLine": 7, "endLine": 7},
+    }
     assert (
-        run(world, "review", "--format", "github").out.splitlines()[0].startswith("::warning file=app.py,line=7,title=")
+        run(world, "review", "--format", "github")
+        .out.splitlines()[0]
+        .startswith("::warning file=app.py,line=7,title=")
     )
     assert "```\nseven = 70\n```" in run(world, "review", "--format", "markdown").out
 
@@ -88,22 +114,37 @@ def test_the_other_formats_are_printed_alone(world: World, model: Model) -> None
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--scope", "branch", "--base", "absent"), "unknown_ref: `absent` names no commit here"),
+        (
+            ("--scope", "branch", "--base", "absent"),
+            "unknown_ref: `absent` names no commit here",
+        ),
         (("--scope", "branch", "--base", "main; id"), "unknown_ref: "),
-        (("--scope", "branch", "--base=--output=x"), "invalid_arguments: base: begins with '-'"),
+        (
+            ("--scope", "branch", "--base=--output=x"),
+            "invalid_arguments: base: begins with '-'",
+        ),
         (("--scope", "staged"), "nothing_to_review: "),
         (("--commit", "HEAD"), "invalid_arguments: commit: belongs to scope commit"),
         (("absent.py",), "invalid_arguments: No file matches absent.py"),
         (("--plan-path", "absent.md"), "invalid_arguments: plan_path: "),
-        (("--context-file", "absent.md"), "invalid_arguments: --context-file: absent.md: No such file"),
+        (
+            ("--context-file", "absent.md"),
+            "invalid_arguments: --context-file: absent.md: No such file",
+        ),
         (("--focus", " "), "invalid_arguments: focus: is blank"),
     ],
 )
-def test_bad_usage_exits_with_2(world: World, model: Model, arguments: tuple[str, ...], words: str) -> None:
+def test_bad_usage_exits_with_2(
+    world: World, model: Model, arguments: tuple[str, ...], words: str
+) -> None:
     begin_changed(world)
     server = model()
     done = run(world, "review", *arguments)
-    assert (done.code, words in done.err, "what to do: " in done.err) == (2, True, True), done.err
+    assert (done.code, words in done.err, "what to do: " in done.err) == (
+        2,
+        True,
+        True,
+    ), done.err
     assert server.requests == []
 
 
@@ -114,14 +155,22 @@ def test_codex_being_unavailable_exits_with_3(world: World, model: Model) -> Non
     assert (done.code, done.out) == (3, "")
 
 
-def test_without_a_login_a_review_exits_with_3_and_a_dry_run_says_so(world: World) -> None:
+def test_without_a_login_a_review_exits_with_3_and_a_dry_run_says_so(
+    world: World,
+) -> None:
     begin_changed(world)
     assert run(world, "review").code == 3
     done = run(world, "review", "--dry-run")
-    assert (done.code, "auth_required" in done.out, "nothing was spent" in done.out) == (0, True, True)
+    assert (
+        done.code,
+        "auth_required" in done.out,
+        "nothing was spent" in done.out,
+    ) == (0, True, True)
 
 
-def test_a_review_in_the_background_is_fetched_by_its_job_id(world: World, model: Model) -> None:
+def test_a_review_in_the_background_is_fetched_by_its_job_id(
+    world: World, model: Model
+) -> None:
     begin_changed(world)
     model([say(reply({}, verdict="concerns"))])
     job = run(world, "review", "--background", "--json").json["job_id"]
@@ -133,26 +182,50 @@ def test_a_review_is_continued_by_its_session_id(world: World, model: Model) -> 
     begin_changed(world)
     server = model([say(reply())])
     thread = run(world, "review", "--json").json["meta"]["session_id"]
-    again = run(world, "review", "--json", "--session-id", thread, "--focus", "Really?").json
+    again = run(
+        world, "review", "--json", "--session-id", thread, "--focus", "Really?"
+    ).json
     assert (again["meta"]["session_id"], again["verdict"]) == (thread, "pass")
     assert "+seven = 70" in change(server.requests[1].prompt)
 
 
-def test_a_plan_is_read_from_a_file_of_the_current_directory(world: World, model: Model) -> None:
+def test_a_plan_is_read_from_a_file_of_the_current_directory(
+    world: World, model: Model
+) -> None:
     begin(world)
     write(world.workspace, "docs/plan.md", "## 1\n\nDo it.\n")
     server = model(
-        [say(reply({"section": "1", "file": None, "evidence": "Do it.", "severity": "high"}, verdict="fail"))]
+        [
+            say(
+                reply(
+                    {
+                        "section": "1",
+                        "file": None,
+                        "evidence": "Do it.",
+                        "severity": "high",
+                    },
+                    verdict="fail",
+                )
+            )
+        ]
     )
     done = run(world, "plan", "-C", str(world.workspace / "docs"), "docs/plan.md")
-    assert (done.code, "HIGH  The seventh line is wrong\n  1 (verified)" in done.out) == (1, True)
+    assert (
+        done.code,
+        "HIGH  The seventh line is wrong\n  1 (verified)" in done.out,
+    ) == (1, True)
     assert material(server.requests[0].prompt, "the plan") == "## 1\n\nDo it.\n"
 
 
 def test_a_plan_is_read_from_standard_input(world: World, model: Model) -> None:
     server = model([say(reply())])
-    done = run(world, "plan", "-", "--format", "github", given="Use `this` at $HOME. Ü\n")
-    assert (done.code, done.out) == (0, "::notice title=Codex review::pass: no findings. Read it all.\n")
+    done = run(
+        world, "plan", "-", "--format", "github", given="Use `this` at $HOME. Ü\n"
+    )
+    assert (done.code, done.out) == (
+        0,
+        "::notice title=Codex review::pass: no findings. Read it all.\n",
+    )
     assert material(server.requests[0].prompt, "the plan") == "Use `this` at $HOME. Ü\n"
 
 

@@ -21,7 +21,7 @@ Model = Callable[..., Loopback]
 
 
 @dataclass
-class PatchPlan:
+class RunResult:
     code: int
     out: str
     err: str
@@ -31,7 +31,7 @@ class PatchPlan:
         return dict(json.loads(self.out))
 
 
-def run(world: World, *arguments: str, given: str | None = None) -> PatchPlan:
+def run(world: World, *arguments: str, given: str | None = None) -> RunResult:
     argv = [sys.executable, "-m", "codex_counsel", *arguments]
     done = subprocess.run(
         argv,
@@ -43,10 +43,12 @@ def run(world: World, *arguments: str, given: str | None = None) -> PatchPlan:
         timeout=90,
         check=False,
     )
-    return PatchPlan(done.returncode, done.stdout, done.stderr)
+    return RunResult(done.returncode, done.stdout, done.stderr)
 
 
-def test_an_answer_is_printed_with_where_it_came_from(world: World, model: Model) -> None:
+def test_an_answer_is_printed_with_where_it_came_from(
+    world: World, model: Model
+) -> None:
     model([say("Use a queue.\nIt is simpler.")])
     done = run(world, "consult", "Queue or lock?")
     assert done.code == 0
@@ -57,27 +59,41 @@ def test_an_answer_is_printed_with_where_it_came_from(world: World, model: Model
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
-def test_an_answer_is_printed_whatever_the_encoding_of_the_output(world: World, model: Model, encoding: str) -> None:
+def test_an_answer_is_printed_whatever_the_encoding_of_the_output(
+    world: World, model: Model, encoding: str
+) -> None:
     model([say("A queue \u2014 simpler.")])
     env = {**world.env, "PYTHONIOENCODING": encoding}
     argv = [sys.executable, "-m", "codex_counsel", "consult", "Queue or lock?"]
-    done = subprocess.run(argv, env=env, cwd=world.workspace, capture_output=True, timeout=90, check=False)
+    done = subprocess.run(
+        argv, env=env, cwd=world.workspace, capture_output=True, timeout=90, check=False
+    )
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"A queue \\u2014 simpler." in done.stdout
     assert len(list(world.state.glob("jobs/*/delivered"))) == 1
 
 
 @pytest.mark.parametrize("fetched", [False, True], ids=["at once", "later"])
-def test_an_answer_that_could_not_be_printed_is_not_delivered(world: World, model: Model, fetched: bool) -> None:
+def test_an_answer_that_could_not_be_printed_is_not_delivered(
+    world: World, model: Model, fetched: bool
+) -> None:
     model()
     arguments = ["consult", "Queue or lock?"]
     if fetched:
-        job = run(world, "consult", "--background", "--json", "Queue or lock?").json["job_id"]
+        job = run(world, "consult", "--background", "--json", "Queue or lock?").json[
+            "job_id"
+        ]
         arguments = ["result", "--wait", job]
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         argv = [sys.executable, "-m", "codex_counsel", *arguments]
         done = subprocess.run(
-            argv, env=world.env, cwd=world.workspace, stdout=full, stderr=subprocess.PIPE, timeout=90, check=False
+            argv,
+            env=world.env,
+            cwd=world.workspace,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=90,
+            check=False,
         )
     assert done.returncode != 0
     assert list(world.state.glob("jobs/*/result.json"))
@@ -93,7 +109,11 @@ def test_the_question_may_come_from_standard_input(world: World, model: Model) -
 def test_json_is_the_envelope(world: World, model: Model) -> None:
     model([say("Yes.")])
     wire = run(world, "consult", "--json", "Really?").json
-    assert (wire["tool"], wire["status"], wire["answer"]) == ("codex_consult", "completed", "Yes.")
+    assert (wire["tool"], wire["status"], wire["answer"]) == (
+        "codex_consult",
+        "completed",
+        "Yes.",
+    )
 
 
 def test_every_flag_reaches_the_run(world: World, model: Model) -> None:
@@ -106,8 +126,22 @@ def test_every_flag_reaches_the_run(world: World, model: Model) -> None:
         "additionalProperties": False,
     }
     (world.base / "schema.json").write_text(json.dumps(schema))
-    flags = ["--stance", "challenge", "--context-file", str(world.base / "further.txt"), "--model", "gpt-5.5"]
-    flags += ["--effort", "high", "--output-schema", str(world.base / "schema.json"), "--timeout-seconds", "60"]
+    flags = [
+        "--stance",
+        "challenge",
+        "--context-file",
+        str(world.base / "further.txt"),
+        "--model",
+        "gpt-5.5",
+    ]
+    flags += [
+        "--effort",
+        "high",
+        "--output-schema",
+        str(world.base / "schema.json"),
+        "--timeout-seconds",
+        "60",
+    ]
     wire = run(world, "consult", "--json", *flags, "Sure?").json
     asked = server.requests[0]
     assert wire["data"] == {"sure": True}
@@ -139,17 +173,30 @@ def test_a_run_that_is_cancelled_is_gone(world: World, model: Model) -> None:
         (("consult", ""), 2, "invalid_arguments: question: is blank"),
         (("consult", "-C", "/", "Hi"), 2, "workspace_invalid"),
         (("consult", "--session-id", "last", "Hi"), 2, "session_id"),
-        (("consult", "--output-schema", "missing.json", "Hi"), 2, "--output-schema: missing.json: No such file"),
+        (
+            ("consult", "--output-schema", "missing.json", "Hi"),
+            2,
+            "--output-schema: missing.json: No such file",
+        ),
         (("result", "0" * 32), 2, "job_not_found"),
         (("result", "../../etc"), 2, "job_not_found"),
         (("cancel", "nonsense"), 2, "invalid_arguments: job_id"),
+        (
+            ("jobs", "--limit", "201"),
+            2,
+            "invalid_arguments: limit: Input should be less than or equal to 200",
+        ),
     ],
 )
 def test_bad_usage_says_what_to_do_and_exits_with_2(
     world: World, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
     done = run(world, *arguments)
-    assert (done.code, words in done.err, "what to do: " in done.err) == (code, True, True), done.err
+    assert (done.code, words in done.err, "what to do: " in done.err) == (
+        code,
+        True,
+        True,
+    ), done.err
 
 
 def test_codex_being_unavailable_exits_with_3(world: World, model: Model) -> None:
@@ -166,17 +213,29 @@ def test_without_a_login_status_says_so_and_exits_with_3(world: World) -> None:
 def test_a_usable_codex_is_named_by_status(world: World, model: Model) -> None:
     model()
     done = run(world, "status", "--json")
-    assert (done.code, done.json["data"]["usable"], done.json["data"]["codex"]["path"]) == (0, True, world.binary)
+    assert (
+        done.code,
+        done.json["data"]["usable"],
+        done.json["data"]["codex"]["path"],
+    ) == (0, True, world.binary)
 
 
 def test_models_lists_what_the_binary_lists(world: World) -> None:
     assert "gpt-5.5: low, medium, high, xhigh" in run(world, "models").out
 
 
-def test_an_interrupt_ends_the_run_and_exits_with_130(world: World, model: Model) -> None:
+def test_an_interrupt_ends_the_run_and_exits_with_130(
+    world: World, model: Model
+) -> None:
     server = model([stall()])
     argv = [sys.executable, "-m", "codex_counsel", "consult", "Wait."]
-    child = subprocess.Popen(argv, env=world.env, cwd=world.workspace, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    child = subprocess.Popen(
+        argv,
+        env=world.env,
+        cwd=world.workspace,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
     server.asked(1)
     child.send_signal(signal.SIGINT)
     assert b"cancelled" in child.communicate(timeout=60)[1]
@@ -184,7 +243,9 @@ def test_an_interrupt_ends_the_run_and_exits_with_130(world: World, model: Model
     assert living(str(world.state)) == []
 
 
-def test_a_terminal_gets_a_progress_line_and_loses_it_at_the_end(world: World, model: Model) -> None:
+def test_a_terminal_gets_a_progress_line_and_loses_it_at_the_end(
+    world: World, model: Model
+) -> None:
     model([say("Fine.")])
     terminal, other_end = pty.openpty()
     argv = [sys.executable, "-m", "codex_counsel", "consult", "Hi"]
@@ -224,16 +285,58 @@ def test_output_that_nobody_reads_ends_quietly(world: World, model: Model) -> No
 def test_help_and_version_load_neither_fastmcp_nor_pydantic() -> None:
     program = "import sys; from codex_counsel.cli import run\ntry: run(['--version'])\nexcept SystemExit: pass\n"
     program += "print({'fastmcp', 'pydantic', 'anyio'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert done.stdout.splitlines() == ["codex-counsel 0.1.0", "set()"]
 
 
-def test_on_a_machine_where_codex_never_ran_status_says_login_and_nothing_else(world: World) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [("jobs",), ("result", "0" * 32), ("cancel", "0" * 32), ("jobs", "--limit", "0")],
+    ids=" ".join,
+)
+def test_verbs_that_only_read_jobs_load_no_heavy_library(
+    world: World, arguments: tuple[str, ...]
+) -> None:
+    heavy = {
+        "fastmcp",
+        "pydantic",
+        "anyio",
+        "asyncio",
+        "jsonschema",
+        "platformdirs",
+        "subprocess",
+    }
+    program = f"import sys; from codex_counsel.cli import run; code = run({list(arguments)})\n"
+    program += f"print({heavy} & set(sys.modules), file=sys.stderr); sys.exit(code)"
+    argv = [sys.executable, "-c", program]
+    done = subprocess.run(
+        argv, env=world.env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr.splitlines()[-1] == "set()"
+    assert done.returncode == (0 if arguments == ("jobs",) else 2)
+
+
+def test_on_a_machine_where_codex_never_ran_status_says_login_and_nothing_else(
+    world: World,
+) -> None:
     world.codex_home.rmdir()
     env = {name: value for name, value in world.env.items() if name != "CODEX_HOME"}
     argv = [sys.executable, "-m", "codex_counsel", "status", "--json"]
-    done = subprocess.run(argv, env=env, cwd=world.workspace, capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run(
+        argv,
+        env=env,
+        cwd=world.workspace,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
     wire = json.loads(done.stdout)
-    assert (done.returncode, wire["summary"]) == (3, "Codex is not usable: Codex is not logged in")
+    assert (done.returncode, wire["summary"]) == (
+        3,
+        "Codex is not usable: Codex is not logged in",
+    )
     assert wire["data"]["sandbox"]["usable"]
     assert len(wire["next_steps"]) == 1

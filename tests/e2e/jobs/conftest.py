@@ -1,4 +1,4 @@
-"""Jobs whose Codex is a small program that says what Codex would say: for what concerns the record, not the model."""
+"""Jobs whose Codex is a small program that prints what Codex would: for tests of the record, not of the model."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from codex_counsel.errors import CounselError
+from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
-from codex_counsel.jobs.launcher import Handle, NewJob, launch
+from codex_counsel.jobs.launcher import NewJob, launch
 from codex_counsel.jobs.spec import Spec
 from codex_counsel.jobs.store import Store
 from codex_counsel.system.process_tree import Identity
@@ -25,25 +26,32 @@ from tests.conftest import World, until
 
 THREAD = "01a1fd13-60ab-7632-8f92-823f89c4f967"
 STARTED = json.dumps({"type": "thread.started", "thread_id": THREAD})
-SAID = json.dumps({"type": "item.completed", "item": {"id": "item_0", "type": "agent_message", "text": "It is fine."}})
-COMPLETED = json.dumps({"type": "turn.completed", "usage": {"input_tokens": 1, "output_tokens": 1}})
-TURN = (STARTED, SAID, COMPLETED)
+MESSAGE = json.dumps(
+    {
+        "type": "item.completed",
+        "item": {"id": "item_0", "type": "agent_message", "text": "It is fine."},
+    }
+)
+COMPLETED = json.dumps(
+    {"type": "turn.completed", "usage": {"input_tokens": 1, "output_tokens": 1}}
+)
+TURN = (STARTED, MESSAGE, COMPLETED)
 
 
-def saying(*lines: str) -> str:
+def printing(*lines: str) -> str:
     """Shell text that prints these lines."""
     return f"printf '%s\\n' {shlex.join(lines)}"
 
 
 @dataclass
-class Nursery:
-    """Where jobs are born, and ended when the test is over."""
+class JobFactory:
+    """Launches jobs, and ends them when the test is over."""
 
     world: World
     store: Store
     handles: list[Handle] = field(default_factory=list)
 
-    def spec(self, program: str = saying(*TURN), **changes: Any) -> Spec:
+    def spec(self, program: str = printing(*TURN), **changes: Any) -> Spec:
         job_id = secrets.token_hex(16)
         spec = Spec(
             job_id=job_id,
@@ -66,7 +74,7 @@ class Nursery:
         )
         return replace(spec, **changes)
 
-    def born(self, program: str = saying(*TURN), **changes: Any) -> Handle:
+    def launch(self, program: str = printing(*TURN), **changes: Any) -> Handle:
         """A job that runs the shell text in place of Codex."""
         spec = self.spec(program, **changes)
         env = {"PATH": os.environ["PATH"], "CODEX_COUNSEL_JOB": spec.job_id}
@@ -74,22 +82,25 @@ class Nursery:
         self.handles.append(handle)
         return handle
 
-    def held(self, *first: str, **changes: Any) -> tuple[Handle, Path]:
-        """A job that says these lines, and the rest of a turn once something is written to the pipe."""
+    def launch_waiting(self, *first: str, **changes: Any) -> tuple[Handle, Path]:
+        """A job that prints these lines, and the rest of a turn once something is written to the pipe returned."""
         gate = self.world.base / f"gate-{secrets.token_hex(4)}"
         os.mkfifo(gate)
-        rest = saying(*TURN[len(first) :])
-        return self.born(f"{saying(*first) if first else ':'}; read word < {gate}; {rest}", **changes), gate
+        rest = printing(*TURN[len(first) :])
+        return self.launch(
+            f"{printing(*first) if first else ':'}; read word < {gate}; {rest}",
+            **changes,
+        ), gate
 
 
 def worker_of(job: Job) -> Identity:
-    """The worker, as soon as it has said who it is."""
+    """The worker, as soon as it has written who it is."""
     return until(lambda: job.state().worker)
 
 
 @pytest.fixture
-def nursery(world: World) -> Iterator[Nursery]:
-    made = Nursery(world, Store(world.state))
+def factory(world: World) -> Iterator[JobFactory]:
+    made = JobFactory(world, Store(world.state))
     yield made
     for handle in made.handles:
         handle.release()

@@ -1,6 +1,7 @@
 """Run by `test_storage` in a mount namespace of its own: `python -m tests.e2e.jobs.storage CASE DIRECTORY`.
 
-The state directory is a file system of half a megabyte that the case fills or makes read-only.
+The state directory is a file system of half a megabyte that the case fills or makes
+read-only.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 
 from codex_counsel.contract.request import Consult, JobCancel, JobResult, parse
 from codex_counsel.errors import CounselError
-from codex_counsel.jobs.launcher import Handle
+from codex_counsel.jobs import recovery
+from codex_counsel.jobs.handle import Handle
 from codex_counsel.loopback import Gate, Loopback, hold, say
 from codex_counsel.services.counsel import Counsel
 from tests.conftest import World, living, until, wait
@@ -48,11 +50,20 @@ class Stage:
         self.world = World(base)
         self.gate: Gate = hold(say("The answer." + " And more." * 20_000))
         self.world.state.mkdir()
-        mount("-t", "tmpfs", "-o", "size=512k,nr_inodes=300,mode=0700", "state", str(self.world.state))
+        mount(
+            "-t",
+            "tmpfs",
+            "-o",
+            "size=512k,nr_inodes=300,mode=0700",
+            "state",
+            str(self.world.state),
+        )
         self.counsel: Counsel = self.world.counsel()
 
     def ask(self, *, background: bool = False, **more: Any) -> Handle:
-        return self.counsel.consult(parse(Consult, {"question": "Is it fine?", **more}), background=background)
+        return self.counsel.consult(
+            parse(Consult, {"question": "Is it fine?", **more}), background=background
+        )
 
     def warm(self) -> None:
         """A first run, which makes the directories and remembers the probes."""
@@ -71,7 +82,11 @@ class Stage:
     def left(self) -> list[str]:
         """What should not be there when all is over."""
         hidden = [path.name for path in (self.world.state / "jobs").glob(".*")]
-        return [*living(str(self.world.base)), *map(str, self.world.temp.iterdir()), *hidden]
+        return [
+            *living(str(self.world.base)),
+            *map(str, self.world.temp.iterdir()),
+            *hidden,
+        ]
 
 
 def read_only(stage: Stage) -> dict[str, Any]:
@@ -105,7 +120,10 @@ def full_meanwhile(stage: Stage) -> dict[str, Any]:
     fill(stage.world.state)
     stage.gate.release.set()
     wire = wait(handle)
-    return {"wire": wire, "later": (handle.job.outcome() or {})["error"]["code"]}
+    return {
+        "wire": wire,
+        "later": (recovery.outcome(handle.job) or {})["error"]["code"],
+    }
 
 
 def full_short(stage: Stage) -> dict[str, Any]:
@@ -117,7 +135,7 @@ def full_short(stage: Stage) -> dict[str, Any]:
         fill(stage.world.state, inodes=False)
         short.release.set()
         wire = wait(handle)
-    return {"wire": wire, "later": (handle.job.outcome() or {})["status"]}
+    return {"wire": wire, "later": (recovery.outcome(handle.job) or {})["status"]}
 
 
 def full_background(stage: Stage) -> dict[str, Any]:
@@ -127,8 +145,10 @@ def full_background(stage: Stage) -> dict[str, Any]:
     thread = until(lambda: handle.job.state().thread_id)
     fill(stage.world.state)
     stage.gate.release.set()
-    wire = until(handle.job.outcome)
-    (row,) = (row for row in stage.counsel.store.rows() if row["job_id"] == handle.job.id)
+    wire = until(lambda: recovery.outcome(handle.job))
+    (row,) = (
+        row for row in stage.counsel.store.rows() if row["job_id"] == handle.job.id
+    )
     return {"wire": wire, "thread": thread, "row": row["status"]}
 
 
@@ -143,7 +163,15 @@ def full_cancel(stage: Stage) -> dict[str, Any]:
 
 
 CASES: dict[str, Callable[[Stage], dict[str, Any]]] = {
-    case.__name__: case for case in (read_only, full_before, full_meanwhile, full_short, full_background, full_cancel)
+    case.__name__: case
+    for case in (
+        read_only,
+        full_before,
+        full_meanwhile,
+        full_short,
+        full_background,
+        full_cancel,
+    )
 }
 
 

@@ -12,26 +12,31 @@ import pytest
 
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.request import Consult, JobCancel, JobResult, parse
-from codex_counsel.jobs import store
+from codex_counsel.jobs import recovery, store
+from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
-from codex_counsel.jobs.launcher import Handle
+from codex_counsel.jobs.run import recorded_transcript
 from codex_counsel.loopback import Gate, Loopback, hold, say, shell
 from codex_counsel.services.counsel import Counsel
 from tests.conftest import World, living, until, wait
-from tests.e2e.jobs.conftest import SAID, STARTED, Nursery, worker_of
+from tests.e2e.jobs.conftest import MESSAGE, STARTED, JobFactory, worker_of
 
 Model = Callable[..., Loopback]
 
 
 def begin(counsel: Counsel, *, background: bool = False, **arguments: Any) -> Handle:
-    return counsel.consult(parse(Consult, {"question": "Is it fine?", **arguments}), background=background)
+    return counsel.consult(
+        parse(Consult, {"question": "Is it fine?", **arguments}), background=background
+    )
 
 
 def cancel(counsel: Counsel, job: Job) -> EnvelopeDict:
     return counsel.job_cancel(parse(JobCancel, {"job_id": job.id}))
 
 
-def test_a_cancelled_run_is_gone_when_the_cancel_returns_and_says_so_for_ever(world: World, model: Model) -> None:
+def test_a_cancelled_run_is_gone_when_the_cancel_returns_and_says_so_for_ever(
+    world: World, model: Model
+) -> None:
     gate = hold(say("Too late."))
     model([shell("sleep 600 & exec sleep 601", yield_time_ms=100), gate])
     counsel = world.counsel()
@@ -42,15 +47,21 @@ def test_a_cancelled_run_is_gone_when_the_cancel_returns_and_says_so_for_ever(wo
     assert (wire["ok"], wire["data"]) == (True, {"cancelled": True, "survivors": []})
     assert living(str(world.base)) == []
     assert list(world.temp.iterdir()) == []
-    told = wait(handle)
-    assert (told["ok"], told["status"], told["error"]["code"]) == (False, "cancelled", "cancelled")
-    assert told["meta"]["session_id"] == wire["meta"]["session_id"]
-    assert told["meta"]["session_id"]
+    envelope = wait(handle)
+    assert (envelope["ok"], envelope["status"], envelope["error"]["code"]) == (
+        False,
+        "cancelled",
+        "cancelled",
+    )
+    assert envelope["meta"]["session_id"] == wire["meta"]["session_id"]
+    assert envelope["meta"]["session_id"]
     assert cancel(counsel, handle.job)["data"] == wire["data"]
-    assert handle.job.outcome() == told
+    assert recovery.outcome(handle.job) == envelope
 
 
-def test_a_queued_run_that_is_cancelled_never_starts(world: World, model: Model) -> None:
+def test_a_queued_run_that_is_cancelled_never_starts(
+    world: World, model: Model
+) -> None:
     world.settings["MAX_RUNNING"] = "1"
     gate = hold(say("First."))
     server = model(gate)
@@ -62,12 +73,14 @@ def test_a_queued_run_that_is_cancelled_never_starts(world: World, model: Model)
     assert cancel(counsel, second.job)["data"]["cancelled"]
     gate.release.set()
     assert wait(first)["status"] == "completed"
-    told = wait(second)
-    assert told["status"] == "cancelled"
-    assert "session_id" not in told["meta"]
+    envelope = wait(second)
+    assert envelope["status"] == "cancelled"
+    assert "session_id" not in envelope["meta"]
     assert len({request.thread_id for request in server.requests}) == 1
     assert not (second.job.path / "events.jsonl").exists()
-    assert [row["status"] for row in counsel.store.rows() if row["job_id"] == second.job.id] == ["cancelled"]
+    assert [
+        row["status"] for row in counsel.store.rows() if row["job_id"] == second.job.id
+    ] == ["cancelled"]
 
 
 POINTS: dict[str, Callable[[Handle, Gate], object]] = {
@@ -76,52 +89,65 @@ POINTS: dict[str, Callable[[Handle, Gate], object]] = {
     "codex started": lambda handle, gate: handle.job.state().codex,
     "first event": lambda handle, gate: handle.job.state().thread_id,
     "model asked": lambda handle, gate: gate.reached.is_set(),
-    "answer let out": lambda handle, gate: gate.reached.wait(30) and let_out(gate),
-    "answer recorded": lambda handle, gate: recorded(handle, gate, "agent_message"),
-    "turn recorded": lambda handle, gate: recorded(handle, gate, "turn.completed"),
-    "codex gone": lambda handle, gate: recorded(handle, gate, "turn.completed") and gone(handle),
-    "result there": lambda handle, gate: let_out(gate) and (handle.job.path / "result.json").exists(),
+    "answer let out": lambda handle, gate: (
+        gate.reached.wait(30) and let_answer_out(gate)
+    ),
+    "answer recorded": lambda handle, gate: is_recorded(handle, gate, "agent_message"),
+    "turn recorded": lambda handle, gate: is_recorded(handle, gate, "turn.completed"),
+    "codex gone": lambda handle, gate: (
+        is_recorded(handle, gate, "turn.completed") and codex_is_gone(handle)
+    ),
+    "result there": lambda handle, gate: (
+        let_answer_out(gate) and (handle.job.path / "result.json").exists()
+    ),
 }
 
 
-def let_out(gate: Gate) -> bool:
+def let_answer_out(gate: Gate) -> bool:
     gate.release.set()
     return True
 
 
-def recorded(handle: Handle, gate: Gate, word: str) -> bool:
-    let_out(gate)
+def is_recorded(handle: Handle, gate: Gate, word: str) -> bool:
+    let_answer_out(gate)
     events = handle.job.path / "events.jsonl"
     return events.exists() and word in events.read_text("utf-8")
 
 
-def gone(handle: Handle) -> bool:
+def codex_is_gone(handle: Handle) -> bool:
     codex = handle.job.state().codex
     return bool(codex and not codex.alive())
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_a_cancel_that_races_the_result_tells_everybody_the_same(world: World, model: Model, point: str) -> None:
+def test_a_cancel_that_races_the_result_tells_everybody_the_same(
+    world: World, model: Model, point: str
+) -> None:
     gate = hold(say("Done."))
     model(gate)
     counsel = world.counsel()
     handle = begin(counsel)
     until(lambda: POINTS[point](handle, gate))
     with ThreadPoolExecutor(2) as pool:
-        answers = [future.result() for future in [pool.submit(cancel, counsel, handle.job) for _ in range(2)]]
-    told = [answer.get("data", {}).get("cancelled", False) for answer in answers]
-    assert told[0] == told[1]
-    stored, waiting = handle.job.outcome(), wait(handle)
-    assert stored == waiting == handle.job.outcome()
-    assert waiting["status"] == ("cancelled" if told[0] else "completed")
-    assert all(told) or all(answer["answer"] == "Done." for answer in answers)
-    assert point != "result there" or not told[0]
-    assert list(POINTS).index(point) > 4 or told[0]
+        answers = [
+            future.result()
+            for future in [pool.submit(cancel, counsel, handle.job) for _ in range(2)]
+        ]
+    cancelled = [answer.get("data", {}).get("cancelled", False) for answer in answers]
+    assert cancelled[0] == cancelled[1]
+    stored, waiting = recovery.outcome(handle.job), wait(handle)
+    assert stored == waiting == recovery.outcome(handle.job)
+    assert waiting["status"] == ("cancelled" if cancelled[0] else "completed")
+    assert all(cancelled) or all(answer["answer"] == "Done." for answer in answers)
+    assert point != "result there" or not cancelled[0]
+    assert list(POINTS).index(point) > 4 or cancelled[0]
     assert living(handle.job.id) == []
     assert list(world.temp.iterdir()) == []
 
 
-def test_a_stopped_worker_is_ended_with_its_codex(world: World, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_worker_is_ended_with_its_codex(
+    world: World, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(store, "CANCEL_PATIENCE", 0.2)
     gate = hold(say("Too late."))
     model([shell("exec sleep 600", yield_time_ms=100), gate])
@@ -137,46 +163,67 @@ def test_a_stopped_worker_is_ended_with_its_codex(world: World, model: Model, mo
     assert list(world.temp.iterdir()) == []
 
 
-def test_a_run_that_had_died_stays_dead_when_it_is_cancelled(nursery: Nursery) -> None:
-    handle, _ = nursery.held(STARTED)
+def test_a_run_that_had_died_stays_dead_when_it_is_cancelled(
+    factory: JobFactory,
+) -> None:
+    handle, _ = factory.launch_waiting(STARTED)
     until(lambda: handle.job.state().thread_id)
     os.kill(worker_of(handle.job).pid, signal.SIGKILL)
     died = wait(handle)
-    assert nursery.store.cancel(handle.job) == died
-    assert handle.job.outcome() == died
+    assert factory.store.cancel(handle.job) == died
+    assert recovery.outcome(handle.job) == died
     assert died["error"]["code"] == "process_died"
 
 
-def test_a_program_that_ignores_every_polite_signal_is_gone_too(nursery: Nursery) -> None:
-    handle = nursery.born("trap '' INT TERM HUP; echo up; while :; do sleep 1; done")
+def test_a_program_that_ignores_every_polite_signal_is_gone_too(
+    factory: JobFactory,
+) -> None:
+    handle = factory.launch("trap '' INT TERM HUP; echo up; while :; do sleep 1; done")
     until((handle.job.path / "events.jsonl").exists)
-    assert nursery.store.cancel(handle.job)["status"] == "cancelled"
+    assert factory.store.cancel(handle.job)["status"] == "cancelled"
     assert living(handle.job.id) == []
 
 
-def test_a_cancel_for_a_program_that_closed_its_output_is_not_slept_through(nursery: Nursery) -> None:
-    handle = nursery.born("trap '' INT; echo up; exec >&- 2>&-; while :; do sleep 1; done")
+def test_a_cancel_for_a_program_that_closed_its_output_is_not_slept_through(
+    factory: JobFactory,
+) -> None:
+    handle = factory.launch(
+        "trap '' INT; echo up; exec >&- 2>&-; while :; do sleep 1; done"
+    )
     until((handle.job.path / "events.jsonl").exists)
-    assert nursery.store.cancel(handle.job)["status"] == "cancelled"
+    assert factory.store.cancel(handle.job)["status"] == "cancelled"
 
 
-def test_what_a_cancelled_run_had_said_is_undelivered_until_it_is_fetched(nursery: Nursery) -> None:
-    handle, _ = nursery.held(STARTED, SAID)
-    until(lambda: handle.job.transcript().answer)
-    counsel = nursery.world.counsel()
+def test_what_a_cancelled_run_had_said_is_undelivered_until_it_is_fetched(
+    factory: JobFactory,
+) -> None:
+    handle, _ = factory.launch_waiting(STARTED, MESSAGE)
+    until(lambda: recorded_transcript(handle.job.path).answer)
+    counsel = factory.world.counsel()
     wire = cancel(counsel, handle.job)
-    assert wire["next"] == {"tool": "codex_job_result", "arguments": {"job_id": handle.job.id}}
+    assert wire["next"] == {
+        "tool": "codex_job_result",
+        "arguments": {"job_id": handle.job.id},
+    }
     assert not handle.job.delivered()
-    assert counsel.job_result(parse(JobResult, {"job_id": handle.job.id}))["answer"] == "It is fine."
+    assert (
+        counsel.job_result(parse(JobResult, {"job_id": handle.job.id}))["answer"]
+        == "It is fine."
+    )
     assert handle.job.delivered()
 
 
-def test_processes_that_survived_a_cancel_are_named(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
-    handle, _ = nursery.held(STARTED)
-    counsel = nursery.world.counsel()
-    told = nursery.store.cancel(handle.job)
-    told["error"]["details"] = {"survivors": [4711]}
-    monkeypatch.setattr(counsel.store, "cancel", lambda _: told)
+def test_processes_that_survived_a_cancel_are_named(
+    factory: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle, _ = factory.launch_waiting(STARTED)
+    counsel = factory.world.counsel()
+    envelope = factory.store.cancel(handle.job)
+    envelope["error"]["details"] = {"survivors": [4711]}
+    monkeypatch.setattr(store.Store, "cancel", lambda *_: envelope)
     wire = cancel(counsel, handle.job)
-    assert wire["summary"] == f"Job {handle.job.id} is cancelled; these processes of it survived: 4711"
+    assert (
+        wire["summary"]
+        == f"Job {handle.job.id} is cancelled; these processes of it survived: 4711"
+    )
     assert wire["data"] == {"cancelled": True, "survivors": [4711]}

@@ -11,20 +11,30 @@ from typing import Any
 
 import pytest
 
-from codex_counsel.contract.request import JobCancel, JobConsume, JobList, JobResult, JobStatus, parse
+from codex_counsel.contract.request import (
+    JobCancel,
+    JobConsume,
+    JobList,
+    JobResult,
+    JobStatus,
+    parse,
+)
 from codex_counsel.errors import CounselError
+from codex_counsel.jobs import recovery, retention
 from tests.conftest import World, wait
-from tests.e2e.jobs.conftest import STARTED, Nursery
+from tests.e2e.jobs.conftest import STARTED, JobFactory
 
 Spoil = Callable[[Path], object]
 DEEP = "[" * 100_000
 
 
-def changed(**fields: Any) -> Spoil:
+def with_fields(**fields: Any) -> Spoil:
     """The JSON file with these fields set anew."""
 
     def spoil(path: Path) -> None:
-        path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | fields), "utf-8")
+        path.write_text(
+            json.dumps(json.loads(path.read_text("utf-8")) | fields), "utf-8"
+        )
 
     return spoil
 
@@ -55,23 +65,23 @@ EITHER: dict[str, Spoil] = {
     "a directory": directory,
 }
 SPEC: dict[str, Spoil] = EITHER | {
-    "another format": changed(format=99),
-    "an unknown field": changed(novelty=1),
-    "a number for text": changed(subject=5),
-    "text for a number": changed(created="yesterday"),
-    "endless time": changed(created=float("inf")),
-    "no time": changed(created=float("nan")),
-    "words for argv": changed(argv=7),
-    "a list for meta": changed(meta=[]),
+    "another format": with_fields(format=99),
+    "an unknown field": with_fields(novelty=1),
+    "a number for text": with_fields(subject=5),
+    "text for a number": with_fields(created="yesterday"),
+    "endless time": with_fields(created=float("inf")),
+    "no time": with_fields(created=float("nan")),
+    "words for argv": with_fields(argv=7),
+    "a list for meta": with_fields(meta=[]),
     "removed": Path.unlink,
     "a link to nowhere": link_to_nowhere,
 }
 RESULT: dict[str, Spoil] = EITHER | {
     "no envelope": text("{}"),
-    "a list for meta": changed(meta=[]),
-    "a status that is not terminal": changed(status="running"),
-    "an unhashable status": changed(status=[]),
-    "a number for ok": changed(ok=1),
+    "a list for meta": with_fields(meta=[]),
+    "a status that is not terminal": with_fields(status="running"),
+    "an unhashable status": with_fields(status=[]),
+    "a number for ok": with_fields(ok=1),
 }
 
 
@@ -82,15 +92,18 @@ def rows(world: World) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "how"), [("spec.json", how) for how in SPEC] + [("result.json", how) for how in RESULT]
+    ("name", "how"),
+    [("spec.json", how) for how in SPEC] + [("result.json", how) for how in RESULT],
 )
-def test_a_damaged_record_is_listed_as_corrupt_and_harms_no_other(nursery: Nursery, name: str, how: str) -> None:
-    whole, spoiled = nursery.born(), nursery.born()
+def test_a_damaged_record_is_listed_as_corrupt_and_harms_no_other(
+    factory: JobFactory, name: str, how: str
+) -> None:
+    whole, spoiled = factory.launch(), factory.launch()
     wire = wait(whole)
     wait(spoiled)
     {"spec.json": SPEC, "result.json": RESULT}[name][how](spoiled.job.path / name)
-    assert rows(nursery.world) == {whole.job.id: "completed", spoiled.job.id: "corrupt"}
-    counsel = nursery.world.counsel()
+    assert rows(factory.world) == {whole.job.id: "completed", spoiled.job.id: "corrupt"}
+    counsel = factory.world.counsel()
     ask = {"job_id": spoiled.job.id}
     if name == "result.json":
         calls: list[Callable[[], object]] = [
@@ -105,85 +118,113 @@ def test_a_damaged_record_is_listed_as_corrupt_and_harms_no_other(nursery: Nurse
     else:
         assert counsel.job_result(parse(JobResult, ask))["answer"] == "It is fine."
     assert counsel.job_result(parse(JobResult, {"job_id": whole.job.id})) == wire
-    nursery.store.evict(60, 50)
-    assert rows(nursery.world) == {whole.job.id: "completed", spoiled.job.id: "corrupt"}
+    retention.evict(factory.store, 60, 50)
+    assert rows(factory.world) == {whole.job.id: "completed", spoiled.job.id: "corrupt"}
 
 
 @pytest.mark.parametrize(
     "state",
-    ["", "[]", "null", DEEP, '{"phase": 7}', '{"codex": [1], "worker": {"a": 1}}', '{"heard": "now", "thread_id": 5}'],
+    [
+        "",
+        "[]",
+        "null",
+        DEEP,
+        '{"phase": 7}',
+        '{"codex": [1], "worker": {"a": 1}}',
+        '{"heard": "now", "thread_id": 5}',
+    ],
     ids=lambda text: text[:20] or "empty",
 )
-def test_a_damaged_state_costs_nothing_but_what_it_said(nursery: Nursery, state: str) -> None:
-    handle, gate = nursery.held(STARTED)
-    other, _ = nursery.held(STARTED)
+def test_a_damaged_state_costs_nothing_but_what_it_said(
+    factory: JobFactory, state: str
+) -> None:
+    handle, gate = factory.launch_waiting(STARTED)
+    other, _ = factory.launch_waiting(STARTED)
     (handle.job.path / "state.json").write_text(state)
-    assert set(rows(nursery.world)) == {handle.job.id, other.job.id}
+    assert set(rows(factory.world)) == {handle.job.id, other.job.id}
     assert handle.job.running().ok
     gate.write_text("go\n")
     assert wait(handle)["status"] == "completed"
-    assert rows(nursery.world)[handle.job.id] == "completed"
+    assert rows(factory.world)[handle.job.id] == "completed"
 
 
 @pytest.mark.parametrize(
     "events",
-    [b"", b"\xff\xfe\0", b"{", DEEP.encode(), b"7\nnull\n[]\n", b'{"type": "thread.started"}\n', b"x" * 5_000_000],
+    [
+        b"",
+        b"\xff\xfe\0",
+        b"{",
+        DEEP.encode(),
+        b"7\nnull\n[]\n",
+        b'{"type": "thread.started"}\n',
+        b"x" * 5_000_000,
+    ],
 )
-def test_damaged_events_of_a_dead_run_tell_less_but_still_tell(nursery: Nursery, events: bytes) -> None:
-    handle = nursery.born()
+def test_damaged_events_of_a_dead_run_tell_less_but_still_tell(
+    factory: JobFactory, events: bytes
+) -> None:
+    handle = factory.launch()
     wait(handle)
     (handle.job.path / "result.json").unlink()
     (handle.job.path / "events.jsonl").write_bytes(events)
-    wire = handle.job.outcome()
+    wire = recovery.outcome(handle.job)
     assert wire
     assert wire["error"]["code"] == "process_died"
     assert wire["meta"]["session_id"] == handle.job.state().thread_id
-    assert rows(nursery.world) == {handle.job.id: "failed"}
+    assert rows(factory.world) == {handle.job.id: "failed"}
 
 
-def test_what_is_no_directory_at_all_is_listed_as_corrupt(nursery: Nursery) -> None:
-    whole = nursery.born()
+def test_what_is_no_directory_at_all_is_listed_as_corrupt(factory: JobFactory) -> None:
+    whole = factory.launch()
     wait(whole)
-    (nursery.store.directory / ("a" * 32)).write_text("a file")
-    (nursery.store.directory / ("b" * 32)).mkdir()
-    (nursery.store.directory / ("c" * 32)).symlink_to("/nonexistent")
-    (nursery.store.directory / "notes.txt").write_text("not ours")
-    found = rows(nursery.world)
+    (factory.store.directory / ("a" * 32)).write_text("a file")
+    (factory.store.directory / ("b" * 32)).mkdir()
+    (factory.store.directory / ("c" * 32)).symlink_to("/nonexistent")
+    (factory.store.directory / "notes.txt").write_text("not ours")
+    found = rows(factory.world)
     assert found.pop(whole.job.id) == "completed"
     assert found == {"a" * 32: "corrupt", "b" * 32: "corrupt"}
 
 
-def test_a_record_that_vanishes_while_it_is_read_is_not_listed(nursery: Nursery) -> None:
-    handle = nursery.born()
+def test_a_record_that_vanishes_while_it_is_read_is_not_listed(
+    factory: JobFactory,
+) -> None:
+    handle = factory.launch()
     wait(handle)
-    jobs = nursery.store.jobs()
+    jobs = factory.store.jobs()
     job = next(jobs)
     shutil.rmtree(handle.job.path)
     with pytest.raises(CounselError, match="There is no job"):
         job.spec()
-    assert nursery.store.rows() == []
+    assert factory.store.rows() == []
 
 
-def test_a_scratch_path_that_is_not_of_this_job_is_never_removed(nursery: Nursery) -> None:
-    precious = nursery.world.base / "precious"
+def test_a_scratch_path_that_is_not_of_this_job_is_never_removed(
+    factory: JobFactory,
+) -> None:
+    precious = factory.world.base / "precious"
     precious.mkdir()
-    handle = nursery.born()
+    handle = factory.launch()
     wait(handle)
     (handle.job.path / "result.json").unlink()
-    changed(scratch=str(precious))(handle.job.path / "spec.json")
-    assert handle.job.outcome()
+    with_fields(scratch=str(precious))(handle.job.path / "spec.json")
+    assert recovery.outcome(handle.job)
     assert precious.is_dir()
 
 
-def test_a_corrupt_record_can_be_consumed_away_only_by_time(nursery: Nursery) -> None:
-    handle = nursery.born()
+def test_a_corrupt_record_can_be_consumed_away_only_by_time(
+    factory: JobFactory,
+) -> None:
+    handle = factory.launch()
     wait(handle)
     (handle.job.path / "result.json").write_text("{")
     with pytest.raises(CounselError, match="cannot be read"):
-        nursery.world.counsel().job_consume(parse(JobConsume, {"job_id": handle.job.id}))
+        factory.world.counsel().job_consume(
+            parse(JobConsume, {"job_id": handle.job.id})
+        )
     assert handle.job.path.exists()
     long_ago = 1_000_000_000
     for file in handle.job.path.iterdir():
         os.utime(file, (long_ago, long_ago))
-    nursery.store.evict(60, 50)
+    retention.evict(factory.store, 60, 50)
     assert not handle.job.path.exists()

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from codex_counsel.contract.request import Consult, parse
 from codex_counsel.errors import CounselError
-from codex_counsel.jobs import launcher
-from codex_counsel.jobs.launcher import Handle
+from codex_counsel.jobs import idempotency, recovery
+from codex_counsel.jobs.handle import Handle
 from codex_counsel.loopback import Loopback, failed, hold, say
 from codex_counsel.services.counsel import Counsel
-from tests.conftest import World, until, wait
+from tests.conftest import World, consult, until, wait
 
 Model = Callable[..., Loopback]
 ASKER = """
@@ -36,19 +38,27 @@ print(json.dumps(wait(handle)["answer"]))
 """
 
 
-def ask(counsel: Counsel, key: str = "k", question: str = "Is it fine?", **more: Any) -> Handle:
-    return counsel.consult(parse(Consult, {"question": question, "idempotency_key": key, **more}))
+def ask(
+    counsel: Counsel, key: str = "k", question: str = "Is it fine?", **more: Any
+) -> Handle:
+    return counsel.consult(
+        parse(Consult, {"question": question, "idempotency_key": key, **more})
+    )
 
 
 def asker(world: World) -> subprocess.Popen[str]:
     argv = [sys.executable, "-c", ASKER, str(world.workspace)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    process = subprocess.Popen(argv, env=world.env, text=True, encoding="utf-8", cwd=".", **pipes)  # type: ignore[call-overload]
+    process = subprocess.Popen(
+        argv, env=world.env, text=True, encoding="utf-8", cwd=".", **pipes
+    )  # type: ignore[call-overload]
     assert isinstance(process, subprocess.Popen)
     return process
 
 
-def test_the_same_key_and_arguments_are_the_same_run_now_and_later(world: World, model: Model) -> None:
+def test_the_same_key_and_arguments_are_the_same_run_now_and_later(
+    world: World, model: Model
+) -> None:
     gate = hold(say("Once."))
     server = model(gate)
     counsel = world.counsel()
@@ -64,11 +74,17 @@ def test_the_same_key_and_arguments_are_the_same_run_now_and_later(world: World,
     wait(another)
 
 
-def test_the_same_key_for_other_arguments_is_a_conflict(world: World, model: Model) -> None:
+def test_the_same_key_for_other_arguments_is_a_conflict(
+    world: World, model: Model
+) -> None:
     model([say("Once.")])
     counsel = world.counsel()
     first = ask(counsel)
-    for more in ({"question": "Another?"}, {"effort": "high"}, {"workspace_root": str(world.temp)}):
+    for more in (
+        {"question": "Another?"},
+        {"effort": "high"},
+        {"workspace_root": str(world.temp)},
+    ):
         with pytest.raises(CounselError) as caught:
             ask(counsel, **more)
         assert caught.value.code == "idempotency_conflict"
@@ -76,7 +92,9 @@ def test_the_same_key_for_other_arguments_is_a_conflict(world: World, model: Mod
     wait(first)
 
 
-def test_a_run_that_failed_or_was_cancelled_is_not_replayed(world: World, model: Model) -> None:
+def test_a_run_that_failed_or_was_cancelled_is_not_replayed(
+    world: World, model: Model
+) -> None:
     model([failed("invalid_prompt")])
     counsel = world.counsel()
     first = ask(counsel)
@@ -93,7 +111,9 @@ def test_a_run_that_failed_or_was_cancelled_is_not_replayed(world: World, model:
     assert len({first.job.id, second.job.id, third.job.id}) == 3
 
 
-def test_one_key_in_many_threads_and_two_processes_at_once_is_one_run(world: World, model: Model) -> None:
+def test_one_key_in_many_threads_and_two_processes_at_once_is_one_run(
+    world: World, model: Model
+) -> None:
     gate = hold(say("Once."))
     server = model(gate)
     askers = [asker(world) for _ in range(2)]
@@ -117,7 +137,9 @@ def test_one_key_in_many_threads_and_two_processes_at_once_is_one_run(world: Wor
     assert len(server.requests) == 1
 
 
-def test_a_run_that_someone_joined_outlives_the_process_that_began_it(world: World, model: Model) -> None:
+def test_a_run_that_someone_joined_outlives_the_process_that_began_it(
+    world: World, model: Model
+) -> None:
     gate = hold(say("For the second."))
     model(gate)
     process = asker(world)
@@ -133,7 +155,9 @@ def test_a_run_that_someone_joined_outlives_the_process_that_began_it(world: Wor
     assert wait(joined)["answer"] == "For the second."
 
 
-def test_a_run_that_is_joined_before_its_worker_is_up_outlives_its_launcher(world: World, model: Model) -> None:
+def test_a_run_that_is_joined_before_its_worker_is_up_outlives_its_launcher(
+    world: World, model: Model
+) -> None:
     gate = hold(say("For the second."))
     model(gate)
     counsel = world.counsel()
@@ -143,13 +167,23 @@ def test_a_run_that_is_joined_before_its_worker_is_up_outlives_its_launcher(worl
     assert wait(joined)["answer"] == "For the second."
 
 
-def test_a_key_that_nothing_can_be_read_of_begins_anew(world: World, model: Model) -> None:
+def test_a_key_that_nothing_can_be_read_of_begins_anew(
+    world: World, model: Model
+) -> None:
     model([say("Again.")])
     counsel = world.counsel()
     first = ask(counsel)
     wait(first)
-    (key,) = (file for file in (world.state / "keys").iterdir() if file.suffix != ".lock")
-    for damage in ("", "[]", "{}", '{"job_id": 5}', '{"job_id": "../../x", "arguments": ""}'):
+    (key,) = (
+        file for file in (world.state / "keys").iterdir() if file.suffix != ".lock"
+    )
+    for damage in (
+        "",
+        "[]",
+        "{}",
+        '{"job_id": 5}',
+        '{"job_id": "../../x", "arguments": ""}',
+    ):
         key.write_text(damage)
         again = ask(counsel)
         assert wait(again)["answer"] == "Again."
@@ -159,7 +193,7 @@ def test_a_key_that_nothing_can_be_read_of_begins_anew(world: World, model: Mode
 def test_a_key_whose_run_is_being_started_elsewhere_holds_up_no_other_and_its_own_callers_not_for_ever(
     world: World, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launcher, "KEY_PATIENCE", 0.1)
+    monkeypatch.setattr(idempotency, "KEY_PATIENCE", 0.1)
     model([say("Once.")])
     counsel = world.counsel()
     wait(ask(counsel))
@@ -172,3 +206,34 @@ def test_a_key_whose_run_is_being_started_elsewhere_holds_up_no_other_and_its_ow
         assert caught.value.code == "session_busy"
         wait(ask(counsel, "another"))
     assert wait(ask(counsel))["answer"] == "Once."
+
+
+def test_a_run_whose_key_cannot_be_written_down_is_ended(
+    world: World, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = hold(say("Too late."))
+    model(gate)
+    counsel = world.counsel()
+    written: list[str] = []
+
+    def write(path: Path, text: str) -> None:
+        if written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(text)
+
+    monkeypatch.setattr(idempotency, "write_atomically", write)
+    with pytest.raises(CounselError, match="needs the state directory") as caught:
+        ask(counsel)
+    assert caught.value.code == "storage_failed"
+    (job,) = counsel.store.jobs()
+    assert until(lambda: recovery.outcome(job))["status"] == "cancelled"
+
+
+def test_without_a_key_every_claim_is_free_and_nothing_is_kept(
+    world: World, model: Model
+) -> None:
+    model([say("Once."), say("Twice.")])
+    counsel = world.counsel()
+    first, second = consult(counsel), consult(counsel)
+    assert first["meta"]["job_id"] != second["meta"]["job_id"]
+    assert list((world.state / "keys").iterdir()) == []

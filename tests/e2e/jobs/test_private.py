@@ -14,7 +14,12 @@ from codex_counsel.contract.request import Consult, JobConsume, parse
 from codex_counsel.loopback import Loopback, say, shell, usage_limit
 from tests.conftest import World, consult, wait
 
-SCHEMA = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+SCHEMA = {
+    "type": "object",
+    "properties": {},
+    "required": [],
+    "additionalProperties": False,
+}
 Model = Callable[..., Loopback]
 
 
@@ -32,7 +37,9 @@ def modes(root: Path) -> dict[str, str]:
     for path in (root, *root.rglob("*")):
         wanted = 0o700 if path.is_dir() else 0o600
         if stat.S_IMODE(path.lstat().st_mode) != wanted:
-            found[str(path.relative_to(root.parent))] = oct(stat.S_IMODE(path.lstat().st_mode))
+            found[str(path.relative_to(root.parent))] = oct(
+                stat.S_IMODE(path.lstat().st_mode)
+            )
     return found
 
 
@@ -45,24 +52,49 @@ def test_every_file_of_ours_is_for_its_owner_alone(world: World, model: Model) -
     assert wait(handle)["data"] == {}
     handle.job.ask_stay()
     handle.job.ask_cancel()
-    counsel.job_consume(parse(JobConsume, {"job_id": consult(counsel)["meta"]["job_id"]}))
+    counsel.job_consume(
+        parse(JobConsume, {"job_id": consult(counsel)["meta"]["job_id"]})
+    )
     model([usage_limit()])
     assert consult(counsel)["error"]["code"] == "usage_limit"
     assert modes(world.state) == {}
     names = {path.name for path in handle.job.path.iterdir()}
-    assert {"spec.json", "prompt", "schema.json", "state.json", "events.jsonl", "result.json", "control"} <= names
-    assert {path.name for path in world.state.iterdir()} >= {"jobs", "keys", "gone", "slots", "limits"}
+    assert {
+        "spec.json",
+        "prompt",
+        "schema.json",
+        "state.json",
+        "events.jsonl",
+        "result.json",
+        "control",
+    } <= names
+    assert {path.name for path in world.state.iterdir()} >= {
+        "jobs",
+        "keys",
+        "gone",
+        "slots",
+        "limits",
+    }
 
 
-def test_no_file_of_ours_holds_an_environment_or_a_secret_of_it(world: World, model: Model) -> None:
+def test_no_file_of_ours_holds_an_environment_or_a_secret_of_it(
+    world: World, model: Model
+) -> None:
     model([shell("env"), say("It is fine.")])
-    canaries = {name: f"canary-{name.lower()}-0123456789" for name in ("CODEX_API_KEY", "GITHUB_PAT", "MY_PASSWORD")}
+    canaries = {
+        name: f"canary-{name.lower()}-0123456789"
+        for name in ("CODEX_API_KEY", "GITHUB_PAT", "MY_PASSWORD")
+    }
     wire = consult(world.counsel(**canaries))
     assert wire["ok"]
     for path in world.state.rglob("*"):
         if path.is_file():
             content = path.read_bytes()
-            assert [value for value in canaries.values() if value.encode() in content] == [], path.name
-    spec = json.loads((world.state / "jobs" / wire["meta"]["job_id"] / "spec.json").read_text("utf-8"))
+            assert [
+                value for value in canaries.values() if value.encode() in content
+            ] == [], path.name
+    spec = json.loads(
+        (world.state / "jobs" / wire["meta"]["job_id"] / "spec.json").read_text("utf-8")
+    )
     assert "env" not in spec
     assert os.environ["PATH"] not in json.dumps(spec)

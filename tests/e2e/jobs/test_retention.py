@@ -14,18 +14,27 @@ import pytest
 
 from codex_counsel.contract.request import JobConsume, JobList, JobResult, parse
 from codex_counsel.errors import CounselError
-from codex_counsel.jobs import store
+from codex_counsel.jobs import recovery, retention
+from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
-from codex_counsel.jobs.launcher import Handle
 from tests.conftest import until, wait
-from tests.e2e.jobs.conftest import COMPLETED, STARTED, THREAD, Nursery, saying, worker_of
+from tests.e2e.jobs.conftest import (
+    COMPLETED,
+    STARTED,
+    THREAD,
+    JobFactory,
+    printing,
+    worker_of,
+)
 
 DAY = 86_400
 
 
-def finished(nursery: Nursery, *, delivered: bool, days: float = 0, **changes: Any) -> Job:
+def finished_job(
+    factory: JobFactory, *, delivered: bool, days: float = 0, **changes: Any
+) -> Job:
     """A finished job of that age."""
-    handle = nursery.born(**changes)
+    handle = factory.launch(**changes)
     wait(handle)
     until(lambda: not handle.job.alive())
     if delivered:
@@ -36,113 +45,139 @@ def finished(nursery: Nursery, *, delivered: bool, days: float = 0, **changes: A
     return handle.job
 
 
-def evict(nursery: Nursery, ttl: int = DAY, per_workspace: int = 50) -> None:
+def evict(factory: JobFactory, ttl: int = DAY, per_workspace: int = 50) -> None:
     """Evict now, whenever it was done last."""
-    (nursery.store.state / "evicted").unlink(missing_ok=True)
-    nursery.store.evict(ttl, per_workspace)
+    (factory.store.state / "evicted").unlink(missing_ok=True)
+    retention.evict(factory.store, ttl, per_workspace)
 
 
-def test_delivered_results_go_when_their_time_is_up_and_leave_the_thread_id(nursery: Nursery) -> None:
-    old, young = finished(nursery, delivered=True, days=1.1), finished(nursery, delivered=True, days=0.9)
-    evict(nursery)
+def test_delivered_results_go_when_their_time_is_up_and_leave_the_thread_id(
+    factory: JobFactory,
+) -> None:
+    old, young = (
+        finished_job(factory, delivered=True, days=1.1),
+        finished_job(factory, delivered=True, days=0.9),
+    )
+    evict(factory)
     assert (old.path.exists(), young.path.exists()) == (False, True)
     with pytest.raises(CounselError) as caught:
-        nursery.store.job(old.id)
+        factory.store.job(old.id)
     assert caught.value.code == "job_not_found"
     assert caught.value.details["session_id"] == THREAD
     assert caught.value.details["status"] == "completed"
-    assert not list(nursery.store.directory.glob(".*"))
+    assert not list(factory.store.directory.glob(".*"))
 
 
-def test_the_oldest_delivered_results_go_when_a_workspace_has_too_many(nursery: Nursery) -> None:
-    jobs = [finished(nursery, delivered=True, days=days) for days in (0.4, 0.3, 0.2, 0.1)]
-    elsewhere = finished(nursery, delivered=True, days=0.5, workspace="/elsewhere")
-    evict(nursery, per_workspace=2)
+def test_the_oldest_delivered_results_go_when_a_workspace_has_too_many(
+    factory: JobFactory,
+) -> None:
+    jobs = [
+        finished_job(factory, delivered=True, days=days)
+        for days in (0.4, 0.3, 0.2, 0.1)
+    ]
+    elsewhere = finished_job(factory, delivered=True, days=0.5, workspace="/elsewhere")
+    evict(factory, per_workspace=2)
     assert [job.path.exists() for job in jobs] == [False, False, True, True]
     assert elsewhere.path.exists()
 
 
-def test_results_nobody_fetched_are_kept_for_thirty_days_however_many(nursery: Nursery) -> None:
-    jobs = [finished(nursery, delivered=False, days=days) for days in (31, 29, 20, 2)]
-    evict(nursery, ttl=60, per_workspace=1)
+def test_results_nobody_fetched_are_kept_for_thirty_days_however_many(
+    factory: JobFactory,
+) -> None:
+    jobs = [
+        finished_job(factory, delivered=False, days=days) for days in (31, 29, 20, 2)
+    ]
+    evict(factory, ttl=60, per_workspace=1)
     assert [job.path.exists() for job in jobs] == [False, True, True, True]
 
 
 def test_results_nobody_fetched_go_oldest_first_when_they_fill_a_gigabyte(
-    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+    factory: JobFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert store.UNDELIVERED_BYTES == 1_000_000_000
-    jobs = [finished(nursery, delivered=False, days=days) for days in (3, 2, 1)]
+    assert retention.UNDELIVERED_BYTES == 1_000_000_000
+    jobs = [finished_job(factory, delivered=False, days=days) for days in (3, 2, 1)]
     for job in jobs:
         os.truncate(job.path / "stderr.log", 400_000_000)  # a hole: no disk is used
-        os.utime(job.path / "result.json", None if job is jobs[2] else (time.time() - 3600,) * 2)
+        os.utime(
+            job.path / "result.json",
+            None if job is jobs[2] else (time.time() - 3600,) * 2,
+        )
     os.utime(jobs[0].path / "result.json", (time.time() - 7200,) * 2)
-    evict(nursery)
+    evict(factory)
     assert [job.path.exists() for job in jobs] == [False, True, True]
 
 
-def test_a_run_that_has_not_ended_is_never_dropped(nursery: Nursery) -> None:
-    handle, gate = nursery.held(STARTED)
+def test_a_run_that_has_not_ended_is_never_dropped(factory: JobFactory) -> None:
+    handle, gate = factory.launch_waiting(STARTED)
     until(lambda: handle.job.state().thread_id)
     handle.job.mark_delivered()
     for file in handle.job.path.iterdir():
         os.utime(file, (0, 0))
-    evict(nursery, ttl=60, per_workspace=1)
-    assert handle.job.outcome() is None
+    evict(factory, ttl=60, per_workspace=1)
+    assert recovery.outcome(handle.job) is None
     gate.write_text("go\n")
     assert wait(handle)["status"] == "completed"
 
 
-def test_a_dead_run_is_kept_like_any_result_nobody_fetched(nursery: Nursery) -> None:
-    handle, _ = nursery.held(STARTED)
+def test_a_dead_run_is_kept_like_any_result_nobody_fetched(factory: JobFactory) -> None:
+    handle, _ = factory.launch_waiting(STARTED)
     until(lambda: handle.job.state().thread_id)
     os.kill(worker_of(handle.job).pid, signal.SIGKILL)
     assert wait(handle)["error"]["code"] == "process_died"
-    evict(nursery, ttl=60)
+    evict(factory, ttl=60)
     assert handle.job.path.exists()
     for file in handle.job.path.iterdir():
         os.utime(file, (0, 0))
-    evict(nursery)
+    evict(factory)
     with pytest.raises(CounselError) as caught:
-        nursery.store.job(handle.job.id)
+        factory.store.job(handle.job.id)
     assert caught.value.details["session_id"] == THREAD
 
 
-def test_evicting_happens_at_most_once_a_minute(nursery: Nursery) -> None:
-    nursery.store.prepare()
-    nursery.store.evict(60, 50)
-    old = finished(nursery, delivered=True, days=2)
-    nursery.store.evict(60, 50)
+def test_evicting_happens_at_most_once_a_minute(factory: JobFactory) -> None:
+    factory.store.prepare()
+    retention.evict(factory.store, 60, 50)
+    old = finished_job(factory, delivered=True, days=2)
+    retention.evict(factory.store, 60, 50)
     assert old.path.exists()
 
 
-def test_two_that_evict_at_once_and_a_reader_do_no_harm(nursery: Nursery) -> None:
+def test_two_that_evict_at_once_and_a_reader_do_no_harm(factory: JobFactory) -> None:
     for _ in range(6):
-        finished(nursery, delivered=True, days=2)
-    kept = finished(nursery, delivered=True)
+        finished_job(factory, delivered=True, days=2)
+    kept = finished_job(factory, delivered=True)
     with ThreadPoolExecutor(6) as pool:
-        evicting = [pool.submit(evict, nursery) for _ in range(3)]
-        reading = [pool.submit(nursery.store.rows) for _ in range(3)]
-        assert all(row["status"] == "completed" for future in reading for row in future.result())
+        evicting = [pool.submit(evict, factory) for _ in range(3)]
+        reading = [pool.submit(factory.store.rows) for _ in range(3)]
+        assert all(
+            row["status"] == "completed"
+            for future in reading
+            for row in future.result()
+        )
         assert [future.result() for future in evicting] == [None] * 3
-    assert [row["job_id"] for row in nursery.store.rows()] == [kept.id]
+    assert [row["job_id"] for row in factory.store.rows()] == [kept.id]
 
 
-def test_an_interrupted_removal_and_old_tombstones_are_cleared_later(nursery: Nursery) -> None:
-    nursery.store.prepare()
-    trash, stone = nursery.store.directory / f".trash-{'0' * 32}", nursery.store.state / "gone" / f"{'0' * 32}.json"
+def test_an_interrupted_removal_and_old_tombstones_are_cleared_later(
+    factory: JobFactory,
+) -> None:
+    factory.store.prepare()
+    trash, stone = (
+        factory.store.directory / f".trash-{'0' * 32}",
+        factory.store.state / "gone" / f"{'0' * 32}.json",
+    )
     trash.mkdir()
     stone.write_text("{}")
     os.utime(trash, (0, 0))
     os.utime(stone, (0, 0))
-    evict(nursery)
+    evict(factory)
     assert not trash.exists()
     assert not stone.exists()
 
 
-def test_a_consumed_result_is_returned_and_then_gone(nursery: Nursery) -> None:
-    job = finished(nursery, delivered=False)
-    counsel = nursery.world.counsel()
+def test_a_consumed_result_is_returned_and_then_gone(factory: JobFactory) -> None:
+    job = finished_job(factory, delivered=False)
+    counsel = factory.world.counsel()
     wire = counsel.job_consume(parse(JobConsume, {"job_id": job.id}))
     assert wire["answer"] == "It is fine."
     assert not job.path.exists()
@@ -151,16 +186,22 @@ def test_a_consumed_result_is_returned_and_then_gone(nursery: Nursery) -> None:
     assert counsel.job_list(parse(JobList, {})).get("data") == {"jobs": []}
 
 
-def test_a_long_result_is_consumed_only_with_its_last_page(nursery: Nursery) -> None:
+def test_a_long_result_is_consumed_only_with_its_last_page(factory: JobFactory) -> None:
     answer = "ab\\u00e9\\n" * 30_000
-    said = '{"type":"item.completed","item":{"id":"i","type":"agent_message","text":"' + answer + '"}}'
-    file = nursery.world.base / "said"
+    said = (
+        '{"type":"item.completed","item":{"id":"i","type":"agent_message","text":"'
+        + answer
+        + '"}}'
+    )
+    file = factory.world.base / "said"
     file.write_text(said + "\n", "utf-8")
-    handle = nursery.born(f"{saying(STARTED)}; cat {file}; {saying(COMPLETED)}")
+    handle = factory.launch(f"{printing(STARTED)}; cat {file}; {printing(COMPLETED)}")
     whole = wait(handle)["answer"]
-    counsel, pages, cursor = nursery.world.counsel(), [], None
+    counsel, pages, cursor = factory.world.counsel(), [], None
     while True:
-        wire = counsel.job_consume(parse(JobConsume, {"job_id": handle.job.id, "cursor": cursor}))
+        wire = counsel.job_consume(
+            parse(JobConsume, {"job_id": handle.job.id, "cursor": cursor})
+        )
         pages.append(wire["answer"])
         cursor = wire["meta"].get("next_cursor")
         if cursor is None:
@@ -174,45 +215,56 @@ def test_a_long_result_is_consumed_only_with_its_last_page(nursery: Nursery) -> 
 
 @pytest.mark.parametrize(("mark", "kept"), [(False, True), (True, False)])
 def test_a_diff_is_kept_until_it_was_applied_although_it_was_delivered(
-    nursery: Nursery, *, mark: bool, kept: bool
+    factory: JobFactory, *, mark: bool, kept: bool
 ) -> None:
-    job = finished(nursery, delivered=True, days=2)
+    job = finished_job(factory, delivered=True, days=2)
     (job.path / "diff.patch").write_text("diff --git a/x b/x\n")
     if mark:
         (job.path / "applied").write_text("done")
-    evict(nursery)
+    evict(factory)
     assert job.path.exists() == kept
 
 
-def test_a_clock_that_was_set_back_does_not_switch_evicting_off(nursery: Nursery) -> None:
-    nursery.store.prepare()
-    nursery.store.evict(60, 50)
-    old = finished(nursery, delivered=True, days=2)
-    os.utime(nursery.store.state / "evicted", (time.time() + DAY,) * 2)
-    nursery.store.evict(60, 50)
+def test_a_clock_that_was_set_back_does_not_switch_evicting_off(
+    factory: JobFactory,
+) -> None:
+    factory.store.prepare()
+    retention.evict(factory.store, 60, 50)
+    old = finished_job(factory, delivered=True, days=2)
+    os.utime(factory.store.state / "evicted", (time.time() + DAY,) * 2)
+    retention.evict(factory.store, 60, 50)
     assert not old.path.exists()
 
 
-def test_a_finished_run_that_is_handed_over_is_given_in_pages_and_marked_with_the_last(nursery: Nursery) -> None:
-    counsel = nursery.world.counsel()
-    short = finished(nursery, delivered=False)
-    assert counsel.hand_over(Handle(short))["answer"] == "It is fine."
+def test_a_finished_run_that_is_handed_over_is_given_in_pages_and_marked_with_the_last(
+    factory: JobFactory,
+) -> None:
+    counsel = factory.world.counsel()
+    short = finished_job(factory, delivered=False)
+    assert counsel.detach(Handle(short))["answer"] == "It is fine."
     assert short.delivered()
-    long = finished(nursery, delivered=False)
+    long = finished_job(factory, delivered=False)
     stored = json.loads((long.path / "result.json").read_text("utf-8"))
-    (long.path / "result.json").write_text(json.dumps({**stored, "answer": "x" * 90_000}), "utf-8")
-    assert "next_cursor" in counsel.hand_over(Handle(long))["meta"]
+    (long.path / "result.json").write_text(
+        json.dumps({**stored, "answer": "x" * 90_000}), "utf-8"
+    )
+    assert "next_cursor" in counsel.detach(Handle(long))["meta"]
     assert not long.delivered()
 
 
-def test_a_list_of_jobs_ends_at_the_budget_and_goes_on_at_its_cursor(nursery: Nursery) -> None:
-    first = finished(nursery, delivered=True)
+def test_a_list_of_jobs_ends_at_the_budget_and_goes_on_at_its_cursor(
+    factory: JobFactory,
+) -> None:
+    first = finished_job(factory, delivered=True)
     for number in range(119):
         copy = first.path.with_name(f"{number:032x}")
         shutil.copytree(first.path, copy, ignore=shutil.ignore_patterns("control"))
-        spec = json.loads((copy / "spec.json").read_text("utf-8")) | {"job_id": copy.name, "subject": "é" * 200}
+        spec = json.loads((copy / "spec.json").read_text("utf-8")) | {
+            "job_id": copy.name,
+            "subject": "é" * 200,
+        }
         (copy / "spec.json").write_text(json.dumps(spec), "utf-8")
-    counsel, ids, cursor, lists = nursery.world.counsel(), set(), None, 0
+    counsel, ids, cursor, lists = factory.world.counsel(), set(), None, 0
     while cursor or not lists:
         wire = counsel.job_list(parse(JobList, {"limit": 200, "cursor": cursor}))
         assert len(json.dumps(wire, ensure_ascii=False).encode()) <= 42_000

@@ -18,13 +18,35 @@ NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
 def on_a_small_disk(tmp_path: Path) -> Any:
     """Play a case of `storage` and return what it shows; skip where no small file system can be mounted."""
     try_it = ["sh", "-c", f"mount -t tmpfs none {tmp_path}"]
-    if subprocess.run([*NAMESPACE, *try_it], capture_output=True, check=False).returncode != 0:
+    if (
+        subprocess.run(
+            [*NAMESPACE, *try_it], capture_output=True, check=False
+        ).returncode
+        != 0
+    ):
         pytest.skip("this machine mounts no file system without privileges")
 
     def play(case: str) -> dict[str, Any]:
-        argv = [*NAMESPACE, sys.executable, "-W", "error", "-m", "tests.e2e.jobs.storage", case, str(tmp_path)]
+        argv = [
+            *NAMESPACE,
+            sys.executable,
+            "-W",
+            "error",
+            "-m",
+            "tests.e2e.jobs.storage",
+            case,
+            str(tmp_path),
+        ]
         env = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
-        done = subprocess.run(argv, env=env, capture_output=True, text=True, encoding="utf-8", timeout=90, check=False)
+        done = subprocess.run(
+            argv,
+            env=env,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=90,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
         shown: dict[str, Any] = json.loads(done.stdout)
         assert shown.pop("left") == []
@@ -40,13 +62,19 @@ def test_without_room_for_a_job_the_answer_still_comes_and_the_background_is_ref
     shown = on_a_small_disk(case)
     assert shown["wire"]["status"] == "completed"
     assert shown["wire"]["answer"].startswith("The answer.")
-    (warning,) = (text for text in shown["wire"]["meta"]["warnings"] if "state directory cannot be written" in text)
+    (warning,) = (
+        text
+        for text in shown["wire"]["meta"]["warnings"]
+        if "state directory cannot be written" in text
+    )
     assert "kept nowhere" in warning
     assert shown["background"][0] == "storage_failed"
     assert shown["key"][0] == "storage_failed"
 
 
-def test_a_disk_that_fills_meanwhile_costs_the_record_but_not_the_answer(on_a_small_disk: Any) -> None:
+def test_a_disk_that_fills_meanwhile_costs_the_record_but_not_the_answer(
+    on_a_small_disk: Any,
+) -> None:
     shown = on_a_small_disk("full_meanwhile")
     wire = shown["wire"]
     assert wire["status"] == "completed"
@@ -55,9 +83,14 @@ def test_a_disk_that_fills_meanwhile_costs_the_record_but_not_the_answer(on_a_sm
     assert shown["later"] == "storage_failed"
 
 
-def test_a_background_result_that_finds_no_room_is_reported_as_lost_with_its_thread(on_a_small_disk: Any) -> None:
+def test_a_background_result_that_finds_no_room_is_reported_as_lost_with_its_thread(
+    on_a_small_disk: Any,
+) -> None:
     shown = on_a_small_disk("full_background")
-    assert (shown["wire"]["error"]["code"], shown["row"]) == ("storage_failed", "failed")
+    assert (shown["wire"]["error"]["code"], shown["row"]) == (
+        "storage_failed",
+        "failed",
+    )
     assert shown["wire"]["meta"]["session_id"] == shown["thread"]
 
 

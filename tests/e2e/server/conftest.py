@@ -28,7 +28,9 @@ def connect(world: World, era: str) -> Connect:
     """What starts a server and a client for it, as a context manager."""
 
     @asynccontextmanager
-    async def connected(name: str = "a-test", **settings: str) -> AsyncIterator[Client[Any]]:
+    async def connected(
+        name: str = "a-test", **settings: str
+    ) -> AsyncIterator[Client[Any]]:
         transport = StdioTransport(
             command=sys.executable,
             args=["-m", "codex_counsel", "mcp"],

@@ -11,7 +11,7 @@ import pytest
 from codex_counsel.jobs.job import Job
 from codex_counsel.loopback import Loopback, hold, say
 from tests.conftest import World, until
-from tests.e2e.server.wire import EnvelopeDict
+from tests.e2e.server.wire import ServerProcess
 
 Model = Callable[..., Loopback]
 QUESTION = {"question": "Is it fine?"}
@@ -41,7 +41,7 @@ def test_an_answer_that_came_after_the_request_was_cancelled_was_not_received(
 ) -> None:
     gate, other = hold(say("The paid answer.")), hold(say("Never."))
     model([gate, other])
-    with EnvelopeDict(world) as wire:
+    with ServerProcess(world) as wire:
         wire.initialize()
         job = wire.tool("codex_consult_async", QUESTION)["job_id"]
         assert gate.reached.wait(30)
@@ -51,18 +51,26 @@ def test_an_answer_that_came_after_the_request_was_cancelled_was_not_received(
         wire.cancel(call)
         assert wire.tool("codex_job_list")["ok"]
         gate.release.set()
-        assert wire.tool("codex_job_status", {"job_id": job, "wait_seconds": 50})["status"] == "completed"
+        assert (
+            wire.tool("codex_job_status", {"job_id": job, "wait_seconds": 50})["status"]
+            == "completed"
+        )
         assert wire.tool("codex_job_status", {"job_id": held, "wait_seconds": 1})["ok"]
         assert not (world.state / "jobs" / job / "delivered").exists()
-        assert wire.tool("codex_job_consume_result", {"job_id": job})["answer"] == "The paid answer."
+        assert (
+            wire.tool("codex_job_consume_result", {"job_id": job})["answer"]
+            == "The paid answer."
+        )
         assert not (world.state / "jobs" / job).exists()
 
 
-def test_a_call_that_joined_a_run_does_not_end_it_when_it_is_cancelled(world: World, model: Model) -> None:
+def test_a_call_that_joined_a_run_does_not_end_it_when_it_is_cancelled(
+    world: World, model: Model
+) -> None:
     gate = hold(say("For the first."))
     model(gate)
     asked = {**QUESTION, "idempotency_key": "k"}
-    with EnvelopeDict(world) as one, EnvelopeDict(world) as other:
+    with ServerProcess(world) as one, ServerProcess(world) as other:
         one.initialize()
         other.initialize()
         first = one.call("codex_consult", asked)
@@ -82,14 +90,18 @@ def test_a_run_whose_request_was_cancelled_while_it_was_launched_is_cancelled(
     world: World, model: Model, stuck_git: Path, tool: str
 ) -> None:
     model(hold(say("For nobody.")))
-    with EnvelopeDict(world, with_git(world, stuck_git)) as wire:
+    with ServerProcess(world, with_git(world, stuck_git)) as wire:
         wire.initialize()
         call = wire.call(tool)
         until((stuck_git / "reached").exists)
         wire.cancel(call)
         assert wire.tool("codex_job_list")["data"] == {"jobs": []}
         (stuck_git / "go").touch()
-        until(lambda: [row["status"] for row in world.counsel().store.rows()] == ["cancelled"])
+        until(
+            lambda: (
+                [row["status"] for row in world.counsel().store.rows()] == ["cancelled"]
+            )
+        )
 
 
 def test_a_launch_that_takes_long_is_reported_and_counts_for_the_deadline(
@@ -97,7 +109,7 @@ def test_a_launch_that_takes_long_is_reported_and_counts_for_the_deadline(
 ) -> None:
     model(hold(say("Never.")))
     world.settings["SYNC_SECONDS"] = "1"
-    with EnvelopeDict(world, with_git(world, stuck_git)) as wire:
+    with ServerProcess(world, with_git(world, stuck_git)) as wire:
         wire.initialize()
         call = wire.call("codex_review_changes", {}, progressToken="p")
         assert wire.progress()["message"].startswith("starting (")

@@ -11,10 +11,11 @@ import pytest
 from fastmcp import Client
 
 from codex_counsel.contract.request import JobResult, parse
+from codex_counsel.jobs import recovery
 from codex_counsel.loopback import Gate, Loopback, hold, say, shell
 from tests.conftest import World, living, until
 from tests.e2e.server.conftest import Connect
-from tests.e2e.server.wire import EnvelopeDict
+from tests.e2e.server.wire import ServerProcess
 
 Model = Callable[..., Loopback]
 QUESTION = {"question": "Is it fine?"}
@@ -23,12 +24,16 @@ QUESTION = {"question": "Is it fine?"}
 class Heard:
     """The progress a client was sent; the gate opens once there is enough of it."""
 
-    def __init__(self, gate: Gate | None = None, enough: Callable[[], object] = lambda: True) -> None:
+    def __init__(
+        self, gate: Gate | None = None, enough: Callable[[], object] = lambda: True
+    ) -> None:
         self.messages: list[str] = []
         self.seconds: list[float] = []
         self._gate, self._enough = gate, enough
 
-    async def listen(self, progress: float, total: float | None, message: str | None) -> None:
+    async def listen(
+        self, progress: float, total: float | None, message: str | None
+    ) -> None:
         self.messages.append(message or "")
         self.seconds.append(progress)
         if self._gate:
@@ -38,7 +43,9 @@ class Heard:
 
 async def consult(client: Client[Any], heard: Heard | None = None) -> dict[str, Any]:
     listening = heard.listen if heard else None
-    result = await client.call_tool("codex_consult", QUESTION, progress_handler=listening, raise_on_error=False)
+    result = await client.call_tool(
+        "codex_consult", QUESTION, progress_handler=listening, raise_on_error=False
+    )
     wire: dict[str, Any] = result.structured_content or {}
     return wire
 
@@ -58,14 +65,18 @@ async def test_at_the_soft_deadline_the_run_is_handed_over_and_not_paid_for_twic
                 "arguments": {"job_id": wire["job_id"], "wait_seconds": 50},
             }
             await anyio.to_thread.run_sync(gate.reached.wait, 30)
-            looked = (await client.call_tool("codex_job_status", {"job_id": wire["job_id"]})).structured_content or {}
+            looked = (
+                await client.call_tool("codex_job_status", {"job_id": wire["job_id"]})
+            ).structured_content or {}
             assert looked["progress"]["phase"] == "thinking"
             assert looked["meta"]["session_id"]
         store = world.counsel().store
-        assert store.job(wire["job_id"]).outcome() is None
+        assert recovery.outcome(store.job(wire["job_id"])) is None
         gate.release.set()
         async with connect() as client:
-            fetched = await client.call_tool(wire["next"]["tool"], wire["next"]["arguments"])
+            fetched = await client.call_tool(
+                wire["next"]["tool"], wire["next"]["arguments"]
+            )
     assert fetched.structured_content
     assert fetched.structured_content["answer"] == "Worth the wait."
     assert len(server.requests) == 1
@@ -77,7 +88,10 @@ async def test_claude_code_is_kept_waiting_past_the_deadline_with_progress(
 ) -> None:
     gate = hold(say("Worth the wait."))
     model(gate)
-    handed_over = lambda: any(job.state().detached for job in world.counsel().store.jobs())  # noqa: E731
+
+    def handed_over() -> bool:
+        return any(job.state().detached for job in world.counsel().store.jobs())
+
     heard = Heard(gate, handed_over)
     with anyio.fail_after(60):
         async with connect("claude-code", CODEX_COUNSEL_SYNC_SECONDS="1") as client:
@@ -88,7 +102,9 @@ async def test_claude_code_is_kept_waiting_past_the_deadline_with_progress(
     assert heard.seconds[0] > 0
 
 
-async def test_any_client_hears_of_the_running_command_before_the_deadline(model: Model, connect: Connect) -> None:
+async def test_any_client_hears_of_the_running_command_before_the_deadline(
+    model: Model, connect: Connect
+) -> None:
     gate = hold(say("Done."))
     server = model([shell("cat gate 2>/dev/null; exec sleep 2"), gate])
     heard = Heard(gate)
@@ -96,19 +112,28 @@ async def test_any_client_hears_of_the_running_command_before_the_deadline(model
         async with connect() as client:
             wire = await consult(client, heard)
     assert wire["answer"] == "Done."
-    assert re.fullmatch(r"(running .*sleep 2'? |starting |thinking )\(\d+s\)", heard.messages[0])
+    assert re.fullmatch(
+        r"(running .*sleep 2'? |starting |thinking )\(\d+s\)", heard.messages[0]
+    )
     assert len(server.requests) == 2
 
 
-def test_claude_code_without_a_progress_token_gets_the_hand_over(world: World, model: Model) -> None:
+def test_claude_code_without_a_progress_token_gets_the_hand_over(
+    world: World, model: Model
+) -> None:
     gate = hold(say("Late."))
     model(gate)
     world.settings["SYNC_SECONDS"] = "1"
-    with EnvelopeDict(world) as wire:
+    with ServerProcess(world) as wire:
         wire.initialize({"name": "claude-code"})
         given = wire.tool("codex_consult", QUESTION)
         assert given["status"] in ("queued", "running")
-        assert wire.tool("codex_job_cancel", {"job_id": given["job_id"]})["data"]["cancelled"] is True
+        assert (
+            wire.tool("codex_job_cancel", {"job_id": given["job_id"]})["data"][
+                "cancelled"
+            ]
+            is True
+        )
     assert {message.get("method") for message in wire.messages} == {None}
 
 
@@ -121,10 +146,13 @@ async def test_a_run_that_cannot_be_kept_is_not_handed_over_but_waited_for(
     heard = Heard(gate, gate.reached.is_set)
     with anyio.fail_after(60):
         async with connect(
-            CODEX_COUNSEL_SYNC_SECONDS="1", CODEX_COUNSEL_STATE_DIR=str(world.base / "file" / "state")
+            CODEX_COUNSEL_SYNC_SECONDS="1",
+            CODEX_COUNSEL_STATE_DIR=str(world.base / "file" / "state"),
         ) as client:
             wire = await consult(client, heard)
-            refused = await client.call_tool("codex_consult_async", QUESTION, raise_on_error=False)
+            refused = await client.call_tool(
+                "codex_consult_async", QUESTION, raise_on_error=False
+            )
     assert (wire["status"], wire["answer"]) == ("completed", "Kept nowhere.")
     assert "kept nowhere" in wire["meta"]["warnings"][0]
     assert refused.is_error
@@ -132,7 +160,9 @@ async def test_a_run_that_cannot_be_kept_is_not_handed_over_but_waited_for(
     assert list(world.temp.iterdir()) == []
 
 
-async def test_a_client_that_gives_up_ends_its_run(world: World, model: Model, connect: Connect) -> None:
+async def test_a_client_that_gives_up_ends_its_run(
+    world: World, model: Model, connect: Connect
+) -> None:
     gate = hold(say("Too late."))
     model(gate)
     with anyio.fail_after(60):
@@ -141,7 +171,9 @@ async def test_a_client_that_gives_up_ends_its_run(world: World, model: Model, c
             await anyio.to_thread.run_sync(gate.reached.wait, 30)
             tasks.cancel_scope.cancel()
         store = world.counsel().store
-        await anyio.to_thread.run_sync(until, lambda: [row["status"] for row in store.rows()] == ["cancelled"])
+        await anyio.to_thread.run_sync(
+            until, lambda: [row["status"] for row in store.rows()] == ["cancelled"]
+        )
         await anyio.to_thread.run_sync(until, lambda: not living(str(world.base)))
     assert list(world.temp.iterdir()) == []
 
@@ -152,7 +184,7 @@ def test_the_end_of_input_is_not_held_up_by_a_call_that_waits_for_a_job(
 ) -> None:
     gate = hold(say("From behind."))
     model(gate)
-    with EnvelopeDict(world) as wire:
+    with ServerProcess(world) as wire:
         wire.initialize()
         job = wire.tool("codex_consult_async", QUESTION)["job_id"]
         wire.call(waiting, {"job_id": job, "wait_seconds": 50})
@@ -161,4 +193,9 @@ def test_the_end_of_input_is_not_held_up_by_a_call_that_waits_for_a_job(
         assert wire.ended(25) == 0
     gate.release.set()
     counsel = world.counsel()
-    assert counsel.job_result(parse(JobResult, {"job_id": job, "wait_seconds": 30}))["answer"] == "From behind."
+    assert (
+        counsel.job_result(parse(JobResult, {"job_id": job, "wait_seconds": 30}))[
+            "answer"
+        ]
+        == "From behind."
+    )

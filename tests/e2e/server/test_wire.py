@@ -15,14 +15,16 @@ import pytest
 from codex_counsel import __version__
 from codex_counsel.loopback import Loopback, hold, say
 from tests.conftest import World, living, until
-from tests.e2e.server.wire import ARGV, EnvelopeDict
+from tests.e2e.server.wire import ARGV, ServerProcess
 
 Model = Callable[..., Loopback]
 NAME = f"codex-counsel {__version__}: "
 
 
-def test_garbage_on_stdin_costs_an_answer_at_most_and_stdout_stays_pure(world: World) -> None:
-    with EnvelopeDict(world) as wire:
+def test_garbage_on_stdin_costs_an_answer_at_most_and_stdout_stays_pure(
+    world: World,
+) -> None:
+    with ServerProcess(world) as wire:
         wire.initialize()
         for line in (
             b"",
@@ -45,7 +47,12 @@ def test_garbage_on_stdin_costs_an_answer_at_most_and_stdout_stays_pure(world: W
             b"[" * 100_000,
         ):
             wire.write(line + b"\n")
-        wire.write(json.dumps({"jsonrpc": "2.0", "id": 906, "method": "nonsense", "params": {}}).encode() + b"\n")
+        wire.write(
+            json.dumps(
+                {"jsonrpc": "2.0", "id": 906, "method": "nonsense", "params": {}}
+            ).encode()
+            + b"\n"
+        )
         assert wire.answer(906)["error"]["code"] == -32601
         assert wire.tool("codex_job_list")["ok"]
         wire.close()
@@ -53,9 +60,11 @@ def test_garbage_on_stdin_costs_an_answer_at_most_and_stdout_stays_pure(world: W
     assert "Traceback" not in wire.stderr
 
 
-def test_a_question_of_five_megabytes_is_refused_and_the_next_one_heard(world: World, model: Model) -> None:
+def test_a_question_of_five_megabytes_is_refused_and_the_next_one_heard(
+    world: World, model: Model
+) -> None:
     model()
-    with EnvelopeDict(world) as wire:
+    with ServerProcess(world) as wire:
         wire.initialize()
         refused = wire.tool("codex_consult", {"question": "x" * 5_000_000})
         assert refused["error"]["code"] == "input_too_large"
@@ -63,7 +72,7 @@ def test_a_question_of_five_megabytes_is_refused_and_the_next_one_heard(world: W
 
 
 def test_a_half_line_at_the_end_of_input_is_no_reason_to_fail(world: World) -> None:
-    with EnvelopeDict(world) as wire:
+    with ServerProcess(world) as wire:
         wire.initialize()
         wire.write(b'{"jsonrpc":"2.0","id":9,"meth')
         wire.close()
@@ -72,51 +81,76 @@ def test_a_half_line_at_the_end_of_input_is_no_reason_to_fail(world: World) -> N
 
 
 def test_input_that_ends_before_it_begins_ends_the_server(world: World) -> None:
-    done = subprocess.run(ARGV, env=world.env, cwd=world.workspace, input=b"", capture_output=True, check=False)
+    done = subprocess.run(
+        ARGV,
+        env=world.env,
+        cwd=world.workspace,
+        input=b"",
+        capture_output=True,
+        check=False,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
-def test_a_fatal_error_leaves_one_line_with_name_version_and_reason(world: World) -> None:
-    (world.base / "fastmcp.py").write_text("raise RuntimeError('broken installation')\n")
+def test_a_fatal_error_leaves_one_line_with_name_version_and_reason(
+    world: World,
+) -> None:
+    (world.base / "fastmcp.py").write_text(
+        "raise RuntimeError('broken installation')\n"
+    )
     env = world.env | {"PYTHONPATH": str(world.base)}
-    done = subprocess.run(ARGV, env=env, cwd=world.workspace, input=b"", capture_output=True, check=False)
+    done = subprocess.run(
+        ARGV, env=env, cwd=world.workspace, input=b"", capture_output=True, check=False
+    )
     assert (done.returncode, done.stdout) == (1, b"")
     (line,) = done.stderr.decode().splitlines()
     assert line == f"{NAME}fatal: RuntimeError: broken installation"
 
 
-def test_a_log_file_that_cannot_be_written_is_named_on_stderr_and_stops_nothing(world: World) -> None:
-    with EnvelopeDict(world, {"CODEX_COUNSEL_LOG_FILE": "/nonexistent/log"}) as wire:
+def test_a_log_file_that_cannot_be_written_is_named_on_stderr_and_stops_nothing(
+    world: World,
+) -> None:
+    with ServerProcess(world, {"CODEX_COUNSEL_LOG_FILE": "/nonexistent/log"}) as wire:
         wire.initialize()
         assert wire.tool("codex_job_list")["ok"]
-    assert "WARNING the log file /nonexistent/log cannot be written: logging to stderr" in wire.stderr
+    assert (
+        "WARNING the log file /nonexistent/log cannot be written: logging to stderr"
+        in wire.stderr
+    )
 
 
-def test_in_a_directory_that_was_deleted_only_the_calls_that_name_another_work(world: World, model: Model) -> None:
+def test_in_a_directory_that_was_deleted_only_the_calls_that_name_another_work(
+    world: World, model: Model
+) -> None:
     model([say("It is fine.")])
     gone = world.base / "gone"
     gone.mkdir()
     argv = ["sh", "-c", 'cd "$0" && rmdir "$0" && exec "$@"', str(gone), *ARGV]
-    with EnvelopeDict(world, argv=argv) as wire:
+    with ServerProcess(world, argv=argv) as wire:
         wire.initialize()
-        assert wire.tool("codex_consult", {"question": "Is it fine?"})["error"]["code"] == "workspace_invalid"
+        assert (
+            wire.tool("codex_consult", {"question": "Is it fine?"})["error"]["code"]
+            == "workspace_invalid"
+        )
         elsewhere = {"question": "Is it fine?", "workspace_root": str(world.workspace)}
         assert wire.tool("codex_consult", elsewhere)["answer"] == "It is fine."
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_logged_as_the_end(world: World, number: signal.Signals) -> None:
-    with EnvelopeDict(world) as wire:
+    with ServerProcess(world) as wire:
         wire.initialize()
         wire.process.send_signal(number)
         assert wire.ended() == 128 + number
     assert wire.stderr == f"{NAME}{number.name}; shut down\n"
 
 
-def test_a_client_that_reads_no_more_ends_the_server_and_its_run(world: World, model: Model) -> None:
+def test_a_client_that_reads_no_more_ends_the_server_and_its_run(
+    world: World, model: Model
+) -> None:
     gate = hold(say("For nobody."))
     model(gate)
-    with EnvelopeDict(world) as wire:
+    with ServerProcess(world) as wire:
         wire.initialize()
         wire.call("codex_consult", {"question": "Is it fine?"})
         assert gate.reached.wait(30)
@@ -129,17 +163,30 @@ def test_a_client_that_reads_no_more_ends_the_server_and_its_run(world: World, m
     assert list(world.temp.iterdir()) == []
 
 
-def test_a_signal_ends_the_server_even_where_nobody_reads_its_stderr(world: World) -> None:
+def test_a_signal_ends_the_server_even_where_nobody_reads_its_stderr(
+    world: World,
+) -> None:
     read, write = os.pipe()
     os.set_blocking(write, False)
     while select.select([], [write], [], 0)[1]:
         os.write(write, b"x" * 4096)
     os.set_blocking(write, True)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(ARGV, env=world.env, cwd=world.workspace, stderr=write, **pipes) as process:  # type: ignore[call-overload]
+    with subprocess.Popen(
+        ARGV, env=world.env, cwd=world.workspace, stderr=write, **pipes
+    ) as process:  # type: ignore[call-overload]
         try:
-            hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}}
-            message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
+            hello = {
+                "protocolVersion": "2025-11-25",
+                "capabilities": {},
+                "clientInfo": {"name": "t", "version": "0"},
+            }
+            message = {
+                "jsonrpc": "2.0",
+                "id": 1,
+                "method": "initialize",
+                "params": hello,
+            }
             process.stdin.write(json.dumps(message).encode() + b"\n")
             process.stdin.flush()
             assert process.stdout.readline()
@@ -151,23 +198,36 @@ def test_a_signal_ends_the_server_even_where_nobody_reads_its_stderr(world: Worl
             os.close(write)
 
 
-def test_neither_the_projects_env_file_nor_the_callers_fastmcp_variables_have_an_effect(world: World) -> None:
-    planted = {"FASTMCP_TRANSPORT": "http", "FASTMCP_LOG_LEVEL": "LOUD", "FASTMCP_PORT": "none"}
-    (world.workspace / ".env").write_text("".join(f"{name}={value}\n" for name, value in planted.items()))
+def test_neither_the_projects_env_file_nor_the_callers_fastmcp_variables_have_an_effect(
+    world: World,
+) -> None:
+    planted = {
+        "FASTMCP_TRANSPORT": "http",
+        "FASTMCP_LOG_LEVEL": "LOUD",
+        "FASTMCP_PORT": "none",
+    }
+    (world.workspace / ".env").write_text(
+        "".join(f"{name}={value}\n" for name, value in planted.items())
+    )
     for env in ({}, planted):
-        with EnvelopeDict(world, env) as wire:
+        with ServerProcess(world, env) as wire:
             assert wire.initialize()["result"]["serverInfo"]["version"] == __version__
             wire.close()
             assert wire.ended() == 0
         assert wire.stderr == ""
 
 
-def test_the_server_starts_without_a_banner_and_asks_the_network_nothing(world: World) -> None:
+def test_the_server_starts_without_a_banner_and_asks_the_network_nothing(
+    world: World,
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         proxy = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        env = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"), proxy)
-        with EnvelopeDict(world, env) as wire:
+        env = dict.fromkeys(
+            ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"),
+            proxy,
+        )
+        with ServerProcess(world, env) as wire:
             wire.initialize()
             assert wire.answer(wire.ask("tools/list"))["result"]["tools"]
             wire.close()
@@ -177,14 +237,19 @@ def test_the_server_starts_without_a_banner_and_asks_the_network_nothing(world: 
             listener.accept()
 
 
-def test_two_servers_on_one_state_directory_see_each_others_runs(world: World, model: Model) -> None:
+def test_two_servers_on_one_state_directory_see_each_others_runs(
+    world: World, model: Model
+) -> None:
     gate = hold(say("For both."))
     model(gate)
-    with EnvelopeDict(world) as one, EnvelopeDict(world) as other:
+    with ServerProcess(world) as one, ServerProcess(world) as other:
         one.initialize()
         other.initialize()
         job = one.tool("codex_consult_async", {"question": "Is it fine?"})["job_id"]
-        assert other.tool("codex_job_status", {"job_id": job})["status"] in ("queued", "running")
+        assert other.tool("codex_job_status", {"job_id": job})["status"] in (
+            "queued",
+            "running",
+        )
         waiting = other.call("codex_job_result", {"job_id": job, "wait_seconds": 50})
         one.close()
         assert one.ended() == 0

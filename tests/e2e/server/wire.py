@@ -18,7 +18,7 @@ ARGV = (sys.executable, "-m", "codex_counsel", "mcp")
 CLIENT = {"name": "a-test", "version": "0"}
 
 
-class EnvelopeDict:
+class ServerProcess:
     """A server process, spoken to line by line in the handshake era. `messages` is all it said."""
 
     def __init__(
@@ -46,7 +46,12 @@ class EnvelopeDict:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
         self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
@@ -58,23 +63,46 @@ class EnvelopeDict:
         return self.errors.read_text("utf-8")
 
     def initialize(self, client: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        info = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {**CLIENT, **(client or {})}}
+        info = {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {**CLIENT, **(client or {})},
+        }
         answer = self.answer(self.ask("initialize", info))
         self.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
         return answer
 
     def ask(self, method: str, params: Mapping[str, Any] | None = None) -> int:
         self._next += 1
-        self.send({"jsonrpc": "2.0", "id": self._next, "method": method, "params": params or {}})
+        self.send(
+            {
+                "jsonrpc": "2.0",
+                "id": self._next,
+                "method": method,
+                "params": params or {},
+            }
+        )
         return self._next
 
-    def call(self, tool: str, arguments: Mapping[str, Any] | None = None, **meta: Any) -> int:
+    def call(
+        self, tool: str, arguments: Mapping[str, Any] | None = None, **meta: Any
+    ) -> int:
         """Begin a tool call and return its id."""
-        asked = {"name": tool, "arguments": arguments or {}, **({"_meta": meta} if meta else {})}
+        asked = {
+            "name": tool,
+            "arguments": arguments or {},
+            **({"_meta": meta} if meta else {}),
+        }
         return self.ask("tools/call", asked)
 
     def cancel(self, call: int) -> None:
-        self.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": call}})
+        self.send(
+            {
+                "jsonrpc": "2.0",
+                "method": "notifications/cancelled",
+                "params": {"requestId": call},
+            }
+        )
 
     def progress(self, seconds: float = 60) -> dict[str, Any]:
         """The first progress that was reported, once it has come."""
@@ -83,14 +111,18 @@ class EnvelopeDict:
             for message in self.messages:
                 if message.get("method") == "notifications/progress":
                     return dict(message["params"])
-            assert self._read(deadline - time.monotonic()), f"no progress: {self.stderr}"
+            assert self._read(deadline - time.monotonic()), (
+                f"no progress: {self.stderr}"
+            )
 
     def result(self, call: int) -> dict[str, Any]:
         """The envelope that a tool call ended with."""
         envelope: dict[str, Any] = self.answer(call)["result"]["structuredContent"]
         return envelope
 
-    def tool(self, name: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def tool(
+        self, name: str, arguments: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         return self.result(self.call(name, arguments))
 
     def send(self, message: Mapping[str, Any]) -> None:
@@ -106,10 +138,19 @@ class EnvelopeDict:
         """The answer to a request, once it has come."""
         deadline = time.monotonic() + seconds
         while True:
-            found = next((m for m in self.messages if m.get("id") == number and "method" not in m), None)
+            found = next(
+                (
+                    m
+                    for m in self.messages
+                    if m.get("id") == number and "method" not in m
+                ),
+                None,
+            )
             if found:
                 return found
-            assert self._read(deadline - time.monotonic()), f"no answer to {number}: {self.stderr}"
+            assert self._read(deadline - time.monotonic()), (
+                f"no answer to {number}: {self.stderr}"
+            )
 
     def close(self) -> None:
         """End of input."""

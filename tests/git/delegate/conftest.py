@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from codex_counsel.delegate import capture as harvest
 from codex_counsel.delegate import seed
-from codex_counsel.delegate.capture import Capture
-from codex_counsel.delegate.record import DelegateResult, _work
+from codex_counsel.delegate.capture import Capture, capture_tree
+from codex_counsel.delegate.conclude import make_result
+from codex_counsel.delegate.record import DelegateResult
 from codex_counsel.delegate.seed import SeedPlan
 from codex_counsel.delegate.shadow import Shadow
 from codex_counsel.git.repo import Repo
@@ -26,13 +26,23 @@ class UserRepository:
 
     base: Path
     root: Path
-    made: list[Shadow] = field(default_factory=list)
+    shadows: list[Shadow] = field(default_factory=list)
 
-    def git(self, *args: str | bytes, cwd: Path | None = None, given: bytes | None = None) -> str:
-        done = subprocess.run(["git", *args], cwd=cwd or self.root, input=given, check=True, capture_output=True)
-        return done.stdout.decode(errors="surrogateescape").strip()
+    def git(
+        self, *args: str | bytes, cwd: Path | None = None, stdin: bytes | None = None
+    ) -> str:
+        process = subprocess.run(
+            ["git", *args],
+            cwd=cwd or self.root,
+            input=stdin,
+            check=True,
+            capture_output=True,
+        )
+        return process.stdout.decode(errors="surrogateescape").strip()
 
-    def write(self, name: str | bytes, content: str | bytes = "text\n", mode: int = 0o644) -> Path:
+    def write(
+        self, name: str | bytes, content: str | bytes = "text\n", mode: int = 0o644
+    ) -> Path:
         path = self.root / os.fsdecode(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -45,15 +55,17 @@ class UserRepository:
         return self.git("rev-parse", "HEAD")
 
     def seed(self, below: str = ".") -> Seeded:
-        """Made twice over: of a repository that is the same, to the byte, before and after."""
+        """Make a shadow and fill it; the repository must be the same, byte for byte, before and after."""
         before = state(self.root)
-        repo = Repo.open(self.root / below, 60)
+        repo = Repo.open(self.root / below, 60, env=os.environ)
         plan = seed.survey(repo)
-        shadow = Shadow.create(repo, self.base / f"shadow-{len(self.made)}", plan.head)
-        self.made.append(shadow)
-        tree = seed.fill(repo, plan, shadow)
+        shadow = Shadow.create(
+            repo, self.base / f"shadow-{len(self.shadows)}", plan.head
+        )
+        self.shadows.append(shadow)
+        tree = seed.populate(repo, plan, shadow)
         assert state(self.root) == before
-        return Seeded(repo, plan, shadow, tree, self.base / f"job-{len(self.made)}")
+        return Seeded(repo, plan, shadow, tree, self.base / f"job-{len(self.shadows)}")
 
 
 @dataclass
@@ -73,18 +85,26 @@ class Seeded:
         return dict(self.plan.omitted)
 
     def run(self, command: str) -> None:
-        """What a model might do there."""
-        subprocess.run(["bash", "-euc", command], cwd=self.shadow.tree, check=True, capture_output=True)
+        """Run a shell command in the shadow, as a model might."""
+        subprocess.run(
+            ["bash", "-euc", command],
+            cwd=self.shadow.tree,
+            check=True,
+            capture_output=True,
+        )
 
-    def gather(self, limit: int = 200_000) -> Capture:
+    def capture(self, limit: int = 200_000) -> Capture:
         self.store.mkdir(exist_ok=True)
-        return harvest.gather(self.shadow, self.base, self.store, limit)
+        return capture_tree(self.shadow, self.base, self.store, limit)
 
     def work(self, command: str = "true", limit: int = 200_000) -> DelegateResult:
-        """Run the command and make of it what a job's record holds."""
+        """Run the command and return the result that the job's record would contain."""
         self.run(command)
-        begun = {"head": self.plan.head, "omitted": [list(item) for item in self.plan.omitted]}
-        return _work(begun, self.gather(limit), limit)
+        begun = {
+            "head": self.plan.head,
+            "omitted": [list(item) for item in self.plan.omitted],
+        }
+        return make_result(begun, self.capture(limit), limit)
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +118,8 @@ def own_git_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     settings = home / ".gitconfig"
     settings.write_text(
-        '[user]\n name = A\n email = a@b\n[init]\n defaultBranch = main\n[protocol "file"]\n allow = always\n', "utf-8"
+        '[user]\n name = A\n email = a@b\n[init]\n defaultBranch = main\n[protocol "file"]\n allow = always\n',
+        "utf-8",
     )
     return settings
 
@@ -111,7 +132,7 @@ def empty(tmp_path: Path) -> Iterator[UserRepository]:
     place = UserRepository(tmp_path, root)
     place.git("init", "--quiet")
     yield place
-    for shadow in place.made:
+    for shadow in place.shadows:
         shadow.remove()
         assert not shadow.base.exists()
 

@@ -17,7 +17,9 @@ from tests.git.delegate.states import files
 
 def arrived(place: UserRepository, *but: bytes) -> None:
     """All of the user's files are in the shadow, those that are named left out."""
-    expected = {name: content for name, content in files(place.root).items() if name not in but}
+    expected = {
+        name: content for name, content in files(place.root).items() if name not in but
+    }
     assert place.seed().files == expected
 
 
@@ -60,7 +62,9 @@ def test_every_kind_of_uncommitted_work_arrives(place: UserRepository) -> None:
     ],
 )
 @pytest.mark.parametrize("tracked", [True, False], ids=["tracked", "untracked"])
-def test_a_name_of_any_bytes_arrives(place: UserRepository, name: bytes, *, tracked: bool) -> None:
+def test_a_name_of_any_bytes_arrives(
+    place: UserRepository, name: bytes, *, tracked: bool
+) -> None:
     place.write(name, "before\n")
     place.write(b"folder " + name + b"/" + name, "in a folder\n")
     if tracked:
@@ -90,7 +94,13 @@ def test_converted_files_arrive_as_the_bytes_on_disk(
     own_git_settings.write_text(own_git_settings.read_text() + settings)
     place.write(".gitattributes", attributes)
     wide = "UTF-16LE" if "UTF-16LE" in attributes else "utf-8"
-    contents = {"unix": "a\nb\n", "dos": "a\r\nb\r\n", "mixed": "a\r\nb\n", "old": "a\rb\r", "id": "$Id$\nb\n"}
+    contents = {
+        "unix": "a\nb\n",
+        "dos": "a\r\nb\r\n",
+        "mixed": "a\r\nb\n",
+        "old": "a\rb\r",
+        "id": "$Id$\nb\n",
+    }
     for name, text in contents.items():
         place.write(f"{name}.txt", text.encode(wide))
     place.commit()
@@ -102,7 +112,9 @@ def test_converted_files_arrive_as_the_bytes_on_disk(
     arrived(place)
 
 
-def test_attributes_of_the_user_and_of_the_clone_count_too(place: UserRepository, own_git_settings: Path) -> None:
+def test_attributes_of_the_user_and_of_the_clone_count_too(
+    place: UserRepository, own_git_settings: Path
+) -> None:
     (place.root / ".git/info/attributes").write_text("*.one text eol=crlf\n")
     (place.base / "mine").write_text("*.two text eol=crlf\n")
     place.git("config", "--global", "core.attributesFile", str(place.base / "mine"))
@@ -112,7 +124,9 @@ def test_attributes_of_the_user_and_of_the_clone_count_too(place: UserRepository
     arrived(place)
 
 
-def test_files_that_git_was_told_not_to_look_at_arrive_as_they_are(place: UserRepository) -> None:
+def test_files_that_git_was_told_not_to_look_at_arrive_as_they_are(
+    place: UserRepository,
+) -> None:
     place.git("update-index", "--assume-unchanged", "app.py")
     place.git("update-index", "--skip-worktree", "run.sh")
     place.write("app.py", "changed in secret\n")
@@ -120,13 +134,17 @@ def test_files_that_git_was_told_not_to_look_at_arrive_as_they_are(place: UserRe
     arrived(place)
 
 
-def test_a_file_that_is_only_intended_to_be_added_arrives(place: UserRepository) -> None:
+def test_a_file_that_is_only_intended_to_be_added_arrives(
+    place: UserRepository,
+) -> None:
     place.write("new.py", "new\n")
     place.git("add", "--intent-to-add", "new.py")
     arrived(place)
 
 
-def test_ignored_files_do_not_arrive_whoever_ignores_them(place: UserRepository, own_git_settings: Path) -> None:
+def test_ignored_files_do_not_arrive_whoever_ignores_them(
+    place: UserRepository, own_git_settings: Path
+) -> None:
     place.write("debug.log")
     place.write("build/out.o")
     place.write("mine.tmp")
@@ -137,7 +155,28 @@ def test_ignored_files_do_not_arrive_whoever_ignores_them(place: UserRepository,
     arrived(place, b"debug.log", b"build/out.o", b"mine.tmp", b"theirs.bak")
 
 
-def test_a_tracked_file_that_matches_an_ignore_pattern_arrives(place: UserRepository) -> None:
+def test_git_takes_its_home_from_the_environment_that_is_passed(
+    place: UserRepository,
+) -> None:
+    config = place.base / "other-home/.config/git"
+    config.mkdir(parents=True)
+    (config / "ignore").write_text("*.theirs\n")
+    place.write("file.theirs")
+    env = {**os.environ, "HOME": str(place.base / "other-home")}
+    repo = Repo.open(place.root, 60, env=env)
+    plan = seed.survey(repo)
+    shadow = Shadow.create(repo, place.base / "shadow", plan.head)
+    place.shadows.append(shadow)
+    baseline = seed.populate(repo, plan, shadow)
+    assert b"file.theirs" not in files(shadow.tree)
+    (shadow.tree / "new.theirs").write_text("ignored\n")
+    assert shadow.snapshot() == baseline
+    assert shadow.env["HOME"] == env["HOME"]
+
+
+def test_a_tracked_file_that_matches_an_ignore_pattern_arrives(
+    place: UserRepository,
+) -> None:
     place.write("kept.log", "kept\n")
     place.git("add", "--force", "kept.log")
     place.git("commit", "-qm", "keep")
@@ -145,7 +184,9 @@ def test_a_tracked_file_that_matches_an_ignore_pattern_arrives(place: UserReposi
     arrived(place)
 
 
-def test_untracked_secret_files_are_left_out_and_named_and_tracked_ones_arrive(place: UserRepository) -> None:
+def test_untracked_secret_files_are_left_out_and_named_and_tracked_ones_arrive(
+    place: UserRepository,
+) -> None:
     place.write(".env.production", "KEY=1\n")
     place.commit()
     place.write(".env", "KEY=2\n")
@@ -170,7 +211,9 @@ def test_untracked_files_over_the_budget_are_left_out_and_named(
     assert {b"a", b"d", b"app.py"} <= set(seeded.files)
 
 
-def test_a_folder_that_became_a_link_does_not_bring_along_where_it_leads(place: UserRepository) -> None:
+def test_a_folder_that_became_a_link_does_not_bring_along_where_it_leads(
+    place: UserRepository,
+) -> None:
     outside = place.base / "outside"
     outside.mkdir()
     (outside / "readme.md").write_text("not yours\n")
@@ -182,7 +225,9 @@ def test_a_folder_that_became_a_link_does_not_bring_along_where_it_leads(place: 
     assert b"docs/readme.md" not in seeded.files
 
 
-def test_a_link_that_became_a_folder_and_a_file_that_became_one_arrive(place: UserRepository) -> None:
+def test_a_link_that_became_a_folder_and_a_file_that_became_one_arrive(
+    place: UserRepository,
+) -> None:
     (place.root / "latest").unlink()
     place.write("latest/file", "x\n")
     (place.root / "app.py").unlink()
@@ -194,15 +239,17 @@ def test_pipes_and_sockets_are_passed_by(place: UserRepository) -> None:
     (place.root / "app.py").unlink()
     os.mkfifo(place.root / "app.py")
     os.mkfifo(place.root / "pipe")
-    repo = Repo.open(place.root, 60)
+    repo = Repo.open(place.root, 60, env=os.environ)
     plan = seed.survey(repo)
     shadow = Shadow.create(repo, place.base / "shadow", plan.head)
-    place.made.append(shadow)
-    seed.fill(repo, plan, shadow)
+    place.shadows.append(shadow)
+    seed.populate(repo, plan, shadow)
     assert not {b"app.py", b"pipe"} & set(files(shadow.tree))
 
 
-def test_submodules_are_left_out_and_named_also_dirty_ones(place: UserRepository) -> None:
+def test_submodules_are_left_out_and_named_also_dirty_ones(
+    place: UserRepository,
+) -> None:
     other = UserRepository(place.base, place.base / "other")
     other.root.mkdir()
     other.git("init", "--quiet")
@@ -214,7 +261,11 @@ def test_submodules_are_left_out_and_named_also_dirty_ones(place: UserRepository
     place.write("sub/untracked", "dirty\n")
     seeded = place.seed()
     assert seeded.omitted == {"sub": "submodule"}
-    assert set(seeded.files) == set(files(place.root)) - {b"sub/file", b"sub/untracked", b"sub/.git"}
+    assert set(seeded.files) == set(files(place.root)) - {
+        b"sub/file",
+        b"sub/untracked",
+        b"sub/.git",
+    }
 
 
 def test_a_nested_repository_is_left_out_and_named(place: UserRepository) -> None:
@@ -228,8 +279,12 @@ def test_a_nested_repository_is_left_out_and_named(place: UserRepository) -> Non
     assert not any(name.startswith(b"nested") for name in seeded.files)
 
 
-def test_pointers_of_large_files_arrive_as_they_lie_on_disk_and_no_filter_runs(place: UserRepository) -> None:
-    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 5\n"
+def test_pointers_of_large_files_arrive_as_they_lie_on_disk_and_no_filter_runs(
+    place: UserRepository,
+) -> None:
+    pointer = (
+        f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 5\n"
+    )
     place.write(".gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n")
     place.write("pointer.bin", pointer)
     place.write("smudged.bin", pointer)
@@ -245,14 +300,22 @@ def test_pointers_of_large_files_arrive_as_they_lie_on_disk_and_no_filter_runs(p
     assert not mark.exists()
 
 
-def test_no_hook_monitor_or_filter_of_the_repository_runs(place: UserRepository) -> None:
+def test_no_hook_monitor_or_filter_of_the_repository_runs(
+    place: UserRepository,
+) -> None:
     mark = place.base / "ran"
     program = place.base / "program"
     program.write_text(f"#!/bin/sh\necho $0 $* >> {mark}\ncat\n")
     program.chmod(0o755)
     place.write(".gitattributes", "*.py filter=evil\n*.sh diff=evil merge=evil\n")
     place.commit()
-    for hook in ("post-checkout", "pre-commit", "post-index-change", "fsmonitor-watchman", "reference-transaction"):
+    for hook in (
+        "post-checkout",
+        "pre-commit",
+        "post-index-change",
+        "fsmonitor-watchman",
+        "reference-transaction",
+    ):
         (place.root / ".git/hooks").mkdir(exist_ok=True)
         (place.root / ".git/hooks" / hook).symlink_to(program)
     for name in ("clean", "smudge", "process"):
@@ -274,7 +337,9 @@ def test_no_hook_monitor_or_filter_of_the_repository_runs(place: UserRepository)
     assert not mark.exists()
 
 
-def test_a_sparse_checkout_stays_sparse_and_what_a_run_makes_there_is_harvested(place: UserRepository) -> None:
+def test_a_sparse_checkout_stays_sparse_and_what_a_run_makes_there_is_captured(
+    place: UserRepository,
+) -> None:
     place.write("far/away.txt", "far\n")
     place.write("far/gone.txt", "gone\n")
     place.commit()
@@ -283,23 +348,41 @@ def test_a_sparse_checkout_stays_sparse_and_what_a_run_makes_there_is_harvested(
     assert seeded.omitted == {"far/away.txt": "sparse", "far/gone.txt": "sparse"}
     assert seeded.files == files(place.root)
     work = seeded.work("mkdir far; echo mine > far/away.txt; echo new > far/new.txt")
-    assert [(row["status"], row["path"]) for row in work.files] == [("M", "far/away.txt"), ("A", "far/new.txt")]
+    assert [(row["status"], row["path"]) for row in work.files] == [
+        ("M", "far/away.txt"),
+        ("A", "far/new.txt"),
+    ]
 
 
-def test_a_clone_that_lacks_objects_works_with_those_it_has(place: UserRepository) -> None:
+def test_a_clone_that_lacks_objects_works_with_those_it_has(
+    place: UserRepository,
+) -> None:
     place.write("far/away.txt", "far\n")
     place.commit()
     place.git("config", "uploadpack.allowFilter", "true")
     clone = UserRepository(place.base, place.base / "clone")
-    place.git("clone", "-q", "--filter=blob:none", "--sparse", f"file://{place.root}", str(clone.root), cwd=place.base)
-    place.made = clone.made
+    place.git(
+        "clone",
+        "-q",
+        "--filter=blob:none",
+        "--sparse",
+        f"file://{place.root}",
+        str(clone.root),
+        cwd=place.base,
+    )
+    place.shadows = clone.shadows
     seeded = clone.seed()
     assert seeded.files == files(clone.root)
-    assert seeded.work("echo changed >> app.py").diffstat == "1 file changed, 1 insertion(+)"
+    assert (
+        seeded.work("echo changed >> app.py").diffstat
+        == "1 file changed, 1 insertion(+)"
+    )
 
 
 @pytest.mark.parametrize("kind", ["merge", "rebase", "cherry-pick"])
-def test_an_operation_in_progress_arrives_with_its_conflict_markers(place: UserRepository, kind: str) -> None:
+def test_an_operation_in_progress_arrives_with_its_conflict_markers(
+    place: UserRepository, kind: str
+) -> None:
     place.git("checkout", "-qb", "other")
     place.write("app.py", "theirs\n")
     place.write("theirs.txt", "theirs\n")
@@ -313,7 +396,9 @@ def test_an_operation_in_progress_arrives_with_its_conflict_markers(place: UserR
     arrived(place)
 
 
-def test_a_file_deleted_on_one_side_of_a_merge_arrives_as_it_lies_there(place: UserRepository) -> None:
+def test_a_file_deleted_on_one_side_of_a_merge_arrives_as_it_lies_there(
+    place: UserRepository,
+) -> None:
     place.git("checkout", "-qb", "other")
     (place.root / "app.py").unlink()
     place.commit()
@@ -325,24 +410,44 @@ def test_a_file_deleted_on_one_side_of_a_merge_arrives_as_it_lies_there(place: U
     arrived(place)
 
 
-def test_a_detached_head_a_locked_index_and_a_shallow_clone_are_no_obstacle(place: UserRepository) -> None:
+def test_a_detached_head_a_locked_index_and_a_shallow_clone_are_no_obstacle(
+    place: UserRepository,
+) -> None:
     place.commit("second")
-    place.git("clone", "-q", "--depth=1", f"file://{place.root}", str(place.base / "clone"), cwd=place.base)
-    clone = UserRepository(place.base, place.base / "clone", place.made)
+    place.git(
+        "clone",
+        "-q",
+        "--depth=1",
+        f"file://{place.root}",
+        str(place.base / "clone"),
+        cwd=place.base,
+    )
+    clone = UserRepository(place.base, place.base / "clone", place.shadows)
     clone.git("checkout", "-q", "--detach")
     (clone.root / ".git/index.lock").write_bytes(b"")
     clone.write("app.py", "changed\n")
     arrived(clone)
 
 
-def test_a_repository_that_borrows_objects_itself_is_no_obstacle(place: UserRepository) -> None:
-    place.git("clone", "-q", "--shared", str(place.root), str(place.base / "clone"), cwd=place.base)
-    arrived(UserRepository(place.base, place.base / "clone", place.made))
+def test_a_repository_that_borrows_objects_itself_is_no_obstacle(
+    place: UserRepository,
+) -> None:
+    place.git(
+        "clone",
+        "-q",
+        "--shared",
+        str(place.root),
+        str(place.base / "clone"),
+        cwd=place.base,
+    )
+    arrived(UserRepository(place.base, place.base / "clone", place.shadows))
 
 
-def test_a_linked_worktree_and_the_repository_it_belongs_to_are_both_untouched(place: UserRepository) -> None:
+def test_a_linked_worktree_and_the_repository_it_belongs_to_are_both_untouched(
+    place: UserRepository,
+) -> None:
     place.git("worktree", "add", "-q", str(place.base / "linked"), "-b", "side")
-    linked = UserRepository(place.base, place.base / "linked", place.made)
+    linked = UserRepository(place.base, place.base / "linked", place.shadows)
     linked.write("app.py", "changed there\n")
     place.write("app.py", "changed here\n")
     arrived(linked)
@@ -358,11 +463,16 @@ def test_a_repository_of_sha256_works_from_end_to_end(tmp_path: Path) -> None:
     place.commit()
     place.write("app.py", "two\n")
     seeded = place.seed()
-    assert seeded.work("echo three > app.py").diffstat == "1 file changed, 1 insertion(+), 1 deletion(-)"
+    assert (
+        seeded.work("echo three > app.py").diffstat
+        == "1 file changed, 1 insertion(+), 1 deletion(-)"
+    )
     assert len(seeded.base) == 64
 
 
-def test_a_workspace_below_the_root_brings_the_whole_repository(place: UserRepository) -> None:
+def test_a_workspace_below_the_root_brings_the_whole_repository(
+    place: UserRepository,
+) -> None:
     assert place.seed("docs").files == files(place.root)
 
 

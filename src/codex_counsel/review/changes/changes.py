@@ -1,4 +1,4 @@
-"""The material of a review: what changed, as much of its text as fits, and an honest list of the rest."""
+"""The material of a review: what changed, as much of its text as fits, and a complete list of what is missing."""
 
 from __future__ import annotations
 
@@ -7,35 +7,41 @@ from typing import TYPE_CHECKING
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.attributes import attributes
-from codex_counsel.git.names import below, from_root, shown
-from codex_counsel.git.repo import Repo
+from codex_counsel.git.names import covering_path, display_name, from_root
 from codex_counsel.git.tree_reader import TreeReader
-from codex_counsel.review.changes import snapshot as survey
-from codex_counsel.review.changes import untracked as plain
+from codex_counsel.review.changes import untracked
 from codex_counsel.review.changes.collector import Collector
-from codex_counsel.review.changes.comparison import Comparison, sides
+from codex_counsel.review.changes.comparison import Comparison, comparison_of
 from codex_counsel.review.changes.history import history
 from codex_counsel.review.changes.model import ChangedFile, Commit, Omitted, Scope
-from codex_counsel.review.changes.snapshot import Snapshot, fingerprint, others_and_unmerged, whole_files
-from codex_counsel.review.changes.tracked import Tracked, diff_of
+from codex_counsel.review.changes.snapshot import (
+    Snapshot,
+    compute_fingerprint,
+    take_snapshot,
+    untracked_and_unmerged,
+    whole_files,
+)
+from codex_counsel.review.changes.tracked import TrackedFiles, diff_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
-LISTED = 50
+    from codex_counsel.git.repo import Repo
+
+MAX_LISTED = 50
+"""Omitted files in the details of an error."""
 
 
 @dataclass(frozen=True)
 class Changes:
-    """`diff` is what is sent, in UTF-8, masked and within the budget; `entries` are all files of the change.
+    """`diff` is what is sent, in UTF-8, masked and within the budget. `entries` are all files of the change.
 
-    `base_sha` and `head_sha` are commits; no head means the index or the working tree, no base that there was no commit
-    before. `base_name` tells what a base that the caller did not name was found by.
+    `redactions` counts what was masked in the diff and in the messages of `commits`.
+    `fingerprint` is that of the files when they were read.
     """
 
     scope: Scope
-    frame: Comparison
+    comparison: Comparison
     entries: tuple[ChangedFile, ...]
     diff: bytes
     omitted: tuple[Omitted, ...]
@@ -45,105 +51,162 @@ class Changes:
 
     @property
     def base_sha(self) -> str | None:
-        return self.frame.base
+        """The commit compared with; None if there was none before."""
+        return self.comparison.base
 
     @property
     def head_sha(self) -> str | None:
-        return self.frame.head
+        """The commit under review; None for the index or the working tree."""
+        return self.comparison.head
 
     @property
     def base_name(self) -> str | None:
-        return self.frame.chosen
+        """The name by which the base of a branch was found."""
+        return self.comparison.base_name
 
     @property
     def complete(self) -> bool:
         """Whether everything that a reviewer of text could have read was sent."""
-        return not any(left_out.spoils for left_out in self.omitted)
+        return not any(omitted.makes_incomplete for omitted in self.omitted)
 
     def moved(self, repo: Repo) -> bool:
-        """Whether the reviewed files, the index, or what the names of the scope stand for changed since."""
+        """Whether the reviewed files, the index, or what the names of the scope stand for have changed since."""
         try:
-            return self.fingerprint != _fingerprint_now(repo.opened_anew(), self.scope)
+            return self.fingerprint != _current_fingerprint(repo.reopen(), self.scope)
         except CounselError:
+            # A name of the scope no longer resolves, or the repository is gone.
             return True
 
 
-def gather(repo: Repo, scope: Scope, budget: int, denied: tuple[Path, ...] = ()) -> Changes:
-    """Everything the scope says, prepared for sending; raises when there is nothing.
+def gather(
+    repo: Repo, scope: Scope, budget: int, denied: tuple[Path, ...] = ()
+) -> Changes:
+    """Everything in the scope, prepared for sending within `budget` bytes.
 
-    Files at the places `denied`, which are absolute, are withheld.
+    Files at or below the absolute paths `denied` are omitted. Raises
+    `nothing_to_review` when there is nothing to send, `invalid_arguments` for a path
+    that names nothing, and what `comparison_of` raises.
     """
-    frame, paths = sides(repo, scope), from_root(repo, scope.paths)
-    with TreeReader(repo.root) as folder:
-        gathering = Collector(repo, folder, budget, denied)
-        mark = (_take_files if frame.whole else _take_changes)(gathering, frame, paths)
-        _check_paths(gathering, frame, paths)
-    entries, diff, omitted = gathering.finish()
+    comparison = comparison_of(repo, scope)
+    paths = from_root(repo, scope.paths)
+    with TreeReader(repo.root) as reader:
+        collector = Collector(repo, reader, budget, denied)
+        if comparison.whole_files:
+            fingerprint = _collect_whole_files(collector, comparison, paths)
+        else:
+            fingerprint = _collect_changes(collector, comparison, paths)
+        _check_paths(collector, comparison, paths)
+    entries, diff, omitted = collector.finish()
     if not diff:
         raise _nothing(repo, scope, omitted)
-    commits, masked = history(repo, frame)
-    return Changes(scope, frame, entries, diff, omitted, gathering.redactions + masked, commits, mark)
+    commits, redactions = history(repo, comparison)
+    return Changes(
+        scope=scope,
+        comparison=comparison,
+        entries=entries,
+        diff=diff,
+        omitted=omitted,
+        redactions=collector.redactions + redactions,
+        commits=commits,
+        fingerprint=fingerprint,
+    )
 
 
-def _take_files(to: Collector, frame: Comparison, paths: tuple[bytes, ...]) -> str:
-    found = Snapshot(others=whole_files(to.repo, to.folder, paths))
-    mark = fingerprint(to.folder, frame, found)
-    plain.take(to, found.others, attributes(to.repo, found.others), plain.AUDITED)
-    return mark
+def _collect_whole_files(
+    collector: Collector, comparison: Comparison, paths: tuple[bytes, ...]
+) -> str:
+    """Returns the fingerprint, taken before anything was read."""
+    names = whole_files(collector.repo, collector.reader, paths)
+    fingerprint = compute_fingerprint(
+        collector.reader, comparison, Snapshot(others=names)
+    )
+    about = attributes(collector.repo, names)
+    untracked.collect(collector, names, about, untracked.NUMBERED_FILES)
+    return fingerprint
 
 
-def _take_changes(to: Collector, frame: Comparison, paths: tuple[bytes, ...]) -> str:
-    with diff_of(to, frame, paths) as stream:
-        found = Snapshot(tuple(stream.changes), *others_and_unmerged(to.repo, frame, paths))
-        mark = fingerprint(to.folder, frame, found)
-        about = attributes(to.repo, found.names())
-        tracked = Tracked(to, frame, about)
-        blocked = tracked.blocked(found.changes)
-        if not blocked:
-            tracked.take(stream.texts(), found.unmerged)
-    if blocked:
-        with diff_of(to, frame, paths, without=blocked) as stream:
-            tracked.take(stream.texts(), found.unmerged)
-    tracked.list_unmerged(found.unmerged)
-    plain.take(to, found.others, about, plain.UNTRACKED)
-    return mark
+def _collect_changes(
+    collector: Collector, comparison: Comparison, paths: tuple[bytes, ...]
+) -> str:
+    """Returns the fingerprint, taken before anything but the list of changes was read."""
+    with diff_of(collector, comparison, paths) as stream:
+        others, unmerged = untracked_and_unmerged(collector.repo, comparison, paths)
+        snapshot = Snapshot(tuple(stream.changes), others, unmerged)
+        fingerprint = compute_fingerprint(collector.reader, comparison, snapshot)
+        about = attributes(collector.repo, snapshot.names())
+        tracked = TrackedFiles(collector, comparison, about)
+        unreadable = tracked.omit_unreadable(snapshot.changes)
+        if not unreadable:
+            tracked.collect(stream.texts(), unmerged)
+    # The first diff was ended unread: git stops at the first file that it cannot read.
+    if unreadable:
+        with diff_of(collector, comparison, paths, without=unreadable) as stream:
+            tracked.collect(stream.texts(), unmerged)
+    tracked.omit_unmerged(unmerged)
+    untracked.collect(collector, others, about, untracked.NEW_FILES)
+    return fingerprint
 
 
-def _fingerprint_now(repo: Repo, scope: Scope) -> str:
-    frame, paths = sides(repo, scope), from_root(repo, scope.paths)
-    with TreeReader(repo.root) as folder:
-        found = Snapshot() if frame.state == "commit" else survey.again(repo, folder, frame, paths)
-        return fingerprint(folder, frame, found)
+def _current_fingerprint(repo: Repo, scope: Scope) -> str:
+    comparison = comparison_of(repo, scope)
+    paths = from_root(repo, scope.paths)
+    with TreeReader(repo.root) as reader:
+        # Commits do not change: their ids are enough.
+        snapshot = Snapshot()
+        if comparison.state != "commit":
+            snapshot = take_snapshot(repo, reader, comparison, paths)
+        return compute_fingerprint(reader, comparison, snapshot)
 
 
-def _check_paths(to: Collector, frame: Comparison, paths: tuple[bytes, ...]) -> None:
-    """A path that nothing answers to is a slip of the caller's, not a clean file."""
-    given = frozenset(paths)
-    matched = {below(name, given) for name in to.names()}
-    unknown = [path for path in paths if path not in matched and not _exists(to, frame, path)]
+def _check_paths(
+    collector: Collector, comparison: Comparison, paths: tuple[bytes, ...]
+) -> None:
+    """Raise for a path that names nothing: it is a mistake of the caller's, not an unchanged file."""
+    if not paths:
+        return
+    path_set = frozenset(paths)
+    matching = {covering_path(name, path_set) for name in collector.names()}
+    unknown = [
+        path
+        for path in paths
+        if path not in matching and not _exists(collector, comparison, path)
+    ]
     if unknown:
+        names = ", ".join(map(display_name, unknown))[:500]
         raise CounselError(
             Code.INVALID_ARGUMENTS,
-            f"No file matches {_named(unknown)}.",
+            f"No file matches {names}.",
             repair="Give existing files or folders relative to the workspace; patterns are not expanded.",
         )
 
 
-def _exists(to: Collector, frame: Comparison, path: bytes) -> bool:
-    if to.folder.look(path):
+def _exists(collector: Collector, comparison: Comparison, path: bytes) -> bool:
+    if collector.reader.lstat(path):
         return True
-    return any(to.repo.lookup(sha, path) for sha in (frame.base, frame.head) if sha)
-
-
-def _named(paths: Iterable[bytes]) -> str:
-    return ", ".join(shown(path) for path in paths)[:500]
+    commits = [sha for sha in (comparison.base, comparison.head) if sha]
+    return any(collector.repo.lookup(sha, path) for sha in commits)
 
 
 def _nothing(repo: Repo, scope: Scope, omitted: tuple[Omitted, ...]) -> CounselError:
-    where = f" under {', '.join(scope.paths)[:500]}" if scope.paths else ""
-    if omitted:
-        listed = [{"path": o.path, "reason": str(o.reason), "bytes": o.bytes} for o in omitted[:LISTED]]
-        reasons = ", ".join(sorted({str(o.reason) for o in omitted}))
-        message = f"Scope {scope.kind}{where} holds {len(omitted)} files, none of which can be shown ({reasons})."
-        return CounselError(Code.NOTHING_TO_REVIEW, message, details={"omitted": listed})
-    return CounselError(Code.NOTHING_TO_REVIEW, f"Scope {scope.kind} of {repo.root} holds no change{where}.")
+    where = ""
+    if scope.paths:
+        where = f" under {', '.join(scope.paths)[:500]}"
+    if not omitted:
+        return CounselError(
+            Code.NOTHING_TO_REVIEW,
+            f"Scope {scope.kind} of {repo.root} holds no change{where}.",
+        )
+    reasons = ", ".join(sorted({item.reason.value for item in omitted}))
+    listed = [
+        {
+            "path": item.path,
+            "reason": item.reason.value,
+            "bytes": item.bytes,
+        }
+        for item in omitted[:MAX_LISTED]
+    ]
+    return CounselError(
+        Code.NOTHING_TO_REVIEW,
+        f"Scope {scope.kind}{where} holds {len(omitted)} files, none of which can be shown ({reasons}).",
+        details={"omitted": listed},
+    )

@@ -1,14 +1,13 @@
-"""Material being put together: every file is either offered, and competes for the budget, or withheld for a reason."""
+"""Collects the material: every file is either added, and competes for the budget, or omitted for a reason."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from codex_counsel.git.encoding import is_program, is_source, utf8
-from codex_counsel.git.names import below
+from codex_counsel.git.names import covering_path
 from codex_counsel.review.changes.budget import Piece, Pool, rank
 from codex_counsel.review.changes.model import ChangedFile, Omitted, Reason
 from codex_counsel.system.redact import mask_bytes, secret_name
@@ -20,84 +19,140 @@ if TYPE_CHECKING:
     from codex_counsel.git.tree_reader import TreeReader
 
 ROUNDS = 6
+"""Attempts to fit the texts into the budget after masking has changed their lengths."""
 
 
 class Collector:
-    """`denied` is what no run may see, absolute: whatever stands there is withheld like a secret."""
+    """Files at the absolute paths `denied`, which no run may see, are treated like secret files.
 
-    def __init__(self, repo: Repo, folder: TreeReader, budget: int, denied: tuple[Path, ...] = ()) -> None:
-        self.repo, self.folder, self.budget = repo, folder, budget
-        self._root = os.fsencode(repo.root)
-        self._denied = frozenset(map(os.fsencode, denied))
+    `budget` is in bytes. `redactions` counts the secrets masked in what `finish`
+    returned.
+    """
+
+    def __init__(
+        self,
+        repo: Repo,
+        reader: TreeReader,
+        budget: int,
+        denied: tuple[Path, ...] = (),
+    ) -> None:
+        self.repo = repo
+        self.reader = reader
+        self.budget = budget
         self.pool = Pool(budget)
         self.redactions = 0
-        self._entries: list[ChangedFile] = []
-        self._withheld: list[tuple[int, Reason, int]] = []
+        self._root = os.fsencode(repo.root) + b"/"
+        self._denied = frozenset(map(os.fsencode, denied))
+        self._files: list[ChangedFile] = []
+        self._omitted: dict[int, tuple[Reason, int]] = {}
 
-    def offer(self, entry: ChangedFile, text: bytes, size: int, *, comes_last: bool = False) -> None:
-        order = rank(entry.raw, text, marked=comes_last)
-        self.pool.add(Piece(len(self._entries), order, size, text))
-        self._entries.append(replace(entry, bytes=size))
+    def add(
+        self,
+        file: ChangedFile,
+        text: bytes,
+        size: int,
+        *,
+        comes_last: bool = False,
+    ) -> None:
+        """Take a file with its text, or with the beginning of one that has `size` bytes."""
+        piece_rank = rank(file.path_bytes, text, marked=comes_last)
+        piece = Piece(len(self._files), piece_rank, size, text)
+        self.pool.add(piece)
+        self._files.append(file._replace(bytes=size))
 
-    def withhold(self, entry: ChangedFile, reason: Reason, size: int = 0) -> None:
-        self._withheld.append((len(self._entries), reason, size))
-        self._entries.append(replace(entry, bytes=size, binary=entry.binary or reason is Reason.BINARY))
+    def omit(self, file: ChangedFile, reason: Reason, size: int = 0) -> None:
+        """List a file of which nothing is sent."""
+        self._omitted[len(self._files)] = reason, size
+        binary = file.binary or reason is Reason.BINARY
+        self._files.append(file._replace(bytes=size, binary=binary))
 
     def names(self) -> set[bytes]:
-        return {name for entry in self._entries for name in entry.names}
+        """Old and new names of all files so far."""
+        names: set[bytes] = set()
+        for file in self._files:
+            names.update(file.names)
+        return names
 
     def finish(self) -> tuple[tuple[ChangedFile, ...], bytes, tuple[Omitted, ...]]:
         """The files in the order of their names, the material, and what it lacks."""
-        order = sorted(range(len(self._entries)), key=lambda index: self._entries[index].raw)
-        sent = self._masked()
-        lacking = {index: (reason, size) for index, reason, size in self._withheld}
+        texts = self._fit()
+        order = sorted(
+            range(len(self._files)),
+            key=lambda index: self._files[index].path_bytes,
+        )
+        material: list[bytes] = []
+        omitted: list[Omitted] = []
         for index in order:
-            text, missing = sent.get(index, (b"", self._entries[index].bytes))
-            if index not in lacking and (missing or not text):
-                lacking[index] = (Reason.PARTIAL if text else Reason.BUDGET), missing
-        omitted = (self._omitted(self._entries[index], *lacking[index]) for index in order if index in lacking)
-        material = b"".join(sent[index][0] for index in order if index in sent)
-        return tuple(self._entries[index] for index in order), material, tuple(omitted)
+            file = self._files[index]
+            if index in self._omitted:
+                reason, size = self._omitted[index]
+                omitted.append(self._omission(file, reason, size))
+                continue
+            text, missing = texts.get(index, (b"", file.bytes))
+            material.append(text)
+            if not text:
+                omitted.append(Omitted(file.path, Reason.BUDGET, missing))
+            elif missing:
+                omitted.append(Omitted(file.path, Reason.PARTIAL, missing))
+        files = tuple(self._files[index] for index in order)
+        return files, b"".join(material), tuple(omitted)
 
-    def is_secret(self, entry: ChangedFile) -> bool:
-        """By its name, by the place where it stands, or because it was renamed from one that is."""
-        whole = (b"%s/%s" % (self._root, name) for name in entry.names)
-        return any(below(name, self._denied) or secret_name(os.fsdecode(name)) for name in whole)
+    def is_secret(self, file: ChangedFile) -> bool:
+        """By its name, by the place where it is, or because it was renamed from one that is secret."""
+        for name in file.names:
+            path = self._root + name
+            if self._is_denied(path) or secret_name(os.fsdecode(path)):
+                return True
+        return False
 
-    def _omitted(self, entry: ChangedFile, reason: Reason, size: int) -> Omitted:
+    def _is_denied(self, path: bytes) -> bool:
+        return bool(self._denied) and covering_path(path, self._denied) is not None
+
+    def _omission(self, file: ChangedFile, reason: Reason, size: int) -> Omitted:
+        """The listing of an omitted file; see `Omitted` for what makes it `readable`."""
+        readable = False
         if reason is Reason.BINARY:
-            return Omitted(entry.path, reason, size, is_source(entry.raw))
-        return Omitted(entry.path, reason, size, reason is Reason.SECRET_FILE and self._acts(entry))
+            readable = is_source(file.path_bytes)
+        elif reason is Reason.SECRET_FILE:
+            denied = self._is_denied(self._root + file.path_bytes)
+            readable = self._is_tracked(file) or (
+                is_program(file.path_bytes) and not denied
+            )
+        return Omitted(file.path, reason, size, readable)
 
-    def _acts(self, entry: ChangedFile) -> bool:
-        denied = below(b"%s/%s" % (self._root, entry.raw), self._denied)
-        return self._is_tracked(entry) or (is_program(entry.raw) and not denied)
-
-    def _is_tracked(self, entry: ChangedFile) -> bool:
-        return entry.raw in self._index if entry.status == "F" else not entry.untracked
+    def _is_tracked(self, file: ChangedFile) -> bool:
+        if file.status == "F":
+            return file.path_bytes in self._index
+        return not file.untracked
 
     @cached_property
     def _index(self) -> frozenset[bytes]:
         return frozenset(self.repo.git("ls-files", "-z", "--cached").split(b"\0"))
 
-    def _masked(self) -> dict[int, tuple[bytes, int]]:
-        """What is sent of each file. Masks and transcoding may lengthen a text: then the shares are made smaller."""
+    def _fit(self) -> dict[int, tuple[bytes, int]]:
+        """For each file of which anything is sent, its text and how many bytes are missing.
+
+        Masks and transcoding may make a text longer. Then everything is shared out
+        again from a smaller budget.
+        """
         room = self.budget
         for _ in range(ROUNDS):
-            sent = self._share(room)
-            total = sum(len(text) for text, _ in sent.values())
+            texts = self._share(room)
+            total = sum(len(text) for text, _ in texts.values())
             if total <= self.budget:
-                break
+                return texts
             room = room * self.budget // total
-        while sum(len(text) for text, _ in sent.values()) > self.budget:
-            sent.pop(max(sent, key=lambda index: len(sent[index][0])))
-        return sent
+        while total > self.budget:
+            longest = max(texts, key=lambda index: len(texts[index][0]))
+            text, _ = texts.pop(longest)
+            total -= len(text)
+        return texts
 
     def _share(self, room: int) -> dict[int, tuple[bytes, int]]:
         self.redactions = 0
-        sent: dict[int, tuple[bytes, int]] = {}
+        texts: dict[int, tuple[bytes, int]] = {}
         for index, text, missing in self.pool.share(room):
             masked, count = mask_bytes(utf8(text))
             self.redactions += count
-            sent[index] = masked, missing
-        return sent
+            texts[index] = masked, missing
+        return texts

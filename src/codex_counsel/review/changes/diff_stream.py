@@ -1,6 +1,7 @@
-r"""`git diff` as a stream: the changed files first, then the text of each, never more of it held than asked for.
+r"""`git diff` as a stream: the list of changed files first, then the text of each. Holds at most `room` bytes per file.
 
-A line of content always begins with a space, `+`, `-` or `\`, so the marks searched for stand only where git put them.
+A line of content always begins with a space, `+`, `-` or `\`, so the marks searched for
+occur only where git put them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.git.names import header
+from codex_counsel.git.names import diff_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,9 +38,10 @@ COMMAND = (
     "--diff-filter=u",
     "-z",
 )
-"""Every option a configuration could bend; `diff.autoRefreshIndex` is off, for it writes the index, so files that were
-touched but not changed are listed without any text. Submodules are not looked into: git would run their own filters.
-Unmerged files are left out (`u`), for git names them in the patch without quotes; they are listed separately."""
+"""Every option that a configuration could change. `diff.autoRefreshIndex` is off because it writes the index, so files
+that were touched but not changed are listed without any text. Submodules are not examined: git would run their own
+filters. Unmerged files are excluded (`u`), because git names them in the patch without quotes; they are listed
+separately."""
 
 LIST_ONLY = (*COMMAND, "--raw")
 LIST_AND_TEXT = (*COMMAND, "--raw", "--patch")
@@ -53,48 +55,58 @@ HEADER_ROOM = 64 * 1024
 
 
 class Change(NamedTuple):
-    """One record of git's raw format."""
+    """One record of git's raw format. Modes and object ids are (old, new)."""
 
     modes: tuple[str, str]
-    sides: tuple[str, str]
+    object_ids: tuple[str, str]
     status: str
     old: bytes
     new: bytes
 
 
 @dataclass
-class Text:
-    """The diff of one file: its beginning, and figures of the whole."""
+class FileDiff:
+    """The diff of one file: its first `room` bytes in `beginning`, and figures of the whole."""
 
     room: int
-    kept: bytearray = field(default_factory=bytearray)
+    beginning: bytearray = field(default_factory=bytearray)
     size: int = 0
     _plus: int = 0
     _minus: int = 0
     _at_line_start: bool = False
 
     def feed(self, piece: bytes) -> None:
-        self._plus += piece.count(b"\n+") + (self._at_line_start and piece.startswith(b"+"))
-        self._minus += piece.count(b"\n-") + (self._at_line_start and piece.startswith(b"-"))
-        self._at_line_start = piece.endswith(b"\n") if piece else self._at_line_start
+        """Add the next piece of the text."""
+        if not piece:
+            return
+        self._plus += piece.count(b"\n+")
+        self._minus += piece.count(b"\n-")
+        if self._at_line_start:
+            self._plus += piece.startswith(b"+")
+            self._minus += piece.startswith(b"-")
+        self._at_line_start = piece.endswith(b"\n")
         self.size += len(piece)
-        if len(self.kept) < self.room:
-            self.kept += piece[: self.room - len(self.kept)]
+        if len(self.beginning) < self.room:
+            self.beginning += piece[: self.room - len(self.beginning)]
 
-    def append(self, other: Text) -> None:
-        """A file that became a link, or the reverse, is printed as two diffs."""
-        self.kept += other.kept
+    def append(self, other: FileDiff) -> None:
+        """Add the second diff of the file. Git prints two for one that became a link, or the reverse."""
+        self.beginning += other.beginning
         self.size += other.size
-        self._plus, self._minus = self._plus + other.added, self._minus + other.deleted
+        self._plus += other.added
+        self._minus += other.deleted
 
     @property
     def first_line(self) -> bytes:
-        return bytes(self.kept[: self.kept.find(b"\n")])
+        return bytes(self.beginning[: self.beginning.find(b"\n")])
 
     @property
     def head(self) -> bytes:
-        end = self.kept.find(HUNK)
-        return bytes(self.kept if end < 0 else self.kept[: end + 1])
+        """All before the first hunk."""
+        end = self.beginning.find(HUNK)
+        if end < 0:
+            return bytes(self.beginning)
+        return bytes(self.beginning[: end + 1])
 
     @property
     def added(self) -> int:
@@ -106,7 +118,7 @@ class Text:
 
     @property
     def is_binary(self) -> bool:
-        return b"\nBinary files " in self.kept
+        return b"\nBinary files " in self.beginning
 
 
 class DiffStream:
@@ -118,79 +130,72 @@ class DiffStream:
         self._rest = b""
         self.changes = self._read_changes()
 
-    def texts(self) -> Iterator[tuple[Change, Text]]:
+    def texts(self) -> Iterator[tuple[Change, FileDiff]]:
         """The files in the order of `changes`; those without any text are passed over."""
-        waiting = iter(self.changes)
-        current: tuple[Change, Text] | None = None
+        remaining = iter(self.changes)
+        current: tuple[Change, FileDiff] | None = None
         for text in self._sections():
-            if current and text.first_line == header(current[0].old, current[0].new):
-                current[1].append(text)
+            if current is None:
+                current = _next_change(text, remaining), text
                 continue
-            if current:
-                yield current
-            current = _change_of(text, waiting), text
+            change, earlier = current
+            if text.first_line == diff_header(change.old, change.new):
+                earlier.append(text)
+                continue
+            yield current
+            current = _next_change(text, remaining), text
         if current:
             yield current
 
     def _read_changes(self) -> list[Change]:
-        held = bytearray()
-        end = -1
+        """The raw records, which end with two NULs. What was read beyond them is kept in `_rest`."""
+        buffer = bytearray()
         for chunk in self._chunks:
-            start = max(len(held) - 1, 0)
-            held += chunk
-            end = held.find(b"\0\0", start)
+            start = max(len(buffer) - 1, 0)
+            buffer += chunk
+            end = buffer.find(b"\0\0", start)
             if end >= 0:
-                self._rest = bytes(held[end + 2 :])
+                self._rest = bytes(buffer[end + 2 :])
+                del buffer[end:]
                 break
-        return list(_changes(bytes(held if end < 0 else held[:end])))
+        return _parse_changes(bytes(buffer))
 
-    def _sections(self) -> Iterator[Text]:
-        text = Text(self._room)
+    def _sections(self) -> Iterator[FileDiff]:
+        text = FileDiff(self._room)
         for piece, ends in _pieces(itertools.chain([self._rest], self._chunks)):
             text.feed(piece)
             if ends and text.size:
                 yield text
-                text = Text(self._room)
+                text = FileDiff(self._room)
 
 
-def hunk(old: bytes, new: bytes) -> bytes:
-    """All that differs between two texts, in one hunk with its context; empty if nothing does."""
-    a, b = _lines(old), _lines(new)
-    shorter = min(len(a), len(b))
-    before = next((i for i in range(shorter) if a[i] != b[i]), shorter)
-    after = next((i for i in range(shorter - before) if a[-1 - i] != b[-1 - i]), shorter - before)
-    if before == len(a) == len(b):
-        return b""
-    first, left = max(before - CONTEXT, 0), max(after - CONTEXT, 0)
-    spans = [(first + (len(lines) > first + left), len(lines) - left - first) for lines in (a, b)]
-    rows = [b" " + line for line in a[first:before]]
-    rows += [b"-" + line for line in a[before : len(a) - after]]
-    rows += [b"+" + line for line in b[before : len(b) - after]]
-    rows += [b" " + line for line in a[len(a) - after : len(a) - left]]
-    ended = (row if row.endswith(b"\n") else row + b"\n\\ No newline at end of file\n" for row in rows)
-    return b"@@ -%d,%d +%d,%d @@\n" % (*spans[0], *spans[1]) + b"".join(ended)
+def _parse_changes(records: bytes) -> list[Change]:
+    changes: list[Change] = []
+    if not records:
+        return changes
+    fields = iter(records.rstrip(b"\0").split(b"\0"))
+    for record in fields:
+        old_mode, new_mode, old_id, new_id, status = (
+            record.decode().lstrip(":").split(" ")
+        )
+        old = new = next(fields)
+        if status[0] in "RC":
+            new = next(fields)
+        changes.append(
+            Change((old_mode, new_mode), (old_id, new_id), status[0], old, new)
+        )
+    return changes
 
 
-def _lines(text: bytes) -> list[bytes]:
-    lines = [line + b"\n" for line in text.split(b"\n")]
-    lines[-1] = lines[-1][:-1]
-    return lines if lines[-1] else lines[:-1]
-
-
-def _changes(records: bytes) -> Iterator[Change]:
-    fields = iter(records.rstrip(b"\0").split(b"\0") if records else ())
-    for about in fields:
-        old_mode, new_mode, old_sha, new_sha, status = about.decode().lstrip(":").split(" ")
-        old = next(fields)
-        new = next(fields) if status[0] in "RC" else old
-        yield Change((old_mode, new_mode), (old_sha, new_sha), status[0], old, new)
-
-
-def _change_of(text: Text, waiting: Iterator[Change]) -> Change:
-    for change in waiting:
-        if header(change.old, change.new) == text.first_line:
+def _next_change(text: FileDiff, changes: Iterator[Change]) -> Change:
+    """The change that the text belongs to. Those before it have no text."""
+    for change in changes:
+        if diff_header(change.old, change.new) == text.first_line:
             return change
-    raise CounselError(Code.INTERNAL, f"git printed a diff of an unlisted file: {text.first_line[:200]!r}")
+    raise CounselError(
+        Code.INTERNAL,
+        f"git printed a diff of an unlisted file: {text.first_line[:200]!r}",
+    )
 
 
 def _pieces(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
@@ -199,10 +204,55 @@ def _pieces(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
     for chunk in chunks:
         data = carry + chunk
         start = 0
-        while (at := data.find(START, start)) >= 0:
-            yield data[start : at + 1], True
-            start = at + 1
+        while (position := data.find(START, start)) >= 0:
+            yield data[start : position + 1], True
+            start = position + 1
         safe = max(start, len(data) - len(START) + 1)
         yield data[start:safe], False
         carry = data[safe:]
     yield carry, True
+
+
+def hunk(old: bytes, new: bytes) -> bytes:
+    """All that differs between two texts, in one hunk with its context; empty if nothing does."""
+    old_lines, new_lines = _lines(old), _lines(new)
+    shorter = min(len(old_lines), len(new_lines))
+    before = 0
+    while before < shorter and old_lines[before] == new_lines[before]:
+        before += 1
+    if before == len(old_lines) == len(new_lines):
+        return b""
+    after = 0
+    while after < shorter - before and old_lines[-1 - after] == new_lines[-1 - after]:
+        after += 1
+
+    first = max(before - CONTEXT, 0)
+    cut_off = max(after - CONTEXT, 0)
+    rows = [b" " + line for line in old_lines[first:before]]
+    rows += [b"-" + line for line in old_lines[before : len(old_lines) - after]]
+    rows += [b"+" + line for line in new_lines[before : len(new_lines) - after]]
+    rows += [
+        b" " + line
+        for line in old_lines[len(old_lines) - after : len(old_lines) - cut_off]
+    ]
+
+    ranges: list[int] = []
+    for lines in (old_lines, new_lines):
+        count = len(lines) - cut_off - first
+        # Of an empty range git names the line before it.
+        ranges += [first + (count > 0), count]
+    parts = [b"@@ -%d,%d +%d,%d @@\n" % tuple(ranges)]
+    for row in rows:
+        parts.append(row)
+        if not row.endswith(b"\n"):
+            parts.append(b"\n\\ No newline at end of file\n")
+    return b"".join(parts)
+
+
+def _lines(text: bytes) -> list[bytes]:
+    """The lines with their ends. Only a line feed ends a line, unlike in `splitlines`."""
+    *complete, last = text.split(b"\n")
+    lines = [line + b"\n" for line in complete]
+    if last:
+        lines.append(last)
+    return lines

@@ -13,17 +13,37 @@ if TYPE_CHECKING:
 
 MAX_COMMITS = 50
 MAX_TEXT = 2000
+"""Characters of a subject, and of a body."""
 FORMAT = "--format=tformat:%H%x00%s%x00%b"
 
 
-def history(repo: Repo, frame: Comparison) -> tuple[tuple[Commit, ...], int]:
+def history(repo: Repo, comparison: Comparison) -> tuple[tuple[Commit, ...], int]:
     """The newest commits of the scope, newest first, and how many secrets were masked in them."""
-    if frame.state != "commit" or frame.head is None:
+    if comparison.state != "commit" or comparison.head is None:
         return (), 0
-    span = ("-1", frame.head) if frame.base is None else (f"{frame.base}..{frame.head}",)
-    options = ("--no-color", "--no-decorate", "--no-notes", "--no-show-signature", "--encoding=UTF-8", "--no-patch")
-    output = repo.git("log", f"--max-count={MAX_COMMITS}", *options, FORMAT, "-z", *span, "--")
-    fields = output.decode("utf-8", "replace").split("\0")[:-1]
-    texts = [mask(text.strip()[:MAX_TEXT]) for text in fields]
-    rows = zip(*(iter(text for text, _ in texts),) * 3, strict=True)
-    return tuple(Commit(*row) for row in rows), sum(count for _, count in texts)
+    revisions = ["-1", comparison.head]
+    if comparison.base is not None:
+        revisions = [f"{comparison.base}..{comparison.head}"]
+    output = repo.git(
+        "log",
+        f"--max-count={MAX_COMMITS}",
+        "--no-color",
+        "--no-decorate",
+        "--no-notes",
+        "--no-show-signature",
+        "--encoding=UTF-8",
+        "--no-patch",
+        FORMAT,
+        "-z",
+        *revisions,
+        "--",
+    )
+
+    redactions = 0
+    texts: list[str] = []
+    for field in output.decode("utf-8", "replace").split("\0")[:-1]:
+        text, count = mask(field.strip()[:MAX_TEXT])
+        texts.append(text)
+        redactions += count
+    commits = [Commit(*texts[start : start + 3]) for start in range(0, len(texts), 3)]
+    return tuple(commits), redactions

@@ -1,15 +1,19 @@
-"""What a review is made of, as plain frozen data."""
+"""What the material of a review consists of, as plain immutable data."""
 
 from __future__ import annotations
 
 import builtins
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-Kind = Literal["working_tree", "staged", "branch", "commit", "range", "files"]
-Status = Literal["A", "M", "D", "R", "C", "T", "U", "F"]
-"""Git's letters; `F` is a file shown as it is, nothing changed."""
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from codex_counsel.contract.vocabulary import ScopeKind
+
+FileStatus = Literal["A", "M", "D", "R", "C", "T", "U", "F"]
+"""Git's letters. `F` is a file shown as it is: nothing changed."""
 
 
 class Reason(StrEnum):
@@ -27,21 +31,30 @@ class Reason(StrEnum):
     PARTIAL = "partial"
 
     @property
-    def spoils(self) -> bool:
-        """Whether readable changes went unread: a `pass` over the rest would say more than was seen.
+    def makes_incomplete(self) -> bool:
+        """Whether changes that a reviewer could have read were not sent, so that no `pass` can rest on the rest.
 
-        Links, special files and nested repositories hold nothing that a reviewer of text could have read; they are
-        listed and do not make the material incomplete. Binaries and files withheld as secret do by what they are:
-        see `Omitted.readable`.
+        Links, special files and nested repositories hold no text for a reviewer; they
+        are listed and do not make the material incomplete. For binaries and secret
+        files it depends on the file: see `Omitted.readable`.
         """
-        return self in {Reason.UNREADABLE, Reason.FILTERED, Reason.UNMERGED, Reason.BUDGET, Reason.PARTIAL}
+        return self in {
+            Reason.UNREADABLE,
+            Reason.FILTERED,
+            Reason.UNMERGED,
+            Reason.BUDGET,
+            Reason.PARTIAL,
+        }
 
 
 class Omitted(NamedTuple):
-    """`readable` marks a binary or a secret that the change may well act through, and that a reviewer has not read.
+    """A file, or a part of it, that was not sent. `bytes` is how much is missing.
 
-    A binary is that by a name of source code, for then somebody made it one. A secret is by being tracked, as part of
-    what is shipped, or by the name of a program; a `.env` that git does not know is merely somebody's own.
+    `readable` marks a binary or a secret file through which the change may act, and
+    which a reviewer has not read. A binary is readable if its name is that of source
+    code, for then somebody made it binary. A secret file is readable if git tracks it,
+    for then it is shipped, or if its name is that of a program. An untracked `.env` is
+    not: it is only somebody's own.
     """
 
     path: str
@@ -50,53 +63,89 @@ class Omitted(NamedTuple):
     readable: bool = False
 
     @property
-    def spoils(self) -> bool:
-        """Whether it makes the material incomplete."""
-        return self.readable or self.reason.spoils
+    def makes_incomplete(self) -> bool:
+        return self.readable or self.reason.makes_incomplete
 
 
 class Commit(NamedTuple):
+    """A commit under review, with the two parts of its message."""
+
     sha: str
     subject: str
     body: str
 
 
-@dataclass(frozen=True, slots=True)
-class ChangedFile:
-    """One file of the change. `bytes` is the size of its diff; `raw` the name as it is on disk, from the root.
+class ChangedFile(NamedTuple):
+    """One file of the change. `path` is for people, `path_bytes` the name on disk; both are from the root.
 
-    `sides` and `modes` are those of git's raw format: an id of zeros stands for a file that is not there, or for
-    the working tree.
+    `modes` and `object_ids` are those of git's raw format, (old, new). An id of zeros
+    stands for a file that is not there, or for the working tree. `bytes` is the size of
+    the file's diff.
     """
 
     path: str
-    raw: builtins.bytes
-    status: Status
+    path_bytes: builtins.bytes
+    status: FileStatus
     old_path: str | None = None
-    old_raw: builtins.bytes | None = None
+    old_path_bytes: builtins.bytes | None = None
     binary: bool = False
     untracked: bool = False
     modes: tuple[str, str] = ("100644", "100644")
-    sides: tuple[str, str] = ("", "")
+    object_ids: tuple[str, str] = ("", "")
     added: int = 0
     deleted: int = 0
     bytes: int = 0
 
     @property
-    def mode_change(self) -> tuple[str, str] | None:
-        old, new = self.modes
-        return self.modes if old != new and "000000" not in self.modes else None
-
-    @property
     def names(self) -> tuple[builtins.bytes, ...]:
-        return (self.raw,) if self.old_raw is None else (self.old_raw, self.raw)
+        """The old name, if the file was renamed or copied, and its name now."""
+        if self.old_path_bytes is None:
+            return (self.path_bytes,)
+        return self.old_path_bytes, self.path_bytes
+
+    def to_json(self) -> dict[str, Any]:
+        """The keys of `spec.json`. JSON has no bytes: Latin-1 maps each byte to one character."""
+        old = self.old_path_bytes
+        return {
+            "path": self.path,
+            "raw": self.path_bytes.decode("latin-1"),
+            "status": self.status,
+            "old_path": self.old_path,
+            "old_raw": None if old is None else old.decode("latin-1"),
+            "binary": self.binary,
+            "untracked": self.untracked,
+            "modes": self.modes,
+            "sides": self.object_ids,
+            "added": self.added,
+            "deleted": self.deleted,
+            "bytes": self.bytes,
+        }
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> ChangedFile:
+        """The reverse of `to_json`, also after a way through JSON text."""
+        old = entry["old_raw"]
+        return cls(
+            path=entry["path"],
+            path_bytes=entry["raw"].encode("latin-1"),
+            status=entry["status"],
+            old_path=entry["old_path"],
+            old_path_bytes=None if old is None else old.encode("latin-1"),
+            binary=entry["binary"],
+            untracked=entry["untracked"],
+            modes=tuple(entry["modes"]),
+            object_ids=tuple(entry["sides"]),
+            added=entry["added"],
+            deleted=entry["deleted"],
+            bytes=entry["bytes"],
+        )
 
 
 @dataclass(frozen=True)
 class Scope:
     """What to review. `paths` are relative to the workspace and literal."""
 
-    kind: Kind = "working_tree"
+    kind: ScopeKind = "working_tree"
     base: str | None = None
     commit: str | None = None
     range: str | None = None

@@ -1,20 +1,32 @@
-"""Changes of files that git knows: one streamed `git diff`, and a second one for text that an attribute hides.
+"""Changes of files that git tracks: one streamed `git diff`, and a second one for text that an attribute hides.
 
-Text in UTF-16, which is binary to git, is compared here: as one hunk, from the first line that differs to the last.
+Text in UTF-16, which is binary to git, is compared here: as one hunk, from the first
+line that differs to the last.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
-from codex_counsel.git.attributes import Attributes, is_lfs_pointer, is_same_lfs_file
+from codex_counsel.git.attributes import (
+    NO_ATTRIBUTES,
+    Attributes,
+    is_lfs_pointer,
+    is_same_lfs_file,
+)
 from codex_counsel.git.encoding import SNIFFED, is_binary, is_utf16, utf8
-from codex_counsel.git.names import quoted, shown
-from codex_counsel.git.tree_reader import Withheld
-from codex_counsel.review.changes.diff_stream import LIST_AND_TEXT, TEXT_OF_ALL, Change, DiffStream, Text, hunk
-from codex_counsel.review.changes.model import ChangedFile, Reason, Status
+from codex_counsel.git.names import display_name, quote
+from codex_counsel.git.tree_reader import UnreadableError
+from codex_counsel.review.changes.diff_stream import (
+    LIST_AND_TEXT,
+    TEXT_OF_ALL,
+    Change,
+    DiffStream,
+    FileDiff,
+    hunk,
+)
+from codex_counsel.review.changes.model import ChangedFile, FileStatus, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -23,182 +35,280 @@ if TYPE_CHECKING:
     from codex_counsel.review.changes.comparison import Comparison
 
 MAX_SNIFFED = 200
-"""Files called binary that are looked into, first those that only an attribute calls so; each costs a process."""
+"""Binary files whose content is examined, first those that only an attribute calls binary. Each costs a process."""
 MAX_DECODED = 4 * 1024 * 1024
-SIDES: tuple[Literal[0], Literal[1]] = (0, 1)
+"""Bytes of a UTF-16 file above which it is not compared."""
 MAX_LFS = 64 * 1024 * 1024
-NO_ATTRIBUTES = Attributes()
 
 
 @contextmanager
 def diff_of(
-    to: Collector, frame: Comparison, paths: Iterable[bytes], without: Iterable[bytes] = ()
+    collector: Collector,
+    comparison: Comparison,
+    paths: Iterable[bytes],
+    without: Iterable[bytes] = (),
 ) -> Iterator[DiffStream]:
-    """The comparison that the scope asks for, without the files named."""
-    wanted = [b":(top,literal)" + path for path in paths] + [b":(top,literal,exclude)" + path for path in without]
-    arguments = (*LIST_AND_TEXT, *frame.arguments(to.repo), "--")
-    with to.repo.stream(*arguments, *wanted, env={"GIT_LITERAL_PATHSPECS": "0"}) as chunks:
-        yield DiffStream(chunks, to.budget)
+    """The diff that the comparison asks for, of `paths` only (all if empty), without the files named."""
+    pathspecs = [b":(top,literal)" + path for path in paths]
+    pathspecs += [b":(top,literal,exclude)" + path for path in without]
+    arguments = (*LIST_AND_TEXT, *comparison.arguments(collector.repo), "--")
+    # These pathspecs have magic words, which the fixed environment would take for
+    # names.
+    env = {"GIT_LITERAL_PATHSPECS": "0"}
+    with collector.repo.stream(*arguments, *pathspecs, env=env) as chunks:
+        yield DiffStream(chunks, collector.budget)
 
 
-class Tracked:
-    """Sorts changed files into a gathering."""
+class TrackedFiles:
+    """Adds the changed files to a collector, or omits them."""
 
-    def __init__(self, gathering: Collector, frame: Comparison, attributes: Mapping[bytes, Attributes]) -> None:
-        self._to, self._frame, self._attributes = gathering, frame, attributes
-        self._filters = gathering.repo.config.filters() if frame.state == "working_tree" else frozenset()
-        self._binaries: list[Binary] = []
+    def __init__(
+        self,
+        collector: Collector,
+        comparison: Comparison,
+        attributes: Mapping[bytes, Attributes],
+    ) -> None:
+        self._collector = collector
+        self._comparison = comparison
+        self._attributes = attributes
+        self._on_disk = comparison.state == "working_tree"
+        self._filters: frozenset[str] = frozenset()
+        if self._on_disk:
+            self._filters = collector.repo.config.filters()
+        self._binaries: list[BinaryFile] = []
 
-    def take(self, texts: Iterable[tuple[Change, Text]], unmerged: frozenset[bytes]) -> None:
+    def omit_unreadable(self, changes: Iterable[Change]) -> list[bytes]:
+        """Omit what git cannot read, and return their names: git would print no diff at all because of them."""
+        names: list[bytes] = []
+        if not self._on_disk:
+            return names
+        for change in changes:
+            if change.status == "D":
+                continue
+            reason = self._collector.reader.why_unreadable(change.new)
+            if reason:
+                self._collector.omit(file_of(change, FileDiff(0)), Reason(reason.value))
+                names.append(change.new)
+        return names
+
+    def collect(
+        self,
+        texts: Iterable[tuple[Change, FileDiff]],
+        unmerged: frozenset[bytes],
+    ) -> None:
+        """Add or omit every file of the diff."""
         for change, text in texts:
-            self._one(change, text, entry_of(change, text, is_unmerged=change.new in unmerged))
-        self._sort_binaries()
+            file = file_of(change, text, is_unmerged=change.new in unmerged)
+            if self._collector.is_secret(file):
+                self._collector.omit(file, Reason.SECRET_FILE, text.size)
+            elif (
+                change.status != "D"
+                and self._attributes_of(change).filter in self._filters
+            ):
+                self._collect_filtered(change, text, file)
+            elif text.is_binary:
+                self._binaries.append(
+                    BinaryFile(change, file, _text_head(change, text))
+                )
+            else:
+                self._add(change, text, file)
+        self._collect_binaries()
 
-    def blocked(self, changes: Iterable[Change]) -> list[bytes]:
-        """Withhold what git cannot read: it would give up on all the others. Their names are left out of the diff."""
-        found = []
-        for change in changes if self._frame.state == "working_tree" else ():
-            if change.status != "D" and (reason := self._to.folder.obstacle(change.new)):
-                self._to.withhold(entry_of(change, Text(0)), reason)
-                found.append(change.new)
-        return found
+    def omit_unmerged(self, unmerged: frozenset[bytes]) -> None:
+        """List the files with conflicts of which the comparison has no content."""
+        for name in sorted(unmerged - self._collector.names()):
+            self._collector.omit(
+                ChangedFile(display_name(name), name, "U"), Reason.UNMERGED
+            )
 
-    def list_unmerged(self, unmerged: frozenset[bytes]) -> None:
-        """Files with conflicts of which the scope has no content of their own."""
-        for name in sorted(unmerged - self._to.names()):
-            self._to.withhold(ChangedFile(shown(name), name, "U"), Reason.UNMERGED)
+    def _add(self, change: Change, text: FileDiff, file: ChangedFile) -> None:
+        comes_last = self._attributes_of(change).is_generated
+        self._collector.add(
+            file, bytes(text.beginning), text.size, comes_last=comes_last
+        )
 
-    def _one(self, change: Change, text: Text, entry: ChangedFile) -> None:
-        if self._to.is_secret(entry):
-            self._to.withhold(entry, Reason.SECRET_FILE, text.size)
-        elif self._of(change).filter in self._filters and change.status != "D":
-            self._filtered(change, text, entry)
-        elif text.is_binary:
-            self._binaries.append(Binary(change, entry, _head(change, text)))
-        else:
-            self._offer(change, text, entry)
-
-    def _offer(self, change: Change, text: Text, entry: ChangedFile) -> None:
-        self._to.offer(entry, bytes(text.kept), text.size, comes_last=self._of(change).comes_last)
-
-    def _filtered(self, change: Change, text: Text, entry: ChangedFile) -> None:
-        try:
-            found = self._to.folder.read(change.new, MAX_LFS)
-        except (Withheld, FileNotFoundError):
-            self._to.withhold(entry, Reason.FILTERED)
-            return
-        if is_lfs_pointer(found.data):
-            self._offer(change, text, entry)
-        elif not is_same_lfs_file(self._stored(change), found.data):
-            self._to.withhold(entry, Reason.FILTERED, found.size)
-
-    def _stored(self, change: Change) -> bytes:
-        return self._to.repo.blob(change.sides[0], 1000) if change.sides[0].strip("0") else b""
-
-    def _of(self, change: Change) -> Attributes:
+    def _attributes_of(self, change: Change) -> Attributes:
         return self._attributes.get(change.new, NO_ATTRIBUTES)
 
-    def _sort_binaries(self) -> None:
+    def _collect_filtered(
+        self, change: Change, text: FileDiff, file: ChangedFile
+    ) -> None:
+        """A file that a content filter applies to: see `git/attributes.py`."""
+        try:
+            content = self._collector.reader.read(change.new, MAX_LFS)
+        except (UnreadableError, FileNotFoundError):
+            self._collector.omit(file, Reason.FILTERED)
+            return
+        if is_lfs_pointer(content.data):
+            self._add(change, text, file)
+            return
+        stored = b""
+        if _is_object(change.object_ids[0]):
+            stored = self._collector.repo.blob(change.object_ids[0], 1000)
+        if not is_same_lfs_file(stored, content.data):
+            self._collector.omit(file, Reason.FILTERED, content.size)
+
+    def _collect_binaries(self) -> None:
+        """Decide for each file that git called binary whether there is text in it after all."""
         sizes = self._stored_sizes()
-        hidden = {binary.change: binary for binary in self._binaries if self._of(binary.change).hides_text}
-        others = [binary for binary in self._binaries if binary.change not in hidden]
-        texts = {}
-        for index, binary in enumerate([*hidden.values(), *others]):
-            is_hidden = binary.change in hidden
-            kind = self._kind(binary.change) if index < MAX_SNIFFED else "unknown"
-            if kind == "utf16" and self._offer_decoded(binary):
+        hidden: list[BinaryFile] = []
+        others: list[BinaryFile] = []
+        for binary in self._binaries:
+            if self._attributes_of(binary.change).hides_text:
+                hidden.append(binary)
+            else:
+                others.append(binary)
+
+        texts: list[BinaryFile] = []
+        for number, binary in enumerate([*hidden, *others]):
+            is_hidden = number < len(hidden)
+            kind: ContentKind = "unknown"
+            if number < MAX_SNIFFED:
+                kind = self._content_kind(binary.change)
+            if kind == "utf16" and self._add_decoded(binary):
                 continue
             if kind == "text" and is_hidden:
-                texts[binary.change] = binary
+                texts.append(binary)
                 continue
-            unseen = kind == "utf16" or (kind == "unknown" and is_hidden)
-            size = sizes.get(binary.side, 0) or self._size_on_disk(binary)
-            self._to.withhold(binary.entry, Reason.BUDGET if unseen else Reason.BINARY, size)
+            is_unseen_text = kind == "utf16" or (kind == "unknown" and is_hidden)
+            reason = Reason.BUDGET if is_unseen_text else Reason.BINARY
+            size = sizes.get(binary.object_id, 0) or self._size_on_disk(binary)
+            self._collector.omit(binary.file, reason, size)
         if texts:
-            self._show_hidden(texts)
+            self._add_hidden(texts)
 
-    def _kind(self, change: Change) -> Literal["binary", "utf16", "text"]:
+    def _content_kind(self, change: Change) -> ContentKind:
+        """What a file that git called binary holds. It is text if both sides are."""
         new = self._content(change, 1, SNIFFED)
         if is_binary(new):
             return "binary"
         old = self._content(change, 0, SNIFFED)
         if is_binary(old) and (change.status == "D" or is_utf16(new)):
             return "binary"
-        return "utf16" if change.status != "T" and (is_utf16(new) or is_utf16(old)) else "text"
+        if change.status != "T" and (is_utf16(new) or is_utf16(old)):
+            return "utf16"
+        return "text"
 
     def _content(self, change: Change, side: Literal[0, 1], limit: int) -> bytes:
-        """The first bytes of a side, none where there is no file."""
-        if change.sides[side].strip("0"):
-            return self._to.repo.blob(change.sides[side], limit)
+        """The first bytes of the old (0) or new (1) content; none where there is no file."""
+        object_id = change.object_ids[side]
+        if _is_object(object_id):
+            return self._collector.repo.blob(object_id, limit)
         if side == 0 or change.status == "D":
             return b""
         try:
-            return self._to.folder.read(change.new, limit).data
-        except (Withheld, FileNotFoundError):
+            return self._collector.reader.read(change.new, limit).data
+        except (UnreadableError, FileNotFoundError):
+            # As good as binary: nothing of it can be shown.
             return b"\0"
 
-    def _offer_decoded(self, binary: Binary) -> bool:
-        """Text in UTF-16, on either side; not if it is too long."""
-        old, new = (self._content(binary.change, side, MAX_DECODED) for side in SIDES)
+    def _add_decoded(self, binary: BinaryFile) -> bool:
+        """Add a file with UTF-16 on either side. False if it is too long."""
+        old = self._content(binary.change, 0, MAX_DECODED)
+        new = self._content(binary.change, 1, MAX_DECODED)
         if max(len(old), len(new)) >= MAX_DECODED:
             return False
         text = hunk(utf8(old), utf8(new))
-        count = tuple(sum(line.startswith(mark) for line in text.split(b"\n")) for mark in (b"+", b"-"))
-        entry = replace(binary.entry, added=count[0], deleted=count[1])
+        lines = text.split(b"\n")
+        file = binary.file._replace(
+            added=sum(line.startswith(b"+") for line in lines),
+            deleted=sum(line.startswith(b"-") for line in lines),
+        )
+        comes_last = self._attributes_of(binary.change).is_generated
         whole = binary.head + text
-        self._to.offer(entry, whole, len(whole), comes_last=self._of(binary.change).comes_last)
+        self._collector.add(file, whole, len(whole), comes_last=comes_last)
         return True
 
-    def _show_hidden(self, texts: Mapping[Change, Binary]) -> None:
-        names = dict.fromkeys(name for binary in texts.values() for name in binary.entry.names)
-        arguments = (*TEXT_OF_ALL, *self._frame.arguments(self._to.repo), "--")
-        with self._to.repo.stream(*arguments, *names) as chunks:
-            for change, text in DiffStream(chunks, self._to.budget).texts():
-                self._offer(change, text, entry_of(change, text))
+    def _add_hidden(self, binaries: Iterable[BinaryFile]) -> None:
+        """Add files that only an attribute calls binary, from a second diff."""
+        names: dict[bytes, None] = {}
+        for binary in binaries:
+            names.update(dict.fromkeys(binary.file.names))
+        repo = self._collector.repo
+        with repo.stream(
+            *TEXT_OF_ALL, *self._comparison.arguments(repo), "--", *names
+        ) as chunks:
+            for change, text in DiffStream(chunks, self._collector.budget).texts():
+                self._add(change, text, file_of(change, text))
 
     def _stored_sizes(self) -> dict[str, int]:
-        wanted = {binary.side for binary in self._binaries if binary.side.strip("0")}
-        if not wanted:
+        """Bytes of each content that git stores, by object id. One process for all."""
+        object_ids = {
+            binary.object_id
+            for binary in self._binaries
+            if _is_object(binary.object_id)
+        }
+        if not object_ids:
             return {}
-        given = "".join(f"{sha}\n" for sha in wanted).encode()
-        listing = self._to.repo.git("cat-file", "--batch-check=%(objectname) %(objectsize)", given=given).decode()
-        return {sha: int(size) for sha, size in (line.split(" ", 1) for line in listing.splitlines()) if size.isdigit()}
+        stdin = "".join(f"{object_id}\n" for object_id in object_ids).encode()
+        listing = self._collector.repo.git(
+            "cat-file",
+            "--batch-check=%(objectname) %(objectsize)",
+            stdin=stdin,
+        )
+        sizes: dict[str, int] = {}
+        for line in listing.decode().splitlines():
+            object_id, size = line.split(" ", 1)
+            # Of an object that the clone lacks, git prints "missing".
+            if size.isdigit():
+                sizes[object_id] = int(size)
+        return sizes
 
-    def _size_on_disk(self, binary: Binary) -> int:
-        seen = self._to.folder.look(binary.change.new) if self._frame.state == "working_tree" else None
-        return seen.st_size if seen else 0
+    def _size_on_disk(self, binary: BinaryFile) -> int:
+        if not self._on_disk:
+            return 0
+        status = self._collector.reader.lstat(binary.change.new)
+        return status.st_size if status else 0
 
 
-class Binary(NamedTuple):
-    """`head` is what its diff begins with, as if it were text."""
+ContentKind = Literal["binary", "utf16", "text", "unknown"]
+
+
+class BinaryFile(NamedTuple):
+    """A file that git called binary. `head` is what its diff would begin with if it were text."""
 
     change: Change
-    entry: ChangedFile
+    file: ChangedFile
     head: bytes
 
     @property
-    def side(self) -> str:
-        """The id of the content: the new one, or of a deleted file the old one."""
-        return self.change.sides[0] if self.change.status == "D" else self.change.sides[1]
+    def object_id(self) -> str:
+        """The id of the new content, or of a deleted file's old content."""
+        old, new = self.change.object_ids
+        return old if self.change.status == "D" else new
 
 
-def _head(change: Change, text: Text) -> bytes:
-    kept = text.head
-    old = b"/dev/null" if change.status == "A" else quoted(b"a/" + change.old)
-    new = b"/dev/null" if change.status == "D" else quoted(b"b/" + change.new)
-    return kept[: kept.rfind(b"\nBinary files ") + 1] + b"--- %s\n+++ %s\n" % (old, new)
+def _is_object(object_id: str) -> bool:
+    """Whether git stores the content: an id of zeros stands for no file, or for the one on disk."""
+    return bool(object_id.strip("0"))
 
 
-def entry_of(change: Change, text: Text, *, is_unmerged: bool = False) -> ChangedFile:
+def _text_head(change: Change, text: FileDiff) -> bytes:
+    """The head of a diff of binaries, turned into that of a diff of texts."""
+    head = text.head
+    before = head[: head.rfind(b"\nBinary files ") + 1]
+    old = quote(b"a/" + change.old)
+    new = quote(b"b/" + change.new)
+    if change.status == "A":
+        old = b"/dev/null"
+    if change.status == "D":
+        new = b"/dev/null"
+    return before + b"--- %s\n+++ %s\n" % (old, new)
+
+
+def file_of(
+    change: Change, text: FileDiff, *, is_unmerged: bool = False
+) -> ChangedFile:
+    """The file of a change, with the figures of its diff."""
     renamed = change.old != change.new
     return ChangedFile(
-        path=shown(change.new),
-        raw=change.new,
-        status="U" if is_unmerged else cast("Status", change.status),
-        old_path=shown(change.old) if renamed else None,
-        old_raw=change.old if renamed else None,
+        path=display_name(change.new),
+        path_bytes=change.new,
+        status="U" if is_unmerged else cast("FileStatus", change.status),
+        old_path=display_name(change.old) if renamed else None,
+        old_path_bytes=change.old if renamed else None,
         modes=change.modes,
-        sides=change.sides,
+        object_ids=change.object_ids,
         added=text.added,
         deleted=text.deleted,
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from codex_counsel.git.attributes import NO_ATTRIBUTES
 from codex_counsel.git.encoding import is_binary, utf8
-from codex_counsel.git.names import header, quoted, shown
-from codex_counsel.git.tree_reader import Found, Withheld
+from codex_counsel.git.names import diff_header, display_name, quote
+from codex_counsel.git.tree_reader import FileContent, UnreadableError
 from codex_counsel.review.changes.budget import rank
-from codex_counsel.review.changes.model import ChangedFile, Reason, Status
-from codex_counsel.review.changes.tracked import NO_ATTRIBUTES
+from codex_counsel.review.changes.model import ChangedFile, FileStatus, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -19,78 +19,110 @@ if TYPE_CHECKING:
 
 
 class Form(NamedTuple):
-    status: Status
-    render: Callable[[bytes, Found], tuple[ChangedFile, bytes]]
+    """How whole files are shown. `render` completes the entry of a file that was read, and makes its text."""
 
-    def bare(self, name: bytes) -> ChangedFile:
-        """The file as far as it is known without being read."""
-        return ChangedFile(shown(name.rstrip(b"/")), name.rstrip(b"/"), self.status, untracked=self.status == "A")
+    status: FileStatus
+    render: Callable[[ChangedFile, FileContent], tuple[ChangedFile, bytes]]
 
 
-def take(gathering: Collector, names: Iterable[bytes], attributes: Mapping[bytes, Attributes], form: Form) -> None:
-    """Offer or withhold each; a file that is gone meanwhile is passed over."""
-    filters = gathering.repo.config.filters()
+def collect(
+    collector: Collector,
+    names: Iterable[bytes],
+    attributes: Mapping[bytes, Attributes],
+    form: Form,
+) -> None:
+    """Add or omit each file. One that has disappeared meanwhile is passed over."""
+    filters = collector.repo.config.filters()
     for name in names:
+        # Git lists a repository inside this one as a folder: its name ends with a
+        # slash.
+        path_bytes = name.rstrip(b"/")
+        file = ChangedFile(
+            display_name(path_bytes),
+            path_bytes,
+            form.status,
+            untracked=form.status == "A",
+        )
+        if collector.is_secret(file):
+            status = collector.reader.lstat(name)
+            collector.omit(file, Reason.SECRET_FILE, status.st_size if status else 0)
+            continue
+
         about = attributes.get(name, NO_ATTRIBUTES)
+        limit = collector.pool.limit(rank(name, b"", marked=about.is_generated))
         try:
-            _one(gathering, name, form, filtered=about.filter in filters, comes_last=about.comes_last)
-        except Withheld as held:
-            gathering.withhold(form.bare(name), held.reason, held.size)
+            content = collector.reader.read(name, limit)
+        except UnreadableError as error:
+            collector.omit(file, Reason(error.reason.value))
+            continue
         except FileNotFoundError:
             continue
 
-
-def _one(gathering: Collector, name: bytes, form: Form, *, filtered: bool, comes_last: bool) -> None:
-    if gathering.is_secret(form.bare(name)):
-        raise Withheld(Reason.SECRET_FILE, _size(gathering, name))
-    found = gathering.folder.read(name, gathering.pool.wants(rank(name, b"", marked=comes_last)))
-    if filtered:
-        raise Withheld(Reason.FILTERED, found.size)
-    if is_binary(found.data):
-        raise Withheld(Reason.BINARY, found.size)
-    entry, text = form.render(name, found)
-    gathering.offer(entry, text, len(text) + found.size - len(found.data), comes_last=comes_last)
-
-
-def _size(gathering: Collector, name: bytes) -> int:
-    seen = gathering.folder.look(name)
-    return seen.st_size if seen else 0
+        if about.filter in filters:
+            collector.omit(file, Reason.FILTERED, content.size)
+        elif is_binary(content.data):
+            collector.omit(file, Reason.BINARY, content.size)
+        else:
+            file, text = form.render(file, content)
+            unread = content.size - len(content.data)
+            collector.add(
+                file,
+                text,
+                len(text) + unread,
+                comes_last=about.is_generated,
+            )
 
 
-def new_file(name: bytes, found: Found) -> tuple[ChangedFile, bytes]:
+def _as_new_file(file: ChangedFile, content: FileContent) -> tuple[ChangedFile, bytes]:
     """As git would show the file if it were added."""
-    lines, ends = _lines(found)
-    mode = "100755" if found.executable else "100644"
-    entry = ChangedFile(shown(name), name, "A", untracked=True, modes=("000000", mode), added=len(lines))
-    head = b"%s\nnew file mode %s\n" % (header(name, name), mode.encode())
-    if not lines:
-        return entry, head
-    tab = b"\t" if b" " in name else b""
-    head += b"--- /dev/null\n+++ %s%s\n@@ -0,0 +1%s @@\n" % (quoted(b"b/" + name), tab, _count(len(lines)))
-    return entry, head + b"+" + b"\n+".join(lines) + b"\n" + (b"" if ends else b"\\ No newline at end of file\n")
+    name = file.path_bytes
+    mode = _mode(content)
+    text = _complete_lines(content)
+    ends = text.endswith(b"\n")
+    count = text.count(b"\n") + (not ends and text != b"")
+    file = file._replace(modes=("000000", mode), added=count)
+
+    head = diff_header(name, name) + b"\nnew file mode " + mode.encode() + b"\n"
+    if not text:
+        return file, head
+    # Git puts a tab after a name with blanks, and leaves out a count of one.
+    head += b"--- /dev/null\n+++ " + quote(b"b/" + name)
+    if b" " in name:
+        head += b"\t"
+    head += b"\n@@ -0,0 +1"
+    if count != 1:
+        head += b",%d" % count
+    head += b" @@\n"
+    if ends:
+        return file, head + b"+" + text[:-1].replace(b"\n", b"\n+") + b"\n"
+    return file, head + b"+" + text.replace(
+        b"\n", b"\n+"
+    ) + b"\n\\ No newline at end of file\n"
 
 
-def numbered(name: bytes, found: Found) -> tuple[ChangedFile, bytes]:
-    """A headline, then every line with its number: a line of content can never pass for a headline."""
-    lines, _ = _lines(found)
-    rows = (b"%d\t%s\n" % row for row in enumerate(lines, 1))
-    entry = ChangedFile(shown(name), name, "F", modes=("", "100755" if found.executable else "100644"))
-    return entry, b"=== %s (%d bytes)\n" % (quoted(name), found.size) + b"".join(rows)
+def _with_line_numbers(
+    file: ChangedFile, content: FileContent
+) -> tuple[ChangedFile, bytes]:
+    """A headline, then every line with its number, so that no line of content can pass for a headline."""
+    lines = _complete_lines(content).split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    rows = [b"%d\t%s\n" % row for row in enumerate(lines, 1)]
+    headline = b"=== %s (%d bytes)\n" % (quote(file.path_bytes), content.size)
+    return file._replace(modes=("", _mode(content))), headline + b"".join(rows)
 
 
-def _lines(found: Found) -> tuple[list[bytes], bool]:
-    """The lines that were read whole, and whether the last one ends with a line end."""
-    text = utf8(found.data)
-    if len(found.data) < found.size:
-        text = text[: text.rfind(b"\n") + 1]
-    lines = text.split(b"\n")
-    ends = not lines[-1]
-    return (lines[:-1] if ends else lines), ends
+def _mode(content: FileContent) -> str:
+    return "100755" if content.executable else "100644"
 
 
-UNTRACKED = Form("A", new_file)
-AUDITED = Form("F", numbered)
+def _complete_lines(content: FileContent) -> bytes:
+    """The text in UTF-8. Of a file that was not read to its end, only the lines that were read whole."""
+    text = utf8(content.data)
+    if len(content.data) < content.size:
+        return text[: text.rfind(b"\n") + 1]
+    return text
 
 
-def _count(lines: int) -> bytes:
-    return b"" if lines == 1 else b",%d" % lines
+NEW_FILES = Form("A", _as_new_file)
+NUMBERED_FILES = Form("F", _with_line_numbers)

@@ -2,8 +2,9 @@
 
     codex-counsel-start ROOT mcp      ROOT is the plugin's folder, with pyproject.toml, uv.lock and src
 
-The environment is a copy: its name is a hash of all it was made from, so neither an update nor an edit changes the code
-of a server that runs. A later start needs no package index. Standard library only: so does `uvx` itself.
+The environment is a copy: its name is a hash of all it was made from, so neither an
+update nor an edit changes the code of a server that runs. A later start needs no
+package index. Standard library only: so does `uvx` itself.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from codex_counsel_start.stand_in import serve
 PATIENCE_SECONDS = 25
 """Claude Code gives a server 30 seconds."""
 INSTALLING = (
-    "codex-counsel is still being installed, which happens once. Its tools appear after a reconnect (/mcp) in a minute."
+    "codex-counsel is still being installed, which happens once. "
+    "Its tools appear after a reconnect (/mcp) in a minute."
 )
 
 
@@ -41,7 +43,10 @@ def _home() -> Path:
     given = os.environ.get("CLAUDE_PLUGIN_DATA", "")
     if os.path.isabs(given):  # noqa: PTH117  # an unexpanded ${…} is no path
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codex-counsel"
+    return (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        / "codex-counsel"
+    )
 
 
 def _made(root: Path, home: Path) -> tuple[Path | None, str]:
@@ -53,10 +58,24 @@ def _made(root: Path, home: Path) -> tuple[Path | None, str]:
         return wanted, ""
     try:
         home.mkdir(parents=True, exist_ok=True)
-        # In a session of its own: a client that loses its patience does not stop the installation.
+        # In a session of its own: a client that loses its patience does not stop the
+        # installation.
         with (home / "install.log").open("wb") as log:
-            argv = [sys.executable, "-I", "-m", "codex_counsel_start", str(root), "--build"]
-            maker = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            argv = [
+                sys.executable,
+                "-I",
+                "-m",
+                "codex_counsel_start",
+                str(root),
+                "--build",
+            ]
+            maker = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         failed = maker.wait(PATIENCE_SECONDS) != 0
     except subprocess.TimeoutExpired:
         return None, INSTALLING
@@ -76,7 +95,8 @@ def _hand_over(made: Path, words: list[str]) -> NoReturn:
     for name in ("VIRTUAL_ENV", "UV", "UV_RUN_RECURSION_DEPTH"):
         env.pop(name, None)
     python = str(made / "bin" / "python")
-    os.execve(python, [python, "-I", "-m", "codex_counsel", *words], env | _options(env))  # noqa: S606  # no shell
+    argv = [python, "-I", "-m", "codex_counsel", *words]
+    os.execve(python, argv, env | _options(env))  # noqa: S606  # no shell
 
 
 def _options(env: dict[str, str]) -> dict[str, str]:
@@ -84,6 +104,11 @@ def _options(env: dict[str, str]) -> dict[str, str]:
     options = {}
     for name, value in env.items():
         setting = name.replace("CLAUDE_PLUGIN_OPTION_", "CODEX_COUNSEL_")
-        if setting != name and value.strip() and not value.startswith("${") and not env.get(setting, "").strip():
+        if (
+            setting != name
+            and value.strip()
+            and not value.startswith("${")
+            and not env.get(setting, "").strip()
+        ):
             options[setting] = value
     return options

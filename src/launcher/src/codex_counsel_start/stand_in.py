@@ -37,12 +37,18 @@ def _answer(asked: dict[str, Any], problem: str) -> dict[str, Any]:
             wanted = (asked.get("params") or {}).get("protocolVersion")
             about = {"name": "counsel", "version": "0"}
             era = wanted if wanted in ERAS else ERAS[0]
-            result: dict[str, Any] = {"protocolVersion": era, "capabilities": {"tools": {}}, "serverInfo": about}
+            result: dict[str, Any] = {
+                "protocolVersion": era,
+                "capabilities": {"tools": {}},
+                "serverInfo": about,
+            }
             return {"result": {**result, "instructions": text}}
         case "ping":
             return {"result": {}}
         case "tools/list":
             return {"result": {"tools": [tool]}}
         case "tools/call":
-            return {"result": {"content": [{"type": "text", "text": text}], "isError": True}}
+            return {
+                "result": {"content": [{"type": "text", "text": text}], "isError": True}
+            }
     return {"error": {"code": -32601, "message": "Method not found"}}

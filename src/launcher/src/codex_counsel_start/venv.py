@@ -14,15 +14,29 @@ from pathlib import Path
 MARK = "in-use"
 KEEP_SECONDS = 86_400
 """A run in the background outlives its server, but at most two hours."""
-MISLEADING = ("VIRTUAL_ENV", "UV_PYTHON", "UV_PROJECT", "UV_LOCKED", "UV_FROZEN", "UV_NO_SYNC", "UV_WORKING_DIRECTORY")
+MISLEADING = (
+    "VIRTUAL_ENV",
+    "UV_PYTHON",
+    "UV_PROJECT",
+    "UV_LOCKED",
+    "UV_FROZEN",
+    "UV_NO_SYNC",
+    "UV_WORKING_DIRECTORY",
+)
 
 
 def path(root: Path, home: Path) -> Path:
     """Where the environment for this code and this Python is, or will be."""
     digest = hashlib.sha256(f"{sys.version}\0{sys.base_prefix}".encode())
-    sources = sorted(file for file in (root / "src").rglob("*") if file.is_file() and file.suffix != ".pyc")
+    sources = sorted(
+        file
+        for file in (root / "src").rglob("*")
+        if file.is_file() and file.suffix != ".pyc"
+    )
     for file in (root / "uv.lock", root / "pyproject.toml", *sources):
-        digest.update(f"\0{file.relative_to(root)}\0".encode("utf-8", "surrogateescape"))
+        digest.update(
+            f"\0{file.relative_to(root)}\0".encode("utf-8", "surrogateescape")
+        )
         digest.update(file.read_bytes())
     return home / f"venv-{digest.hexdigest()[:16]}"
 
@@ -58,9 +72,20 @@ def build(root: Path, home: Path) -> None:
 
 
 def _sync(root: Path) -> list[str]:
-    uv = os.environ.get("UV") or shutil.which("uv") or sys.exit("there is no `uv` on PATH")
+    uv = (
+        os.environ.get("UV")
+        or shutil.which("uv")
+        or sys.exit("there is no `uv` on PATH")
+    )
     python = os.path.realpath(sys.executable)
-    what = ["--frozen", "--no-dev", "--no-editable", "--compile-bytecode", "--reinstall-package", "codex-counsel"]
+    what = [
+        "--frozen",
+        "--no-dev",
+        "--no-editable",
+        "--compile-bytecode",
+        "--reinstall-package",
+        "codex-counsel",
+    ]
     return [uv, "sync", "--quiet", "--project", str(root), "--python", python, *what]
 
 

@@ -13,14 +13,13 @@ from typing import Any
 import pytest
 
 from codex_counsel.contract.request import Apply
-from codex_counsel.delegate import apply
-from codex_counsel.delegate import patch as patching
+from codex_counsel.delegate import apply, patch, tree_writer
 from codex_counsel.delegate.record import DelegateSpec
+from codex_counsel.delegate.tree_writer import FileState
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.jobs.job import Job
 from tests.git.delegate.conftest import UserRepository
 from tests.git.delegate.states import files, state
-from tests.git.delegate.test_harvest import RUNS
+from tests.git.delegate.test_capture import RUNS
 
 JOB = "0123456789abcdef" * 2
 
@@ -35,22 +34,15 @@ class Diff:
         work = self.seeded.work(command)
         store = self.seeded.store
         (store / "work.json").write_text(json.dumps(asdict(work)))
-        (store / "lock").touch()
-        (store / "spec.json").write_text(json.dumps(self._spec()))
-        done = {"ok": True, "status": "completed", "tool": "codex_delegate", "summary": "", "meta": {}}
-        (store / "result.json").write_text(json.dumps(done))
+        self.spec = DelegateSpec(
+            str(place.root), str(self.seeded.repo.common_dir), 60, 200_000
+        )
         self.wanted = self.seeded.files
 
-    def _spec(self) -> dict[str, Any]:
-        errand = DelegateSpec(str(self.place.root), str(self.seeded.repo.common_dir), 60, 200_000)
-        texts = dict.fromkeys(("tool", "subject", "cwd", "codex_home", "state", "scratch", "account"), "")
-        numbers = dict.fromkeys(("created", "total", "idle", "slots", "backoff", "ttl"), 0)
-        own = {"job_id": JOB, "argv": [], "workspace": str(self.place.root), "meta": {}, "format": 1}
-        return {**texts, **numbers, **own, "delegate": asdict(errand)}
-
     def __call__(self, root: Path | None = None, **arguments: Any) -> dict[str, Any]:
+        diff = apply.StoredDiff.load(JOB, self.seeded.store, self.spec)
         request = Apply(job_id=JOB, **arguments)
-        return apply.carry_out(Job(self.seeded.store), root or self.place.root, request, 60)
+        return apply.apply_diff(diff, root or self.place.root, request, 60, os.environ)
 
     def refused(self, root: Path | None = None, **arguments: Any) -> CounselError:
         """Refused, and nothing touched."""
@@ -82,11 +74,15 @@ def test_what_a_run_did_is_applied_and_taken_back_to_the_byte_and_the_index_left
     checked = diff(check_only=True, allow_paths=LINKS)
     assert state(place.root) == before
     done = diff(allow_paths=LINKS)
-    assert (checked["applied"], done["applied"], done["files"]) == (False, True, checked["files"])
+    assert (checked["applied"], done["applied"], done["files"]) == (
+        False,
+        True,
+        checked["files"],
+    )
     assert files(place.root) == diff.wanted
-    assert {name: seen for name, seen in state(place.root).items() if "/.git/" in name} == {
-        name: seen for name, seen in before.items() if "/.git/" in name
-    }
+    assert {
+        name: seen for name, seen in state(place.root).items() if "/.git/" in name
+    } == {name: seen for name, seen in before.items() if "/.git/" in name}
     assert diff.refused().code == Code.ALREADY_APPLIED
     diff(undo=True)
     assert state(place.root) == before
@@ -97,7 +93,10 @@ def test_what_a_run_did_is_applied_and_taken_back_to_the_byte_and_the_index_left
 
 def test_an_empty_diff_has_nothing_to_apply(place: UserRepository) -> None:
     error = Diff(place, "true").refused()
-    assert (error.code, "nothing to apply" in error.message) == (Code.INVALID_ARGUMENTS, True)
+    assert (error.code, "nothing to apply" in error.message) == (
+        Code.INVALID_ARGUMENTS,
+        True,
+    )
 
 
 def test_permissions_that_git_does_not_know_survive(place: UserRepository) -> None:
@@ -105,7 +104,10 @@ def test_permissions_that_git_does_not_know_survive(place: UserRepository) -> No
     (place.root / "docs/readme.md").chmod(0o600)
     diff = Diff(place, "echo more >> app.py; chmod +x docs/readme.md")
     diff()
-    modes = [(place.root / name).stat().st_mode & 0o777 for name in ("app.py", "docs/readme.md")]
+    modes = [
+        (place.root / name).stat().st_mode & 0o777
+        for name in ("app.py", "docs/readme.md")
+    ]
     assert modes == [0o640, 0o700]
 
 
@@ -115,18 +117,30 @@ def edit(place: UserRepository, old: str, new: str) -> None:
     place.write("app.py", text.replace(old, new))
 
 
-def test_a_change_elsewhere_in_the_file_is_merged_and_can_be_taken_back(place: UserRepository) -> None:
+def test_a_change_elsewhere_in_the_file_is_merged_and_can_be_taken_back(
+    place: UserRepository,
+) -> None:
     diff = Diff(place, "sed -i 's/^line 2$/theirs/' app.py; echo x > new")
     edit(place, "line 18\n", "mine\n")
     done = diff()
     text = (place.root / "app.py").read_text()
-    assert (done["merged"], "theirs\n" in text, "mine\n" in text) == (["app.py"], True, True)
+    assert (done["merged"], "theirs\n" in text, "mine\n" in text) == (
+        ["app.py"],
+        True,
+        True,
+    )
     diff(undo=True)
     text = (place.root / "app.py").read_text()
-    assert ("line 2\n" in text, "mine\n" in text, (place.root / "new").exists()) == (True, True, False)
+    assert ("line 2\n" in text, "mine\n" in text, (place.root / "new").exists()) == (
+        True,
+        True,
+        False,
+    )
 
 
-def test_a_change_in_the_same_place_is_refused_with_file_and_line(place: UserRepository) -> None:
+def test_a_change_in_the_same_place_is_refused_with_file_and_line(
+    place: UserRepository,
+) -> None:
     diff = Diff(place, "sed -i 's/^line 12$/theirs/' app.py; echo x > new")
     edit(place, "line 12\n", "mine\n")
     error = diff.refused()
@@ -138,7 +152,9 @@ def test_a_change_in_the_same_place_is_refused_with_file_and_line(place: UserRep
     assert diff.refused(check_only=True).code == Code.APPLY_CONFLICT
 
 
-def test_a_patch_is_not_fitted_in_at_another_place_that_looks_the_same(place: UserRepository) -> None:
+def test_a_patch_is_not_fitted_in_at_another_place_that_looks_the_same(
+    place: UserRepository,
+) -> None:
     block = "def f():\n    a\n    b\n    c\n    return 1\n\n\n"
     place.write("twice.py", block + "# second\n" + block.replace("f()", "g()"))
     place.commit()
@@ -148,21 +164,51 @@ def test_a_patch_is_not_fitted_in_at_another_place_that_looks_the_same(place: Us
 
 
 CONFLICTS: dict[str, tuple[str, Callable[[UserRepository], object]]] = {
-    "deleted here, changed there": ("echo x >> app.py", lambda place: (place.root / "app.py").unlink()),
-    "changed here, deleted there": ("rm app.py", lambda place: place.write("app.py", "mine\n")),
-    "added here and there": ("echo x > new", lambda place: place.write("new", "mine\n")),
-    "a binary changed on both sides": ("printf x >> logo.png", lambda place: place.write("logo.png", b"\0")),
+    "deleted here, changed there": (
+        "echo x >> app.py",
+        lambda place: (place.root / "app.py").unlink(),
+    ),
+    "changed here, deleted there": (
+        "rm app.py",
+        lambda place: place.write("app.py", "mine\n"),
+    ),
+    "added here and there": (
+        "echo x > new",
+        lambda place: place.write("new", "mine\n"),
+    ),
+    "a binary changed on both sides": (
+        "printf x >> logo.png",
+        lambda place: place.write("logo.png", b"\0"),
+    ),
     "a folder is in the way": ("echo x > new", lambda place: place.write("new/file")),
-    "a file is in the way of a folder": ("mkdir new; echo x > new/file", lambda place: place.write("new", "mine\n")),
-    "a pipe is in the way": ("echo x > new", lambda place: os.mkfifo(place.root / "new")),
-    "a link is in its place": ("echo x >> app.py", lambda place: linked(place.root / "app.py", "run.sh")),
-    "its folder is a link": ("echo x > docs/new", lambda place: linked(place.root / "docs", place.base / "outside")),
+    "a file is in the way of a folder": (
+        "mkdir new; echo x > new/file",
+        lambda place: place.write("new", "mine\n"),
+    ),
+    "a pipe is in the way": (
+        "echo x > new",
+        lambda place: os.mkfifo(place.root / "new"),
+    ),
+    "a link is in its place": (
+        "echo x >> app.py",
+        lambda place: linked(place.root / "app.py", "run.sh"),
+    ),
+    "its folder is a link": (
+        "echo x > docs/new",
+        lambda place: linked(place.root / "docs", place.base / "outside"),
+    ),
     "a new folder is a link": (
         "mkdir new; echo x > new/f",
         lambda place: linked(place.root / "new", place.base / "outside"),
     ),
-    "a repository is in the way": ("mkdir sub; echo x > sub/f", lambda place: place.git("init", "-q", "sub")),
-    "a folder that goes holds more": ("rm -r docs; echo x > docs", lambda place: place.write("docs/mine", "mine\n")),
+    "a repository is in the way": (
+        "mkdir sub; echo x > sub/f",
+        lambda place: place.git("init", "-q", "sub"),
+    ),
+    "a folder that goes holds more": (
+        "rm -r docs; echo x > docs",
+        lambda place: place.write("docs/mine", "mine\n"),
+    ),
 }
 
 
@@ -182,11 +228,16 @@ def test_a_tree_that_moved_on_is_refused_and_left_as_it_is(
     case[1](place)
     outside = state(place.base / "outside")
     error = diff.refused()
-    assert (error.code, "nothing was changed" in error.message) == (Code.APPLY_CONFLICT, True)
+    assert (error.code, "nothing was changed" in error.message) == (
+        Code.APPLY_CONFLICT,
+        True,
+    )
     assert state(place.base / "outside") == outside
 
 
-def test_the_same_change_made_by_hand_meanwhile_is_no_conflict(place: UserRepository) -> None:
+def test_the_same_change_made_by_hand_meanwhile_is_no_conflict(
+    place: UserRepository,
+) -> None:
     diff = Diff(place, "sed -i 's/^line 12$/theirs/' app.py; echo x > new; rm run.sh")
     edit(place, "line 12\n", "theirs\n")
     (place.root / "run.sh").unlink()
@@ -211,7 +262,9 @@ def test_the_same_change_made_by_hand_meanwhile_is_no_conflict(place: UserReposi
         ".devcontainer/devcontainer.json",
     ],
 )
-def test_what_tools_execute_or_obey_is_applied_only_when_it_is_named(place: UserRepository, path: str) -> None:
+def test_what_tools_execute_or_obey_is_applied_only_when_it_is_named(
+    place: UserRepository, path: str
+) -> None:
     diff = Diff(place, f"mkdir -p $(dirname {path}); echo x > {path}; echo y > plain")
     error = diff.refused(allow_paths=["plain"])
     assert (error.code, error.details) == (Code.POLICY_REFUSED, {"allow_paths": [path]})
@@ -233,7 +286,9 @@ def test_a_link_is_applied_only_when_it_is_named(place: UserRepository) -> None:
     assert os.readlink(place.root / "out") == "/etc/passwd"
 
 
-def test_a_diff_belongs_to_its_repository_and_to_the_linked_worktrees_of_it(place: UserRepository) -> None:
+def test_a_diff_belongs_to_its_repository_and_to_the_linked_worktrees_of_it(
+    place: UserRepository,
+) -> None:
     other = UserRepository(place.base, place.base / "other")
     other.root.mkdir()
     other.git("init", "--quiet")
@@ -247,7 +302,9 @@ def test_a_diff_belongs_to_its_repository_and_to_the_linked_worktrees_of_it(plac
     assert not (place.root / "app.py").read_text().endswith("more\n")
 
 
-def test_files_below_a_workspace_that_is_no_root_land_where_they_belong(place: UserRepository) -> None:
+def test_files_below_a_workspace_that_is_no_root_land_where_they_belong(
+    place: UserRepository,
+) -> None:
     diff = Diff(place, "echo x > docs/new; echo y > top", below="docs")
     diff(place.root / "docs")
     assert files(place.root) == diff.wanted
@@ -259,19 +316,25 @@ def test_a_failure_half_way_puts_everything_back(
 ) -> None:
     place.write("gone/only.txt", "x\n")
     place.commit()
-    diff = Diff(place, "echo x >> app.py; rm -r gone; mkdir deep; echo x > deep/new; chmod -x run.sh")
-    write, calls = patching.write, []
+    diff = Diff(
+        place,
+        "echo x >> app.py; rm -r gone; mkdir deep; echo x > deep/new; chmod -x run.sh",
+    )
+    write_file, calls = tree_writer.write_file, []
 
-    def flaky(root: Path, name: bytes, version: patching.FileState | None) -> None:
+    def flaky(root: Path, name: bytes, state: FileState | None) -> None:
         if root == place.root:
             calls.append(name)
             if len(calls) == failing:
                 raise OSError(28, "No space left on device")
-        write(root, name, version)
+        write_file(root, name, state)
 
-    monkeypatch.setattr(patching, "write", flaky)
+    monkeypatch.setattr(tree_writer, "write_file", flaky)
     error = diff.refused()
-    assert (error.code, "every file was put back" in error.message) == (Code.STORAGE_FAILED, True)
+    assert (error.code, "every file was put back" in error.message) == (
+        Code.STORAGE_FAILED,
+        True,
+    )
     monkeypatch.undo()
     diff()
     assert files(place.root) == diff.wanted
@@ -281,19 +344,22 @@ def test_a_failure_that_cannot_be_mended_says_which_files_and_the_next_call_fini
     place: UserRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     diff = Diff(place, "echo x >> app.py; echo x >> docs/readme.md; echo x >> run.sh")
-    before, write, calls = state(place.root), patching.write, []
+    before, write_file, calls = state(place.root), tree_writer.write_file, []
 
-    def broken(root: Path, name: bytes, version: patching.FileState | None) -> None:
+    def broken(root: Path, name: bytes, state: FileState | None) -> None:
         if root == place.root:
             calls.append(name)
             if len(calls) >= 2:
                 raise OSError(30, "Read-only file system")
-        write(root, name, version)
+        write_file(root, name, state)
 
-    monkeypatch.setattr(patching, "write", broken)
+    monkeypatch.setattr(tree_writer, "write_file", broken)
     with pytest.raises(CounselError) as error:
         diff()
-    assert (error.value.code, error.value.details["files"]) == (Code.STORAGE_FAILED, ["app.py"])
+    assert (error.value.code, error.value.details["files"]) == (
+        Code.STORAGE_FAILED,
+        ["app.py"],
+    )
     monkeypatch.undo()
     assert diff.refused(undo=True).message.endswith("was interrupted half-way")
     diff()
@@ -307,22 +373,24 @@ def test_a_failure_that_cannot_be_mended_says_which_files_and_the_next_call_fini
 def test_a_process_killed_half_way_is_finished_by_the_next_call(
     place: UserRepository, killed_at: int, *, undoing: bool
 ) -> None:
-    diff = Diff(place, "echo x >> app.py; rm docs/readme.md; echo x > new; chmod -x run.sh")
+    diff = Diff(
+        place, "echo x >> app.py; rm docs/readme.md; echo x > new; chmod -x run.sh"
+    )
     before = state(place.root)
     if undoing:
         diff()
     child = os.fork()
     if not child:  # what a SIGKILL leaves: no handler ran
-        write, calls = patching.write, [0]
+        write_file, calls = tree_writer.write_file, [0]
 
-        def fatal(root: Path, name: bytes, version: patching.FileState | None) -> None:
+        def fatal(root: Path, name: bytes, state: FileState | None) -> None:
             if root == place.root:
                 calls[0] += 1
                 if calls[0] == killed_at:
                     os._exit(9)
-            write(root, name, version)
+            write_file(root, name, state)
 
-        patching.write = fatal
+        tree_writer.write_file = fatal
         diff(undo=undoing)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
@@ -359,13 +427,13 @@ def test_a_file_that_changes_between_the_look_and_the_writing_is_not_overwritten
     place: UserRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     diff = Diff(place, "echo x >> app.py; echo x >> run.sh")
-    undo_patch = patching.undo_patch
+    make_undo_patch = patch.make_undo_patch
 
     def meanwhile(*arguments: Any) -> bytes:
         place.write("run.sh", "mine\n", 0o755)
-        return undo_patch(*arguments)
+        return make_undo_patch(*arguments)
 
-    monkeypatch.setattr(patching, "undo_patch", meanwhile)
+    monkeypatch.setattr(apply, "make_undo_patch", meanwhile)
     with pytest.raises(CounselError) as error:
         diff()
     assert error.value.code == Code.APPLY_CONFLICT
@@ -392,8 +460,12 @@ def test_where_the_baseline_was_too_large_to_keep_a_changed_file_is_still_judged
     assert files(place.root) == diff.wanted
 
 
-@pytest.mark.parametrize("name", [".git/hooks/post-checkout", ".GIT/config", "sub/.git/config"])
-def test_what_belongs_to_git_is_never_written_named_or_not(place: UserRepository, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", [".git/hooks/post-checkout", ".GIT/config", "sub/.git/config"]
+)
+def test_what_belongs_to_git_is_never_written_named_or_not(
+    place: UserRepository, name: str
+) -> None:
     diff = Diff(place, "echo x > new")
     record = diff.seeded.store / "work.json"
     record.write_text(record.read_text().replace('[["new", null', f'[["{name}", null'))

@@ -41,14 +41,20 @@ class Outcome:
 
     @property
     def items(self) -> list[dict[str, Any]]:
-        return [event["item"] for event in self.events if event["type"] == "item.completed"]
+        return [
+            event["item"] for event in self.events if event["type"] == "item.completed"
+        ]
 
     def texts(self, kind: str = "agent_message") -> list[str]:
         return [item["text"] for item in self.items if item["type"] == kind]
 
     @property
     def failure(self) -> str:
-        return "".join(event["error"]["message"] for event in self.events if event["type"] == "turn.failed")
+        return "".join(
+            event["error"]["message"]
+            for event in self.events
+            if event["type"] == "turn.failed"
+        )
 
 
 @dataclass(frozen=True)
@@ -61,23 +67,43 @@ class Codex:
     environment: dict[str, str] = field(default_factory=dict)
 
     def start(
-        self, server: Loopback, *flags: str, prompt: str = PROMPT, sandbox: str = "read-only"
+        self,
+        server: Loopback,
+        *flags: str,
+        prompt: str = PROMPT,
+        sandbox: str = "read-only",
     ) -> subprocess.Popen[bytes]:
         self._configure(server.config_toml())
-        return told(self.run("exec", *self._flags(), "-s", sandbox, *flags, "-"), prompt)
+        return told(
+            self.run("exec", *self._flags(), "-s", sandbox, *flags, "-"), prompt
+        )
 
     def resume(self, thread: str) -> subprocess.Popen[bytes]:
         """Go on with a thread, configured as at the last start."""
         return told(self.run("exec", *self._flags(), "resume", thread, "-"), PROMPT)
 
-    def ask(self, server: Loopback, *flags: str, prompt: str = PROMPT, sandbox: str = "read-only") -> Outcome:
+    def ask(
+        self,
+        server: Loopback,
+        *flags: str,
+        prompt: str = PROMPT,
+        sandbox: str = "read-only",
+    ) -> Outcome:
         return finish(self.start(server, *flags, prompt=prompt, sandbox=sandbox))
 
     def run(self, *argv: str) -> subprocess.Popen[bytes]:
         pipe = subprocess.PIPE
         home = {"HOME": str(self.home), "CODEX_HOME": str(self.home)}
-        environment = {"PATH": os.environ["PATH"], "RUST_LOG": "off", "TZ": "UTC", **home, **self.environment}
-        return subprocess.Popen([self.binary, *argv], stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "RUST_LOG": "off",
+            "TZ": "UTC",
+            **home,
+            **self.environment,
+        }
+        return subprocess.Popen(
+            [self.binary, *argv], stdin=pipe, stdout=pipe, stderr=pipe, env=environment
+        )
 
     def _configure(self, text: str) -> None:
         """Replaced as a whole: another run may be reading it, and half a file would mean the built-in provider."""
@@ -103,10 +129,17 @@ def finish(process: subprocess.Popen[bytes]) -> Outcome:
             out, err = process.communicate(timeout=SECONDS)
         finally:
             process.kill()
-    return Outcome(process.returncode, [json.loads(line) for line in out.splitlines()], err.decode())
+    return Outcome(
+        process.returncode,
+        [json.loads(line) for line in out.splitlines()],
+        err.decode(),
+    )
 
 
-@pytest.fixture(params=BINARIES, ids=["pinned", *(f"other{number}" for number in range(1, len(BINARIES)))])
+@pytest.fixture(
+    params=BINARIES,
+    ids=["pinned", *(f"other{number}" for number in range(1, len(BINARIES)))],
+)
 def codex(request: pytest.FixtureRequest, tmp_path: Path) -> Codex:
     home, workspace = tmp_path / "home", tmp_path / "workspace"
     home.mkdir()

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from codex_counsel.delegate import capture as harvest
-from codex_counsel.delegate.capture import leaves
+from codex_counsel.delegate import capture
+from codex_counsel.delegate.capture import leads_outside
+from codex_counsel.delegate.patch import read_base
 from codex_counsel.delegate.shadow import Shadow
 from codex_counsel.errors import CounselError
 from codex_counsel.git.repo import Repo
@@ -26,13 +27,19 @@ def rows(work: Any) -> list[tuple[str, str]]:
 def remade(place: UserRepository, seeded: Seeded) -> dict[bytes, tuple[str, bytes]]:
     """What the stored patch makes of a copy of the user's files, with plain git and none of our settings."""
     copy = place.base / "copy"
-    shutil.copytree(place.root, copy, symlinks=True, ignore=shutil.ignore_patterns(".git"))
+    shutil.copytree(
+        place.root, copy, symlinks=True, ignore=shutil.ignore_patterns(".git")
+    )
     subprocess.run(["git", "init", "-q", str(copy)], check=True)
     for name in (b"info/attributes",):
         (copy / ".git" / os.fsdecode(name)).write_text("* -text -filter\n")
     patch = seeded.store / "diff.patch"
     if patch.stat().st_size:
-        subprocess.run(["git", "apply", "--binary", "--whitespace=nowarn", str(patch)], cwd=copy, check=True)
+        subprocess.run(
+            ["git", "apply", "--binary", "--whitespace=nowarn", str(patch)],
+            cwd=copy,
+            check=True,
+        )
     return files(copy)
 
 
@@ -79,7 +86,9 @@ def test_what_a_run_did_is_captured_and_the_patch_makes_it_again(
     assert remade(place, seeded) == seeded.files
 
 
-def test_the_patch_starts_from_the_users_uncommitted_work_and_holds_none_of_it(place: UserRepository) -> None:
+def test_the_patch_starts_from_the_users_uncommitted_work_and_holds_none_of_it(
+    place: UserRepository,
+) -> None:
     place.write("app.py", "mine\n")
     place.write("untracked.txt", "mine too\n")
     place.write("logo.png", b"\0mine")
@@ -97,7 +106,9 @@ def test_nothing_done_is_an_empty_patch(place: UserRepository) -> None:
     assert (seeded.store / "diff.patch").read_bytes() == b""
 
 
-def test_thousands_of_files_are_captured_and_the_list_of_them_is_bounded(place: UserRepository) -> None:
+def test_thousands_of_files_are_captured_and_the_list_of_them_is_bounded(
+    place: UserRepository,
+) -> None:
     seeded = place.seed()
     work = seeded.work("mkdir many; for i in $(seq 2000); do echo $i > many/$i; done")
     assert work.diffstat == "2000 files changed, 2000 insertions(+)"
@@ -106,10 +117,14 @@ def test_thousands_of_files_are_captured_and_the_list_of_them_is_bounded(place: 
 
 def test_files_that_a_run_closed_are_opened_and_captured(place: UserRepository) -> None:
     seeded = place.seed()
-    work = seeded.work("echo secret > closed; chmod 0 closed app.py; mkdir shut; echo x > shut/f; chmod 0 shut")
+    work = seeded.work(
+        "echo secret > closed; chmod 0 closed app.py; mkdir shut; echo x > shut/f; chmod 0 shut"
+    )
     assert rows(work) == [("A", "closed"), ("A", "shut/f")]
     closed = [seeded.shadow.tree / name for name in ("closed", "app.py", "shut")]
-    assert all(path.stat().st_mode & 0o600 == 0o600 for path in closed)  # root would not notice otherwise
+    assert all(
+        path.stat().st_mode & 0o600 == 0o600 for path in closed
+    )  # root would not notice otherwise
 
 
 @pytest.mark.parametrize("name", [".git", ".GIT", "git~1"])
@@ -117,12 +132,16 @@ def test_a_repository_that_a_run_plants_is_reported_and_its_files_are_captured(
     place: UserRepository, name: str
 ) -> None:
     seeded = place.seed()
-    work = seeded.work(f"mkdir -p in/{name}/hooks; echo evil > in/{name}/hooks/post-checkout; echo file > in/f")
+    work = seeded.work(
+        f"mkdir -p in/{name}/hooks; echo evil > in/{name}/hooks/post-checkout; echo file > in/f"
+    )
     assert rows(work) == [("A", "in/f")]
     assert work.planted == [f"in/{name} (a git directory, removed)"]
 
 
-def test_a_real_repository_inside_is_captured_as_files_and_not_as_a_submodule(place: UserRepository) -> None:
+def test_a_real_repository_inside_is_captured_as_files_and_not_as_a_submodule(
+    place: UserRepository,
+) -> None:
     seeded = place.seed()
     commit = "git -c user.name=a -c user.email=a@b commit -qm x"
     work = seeded.work(f"git init -q sub; cd sub; echo x > f; git add f; {commit}")
@@ -130,18 +149,26 @@ def test_a_real_repository_inside_is_captured_as_files_and_not_as_a_submodule(pl
     assert work.planted == ["sub/.git (a git directory, removed)"]
 
 
-def test_a_git_file_that_was_replaced_is_reported_and_never_followed(place: UserRepository) -> None:
+def test_a_git_file_that_was_replaced_is_reported_and_never_followed(
+    place: UserRepository,
+) -> None:
     seeded = place.seed()
     mark = place.base / "ran"
     hooks = f"mkdir -p .git/hooks; printf '#!/bin/sh\\ntouch {mark}\\n' > .git/hooks/post-index-change"
-    work = seeded.work(f"rm .git; git init -q .; {hooks}; chmod +x .git/hooks/*; echo x > f")
+    work = seeded.work(
+        f"rm .git; git init -q .; {hooks}; chmod +x .git/hooks/*; echo x > f"
+    )
     assert rows(work) == [("A", "f")]
     assert work.planted == [".git (a git directory, removed)"]
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("target", ["/etc/passwd", "../outside", "docs/../../outside", ".."])
-def test_a_link_that_leads_out_is_reported_and_never_followed(place: UserRepository, target: str) -> None:
+@pytest.mark.parametrize(
+    "target", ["/etc/passwd", "../outside", "docs/../../outside", ".."]
+)
+def test_a_link_that_leads_out_is_reported_and_never_followed(
+    place: UserRepository, target: str
+) -> None:
     seeded = place.seed()
     work = seeded.work(f"ln -s {target} out")
     assert work.planted == [f"out (a link that leads to {target})"]
@@ -159,8 +186,10 @@ def test_a_link_that_leads_out_is_reported_and_never_followed(place: UserReposit
         (b"a", b"..b", False),
     ],
 )
-def test_a_link_leaves_when_its_way_does(name: bytes, target: bytes, *, expected: bool) -> None:
-    assert leaves(name, target) is expected
+def test_a_link_leads_outside_when_its_path_does(
+    name: bytes, target: bytes, *, expected: bool
+) -> None:
+    assert leads_outside(name, target) is expected
 
 
 def test_ignored_outputs_are_listed_and_not_captured(place: UserRepository) -> None:
@@ -170,10 +199,14 @@ def test_ignored_outputs_are_listed_and_not_captured(place: UserRepository) -> N
     assert work.ignored == ["build/", "run.log"]
 
 
-def test_a_rule_that_the_run_adds_does_not_hide_what_was_there(place: UserRepository) -> None:
+def test_a_rule_that_the_run_adds_does_not_hide_what_was_there(
+    place: UserRepository,
+) -> None:
     place.write("notes.tmp", "mine\n")
     seeded = place.seed()
-    work = seeded.work("echo '*.tmp' >> .gitignore; echo more >> notes.tmp; echo x > fresh.tmp")
+    work = seeded.work(
+        "echo '*.tmp' >> .gitignore; echo more >> notes.tmp; echo x > fresh.tmp"
+    )
     assert rows(work) == [("M", ".gitignore"), ("M", "notes.tmp")]
     assert work.ignored == ["fresh.tmp"]
 
@@ -189,7 +222,9 @@ def test_a_rule_that_the_run_adds_does_not_hide_what_was_there(place: UserReposi
     ],
     ids=["text", "binary", "masked", "scrubbed", "not UTF-8"],
 )
-def test_the_diff_says_whether_it_is_the_patch(place: UserRepository, command: str, *, exact: bool) -> None:
+def test_the_diff_says_whether_it_is_the_patch(
+    place: UserRepository, command: str, *, exact: bool
+) -> None:
     seeded = place.seed()
     work = seeded.work(command)
     assert work.diff_exact is exact
@@ -197,13 +232,17 @@ def test_the_diff_says_whether_it_is_the_patch(place: UserRepository, command: s
     assert remade(place, seeded) == seeded.files
 
 
-def test_a_diff_over_the_limit_begins_in_the_result_and_is_whole_on_disk(place: UserRepository) -> None:
+def test_a_diff_over_the_limit_begins_in_the_result_and_is_whole_on_disk(
+    place: UserRepository,
+) -> None:
     seeded = place.seed()
     work = seeded.work("seq 3000000 > big.txt", limit=1000)
     whole = (seeded.store / "diff.patch").read_text()
     assert work.diff == whole[:1000]
     assert work.diff_exact is False
-    assert work.warnings == [f"the diff has {len(whole)} bytes; the first 1000 are here, all are in diff_path"]
+    assert work.warnings == [
+        f"the diff has {len(whole)} bytes; the first 1000 are here, all are in diff_path"
+    ]
     assert remade(place, seeded) == seeded.files
 
 
@@ -219,29 +258,33 @@ def test_a_patch_that_does_not_make_the_tree_again_is_not_passed_off_as_one(
 ) -> None:
     seeded = place.seed()
     seeded.run("echo x > new")
-    monkeypatch.setattr(Shadow, "applied", lambda *_: "0" * 40)
+    monkeypatch.setattr(Shadow, "apply_to_tree", lambda *_: "0" * 40)
     with pytest.raises(CounselError, match="does not reproduce"):
-        seeded.gather()
+        seeded.capture()
 
 
-def test_a_patch_too_large_to_be_proven_is_not_passed_off_as_one(
+def test_a_patch_too_large_to_be_verified_is_not_passed_off_as_one(
     place: UserRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seeded = place.seed()
     seeded.run("echo x > new")
-    monkeypatch.setattr(harvest, "MAX_PROVEN", 10)
-    with pytest.raises(CounselError, match="too many to be proven"):
-        seeded.gather()
+    monkeypatch.setattr(capture, "MAX_VERIFIED", 10)
+    with pytest.raises(CounselError, match="too many to be verified"):
+        seeded.capture()
     assert b"+x" in (seeded.store / "diff.patch").read_bytes()
 
 
-def test_what_was_there_before_is_kept_up_to_a_limit(place: UserRepository, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harvest, "MAX_BASE", 500)
+def test_what_was_there_before_is_kept_up_to_a_limit(
+    place: UserRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capture, "MAX_BASE", 500)
     seeded = place.seed()
     seeded.work("echo x >> app.py; printf x >> logo.png; echo x >> run.sh")
-    from codex_counsel.delegate.patch import _base
-
-    assert {name: version.mode for name, version in _base(seeded.store / "base.tar").items() if version} == {
+    assert {
+        name: state.mode
+        for name, state in read_base(seeded.store / "base.tar").items()
+        if state
+    } == {
         b"app.py": "100644",
         b"run.sh": "100755",
     }
@@ -252,16 +295,26 @@ def test_the_shadow_shows_its_user_what_git_shows(place: UserRepository) -> None
     seeded = place.seed()
 
     def said(*args: str) -> str:
-        done = subprocess.run(["git", *args], cwd=seeded.shadow.tree, check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            ["git", *args],
+            cwd=seeded.shadow.tree,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
         return done.stdout
 
     assert said("status", "--short") == "M  app.py\n"
     assert "begin" in said("log", "--oneline")
     assert said("rev-parse", "HEAD").strip() == place.git("rev-parse", "HEAD")
-    assert Repo.open(seeded.shadow.tree).head() == place.git("rev-parse", "HEAD")
+    assert Repo.open(seeded.shadow.tree, env=os.environ).head() == place.git(
+        "rev-parse", "HEAD"
+    )
 
 
-def test_a_shadow_goes_whole_also_where_a_run_closed_folders(place: UserRepository, tmp_path: Path) -> None:
+def test_a_shadow_goes_whole_also_where_a_run_closed_folders(
+    place: UserRepository, tmp_path: Path
+) -> None:
     seeded = place.seed()
     seeded.run("mkdir -p a/b; echo > a/b/c; chmod 0 a/b a")
     seeded.shadow.remove()

@@ -12,18 +12,31 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from codex_counsel.loopback import Loopback, Reply, Request, drop, hold, http_error, say, shell, slow, stall
-from tests.unit.loopback.conftest import finish
+from codex_counsel.loopback import (
+    Loopback,
+    Reply,
+    Request,
+    drop,
+    hold,
+    http_error,
+    say,
+    shell,
+    slow,
+    stall,
+)
+from tests.e2e.loopback.conftest import finish
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.unit.loopback.conftest import Codex
+    from tests.e2e.loopback.conftest import Codex
 
 SECONDS = 30
 
 
-def exchange(server: Loopback, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
+def exchange(
+    server: Loopback, method: str, path: str, body: object = None, **headers: str
+) -> tuple[int, Any]:
     connection = HTTPConnection(urlsplit(server.base_url).netloc, timeout=SECONDS)
     try:
         connection.request(method, path, json.dumps(body), headers)
@@ -34,18 +47,49 @@ def exchange(server: Loopback, method: str, path: str, body: object = None, **he
 
 
 def test_request_shows_what_codex_asked(codex: Codex, tmp_path: Path) -> None:
-    schema = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+    schema = {
+        "type": "object",
+        "properties": {},
+        "required": [],
+        "additionalProperties": False,
+    }
     (tmp_path / "schema.json").write_text(json.dumps(schema), encoding="utf-8")
-    flags = ["-m", "gpt-5.5", "-c", 'model_reasoning_effort="high"', "-c", 'developer_instructions="Be kind."']
+    flags = [
+        "-m",
+        "gpt-5.5",
+        "-c",
+        'model_reasoning_effort="high"',
+        "-c",
+        'developer_instructions="Be kind."',
+    ]
     with Loopback(say({})) as server:
-        outcome = codex.ask(server, *flags, "--output-schema", str(tmp_path / "schema.json"), prompt="Fine, is it?")
+        outcome = codex.ask(
+            server,
+            *flags,
+            "--output-schema",
+            str(tmp_path / "schema.json"),
+            prompt="Fine, is it?",
+        )
     (request,) = server.requests
-    assert (request.model, request.effort, request.schema) == ("gpt-5.5", "high", schema)
+    assert (request.model, request.effort, request.schema) == (
+        "gpt-5.5",
+        "high",
+        schema,
+    )
     assert "Fine, is it?" in request.prompt
     assert "Be kind." in request.developer
     assert {"exec_command", "apply_patch"} <= set(request.tools)
-    assert request.thread_id == outcome.events[0]["thread_id"] == request.headers["thread-id"]
-    assert (request.path, request.index, request.outputs, request.subagent) == ("/v1/responses", 0, [], None)
+    assert (
+        request.thread_id
+        == outcome.events[0]["thread_id"]
+        == request.headers["thread-id"]
+    )
+    assert (request.path, request.index, request.outputs, request.subagent) == (
+        "/v1/responses",
+        0,
+        [],
+        None,
+    )
     assert request.over.is_set()
 
 
@@ -53,7 +97,9 @@ def test_code_mode_model_is_offered_exec_and_namespaced_tools(codex: Codex) -> N
     with Loopback(say("Yes.")) as server:
         codex.ask(server)
     assert server.requests[0].code_mode
-    assert {"exec", "wait", "collaboration.spawn_agent"} <= set(server.requests[0].tools)
+    assert {"exec", "wait", "collaboration.spawn_agent"} <= set(
+        server.requests[0].tools
+    )
 
 
 def test_function_decides_by_what_the_request_holds(codex: Codex) -> None:
@@ -85,7 +131,9 @@ def test_resumed_thread_goes_on_in_the_list_and_repeats_its_end(codex: Codex) ->
     ]
 
 
-def test_threads_at_the_same_time_each_follow_the_list_from_its_start(codex: Codex) -> None:
+def test_threads_at_the_same_time_each_follow_the_list_from_its_start(
+    codex: Codex,
+) -> None:
     gate = hold(shell("cat app.py"))
     with Loopback([gate, say("Seen.")]) as server:
         runs = [codex.start(server, "-m", "gpt-5.5") for _ in range(8)]
@@ -107,7 +155,9 @@ def test_held_reply_waits_for_its_release(codex: Codex) -> None:
         assert finish(run).texts() == ["At last."]
 
 
-@pytest.mark.parametrize("reply", [stall("before_headers"), stall("after_message"), slow(say("Late."), 600)])
+@pytest.mark.parametrize(
+    "reply", [stall("before_headers"), stall("after_message"), slow(say("Late."), 600)]
+)
 def test_closing_the_server_ends_every_silence(reply: Reply) -> None:
     _ends_when_closed(reply)
 
@@ -162,9 +212,17 @@ def test_closing_twice_is_harmless() -> None:
 
 def test_other_requests_are_answered_and_kept_apart() -> None:
     with Loopback(http_error(500)) as server:
-        assert exchange(server, "GET", "/v1/models?client_version=1") == (200, b'{"models": []}')
+        assert exchange(server, "GET", "/v1/models?client_version=1") == (
+            200,
+            b'{"models": []}',
+        )
         assert exchange(server, "GET", "/v1/responses", upgrade="websocket")[0] == 426
-        assert exchange(server, "POST", "/v1/responses", {}, **{"content-encoding": "zstd"})[0] == 400
+        assert (
+            exchange(
+                server, "POST", "/v1/responses", {}, **{"content-encoding": "zstd"}
+            )[0]
+            == 400
+        )
         assert exchange(server, "GET", "/nothing")[0] == 404
     assert server.requests == []
     assert [visit.path for visit in server.visits] == [
@@ -177,7 +235,9 @@ def test_other_requests_are_answered_and_kept_apart() -> None:
 
 def test_configuration_names_this_server_as_the_provider() -> None:
     with Loopback(say("Yes.")) as server:
-        text = server.config_toml("gpt-5.5", env_key="KEY", retries=2, stream_idle_timeout_ms=500)
+        text = server.config_toml(
+            "gpt-5.5", env_key="KEY", retries=2, stream_idle_timeout_ms=500
+        )
     assert tomllib.loads(text) == {
         "model_provider": "loopback",
         "model": "gpt-5.5",

@@ -22,36 +22,68 @@ from codex_counsel.loopback import (
 )
 
 if TYPE_CHECKING:
-    from tests.unit.loopback.conftest import Codex
+    from tests.e2e.loopback.conftest import Codex
 
-CLOSED = "stream disconnected before completion: stream closed before response.completed"
+CLOSED = (
+    "stream disconnected before completion: stream closed before response.completed"
+)
 ROOM = "Codex ran out of room in the model's context window."
 LIMIT = "exceeded retry limit, last status: 429 Too Many Requests"
 CAPACITY = "Selected model is at capacity. Please try a different model."
 DEMAND = "currently experiencing high demand, which may cause temporary errors."
 
 TROUBLES: dict[str, tuple[Reply, str]] = {
-    "401": (http_error(401, error("invalid_api_key", "bad key")), "unexpected status 401 Unauthorized: bad key, url: "),
-    "403": (http_error(403, error("forbidden", "not you")), "unexpected status 403 Forbidden: not you, url: "),
-    "404": (http_error(404, error("model_not_found", "no such model")), "no such model"),
+    "401": (
+        http_error(401, error("invalid_api_key", "bad key")),
+        "unexpected status 401 Unauthorized: bad key, url: ",
+    ),
+    "403": (
+        http_error(403, error("forbidden", "not you")),
+        "unexpected status 403 Forbidden: not you, url: ",
+    ),
+    "404": (
+        http_error(404, error("model_not_found", "no such model")),
+        "no such model",
+    ),
     "400": (http_error(400, '{"detail": "no"}'), '{"detail": "no"}'),
-    "451": (http_error(451, "not here"), "unexpected status 451 Unavailable For Legal Reasons: not here, url: "),
+    "451": (
+        http_error(451, "not here"),
+        "unexpected status 451 Unavailable For Legal Reasons: not here, url: ",
+    ),
     "502": (http_error(502, "bad"), "unexpected status 502 Bad Gateway: bad, url: "),
     "429": (http_error(429, error("rate_limit_exceeded")), LIMIT),
-    "429 quota": (http_error(429, error("insufficient_quota")), "Quota exceeded. Check your plan"),
-    "429 not included": (http_error(429, error("usage_not_included")), "upgrade to Plus"),
+    "429 quota": (
+        http_error(429, error("insufficient_quota")),
+        "Quota exceeded. Check your plan",
+    ),
+    "429 not included": (
+        http_error(429, error("usage_not_included")),
+        "upgrade to Plus",
+    ),
     "429 limit": (usage_limit("pro", 1_900_000_000), "hit your usage limit."),
     "500": (http_error(500), DEMAND),
-    "503": (http_error(503, "closed"), "unexpected status 503 Service Unavailable: closed, url: "),
+    "503": (
+        http_error(503, "closed"),
+        "unexpected status 503 Service Unavailable: closed, url: ",
+    ),
     "503 overloaded": (http_error(503, error("server_is_overloaded")), CAPACITY),
     "failed context": (failed("context_length_exceeded"), ROOM),
     "failed quota": (failed("insufficient_quota"), "Quota exceeded. Check your plan"),
-    "failed rate": (failed("rate_limit_exceeded", "try again in 1s"), "rate limit exceeded: try again in 1s"),
+    "failed rate": (
+        failed("rate_limit_exceeded", "try again in 1s"),
+        "rate limit exceeded: try again in 1s",
+    ),
     "failed overloaded": (failed("server_is_overloaded"), CAPACITY),
-    "failed server": (failed("server_error", "oh"), "stream disconnected before completion: oh"),
+    "failed server": (
+        failed("server_error", "oh"),
+        "stream disconnected before completion: oh",
+    ),
     "failed prompt": (failed("invalid_prompt", "not that"), "not that"),
     "failed policy": (failed("cyber_policy", "nor that"), "nor that"),
-    "incomplete": (incomplete(), "Incomplete response returned, reason: max_output_tokens"),
+    "incomplete": (
+        incomplete(),
+        "Incomplete response returned, reason: max_output_tokens",
+    ),
     "incomplete filter": (
         incomplete("content_filter"),
         "stream disconnected before completion: Incomplete response returned, reason: content_filter",
@@ -82,10 +114,17 @@ def test_too_long_a_context_as_status_400_is_named_in_some_way(codex: Codex) -> 
     assert ROOM in failure or "context_length_exceeded" in failure
 
 
-def test_silent_stream_fails_after_the_idle_timeout_of_the_provider(codex: Codex) -> None:
+def test_silent_stream_fails_after_the_idle_timeout_of_the_provider(
+    codex: Codex,
+) -> None:
     with Loopback(stall("after_message")) as server:
-        outcome = codex.ask(server, "-c", "model_providers.loopback.stream_idle_timeout_ms=200")
-    assert outcome.failure == "stream disconnected before completion: idle timeout waiting for SSE"
+        outcome = codex.ask(
+            server, "-c", "model_providers.loopback.stream_idle_timeout_ms=200"
+        )
+    assert (
+        outcome.failure
+        == "stream disconnected before completion: idle timeout waiting for SSE"
+    )
 
 
 def test_partial_text_of_an_incomplete_response_is_reported(codex: Codex) -> None:
@@ -101,6 +140,8 @@ def test_malformed_item_is_skipped_without_an_error(codex: Codex) -> None:
 
 def test_retry_after_a_drop_gets_the_next_reply_of_the_list(codex: Codex) -> None:
     with Loopback([drop("mid_text"), say("Again.")]) as server:
-        outcome = codex.ask(server, "-c", "model_providers.loopback.stream_max_retries=1")
+        outcome = codex.ask(
+            server, "-c", "model_providers.loopback.stream_max_retries=1"
+        )
     assert outcome.texts() == ["Again."]
     assert [request.index for request in server.requests] == [0, 1]

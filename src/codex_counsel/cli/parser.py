@@ -1,0 +1,370 @@
+"""The command line: its verbs, and their flags, which are derived from the request dataclasses.
+
+Name, type, choices, default and help text of a flag come from the field of the request.
+By hand is only what a terminal needs differently.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import MISSING, Field, dataclass, fields
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from codex_counsel import __version__
+from codex_counsel.contract.request import (
+    Apply,
+    Consult,
+    Delegate,
+    JobList,
+    ReviewChanges,
+    ReviewPlan,
+    RunRequest,
+    Status,
+    ToolRequest,
+)
+from codex_counsel.contract.vocabulary import SEVERITIES
+
+FORMATS = ("text", "markdown", "json", "sarif", "github")
+GATE_SEVERITIES = SEVERITIES[:-1]
+DESCRIPTION = "Ask OpenAI's Codex for a second opinion, supervised and sandboxed."
+EXIT_CODES = (
+    "exit codes: 0 done or clean, 1 failed or findings, 2 usage, "
+    "3 no Codex, 4 timed out or stalled, 130 interrupted"
+)
+
+HELP = {
+    "workspace_root": "the project; default: the current directory",
+    "model": "the model; default: that of your Codex configuration",
+    "effort": "the reasoning effort; default: that of your Codex configuration",
+    "extra_roots": "a further directory that Codex may read; may be repeated",
+    "timeout_seconds": "seconds after which the run is ended",
+    "session_id": "continue exactly this Codex thread",
+    "stance": "challenge: look for what speaks against it",
+    "images": "an image to send along; may be repeated",
+    "web_search": "let Codex search the web",
+    "network": "let its commands use the network",
+    "focus": "what to look at, or a question about an earlier review",
+    "plan_path": "a file with what was agreed",
+    "from_job": "go on from this delegate's diff and thread",
+    "allow_paths": "a sensitive path that you have looked at and accept; may be repeated",
+    "check_only": "report whether the diff would apply; write nothing",
+    "status": "only runs with this status",
+    "limit": "the most runs to list",
+}
+"""Help texts of flags whose field has no description, or one that is written for a model."""
+
+METAVARS = {
+    "workspace_root": "DIR",
+    "extra_roots": "DIR",
+    "images": "FILE",
+    "plan_path": "FILE",
+    "allow_paths": "PATH",
+    "from_job": "JOB",
+}
+SHORT_FLAGS = {"workspace_root": "-C"}
+NO_FLAGS = {"detail", "cursor", "extra_context", "output_schema"}
+"""A terminal has no byte budget, so it needs no pages; long texts are read from files."""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """Each argument of `request` is a flag, but for those that are `positional`.
+
+    `add_arguments` adds these, and the flags that no request has.
+    """
+
+    name: str
+    help: str
+    request: type[ToolRequest] | None = None
+    positional: tuple[str, ...] = ()
+    add_arguments: Callable[[argparse.ArgumentParser], None] | None = None
+    prints_envelope: bool = True
+
+
+def build(argv: list[str] | None = None) -> argparse.ArgumentParser:
+    """The parser. With `argv` only the verb that it names gets its flags: building all takes longer than some verbs."""
+    parser = argparse.ArgumentParser(
+        prog="codex-counsel", description=DESCRIPTION, epilog=EXIT_CODES
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"codex-counsel {__version__}"
+    )
+    parsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    for verb in VERBS:
+        verb_parser = parsers.add_parser(
+            verb.name, help=verb.help, description=verb.help, epilog=EXIT_CODES
+        )
+        if argv is not None and verb.name not in argv[:1]:
+            continue
+        if verb.prints_envelope:
+            verb_parser.add_argument(
+                "--json", action="store_true", help="print the envelope as JSON"
+            )
+        if verb.add_arguments:
+            verb.add_arguments(verb_parser)
+        if verb.request:
+            _add_flags(verb_parser, verb.request, without=verb.positional)
+    return parser
+
+
+# --- flags from requests
+
+
+def _add_flags(
+    parser: argparse.ArgumentParser,
+    request: type[ToolRequest],
+    *,
+    without: tuple[str, ...],
+) -> None:
+    """A flag for each argument of the request; those that every run takes come last."""
+    hints = get_type_hints(request)
+    every_run = {item.name for item in fields(RunRequest)}
+    own = [item for item in fields(request) if item.name not in every_run]
+    common = [item for item in fields(request) if item.name in every_run]
+    for item in (*own, *common):
+        if item.name not in NO_FLAGS and item.name not in without:
+            _add_flag(parser, item, hints[item.name])
+
+
+def _add_flag(parser: argparse.ArgumentParser, item: Field[Any], hint: Any) -> None:
+    kind, choices = _kind(hint)
+    words = HELP.get(item.name) or item.metadata["description"]
+    if "ge" in item.metadata:
+        words += f", {item.metadata['ge']} to {item.metadata['le']}"
+
+    options: dict[str, Any] = {"dest": item.name, "help": words}
+    if kind is bool:
+        options["action"] = "store_true"
+    elif kind is tuple:
+        options |= {"action": "append", "default": [], "metavar": METAVARS[item.name]}
+    else:
+        options["metavar"] = METAVARS.get(item.name)
+        options["default"] = None if item.default is MISSING else item.default
+    if kind is int:
+        options["type"] = int
+    if choices:
+        options["choices"] = choices
+
+    name = item.name
+    if kind is tuple:
+        name = name.removesuffix("s")  # `--image FILE`, once for each of `images`
+    flags = [f"--{name.replace('_', '-')}"]
+    if item.name in SHORT_FLAGS:
+        flags.insert(0, SHORT_FLAGS[item.name])
+    parser.add_argument(*flags, **options)
+
+
+def _kind(hint: Any) -> tuple[type, tuple[str, ...]]:
+    """The type of an argument, without `None`; and the words that it may be, if these are fixed."""
+    if NoneType in get_args(hint):
+        hint = get_args(hint)[0]
+    if get_origin(hint) is Literal:
+        return str, get_args(hint)
+    return get_origin(hint) or hint, ()
+
+
+# --- what a terminal needs differently
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="use your own Codex and login; spends tokens",
+    )
+
+
+def _consult(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "question",
+        nargs="?",
+        default="-",
+        help="the question; - or nothing: standard input",
+    )
+    _add_run_flags(parser)
+    parser.add_argument(
+        "--output-schema", metavar="FILE", help="JSON Schema of the reply"
+    )
+
+
+def _review(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        help="only these files or folders, relative to the workspace",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what would be sent; free"
+    )
+    _add_review_flags(parser)
+
+
+def _plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "plan_path", metavar="FILE", help="the plan; - for standard input"
+    )
+    _add_review_flags(parser)
+
+
+def _delegate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "task", nargs="?", default="-", help="the task; - or nothing: standard input"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what it would start from; free"
+    )
+    _add_run_flags(parser)
+
+
+def _jobs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sweep", action="store_true", help="first remove what killed runs left behind"
+    )
+
+
+def _result(parser: argparse.ArgumentParser) -> None:
+    _add_job_id(parser)
+    parser.add_argument(
+        "--wait", action="store_true", help="wait until the run has ended"
+    )
+
+
+def _gate(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    install = actions.add_parser(
+        "install", help="add the hook to your settings of Claude Code"
+    )
+    remove = actions.add_parser("remove", help="take it out again")
+    run = actions.add_parser(
+        "run", help="the hook itself: reads the event from standard input"
+    )
+    for action in (install, remove):
+        action.add_argument(
+            "--project",
+            action="store_true",
+            help="for the current directory alone, not shared",
+        )
+    for action in (install, run):
+        least = "the least severity of a finding that blocks the turn"
+        action.add_argument(
+            "--fail-on", choices=GATE_SEVERITIES, default="high", help=least
+        )
+        rounds = "how often one turn may be blocked"
+        action.add_argument(
+            "--rounds", type=int, choices=(1, 2, 3), default=1, help=rounds
+        )
+
+
+def _add_run_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--background", action="store_true", help="print the job id and return"
+    )
+    parser.add_argument(
+        "--context-file", metavar="FILE", help="further material from a file"
+    )
+
+
+def _add_review_flags(parser: argparse.ArgumentParser) -> None:
+    _add_run_flags(parser)
+    severities = (*SEVERITIES, "never")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="text", help="how the review is printed"
+    )
+    parser.add_argument(
+        "--fail-on",
+        choices=severities,
+        default="high",
+        help="exit 1 from this severity on",
+    )
+
+
+def _add_job_id(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "job_id",
+        metavar="JOB",
+        help="the id of the run; `codex-counsel jobs` lists them",
+    )
+
+
+VERBS = (
+    Verb(
+        "mcp",
+        "serve the tools over stdio to an MCP client",
+        prints_envelope=False,
+    ),
+    Verb(
+        "status",
+        "is Codex usable here",
+        Status,
+    ),
+    Verb(
+        "demo",
+        "show the main job on a sample repository, with a scripted model",
+        add_arguments=_demo,
+        prints_envelope=False,
+    ),
+    Verb(
+        "consult",
+        "ask a question about the workspace",
+        Consult,
+        positional=("question",),
+        add_arguments=_consult,
+    ),
+    Verb(
+        "review",
+        "review changes of the repository",
+        ReviewChanges,
+        positional=("paths",),
+        add_arguments=_review,
+    ),
+    Verb(
+        "plan",
+        "review a plan against the repository",
+        ReviewPlan,
+        positional=("plan", "plan_path"),
+        add_arguments=_plan,
+    ),
+    Verb(
+        "delegate",
+        "have a task done in a throwaway copy; prints a diff",
+        Delegate,
+        positional=("task",),
+        add_arguments=_delegate,
+    ),
+    Verb(
+        "apply",
+        "apply a delegate's diff to the working tree",
+        Apply,
+        positional=("job_id",),
+        add_arguments=_add_job_id,
+    ),
+    Verb(
+        "models",
+        "models and efforts the installed Codex lists",
+    ),
+    Verb(
+        "jobs",
+        "list runs",
+        JobList,
+        add_arguments=_jobs,
+    ),
+    Verb(
+        "result",
+        "the result of a run",
+        add_arguments=_result,
+    ),
+    Verb(
+        "cancel",
+        "end a run and all its processes",
+        add_arguments=_add_job_id,
+    ),
+    Verb(
+        "gate",
+        "an opt-in review at the end of each turn of Claude Code",
+        add_arguments=_gate,
+        prints_envelope=False,
+    ),
+)

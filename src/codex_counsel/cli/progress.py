@@ -1,0 +1,33 @@
+"""The progress line of a terminal."""
+
+from __future__ import annotations
+
+import sys
+from typing import Self
+
+from codex_counsel.contract.envelope import Progress, describe
+from codex_counsel.system.text import one_line
+
+WIDTH = 78
+ERASE = "\r\x1b[K"
+"""Back to the begin of the line, and clear it."""
+
+
+class ProgressLine:
+    """One line on stderr, rewritten by each `update` and erased at the end; nothing where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stderr.isatty()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def update(self, progress: Progress) -> None:
+        self._print(ERASE + one_line(describe(progress), WIDTH))
+
+    def __exit__(self, *_: object) -> None:
+        self._print(ERASE)
+
+    def _print(self, text: str) -> None:
+        if self._is_terminal:
+            print(text, end="", file=sys.stderr, flush=True)

@@ -1,0 +1,232 @@
+"""What the installed Codex would do here: its configuration, MCP servers, models, own prompt, and its sandbox's state.
+
+The configuration is read from its files; all other answers come from commands of Codex
+that ask no model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from codex_counsel.codex import sandbox
+from codex_counsel.codex.binary import Codex
+from codex_counsel.codex.command import config_flags, untrusted
+from codex_counsel.codex.failures import last_sentence
+from codex_counsel.codex.probe import ProbeCache, ProbeResult, file_stamp, run_probe
+from codex_counsel.errors import Code, CounselError
+from codex_counsel.system.process_tree import boot_id
+from codex_counsel.system.redact import mask
+from codex_counsel.system.text import one_line
+
+SYSTEM_CONFIGURATION = (
+    Path("/etc/codex/config.toml"),
+    Path("/etc/codex/managed_config.toml"),
+)
+
+
+def home_of(env: Mapping[str, str]) -> Path:
+    """The CODEX_HOME that Codex uses in this environment, absolute."""
+    codex_home = env.get("CODEX_HOME")
+    if codex_home:
+        return Path(codex_home).absolute()
+    home = env.get("HOME") or Path.home()
+    return Path(home, ".codex").absolute()
+
+
+def configuration(codex_home: Path, profile: str | None) -> dict[str, Any]:
+    """The user's config.toml, with the tables and values of the profile in place of its own.
+
+    A missing or broken file counts as empty: Codex itself reports it when it starts.
+    """
+    names = ["config.toml"]
+    if profile:
+        names.append(f"{profile}.config.toml")
+    merged: dict[str, Any] = {}
+    for name in names:
+        with contextlib.suppress(OSError, ValueError):
+            text = (codex_home / name).read_text("utf-8")
+            merged |= tomllib.loads(text)
+    return merged
+
+
+def mcp_servers(
+    codex: Codex,
+    env: Mapping[str, str],
+    cwd: Path,
+    profile: str | None,
+    probes: ProbeCache,
+) -> tuple[str, ...]:
+    """Names of the MCP servers that a run would start, for `Turn.mcp_servers`. Raises `codex_config_invalid`.
+
+    A run switches them off one by one: Codex merges a table given by `-c` with the
+    user's, so an empty one has no effect. Cached until the binary or a configuration
+    file changes.
+    """
+    home = home_of(env)
+    files = [codex.path, home / "config.toml", *SYSTEM_CONFIGURATION]
+    if profile:
+        files.append(home / f"{profile}.config.toml")
+    key = ("mcp", *map(file_stamp, files))
+
+    names = probes.get(*key)
+    if names is None:
+        names = _ask_mcp_servers(codex, env, cwd, profile)
+        probes.put(names, *key)
+    return tuple(names)
+
+
+def _ask_mcp_servers(
+    codex: Codex, env: Mapping[str, str], cwd: Path, profile: str | None
+) -> list[str]:
+    argv = [str(codex.path)]
+    if profile:
+        argv += ["-p", profile]
+    argv += ["-c", untrusted(cwd), "mcp", "list", "--json"]
+
+    result = run_probe(argv, cwd=cwd, env=env)
+    if result.returncode == 0:
+        servers = json.loads(result.stdout)
+        return [str(server["name"]) for server in servers]
+
+    # Codex prints a general sentence first, and the reason as a list of causes below
+    # it.
+    _, _, causes = result.stderr.partition("Caused by:")
+    reason = causes.strip().removeprefix("0: ")
+    if not reason:
+        reason = last_sentence(result.stderr)
+    masked, _ = mask(reason)
+    message = one_line(masked, 400) or "codex mcp list failed"
+    raise CounselError(Code.CODEX_CONFIG_INVALID, message)
+
+
+def sandbox_problem(
+    codex: Codex, env: Mapping[str, str], probes: ProbeCache
+) -> str | None:
+    """Why this binary's sandbox cannot be used here, or None.
+
+    A success is cached, as "", until reboot or a change of the binary or of
+    config.toml, which can break the sandbox. A failure is not cached: the user may be
+    mending it.
+    """
+    key = (
+        "sandbox",
+        file_stamp(codex.path),
+        boot_id(),
+        file_stamp(home_of(env) / "config.toml"),
+    )
+    if probes.get(*key) == "":
+        return None
+    problem = _try_sandbox(codex, env)
+    if problem is None:
+        probes.put("", *key)
+    return problem
+
+
+def _try_sandbox(codex: Codex, env: Mapping[str, str]) -> str | None:
+    """Run one command in the sandbox of a run: it must read a file inside the workspace and none outside, nor write.
+
+    The command prints "canary" for the file inside, a line feed when it could neither
+    read the one outside nor write, and "probed" at its end.
+    """
+    with tempfile.TemporaryDirectory(prefix="codex-counsel-probe-") as directory:
+        base = Path(directory).resolve()
+        for name in ("workspace", "outside"):
+            (base / name).mkdir()
+            (base / name / "canary").write_text("canary", "ascii")
+
+        workspace = base / "workspace"
+        boundary = sandbox.Boundary(workspace, readable=codex.needs)
+        config = sandbox.overrides(boundary, sandbox.fresh_name())
+        command = "cat canary && ! cat ../outside/canary && ! touch canary2 && echo; echo probed"
+        argv = [
+            str(codex.path),
+            "sandbox",
+            *config_flags(config),
+            "--",
+            "/bin/sh",
+            "-c",
+            command,
+        ]
+        result = run_probe(argv, cwd=workspace, env={**env, "TMPDIR": str(base)})
+
+    if result.stdout.split() == ["canary", "probed"]:
+        return None
+    both_read = "canarycanary" in result.stdout.replace("\n", "")
+    completed = result.returncode == 0 and "probed" in result.stdout
+    if both_read or completed:
+        return "the sandbox of this Codex does not bound what a command reads or writes"
+    output, _ = mask(result.stderr or result.stdout)
+    return one_line(output or "no answer", 300)
+
+
+def models(codex: Codex, env: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The models that this release lists to its users, the default first, each with its efforts.
+
+    Raises `codex_config_invalid`.
+    """
+    argv = [str(codex.path), "debug", "models", "--bundled"]
+    result = run_probe(argv, env=env)
+    try:
+        entries = json.loads(result.stdout)["models"]
+    except (ValueError, KeyError, TypeError):
+        raise _unreadable(result) from None
+
+    listed = [entry for entry in entries if entry.get("visibility") == "list"]
+    listed.sort(key=lambda entry: entry.get("priority", 99))
+    rows = [_model_row(entry) for entry in listed]
+    if rows:
+        rows[0]["default"] = True
+    return rows
+
+
+def _model_row(entry: Mapping[str, Any]) -> dict[str, Any]:
+    levels = entry.get("supported_reasoning_levels") or ()
+    return {
+        "model": entry.get("slug"),
+        "efforts": [level.get("effort") for level in levels],
+        "default_effort": entry.get("default_reasoning_level"),
+        "context_window": entry.get("context_window"),
+    }
+
+
+def prompt_additions(
+    codex: Codex, env: Mapping[str, str], cwd: Path, config: Iterable[str]
+) -> list[dict[str, int | str]]:
+    """What Codex sends before our prompt: for each part its size in UTF-8 bytes and its first 80 characters.
+
+    `config` are the values of `-c` of the run. Raises `codex_config_invalid`.
+    """
+    prompt = "(prompt)"
+    argv = [
+        str(codex.path),
+        "debug",
+        "prompt-input",
+        *config_flags(config),
+        prompt,
+    ]
+    result = run_probe(argv, cwd=cwd, env=env)
+    texts: list[str] = []
+    try:
+        for message in json.loads(result.stdout):
+            parts = message.get("content", ())
+            texts += [str(part.get("text", "")) for part in parts]
+    except (ValueError, TypeError, AttributeError):
+        raise _unreadable(result) from None
+
+    rows: list[dict[str, int | str]] = []
+    for text in texts:
+        if text == prompt:
+            continue
+        rows.append({"bytes": len(text.encode()), "begins": one_line(text, 80)})
+    return rows
+
+
+def _unreadable(result: ProbeResult) -> CounselError:
+    reason = last_sentence(result.stderr) or result.stdout
+    return CounselError(Code.CODEX_CONFIG_INVALID, one_line(reason, 300))

@@ -1,0 +1,67 @@
+"""The fixed words of the wire, each list once: as a type, and as a tuple for checks, choices and the fingerprint."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+Json = Any
+"""A value of parsed JSON, as it comes from outside."""
+JsonObject = dict[str, Json]
+
+Severity = Literal["critical", "high", "medium", "low", "nit"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+"""Gravest first."""
+
+Verdict = Literal["pass", "concerns", "fail", "unknown"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
+Confidence = Literal["low", "medium", "high"]
+CONFIDENCES: tuple[Confidence, ...] = get_args(Confidence)
+
+Grounding = Literal["verified", "moved", "unverified"]
+"""Whether the evidence of a finding was found where the finding says, elsewhere in the file, or not at all."""
+GROUNDINGS: tuple[Grounding, ...] = get_args(Grounding)
+
+ScopeKind = Literal["working_tree", "staged", "branch", "commit", "range", "files"]
+SCOPES: tuple[ScopeKind, ...] = get_args(ScopeKind)
+
+AdviceStance = Literal["advise", "challenge"]
+ADVICE_STANCES: tuple[AdviceStance, ...] = get_args(AdviceStance)
+ReviewStance = Literal["review", "challenge"]
+REVIEW_STANCES: tuple[ReviewStance, ...] = get_args(ReviewStance)
+
+Detail = Literal["summary", "full"]
+DETAILS: tuple[Detail, ...] = get_args(Detail)
+
+RunStatus = Literal["completed", "queued", "running", "failed", "cancelled"]
+STATUSES: tuple[RunStatus, ...] = get_args(RunStatus)
+TERMINAL: tuple[RunStatus, ...] = ("completed", "failed", "cancelled")
+StatusFilter = Literal["queued", "running", "completed", "failed", "cancelled"]
+"""The same words in the order of a job's life, as `codex_job_list` publishes them."""
+STATUS_FILTERS: tuple[StatusFilter, ...] = get_args(StatusFilter)
+
+Phase = Literal["queued", "starting", "thinking", "command", "finishing"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+
+Isolation = Literal["lean", "inherit", "strict"]
+ISOLATIONS: tuple[Isolation, ...] = get_args(Isolation)
+
+SandboxMode = Literal["read-only", "worktree-write"]
+SANDBOX_MODES: tuple[SandboxMode, ...] = get_args(SandboxMode)
+Reads = Literal["workspace", "toolchains", "host"]
+"""The read boundary that a caller may choose."""
+READ_BOUNDARIES: tuple[Reads, ...] = get_args(Reads)
+EnforcedReads = Literal["workspace", "toolchains", "partial", "host"]
+"""The read boundary that was enforced."""
+ENFORCED_READS: tuple[EnforcedReads, ...] = get_args(EnforcedReads)
+
+JOB_ID = r"^[0-9a-f]{32}$"
+"""128 random bits. Check it before building any path with it."""
+THREAD_ID = (
+    r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+)
+
+
+def severities_from(least: Severity) -> tuple[Severity, ...]:
+    """`least` and all graver ones, gravest first."""
+    return SEVERITIES[: SEVERITIES.index(least) + 1]

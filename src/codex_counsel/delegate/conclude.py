@@ -1,0 +1,206 @@
+"""Kind 3, a delegated task, after the run: the tree is captured as a patch, removed, and the result put together.
+
+In the job directory: `diff.patch` and `base.tar` (what Codex made of the baseline),
+`work.json` (the same for people). The tree goes once it is captured; one that cannot be
+captured stays, and the result says where.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from codex_counsel.contract.envelope import Check, DiffFile, Envelope
+from codex_counsel.contract.envelope import failure as failure_of
+from codex_counsel.delegate.capture import Capture, CapturedFile, capture_tree
+from codex_counsel.delegate.record import WORK, DelegateResult, DelegateSpec
+from codex_counsel.delegate.sensitive import sensitive_paths
+from codex_counsel.delegate.set_up import OWNER, SEED
+from codex_counsel.delegate.shadow import Shadow
+from codex_counsel.errors import Code, CounselError
+from codex_counsel.git.names import display_name
+from codex_counsel.kind import EndedRun, answer_in_prose, failure
+from codex_counsel.system.files import read_json, write_atomically
+from codex_counsel.system.redact import mask
+from codex_counsel.system.text import clean, cut
+
+MAX_LISTED = 500
+"""Changed files that a result lists."""
+MAX_COMMAND = 2_000
+"""Bytes of a command that a result shows."""
+MAX_COMMANDS = 50
+"""Finished commands that a result lists, the last ones."""
+UNCLAIMED_SECONDS = 3600
+"""Age from which a scratch directory without an owner is taken for abandoned: set-up writes the owner first."""
+
+
+def conclude(ended: EndedRun) -> Envelope:
+    """The envelope of a delegated task, finished or not, with the diff of what was done."""
+    spec = DelegateSpec.parse(ended.details["delegate"])
+    result = finish(spec, ended.scratch, ended.directory)
+    envelope = failure(ended, ended.error) if ended.error else answer_in_prose(ended)
+    add_result(envelope, result, ended.commands)
+    return envelope
+
+
+def finish(spec: DelegateSpec, scratch: Path, directory: Path) -> DelegateResult | None:
+    """Capture the tree unless that was done before, remove it, and say what came of it. None: there was no tree."""
+    shadow = Shadow(scratch, spec.git_timeout, os.environ)
+    result = DelegateResult.load(directory)
+    if result is None and shadow.tree.is_dir() and (directory / SEED).is_file():
+        result = _capture(spec, shadow, directory)
+    captured = result is None or result.lost is None
+    if captured:
+        shadow.remove()
+    return result
+
+
+def _capture(spec: DelegateSpec, shadow: Shadow, directory: Path) -> DelegateResult:
+    head = ""
+    try:
+        record = read_json(directory / SEED)
+        head = str(record["head"])
+        captured = capture_tree(shadow, record["base_tree"], directory, spec.diff_limit)
+        result = make_result(record, captured, spec.diff_limit)
+        write_atomically(directory / WORK, json.dumps(asdict(result)))
+    except (CounselError, OSError, ValueError) as error:
+        reason = (
+            getattr(error, "message", None)
+            or getattr(error, "strerror", None)
+            or str(error)
+        )
+        lost = (
+            f"The work could not be captured ({reason}); it is still in {shadow.tree}"
+        )
+        return DelegateResult.not_captured(head, lost)
+    return result
+
+
+def make_result(
+    record: dict[str, Any], captured: Capture, limit: int
+) -> DelegateResult:
+    """The result of a captured tree. `record` is `seed.json`, `limit` is in bytes of the diff for reading."""
+    text = captured.preview.decode("utf-8", "replace")
+    diff, masked = mask(cut(clean(text), limit))
+    patch = captured.patch_path
+    whole = len(captured.preview) <= limit
+    exact = whole and not masked and diff.encode() == patch.read_bytes()
+
+    warnings = []
+    unreadable = [name for name, reason in record["omitted"] if reason == "unreadable"]
+    if unreadable:
+        warnings.append(
+            f"not seeded, for they cannot be read: {', '.join(unreadable[:20])}"
+        )
+    if not whole:
+        warnings.append(
+            f"the diff has {patch.stat().st_size} bytes; the first {limit} are here, all are in diff_path"
+        )
+    return DelegateResult(
+        base_sha=record["head"],
+        diff=diff,
+        diff_exact=exact,
+        diff_path=str(patch),
+        diffstat=captured.diffstat,
+        files=[asdict(_file_row(file)) for file in captured.files[:MAX_LISTED]],
+        names=[
+            [_latin_1(file.name), _latin_1(file.old_name), file.mode]
+            for file in captured.files
+        ],
+        ignored=captured.ignored,
+        planted=captured.suspicious,
+        warnings=warnings,
+    )
+
+
+def _latin_1(name: bytes | None) -> str | None:
+    return None if name is None else name.decode("latin-1")
+
+
+def _file_row(file: CapturedFile) -> DiffFile:
+    is_sensitive = bool(sensitive_paths(file.name, file.old_name, file.mode))
+    return DiffFile(
+        path=display_name(file.name),
+        status=file.status,
+        added=file.added,
+        deleted=file.deleted,
+        sensitive=is_sensitive or None,
+    )
+
+
+def add_result(
+    envelope: Envelope,
+    result: DelegateResult | None,
+    commands: Iterable[tuple[str, int | None]],
+) -> None:
+    """Put the result of a task and the commands it ran into its envelope, finished or not."""
+    envelope.checks = [_check(command, exit_code) for command, exit_code in commands]
+    if result is None:
+        return
+    if result.lost:
+        _add_loss(envelope, result.lost)
+        return
+
+    envelope.base_sha = result.base_sha
+    envelope.diffstat = result.diffstat or "no changes"
+    envelope.diff = result.diff
+    envelope.diff_exact = result.diff_exact
+    envelope.diff_path = result.diff_path or None
+    envelope.files = [DiffFile(**row) for row in result.files]
+    envelope.ignored = result.ignored or None
+    envelope.planted = result.planted or None
+    envelope.meta.warnings += result.warnings
+    if envelope.ok:
+        envelope.partial = None
+        envelope.summary = (
+            f"{result.diffstat or 'No files were changed'}. {envelope.summary}"
+        )
+    else:
+        envelope.partial = True
+
+
+def _add_loss(envelope: Envelope, why: str) -> None:
+    """A run without a diff is no success; one that failed says this beside its own reason."""
+    if envelope.error:
+        envelope.meta.warnings.append(why)
+        return
+    error = CounselError(
+        Code.WORKTREE_FAILED,
+        why,
+        repair="Copy from there what you need, then make room.",
+    )
+    envelope.ok = False
+    envelope.status = "failed"
+    envelope.error = failure_of(error)
+    envelope.summary = f"{envelope.tool} failed: {why}"
+    envelope.partial = True
+
+
+def _check(command: str, exit_code: int | None) -> Check:
+    return Check(command=cut(mask(clean(command))[0], MAX_COMMAND), exit_code=exit_code)
+
+
+def orphaned_trees(trees: Path) -> Iterator[tuple[Path, Path]]:
+    """Each scratch directory below `trees` and the directory of the job it belongs to.
+
+    Those that are only just being made are left out. The job's directory need not exist
+    any more.
+    """
+    try:
+        entries = list(trees.iterdir())
+    except OSError:
+        return
+    for scratch in entries:
+        owner = scratch / OWNER
+        try:
+            if owner.is_file():
+                yield scratch, Path(os.fsdecode(owner.read_bytes()) or "/nonexistent")
+            elif time.time() - scratch.lstat().st_mtime > UNCLAIMED_SECONDS:
+                yield scratch, Path("/nonexistent")
+        except OSError:
+            continue

@@ -1,0 +1,144 @@
+"""Kind 3, a delegated task, on the caller's side: the prompt, what the tree will be made of, and what it may read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codex_counsel.codex.sandbox import MAX_SECRETS, Boundary
+from codex_counsel.delegate import seed
+from codex_counsel.delegate.record import DelegateSpec
+from codex_counsel.delegate.seed import SeedPlan
+from codex_counsel.kind import Brief, Placement, Records
+from codex_counsel.prepare import attachments, brief, guidance
+from codex_counsel.prepare.boundary import Access, interpreter
+from codex_counsel.prepare.brief import Material
+from codex_counsel.prepare.workspace import open_repository
+from codex_counsel.system.redact import secret_name
+from codex_counsel.system.text import visible
+
+if TYPE_CHECKING:
+    from codex_counsel.contract.request import Delegate
+    from codex_counsel.prepare.context import Context
+    from codex_counsel.prepare.workspace import ResolvedWorkspace
+
+MAX_WARNED = 20
+"""Files named in the warning about what is not seeded."""
+ENVIRONMENTS = (".venv", "venv", "node_modules")
+"""What a project's own tools need, and git ignores."""
+
+CONTINUED = "The working tree holds what you made earlier in this thread. Go on; the diff is against the same base."
+
+
+@dataclass(frozen=True, kw_only=True)
+class DelegateBrief(Brief):
+    """The brief of a delegated task. `prefix` is the workspace below the top of the tree."""
+
+    seed_plan: SeedPlan
+    prefix: str
+    secrets: tuple[str, ...]
+
+    def scratch_parent(self, _temporary: Path, trees: Path) -> Path:
+        """The tree is made on disk: a temporary directory may be memory."""
+        return trees
+
+    def place(self, boundary: Boundary, scratch: Path) -> Placement:
+        """Codex works in the throwaway tree, may write to it, and reads no other copy of the workspace."""
+        tree = scratch / "tree"
+        temporary = scratch / "tmp"
+        secrets = [*boundary.secrets, *(tree / name for name in self.secrets)]
+        placed = replace(
+            boundary,
+            workspace=tree,
+            mode="worktree-write",
+            readable=(*boundary.readable, scratch / "repo.git", tree / ".git"),
+            scratch=(temporary,),
+            secrets=tuple(secrets[:MAX_SECRETS]),
+            secrets_complete=boundary.secrets_complete and len(secrets) <= MAX_SECRETS,
+        )
+        # The tree is made after the job was published, so the process itself starts
+        # where nothing is.
+        return Placement(
+            placed, temporary=temporary, start_in=Path("/"), cwd=tree / self.prefix
+        )
+
+
+def prepare(
+    request: Delegate, workspace: ResolvedWorkspace, context: Context, records: Records
+) -> DelegateBrief:
+    """The brief of a delegated task.
+
+    Raises `invalid_arguments`, `input_too_large`, `not_a_git_repo`, `no_commits`,
+    `workspace_invalid`, `job_not_found` or `job_running` (the job to go on from).
+    """
+    settings = context.settings
+    earlier = (
+        records.delegate_directory(request.from_job, workspace.root)
+        if request.from_job
+        else None
+    )
+    brief.check_author_text(
+        settings.max_input_bytes, task=request.task, extra_context=request.extra_context
+    )
+    images = attachments.images(request.images, workspace)
+
+    repo = open_repository(workspace, context)
+    plan = seed.survey(repo)
+    names = [os.fsdecode(name) for name in (*plan.checkout, *plan.copy)]
+    spec = DelegateSpec(
+        workspace=str(workspace.root),
+        repository=str(repo.common_dir),
+        git_timeout=settings.git_timeout_seconds,
+        diff_limit=settings.max_delegate_diff_bytes,
+        prefix=os.fsdecode(repo.prefix),
+        again=str(earlier) if earlier else None,
+        secrets=tuple(name for name in names if secret_name(name)),
+    )
+    agents = guidance.on_disk(workspace, settings)
+    warnings = []
+    if plan.omitted:
+        left_out = [f"{path} ({reason})" for path, reason in plan.omitted[:MAX_WARNED]]
+        warnings.append(f"not seeded: {', '.join(left_out)}")
+    return DelegateBrief(
+        prompt=prompt(request, agents.material, continued=earlier is not None),
+        access=Access("toolchains", readable=_readable(workspace)),
+        images=images,
+        warnings=(*warnings, *agents.warnings),
+        details={"delegate": asdict(spec)},
+        keeps_files=True,
+        seed_plan=plan,
+        prefix=spec.prefix,
+        secrets=spec.secrets,
+    )
+
+
+def prompt(
+    request: Delegate, material: Iterable[Material] = (), *, continued: bool = False
+) -> str:
+    """The prompt of a delegated task. `continued`: it goes on from an earlier one in the same thread."""
+    return brief.joined(
+        brief.words("delegate"),
+        *brief.all_fenced(material, request.extra_context),
+        CONTINUED if continued else "",
+        f"The task:\n\n{visible(request.task)}",
+    )
+
+
+def _readable(workspace: ResolvedWorkspace) -> tuple[Path, ...]:
+    """What a task needs of the user's repository: git's objects, and the project's own environments."""
+    top = workspace.outermost
+    common = workspace.git[0] if workspace.git else top / ".git"
+    environments = []
+    for folder in (top, workspace.root):
+        for name in ENVIRONMENTS:
+            path = folder / name
+            if path.is_dir() and not path.is_symlink():
+                environments.append(path)
+
+    interpreters: list[Path] = []
+    for path in environments:
+        interpreters += interpreter(path)
+    return (common / "objects", *environments, *interpreters)

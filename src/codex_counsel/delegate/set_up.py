@@ -1,0 +1,131 @@
+"""Kind 3, a delegated task, before Codex starts: its working tree is made, with the user's work as it stands.
+
+In the job directory: `seed.json` names the baseline, `seed.patch` leads to it from the
+commit. In the scratch directory: the tree, its git directory, a temporary directory,
+and a file that names the job's directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codex_counsel.delegate import seed
+from codex_counsel.delegate.record import DelegateSpec
+from codex_counsel.delegate.shadow import Shadow
+from codex_counsel.errors import Code, CounselError
+from codex_counsel.git.refs import resolve
+from codex_counsel.git.repo import Repo
+from codex_counsel.system.files import read_json, write_atomically
+
+MAX_LISTED = 500
+"""Files named in `seed.json` that were left out of the tree."""
+OWNER = "job"
+"""The file in the scratch directory that names the job's directory, which may lie in another state directory."""
+SEED = "seed.json"
+SEED_PATCH = "seed.patch"
+
+
+@dataclass(frozen=True)
+class _Baseline:
+    """The tree as Codex finds it: the user's commit, the tree object, and what was left out with the reason."""
+
+    shadow: Shadow
+    head: str
+    tree: str
+    omitted: list[list[str]]
+
+
+def set_up(details: Mapping[str, Any], scratch: Path, directory: Path) -> None:
+    """Make the working tree in `scratch` and note in the job's `directory` what it was made of.
+
+    Raises `worktree_failed`, or what git says of the user's repository; nothing is left
+    of such a tree.
+    """
+    spec = DelegateSpec.parse(details["delegate"])
+    try:
+        _make(spec, scratch, directory)
+    except OSError as error:
+        _discard(spec, scratch, directory)
+        raise CounselError(
+            Code.WORKTREE_FAILED, f"The worktree cannot be made: {error.strerror}"
+        ) from None
+    except BaseException:
+        _discard(spec, scratch, directory)
+        raise
+
+
+def _make(spec: DelegateSpec, scratch: Path, directory: Path) -> None:
+    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Written first: from now on a sweep knows whose tree this is.
+    write_atomically(scratch / OWNER, os.fsencode(directory))
+
+    repo = Repo.open(Path(spec.workspace), spec.git_timeout, env=os.environ)
+    if spec.again:
+        baseline = _from_earlier_job(repo, Path(spec.again), scratch)
+    else:
+        baseline = _from_workspace(repo, scratch)
+
+    shadow = baseline.shadow
+    (scratch / "tmp").mkdir(mode=0o700, exist_ok=True)
+    (shadow.tree / spec.prefix).mkdir(parents=True, exist_ok=True)
+    shadow.assume_unchanged(os.fsencode(name) for name in spec.secrets)
+
+    committed = _tree_of(shadow, baseline.head)
+    with contextlib.closing(
+        shadow.diff(committed, baseline.tree, exact=True)
+    ) as chunks:
+        write_atomically(directory / SEED_PATCH, chunks)
+    record = {
+        "head": baseline.head,
+        "base_tree": baseline.tree,
+        "omitted": baseline.omitted[:MAX_LISTED],
+    }
+    write_atomically(directory / SEED, json.dumps(record))
+
+
+def _from_workspace(repo: Repo, scratch: Path) -> _Baseline:
+    plan = seed.survey(repo)
+    shadow = Shadow.create(repo, scratch, plan.head)
+    tree = seed.populate(repo, plan, shadow)
+    # `populate` adds to `omitted` what turned out to be unreadable, so it is read after
+    # it.
+    return _Baseline(shadow, plan.head, tree, [list(item) for item in plan.omitted])
+
+
+def _from_earlier_job(repo: Repo, earlier: Path, scratch: Path) -> _Baseline:
+    """The earlier job's baseline, with that job's diff applied on top as uncommitted work."""
+    record = read_json(earlier / SEED)
+    head, base_tree = str(record["head"]), str(record["base_tree"])
+    resolve(repo, head)
+    shadow = Shadow.create(repo, scratch, head)
+    if (
+        shadow.apply_to_tree(
+            _tree_of(shadow, head), (earlier / SEED_PATCH).read_bytes()
+        )
+        != base_tree
+    ):
+        raise CounselError(
+            Code.WORKTREE_FAILED, "The earlier job's baseline cannot be made again"
+        )
+
+    shadow.check_out(base_tree)
+    patch = (earlier / "diff.patch").read_bytes()
+    if patch:
+        shadow.git("apply", "--binary", "--whitespace=nowarn", "-", stdin=patch)
+    return _Baseline(shadow, head, base_tree, list(record.get("omitted", ())))
+
+
+def _tree_of(shadow: Shadow, commit: str) -> str:
+    return shadow.git("rev-parse", "--verify", f"{commit}^{{tree}}").decode().strip()
+
+
+def _discard(spec: DelegateSpec, scratch: Path, directory: Path) -> None:
+    for name in (SEED, SEED_PATCH):
+        (directory / name).unlink(missing_ok=True)
+    Shadow(scratch, spec.git_timeout, os.environ).remove()

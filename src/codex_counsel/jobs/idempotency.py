@@ -1,0 +1,116 @@
+"""One idempotency key, one run: `keys/<digest of tool and key>` names the job and the arguments it was asked with.
+
+Invariants: whoever looks at a note or writes it holds `keys/<digest>.lock`. The note is
+written once before the launch, to know that it can be, and again with the job's id: a
+run that no note names would be paid for again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from codex_counsel.errors import Code, CounselError
+from codex_counsel.jobs import recovery
+from codex_counsel.jobs.handle import Handle
+from codex_counsel.jobs.store import Store
+from codex_counsel.system.files import lock_file, read_json, write_atomically
+
+KEY_PATIENCE = 10.0
+"""Seconds that a call waits while another one starts the run of the same key."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to start the run of a key. `earlier` is the run that exists already: then nothing is to be started."""
+
+    earlier: Handle | None = None
+    note: Path | None = None
+    arguments: str = ""
+
+    def keep(self, handle: Handle) -> None:
+        """Note the launched run. Raises `storage_failed`, and ends the run, where that is impossible."""
+        if self.note is None:
+            return
+        try:
+            _write(self.note, handle.job.id, self.arguments)
+        except OSError as error:
+            handle.release()
+            raise _no_storage(error) from None
+
+
+def digest(*parts: str) -> str:
+    """A digest of texts, which stand for themselves: ("a", "b") is not ("ab",)."""
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()
+
+
+@contextlib.contextmanager
+def claim(store: Store, tool: str, key: str | None, arguments: str) -> Iterator[Claim]:
+    """Hold a key until the block ends; without a key, nothing is held. `arguments` tell one request from another.
+
+    An earlier run that failed or was cancelled does not count. Raises
+    `idempotency_conflict` when the key was used with other arguments, `storage_failed`
+    where it cannot be stored, and `session_busy` while another call takes long to start
+    its run.
+    """
+    if key is None:
+        yield Claim()
+        return
+
+    note = store.state / "keys" / digest(tool, key)
+    try:
+        store.prepare()
+        lock = lock_file(note.with_name(f"{note.name}.lock"), patience=KEY_PATIENCE)
+    except OSError as error:
+        raise _no_storage(error) from None
+    if lock is None:
+        raise CounselError(
+            Code.SESSION_BUSY,
+            "Another session is starting the run of this idempotency key",
+            repair="Call again with the same key: you get that run.",
+        )
+    try:
+        earlier = _earlier(store, note, arguments)
+        if earlier is None:
+            try:
+                _write(note, None, arguments)
+            except OSError as error:
+                raise _no_storage(error) from None
+        yield Claim(earlier, note, arguments)
+    finally:
+        os.close(lock)
+
+
+def _earlier(store: Store, note: Path, arguments: str) -> Handle | None:
+    """The run that the note names, unless it failed. A note that cannot be read names none."""
+    try:
+        entry = read_json(note)
+        job = store.job(str(entry["job_id"]))
+        outcome = recovery.outcome(job)
+        earlier_arguments = entry.get("arguments")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, CounselError):
+        return None
+    if outcome and outcome["status"] != "completed":
+        return None
+    if earlier_arguments != arguments:
+        raise CounselError(
+            Code.IDEMPOTENCY_CONFLICT,
+            f"This idempotency key belongs to job {job.id}, asked differently",
+        )
+    job.ask_stay()
+    return Handle(job)
+
+
+def _write(note: Path, job_id: str | None, arguments: str) -> None:
+    write_atomically(note, json.dumps({"job_id": job_id, "arguments": arguments}))
+
+
+def _no_storage(error: OSError) -> CounselError:
+    return CounselError(
+        Code.STORAGE_FAILED, f"An idempotency key needs the state directory: {error}"
+    )

@@ -1,0 +1,140 @@
+"""The files of a job directory that its worker writes: `state.json`, `events.jsonl` and, at the end, `result.json`.
+
+The worker imports this before it starts Codex, so it imports little.
+
+Invariants: `state.json` is replaced in one step. `result.json` is linked into place, so
+the first result stands and no reader sees a part of one. A full disk costs files, never
+the run: what cannot be stored still goes to stdout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+
+from codex_counsel.system.files import open_private, remove_tree, write_atomically
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from codex_counsel.codex.transcript import Transcript
+    from codex_counsel.contract.envelope import EnvelopeDict
+
+STATE_INTERVAL = 0.25
+"""Seconds between two writes of `state.json` when neither the phase, the thread nor the command changed."""
+MAX_EVENTS = 64 * 1024 * 1024
+"""Bytes of events that are kept."""
+
+
+class Journal:
+    """`private` marks a job in a directory of its own, which is removed when the run has ended."""
+
+    def __init__(self, directory: str, *, private: bool = False) -> None:
+        self.directory = directory
+        self._private = private
+        self._state: dict[str, Any] = {}
+        self._state_written = 0.0
+        self._events = -1
+        self._event_bytes = 0
+
+    def cancel_requested(self) -> bool:
+        """Whether somebody made the file `cancel`."""
+        return os.path.exists(f"{self.directory}/cancel")
+
+    def update_state(self, **changes: Any) -> None:
+        """Set fields of `state.json` and write it."""
+        self._state |= changes
+        self._write_state()
+
+    def note_progress(self, transcript: Transcript) -> None:
+        """Write a new phase, thread or command at once, and the time of the last event a few times a second."""
+        progress = {
+            "phase": transcript.phase,
+            "thread_id": transcript.thread_id,
+            "last_command": transcript.last_command,
+        }
+        before = {name: self._state.get(name) for name in progress}
+        self._state |= progress
+        self._state["heard"] = time.time()
+
+        age = time.monotonic() - self._state_written
+        if progress != before or age > STATE_INTERVAL:
+            self._write_state()
+
+    def _write_state(self) -> None:
+        self._state_written = time.monotonic()
+        with contextlib.suppress(OSError):
+            write_atomically(f"{self.directory}/state.json", json.dumps(self._state))
+
+    def add_event(self, line: bytes) -> None:
+        """Append one line of Codex's output to `events.jsonl`."""
+        self._event_bytes += len(line) + 1
+        if self._event_bytes > MAX_EVENTS:
+            return
+        with contextlib.suppress(OSError):
+            if self._events < 0:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+                self._events = open_private(f"{self.directory}/events.jsonl", flags)
+            os.write(self._events, line + b"\n")
+
+    def commit(self, envelope: EnvelopeDict) -> None:
+        """Store the result unless there is one, and write the one that stands to stdout for a launcher that waits."""
+        envelope["meta"]["job_id"] = os.path.basename(self.directory)
+        text = self._store(envelope)
+        with contextlib.suppress(OSError):
+            sys.stdout.buffer.write(text.encode("utf-8", "replace"))
+            sys.stdout.buffer.flush()
+        if self._private:
+            remove_tree(os.path.dirname(self.directory))
+
+    def _store(self, envelope: EnvelopeDict) -> str:
+        """Returns the text of the result that stands: the one now in `result.json`, or ours if none can be stored."""
+        text = json.dumps(envelope, ensure_ascii=False)
+        try:
+            return self._link_result(text)
+        except OSError:
+            # A full disk: the events make room for the result that they led to.
+            self._delete_events()
+        try:
+            return self._link_result(text)
+        except OSError as error:
+            reason = error.strerror
+
+        # Readers must not take the run for one that died. A file cannot be made here,
+        # but one can be renamed.
+        mark = "unsaved"
+        if envelope["status"] == "cancelled":
+            mark = "cancel"
+        with contextlib.suppress(OSError):
+            os.rename(f"{self.directory}/prompt", f"{self.directory}/{mark}")
+        warning = (
+            f"this result could not be stored ({reason}): it is here, and nowhere else"
+        )
+        envelope["meta"].setdefault("warnings", []).append(warning)
+        return json.dumps(envelope, ensure_ascii=False)
+
+    def _link_result(self, text: str) -> str:
+        """Commit by `link`, which never replaces a result; returns the text that is in `result.json` then."""
+        result = f"{self.directory}/result.json"
+        draft = f"{self.directory}/.result-{os.getpid()}"
+        try:
+            write_atomically(draft, text, durable=True)
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, result)
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(draft)
+        with open(result, encoding="utf-8") as file:
+            return file.read()
+
+    def _delete_events(self) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(f"{self.directory}/events.jsonl")
+            os.close(
+                self._events
+            )  # the room is free only once nobody has the file open
+            self._events = -1

@@ -1,0 +1,50 @@
+"""Who asks, and from where: what every service needs and nothing changes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from codex_counsel.codex.probe import ProbeCache
+from codex_counsel.contract import settings as settings_module
+from codex_counsel.contract.settings import Settings
+from codex_counsel.prepare.directories import Directories
+
+
+@dataclass(frozen=True)
+class Context:
+    """One environment and one working directory, with what follows from them."""
+
+    env: Mapping[str, str]
+    cwd: Path
+    settings: Settings
+    directories: Directories
+    probes: ProbeCache
+
+    @classmethod
+    def of(
+        cls,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        settings: Settings | None = None,
+    ) -> Context:
+        """The context of this process, but for what is passed."""
+        environment = dict(os.environ if env is None else env)
+        loaded = settings or settings_module.load(environment)
+        return cls(
+            env=environment,
+            cwd=cwd or _working_directory(),
+            settings=loaded,
+            directories=Directories.of(environment, loaded.state),
+            probes=ProbeCache(loaded.state / "probes.json"),
+        )
+
+
+def _working_directory() -> Path:
+    """The current directory; for one that was deleted, a path that no run can be given."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path("/the working directory, which was deleted")

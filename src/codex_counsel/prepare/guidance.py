@@ -1,0 +1,127 @@
+"""AGENTS.md of a repository, as material for the prompt: Codex itself does not load it in our runs.
+
+For a consultation and a delegate it is read from disk. For a review it is read from the
+base revision only, because a reviewed branch must not instruct its reviewer.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codex_counsel.git.names import covering_path
+from codex_counsel.prepare.brief import Material
+from codex_counsel.system.files import read_regular
+from codex_counsel.system.redact import mask, secret_name
+
+if TYPE_CHECKING:
+    from codex_counsel.contract.settings import Settings
+    from codex_counsel.git.repo import Repo
+    from codex_counsel.prepare.workspace import ResolvedWorkspace
+
+FILE_NAME = "AGENTS.md"
+MAX_BYTES = 32_000
+"""Of one file; the rest of it is not sent."""
+LINK_MODE = "120000"
+MAX_LINK = 4096
+"""Bytes of a link's target."""
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What is sent, and a warning for each AGENTS.md that is a link to a file that may not be sent."""
+
+    material: tuple[Material, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _File:
+    name: str
+    is_link: bool
+    text: str | None
+
+
+def on_disk(workspace: ResolvedWorkspace, settings: Settings) -> Guidance:
+    """The AGENTS.md files from the repository's top down to the workspace, as they are on disk."""
+    top = workspace.outermost
+    folders = [
+        folder
+        for folder in (*reversed(workspace.root.parents), workspace.root)
+        if folder.is_relative_to(top)
+    ]
+    found = []
+    for folder in folders:
+        path = folder / FILE_NAME
+        found.append(
+            _File(str(path), path.is_symlink(), _read_on_disk(path, workspace))
+        )
+    return _guidance(found, settings)
+
+
+def _read_on_disk(path: Path, workspace: ResolvedWorkspace) -> str | None:
+    """The text; of a link, the text of the file it leads to, where that belongs to the repository as well."""
+    try:
+        real = path.resolve()
+    except (OSError, RuntimeError):
+        return None
+    inside = real.is_relative_to(workspace.outermost) and ".git" not in real.parts
+    closed = secret_name(str(real)) or any(
+        real.is_relative_to(denied) for denied in workspace.denied
+    )
+    if not inside or closed:
+        return None
+    data = read_regular(real, MAX_BYTES)
+    return None if data is None else data.decode("utf-8", "replace")
+
+
+def of_revision(
+    repo: Repo, revision: str | None, workspace: ResolvedWorkspace, settings: Settings
+) -> Guidance:
+    """The AGENTS.md files from the repository's top down to the workspace, as they are in a commit."""
+    if revision is None:
+        return Guidance()
+    folders = repo.prefix.split(b"/")[:-1]
+    found = []
+    for depth in range(len(folders) + 1):
+        name = b"/".join([*folders[:depth], FILE_NAME.encode()])
+        is_link, text = _read_in_revision(repo, revision, name, workspace)
+        found.append(_File(os.fsdecode(name), is_link, text))
+    return _guidance(found, settings)
+
+
+def _read_in_revision(
+    repo: Repo, revision: str, name: bytes, workspace: ResolvedWorkspace
+) -> tuple[bool, str | None]:
+    """Whether the file is a link, and its text; of a link, the text of the file of the same revision that it names."""
+    blob = repo.lookup(revision, name)
+    is_link = blob is not None and blob.mode == LINK_MODE
+    if blob and is_link:
+        target = repo.blob(blob.sha, MAX_LINK)
+        name = os.path.normpath(os.path.join(os.path.dirname(name), target))  # noqa: PTH118, PTH120  # bytes
+        leads_out = name.startswith((b"/", b".."))
+        blob = None if leads_out else repo.lookup(revision, name)
+
+    whole = os.fsencode(repo.root) + b"/" + name
+    denied = frozenset(map(os.fsencode, workspace.denied))
+    closed = secret_name(os.fsdecode(whole)) or covering_path(whole, denied)
+    if blob is None or not blob.is_file or closed:
+        return is_link, None
+    return is_link, repo.blob(blob.sha, MAX_BYTES).decode("utf-8", "replace")
+
+
+def _guidance(found: list[_File], settings: Settings) -> Guidance:
+    if settings.isolation == "strict":
+        return Guidance()
+    material = []
+    warnings = []
+    for file in found:
+        if file.text and file.text.strip():
+            material.append(Material(file.name, mask(file.text)[0]))
+        elif file.is_link and file.text is None:
+            warnings.append(
+                f"not sent: {file.name} is a link to no file of the repository"
+            )
+    return Guidance(tuple(material), tuple(warnings))

@@ -1,0 +1,123 @@
+"""Everything about Codex that a run needs, checked before anything is spent: cheapest first."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codex_counsel.codex import account, binary, command, failures, inspect
+from codex_counsel.codex import limits as remembered_limits
+from codex_counsel.codex.account import Login
+from codex_counsel.codex.binary import Codex
+from codex_counsel.errors import Code, CounselError
+from codex_counsel.system.path import search_path
+
+if TYPE_CHECKING:
+    from codex_counsel.contract.request import RunRequest
+    from codex_counsel.prepare.context import Context
+    from codex_counsel.prepare.workspace import ResolvedWorkspace
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What the checks found. `config` is what the user's Codex is configured for; `profile` is Codex's own."""
+
+    workspace: ResolvedWorkspace
+    codex: Codex
+    login: Login
+    config: Mapping[str, Any]
+    profile: str | None
+    isolation: str
+
+
+def check(
+    context: Context, request: RunRequest, workspace: ResolvedWorkspace
+) -> Preflight:
+    """Check the binary, the profile, the login, remembered limits and the sandbox, in this order.
+
+    Raises `codex_not_found`, `codex_too_old`, `invalid_arguments` (an unknown profile),
+    `auth_required`, `backing_off`, `sandbox_unavailable` or `codex_config_invalid`.
+    """
+    codex = find_codex(context, workspace)
+    profile = known_profile(context, request.profile or context.settings.profile)
+    config = configuration(context, profile)
+    env = probe_environment(context, workspace)
+
+    login = account.login(codex, context.directories.codex_home, env, config)
+    if not login.present:
+        raise CounselError(Code.AUTH_REQUIRED, login_hint(context.env))
+    remembered_limits.Limits(context.settings.state, login.identity).check()
+
+    runs_commands = not getattr(request, "text_only", False)
+    if runs_commands:
+        problem = inspect.sandbox_problem(codex, env, context.probes)
+        if problem:
+            raise failures.from_probe(problem)
+    return Preflight(
+        workspace, codex, login, config, profile, context.settings.isolation
+    )
+
+
+def find_codex(context: Context, workspace: ResolvedWorkspace | None) -> Codex:
+    """The Codex binary. Raises `codex_not_found` or `codex_too_old`."""
+    return binary.find(
+        context.settings.codex_bin, trusted_path(context, workspace), context.probes
+    )
+
+
+def trusted_path(context: Context, workspace: ResolvedWorkspace | None) -> str:
+    """The `PATH` on which Codex is looked for: nothing inside the project, which others may have written."""
+    path = context.env.get("PATH", os.defpath)
+    return search_path(path, workspace.outermost if workspace else None)
+
+
+def probe_environment(
+    context: Context, workspace: ResolvedWorkspace | None = None
+) -> dict[str, str]:
+    """The environment of a probe of Codex: what a run gets."""
+    project = workspace.outermost if workspace else None
+    env = command.environment(
+        context.env, "probe", Path(tempfile.gettempdir()), project
+    )
+    if env.get("CODEX_HOME"):
+        env["CODEX_HOME"] = str(context.directories.codex_home)
+    return env
+
+
+def mcp_servers(context: Context, preflight: Preflight) -> tuple[str, ...]:
+    """The MCP servers of the user that a run would start, to be switched off. Raises `codex_config_invalid`."""
+    env = probe_environment(context, preflight.workspace)
+    root = preflight.workspace.root
+    return inspect.mcp_servers(
+        preflight.codex, env, root, preflight.profile, context.probes
+    )
+
+
+def configuration(context: Context, profile: str | None) -> dict[str, Any]:
+    """What Codex will be configured for. With isolation `strict` it reads nothing of the user's configuration."""
+    if context.settings.isolation == "strict":
+        return {}
+    return inspect.configuration(context.directories.codex_home, profile)
+
+
+def known_profile(context: Context, name: str | None) -> str | None:
+    """The profile's name. Raises `invalid_arguments` for one that does not exist: Codex itself would ignore it."""
+    if not name:
+        return name
+    if not (context.directories.codex_home / f"{name}.config.toml").is_file():
+        raise CounselError(
+            Code.INVALID_ARGUMENTS,
+            f"profile: there is no {name}.config.toml in the Codex home",
+        )
+    return name
+
+
+def login_hint(env: Mapping[str, str]) -> str:
+    """Why there is no login, in one sentence."""
+    if env.get("OPENAI_API_KEY"):
+        return "Codex is not logged in; OPENAI_API_KEY is set, but codex exec reads CODEX_API_KEY only"
+    return "Codex is not logged in"

@@ -1,0 +1,158 @@
+"""Kind 2, a review, on the caller's side: the material, the prompt, and what the reply will be held against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from codex_counsel.codex import rollout
+from codex_counsel.errors import Code, CounselError
+from codex_counsel.kind import Brief, Records
+from codex_counsel.prepare import attachments, brief, guidance
+from codex_counsel.prepare.boundary import Access
+from codex_counsel.prepare.brief import Material
+from codex_counsel.prepare.workspace import open_repository
+from codex_counsel.review import prompt
+from codex_counsel.review.changes.changes import Changes, gather
+from codex_counsel.review.changes.model import Scope
+from codex_counsel.review.record import ReviewRecord, digest
+from codex_counsel.review.reply import reply_schema
+
+if TYPE_CHECKING:
+    from codex_counsel.contract.request import ReviewChanges, ReviewPlan
+    from codex_counsel.prepare.context import Context
+    from codex_counsel.prepare.workspace import ResolvedWorkspace
+
+SURELY_REMEMBERED = 2_000
+"""Bytes of a change up to which it is sent again to a thread that has it: cheaper than to be wrong about that."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewBrief(Brief):
+    """The brief of a review. `changes` is the material; a review of a plan has none."""
+
+    changes: Changes | None = None
+
+
+def prepare_changes(
+    request: ReviewChanges,
+    workspace: ResolvedWorkspace,
+    context: Context,
+    records: Records,
+) -> ReviewBrief:
+    """The brief of a review of changes.
+
+    Raises `invalid_arguments`, `input_too_large`, `not_a_git_repo`,
+    `workspace_invalid`, `unknown_ref`, `no_commits` or `nothing_to_review`.
+    """
+    _check_scope(request)
+    plan, plan_warnings = attachments.plan(
+        request.plan, request.plan_path, workspace, required=False
+    )
+    settings = context.settings
+    brief.check_author_text(
+        settings.max_input_bytes,
+        focus=request.focus,
+        extra_context=request.extra_context,
+        plan=plan,
+    )
+
+    repo = open_repository(workspace, context)
+    scope = Scope(
+        request.scope, request.base, request.commit, request.range, request.paths
+    )
+    changes = gather(repo, scope, settings.max_input_bytes, workspace.denied)
+    agents = guidance.of_revision(repo, changes.base_sha, workspace, settings)
+    material = list(agents.material)
+    if plan:
+        material.append(Material("the agreed plan", plan))
+    thread_has_it = _thread_has(request.session_id, changes, context, records)
+
+    record = ReviewRecord.of_changes(repo, changes)
+    return ReviewBrief(
+        prompt=prompt.of_changes(
+            request, changes, material, already_sent=thread_has_it
+        ),
+        access=Access.to_repository(workspace),
+        reply_schema=reply_schema(plan=False),
+        scope=_reported_scope(request, changes),
+        warnings=(*plan_warnings, *agents.warnings),
+        details={"review": record.to_json()},
+        changes=changes,
+    )
+
+
+def prepare_plan(
+    request: ReviewPlan,
+    workspace: ResolvedWorkspace,
+    context: Context,
+    _records: Records,
+) -> ReviewBrief:
+    """The brief of a review of a plan. Outside git, only the plan itself can be checked later.
+
+    Raises `invalid_arguments`, `input_too_large` or `workspace_invalid`.
+    """
+    plan, plan_warnings = attachments.plan(
+        request.plan, request.plan_path, workspace, required=True
+    )
+    settings = context.settings
+    brief.check_author_text(
+        settings.max_input_bytes,
+        plan=plan,
+        focus=request.focus,
+        extra_context=request.extra_context,
+    )
+
+    if workspace.top:
+        repo = open_repository(workspace, context)
+        head = repo.head()
+        agents = guidance.of_revision(repo, head, workspace, settings)
+        record = ReviewRecord.of_plan(workspace.root, plan, head)
+    else:
+        agents = guidance.on_disk(workspace, settings)
+        record = ReviewRecord(str(workspace.root), plan=plan)
+    return ReviewBrief(
+        prompt=prompt.of_plan(request, plan, agents.material),
+        access=Access.to_repository(workspace),
+        reply_schema=reply_schema(plan=True),
+        warnings=(*plan_warnings, *agents.warnings),
+        details={"review": record.to_json()},
+    )
+
+
+def _check_scope(request: ReviewChanges) -> None:
+    """Refuse an argument of another scope: the caller did not mean it to be ignored."""
+    owners = (
+        ("base", "branch", request.base),
+        ("commit", "commit", request.commit),
+        ("range", "range", request.range),
+    )
+    for argument, scope, value in owners:
+        if value and request.scope != scope:
+            raise CounselError(
+                Code.INVALID_ARGUMENTS,
+                f"{argument}: belongs to scope {scope}; the scope is {request.scope}",
+            )
+
+
+def _thread_has(
+    thread_id: str | None, changes: Changes, context: Context, records: Records
+) -> bool:
+    """Whether the thread to be continued was sent this very change last, and surely still holds it."""
+    if thread_id is None or len(changes.diff) <= SURELY_REMEMBERED:
+        return False
+    if not rollout.holds_everything(context.directories.codex_home, thread_id):
+        return False
+    return records.sent_last(thread_id) == digest(changes)
+
+
+def _reported_scope(request: ReviewChanges, changes: Changes) -> dict[str, Any]:
+    """The scope as `meta.scope` shows it."""
+    scope = {
+        "kind": request.scope,
+        "base": changes.base_name,
+        "paths": list(request.paths),
+        "base_sha": changes.base_sha,
+        "head_sha": changes.head_sha,
+    }
+    return {name: value for name, value in scope.items() if value}

@@ -1,0 +1,102 @@
+"""The prompt of a review: (request, material) to text. Pure, so that a dry run can show exactly what would be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from codex_counsel.prepare.brief import (
+    Material,
+    all_fenced,
+    fenced,
+    focus,
+    joined,
+    listed,
+    words,
+)
+from codex_counsel.system.text import visible
+
+if TYPE_CHECKING:
+    from codex_counsel.contract.request import ReviewChanges, ReviewPlan
+    from codex_counsel.review.changes.changes import Changes
+    from codex_counsel.review.changes.model import ChangedFile, Omitted
+
+ALREADY_SENT = "The change is the very one that you were sent earlier in this thread; it has not moved since."
+
+
+def of_changes(
+    request: ReviewChanges,
+    changes: Changes,
+    material: Iterable[Material] = (),
+    *,
+    already_sent: bool = False,
+) -> str:
+    """The prompt of a review of changes. `already_sent`: this thread was sent this very change before."""
+    challenge = words("review_challenge") if request.stance == "challenge" else ""
+    if already_sent:
+        diff = ALREADY_SENT
+    else:
+        diff = fenced(Material("the change", changes.diff.decode("utf-8", "replace")))
+    return joined(
+        words("role"),
+        words("review"),
+        challenge,
+        *all_fenced(material, request.extra_context),
+        _commit_messages(changes),
+        _reviewed_state(changes),
+        listed("the files of the change", map(_file_row, changes.entries)),
+        diff,
+        listed(
+            "what the text of the change lacks, or has only in part",
+            map(_omission_row, changes.omitted),
+        ),
+        focus(request.focus),
+    )
+
+
+def of_plan(request: ReviewPlan, plan: str, material: Iterable[Material] = ()) -> str:
+    """The prompt of a review of a plan."""
+    challenge = words("plan_challenge") if request.stance == "challenge" else ""
+    return joined(
+        words("role"),
+        words("plan"),
+        challenge,
+        *all_fenced(material, request.extra_context),
+        fenced(Material("the plan", plan)),
+        focus(request.focus),
+    )
+
+
+def _commit_messages(changes: Changes) -> str:
+    """What the authors say they did."""
+    messages = []
+    for commit in changes.commits:
+        messages.append(f"{commit.sha[:12]} {commit.subject}\n{commit.body}".strip())
+    if not any(messages):
+        return ""
+    return fenced(Material("commit messages", "\n\n".join(messages)))
+
+
+def _reviewed_state(changes: Changes) -> str:
+    descriptions = {
+        "working_tree": "all uncommitted work: staged, unstaged and untracked files, against HEAD",
+        "staged": "what is staged, against HEAD",
+        "branch": "what this branch adds since it left its base",
+        "commit": "one commit against its first parent",
+        "range": f"the range {changes.scope.range}",
+        "files": "whole files: nothing was changed, audit them as they are",
+    }
+    base = changes.base_sha or "none: there was no commit before"
+    head = changes.head_sha or "not committed"
+    return f"The change is {visible(descriptions[changes.scope.kind])} (base {base}, head {head})."
+
+
+def _file_row(file: ChangedFile) -> str:
+    row = f"{file.status} {file.path}"
+    if file.old_path:
+        row += f" (from {file.old_path})"
+    return row
+
+
+def _omission_row(omitted: Omitted) -> str:
+    return f"{omitted.path}: {omitted.reason}, {omitted.bytes} bytes"

@@ -1,0 +1,143 @@
+"""What a review or a delegate would send, start from and be able to touch, by the code paths of the run itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codex_counsel.codex import command, inspect
+from codex_counsel.contract import paging
+from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Meta, completed
+from codex_counsel.delegate import prepare as delegate
+from codex_counsel.delegate import seed
+from codex_counsel.errors import CounselError
+from codex_counsel.jobs.store import Store
+from codex_counsel.prepare import boundary as boundaries
+from codex_counsel.prepare import preflight as checks
+from codex_counsel.prepare import workspace as workspaces
+from codex_counsel.review import prepare as review
+from codex_counsel.review.record import coverage
+from codex_counsel.services.runs import scratch_directory, turn_of
+from codex_counsel.system.text import cut, size
+
+if TYPE_CHECKING:
+    from codex_counsel.contract.request import DelegateDryRun, DryRun, RunRequest
+    from codex_counsel.delegate.seed import SeedPlan
+    from codex_counsel.kind import Brief
+    from codex_counsel.prepare.context import Context
+    from codex_counsel.prepare.workspace import ResolvedWorkspace
+
+MAX_PATHS = 50
+"""Paths of each kind that are listed."""
+MAX_OMITTED = 200
+"""Files listed that would not be in a delegate's tree."""
+BYTES_PER_TOKEN = 4
+"""A rough guide."""
+PROMPT_BYTES = {"full": (24_000, 12_000, 6_000, 600), "summary": (600,)}
+"""How much of the prompt is shown: the first of these that fits."""
+
+
+def preview_review(context: Context, request: DryRun) -> EnvelopeDict:
+    """What a review of changes with these arguments would send. Raises what that review would."""
+    workspace = workspaces.resolve(context, request.workspace_root)
+    brief = review.prepare_changes(
+        request, workspace, context, Store(context.settings.state)
+    )
+    data = {
+        "scope": brief.scope,
+        **_prompt_size(brief),
+        **_access(context, request, workspace, brief),
+    }
+
+    cost = f"{data['prompt_bytes']} bytes (about {data['estimated_tokens']} tokens)"
+    seen = coverage(brief.changes) if brief.changes else None
+    files = f"{seen.files} files, " if seen else ""
+    envelope = completed(
+        request.tool,
+        f"would send {files}{cost}; nothing was spent",
+        data,
+        Meta(workspace=workspace.report(), warnings=list(brief.warnings)),
+    )
+    envelope.coverage = seen
+    return _with_prompt(envelope, brief.prompt, request.detail)
+
+
+def preview_delegate(context: Context, request: DelegateDryRun) -> EnvelopeDict:
+    """What a delegated task with these arguments would start from. Raises what that task would."""
+    workspace = workspaces.resolve(context, request.workspace_root)
+    brief = delegate.prepare(request, workspace, context, Store(context.settings.state))
+    plan = brief.seed_plan
+    data = {
+        **_prompt_size(brief),
+        **_access(context, request, workspace, brief),
+        "seed": _seed(plan, workspace),
+    }
+    return completed(
+        request.tool,
+        f"would start from {len(plan.checkout) + len(plan.copy)} files; nothing was spent",
+        data,
+        Meta(workspace=workspace.report(), warnings=list(brief.warnings)),
+    ).wire()
+
+
+def _seed(plan: SeedPlan, workspace: ResolvedWorkspace) -> dict[str, Any]:
+    return {
+        "head": plan.head,
+        "tracked": len(plan.tracked),
+        "untracked": plan.untracked,
+        "changed": plan.changed,
+        "bytes": seed.size(workspace.outermost, plan),
+        "omitted": plan.omitted[:MAX_OMITTED],
+    }
+
+
+def _prompt_size(brief: Brief) -> dict[str, int]:
+    total = size(brief.prompt)
+    return {"prompt_bytes": total, "estimated_tokens": total // BYTES_PER_TOKEN}
+
+
+def _access(
+    context: Context, request: RunRequest, workspace: ResolvedWorkspace, brief: Brief
+) -> dict[str, Any]:
+    """The boundary of the run, and what Codex adds to the prompt; where it could not run, why not."""
+    try:
+        preflight = checks.check(context, request, workspace)
+        boundary = boundaries.of_run(context, request, preflight, brief.access)
+        placement = brief.place(boundary, scratch_directory(context, brief, "JOB"))
+        turn = turn_of(context, request, preflight, brief, placement)
+        env = checks.probe_environment(context, workspace)
+        codex_adds = inspect.prompt_additions(
+            preflight.codex, env, workspace.root, command.config(turn)
+        )
+    except CounselError as error:
+        return {"blocked": {"code": error.code, "message": error.message}}
+
+    placed = turn.boundary
+    sandbox = {
+        **asdict(placed.report()),
+        "readable": _listed(placed.readable),
+        "denied": _listed(placed.denied),
+        "secrets": _listed(placed.secrets),
+    }
+    return {"sandbox": sandbox, "codex_adds": codex_adds, "isolation": turn.isolation}
+
+
+def _listed(paths: Iterable[Path]) -> list[str]:
+    rows = [str(path) for path in paths]
+    if len(rows) <= MAX_PATHS:
+        return rows
+    return [*rows[:MAX_PATHS], f"and {len(rows) - MAX_PATHS} more"]
+
+
+def _with_prompt(envelope: Envelope, prompt: str, detail: str) -> EnvelopeDict:
+    """The envelope with as much of the prompt as fits: a dry run has no further page."""
+    for room in PROMPT_BYTES[detail]:
+        text = cut(prompt, room)
+        name = "prompt" if text == prompt else "prompt_begins"
+        wire = replace(envelope, data={**envelope.data, name: text}).wire()
+        if len(json.dumps(wire, ensure_ascii=False).encode()) <= paging.BUDGETS[detail]:
+            break
+    return wire

@@ -1,0 +1,243 @@
+"""Reading, ending and listing runs by their job ids.
+
+Imports neither pydantic nor what is needed to run Codex or git, so that `codex-counsel
+jobs` starts fast.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codex_counsel.contract import paging
+from codex_counsel.contract.envelope import (
+    Envelope,
+    EnvelopeDict,
+    Meta,
+    Next,
+    Progress,
+    completed,
+)
+from codex_counsel.contract.request import (
+    JobCancel,
+    JobConsume,
+    JobList,
+    JobResult,
+    JobStatus,
+)
+from codex_counsel.contract.settings import Settings, load
+from codex_counsel.contract.vocabulary import TERMINAL, Detail
+from codex_counsel.errors import Code, CounselError
+from codex_counsel.jobs import recovery, retention
+from codex_counsel.jobs.job import Job
+from codex_counsel.jobs.store import Store
+
+if TYPE_CHECKING:
+    from codex_counsel.jobs.handle import Handle
+
+FOLLOW_SECONDS = 1.0
+STATUS_FIELDS = ("ok", "status", "tool", "summary", "verdict", "error", "meta")
+
+
+@dataclass(frozen=True)
+class Times:
+    """When a run was created and last wrote something, in epoch seconds; and how long it and its record may last."""
+
+    created: float
+    updated: float
+    lifetime_seconds: int
+
+
+def open_store(settings: Settings | None = None) -> Store:
+    """The jobs of this user, in the state directory that the environment of the process names."""
+    settings = settings or load()
+    return Store(settings.state)
+
+
+# --- waiting
+
+
+def follow(handle: Handle, on_progress: Callable[[Progress], None]) -> EnvelopeDict:
+    """Wait for the end of the run and return its envelope. Calls `on_progress` about once a second."""
+    while (result := handle.collect()) is None:
+        handle.wait(FOLLOW_SECONDS)
+        running = progress(handle.job)
+        if running:
+            on_progress(running)
+    return result
+
+
+def join(store: Store, job_id: str) -> Handle:
+    """A handle on a run that another process started; raises `job_not_found`."""
+    # `result` without --wait does without this module, which imports subprocess.
+    from codex_counsel.jobs.handle import Handle
+
+    return Handle(store.job(job_id))
+
+
+def progress(job: Job) -> Progress | None:
+    """Where the run stands; None if its record cannot be read."""
+    try:
+        return job.running().progress
+    except CounselError:
+        return None
+
+
+def times(store: Store, job_id: str, ttl: int) -> Times:
+    """The times of a job; raises `job_not_found` and `job_corrupt`."""
+    job = store.job(job_id)
+    spec = job.spec()
+    updated = max(job.state().last_event or 0, spec.created)
+    return Times(spec.created, updated, int(spec.total + ttl))
+
+
+def _outcome_within(job: Job, seconds: float) -> EnvelopeDict | None:
+    """The terminal envelope, waited for at most so long; None while the run lives."""
+    deadline = time.monotonic() + seconds
+    pause = 0.02
+    while True:
+        outcome = recovery.outcome(job)
+        left = deadline - time.monotonic()
+        if outcome is not None or left <= 0:
+            return outcome
+        time.sleep(min(pause, left))
+        pause = min(pause * 1.5, 0.5)
+
+
+# --- results
+
+
+def whole_result(store: Store, job_id: str) -> EnvelopeDict:
+    """The stored envelope without paging, or the `running` one; raises `job_not_found`."""
+    job = store.job(job_id)
+    return recovery.outcome(job) or job.running().wire()
+
+
+def mark_received(store: Store, job_id: str) -> None:
+    """Note that the caller has all of the result: the job counts as delivered and may be removed later."""
+    Job(store.directory / job_id).mark_delivered()
+
+
+def is_last_page(page: EnvelopeDict) -> bool:
+    """Whether nothing of the result remains to be fetched after this page."""
+    if page["status"] not in TERMINAL:
+        return False
+    return "next" not in page and "truncated" not in page["meta"]
+
+
+def deliver(
+    store: Store, handle: Handle, outcome: EnvelopeDict, detail: Detail = "full"
+) -> EnvelopeDict:
+    """The first page of a finished run, marked as delivered if it is the last. A run without a record comes whole."""
+    if handle.private or not (handle.job.path / "result.json").exists():
+        return outcome
+    page = paging.first_page(outcome, detail)
+    if is_last_page(page):
+        mark_received(store, handle.job.id)
+    return page
+
+
+def detach(store: Store, handle: Handle, detail: Detail = "full") -> EnvelopeDict:
+    """Let the run go on without its caller; the `running` envelope, or the first page of a run that has ended."""
+    handle.detach()
+    handle.release()
+    outcome = recovery.outcome(handle.job)
+    if outcome is None:
+        return handle.job.running().wire()
+    return deliver(store, handle, outcome, detail)
+
+
+def interrupt(store: Store, handle: Handle) -> None:
+    """Cancel a run whose caller does not wait any more; returns when nothing of it is running."""
+    handle.release()
+    store.cancel(handle.job)
+
+
+def job_status(store: Store, request: JobStatus) -> EnvelopeDict:
+    """Where the run stands; a finished one in summary."""
+    job = store.job(request.job_id)
+    outcome = _outcome_within(job, request.wait_seconds)
+    if outcome is None:
+        return job.running().wire()
+    status = {name: outcome[name] for name in STATUS_FIELDS if name in outcome}
+    fetch = {"tool": "codex_job_result", "arguments": {"job_id": job.id}}
+    return {**status, "job_id": job.id, "next": fetch}
+
+
+def read_result(store: Store, request: JobResult) -> EnvelopeDict:
+    """A page of the stored envelope, or the `running` one. Marks nothing: `acknowledge` does when it was received."""
+    job = store.job(request.job_id)
+    outcome = _outcome_within(job, request.wait_seconds)
+    if outcome is None:
+        return job.running().wire()
+    if request.cursor:
+        return paging.page_at(outcome, request.cursor, request.detail)
+    return paging.first_page(outcome, request.detail)
+
+
+def acknowledge(
+    store: Store, request: JobResult | JobCancel, page: EnvelopeDict
+) -> None:
+    """The caller has received the page. With the last page the job is marked as delivered, or consumed."""
+    if not is_last_page(page):
+        return
+    mark_received(store, request.job_id)
+    if isinstance(request, JobConsume):
+        retention.drop(store, Job(store.directory / request.job_id))
+
+
+def cancel(store: Store, request: JobCancel) -> EnvelopeDict:
+    """End the run and all its processes; a run that had finished returns its result. See `acknowledge`."""
+    job = store.job(request.job_id)
+    outcome = store.cancel(job)
+    if outcome["status"] != "cancelled":
+        return paging.first_page(outcome, "full")
+    return _cancelled(request, outcome).wire()
+
+
+def _cancelled(request: JobCancel, outcome: EnvelopeDict) -> Envelope:
+    job_id = request.job_id
+    survivors = outcome.get("error", {}).get("details", {}).get("survivors", [])
+    left = "nothing of it is running"
+    if survivors:
+        left = f"these processes of it survived: {', '.join(map(str, survivors))}"
+
+    envelope = completed(
+        request.tool,
+        f"Job {job_id} is cancelled; {left}",
+        {"cancelled": True, "survivors": survivors},
+        Meta(job_id=job_id, session_id=outcome["meta"].get("session_id")),
+    )
+    if any(outcome.get(name) for name in paging.PAGED):
+        envelope.summary += "; what it had done before is kept"
+        envelope.next = Next(tool="codex_job_result", arguments={"job_id": job_id})
+    return envelope
+
+
+def job_list(store: Store, request: JobList) -> EnvelopeDict:
+    """Jobs of this user, newest first."""
+    if request.cursor and not re.fullmatch("[0-9]{1,9}", request.cursor):
+        raise CounselError(
+            Code.INVALID_ARGUMENTS, "cursor: belongs to no page of this list"
+        )
+
+    rows = store.rows()
+    if request.workspace_root:
+        root = str(Path(request.workspace_root).resolve())
+        rows = [row for row in rows if row.get("workspace") == root]
+    if request.status:
+        rows = [row for row in rows if row["status"] == request.status]
+
+    start = int(request.cursor or 0)
+    listed = paging.rows_of_one_page(rows[start : start + request.limit])
+    end = start + len(listed)
+    meta = Meta()
+    if len(rows) > end:
+        meta = Meta(next_cursor=str(end), truncated=True)
+    return completed(
+        request.tool, f"{len(rows)} jobs, {len(listed)} shown", {"jobs": listed}, meta
+    ).wire()

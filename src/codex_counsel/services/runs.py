@@ -1,0 +1,178 @@
+"""The flow: from a request to a running worker, top to bottom."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codex_counsel.codex import command
+from codex_counsel.codex.command import Turn
+from codex_counsel.consult import prepare as consult
+from codex_counsel.contract import catalogue
+from codex_counsel.contract.envelope import CodexUsed, Meta
+from codex_counsel.contract.request import Consult, Delegate, ReviewChanges, ReviewPlan
+from codex_counsel.delegate import prepare as delegate
+from codex_counsel.jobs import idempotency, launcher, retention
+from codex_counsel.jobs.launcher import NewJob
+from codex_counsel.jobs.spec import Spec
+from codex_counsel.jobs.store import Store
+from codex_counsel.prepare import boundary as boundaries
+from codex_counsel.prepare import preflight as checks
+from codex_counsel.prepare import workspace as workspaces
+from codex_counsel.review import prepare as review
+from codex_counsel.system.text import clean, one_line
+
+if TYPE_CHECKING:
+    from codex_counsel.contract.request import RunRequest
+    from codex_counsel.jobs.handle import Handle
+    from codex_counsel.kind import Brief, Placement
+    from codex_counsel.prepare.context import Context
+    from codex_counsel.prepare.preflight import Preflight
+
+MAX_SUBJECT = 200
+"""Characters of a request by which a person recognises the job."""
+
+PREPARE: dict[type[RunRequest], Callable[..., Brief]] = {
+    Consult: consult.prepare,
+    ReviewChanges: review.prepare_changes,
+    ReviewPlan: review.prepare_plan,
+    Delegate: delegate.prepare,
+}
+"""What makes the brief of a request: one function of each kind of run, two of a review."""
+
+
+def start(context: Context, request: RunRequest, *, background: bool = False) -> Handle:
+    """Start the run of a request, or join the one with the same idempotency key.
+
+    Everything that costs nothing is checked before Codex is started. `background`: only
+    a cancel ends the run. Raises CounselError with any code that `prepare/` and the
+    request's kind may raise.
+    """
+    store = Store(context.settings.state)
+    workspace = workspaces.resolve(context, request.workspace_root)
+
+    with idempotency.claim(
+        store,
+        request.tool,
+        request.idempotency_key,
+        _arguments(request, workspace.root),
+    ) as claim:
+        if claim.earlier:
+            return claim.earlier
+
+        preflight = checks.check(context, request, workspace)
+        brief = PREPARE[type(request)](request, workspace, context, store)
+        boundary = boundaries.of_run(context, request, preflight, brief.access)
+
+        job_id = secrets.token_hex(16)
+        scratch = scratch_directory(context, brief, job_id)
+        placement = brief.place(boundary, scratch)
+        turn = turn_of(context, request, preflight, brief, placement)
+        if brief.reply_schema:
+            turn = replace(turn, schema=store.directory / job_id / "schema.json")
+
+        spec = Spec(
+            job_id=job_id,
+            tool=request.tool,
+            subject=one_line(clean(request.subject), MAX_SUBJECT),
+            created=time.time(),
+            argv=command.argv(preflight.codex, turn),
+            cwd=str(placement.start_in),
+            codex_home=str(context.directories.codex_home),
+            state=str(context.settings.state),
+            scratch=str(scratch),
+            total=request.timeout_seconds or context.settings.timeout_seconds,
+            idle=context.settings.idle_seconds,
+            slots=context.settings.max_running,
+            account=preflight.login.identity,
+            backoff=context.settings.backoff_seconds,
+            ttl=context.settings.job_ttl,
+            workspace=str(workspace.root),
+            meta=_meta_template(preflight, turn, brief),
+            session_id=request.session_id,
+            detached=background,
+            **brief.details,
+        )
+        env = command.environment(
+            context.env, job_id, placement.temporary, workspace.outermost
+        )
+
+        # A full disk must not keep old records from being dropped, nor a failed
+        # eviction a run from being started.
+        with contextlib.suppress(OSError):
+            retention.evict(
+                store, context.settings.job_ttl, context.settings.job_max_count
+            )
+        new_job = NewJob(
+            spec,
+            brief.prompt,
+            brief.reply_schema,
+            env,
+            needs_directory=brief.keeps_files,
+        )
+        handle = launcher.launch(store, new_job)
+        claim.keep(handle)
+        return handle
+
+
+def scratch_directory(context: Context, brief: Brief, name: str) -> Path:
+    """The private directory of a run; not made yet."""
+    temporary = Path(tempfile.gettempdir())
+    parent = brief.scratch_parent(temporary, context.directories.trees)
+    return parent.resolve() / f"codex-counsel-{name}"
+
+
+def turn_of(
+    context: Context,
+    request: RunRequest,
+    preflight: Preflight,
+    brief: Brief,
+    placement: Placement,
+) -> Turn:
+    """The turn of Codex that this request stands for. Raises `codex_config_invalid`."""
+    servers: tuple[str, ...] = ()
+    if preflight.isolation == "lean":
+        servers = checks.mcp_servers(context, preflight)
+    return Turn(
+        boundary=placement.boundary,
+        cwd=placement.cwd,
+        model=request.model or context.settings.model,
+        effort=request.effort or context.settings.effort,
+        profile=preflight.profile,
+        session_id=request.session_id,
+        isolation=preflight.isolation,
+        mcp_servers=servers,
+        images=brief.images,
+        web_search=bool(getattr(request, "web_search", False)),
+        text_only=bool(getattr(request, "text_only", False)),
+    )
+
+
+def _arguments(request: RunRequest, root: Path) -> str:
+    """Identifies the arguments of an idempotency key: another workspace is another request."""
+    return idempotency.digest(request.canonical(), str(root))
+
+
+def _meta_template(preflight: Preflight, turn: Turn, brief: Brief) -> dict[str, Any]:
+    """What is known of the envelope's `meta` before the run; JSON-ready, without what does not apply."""
+    missing_parts = [] if turn.text_only else preflight.codex.notices()
+    meta = Meta(
+        workspace=preflight.workspace.report(),
+        sandbox=turn.boundary.report(),
+        codex=CodexUsed(
+            path=str(preflight.codex.path), version=preflight.codex.version
+        ),
+        model=turn.model or preflight.config.get("model"),
+        effort=turn.effort or preflight.config.get("model_reasoning_effort"),
+        isolation=preflight.isolation,
+        scope=brief.scope,
+        warnings=[*brief.warnings, *boundaries.warnings(turn.boundary), *missing_parts],
+        fingerprint=catalogue.fingerprint(),
+    )
+    return {name: value for name, value in asdict(meta).items() if value is not None}

@@ -1,0 +1,121 @@
+"""What a worker writes: the end of a run in every way that a program in place of Codex cannot bring about."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codex_counsel.codex import events
+from codex_counsel.codex.transcript import Transcript
+from codex_counsel.jobs import run
+from codex_counsel.jobs.journal import Journal
+from codex_counsel.jobs.run import Exit, conclude_defect, conclude_unstarted, finish
+from codex_counsel.jobs.spec import Spec
+from tests.e2e.jobs.conftest import COMPLETED, MESSAGE, STARTED, THREAD, JobFactory
+
+
+@pytest.fixture
+def spec(factory: JobFactory) -> Spec:
+    return factory.spec()
+
+
+@pytest.fixture
+def journal(factory: JobFactory, spec: Spec) -> Journal:
+    """That of a job directory in which a whole turn is recorded."""
+    factory.store.prepare()
+    directory = factory.store.directory / spec.job_id
+    directory.mkdir()
+    Path(spec.scratch).mkdir()
+    journal = Journal(str(directory))
+    for line in (STARTED, MESSAGE, COMPLETED):
+        journal.add_event(line.encode())
+    return journal
+
+
+def transcript() -> Transcript:
+    whole = Transcript()
+    for line in (STARTED, MESSAGE, COMPLETED):
+        whole.add(events.parse(line.encode()))
+    return whole
+
+
+def result(journal: Journal) -> dict[str, Any]:
+    envelope: dict[str, Any] = json.loads(
+        (Path(journal.directory) / "result.json").read_text("utf-8")
+    )
+    return envelope
+
+
+def test_a_cancel_that_comes_before_the_commit_wins_and_keeps_the_answer(
+    spec: Spec, journal: Journal
+) -> None:
+    (Path(journal.directory) / "cancel").touch()
+    finish(spec, transcript(), Exit("exited", 0), journal)
+    envelope = result(journal)
+    assert (envelope["status"], envelope["answer"], envelope["partial"]) == (
+        "cancelled",
+        "It is fine.",
+        True,
+    )
+    assert not Path(spec.scratch).exists()
+
+
+def test_a_second_result_does_not_replace_the_first(
+    spec: Spec, journal: Journal, capfd: pytest.CaptureFixture[str]
+) -> None:
+    finish(spec, transcript(), Exit("exited", 0), journal)
+    first = capfd.readouterr().out
+    finish(spec, transcript(), Exit("timeout"), journal)
+    assert result(journal)["status"] == "completed"
+    assert capfd.readouterr().out == first
+
+
+def test_a_defect_ends_in_an_envelope_with_what_was_recorded(
+    spec: Spec, journal: Journal
+) -> None:
+    conclude_defect(spec, journal, ZeroDivisionError("by zero"))
+    envelope = result(journal)
+    assert envelope["error"]["code"] == "internal"
+    assert "ZeroDivisionError: by zero" in envelope["error"]["message"]
+    assert (envelope["answer"], envelope["partial"]) == ("It is fine.", True)
+    assert (envelope["meta"]["job_id"], envelope["meta"]["session_id"]) == (
+        spec.job_id,
+        THREAD,
+    )
+
+
+def test_a_defect_in_the_conclusion_itself_ends_in_a_plain_envelope(
+    spec: Spec, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finish(*_: object) -> None:
+        raise KeyError("again")
+
+    monkeypatch.setattr(run, "finish", finish)
+    conclude_defect(spec, journal, ZeroDivisionError("by zero"))
+    envelope = result(journal)
+    assert "ZeroDivisionError: by zero" in envelope["error"]["message"]
+    assert envelope["meta"]["job_id"] == spec.job_id
+
+
+@pytest.mark.parametrize(
+    ("reason", "error", "code"),
+    [
+        ("cancelled", None, "cancelled"),
+        ("abandoned", None, "cancelled"),
+        ("", FileNotFoundError(2, "No such file", "codex"), "process_died"),
+        ("", OSError(28, "No space left on device"), "storage_failed"),
+        ("", ZeroDivisionError(), "internal"),
+    ],
+    ids=str,
+)
+def test_a_run_that_was_never_started_says_why(
+    spec: Spec, journal: Journal, reason: str, error: Exception | None, code: str
+) -> None:
+    conclude_unstarted(spec, journal, reason, error)
+    envelope = result(journal)
+    assert envelope["error"]["code"] == code
+    assert "answer" not in envelope
+    assert not Path(spec.scratch).exists()

@@ -1,0 +1,289 @@
+"""Launch and end of a job, as a reader sees them who looks at any moment."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from codex_counsel.errors import CounselError
+from codex_counsel.jobs import recovery, retention
+from codex_counsel.jobs.job import Job
+from codex_counsel.jobs.launcher import NewJob, launch
+from codex_counsel.jobs.store import Store
+from tests.conftest import living, until, wait
+from tests.e2e.jobs.conftest import (
+    COMPLETED,
+    MESSAGE,
+    STARTED,
+    THREAD,
+    JobFactory,
+    worker_of,
+)
+
+READER = """
+import sys
+from pathlib import Path
+from codex_counsel.jobs.store import Store
+store, stop = Store(Path(sys.argv[1])), Path(sys.argv[2])
+seen = set()
+print("up", flush=True)
+while not stop.exists():
+    seen |= {row["status"] for row in store.rows()}
+print(*seen)
+"""
+
+
+def test_a_reader_that_races_launches_sees_no_half_made_and_no_falsely_dead_job(
+    factory: JobFactory,
+) -> None:
+    stop, over = factory.world.base / "stop", threading.Event()
+    seen: set[str] = set()
+    argv = [sys.executable, "-c", READER, str(factory.store.state), str(stop)]
+    readers = [
+        subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, encoding="utf-8")
+        for _ in range(2)
+    ]
+    for reader in readers:
+        assert reader.stdout
+        assert reader.stdout.readline() == "up\n"
+
+    def look() -> None:
+        while not over.is_set():
+            seen.update(row["status"] for row in factory.store.rows())
+
+    with ThreadPoolExecutor(6) as pool:
+        looking = [pool.submit(look) for _ in range(2)]
+        handles = list(pool.map(lambda _: factory.launch(), range(40)))
+        results = [wait(handle)["status"] for handle in handles]
+        over.set()
+        [future.result() for future in looking]
+    stop.touch()
+    for reader in readers:
+        seen.update(reader.communicate(timeout=30)[0].split())
+    assert results == ["completed"] * 40
+    assert seen <= {"queued", "running", "completed"}
+    assert {row["status"] for row in factory.store.rows()} == {"completed"}
+    assert not list(factory.store.directory.glob(".*"))
+
+
+def test_the_launchers_own_lock_keeps_a_job_alive_until_its_worker_holds_it(
+    factory: JobFactory,
+) -> None:
+    handle, gate = factory.launch_waiting(STARTED)
+    assert handle.job.alive()
+    assert recovery.outcome(handle.job) is None
+    until(lambda: handle.job.state().thread_id == THREAD)
+    gate.write_text("go\n")
+    assert wait(handle)["status"] == "completed"
+    until(lambda: not handle.job.alive())
+
+
+def test_probes_do_not_take_each_other_for_a_worker(factory: JobFactory) -> None:
+    handle = factory.launch()
+    wait(handle)
+    until(lambda: not handle.job.alive())
+    other = os.open(handle.job.path / "lock", os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    try:
+        assert not handle.job.alive()
+        with ThreadPoolExecutor(8) as pool:
+            assert not any(pool.map(lambda _: handle.job.alive(), range(2000)))
+    finally:
+        os.close(other)
+
+
+def test_a_launch_that_fails_leaves_no_record(
+    factory: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    with pytest.raises(CounselError, match="No job can be started"):
+        factory.launch()
+    assert list(factory.store.directory.iterdir()) == []
+    assert list(factory.world.temp.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "changes", [{"detached": True}, {"needs_directory": True}], ids=str
+)
+def test_a_run_that_needs_its_directory_is_refused_where_none_can_be_written(
+    factory: JobFactory, changes: dict[str, bool]
+) -> None:
+    factory.store.state.write_text("a file where the directory should be")
+    new = NewJob(factory.spec(detached="detached" in changes), "Is it fine?", None, {})
+    with pytest.raises(CounselError) as caught:
+        launch(
+            factory.store, replace(new, needs_directory="needs_directory" in changes)
+        )
+    assert caught.value.code == "storage_failed"
+    assert list(factory.world.temp.iterdir()) == []
+
+
+def test_a_launcher_killed_in_the_middle_of_a_launch_leaves_nothing_that_is_listed(
+    factory: JobFactory,
+) -> None:
+    factory.store.prepare()
+    remains = factory.store.directory / f".birth-{'0' * 32}"
+    remains.mkdir()
+    (remains / "spec.json").write_text("{")
+    assert factory.store.rows() == []
+    retention.evict(factory.store, 60, 50)
+    assert remains.exists()
+    hours_ago = time.time() - 7200
+    os.utime(remains, (hours_ago, hours_ago))
+    os.utime(factory.store.state / "evicted", (hours_ago, hours_ago))
+    retention.evict(factory.store, 60, 50)
+    assert not remains.exists()
+
+
+def test_the_first_result_to_be_linked_is_the_one_that_stands(
+    factory: JobFactory,
+) -> None:
+    handle, gate = factory.launch_waiting(STARTED)
+    until(lambda: handle.job.state().thread_id)
+    first = {
+        "ok": False,
+        "status": "failed",
+        "tool": "codex_consult",
+        "summary": "another writer",
+        "meta": {},
+    }
+    (handle.job.path / "result.json").write_text(json.dumps(first))
+    gate.write_text("go\n")
+    assert wait(handle) == first
+    assert recovery.outcome(handle.job) == first
+
+
+def test_a_killed_worker_is_seen_in_the_next_read_with_what_it_had_recorded(
+    factory: JobFactory,
+) -> None:
+    handle, _ = factory.launch_waiting(STARTED, MESSAGE)
+    until(lambda: handle.job.state().thread_id)
+    until(lambda: "fine" in (handle.job.path / "events.jsonl").read_text())
+    os.kill(worker_of(handle.job).pid, signal.SIGKILL)
+    wire = wait(handle)
+    assert wire["error"]["code"] == "process_died"
+    assert (wire["meta"]["session_id"], wire["meta"]["job_id"]) == (
+        THREAD,
+        handle.job.id,
+    )
+    assert (wire["answer"], wire["partial"]) == ("It is fine.", True)
+    assert recovery.outcome(Job(handle.job.path)) == wire
+    assert living(handle.job.id) == []
+    assert list(factory.world.temp.iterdir()) == []
+    assert list(handle.job.path.glob("result.json")) == []
+
+
+def test_a_turn_that_was_complete_when_its_worker_died_is_no_success(
+    factory: JobFactory,
+) -> None:
+    handle = factory.launch(
+        f"printf '%s\\n' '{STARTED}' '{MESSAGE}' '{COMPLETED}'; exec sleep 600"
+    )
+    until(lambda: handle.job.state().phase == "finishing")
+    os.kill(worker_of(handle.job).pid, signal.SIGKILL)
+    wire = wait(handle)
+    assert (wire["status"], wire["error"]["code"], wire["answer"]) == (
+        "failed",
+        "process_died",
+        "It is fine.",
+    )
+
+
+@pytest.mark.parametrize("missing", ["the program", "the workspace"])
+def test_what_vanished_before_codex_could_start_is_named(
+    factory: JobFactory, missing: str
+) -> None:
+    absent = (
+        {"argv": ("/nonexistent/codex",)}
+        if missing == "the program"
+        else {"cwd": "/nonexistent/workspace"}
+    )
+    handle = factory.launch(**absent)
+    wire = wait(handle)
+    assert (wire["status"], wire["error"]["code"]) == ("failed", "process_died")
+    assert "/nonexistent/" in wire["error"]["message"]
+    assert handle.job.result() == wire
+    assert list(factory.world.temp.iterdir()) == []
+
+
+def test_a_launcher_that_goes_before_its_worker_is_up_leaves_no_run(
+    factory: JobFactory,
+) -> None:
+    handle, _ = factory.launch_waiting()
+    handle.release()
+    wire = until(lambda: recovery.outcome(handle.job))
+    assert (wire["status"], wire["error"]["code"]) == ("cancelled", "cancelled")
+    until(lambda: not handle.job.alive())
+    assert living(handle.job.id) == []
+
+
+def test_someone_who_joins_before_the_worker_listens_keeps_the_run(
+    factory: JobFactory,
+) -> None:
+    handle, gate = factory.launch_waiting()
+    handle.job.ask_stay()
+    handle.release()
+    until(lambda: handle.job.state().detached)
+    gate.write_text("go\n")
+    assert until(lambda: recovery.outcome(handle.job))["status"] == "completed"
+
+
+def test_a_run_that_was_detached_outlives_its_launcher(factory: JobFactory) -> None:
+    handle, gate = factory.launch_waiting(STARTED)
+    handle.detach()
+    handle.release()
+    until(lambda: handle.job.state().detached)
+    assert handle.job.running().status in ("queued", "running")
+    gate.write_text("go\n")
+    assert (
+        until(lambda: recovery.outcome(Store(factory.store.state).job(handle.job.id)))[
+            "answer"
+        ]
+        == "It is fine."
+    )
+
+
+def test_paths_that_are_no_job_ids_are_refused_before_any_path_is_built(
+    factory: JobFactory,
+) -> None:
+    factory.store.prepare()
+    for name in (
+        "../../etc",
+        "",
+        "0" * 31,
+        "0" * 33,
+        "G" * 32,
+        "0" * 32 + "\n",
+        "." * 32,
+    ):
+        with pytest.raises(CounselError, match="no job id"):
+            factory.store.job(name)
+    with pytest.raises(CounselError, match="There is no job"):
+        factory.store.job("0" * 32)
+    assert not (Path(factory.store.state) / "etc").exists()
+
+
+def test_looking_at_a_run_whose_worker_ended_its_output_but_still_lives_holds_nobody_up(
+    factory: JobFactory,
+) -> None:
+    handle, _ = factory.launch_waiting(STARTED)
+    until(lambda: handle.job.state().thread_id)
+    read, write = os.pipe()
+    os.close(write)
+    os.dup2(read, handle.descriptor)
+    os.close(read)
+    began = time.monotonic()
+    assert handle.collect() is None
+    assert time.monotonic() - began < 2
+    assert wait(handle)["status"] == "cancelled"

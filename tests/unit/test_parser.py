@@ -1,0 +1,134 @@
+"""The command line: every flag has its help text, and every argument of a request its flag."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+import pytest
+
+from codex_counsel.cli import parser
+from codex_counsel.contract.request import (
+    Apply,
+    Consult,
+    Delegate,
+    JobList,
+    ReviewChanges,
+    ReviewPlan,
+    argument_names,
+)
+
+RUN = "json workspace-root background context-file web-search model effort profile session-id idempotency-key "
+RUN += "extra-root timeout-seconds"
+REVIEW = f"{RUN} format fail-on focus stance"
+FLAGS = {
+    "mcp": "",
+    "status": "json workspace-root clear-limits",
+    "demo": "live",
+    "consult": f"{RUN} stance output-schema text-only network image",
+    "review": f"{REVIEW} scope base commit range plan plan-path dry-run network",
+    "plan": REVIEW,
+    "delegate": f"{RUN} from-job dry-run network image",
+    "apply": "json workspace-root check-only undo allow-path",
+    "models": "json",
+    "jobs": "json workspace-root status limit sweep",
+    "result": "json wait",
+    "cancel": "json",
+    "gate": "",
+    "gate install": "project fail-on rounds",
+    "gate remove": "project",
+    "gate run": "fail-on rounds",
+}
+"""What scripts of users rely on."""
+
+
+def parsers(
+    of: argparse.ArgumentParser, prefix: str = ""
+) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """The parsers of the verbs, and of the actions of a verb, by name."""
+    for action in of._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, verb in action.choices.items():
+                yield f"{prefix}{name}", verb
+                yield from parsers(verb, f"{name} ")
+
+
+def actions(of: argparse.ArgumentParser) -> list[argparse.Action]:
+    return [
+        action
+        for action in of._actions
+        if not isinstance(action, argparse._SubParsersAction)
+    ]
+
+
+BUILT = dict(parsers(parser.build()))
+
+
+def test_the_verbs_are_known() -> None:
+    assert BUILT.keys() == FLAGS.keys()
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_the_flags_of_a_verb_are_these(name: str) -> None:
+    found = {
+        option
+        for action in actions(BUILT[name])
+        for option in action.option_strings
+        if option.startswith("--")
+    }
+    assert found == {"--help", *(f"--{flag}" for flag in FLAGS[name].split())}
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_every_argument_has_a_help_text(name: str) -> None:
+    assert [action.dest for action in actions(BUILT[name]) if not action.help] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "request_"),
+    [
+        ("consult", Consult),
+        ("review", ReviewChanges),
+        ("plan", ReviewPlan),
+        ("delegate", Delegate),
+        ("apply", Apply),
+        ("jobs", JobList),
+    ],
+)
+def test_every_argument_of_a_request_can_be_given(
+    name: str, request_: type[Consult]
+) -> None:
+    found = {action.dest for action in actions(BUILT[name])}
+    missing = set(argument_names(request_)) - found
+    assert missing <= {*parser.NO_FLAGS, "plan"}
+
+
+def test_a_verb_that_is_named_has_its_flags_and_the_others_are_left_empty() -> None:
+    built = dict(parsers(parser.build(["jobs"])))
+    assert [name for name, verb in built.items() if len(actions(verb)) > 1] == ["jobs"]
+    assert (
+        parser.build(["jobs", "--limit", "5"])
+        .parse_args(["jobs", "--limit", "5"])
+        .limit
+        == 5
+    )
+
+
+def test_a_flag_has_the_default_and_the_choices_of_its_field() -> None:
+    found = parser.build().parse_args(
+        ["review", "-C", "/w", "--extra-root", "/a", "--extra-root", "/b", "x.py"]
+    )
+    assert (found.scope, found.stance, found.workspace_root) == (
+        "working_tree",
+        "review",
+        "/w",
+    )
+    assert (found.extra_roots, found.paths, found.model) == (
+        ["/a", "/b"],
+        ["x.py"],
+        None,
+    )
+    assert found.network is False
+    with pytest.raises(SystemExit) as refused:
+        parser.build().parse_args(["review", "--scope", "everything"])
+    assert refused.value.code == 2

@@ -1,0 +1,81 @@
+"""The record of a job: which ones this release reads, and what follows from its fields."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from codex_counsel.jobs.spec import FIELD_TYPES, Spec
+
+SPEC = Spec(
+    job_id="0" * 32,
+    tool="codex_consult",
+    subject="Is it fine?",
+    created=1_800_000_000.5,
+    argv=("codex", "exec"),
+    cwd="/workspace",
+    codex_home="/home/codex",
+    state="/state",
+    scratch="/tmp/scratch",
+    total=60,
+    idle=60.5,
+    slots=1,
+    account="account",
+    backoff=60,
+    ttl=60,
+    workspace="/workspace",
+    meta={"model": "m"},
+)
+
+
+def stored(**changes: Any) -> dict[str, Any]:
+    raw: dict[str, Any] = json.loads(json.dumps(SPEC.to_json()))
+    return raw | changes
+
+
+def test_a_stored_record_is_read_as_it_was() -> None:
+    assert Spec.parse(stored()) == SPEC
+
+
+def test_a_record_of_an_earlier_release_is_read_although_it_has_a_field_that_nobody_reads() -> (
+    None
+):
+    assert Spec.parse(stored(request={"question": "Is it fine?"})) == SPEC
+
+
+def test_every_field_has_a_type_that_is_checked() -> None:
+    checked = [name for _, names in FIELD_TYPES for name in names]
+    assert sorted(checked) == sorted(field.name for field in fields(Spec))
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Spec)])
+def test_a_value_of_the_wrong_type_is_refused(name: str) -> None:
+    wrong: Any = 7
+    if isinstance(getattr(SPEC, name), int | float):
+        wrong = "seven"
+    with pytest.raises(ValueError, match=name):
+        Spec.parse(stored(**{name: wrong}))
+
+
+def test_the_kind_follows_from_the_field_that_is_set() -> None:
+    assert SPEC.kind == "consult"
+    assert (
+        replace(SPEC, output_schema={"type": "object"}, library="/lib").kind
+        == "consult"
+    )
+    assert replace(SPEC, review={"workspace": "/"}).kind == "review"
+    assert replace(SPEC, delegate={"workspace": "/"}).kind == "delegate"
+
+
+def test_the_details_are_the_fields_of_the_kinds_and_none_that_all_runs_have() -> None:
+    spec = replace(SPEC, review={"workspace": "/"})
+    assert spec.details == {
+        "output_schema": None,
+        "library": None,
+        "review": {"workspace": "/"},
+        "delegate": None,
+    }
+    assert replace(SPEC, **spec.details) == spec
