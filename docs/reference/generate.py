@@ -33,12 +33,14 @@ def settings() -> str:
     ]
     intro = f"""# Settings
 
-Environment variables with the prefix `{PREFIX}`. A value out of bounds is clamped and named in `codex_status`; a value of
-the wrong kind is one sentence on stderr and in `codex_status`, and the default holds. `JOB_MAX_SECONDS` is accepted as the
-old name of `TIMEOUT_SECONDS`. Names of another bridge (`CODEX_IN_CLAUDE_*`) are noticed, not obeyed.
+Settings are environment variables with the prefix `{PREFIX}`. A number out of bounds is replaced by the nearest bound. A
+value that cannot be read is ignored, and the default is used. Both cases are reported on stderr and by `codex_status`.
+`JOB_MAX_SECONDS` is accepted as the old name of `TIMEOUT_SECONDS`. Variables of another bridge (`CODEX_IN_CLAUDE_*`) have no
+effect; `codex_status` lists them with their name here.
 
-What Codex itself reads (`CODEX_HOME`, `CODEX_API_KEY`, proxies, a provider's key) reaches Codex unchanged, never the
-commands it runs. With only `OPENAI_API_KEY` set, `auth_required` says what to do.
+The variables that Codex itself reads (`CODEX_HOME`, `CODEX_API_KEY`, proxies, the key of a provider) are passed to Codex
+unchanged, but not to the commands that Codex runs. `OPENAI_API_KEY` alone is no login for `codex exec`; the error
+`auth_required` says what to do.
 """
     return _page(intro, ("name", "default", "values", "meaning"), rows)
 
@@ -58,9 +60,10 @@ def _setting(name: str, default: Any, metadata: Any) -> tuple[str, ...]:
 def errors() -> str:
     intro = """# Error codes
 
-Every failure carries one code, Codex's own first specific sentence as `message`, and a `repair`. `retryable` means that the
-same call may succeed later. The last column is Codex's text by which the code was recognised (… stands for what varies);
-codes without one are found by this bridge before or around the run. `exit` is the command line's exit code.
+Every failure has one code, a `message` and a `repair`. Where Codex failed, the message is Codex's own first specific
+sentence. `retryable` means that the same call may succeed later. `exit` is the exit code of the command line. The last column
+shows the text of Codex by which the code is recognised (… stands for a part that varies). Codes without such a text are
+detected by codex-counsel itself.
 """
     rows = [_error(code) for code in CATALOG]
     return _page(
@@ -94,13 +97,15 @@ def envelope() -> str:
     schema = catalogue.envelope_schema()
     intro = """# The envelope
 
-Every tool and every verb with `--json` returns this one flat object, told apart by `ok` and `status`. A field that does not
-apply is left out. The JSON Schema is the resource `codex://schema/envelope`. An envelope stays under 40,000 bytes (6,000 with
-`detail: "summary"`): what is longer is kept on disk and paged by `meta.next_cursor`; a page holds one long field, cut between
-code points or whole list items, and the pages joined are the stored value (`data` is then paged as its JSON text).
+Every tool, and every command with `--json`, returns this JSON object. Read `ok` and `status` first. A field that does not
+apply is left out. The JSON Schema is the MCP resource `codex://schema/envelope`.
 
-On success the structured content is the envelope and the text its summary. On failure `isError` is set and the text alone
-says code, message and repair.
+An envelope has at most 40,000 bytes (6,000 with `detail: "summary"`). A longer result is kept on disk and returned in pages:
+pass `meta.next_cursor` as `cursor` to get the next page. A page holds a part of one long field: a text is cut between two
+characters, a list between two items. All pages joined are the stored value; `data` is paged as JSON text.
+
+On success the structured content of an MCP reply is the envelope, and its text is the summary. On failure `isError` is set,
+and the text contains the code, the message and the repair.
 """
     head = ("field", "type", "meaning")
     text = _page(intro, head, _fields(schema))
@@ -133,8 +138,8 @@ def _type(item: dict[str, Any]) -> str:
 def tools() -> str:
     intro = """# Tools
 
-What the MCP server offers. Arguments that are not listed are refused. `*_async` takes the arguments of its twin and returns a
-job id at once.
+The tools of the MCP server. An argument that is not listed is refused. A tool named `*_async` takes the arguments of the tool
+without this ending and returns a job id at once.
 """
     return NOTE + intro + "".join(_tool(tool) for tool in catalogue.TOOLS)
 

@@ -68,7 +68,7 @@ class Settings:
         200_000, 1_000, 900_000, "longest author text in bytes; longer is refused"
     )
     max_delegate_diff_bytes: int = _number(
-        200_000, 1_000, 10_000_000, "bytes of a diff that ride in a result"
+        200_000, 1_000, 10_000_000, "bytes of a diff that a result contains; the rest is only on disk"
     )
     git_timeout_seconds: int = _number(60, 1, 600, "seconds one git command may take")
     isolation: str = _choice(
