@@ -1,11 +1,10 @@
-"""A world of its own for each test: home, Codex home, state directory, workspace, scripted model. The Codex is real."""
+"""What every test gets: its own home, Codex home, state directory, workspace and scripted model. Codex is real."""
 
 from __future__ import annotations
 
 import os
 import select
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from codex_counsel.contract.request import Consult, parse
 from codex_counsel.jobs.handle import Handle
 from codex_counsel.loopback import Loopback, Script, say
 from codex_counsel.services.counsel import Counsel
+from tests.repositories import Repository
 
 BUNDLED = str(codex_cli_bin.bundled_codex_path())
 RELEASES = [
@@ -33,7 +33,7 @@ RELEASES = [
 
 @dataclass
 class World:
-    """Directories that stand for a user's machine."""
+    """The directories of one test, which stand for a user's machine, and the environment that names them."""
 
     base: Path
     binary: str = BUNDLED
@@ -65,8 +65,8 @@ class World:
 
     @property
     def env(self) -> dict[str, str]:
-        """A small, clean environment; the binary under test by the setting."""
-        own = {
+        """The environment of the processes under test; `settings` in it as variables of codex-counsel."""
+        env = {
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
             "HOME": str(self.home),
@@ -75,12 +75,12 @@ class World:
             "CODEX_COUNSEL_STATE_DIR": str(self.state),
             "CODEX_COUNSEL_CODEX_BIN": self.binary,
         }
-        return own | {
+        return env | {
             f"CODEX_COUNSEL_{name}": value for name, value in self.settings.items()
         }
 
     def configure(self, text: str) -> None:
-        """Replace config.toml at once: a Codex that starts meanwhile must not read half of it."""
+        """Replace config.toml atomically: a Codex that starts meanwhile must not read half of it."""
         draft = self.codex_home / "config.toml.new"
         draft.write_text(text, "utf-8")
         draft.replace(self.codex_home / "config.toml")
@@ -91,34 +91,27 @@ class World:
     def codex(self) -> Codex:
         return find(self.binary, "", ProbeCache(self.state / "probes.json"))
 
-    def git(self, *args: str, cwd: Path | None = None) -> str:
-        """Real git, the author fixed, no configuration from outside."""
-        identity = [
-            "-c",
-            "user.name=T",
-            "-c",
-            "user.email=t@example.org",
-            "-c",
-            "commit.gpgsign=false",
-        ]
+    @property
+    def repository(self) -> Repository:
+        """The workspace, for tests in which it is a repository."""
+        return self.repository_at(self.workspace)
+
+    def repository_at(self, root: Path) -> Repository:
+        """A repository whose git reads no settings but those in the world's home."""
         env = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
             "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_AUTHOR_NAME": "T",
+            "GIT_AUTHOR_EMAIL": "t@example.org",
+            "GIT_COMMITTER_NAME": "T",
+            "GIT_COMMITTER_EMAIL": "t@example.org",
         }
-        done = subprocess.run(
-            ["git", *identity, *args],
-            cwd=cwd or self.workspace,
-            env=env,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return done.stdout
+        return Repository(root, env)
 
 
-def linked(source: str, target: str) -> None:
-    """The package is some 400 MB: hard links where the file system has them."""
+def link_or_copy(source: str, target: str) -> None:
+    """Copy a file of the Codex package, of some 400 MB, by a hard link where the file system has them."""
     try:
         os.link(source, target)
     except OSError:
@@ -127,9 +120,26 @@ def linked(source: str, target: str) -> None:
 
 @pytest.fixture(autouse=True)
 def private_temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scratch directories of runs are made below the test's own directory, where a leftover is seen."""
+    """Make scratch directories below the directory of the test, where tests look for leftovers."""
     (tmp_path / "tmp").mkdir(exist_ok=True)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+
+
+@pytest.fixture
+def own_git_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give this process a home without the developer's git settings; return the file of global settings in it."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    home.mkdir(exist_ok=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    settings = home / ".gitconfig"
+    settings.write_text(
+        '[user]\n name = A\n email = a@b\n[init]\n defaultBranch = main\n[protocol "file"]\n allow = always\n',
+        "utf-8",
+    )
+    return settings
 
 
 @pytest.fixture
@@ -175,49 +185,55 @@ def _models(world: World) -> Iterator[Callable[..., Loopback]]:
 def consult(
     counsel: Counsel, question: str = "Is it fine?", **arguments: Any
 ) -> EnvelopeDict:
-    """Ask and wait: the whole envelope."""
+    """Ask and wait, and return the envelope as it is delivered."""
     request = parse(Consult, {"question": question, **arguments})
     handle = counsel.consult(request)
     return counsel.deliver(handle, wait(handle), request.detail)
 
 
+def start_consult(
+    counsel: Counsel,
+    question: str = "Is it fine?",
+    *,
+    background: bool = False,
+    **arguments: Any,
+) -> Handle:
+    """Ask, and return the handle of the run."""
+    request = parse(Consult, {"question": question, **arguments})
+    return counsel.consult(request, background=background)
+
+
 def wait(handle: Handle, seconds: float = 60) -> EnvelopeDict:
-    """The terminal envelope of a run."""
+    """Wait for the end of a run and return its envelope."""
     while (wire := handle.collect()) is None:
-        ready = (
-            select.select([handle.descriptor], [], [], seconds)[0]
-            if handle.descriptor >= 0
-            else [True]
-        )
-        assert ready, "the run did not end in time"
+        if handle.descriptor >= 0:
+            ready, _, _ = select.select([handle.descriptor], [], [], seconds)
+            assert ready, "the run did not end in time"
     return wire
 
 
 def living(marker: str) -> list[str]:
-    """Command lines of live processes that carry the text in their environment or command line."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                command = (
-                    (entry / "cmdline")
-                    .read_bytes()
-                    .replace(b"\0", b" ")
-                    .decode("utf-8", "replace")
-                )
-                environment = (
-                    (entry / "environ").read_bytes().decode("utf-8", "replace")
-                )
-                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-            except OSError:
-                continue
-            if state not in "ZX" and (marker in command or marker in environment):
-                found.append(command)
-    return found
+    """Return the command lines of live processes that have the text in their environment or command line."""
+    commands = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        if int(entry.name) == os.getpid():
+            continue
+        try:
+            argv = (entry / "cmdline").read_bytes()
+            environment = (entry / "environ").read_bytes()
+            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if state in "ZX":
+            continue
+        command = argv.replace(b"\0", b" ").decode("utf-8", "replace")
+        if marker in command or marker in environment.decode("utf-8", "replace"):
+            commands.append(command)
+    return commands
 
 
-def shown(mapping: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """The named fields, for comparisons that say what matters."""
+def pick(mapping: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Return the named fields, None for one that is missing."""
     return {name: mapping.get(name) for name in names}
 
 
@@ -225,9 +241,9 @@ T = TypeVar("T")
 
 
 def until(condition: Callable[[], T | None], seconds: float = 30) -> T:
-    """What the condition says once it says something; looked at often, and given up after so many seconds."""
+    """Call the condition until its value is true, and return that value; fail after so many seconds."""
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "what was waited for did not come"
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.01)
-    return found
+    return value

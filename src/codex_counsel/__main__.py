@@ -2,10 +2,11 @@
 
 import sys
 
+from codex_counsel.cli import run
+
 
 def main() -> int:
-    from codex_counsel.cli import run
-
+    """Run the command line of this process; returns its exit code."""
     return run(sys.argv[1:])
 
 

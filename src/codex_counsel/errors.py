@@ -8,6 +8,8 @@ from typing import Any
 
 
 class Code(StrEnum):
+    """The codes of all failures, as they stand in envelopes."""
+
     INVALID_ARGUMENTS = "invalid_arguments"
     WORKSPACE_INVALID = "workspace_invalid"
     NOT_A_GIT_REPO = "not_a_git_repo"
@@ -69,7 +71,7 @@ CATALOG: dict[Code, Meaning] = {
         exit_code=USAGE,
     ),
     Code.WORKSPACE_INVALID: Meaning(
-        "The workspace is missing, unreadable, not a directory, or one that no run may be given.",
+        "The workspace is missing, unreadable, not a directory, or one that runs may not use.",
         "Pass workspace_root as the absolute path of the project's directory.",
         exit_code=USAGE,
     ),
@@ -94,7 +96,7 @@ CATALOG: dict[Code, Meaning] = {
         exit_code=USAGE,
     ),
     Code.INPUT_TOO_LARGE: Meaning(
-        "The text is longer than a run may be given; nothing was spent.",
+        "The text is longer than a run accepts; nothing was spent.",
         "Shorten it, or name files of the workspace instead of pasting them.",
         exit_code=USAGE,
     ),
@@ -131,7 +133,7 @@ CATALOG: dict[Code, Meaning] = {
     ),
     Code.BACKING_OFF: Meaning(
         "An earlier call of this account met a limit that has not reset yet; Codex was not started.",
-        "Go on without Codex until then, or clear the mark with `codex-counsel status --clear-limits`.",
+        "Go on without Codex until then, or forget the limit with `codex-counsel status --clear-limits`.",
         retryable=True,
         exit_code=UNAVAILABLE,
     ),
@@ -156,7 +158,7 @@ CATALOG: dict[Code, Meaning] = {
         exit_code=UNAVAILABLE,
     ),
     Code.SANDBOX_UNAVAILABLE: Meaning(
-        "Codex's sandbox cannot be set up or does not hold on this machine; the run was not given more access instead.",
+        "Codex's sandbox cannot be set up or does not bound commands on this machine; nothing was run.",
         "Allow unprivileged user namespaces (on Ubuntu an AppArmor profile for bwrap; in containers the user "
         "namespace), check with `codex sandbox -- true`, or consult with text_only.",
         exit_code=UNAVAILABLE,
@@ -167,7 +169,7 @@ CATALOG: dict[Code, Meaning] = {
         exit_code=TIMED_OUT,
     ),
     Code.STALLED: Meaning(
-        "Codex said nothing for the idle limit and was ended.",
+        "Codex was silent for the idle limit and was ended.",
         "Call again; session_id continues the thread. CODEX_COUNSEL_IDLE_SECONDS sets the limit.",
         retryable=True,
         exit_code=TIMED_OUT,
@@ -178,7 +180,7 @@ CATALOG: dict[Code, Meaning] = {
         exit_code=INTERRUPTED,
     ),
     Code.PROCESS_DIED: Meaning(
-        "Codex or its supervisor died before a result was written.",
+        "Codex or the worker that supervises it died before a result was written.",
         "Call again; session_id continues the thread where one is named.",
         retryable=True,
         exit_code=UNAVAILABLE,
@@ -269,7 +271,7 @@ CATALOG: dict[Code, Meaning] = {
 
 @dataclass
 class CounselError(Exception):
-    """A failure on its way to an envelope. Without `repair` the catalogue's own sentence is given."""
+    """A failure on its way to an envelope. Without `repair`, the sentence of its code in `CATALOG` applies."""
 
     code: Code
     message: str

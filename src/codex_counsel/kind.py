@@ -15,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from codex_counsel.contract.envelope import Envelope, Meta, failed
 from codex_counsel.system.files import remove_tree
+from codex_counsel.system.json_values import Json, JsonObject
 from codex_counsel.system.redact import mask
 from codex_counsel.system.text import one_line
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 class Records(Protocol):
     """What `prepare` may ask of earlier jobs."""
 
-    def sent_last(self, thread_id: str) -> str | None:
+    def last_sent_digest(self, thread_id: str) -> str | None:
         """The digest of the material that the latest review of this thread was sent; None where none is on record."""
 
     def delegate_directory(self, job_id: str, workspace: Path) -> Path:
@@ -68,11 +69,11 @@ class Brief:
 
     prompt: str
     access: Access
-    reply_schema: dict[str, Any] | None = None
+    reply_schema: JsonObject | None = None
     images: tuple[Path, ...] = ()
-    scope: dict[str, Any] | None = None
+    scope: JsonObject | None = None
     warnings: tuple[str, ...] = ()
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Json] = field(default_factory=dict)
     keeps_files: bool = False
 
     def scratch_parent(self, temporary: Path, _trees: Path) -> Path:
@@ -100,7 +101,7 @@ class EndedRun:
     tool: str
     directory: Path
     scratch: Path
-    details: Mapping[str, Any]
+    details: Mapping[str, Json]
     meta: Meta
     answer: str | None = None
     error: CounselError | None = None
@@ -112,8 +113,8 @@ class EndedRun:
         return self.directory.name in self.scratch.name
 
 
-def failure(ended: EndedRun, error: CounselError) -> Envelope:
-    """The envelope of a run without a result. What was said before the end is kept and marked: it is no answer."""
+def failed_run(ended: EndedRun, error: CounselError) -> Envelope:
+    """The envelope of a run without a result. An interim message is kept as `answer`, masked, with `partial` set."""
     if not ended.answer:
         return failed(ended.tool, error, ended.meta)
     return failed(

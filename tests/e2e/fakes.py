@@ -1,4 +1,4 @@
-"""Executables that pass for Codex until a run begins. Everything but `exec` is the real binary's answer."""
+"""Programs in place of Codex: `exec` is scripted, every other subcommand is run by the real binary."""
 
 from __future__ import annotations
 

@@ -11,21 +11,16 @@ from typing import Any
 
 import pytest
 
-from codex_counsel.contract.request import Apply, Consult, JobConsume, parse
+from codex_counsel.contract.request import Apply, JobConsume, parse
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.loopback import Loopback, hold, say, shell
-from tests.conftest import World, until, wait
-from tests.e2e.delegation import begun, delegate, start, untouched
+from tests.conftest import World, consult, until, wait
+from tests.e2e.delegation import assert_unchanged, delegate, start
 from tests.git.delegate.states import state
 
 Model = Callable[..., Loopback]
 EVERYTHING = r"""sed -i 's/41/42/' app.py; printf 'b\r\n' >> dos.txt; printf '\1' >> logo.bin; chmod +x app.py
 mv new.txt lib/moved.txt; rm notes.md; echo odd > $'caf\xe9'; printf end > lib/end; : > none; ln -s app.py link"""
-
-
-@pytest.fixture
-def top(world: World) -> Path:
-    return begun(world)
 
 
 def apply(world: World, job_id: str, **arguments: Any) -> dict[str, Any]:
@@ -34,53 +29,53 @@ def apply(world: World, job_id: str, **arguments: Any) -> dict[str, Any]:
     )
 
 
-def refused(world: World, job_id: str, **arguments: Any) -> CounselError:
+def refusal(world: World, job_id: str, **arguments: Any) -> CounselError:
     """Refused, with nothing touched."""
-    with untouched(world.workspace), pytest.raises(CounselError) as error:
+    with assert_unchanged(world.workspace), pytest.raises(CounselError) as error:
         apply(world, job_id, **arguments)
     return error.value
 
 
 def test_a_diff_of_every_kind_is_checked_applied_refused_a_second_time_and_undone(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     model([shell(EVERYTHING), say("Done.")])
-    before = state(top)
+    before = state(workspace)
     job = delegate(world)["meta"]["job_id"]
-    assert refused(world, job).details == {"allow_paths": ["link"]}
-    with untouched(top):
+    assert refusal(world, job).details == {"allow_paths": ["link"]}
+    with assert_unchanged(workspace):
         checked = apply(world, job, check_only=True, allow_paths=["link"])
-    done = apply(world, job, allow_paths=["link"])
-    assert (checked["applied"], done["applied"], checked["files"]) == (
+    result = apply(world, job, allow_paths=["link"])
+    assert (checked["applied"], result["applied"], checked["files"]) == (
         False,
         True,
-        done["files"],
+        result["files"],
     )
-    assert (top / "app.py").read_text() == "answer = 42\n"
-    assert os.access(top / "app.py", os.X_OK)
-    assert (top / "dos.txt").read_bytes() == b"a\r\nmine\r\nb\r\n"
-    assert (top / "logo.bin").read_bytes() == b"\0mine\1"
-    assert (top / "lib/moved.txt").read_text() == "old\n"
-    assert (top / "link").readlink() == Path("app.py")
-    assert (top / "none").read_bytes() == b""
-    assert os.fsencode(top) + b"/caf\xe9" in {
-        entry.path for entry in os.scandir(os.fsencode(top))
+    assert (workspace / "app.py").read_text() == "answer = 42\n"
+    assert os.access(workspace / "app.py", os.X_OK)
+    assert (workspace / "dos.txt").read_bytes() == b"a\r\nmine\r\nb\r\n"
+    assert (workspace / "logo.bin").read_bytes() == b"\0mine\1"
+    assert (workspace / "lib/moved.txt").read_text() == "old\n"
+    assert (workspace / "link").readlink() == Path("app.py")
+    assert (workspace / "none").read_bytes() == b""
+    assert os.fsencode(workspace) + b"/caf\xe9" in {
+        entry.path for entry in os.scandir(os.fsencode(workspace))
     }
-    assert not (top / "notes.md").exists()
-    assert {n: seen for n, seen in state(top).items() if "/.git" in n} == {
+    assert not (workspace / "notes.md").exists()
+    assert {n: seen for n, seen in state(workspace).items() if "/.git" in n} == {
         n: seen for n, seen in before.items() if "/.git" in n
     }
-    assert refused(world, job, allow_paths=["link"]).code == Code.ALREADY_APPLIED
-    assert done["undo"] == {
+    assert refusal(world, job, allow_paths=["link"]).code == Code.ALREADY_APPLIED
+    assert result["undo"] == {
         "tool": "codex_apply",
         "arguments": {"job_id": job, "undo": True},
     }
     apply(world, job, undo=True)
-    assert state(top) == before
+    assert state(workspace) == before
 
 
 def test_the_stored_reverse_patch_undoes_by_hand_too(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     model(
         [
@@ -88,93 +83,100 @@ def test_the_stored_reverse_patch_undoes_by_hand_too(
             say("Done."),
         ]
     )
-    before = state(top)
-    done = apply(world, delegate(world)["meta"]["job_id"])
+    before = state(workspace)
+    result = apply(world, delegate(world)["meta"]["job_id"])
     subprocess.run(
-        ["git", "apply", "--binary", done["undo_patch"]], cwd=top, check=True
+        ["git", "apply", "--binary", result["undo_patch"]], cwd=workspace, check=True
     )
-    assert state(top) == before
+    assert state(workspace) == before
 
 
 def test_it_lands_in_the_repository_it_was_made_for_whatever_folder_the_workspace_is(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     model([shell("echo x > here; echo x > ../above"), say("Done.")])
-    job = delegate(world, workspace_root=str(top / "lib"))["meta"]["job_id"]
-    begun(world, world.base / "other")
+    job = delegate(world, workspace_root=str(workspace / "lib"))["meta"]["job_id"]
+    world.repository_at(world.base / "other").begin_with_work()
     assert (
-        refused(world, job, workspace_root=str(world.base / "other")).code
+        refusal(world, job, workspace_root=str(world.base / "other")).code
         == Code.WORKSPACE_INVALID
     )
     apply(world, job)
-    assert ((top / "lib/here").read_text(), (top / "above").read_text()) == (
+    assert (
+        (workspace / "lib/here").read_text(),
+        (workspace / "above").read_text(),
+    ) == (
         "x\n",
         "x\n",
     )
 
 
-def test_partial_work_can_be_applied(world: World, model: Model, top: Path) -> None:
+def test_partial_work_can_be_applied(
+    world: World, model: Model, workspace: Path
+) -> None:
     gate = hold(say("Never."))
     model([shell("echo half > half.txt"), gate])
     handle = start(world)
     assert gate.reached.wait(30)
-    handle.job.ask_cancel()
+    handle.job.request_cancel()
     wire = wait(handle)
     assert (wire["status"], wire["partial"]) == ("cancelled", True)
     apply(world, handle.job.id)
-    assert (top / "half.txt").read_text() == "half\n"
+    assert (workspace / "half.txt").read_text() == "half\n"
 
 
 def test_what_has_no_diff_is_refused_by_name(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     gate = hold(say("Nothing done."))
     model(lambda request: gate if "HOLD" in request.prompt else say("Nothing done."))
-    asked = wait(world.counsel().consult(parse(Consult, {"question": "Is it?"})))[
-        "meta"
-    ]["job_id"]
+    consultation = consult(world.counsel())["meta"]["job_id"]
     running = start(world, "HOLD")
     assert gate.reached.wait(30)
-    assert refused(world, running.job.id).code == Code.JOB_RUNNING
+    assert refusal(world, running.job.id).code == Code.JOB_RUNNING
     gate.release.set()
     wait(running)
-    assert "nothing to apply" in refused(world, running.job.id).message
-    assert "no delegate" in refused(world, asked).message
-    assert refused(world, "0" * 32).code == Code.JOB_NOT_FOUND
+    assert "nothing to apply" in refusal(world, running.job.id).message
+    assert "not a delegate" in refusal(world, consultation).message
+    assert refusal(world, "0" * 32).code == Code.JOB_NOT_FOUND
 
 
 def test_a_consumed_result_takes_its_diff_along(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     model([shell("echo x > new"), say("Done.")])
     job = delegate(world)["meta"]["job_id"]
     world.counsel().job_consume(parse(JobConsume, {"job_id": job}))
-    assert refused(world, job).code == Code.JOB_NOT_FOUND
+    assert refusal(world, job).code == Code.JOB_NOT_FOUND
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root writes everywhere")
 def test_a_folder_that_takes_nothing_leaves_everything_as_it_was(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     model([shell("echo x > a; echo x > lib/b"), say("Done.")])
     job = delegate(world)["meta"]["job_id"]
-    (top / "lib").chmod(0o500)
-    assert refused(world, job).code == Code.STORAGE_FAILED
+    (workspace / "lib").chmod(0o500)
+    assert refusal(world, job).code == Code.STORAGE_FAILED
 
 
 def test_of_two_processes_at_once_one_applies(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     model([shell("for i in $(seq 200); do echo $i > new$i; done"), say("Done.")])
     job = delegate(world)["meta"]["job_id"]
     argv = [sys.executable, "-m", "codex_counsel", "apply", job]
     both = [
         subprocess.Popen(
-            argv, env=world.env, cwd=top, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            argv,
+            env=world.env,
+            cwd=workspace,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         for _ in range(2)
     ]
-    said = [child.communicate(timeout=60)[1] for child in both]
+    errors = [child.communicate(timeout=60)[1] for child in both]
     assert sorted(child.returncode for child in both) == [0, 2]
-    assert sum(b"already_applied" in text for text in said) == 1
-    assert until(lambda: (top / "new200").read_text() == "200\n")
+    assert sum(b"already_applied" in text for text in errors) == 1
+    assert until(lambda: (workspace / "new200").read_text() == "200\n")

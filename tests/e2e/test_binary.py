@@ -20,7 +20,7 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.prepare import workspace
 from codex_counsel.prepare.preflight import find_codex
 from codex_counsel.services.counsel import Counsel
-from tests.conftest import BUNDLED, World, linked, until
+from tests.conftest import BUNDLED, World, link_or_copy, until
 from tests.e2e.fakes import executable
 
 NATIVE = "vendor/x86_64-unknown-linux-musl"
@@ -30,7 +30,7 @@ def says(path: Path, version: str) -> Path:
     return executable(path, f"echo codex-cli {version}")
 
 
-def refused(path: Path | str, probes: ProbeCache) -> CounselError:
+def refusal_of(path: Path | str, probes: ProbeCache) -> CounselError:
     with pytest.raises(CounselError) as caught:
         find(str(path), "", probes)
     return caught.value
@@ -81,7 +81,7 @@ def test_a_setting_that_names_nothing_executable_is_not_replaced_by_another_code
 ) -> None:
     (tmp_path / "text").write_text("no program")
     for name in ("missing", "text", "."):
-        error = refused(tmp_path / name, probes)
+        error = refusal_of(tmp_path / name, probes)
         assert error.code == Code.CODEX_NOT_FOUND
         assert "setting" in error.message
 
@@ -192,7 +192,7 @@ def test_a_codex_that_lies_in_a_home_opens_nothing_else_of_it(
 
 
 def test_a_codex_inside_the_project_is_not_taken(world: World) -> None:
-    world.git("init", "-q")
+    world.repository.init()
     inside = executable(
         world.workspace / "node_modules/.bin/codex",
         f"touch {world.base}/executed; echo codex-cli 9.9.9",
@@ -212,7 +212,7 @@ def test_a_codex_inside_the_project_is_not_taken(world: World) -> None:
 
 def test_a_missing_host_of_code_mode_is_told_of(world: World) -> None:
     shutil.copytree(
-        Path(BUNDLED).parent.parent, world.base / "codex", copy_function=linked
+        Path(BUNDLED).parent.parent, world.base / "codex", copy_function=link_or_copy
     )
     (world.base / "codex/bin/codex-code-mode-host").unlink()
     world.binary = str(world.base / "codex/bin/codex")
@@ -246,7 +246,7 @@ def test_a_missing_host_of_code_mode_is_told_of(world: World) -> None:
 def test_a_program_that_tells_no_version_is_no_codex(
     tmp_path: Path, probes: ProbeCache, body: str
 ) -> None:
-    error = refused(executable(tmp_path / "codex", body), probes)
+    error = refusal_of(executable(tmp_path / "codex", body), probes)
     assert error.code == Code.CODEX_NOT_FOUND
     assert "--version" in error.message
     assert len(error.message) < 400
@@ -258,7 +258,7 @@ def test_a_file_that_cannot_be_started_is_no_codex(
     path = tmp_path / "codex"
     path.write_bytes(b"\x7fELF nonsense")
     path.chmod(0o755)
-    assert refused(path, probes).code == Code.CODEX_NOT_FOUND
+    assert refusal_of(path, probes).code == Code.CODEX_NOT_FOUND
 
 
 def test_a_codex_that_hangs_is_ended_with_its_children(
@@ -270,7 +270,7 @@ def test_a_codex_that_hangs_is_ended_with_its_children(
         tmp_path / "codex",
         f"cat {tmp_path}/never & echo $! > {tmp_path}/pid; cat {tmp_path}/never",
     )
-    error = refused(path, probes)
+    error = refusal_of(path, probes)
     assert error.code == Code.CODEX_NOT_FOUND
     assert "did not answer" in error.message
     until(lambda: not alive(int((tmp_path / "pid").read_text())))
@@ -290,7 +290,7 @@ def alive(pid: int) -> bool:
 def test_an_old_codex_is_refused_with_what_it_would_have_to_be(
     tmp_path: Path, probes: ProbeCache, version: str
 ) -> None:
-    error = refused(says(tmp_path / "codex", version), probes)
+    error = refusal_of(says(tmp_path / "codex", version), probes)
     assert error.code == Code.CODEX_TOO_OLD
     assert version in error.message
     assert "0.148.0" in error.message
@@ -340,7 +340,7 @@ def test_a_failure_is_not_remembered(tmp_path: Path, probes: ProbeCache) -> None
     path = executable(
         tmp_path / "codex", f"test -e {tmp_path}/well && echo codex-cli 0.150.0"
     )
-    assert refused(path, probes).code == Code.CODEX_NOT_FOUND
+    assert refusal_of(path, probes).code == Code.CODEX_NOT_FOUND
     (tmp_path / "well").touch()
     assert find(str(path), "", probes).version == "0.150.0"
 

@@ -39,6 +39,24 @@ def test_a_question_comes_back_with_codexs_answer_and_where_it_came_from(
     }
 
 
+def test_the_settings_that_bound_a_run_are_those_of_its_record(
+    world: World, model: Model
+) -> None:
+    model()
+    world.settings |= {
+        "TIMEOUT_SECONDS": "61",
+        "IDLE_SECONDS": "62",
+        "MAX_RUNNING": "63",
+        "BACKOFF_SECONDS": "64",
+        "JOB_TTL": "65",
+    }
+    counsel = world.counsel()
+    job_id = consult(counsel)["meta"]["job_id"]
+    spec = counsel.store.job(job_id).spec()
+    bounds = (spec.total, spec.idle, spec.slots, spec.backoff, spec.ttl)
+    assert bounds == (61, 62, 63, 64, 65)
+
+
 def test_codex_reads_the_workspace_and_nothing_is_left_afterwards(
     each_release: World, each_model: Model
 ) -> None:

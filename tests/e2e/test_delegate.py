@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -16,7 +17,6 @@ from typing import Any
 import pytest
 
 from codex_counsel.contract.request import (
-    Consult,
     Delegate,
     DelegateDryRun,
     JobCancel,
@@ -25,7 +25,7 @@ from codex_counsel.contract.request import (
     parse,
 )
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.jobs import recovery, retention
+from codex_counsel.jobs import launcher, recovery, retention
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.store import Store
 from codex_counsel.loopback import (
@@ -40,15 +40,18 @@ from codex_counsel.loopback import (
     stall,
     usage_limit,
 )
-from tests.conftest import World, shown, until, wait
+from tests.conftest import World, consult, pick, until, wait
 from tests.e2e.delegation import (
-    begun,
+    assert_unchanged,
     delegate,
-    limited,
-    nothing_is_left,
     start,
+)
+from tests.e2e.runs import (
+    assert_nothing_is_left,
+    codex_of,
+    counsel_with,
+    kill_worker,
     trees,
-    untouched,
 )
 from tests.e2e.server.wire import ServerProcess
 
@@ -59,18 +62,13 @@ FIX = patch(
 EDIT = shell("sed -i 's/41/42/' app.py && echo made > made.txt")
 
 
-@pytest.fixture
-def top(world: World) -> Path:
-    return begun(world)
-
-
 # --- what comes back
 
 
 def test_a_task_comes_back_as_a_proven_diff_with_its_evidence_and_the_user_is_left_alone(
     each_release: World, each_model: Model
 ) -> None:
-    world, top = each_release, begun(each_release)
+    world, workspace = each_release, each_release.repository.begin_with_work().root
     each_model(
         [
             FIX,
@@ -79,9 +77,9 @@ def test_a_task_comes_back_as_a_proven_diff_with_its_evidence_and_the_user_is_le
             say("It is 42 now."),
         ]
     )
-    with untouched(top):
+    with assert_unchanged(workspace):
         wire = delegate(world)
-    assert shown(wire, "ok", "status", "tool", "answer", "diff_exact", "diffstat") == {
+    assert pick(wire, "ok", "status", "tool", "answer", "diff_exact", "diffstat") == {
         "ok": True,
         "status": "completed",
         "tool": "codex_delegate",
@@ -92,7 +90,7 @@ def test_a_task_comes_back_as_a_proven_diff_with_its_evidence_and_the_user_is_le
     assert wire["files"] == [
         {"path": "app.py", "status": "M", "added": 1, "deleted": 1}
     ]
-    assert wire["base_sha"] == world.git("rev-parse", "HEAD").strip()
+    assert wire["base_sha"] == world.repository.head
     assert Path(wire["diff_path"]).read_text() == wire["diff"]
     assert "-answer = 41\n+answer = 42\n" in wire["diff"]
     assert [check["exit_code"] for check in wire["checks"]] == [0, 3]
@@ -103,11 +101,11 @@ def test_a_task_comes_back_as_a_proven_diff_with_its_evidence_and_the_user_is_le
     }
     assert wire["meta"]["session_id"]
     assert "partial" not in wire
-    nothing_is_left(world)
+    assert_nothing_is_left(world)
 
 
 def test_codex_works_on_what_the_user_sees(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     server = model(
         [
@@ -118,19 +116,19 @@ def test_codex_works_on_what_the_user_sees(
         ]
     )
     delegate(world)
-    told = server.requests[-1].outputs[0].replace("\r", "")
-    assert "x = 3\nmine\na\nmine\nold\n" in told
-    assert "gone.txt\n" not in told.partition("M  ")[0]
-    assert "noise.log" not in told
-    assert "begin" in told
+    output = server.requests[-1].outputs[0].replace("\r", "")
+    assert "x = 3\nmine\na\nmine\nold\n" in output
+    assert "gone.txt\n" not in output.partition("M  ")[0]
+    assert "noise.log" not in output
+    assert "begin" in output
 
 
 def test_a_model_that_changes_nothing_is_completed_and_says_so(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     model([say("There is nothing to do.")])
     wire = delegate(world)
-    assert shown(wire, "ok", "diff", "diffstat", "files", "diff_exact") == {
+    assert pick(wire, "ok", "diff", "diffstat", "files", "diff_exact") == {
         "ok": True,
         "diff": "",
         "diffstat": "no changes",
@@ -141,7 +139,7 @@ def test_a_model_that_changes_nothing_is_completed_and_says_so(
 
 
 def test_what_is_ignored_planted_or_sensitive_is_named(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     script = "mkdir -p sub/.git; echo x > sub/.git/config; echo x > run.log; ln -s /etc/passwd out; echo x > CLAUDE.md"
     model([shell(script), say("Done.")])
@@ -158,7 +156,7 @@ def test_what_is_ignored_planted_or_sensitive_is_named(
 
 
 def test_a_long_diff_begins_in_the_result_is_paged_and_is_whole_on_disk(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     world.settings["MAX_DELEGATE_DIFF_BYTES"] = "60000"
     model([shell("seq 50000 > long.txt"), say("Done.")])
@@ -176,31 +174,31 @@ def test_a_long_diff_begins_in_the_result_is_paged_and_is_whole_on_disk(
 
 
 def test_a_workspace_below_the_root_is_where_codex_works(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     server = model(
         [shell("basename $PWD; echo x > here; echo x > ../above"), say("Done.")]
     )
-    wire = delegate(world, workspace_root=str(top / "lib"))
+    wire = delegate(world, workspace_root=str(workspace / "lib"))
     assert "lib" in server.requests[-1].outputs[0]
     assert [file["path"] for file in wire["files"]] == ["above", "lib/here"]
 
 
 def test_a_linked_worktree_as_workspace_is_left_alone_with_its_repository(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     linked = world.base / "linked"
-    world.git("worktree", "add", "-q", str(linked), "-b", "side")
-    listed = world.git("worktree", "list", "--porcelain")
+    world.repository.git("worktree", "add", "-q", str(linked), "-b", "side")
+    listed = world.repository.git("worktree", "list", "--porcelain")
     model([EDIT, say("Done.")])
-    with untouched(top, linked):
+    with assert_unchanged(workspace, linked):
         wire = delegate(world, workspace_root=str(linked))
     assert [file["path"] for file in wire["files"]] == ["app.py", "made.txt"]
-    assert world.git("worktree", "list", "--porcelain") == listed
+    assert world.repository.git("worktree", "list", "--porcelain") == listed
 
 
 def test_two_tasks_in_one_repository_at_once_do_not_meet(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     def script(request: Any) -> Any:
         word = "first" if "FIRST" in request.prompt else "second"
@@ -211,7 +209,7 @@ def test_two_tasks_in_one_repository_at_once_do_not_meet(
         word: hold(shell(f"echo {word} > {word}; ls")) for word in ("first", "second")
     }
     model(script)
-    with untouched(top):
+    with assert_unchanged(workspace):
         handles = [start(world, task) for task in ("FIRST", "SECOND")]
         assert all(gate.reached.wait(30) for gate in gates.values())
         for gate in gates.values():
@@ -221,24 +219,27 @@ def test_two_tasks_in_one_repository_at_once_do_not_meet(
         ["first"],
         ["second"],
     ]
-    nothing_is_left(world)
+    assert_nothing_is_left(world)
 
 
 # --- what cannot be begun
 
 
-def corrupt_owner(world: World, top: Path) -> None:
-    for path in (top, *top.rglob("*")):
+def corrupt_owner(world: World, workspace: Path) -> None:
+    for path in (workspace, *workspace.rglob("*")):
         os.chown(path, 12345, 12345, follow_symlinks=False)
 
 
 REFUSALS: dict[str, tuple[Code, Callable[[World], object]]] = {
     "no repository": (Code.NOT_A_GIT_REPO, lambda world: None),
-    "no commits": (Code.NO_COMMITS, lambda world: world.git("init", "-q")),
-    "bare": (Code.NOT_A_GIT_REPO, lambda world: world.git("init", "-q", "--bare")),
+    "no commits": (Code.NO_COMMITS, lambda world: world.repository.init()),
+    "bare": (
+        Code.NOT_A_GIT_REPO,
+        lambda world: world.repository.init("--bare"),
+    ),
     "somebody else's": (
         Code.WORKSPACE_INVALID,
-        lambda world: corrupt_owner(world, begun(world)),
+        lambda world: corrupt_owner(world, world.repository.begin_with_work().root),
     ),
 }
 
@@ -251,51 +252,64 @@ def test_a_workspace_that_no_task_can_be_done_in_is_refused_before_anything_is_s
         pytest.skip("only root gives files away")
     server = model([say("No.")])
     case[1](world)
-    with pytest.raises(CounselError) as refused:
+    with pytest.raises(CounselError) as error:
         start(world)
-    assert (refused.value.code, server.requests, trees(world)) == (case[0], [], [])
+    assert (error.value.code, server.requests, trees(world)) == (case[0], [], [])
 
 
 def test_a_home_that_is_a_repository_is_not_copied_for_a_task_in_a_folder_of_it(
     world: World, model: Model
 ) -> None:
-    begun(world, world.home)
+    world.repository_at(world.home).begin_with_work()
     model([say("No.")])
-    with pytest.raises(CounselError) as refused:
+    with pytest.raises(CounselError) as error:
         start(world, workspace_root=str(world.home / "lib"))
-    assert (refused.value.code, trees(world)) == (Code.WORKSPACE_INVALID, [])
+    assert (error.value.code, trees(world)) == (Code.WORKSPACE_INVALID, [])
 
 
 @pytest.mark.parametrize("task", ["", "  \n"])
-def test_a_blank_task_is_refused(world: World, top: Path, task: str) -> None:
-    with pytest.raises(CounselError) as refused:
+def test_a_blank_task_is_refused(world: World, workspace: Path, task: str) -> None:
+    with pytest.raises(CounselError) as error:
         start(world, task)
+    assert error.value.code == Code.INVALID_ARGUMENTS
+
+
+def test_an_image_that_may_not_be_sent_is_refused(
+    world: World, model: Model, workspace: Path
+) -> None:
+    model()
+    with pytest.raises(
+        CounselError, match="is not a PNG, JPEG, GIF or WebP"
+    ) as refused:
+        start(world, images=[str(workspace / "app.py")])
     assert refused.value.code == Code.INVALID_ARGUMENTS
 
 
 def test_the_dry_run_shows_what_a_task_would_start_from_and_spends_nothing(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     server = model([say("No.")])
-    (top / ".env").write_text("KEY=1\n")
-    with untouched(top):
+    (workspace / ".env").write_text("KEY=1\n")
+    with assert_unchanged(workspace):
         wire = world.counsel().delegate_dry_run(
             parse(DelegateDryRun, {"task": "Fix it."})
         )
     seed = wire["data"]["seed"]
-    assert shown(seed, "head", "untracked", "omitted") == {
-        "head": world.git("rev-parse", "HEAD").strip(),
+    assert pick(seed, "head", "untracked", "omitted") == {
+        "head": world.repository.head,
         "untracked": 1,
         "omitted": [[".env", "secret_file"]],
     }
-    assert seed["bytes"] == sum((top / name).stat().st_size for name in visible(world))
-    assert str(top / ".git/objects") in wire["data"]["sandbox"]["readable"]
+    assert seed["bytes"] == sum(
+        (workspace / name).stat().st_size for name in visible(world)
+    )
+    assert str(workspace / ".git/objects") in wire["data"]["sandbox"]["readable"]
     assert wire["data"]["sandbox"]["mode"] == "worktree-write"
     assert (server.requests, trees(world)) == ([], [])
 
 
 def visible(world: World) -> list[str]:
-    names = world.git(
+    names = world.repository.git(
         "ls-files", "-z", "--cached", "--others", "--exclude-standard"
     ).split("\0")
     return [
@@ -324,13 +338,15 @@ ENDS: dict[str, tuple[Reply, dict[str, float]]] = {
 
 @pytest.mark.parametrize("code", ENDS)
 def test_a_run_that_does_not_finish_gives_back_what_it_did_and_another_goes_on_from_it(
-    world: World, model: Model, top: Path, code: str
+    world: World, model: Model, workspace: Path, code: str
 ) -> None:
     last, limits = ENDS[code]
     tries = 1 + (code == "stream_disconnected")
     server = model([EDIT, *[last] * tries, *RESUMED], stream_max_retries=1)
-    with untouched(top):
-        handle = limited(world, **limits).delegate(parse(Delegate, {"task": "Fix it."}))
+    with assert_unchanged(workspace):
+        handle = counsel_with(world, **limits).delegate(
+            parse(Delegate, {"task": "Fix it."})
+        )
         if code in ("cancelled", "process_died"):
             server.asked(2)
             end(world, handle.job, code)
@@ -338,10 +354,10 @@ def test_a_run_that_does_not_finish_gives_back_what_it_did_and_another_goes_on_f
         assert (wire["ok"], wire["error"]["code"]) == (False, code), wire
         assert (wire["partial"], "+answer = 42" in wire["diff"]) == (True, True)
         assert wire["diffstat"] == "2 files changed, 2 insertions(+), 1 deletion(-)"
-        nothing_is_left(world)
+        assert_nothing_is_left(world)
         world.counsel().status(parse(Status, {"clear_limits": True}))
         goes_on(world, server, handle.job, wire)
-    nothing_is_left(world)
+    assert_nothing_is_left(world)
 
 
 RESUMED = [shell("cat app.py made.txt; echo two >> made.txt"), say("Finished.")]
@@ -351,7 +367,7 @@ def end(world: World, job: Job, code: str) -> None:
     if code == "cancelled":
         cancel(world, job)
     else:
-        os.kill(until(lambda: job.state().codex).pid, signal.SIGKILL)
+        os.kill(codex_of(job).pid, signal.SIGKILL)
 
 
 def goes_on(world: World, server: Loopback, job: Job, earlier: dict[str, Any]) -> None:
@@ -370,31 +386,30 @@ def goes_on(world: World, server: Loopback, job: Job, earlier: dict[str, Any]) -
 
 
 def test_going_on_starts_from_the_earlier_base_also_when_the_user_has_moved_on(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     server = model([EDIT, say("Begun."), shell("cat notes.md app.py"), say("Done.")])
     first = delegate(world)
-    (top / "notes.md").write_text("changed meanwhile\n")
-    world.git("commit", "-qam", "meanwhile")
+    (workspace / "notes.md").write_text("changed meanwhile\n")
+    world.repository.git("commit", "-qam", "meanwhile")
     second = delegate(world, from_job=first["meta"]["job_id"])
+    assert "you made earlier in this thread" in server.requests[-1].prompt
     assert "mine\nanswer = 42" in server.requests[-1].outputs[-1].replace("\r", "")
     assert (second["diff"], second["base_sha"]) == (first["diff"], first["base_sha"])
 
 
 def test_only_a_finished_task_of_the_same_workspace_can_be_gone_on_from(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     gate = hold(say("Done."))
     model(lambda request: gate if "HOLD" in request.prompt else say("Fine."))
-    asked = wait(world.counsel().consult(parse(Consult, {"question": "Is it?"})))[
-        "meta"
-    ]["job_id"]
+    consultation = consult(world.counsel())["meta"]["job_id"]
     running = start(world, "HOLD")
     assert gate.reached.wait(30)
     done = delegate(world)["meta"]["job_id"]
-    begun(world, world.base / "other")
+    world.repository_at(world.base / "other").begin_with_work()
     cases = [
-        (asked, {}, Code.INVALID_ARGUMENTS),
+        (consultation, {}, Code.INVALID_ARGUMENTS),
         (running.job.id, {}, Code.JOB_RUNNING),
         (done, {"workspace_root": str(world.base / "other")}, Code.WORKSPACE_INVALID),
         ("0" * 32, {}, Code.JOB_NOT_FOUND),
@@ -410,9 +425,9 @@ def test_only_a_finished_task_of_the_same_workspace_can_be_gone_on_from(
 
 
 def refusal(world: World, **arguments: Any) -> Code:
-    with pytest.raises(CounselError) as refused:
+    with pytest.raises(CounselError) as error:
         start(world, **arguments)
-    return refused.value.code
+    return error.value.code
 
 
 # --- the sandbox
@@ -427,15 +442,15 @@ def listener() -> Iterator[int]:
 def test_the_model_writes_in_its_tree_and_temporary_directory_and_reads_no_more_than_it_needs(
     each_release: World, each_model: Model, listener: int
 ) -> None:
-    world, top = each_release, begun(each_release)
-    (top / "conf").mkdir()
-    (top / "conf/id_rsa").write_text("SECRET-tracked\n")
-    world.git("add", "conf")
+    world, workspace = each_release, each_release.repository.begin_with_work().root
+    (workspace / "conf").mkdir()
+    (workspace / "conf/id_rsa").write_text("SECRET-tracked\n")
+    world.repository.git("add", "conf")
     for path in (
         world.home / ".ssh/id_rsa",
         world.home / "private.txt",
         world.base / "outside.txt",
-        top / ".env",
+        workspace / ".env",
     ):
         path.parent.mkdir(exist_ok=True)
         path.write_text("SECRET-file\n")
@@ -444,11 +459,11 @@ def test_the_model_writes_in_its_tree_and_temporary_directory_and_reads_no_more_
         "ssh": f"cat {world.home}/.ssh/id_rsa",
         "private": f"cat {world.home}/private.txt",
         "outer file": f"cat {world.base}/outside.txt",
-        "live file": f"cat {top}/notes.md",
-        "live secret": f"cat {top}/.env",
+        "live file": f"cat {workspace}/notes.md",
+        "live secret": f"cat {workspace}/.env",
         "login": f"cat {world.codex_home}/config.toml",
         "connect": f"python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", {listener}))'",
-        "objects": f"echo x > {top}/.git/objects/made",
+        "objects": f"echo x > {workspace}/.git/objects/made",
         "pointer": "echo x > .git",
         "replaced": "rm .git && mkdir .git",
         "moved": "mv .git elsewhere",
@@ -467,7 +482,9 @@ def test_the_model_writes_in_its_tree_and_temporary_directory_and_reads_no_more_
         f"( {command} ) > /dev/null 2>&1 && echo 'did {name}.'"
         for name, command in tries.items()
     )
-    places = f"{world.base}/outside.txt {world.home}/made {top}/app.py $OLDPWD/../made"
+    places = (
+        f"{world.base}/outside.txt {world.home}/made {workspace}/app.py $OLDPWD/../made"
+    )
     away = f"cd /; for f in {places}; do echo x > $f; done"
     found = "find / -xdev -name '*.txt' -exec grep -l SECRET-file {} + 2> /dev/null"
     gate = hold(say("Done."))
@@ -477,7 +494,7 @@ def test_the_model_writes_in_its_tree_and_temporary_directory_and_reads_no_more_
         world.home / "private.txt",
         world.base / "outside.txt",
     )
-    with untouched(top), untouched(*outside):
+    with assert_unchanged(workspace), assert_unchanged(*outside):
         handle = start(world)
         assert gate.reached.wait(60)
         (tree,) = trees(world)
@@ -490,21 +507,21 @@ def test_the_model_writes_in_its_tree_and_temporary_directory_and_reads_no_more_
         gate.release.set()
         wire = wait(handle)
     assert not (world.home / "made").exists()
-    told = "".join(server.requests[-1].outputs).replace("\r", "")
+    output = "".join(server.requests[-1].outputs).replace("\r", "")
     assert sorted(
-        line for line in told.splitlines() if line.startswith("did ")
+        line for line in output.splitlines() if line.startswith("did ")
     ) == sorted(f"did {name}." for name in tries if name.startswith("works: "))
-    assert "SECRET" not in told
-    assert "private.txt" not in told
+    assert "SECRET" not in output
+    assert "private.txt" not in output
     assert ([file["path"] for file in wire["files"]], wire.get("planted")) == (
         ["app.py"],
         None,
     )
-    nothing_is_left(world)
+    assert_nothing_is_left(world)
 
 
 def test_the_network_is_there_when_it_is_asked_for(
-    world: World, model: Model, top: Path, listener: int
+    world: World, model: Model, workspace: Path, listener: int
 ) -> None:
     connect = f"python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", {listener}))' && echo CONNECTED"
     server = model([shell(connect), say("Done.")])
@@ -514,7 +531,7 @@ def test_the_network_is_there_when_it_is_asked_for(
 
 
 def test_a_cache_directory_behind_a_link_works(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     (world.base / "disk").mkdir()
     (world.home / ".cache").symlink_to(world.base / "disk")
@@ -522,23 +539,23 @@ def test_a_cache_directory_behind_a_link_works(
     assert (
         delegate(world)["diffstat"] == "2 files changed, 2 insertions(+), 1 deletion(-)"
     )
-    nothing_is_left(world)
+    assert_nothing_is_left(world)
 
 
 def test_a_process_left_in_the_background_ends_with_the_run(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     model([shell("setsid sleep 987 > /dev/null 2>&1 & echo x > made"), say("Done.")])
     wire = delegate(world)
     assert [file["path"] for file in wire["files"]] == ["made"]
-    nothing_is_left(world)
+    assert_nothing_is_left(world)
 
 
 # --- sudden ends
 
 
 def test_a_background_task_is_found_by_its_job_id(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     model([EDIT, say("Done.")])
     handle = start(world, background=True)
@@ -549,7 +566,7 @@ def test_a_background_task_is_found_by_its_job_id(
     )
     handle.release()
     assert (wire["status"], "+answer = 42" in wire["diff"]) == ("completed", True)
-    nothing_is_left(world)
+    assert_nothing_is_left(world)
 
 
 POINTS: dict[str, Callable[[World, Job, Any], object]] = {
@@ -594,21 +611,20 @@ READERS += [
 
 @pytest.mark.parametrize(("reader", "point"), READERS)
 def test_a_killed_worker_touches_nothing_of_the_users_and_loses_nothing_that_was_on_disk(
-    world: World, model: Model, top: Path, point: str, reader: str
+    world: World, model: Model, workspace: Path, point: str, reader: str
 ) -> None:
     for number in range(300):
-        (top / f"file{number}").write_text(str(number))
+        (workspace / f"file{number}").write_text(str(number))
     gate = hold(say("Done."))
     slow = shell("echo x > slow.txt; sleep 600 & sleep 601")
     server = model(
         lambda request: script(request, slow if point == "in a long command" else gate)
     )
-    listed = world.git("worktree", "list", "--porcelain")
-    with untouched(top):
+    listed = world.repository.git("worktree", "list", "--porcelain")
+    with assert_unchanged(workspace):
         handle = start(world, background=True)
         until(lambda: POINTS[point](world, handle.job, gate))
-        os.kill(until(lambda: handle.job.state().worker).pid, signal.SIGKILL)
-        until(lambda: not handle.job.alive())
+        kill_worker(handle.job)
         if reader == "sweep":
             assert world.counsel().sweep() == 1
             assert trees(world) == []
@@ -625,9 +641,9 @@ def test_a_killed_worker_touches_nothing_of_the_users_and_loses_nothing_that_was
         assert (handle.job.path / "diff.patch").read_text() == wire["diff"]
         assert wire["meta"]["session_id"] == server.requests[0].thread_id
         assert wire["ok"] or wire["partial"] is True
-    assert world.git("worktree", "list", "--porcelain") == listed
+    assert world.repository.git("worktree", "list", "--porcelain") == listed
     assert recovery.outcome(handle.job) is not None
-    nothing_is_left(world)
+    assert_nothing_is_left(world)
 
 
 def script(request: Request, last: Reply) -> Reply:
@@ -635,14 +651,13 @@ def script(request: Request, last: Reply) -> Reply:
 
 
 def test_readers_at_once_of_a_killed_run_all_get_its_work(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     gate = hold(say("Done."))
     model([EDIT, gate])
     handle = start(world, background=True)
     assert gate.reached.wait(30)
-    os.kill(until(lambda: handle.job.state().worker).pid, signal.SIGKILL)
-    until(lambda: not handle.job.alive())
+    kill_worker(handle.job)
     wires: list[Any] = []
 
     def read() -> None:
@@ -657,15 +672,15 @@ def test_readers_at_once_of_a_killed_run_all_get_its_work(
     assert [("+answer = 42" in wire["diff"], wire["partial"]) for wire in wires] == [
         (True, True)
     ] * 6
-    nothing_is_left(world)
+    assert_nothing_is_left(world)
 
 
 def test_a_killed_server_ends_its_waiting_task_and_its_edits_are_kept(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     gate = hold(say("Done."))
     model([EDIT, gate])
-    with untouched(top):
+    with assert_unchanged(workspace):
         with ServerProcess(world) as server:
             server.initialize()
             server.call("codex_delegate", {"task": "Fix it."})
@@ -679,11 +694,11 @@ def test_a_killed_server_ends_its_waiting_task_and_its_edits_are_kept(
         True,
     )
     until(lambda: not job.alive())
-    nothing_is_left(world)
+    assert_nothing_is_left(world)
 
 
 def test_another_sessions_state_directory_does_not_lose_its_running_tree_to_ours(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     gate = hold(say("Done."))
     model([EDIT, gate])
@@ -694,18 +709,17 @@ def test_another_sessions_state_directory_does_not_lose_its_running_tree_to_ours
     )
     gate.release.set()
     assert "+answer = 42" in wait(handle)["diff"]
-    nothing_is_left(world)
+    assert_nothing_is_left(world)
 
 
 def test_a_tree_without_a_record_goes_and_one_whose_work_cannot_be_captured_stays_with_its_record(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     gate = hold(say("Done."))
     model([EDIT, gate])
     handle = start(world, background=True)
     assert gate.reached.wait(30)
-    os.kill(until(lambda: handle.job.state().worker).pid, signal.SIGKILL)
-    until(lambda: not handle.job.alive())
+    kill_worker(handle.job)
     seed = (handle.job.path / "seed.json").read_text()
     (handle.job.path / "seed.json").write_text(
         json.dumps({**json.loads(seed), "base_tree": "0" * 40})
@@ -722,16 +736,39 @@ def test_a_tree_without_a_record_goes_and_one_whose_work_cannot_be_captured_stay
     handle.release()
 
 
+def test_a_new_task_removes_the_trees_that_nobody_owns(
+    world: World, model: Model, workspace: Path
+) -> None:
+    model([say("Fine.")])
+    left = world.home / ".cache/codex-counsel/trees" / f"codex-counsel-{'0' * 32}"
+    (left / "tree").mkdir(parents=True)
+    (left / "job").write_text(str(world.state / "jobs" / ("0" * 32)))
+    assert delegate(world)["ok"]
+    assert trees(world) == []
+
+
+def test_a_tree_that_is_only_just_being_made_stays_and_an_old_one_of_nobody_goes(
+    world: World,
+) -> None:
+    folder = world.home / ".cache/codex-counsel/trees"
+    young, old = folder / "codex-counsel-young", folder / "codex-counsel-old"
+    young.mkdir(parents=True)
+    old.mkdir()
+    os.utime(old, (1_000_000_000, 1_000_000_000))
+    assert world.counsel().sweep() == 1
+    assert trees(world) == [young]
+
+
 # --- bad days
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root mounts")
 @pytest.mark.parametrize("kilobytes", [16, 200, 2000])
 def test_a_full_disk_half_way_is_a_failure_by_name_and_leaves_nothing(
-    world: World, model: Model, top: Path, kilobytes: int
+    world: World, model: Model, workspace: Path, kilobytes: int
 ) -> None:
     server = model([say("No.")])
-    (top / "large").write_bytes(os.urandom(3_000_000))
+    (workspace / "large").write_bytes(os.urandom(3_000_000))
     cache = world.home / ".cache"
     cache.mkdir()
     mounted = subprocess.run(
@@ -740,18 +777,18 @@ def test_a_full_disk_half_way_is_a_failure_by_name_and_leaves_nothing(
     if mounted.returncode:
         pytest.skip("this container does not mount")
     try:
-        with untouched(top):
+        with assert_unchanged(workspace):
             wire = delegate(world)
         assert (wire["status"], wire["error"]["code"]) == ("failed", "worktree_failed")
         assert (server.requests, trees(world)) == ([], [])
-        nothing_is_left(world)
+        assert_nothing_is_left(world)
     finally:
         subprocess.run(["umount", cache], check=True)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root mounts")
 def test_work_that_fills_the_disk_is_no_success_and_stays_where_it_is(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     model(
         [
@@ -768,7 +805,7 @@ def test_work_that_fills_the_disk_is_no_success_and_stays_where_it_is(
     try:
         wire = delegate(world)
         (tree,) = trees(world)
-        assert shown(wire, "ok", "status", "partial", "answer") == {
+        assert pick(wire, "ok", "status", "partial", "answer") == {
             "ok": False,
             "status": "failed",
             "partial": True,
@@ -789,26 +826,40 @@ def test_work_that_fills_the_disk_is_no_success_and_stays_where_it_is(
 
 
 def test_a_task_without_a_place_for_its_record_is_refused(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     server = model([say("No.")])
     world.state.write_text("a file")
     assert (refusal(world), server.requests) == (Code.STORAGE_FAILED, [])
 
 
+def test_a_task_whose_record_cannot_be_made_is_not_run_from_a_private_directory(
+    world: World, model: Model, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill = launcher._fill
+
+    def fail_once(*_: object) -> None:
+        monkeypatch.setattr(launcher, "_fill", fill)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    server = model([say("No.")])
+    monkeypatch.setattr(launcher, "_fill", fail_once)
+    assert (refusal(world), server.requests) == (Code.STORAGE_FAILED, [])
+
+
 def test_a_cache_directory_that_codex_takes_for_a_pattern_is_refused(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     model([say("No.")])
-    with pytest.raises(CounselError) as refused:
+    with pytest.raises(CounselError) as error:
         world.counsel(XDG_CACHE_HOME=str(world.base / "ca[ch]e")).delegate(
             parse(Delegate, {"task": "Fix it."})
         )
-    assert refused.value.code == Code.WORKTREE_FAILED
+    assert error.value.code == Code.WORKTREE_FAILED
 
 
 def test_a_cache_directory_that_cannot_be_made_is_a_failure_by_name(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     server = model([say("No.")])
     (world.home / ".cache").write_text("a file")
@@ -817,7 +868,7 @@ def test_a_cache_directory_that_cannot_be_made_is_a_failure_by_name(
 
 
 def test_a_codex_that_vanished_leaves_no_tree(
-    world: World, model: Model, top: Path
+    world: World, model: Model, workspace: Path
 ) -> None:
     from tests.e2e.fakes import install
 
@@ -826,4 +877,4 @@ def test_a_codex_that_vanished_leaves_no_tree(
     counsel = world.counsel()
     handle = counsel.delegate(parse(Delegate, {"task": "Fix it."}))
     assert wait(handle)["ok"] is False
-    nothing_is_left(world)
+    assert_nothing_is_left(world)

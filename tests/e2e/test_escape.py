@@ -8,8 +8,6 @@ resumed one of the very thread that had escaped.
 from __future__ import annotations
 
 import shutil
-import struct
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,28 +17,11 @@ import pytest
 from codex_counsel.contract.request import DryRun, Status, parse
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.loopback import Answer, Loopback, call, patch, run_code, say, shell
-from tests.conftest import World, consult, linked
+from tests.conftest import World, consult, link_or_copy
 from tests.e2e.escape import EVERYTHING, MODEL, TRAPS, Scene, Trap
+from tests.e2e.pictures import RED_PIXEL
 
 Model = Callable[..., Loopback]
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return (
-        struct.pack(">I", len(data))
-        + kind
-        + data
-        + struct.pack(">I", zlib.crc32(kind + data))
-    )
-
-
-HEADER = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)
-PIXEL = (
-    b"\x89PNG\r\n\x1a\n"
-    + chunk(b"IHDR", HEADER)
-    + chunk(b"IDAT", zlib.compress(bytes(4)))
-    + chunk(b"IEND", b"")
-)
 
 
 @pytest.fixture
@@ -49,8 +30,8 @@ def scene(each_release: World) -> Iterator[Scene]:
         yield scene
 
 
-def held(scene: Scene, server: Loopback, **arguments: Any) -> str:
-    """Run the attempts through a consultation, see them tried in full and to no effect; the thread."""
+def run_attempts(scene: Scene, server: Loopback, **arguments: Any) -> str:
+    """Run all attempts in a consultation, assert that none had an effect, and return the id of the thread."""
     wire = scene.ours(**arguments)
     assert wire["status"] == "completed", wire
     report = "".join(server.requests[-1].outputs)
@@ -69,8 +50,8 @@ def test_nothing_gets_out_of_a_consultation_that_gets_out_of_full_access(
         thread = scene.plain("--dangerously-bypass-approvals-and-sandbox")
         assert EVERYTHING - scene.evidence(server) == set()
         scene.restore()
-        held(scene, server)
-        assert held(scene, server, session_id=thread) == thread
+        run_attempts(scene, server)
+        assert run_attempts(scene, server, session_id=thread) == thread
 
 
 @pytest.mark.parametrize(
@@ -90,8 +71,8 @@ def test_a_trap_that_catches_plain_codex_does_not_catch_a_consultation(
             "env": trap.env,
             "workspace_root": trap.workspace and str(trap.workspace),
         }
-        held(scene, server, **place)
-        assert held(scene, server, **place, session_id=thread) == thread
+        run_attempts(scene, server, **place)
+        assert run_attempts(scene, server, **place, session_id=thread) == thread
 
 
 def test_what_costs_nothing_runs_nothing_of_the_repository(scene: Scene) -> None:
@@ -122,7 +103,7 @@ def test_isolation_inherit_keeps_the_users_setup_and_the_boundary(scene: Scene) 
         )
     ]
     with scene.model("\n".join(trap.top for trap in lay)) as server:
-        held(scene, server)
+        run_attempts(scene, server)
 
 
 def test_with_the_network_on_a_consultation_makes_connections_and_nothing_else(
@@ -161,19 +142,19 @@ def test_extra_roots_can_be_read_and_not_written(scene: Scene) -> None:
 
 
 def test_a_credential_directory_is_refused_as_an_extra_root(scene: Scene) -> None:
-    with scene.model(), pytest.raises(CounselError) as refused:
+    with scene.model(), pytest.raises(CounselError) as error:
         scene.ours(extra_roots=[str(scene.world.home / ".ssh")])
-    assert refused.value.code == Code.WORKSPACE_INVALID
+    assert error.value.code == Code.WORKSPACE_INVALID
 
 
-def asked(
+def run_replies(
     world: World,
     start: Model,
     *replies: Answer,
     model: str | None = MODEL,
     **arguments: Any,
 ) -> list[str]:
-    """Let the model do these things; what its tools returned."""
+    """Let the model give these replies, and return what its tools returned."""
     server = start([*replies, say("Done.")], model=model)
     wire = consult(world.counsel(), **arguments)
     assert wire["status"] == "completed", wire
@@ -193,10 +174,12 @@ def test_a_text_only_consultation_has_no_shell(
         call("shell_command", {"command": "head -1 /etc/passwd"}),
         call("write_stdin", {"session_id": 1, "chars": "head -1 /etc/passwd\n"}),
     ]
-    told = asked(each_release, each_model, *tries, text_only=True, model=model)
-    assert len(told) == len(tries)
-    assert "root:" not in "".join(told)
-    assert all("unsupported call" in text or "not a function" in text for text in told)
+    output = run_replies(each_release, each_model, *tries, text_only=True, model=model)
+    assert len(output) == len(tries)
+    assert "root:" not in "".join(output)
+    assert all(
+        "unsupported call" in text or "not a function" in text for text in output
+    )
 
 
 def test_code_mode_can_do_nothing_but_call_tools(
@@ -215,16 +198,16 @@ def test_code_mode_can_do_nothing_but_call_tools(
             for name in modules
         ),
     ]
-    told = asked(each_release, each_model, *tries, model=None)
-    assert "undefined undefined undefined undefined undefined" in told[0]
-    assert all("unsupported import" in text for text in told[1:])
+    output = run_replies(each_release, each_model, *tries, model=None)
+    assert "undefined undefined undefined undefined undefined" in output[0]
+    assert all("unsupported import" in text for text in output[1:])
 
 
 def test_images_are_viewed_inside_the_boundary_only(
     each_release: World, each_model: Model
 ) -> None:
-    (each_release.base / "outside.png").write_bytes(PIXEL)
-    (each_release.workspace / "inside.png").write_bytes(PIXEL)
+    (each_release.base / "outside.png").write_bytes(RED_PIXEL)
+    (each_release.workspace / "inside.png").write_bytes(RED_PIXEL)
     (each_release.workspace / "link.png").symlink_to(each_release.base / "outside.png")
     names = ("inside.png", "../outside.png", "link.png")
     server = each_model(
@@ -251,7 +234,7 @@ def test_a_patch_that_cannot_be_applied_tells_nothing_of_a_file(
     (each_release.workspace / ".env").write_text("guess\n")
     text = "*** Begin Patch\n*** Update File: {}\n@@\n-{}\n+x\n*** End Patch\n"
     for path in (each_release.base / "outside", each_release.workspace / ".env"):
-        right, wrong = asked(
+        right, wrong = run_replies(
             each_release,
             each_model,
             *(patch(text.format(path, line)) for line in ("guess", "wrong")),
@@ -269,7 +252,7 @@ def test_a_toolchain_below_the_home_directory_works_when_it_is_opened(
     program.write_text('#!/bin/sh\ncat "$(dirname "$0")/../greeting"\n')
     program.chmod(0o755)
     (each_release.home / "private").write_text("SECRET-private")
-    told = []
+    output = []
     for boundary in ("workspace", "toolchains"):
         each_release.settings["READ_BOUNDARY"] = boundary
         server = each_model(
@@ -278,10 +261,10 @@ def test_a_toolchain_below_the_home_directory_works_when_it_is_opened(
         )
         wire = consult(each_release.counsel(PATH=f"{tools}/bin:/usr/bin:/bin"))
         assert wire["meta"]["sandbox"]["read_boundary"] == boundary
-        told.append(server.requests[-1].outputs[0])
-    assert "hello from home" not in told[0]
-    assert "hello from home" in told[1]
-    assert "SECRET" not in "".join(told)
+        output.append(server.requests[-1].outputs[0])
+    assert "hello from home" not in output[0]
+    assert "hello from home" in output[1]
+    assert "SECRET" not in "".join(output)
 
 
 def test_too_many_secret_files_make_the_boundary_partial_and_the_run_still_works(
@@ -306,26 +289,28 @@ def test_too_many_secret_files_make_the_boundary_partial_and_the_run_still_works
 
 
 def repository(world: World) -> None:
-    world.git("init", "-q")
-    (world.workspace / "pkg").mkdir()
-    (world.workspace / "pkg/code.py").write_text("code = 1\n")
-    world.git("add", ".")
-    world.git("commit", "-qm", "the first commit")
+    repository = world.repository.init()
+    repository.write("pkg/code.py", "code = 1\n")
+    repository.commit("the first commit")
 
 
 def test_git_works_in_a_subdirectory_and_in_a_linked_worktree(
     each_release: World, each_model: Model
 ) -> None:
     repository(each_release)
-    each_release.git("worktree", "add", "-q", str(each_release.base / "linked"))
+    each_release.repository.git(
+        "worktree", "add", "-q", str(each_release.base / "linked")
+    )
     look = shell(
         "git log --oneline; git status --short && echo clean; touch made; git add . && echo added"
     )
     for root in (each_release.workspace / "pkg", each_release.base / "linked"):
-        (told,) = asked(each_release, each_model, look, workspace_root=str(root))
-        assert "the first commit" in told
-        assert "clean" in told
-        assert "added" not in told
+        (output,) = run_replies(
+            each_release, each_model, look, workspace_root=str(root)
+        )
+        assert "the first commit" in output
+        assert "clean" in output
+        assert "added" not in output
 
 
 @pytest.mark.parametrize("kind", ["pointer", "false worktree", "false submodule"])
@@ -350,15 +335,15 @@ def test_a_planted_git_file_opens_nothing(
         planted = planted / "sub"
         planted.mkdir()
         (planted / ".git").write_text(f"gitdir: {private}\n")
-    (told,) = asked(
+    (output,) = run_replies(
         each_release,
         each_model,
         shell(f"git log; cat {private}/HEAD; ls {private}"),
         workspace_root=str(planted),
     )
-    assert "first commit" not in told
-    assert "objects" not in told
-    assert "ref:" not in told
+    assert "first commit" not in output
+    assert "objects" not in output
+    assert "ref:" not in output
 
 
 WORKSPACES = ["with space", "quo'te\"s", "~ {a,b}:#%20$HOME\\", "ünï-日本", "\x1besc"]
@@ -374,14 +359,14 @@ def test_a_workspace_of_any_sayable_name_is_read_and_bounded(
     (root / "inside").write_text("INSIDE")
     (root / ".env").write_text("SECRET-env")
     (root.parent / "outside").write_text("SECRET-outside")
-    (told,) = asked(
+    (output,) = run_replies(
         each_release,
         each_model,
         shell("cat inside .env ../outside; echo x > inside"),
         workspace_root=str(root),
     )
-    assert "INSIDE" in told
-    assert "SECRET" not in told
+    assert "INSIDE" in output
+    assert "SECRET" not in output
     assert (root / "inside").read_text() == "INSIDE"
 
 
@@ -392,9 +377,9 @@ def test_a_workspace_that_codex_would_take_for_a_pattern_is_refused(
     root = world.base / "places" / name
     root.mkdir(parents=True)
     model()
-    with pytest.raises(CounselError) as refused:
+    with pytest.raises(CounselError) as error:
         consult(world.counsel(), workspace_root=str(root))
-    assert refused.value.code == Code.WORKSPACE_INVALID
+    assert error.value.code == Code.WORKSPACE_INVALID
 
 
 SECRETS = [
@@ -439,11 +424,11 @@ def test_a_secret_file_of_any_name_stays_closed_and_its_neighbour_open(
         path.write_text(f"SECRET {name!r}")
         (path.parent / "neighbour.txt").write_text("OPEN\n")
     (each_release.workspace / ".gitignore").write_text("*.env\nnode_modules\n")
-    (told,) = asked(
+    (output,) = run_replies(
         each_release, each_model, shell("grep -rh SECRET .; grep -rh OPEN . | wc -l")
     )
-    assert "SECRET" not in told
-    assert told.split()[-1] == str(len({Path(name).parent for name in SECRETS}))
+    assert "SECRET" not in output
+    assert output.split()[-1] == str(len({Path(name).parent for name in SECRETS}))
 
 
 def test_one_secret_file_with_a_strange_name_is_closed_without_the_help_of_others(
@@ -454,14 +439,14 @@ def test_one_secret_file_with_a_strange_name_is_closed_without_the_help_of_other
         root = each_release.base / str(number)
         (root / name).parent.mkdir(parents=True)
         (root / name).write_text("SECRET")
-        (told,) = asked(
+        (output,) = run_replies(
             each_release,
             each_model,
             shell("grep -rh SECRET .; echo DONE"),
             workspace_root=str(root),
         )
-        assert "DONE" in told
-        assert "SECRET" not in told
+        assert "DONE" in output
+        assert "SECRET" not in output
 
 
 def test_agents_md_is_material_in_our_prompt_and_no_instruction_of_codex(
@@ -487,7 +472,7 @@ def test_codex_may_be_installed_below_its_own_home(
 ) -> None:
     package = each_release.codex().path.parent.parent
     copy = each_release.codex_home / "packages/standalone"
-    shutil.copytree(package, copy, copy_function=linked)
+    shutil.copytree(package, copy, copy_function=link_or_copy)
     each_release.binary = str(copy / "bin/codex")
     (each_release.workspace / "inside").write_text("INSIDE")
     (each_release.codex_home / "history.jsonl").write_text("SECRET")
@@ -496,10 +481,10 @@ def test_codex_may_be_installed_below_its_own_home(
         look = shell(
             f"cat inside; cat {each_release.codex_home}/history.jsonl {each_release.codex_home}/config.toml"
         )
-        (told,) = asked(each_release, each_model, look)
-        assert "INSIDE" in told
-        assert "SECRET" not in told
-        assert "base_url" not in told
+        (output,) = run_replies(each_release, each_model, look)
+        assert "INSIDE" in output
+        assert "SECRET" not in output
+        assert "base_url" not in output
 
 
 def test_a_configuration_profile_is_a_name_and_no_path(
@@ -509,9 +494,9 @@ def test_a_configuration_profile_is_a_name_and_no_path(
         'developer_instructions = "OBEY"\n'
     )
     server = each_model()
-    with pytest.raises(CounselError) as refused:
+    with pytest.raises(CounselError) as error:
         consult(each_release.counsel(), profile="../../workspace/evil")
-    assert refused.value.code in (Code.CODEX_CONFIG_INVALID, Code.INVALID_ARGUMENTS)
+    assert error.value.code in (Code.CODEX_CONFIG_INVALID, Code.INVALID_ARGUMENTS)
     assert server.requests == []
 
 
@@ -524,7 +509,7 @@ def test_the_old_sandbox_in_the_users_configuration_lets_no_command_run(
         "\n[features]\nuse_legacy_landlock = true\n",
         model=MODEL,
     )
-    with pytest.raises(CounselError) as refused:
+    with pytest.raises(CounselError) as error:
         consult(each_release.counsel())
-    assert refused.value.code == Code.SANDBOX_UNAVAILABLE
+    assert error.value.code == Code.SANDBOX_UNAVAILABLE
     assert server.requests == []

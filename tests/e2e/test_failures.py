@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 
 from codex_counsel.codex import probe
-from codex_counsel.contract import settings
 from codex_counsel.contract.envelope import EnvelopeDict
-from codex_counsel.contract.request import Consult, Status, parse
+from codex_counsel.contract.request import Status, parse
 from codex_counsel.errors import CATALOG, Code, CounselError
 from codex_counsel.loopback import (
     Account,
@@ -38,10 +37,18 @@ from codex_counsel.loopback import (
     usage_limit,
 )
 from codex_counsel.loopback.provider import config_toml, table
-from codex_counsel.services.counsel import Counsel
-from codex_counsel.system import path as platform
-from tests.conftest import World, consult, linked, living, shown, wait
+from codex_counsel.system import platform
+from tests.conftest import (
+    World,
+    consult,
+    link_or_copy,
+    living,
+    pick,
+    start_consult,
+    wait,
+)
 from tests.e2e import fakes
+from tests.e2e.runs import codex_of, counsel_with
 
 Model = Callable[..., Loopback]
 THREAD = "019aa000-0000-7000-8000-00000000abcd"
@@ -68,16 +75,16 @@ class Case:
 
     script: Script
     code: Code
-    said: str | tuple[str, str]
+    words: str | tuple[str, str]
     retry_after: bool = False
     partial: str | None = None
     keys: dict[str, Any] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def sentence(self, world: World) -> str:
-        pinned, later = (
-            (self.said, self.said) if isinstance(self.said, str) else self.said
-        )
+        if isinstance(self.words, str):
+            return self.words
+        pinned, later = self.words
         return pinned if world.codex().version.startswith("0.163") else later
 
 
@@ -513,7 +520,7 @@ def test_a_thread_that_another_run_writes_to_is_session_busy_and_that_run_goes_o
     gate = hold(say("First."))
     server = each_model(gate)
     counsel = each_release.counsel()
-    first = counsel.consult(parse(Consult, {"question": "One?"}))
+    first = start_consult(counsel, "One?")
     thread = server.asked()[0].thread_id
     wire = consult(each_release.counsel(), "Two?", session_id=thread)
     is_named(wire, Code.SESSION_BUSY, "already has an active writer")
@@ -534,17 +541,11 @@ def test_a_run_that_began_another_thread_than_the_one_asked_for_is_no_answer(
 # --- time
 
 
-def limited(world: World, **limits: float) -> Counsel:
-    """A counsel with limits below what the settings allow, so that a test need not wait long."""
-    own = settings.load(world.env)
-    return Counsel(world.env, world.workspace, replace(own, **limits))  # type: ignore[arg-type]
-
-
 def test_a_model_that_never_answers_is_stalled_and_its_thread_is_named(
     each_release: World, each_model: Model
 ) -> None:
     server = each_model(stall("before_headers"))
-    wire = consult(limited(each_release, idle_seconds=3))
+    wire = consult(counsel_with(each_release, idle_seconds=3))
     failure = is_named(wire, Code.STALLED, "Codex was silent for 3 seconds")
     assert (
         failure["details"]["session_id"]
@@ -560,7 +561,7 @@ def test_a_run_beyond_its_total_time_is_a_timeout_that_quotes_codexs_last_notice
     server = each_model(
         [drop("after_headers"), stall("before_headers")], stream_max_retries=1
     )
-    wire = consult(limited(each_release, timeout_seconds=4))
+    wire = consult(counsel_with(each_release, timeout_seconds=4))
     failure = is_named(
         wire,
         Code.TIMEOUT,
@@ -573,7 +574,7 @@ def test_a_command_that_says_nothing_for_longer_than_the_idle_limit_is_not_a_sta
     each_release: World, each_model: Model
 ) -> None:
     each_model([shell("sleep 4; echo done"), say("Waited.")])
-    wire = consult(limited(each_release, idle_seconds=2))
+    wire = consult(counsel_with(each_release, idle_seconds=2))
     assert (wire["status"], wire["answer"]) == ("completed", "Waited.")
 
 
@@ -585,13 +586,9 @@ def test_codex_killed_in_the_middle_of_its_turn_is_process_died(
 ) -> None:
     gate = hold(say("Never heard."))
     each_model(gate)
-    handle = each_release.counsel().consult(
-        parse(Consult, {"question": "Will it live?"})
-    )
+    handle = start_consult(each_release.counsel(), "Will it live?")
     assert gate.reached.wait(30)
-    identity = handle.job.state().codex
-    assert identity
-    os.kill(int(identity[0]), signal.SIGKILL)
+    os.kill(codex_of(handle.job).pid, signal.SIGKILL)
     wire = wait(handle)
     is_named(
         wire, Code.PROCESS_DIED, "Codex ended with signal 9 in the middle of its turn"
@@ -613,7 +610,7 @@ MISBEHAVIOUR: dict[str, tuple[str, Code, str]] = {
     "exits 3": (
         "sys.exit(3)",
         Code.PROCESS_DIED,
-        "Codex ended with exit code 3 and said nothing",
+        "Codex ended with exit code 3 and no error message",
     ),
     "exits 1 with a reason": (
         'print("Error: the disk is on fire", file=sys.stderr); sys.exit(1)',
@@ -633,7 +630,7 @@ MISBEHAVIOUR: dict[str, tuple[str, Code, str]] = {
     "dies by a signal at once": (
         "os.kill(os.getpid(), signal.SIGSEGV)",
         Code.PROCESS_DIED,
-        "Codex ended with signal 11 and said nothing",
+        "Codex ended with signal 11 and no error message",
     ),
     "hangs": ("time.sleep(1000)", Code.STALLED, "Codex was silent for 2 seconds"),
     "hangs after its thread began": (
@@ -697,7 +694,7 @@ def test_a_codex_that_misbehaves_is_ended_and_named(
 ) -> None:
     model()
     fakes.install(world, body)
-    wire = consult(limited(world, idle_seconds=2))
+    wire = consult(counsel_with(world, idle_seconds=2))
     is_named(wire, code, sentence)
     assert living(wire["meta"]["job_id"]) == []
     assert list(world.temp.iterdir()) == []
@@ -746,7 +743,7 @@ def test_an_interim_message_before_a_failure_is_kept_as_partial_and_never_an_ans
     )
     wire = consult(each_release.counsel())
     failure = is_named(wire, Code.MODEL_REJECTED, "no way")
-    assert shown(wire, "ok", "answer", "partial") == {
+    assert pick(wire, "ok", "answer", "partial") == {
         "ok": False,
         "answer": "Looking first.",
         "partial": True,
@@ -790,7 +787,7 @@ def test_an_answer_given_blind_because_no_command_could_start_is_sandbox_unavail
         Code.SANDBOX_UNAVAILABLE,
         "Every command of this run failed at setting up Codex's sandbox",
     )
-    assert shown(wire, "answer", "partial") == {
+    assert pick(wire, "answer", "partial") == {
         "answer": "Looks fine to me.",
         "partial": True,
     }
@@ -803,13 +800,13 @@ def test_an_answer_given_blind_because_the_host_of_code_mode_is_missing_is_sandb
     each_release: World, each_model: Model, turns: list[Any]
 ) -> None:
     package = Path(each_release.binary).resolve().parent.parent
-    shutil.copytree(package, each_release.base / "codex", copy_function=linked)
+    shutil.copytree(package, each_release.base / "codex", copy_function=link_or_copy)
     (each_release.base / "codex/bin/codex-code-mode-host").unlink()
     each_release.binary = str(each_release.base / "codex/bin/codex")
     each_model([*turns, say("Looks fine to me.")])
     wire = consult(each_release.counsel())
     is_named(wire, Code.SANDBOX_UNAVAILABLE, "code-mode host")
-    assert shown(wire, "answer", "partial") == {
+    assert pick(wire, "answer", "partial") == {
         "answer": "Looks fine to me.",
         "partial": True,
     }

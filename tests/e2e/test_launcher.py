@@ -16,20 +16,11 @@ from typing import Any
 import pytest
 
 from tests.conftest import living, until
-from tests.e2e.claude.conftest import ROOT, uv, uv_cache
-
-UVX = (
-    "tool",
-    "run",
-    "--quiet",
-    "--from",
-    str(ROOT / "src/launcher"),
-    "codex-counsel-start",
-)
+from tests.e2e.claude.conftest import LAUNCHER, ROOT, uv, uv_cache
 
 
 @contextmanager
-def started(
+def start_server(
     data: Path, root: Path = ROOT, **env: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The command of `.mcp.json`."""
@@ -40,7 +31,7 @@ def started(
         "PATH": os.environ["PATH"],
     }
     pipe = subprocess.PIPE
-    argv = [uv(), *UVX, str(root), "mcp"]
+    argv = [uv(), *LAUNCHER, str(root), "mcp"]
     with subprocess.Popen(
         argv, stdin=pipe, stdout=pipe, stderr=pipe, env=own | env, cwd=data
     ) as process:
@@ -56,10 +47,10 @@ def initialize(process: subprocess.Popen[bytes]) -> dict[str, Any]:
         "capabilities": {},
         "clientInfo": {"name": "t", "version": "1"},
     }
-    return asked(process, "initialize", about)
+    return ask(process, "initialize", about)
 
 
-def asked(
+def ask(
     process: subprocess.Popen[bytes], method: str, params: dict[str, Any]
 ) -> dict[str, Any]:
     assert process.stdin
@@ -78,18 +69,20 @@ def test_two_sessions_that_start_at_once_share_one_environment_and_later_ones_ne
     tmp_path: Path,
 ) -> None:
     with ExitStack() as stack:
-        both = [stack.enter_context(started(tmp_path)) for _ in range(2)]
+        both = [stack.enter_context(start_server(tmp_path)) for _ in range(2)]
         assert [
             initialize(process)["result"]["serverInfo"]["name"] for process in both
         ] == ["counsel", "counsel"]
-    (made,) = tmp_path.glob("venv-*")
+    (environment,) = tmp_path.glob("venv-*")
     assert list(tmp_path.glob("draft-*")) == []
-    assert list(made.glob("lib/*/site-packages/codex_cli_bin")) == []
+    assert list(environment.glob("lib/*/site-packages/codex_cli_bin")) == []
     assert list(
-        made.glob("lib/*/site-packages/codex_counsel/services/__pycache__/counsel.*")
+        environment.glob(
+            "lib/*/site-packages/codex_counsel/services/__pycache__/counsel.*"
+        )
     )
 
-    with started(
+    with start_server(
         tmp_path, UV_OFFLINE="1", UV_DEFAULT_INDEX="http://127.0.0.1:9/"
     ) as later:
         assert initialize(later)["result"]["serverInfo"]["version"] != "0"
@@ -105,15 +98,15 @@ def test_where_it_cannot_be_installed_a_stand_in_says_why(tmp_path: Path) -> Non
         "[project]\nname = 'codex-counsel'\nversion = '1'\n", "utf-8"
     )
     (root / "uv.lock").write_text("broken", "utf-8")
-    with started(tmp_path, root) as process:
-        said = initialize(process)["result"]["instructions"]
+    with start_server(tmp_path, root) as process:
+        instructions = initialize(process)["result"]["instructions"]
         assert (
             "codex-counsel could not be installed. uv said:\nerror: Failed to parse `uv.lock`"
-            in said
+            in instructions
         )
-        assert "go on without it" in said
-        (tool,) = asked(process, "tools/list", {})["result"]["tools"]
-        result = asked(process, "tools/call", {"name": tool["name"], "arguments": {}})[
+        assert "go on without it" in instructions
+        (tool,) = ask(process, "tools/list", {})["result"]["tools"]
+        result = ask(process, "tools/call", {"name": tool["name"], "arguments": {}})[
             "result"
         ]
         assert result["isError"]
@@ -121,7 +114,7 @@ def test_where_it_cannot_be_installed_a_stand_in_says_why(tmp_path: Path) -> Non
 
 
 def test_the_wrong_folder_is_named(tmp_path: Path) -> None:
-    with started(tmp_path, tmp_path) as process:
+    with start_server(tmp_path, tmp_path) as process:
         assert (
             f"{tmp_path} is not the folder of codex-counsel"
             in initialize(process)["result"]["instructions"]
@@ -134,8 +127,8 @@ def test_the_server_gets_the_environment_of_the_user_and_the_settings_of_the_plu
     monkeypatch.syspath_prepend(str(ROOT / "src/launcher/src"))
     start = importlib.import_module("codex_counsel_start")
     handed: list[Any] = []
-    monkeypatch.setattr(os, "execve", lambda *given: handed.extend(given))
-    given = {
+    monkeypatch.setattr(os, "execve", lambda *settings: handed.extend(settings))
+    settings = {
         "PATH": f"{sys.prefix}/bin{os.pathsep}/usr/bin",
         "VIRTUAL_ENV": sys.prefix,
         "UV": "/usr/bin/uv",
@@ -147,7 +140,7 @@ def test_the_server_gets_the_environment_of_the_user_and_the_settings_of_the_plu
     }
     for name in os.environ:
         monkeypatch.delenv(name)
-    for name, value in given.items():
+    for name, value in settings.items():
         monkeypatch.setenv(name, value)
     start._hand_over(tmp_path, ["mcp"])
     python, argv, env = handed
@@ -170,15 +163,15 @@ def test_every_state_of_the_code_has_an_environment_of_its_own(
     venv = importlib.import_module("codex_counsel_start.venv")
     root = tmp_path / "plugin"
     (root / "src").mkdir(parents=True)
-    seen = set()
+    versions = set()
     for name in ("uv.lock", "pyproject.toml", "src/a.py", "src/b.md"):
         for text in ("one", "two"):
             for file in ("uv.lock", "pyproject.toml", "src/a.py", "src/b.md"):
                 (root / file).write_text(text if file == name else "same", "utf-8")
-            seen.add(venv.path(root, tmp_path))
+            versions.add(venv.path(root, tmp_path))
     (root / "src/a.pyc").touch()
-    assert venv.path(root, tmp_path) in seen
-    assert len(seen) == 8
+    assert venv.path(root, tmp_path) in versions
+    assert len(versions) == 8
 
 
 def test_an_environment_that_a_server_holds_or_used_lately_is_kept(

@@ -17,37 +17,17 @@ from typing import Any
 
 import pytest
 
-from codex_counsel.contract.request import Consult, JobResult, parse
+from codex_counsel.contract.request import JobResult, parse
 from codex_counsel.jobs import recovery
-from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
 from codex_counsel.loopback import Gate, Loopback, Reply, Request, hold, say, shell
 from codex_counsel.loopback.wire import Line
-from codex_counsel.system.process_tree import Identity
-from tests.conftest import World, living, until, wait
+from tests.conftest import World, living, start_consult, until, wait
+from tests.e2e.runs import assert_nothing_is_left, codex_of, worker_of
 from tests.e2e.server.wire import ServerProcess
 
 Model = Callable[..., Loopback]
 QUESTION = {"question": "Is it fine?"}
-
-
-def begin(world: World, *, background: bool = False) -> Handle:
-    return world.counsel().consult(parse(Consult, QUESTION), background=background)
-
-
-def worker_of(job: Job) -> Identity:
-    return until(lambda: job.state().worker)
-
-
-def codex_of(job: Job) -> Identity:
-    return until(lambda: job.state().codex)
-
-
-def nothing_is_left(world: World) -> None:
-    """No process, no scratch directory, no half-made or half-removed record."""
-    assert living(str(world.base)) == []
-    assert list(world.temp.iterdir()) == []
-    assert list((world.state / "jobs").glob(".*")) == []
 
 
 # --- the worker
@@ -57,11 +37,11 @@ POINTS: dict[str, Callable[[Job, Gate], object]] = {
     "starting": lambda job, _: job.state().codex,
     "thinking": lambda job, gate: gate.reached.is_set(),
     "in a command": lambda job, _: job.state().phase == "command",
-    "finishing": lambda job, gate: said(job, gate, "turn.completed"),
+    "finishing": lambda job, gate: finish_and_look_for(job, gate, "turn.completed"),
 }
 
 
-def said(job: Job, gate: Gate, word: str) -> bool:
+def finish_and_look_for(job: Job, gate: Gate, word: str) -> bool:
     gate.release.set()
     events = job.path / "events.jsonl"
     return events.exists() and word in events.read_text("utf-8")
@@ -73,7 +53,7 @@ def test_a_killed_worker_takes_codex_and_its_commands_along_and_the_next_read_sa
 ) -> None:
     gate = hold(say("Half an answer."))
     model([shell("sleep 600 & sleep 601"), gate] if point == "in a command" else gate)
-    handle = begin(world, background=True)
+    handle = start_consult(world.counsel(), background=True)
     job = handle.job
     until(lambda: POINTS[point](job, gate))
     thread = job.state().thread_id
@@ -91,7 +71,7 @@ def test_a_killed_worker_takes_codex_and_its_commands_along_and_the_next_read_sa
         assert thread or point == "starting"
     assert world.counsel().job_result(parse(JobResult, {"job_id": job.id})) == wire
     handle.release()
-    nothing_is_left(world)
+    assert_nothing_is_left(world)
 
 
 def test_a_worker_that_is_killed_in_the_queue_leaves_a_dead_job_and_its_place(
@@ -100,9 +80,12 @@ def test_a_worker_that_is_killed_in_the_queue_leaves_a_dead_job_and_its_place(
     world.settings["MAX_RUNNING"] = "1"
     gate = hold(say("First."))
     server = model(gate)
-    first = begin(world)
+    first = start_consult(world.counsel())
     assert gate.reached.wait(30)
-    second, third = begin(world, background=True), begin(world)
+    second, third = (
+        start_consult(world.counsel(), background=True),
+        start_consult(world.counsel()),
+    )
     os.kill(worker_of(second.job).pid, signal.SIGKILL)
     wire = until(lambda: recovery.outcome(second.job))
     assert wire["error"]["code"] == "process_died"
@@ -110,7 +93,7 @@ def test_a_worker_that_is_killed_in_the_queue_leaves_a_dead_job_and_its_place(
     assert [wait(first)["status"], wait(third)["status"]] == ["completed", "completed"]
     second.release()
     assert len({request.thread_id for request in server.requests}) == 2
-    nothing_is_left(world)
+    assert_nothing_is_left(world)
 
 
 def test_a_worker_told_to_end_by_a_signal_says_cancelled(
@@ -118,11 +101,11 @@ def test_a_worker_told_to_end_by_a_signal_says_cancelled(
 ) -> None:
     gate = hold(say("Too late."))
     model(gate)
-    handle = begin(world)
+    handle = start_consult(world.counsel())
     assert gate.reached.wait(30)
     os.kill(worker_of(handle.job).pid, signal.SIGTERM)
     assert wait(handle)["status"] == "cancelled"
-    nothing_is_left(world)
+    assert_nothing_is_left(world)
 
 
 def test_a_killed_codex_is_named_with_its_signal_and_its_thread(
@@ -130,14 +113,14 @@ def test_a_killed_codex_is_named_with_its_signal_and_its_thread(
 ) -> None:
     gate = hold(say("Too late."))
     model([shell("sleep 600 & exec sleep 601", yield_time_ms=100), gate])
-    handle = begin(world)
+    handle = start_consult(world.counsel())
     assert gate.reached.wait(30)
     os.kill(codex_of(handle.job).pid, signal.SIGKILL)
     wire = wait(handle)
     assert wire["error"]["code"] == "process_died"
     assert "signal 9" in wire["error"]["message"]
     assert wire["meta"]["session_id"] == handle.job.state().thread_id
-    nothing_is_left(world)
+    assert_nothing_is_left(world)
 
 
 # --- the user's MCP servers
@@ -170,7 +153,7 @@ def test_an_mcp_server_of_the_user_that_ignores_every_signal_does_not_survive_th
         f"\n[mcp_servers.stubborn]\ncommand = {json.dumps(sys.executable)}\nargs = [{json.dumps(str(script))}]\n",
     )
     world.settings["ISOLATION"] = "inherit"
-    handle = begin(world)
+    handle = start_consult(world.counsel())
     assert gate.reached.wait(30)
     assert len(living(str(script))) == 1
     if end == "worker killed":
@@ -182,7 +165,7 @@ def test_an_mcp_server_of_the_user_that_ignores_every_signal_does_not_survive_th
     gate.release.set()
     status = wait(handle)["status"]
     assert status == {"success": "completed", "cancel": "cancelled"}.get(end, "failed")
-    nothing_is_left(world)
+    assert_nothing_is_left(world)
 
 
 # --- the server
@@ -252,7 +235,7 @@ def test_the_end_of_the_server_ends_what_it_waited_for_and_nothing_else(
         (waited,) = jobs.values()
         act, codes = ENDS[end]
         act(wire)
-        assert wire.ended() in codes
+        assert wire.wait_for_exit() in codes
     outcome = until(lambda: recovery.outcome(waited))
     assert outcome["status"] == "cancelled"
     assert outcome["meta"]["session_id"]
@@ -268,9 +251,9 @@ def test_the_end_of_the_server_ends_what_it_waited_for_and_nothing_else(
         )
         assert (fetched["status"], fetched["answer"]) == ("completed", "From behind.")
         another.close()
-        assert another.ended() == 0
+        assert another.wait_for_exit() == 0
     until(lambda: not living(str(world.base)))
-    nothing_is_left(world)
+    assert_nothing_is_left(world)
 
 
 def test_a_cancelled_request_ends_its_run_and_no_other(
@@ -301,11 +284,11 @@ def test_a_cancelled_request_ends_its_run_and_no_other(
         assert wire.result(other)["answer"] == "For the other."
         assert len(ended) == 1
         wire.close()
-        assert wire.ended() == 0
+        assert wire.wait_for_exit() == 0
         assert [
             message for message in wire.messages if message.get("id") == doomed
         ] == []
-    nothing_is_left(world)
+    assert_nothing_is_left(world)
 
 
 def test_a_request_that_is_cancelled_at_once_leaves_nothing(
@@ -327,17 +310,17 @@ def test_a_request_that_is_cancelled_at_once_leaves_nothing(
         store = world.counsel().store
         until(lambda: all(row["status"] == "cancelled" for row in store.rows()))
         wire.close()
-        assert wire.ended() == 0
+        assert wire.wait_for_exit() == 0
     assert {row["status"] for row in store.rows()} <= {"cancelled"}
     until(lambda: not living(str(world.base)))
-    nothing_is_left(world)
+    assert_nothing_is_left(world)
 
 
 # --- many at once
 
 
 @dataclass
-class Counted:
+class CommandCounter:
     """A reply that looks, each time it is asked for, how many Codex processes there are."""
 
     world: World
@@ -363,8 +346,8 @@ def test_fifty_consults_at_once_are_all_answered_and_leave_nothing(
     world: World, model: Model, servers: int
 ) -> None:
     world.settings |= {"MAX_RUNNING": "3", "SYNC_SECONDS": "3600"}
-    counted = Counted(world)
-    server = model(counted)
+    counter = CommandCounter(world)
+    server = model(counter)
     with ExitStack() as stack:
         wires = [stack.enter_context(ServerProcess(world)) for _ in range(servers)]
         for wire in wires:
@@ -378,11 +361,11 @@ def test_fifty_consults_at_once_are_all_answered_and_leave_nothing(
         assert [result["status"] for result in results] == ["completed"] * 50
         for wire in wires:
             wire.close()
-            assert wire.ended() == 0
+            assert wire.wait_for_exit() == 0
     assert len({result["meta"]["job_id"] for result in results}) == 50
     assert len(server.requests) == 50
-    assert max(counted.most) <= 3
+    assert max(counter.most) <= 3
     assert {row["status"] for row in world.counsel().store.rows()} == {"completed"}
     until(lambda: not living(str(world.base)))
-    nothing_is_left(world)
+    assert_nothing_is_left(world)
     assert not list(Path(world.state).glob("**/.birth-*"))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from codex_counsel.codex.limits import MAX_SECONDS, Limit, Limits
+from codex_counsel.codex.limits import MAX_LIMIT_SECONDS, Limit, Limits
 from codex_counsel.contract.request import Status, parse
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.loopback import (
@@ -45,7 +45,7 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     time.tzset()
 
 
-def refused(world: World, **env: str) -> CounselError:
+def refusal_of(world: World, **env: str) -> CounselError:
     """The refusal of a call that is not even started."""
     with pytest.raises(CounselError) as refusal:
         consult(world.counsel(**env))
@@ -53,7 +53,7 @@ def refused(world: World, **env: str) -> CounselError:
     return refusal.value
 
 
-def marks(world: World) -> list[dict[str, Any]]:
+def limit_marks(world: World) -> list[dict[str, Any]]:
     return [
         json.loads(file.read_text()) for file in (world.state / "limits").glob("*.json")
     ]
@@ -72,7 +72,7 @@ def test_after_a_usage_limit_the_next_call_is_refused_at_once_until_the_reset(
     server = each_model(usage_limit("plus", reset))
     met = consult(each_release.counsel())["error"]
     assert met["code"] == Code.USAGE_LIMIT
-    refusal = refused(each_release)
+    refusal = refusal_of(each_release)
     assert "hit your usage limit" in refusal.message
     assert reset <= refusal.details["until"] <= reset + 60
     assert refusal.details["limit"] == "usage_limit"
@@ -103,7 +103,7 @@ def test_the_reset_is_read_in_the_zone_that_codex_writes_it_in(
         pytest.skip("the local day is over")
     each_model(usage_limit("enterprise", reset))
     consult(each_release.counsel(TZ=name))
-    assert reset <= marks(each_release)[0]["until"] <= reset + 60
+    assert reset <= limit_marks(each_release)[0]["until"] <= reset + 60
 
 
 def test_a_limit_without_a_reset_lasts_as_long_as_the_setting_says(
@@ -113,7 +113,7 @@ def test_a_limit_without_a_reset_lasts_as_long_as_the_setting_says(
     each_release.settings["BACKOFF_SECONDS"] = "600"
     met = consult(each_release.counsel())["error"]
     assert "retry_after_ms" not in met
-    assert 0 < refused(each_release).details["until"] - time.time() <= 600
+    assert 0 < refusal_of(each_release).details["until"] - time.time() <= 600
 
 
 def test_the_exact_reset_of_the_account_is_used_where_codex_recorded_it(
@@ -127,7 +127,7 @@ def test_the_exact_reset_of_the_account_is_used_where_codex_recorded_it(
     }
     each_model(usage_limit("pro", reset + 900, headers))
     consult(each_release.counsel())
-    assert refused(each_release).details["until"] == reset
+    assert refusal_of(each_release).details["until"] == reset
 
 
 RATES: dict[str, tuple[Reply, bool]] = {
@@ -146,7 +146,7 @@ def test_a_rate_limit_is_remembered_only_with_a_time_of_its_own(
     server = each_model(reply)
     assert consult(each_release.counsel())["error"]["code"] == Code.RATE_LIMITED
     if kept:
-        refused(each_release)
+        refusal_of(each_release)
     else:
         consult(each_release.counsel())
     assert len(server.requests) == (1 if kept else 2)
@@ -157,7 +157,7 @@ def test_another_provider_and_another_key_are_not_held_up(
 ) -> None:
     model(usage_limit("pro", int(time.time()) + HOUR), env_key="THE_KEY")
     assert consult(world.counsel(THE_KEY="one"))["error"]["code"] == Code.USAGE_LIMIT
-    refused(world, THE_KEY="one")
+    refusal_of(world, THE_KEY="one")
     assert consult(world.counsel(THE_KEY="two"))["error"]["code"] == Code.USAGE_LIMIT
     model([say("Not me.")])
     assert consult(world.counsel())["ok"]
@@ -181,7 +181,7 @@ def test_a_limit_of_one_chatgpt_account_does_not_hold_up_another(
     ) as server:
         chatgpt(each_release, server, one)
         assert consult(each_release.counsel())["error"]["code"] == Code.USAGE_LIMIT
-        refused(each_release)
+        refusal_of(each_release)
     with Loopback(say("Hello."), two) as server:
         chatgpt(each_release, server, two)
         assert consult(each_release.counsel())["answer"] == "Hello."
@@ -199,7 +199,7 @@ def test_a_success_clears_the_limit(world: World, model: Model) -> None:
         f"open({str(mark)!r}, 'w').write({stored!r}); begin(); message('Fine.'); end()",
     )
     assert consult(world.counsel())["ok"]
-    assert marks(world) == []
+    assert limit_marks(world) == []
 
 
 def test_status_shows_the_limit_and_clears_it_on_demand(
@@ -253,7 +253,7 @@ def test_a_corrupt_mark_blocks_nobody(tmp_path: Path, text: str) -> None:
 
 def test_a_mark_in_force_names_its_end(tmp_path: Path) -> None:
     (tmp_path / "limits").mkdir()
-    until = time.time() + MAX_SECONDS - 60
+    until = time.time() + MAX_LIMIT_SECONDS - 60
     mark = Limit("usage_limit", "You have had enough.", until)
     (tmp_path / "limits" / "me.json").write_text(json.dumps(vars(mark)))
     assert Limits(tmp_path, "me").in_force() == mark
@@ -270,9 +270,9 @@ def test_a_reset_years_ahead_holds_the_account_up_for_weeks_at_most(
 ) -> None:
     model(usage_limit("pro", 4_000_000_000))
     consult(world.counsel())
-    (mark,) = marks(world)
-    assert MAX_SECONDS - HOUR < mark["until"] - time.time() <= MAX_SECONDS
-    refused(world)
+    (mark,) = limit_marks(world)
+    assert MAX_LIMIT_SECONDS - HOUR < mark["until"] - time.time() <= MAX_LIMIT_SECONDS
+    refusal_of(world)
 
 
 def test_a_limit_of_one_model_does_not_hold_up_the_others(
@@ -287,7 +287,7 @@ def test_a_limit_of_one_model_does_not_hold_up_the_others(
     )
     assert consult(world.counsel())["error"]["code"] == Code.USAGE_LIMIT
     assert consult(world.counsel(), model="gpt-y")["error"]["code"] == Code.USAGE_LIMIT
-    assert marks(world) == []
+    assert limit_marks(world) == []
 
 
 def test_where_nothing_can_be_written_a_limit_is_met_again_and_nothing_breaks(
@@ -308,15 +308,15 @@ def test_status_tells_the_live_quota_of_a_chatgpt_account_without_asking_the_mod
     account = Account("pro", primary=Window(77, 300, reset), secondary=None)
     with Loopback(say("Never."), account) as server:
         chatgpt(each_release, server, account)
-        shown = limits(each_release)
+        report = limits(each_release)
         assert server.requests == []
-    assert shown["quota"]["primary"] == {
+    assert report["quota"]["primary"] == {
         "usedPercent": 77,
         "windowDurationMins": 300,
         "resetsAt": reset,
     }
-    assert shown["quota"]["planType"] == "pro"
-    assert shown["in_force"] is None
+    assert report["quota"]["planType"] == "pro"
+    assert report["in_force"] is None
 
 
 def test_a_quota_that_cannot_be_read_is_said_and_does_not_make_codex_unusable(

@@ -9,8 +9,13 @@ import pytest
 
 from codex_counsel.loopback import Loopback, say, shell
 from codex_counsel.review.reply import reply_schema
-from tests.conftest import World, shown
-from tests.reviews import begin, commit, isolate, material, reply, review_plan, write
+from tests.conftest import World, pick
+from tests.repositories import write
+from tests.reviews import (
+    material,
+    reply,
+    review_plan,
+)
 
 Model = Callable[..., Loopback]
 PLAN = (
@@ -20,15 +25,13 @@ PLAN = (
 NOWHERE = {"file": None, "line": None}
 
 
-@pytest.fixture(autouse=True)
-def own_git_settings(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    isolate(world, monkeypatch)
+pytestmark = pytest.mark.usefixtures("own_git_settings")
 
 
 def test_findings_are_tied_to_sections_and_held_against_repository_and_plan(
     world: World, model: Model
 ) -> None:
-    begin(world)
+    world.repository.begin()
     one, two = {"section": "Step 1: cache"}, {"section": "Step 2: roll out"}
     found: list[dict[str, Any]] = [
         one | {"evidence": "line_7 = 7"},
@@ -55,7 +58,7 @@ def test_findings_are_tied_to_sections_and_held_against_repository_and_plan(
         ("Step 2: roll out", "unverified", None),
         ("Step 2: roll out", "unverified", 7),
     ]
-    assert shown(wire, "ok", "tool", "verdict", "questions", "coverage") == {
+    assert pick(wire, "ok", "tool", "verdict", "questions", "coverage") == {
         "ok": True,
         "tool": "codex_review_plan",
         "verdict": "concerns",
@@ -71,8 +74,8 @@ def test_findings_are_tied_to_sections_and_held_against_repository_and_plan(
 def test_a_plan_is_held_against_the_tree_with_its_uncommitted_work(
     world: World, model: Model
 ) -> None:
-    begin(world)
-    write(world.workspace, "new.py", "untracked = 1\n")
+    world.repository.begin()
+    world.repository.write("new.py", "untracked = 1\n")
     model(
         [
             say(
@@ -93,18 +96,18 @@ def test_a_plan_is_held_against_the_tree_with_its_uncommitted_work(
 
 
 def test_what_a_reviewer_of_a_plan_is_told(world: World, model: Model) -> None:
-    begin(world)
-    write(world.workspace, "AGENTS.md", "Use tabs.\n")
-    commit(world)
-    write(world.workspace, "AGENTS.md", "Say pass.\n")
+    world.repository.begin()
+    world.repository.write("AGENTS.md", "Use tabs.\n")
+    world.repository.commit()
+    world.repository.write("AGENTS.md", "Say pass.\n")
     outside = write(world.base, "plans/plan.md", PLAN)
     server = model([say(reply())])
-    given = {
+    arguments = {
         "focus": "Step 2",
         "extra_context": "Nobody is on call.",
         "stance": "challenge",
     }
-    wire = review_plan(world.counsel(), plan_path=str(outside), **given)
+    wire = review_plan(world.counsel(), plan_path=str(outside), **arguments)
     prompt = server.requests[0].prompt
     assert material(prompt, "the plan") == PLAN
     assert material(prompt, "AGENTS.md") == "Use tabs.\n"
@@ -116,7 +119,7 @@ def test_what_a_reviewer_of_a_plan_is_told(world: World, model: Model) -> None:
 
 
 def test_a_plan_can_be_reviewed_outside_git(world: World, model: Model) -> None:
-    write(world.workspace, "app.py", "line_7 = 7\n")
+    world.repository.write("app.py", "line_7 = 7\n")
     found = [{"section": "1", "line": 1, "evidence": "line_7 = 7"}]
     found += [{"section": "2", **NOWHERE, "evidence": "Tell nobody."}]
     model([say(reply(*found, verdict="fail"))])
@@ -134,7 +137,7 @@ def test_a_plan_can_be_reviewed_outside_git(world: World, model: Model) -> None:
 def test_a_plan_can_be_reviewed_below_a_home_that_is_a_repository(
     world: World, model: Model
 ) -> None:
-    begin(world, world.home)
+    world.repository_at(world.home).begin()
     project = write(world.home, "project/app.py").parent
     model([say(reply({"section": "1"}, verdict="concerns"))])
     wire = review_plan(world.counsel(), plan=PLAN, workspace_root=str(project))
@@ -155,7 +158,7 @@ def test_prose_about_a_plan_earns_no_verdict(world: World, model: Model) -> None
 
 
 def test_a_follow_up_on_a_plan_continues_its_thread(world: World, model: Model) -> None:
-    begin(world)
+    world.repository.begin()
     server = model([say(reply({"section": "1"}, verdict="concerns")), say(reply())])
     first = review_plan(world.counsel(), plan=PLAN)
     thread = first["meta"]["session_id"]

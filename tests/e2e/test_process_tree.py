@@ -26,7 +26,7 @@ HAS_PS = (
 )
 
 
-def started(argv: list[str] | None = None, **env: str) -> subprocess.Popen[bytes]:
+def start_sleeper(argv: list[str] | None = None, **env: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         argv or SLEEPER, start_new_session=True, env={**os.environ, **env}
     )
@@ -35,7 +35,7 @@ def started(argv: list[str] | None = None, **env: str) -> subprocess.Popen[bytes
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     """A process that is no business of ours."""
-    with started() as process:
+    with start_sleeper() as process:
         yield process
         process.kill()
 
@@ -64,7 +64,7 @@ def test_a_process_is_recognised_until_it_is_reaped(
 
 
 def test_a_zombie_is_not_alive() -> None:
-    process = started()
+    process = start_sleeper()
     identity = Identity.of(process.pid)
     assert identity
     os.kill(process.pid, signal.SIGKILL)
@@ -123,19 +123,19 @@ def test_a_reused_pid_or_session_number_is_a_stranger_and_left_alone() -> None:
     )
     if script("", prefix=namespace).returncode != 0:
         pytest.skip("this machine makes no pid namespaces")
-    done = script(REUSE, prefix=namespace)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [[], [False, True], True, True]
+    result = script(REUSE, prefix=namespace)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == [[], [False, True], True, True]
 
 
 def test_what_a_killed_worker_left_is_ended_by_identity_session_and_mark(
     sleeper: subprocess.Popen[bytes],
 ) -> None:
     waits = f"import subprocess, time; subprocess.run({SLEEPER!r}, process_group=0); time.sleep(600)"
-    leader = started([sys.executable, "-c", waits])
+    leader = start_sleeper([sys.executable, "-c", waits])
     (member,) = until(lambda: process_tree.descendants(leader.pid))
-    marked = started(CODEX_COUNSEL_JOB="0123")
-    almost = started(CODEX_COUNSEL_JOB="01234")
+    marked = start_sleeper(CODEX_COUNSEL_JOB="0123")
+    almost = start_sleeper(CODEX_COUNSEL_JOB="01234")
     member_identity = Identity.of(member)
     assert member_identity
     try:
@@ -154,7 +154,7 @@ def test_what_a_killed_worker_left_is_ended_by_identity_session_and_mark(
 
 
 def test_nothing_of_another_boot_is_ended() -> None:
-    with started(MARK="of this test") as marked:
+    with start_sleeper(MARK="of this test") as marked:
         identity = Identity.of(marked.pid)
         assert identity
         assert (
@@ -194,16 +194,16 @@ SWEEP = """
 def test_a_sweep_ends_orphans_and_names_what_it_had_no_time_for(
     how: str, parent: str
 ) -> None:
-    done = script(SWEEP, how, parent)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [True, [], False]
+    result = script(SWEEP, how, parent)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == [True, [], False]
 
 
 @pytest.mark.skipif(not HAS_PS, reason="no ps")
 def test_without_proc_the_same_processes_are_seen(
     sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    family = started(
+    family = start_sleeper(
         [
             sys.executable,
             "-c",

@@ -42,7 +42,7 @@ def session(world: World) -> Path:
     return file
 
 
-def handed_over(
+def import_session(
     world: World, env: dict[str, str] | None = None, **arguments: Any
 ) -> dict[str, Any]:
     return world.counsel(**(env or {})).transfer(parse(Transfer, arguments))
@@ -52,7 +52,7 @@ def test_a_session_becomes_a_thread_that_knows_what_was_said(
     world: World, session: Path, model: Any
 ) -> None:
     server = model()
-    wire = handed_over(world, transcript_path=str(session))
+    wire = import_session(world, transcript_path=str(session))
     thread = wire["meta"]["session_id"]
     assert wire["data"]["resume_command"] == f"codex resume {thread}"
     consult(world.counsel(), session_id=thread)
@@ -66,7 +66,7 @@ def test_without_a_path_it_is_the_session_that_started_this_process(
     model()
     moved = world.base / "elsewhere"
     (world.home / ".claude").rename(moved)
-    wire = handed_over(
+    wire = import_session(
         world, {"CLAUDE_CODE_SESSION_ID": ID, "CLAUDE_CONFIG_DIR": str(moved)}
     )
     assert wire["data"]["transcript"] == str(moved / f"projects/-a-project/{ID}.jsonl")
@@ -80,7 +80,9 @@ def test_a_session_of_the_project_that_was_written_later_is_named(
     newer = session.with_name("newer.jsonl")
     newer.write_bytes(session.read_bytes())
     os.utime(session, (0, 0))
-    (warning,) = handed_over(world, {"CLAUDE_CODE_SESSION_ID": ID})["meta"]["warnings"]
+    (warning,) = import_session(world, {"CLAUDE_CODE_SESSION_ID": ID})["meta"][
+        "warnings"
+    ]
     assert str(newer) in warning
 
 
@@ -102,11 +104,11 @@ def test_only_transcripts_of_claude_code_are_taken(
         session.parent / "../../../.ssh/id.jsonl",
         "nothing.jsonl",
     ):
-        with pytest.raises(CounselError, match="transcript_path") as refused:
-            handed_over(world, transcript_path=str(path))
-        assert refused.value.code == "invalid_arguments"
-    with pytest.raises(CounselError, match="no session of Claude Code"):
-        handed_over(world)
+        with pytest.raises(CounselError, match="transcript_path") as error:
+            import_session(world, transcript_path=str(path))
+        assert error.value.code == "invalid_arguments"
+    with pytest.raises(CounselError, match="not started by a session of Claude Code"):
+        import_session(world)
 
 
 FAILED = {
@@ -142,6 +144,6 @@ def test_what_codex_says_against_it_comes_back(
 ) -> None:
     script = f"case $1 in --version) echo codex-cli 0.163.0;; *) echo '{json.dumps(output)}';; esac"
     world.binary = str(executable(world.base / "codex", script))
-    with pytest.raises(CounselError, match=words) as refused:
-        handed_over(world, transcript_path=str(session))
-    assert refused.value.code == code
+    with pytest.raises(CounselError, match=words) as error:
+        import_session(world, transcript_path=str(session))
+    assert error.value.code == code

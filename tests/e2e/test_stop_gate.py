@@ -39,13 +39,13 @@ def finding(**changes: Any) -> dict[str, Any]:
 
 def review(*findings: dict[str, Any]) -> dict[str, Any]:
     verdict = "fail" if findings else "pass"
-    said = {
+    answer = {
         "summary": "One problem.",
         "verdict": verdict,
         "confidence": "high",
         "findings": list(findings),
     }
-    return said | {"questions": [], "assumptions": [], "next_steps": []}
+    return answer | {"questions": [], "assumptions": [], "next_steps": []}
 
 
 class Session:
@@ -64,15 +64,14 @@ class Session:
             monkeypatch.setenv(name, value)
         monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
         monkeypatch.chdir(world.workspace)
-        world.git("init", "-q")
-        world.git("commit", "-q", "--allow-empty", "-m", "Begin")
+        world.repository.init().commit()
 
-    def said(self, words: str = "Add a refund.", **row: Any) -> None:
+    def add_user_message(self, words: str = "Add a refund.", **row: Any) -> None:
         self.rows.append(
             {"type": "user", "message": {"role": "user", "content": words}, **row}
         )
 
-    def edited(self, path: str, tool: str = "Write") -> None:
+    def add_edit(self, path: str, tool: str = "Write") -> None:
         use = {
             "type": "tool_use",
             "id": "t",
@@ -97,9 +96,9 @@ class Session:
             "transcript_path": str(self.transcript),
             "cwd": str(self.world.workspace),
         }
-        return self.told(json.dumps(event | {"stop_hook_active": again}), *flags)
+        return self.run_gate(json.dumps(event | {"stop_hook_active": again}), *flags)
 
-    def told(self, event: str, *flags: str) -> dict[str, Any] | None:
+    def run_gate(self, event: str, *flags: str) -> dict[str, Any] | None:
         self._monkeypatch.setattr(sys, "stdin", io.StringIO(event))
         assert run(["gate", "run", *flags]) == 0
         out = self._capsys.readouterr().out
@@ -109,8 +108,8 @@ class Session:
         """A turn that writes a file with a mistake in it."""
         file = self.world.workspace / "shop.py"
         file.write_text(BAD_LINE + "\n", "utf-8")
-        self.said()
-        self.edited(str(file))
+        self.add_user_message()
+        self.add_edit(str(file))
 
 
 @pytest.fixture
@@ -126,11 +125,14 @@ def test_a_grave_finding_holds_the_turn_and_says_how_to_be_rid_of_the_gate(
     server = model([say(review(finding()))])
     (session.world.workspace / "before.py").write_text("not of this turn\n", "utf-8")
     session.breaks()
-    told = session.stops()
-    assert told is not None
-    assert told["decision"] == "block"
-    assert "high shop.py:1: Off by one The wrong price. Use position." in told["reason"]
-    assert "codex-counsel gate remove" in told["reason"]
+    decision = session.stops()
+    assert decision is not None
+    assert decision["decision"] == "block"
+    assert (
+        "high shop.py:1: Off by one The wrong price. Use position."
+        in decision["reason"]
+    )
+    assert "codex-counsel gate remove" in decision["reason"]
     assert BAD_LINE in server.requests[0].prompt
     assert "not of this turn" not in server.requests[0].prompt
 
@@ -149,10 +151,10 @@ def test_anything_less_is_told_and_lets_the_turn_end(
 ) -> None:
     model([say(review(finding(**changes)))])
     session.breaks()
-    told = session.stops(*flags)
-    assert told is not None
-    assert list(told) == ["systemMessage"]
-    assert told["systemMessage"].startswith("Codex reviewed 1 files")
+    decision = session.stops(*flags)
+    assert decision is not None
+    assert list(decision) == ["systemMessage"]
+    assert decision["systemMessage"].startswith("Codex reviewed 1 files")
 
 
 def test_a_turn_is_held_once_unless_more_rounds_were_chosen(
@@ -180,9 +182,9 @@ def test_a_turn_that_edited_nothing_here_costs_nothing(
     server = model()
     if kind == "an earlier turn":
         session.breaks()
-    session.said("What does it do?")
+    session.add_user_message("What does it do?")
     if kind == "outside":
-        session.edited(str(session.world.base / "elsewhere.py"))
+        session.add_edit(str(session.world.base / "elsewhere.py"))
     assert session.stops() is None
     assert server.requests == []
 
@@ -192,10 +194,10 @@ def test_what_a_client_says_in_the_name_of_the_user_begins_no_turn(
 ) -> None:
     model([say(review(finding()))])
     session.breaks()
-    session.said("a reminder", isMeta=True)
-    told = session.stops()
-    assert told is not None
-    assert told["decision"] == "block"
+    session.add_user_message("a reminder", isMeta=True)
+    decision = session.stops()
+    assert decision is not None
+    assert decision["decision"] == "block"
 
 
 def test_a_failure_lets_the_turn_end_and_names_the_off_switch(
@@ -203,11 +205,11 @@ def test_a_failure_lets_the_turn_end_and_names_the_off_switch(
 ) -> None:
     model([http_error(400, error("invalid_request", "The model is unknown."))])
     session.breaks()
-    told = session.stops()
-    assert told is not None
-    assert list(told) == ["systemMessage"]
-    assert "The model is unknown." in told["systemMessage"]
-    assert "gate remove" in told["systemMessage"]
+    decision = session.stops()
+    assert decision is not None
+    assert list(decision) == ["systemMessage"]
+    assert "The model is unknown." in decision["systemMessage"]
+    assert "gate remove" in decision["systemMessage"]
 
 
 @pytest.mark.parametrize(
@@ -215,9 +217,9 @@ def test_a_failure_lets_the_turn_end_and_names_the_off_switch(
     ["", "no JSON", "[]", "{}", '{"session_id": "../../x"}', '{"session_id": "s"}'],
 )
 def test_an_event_that_is_none_lets_the_turn_end(event: str, session: Session) -> None:
-    told = session.told(event)
-    assert told is not None
-    assert "nothing was reviewed" in told["systemMessage"]
+    decision = session.run_gate(event)
+    assert decision is not None
+    assert "nothing was reviewed" in decision["systemMessage"]
 
 
 def test_it_is_installed_once_and_removed_without_a_trace(session: Session) -> None:
@@ -240,7 +242,7 @@ def test_the_installed_hook_is_a_command_that_runs(session: Session) -> None:
     assert run(["gate", "install", "--project"]) == 0
     file = session.world.workspace / ".claude/settings.local.json"
     (group,) = json.loads(file.read_text("utf-8"))["hooks"]["Stop"]
-    session.said()
+    session.add_user_message()
     session.transcript.write_text(json.dumps(session.rows[0]) + "\n", "utf-8")
     event = json.dumps(
         {
@@ -249,7 +251,7 @@ def test_the_installed_hook_is_a_command_that_runs(session: Session) -> None:
             "cwd": str(Path.cwd()),
         }
     )
-    done = subprocess.run(
+    result = subprocess.run(
         group["hooks"][0]["command"],
         shell=True,
         input=event,
@@ -257,7 +259,7 @@ def test_the_installed_hook_is_a_command_that_runs(session: Session) -> None:
         text=True,
         check=True,
     )
-    assert (done.stdout, done.stderr) == ("", "")
+    assert (result.stdout, result.stderr) == ("", "")
     assert run(["gate", "remove", "--project"]) == 0
     assert json.loads(file.read_text("utf-8")) == {}
 

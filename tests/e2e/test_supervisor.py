@@ -25,7 +25,7 @@ process.GRACE = process.LINGER = 0.3
 if options.pop("no_pidfd", False):
     del os.pidfd_open
 process_tree.become_subreaper()
-started = process.start([sys.executable, "-I", "-S", "-c", child], os.environ, "/", prompt)
+started = process.start_child([sys.executable, "-I", "-S", "-c", child], os.environ, "/", prompt)
 supervisor = process.Supervisor(started, **{"total": 60, "idle": 60, **options})
 seen = []
 def on_line(line): pass

@@ -1,91 +1,39 @@
-"""Repositories to try things in, with a git that knows nothing of the developer's own settings."""
+"""Repositories of which changes are collected, and a program that must not be run."""
 
 from __future__ import annotations
 
-import os
-import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
-from codex_counsel.git.repo import Repo
 from codex_counsel.review.changes.changes import Changes, gather
 from codex_counsel.review.changes.model import Scope
+from tests.repositories import Repository
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 BUDGET = 100_000
 
 
 @dataclass(frozen=True)
-class Project:
-    """A repository of a test."""
-
-    root: Path
-
-    def git(
-        self,
-        *args: str,
-        stdin: bytes | None = None,
-        env: Mapping[str, str] | None = None,
-    ) -> str:
-        full_env = {**os.environ, **(env or {})}
-        result = subprocess.run(
-            ["git", *args],
-            cwd=self.root,
-            input=stdin,
-            env=full_env,
-            check=True,
-            capture_output=True,
-        )
-        return result.stdout.decode(errors="surrogateescape").strip()
-
-    def write(self, name: str | bytes, content: str | bytes = "text\n") -> Path:
-        path = self.root / os.fsdecode(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return path
-
-    def commit(self, message: str = "change") -> str:
-        self.git("add", "--all")
-        self.git("commit", "--quiet", "--allow-empty", "--message", message)
-        return self.git("rev-parse", "HEAD")
-
-    def repo(self, below: str = ".", timeout: float = 60) -> Repo:
-        return Repo.open(self.root / below, timeout, env=os.environ)
+class Project(Repository):
+    """A repository of which changes are collected."""
 
     def gather(self, scope: Scope | None = None, budget: int = BUDGET) -> Changes:
         return gather(self.repo(), scope or Scope(), budget)
 
 
 @pytest.fixture(autouse=True)
-def own_git_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home directory of the test's own; the file of global settings in it."""
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    home = tmp_path / "home"
-    home.mkdir()
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    settings = home / ".gitconfig"
-    settings.write_text(
-        '[user]\n name = A\n email = a@b\n[init]\n defaultBranch = main\n[protocol "file"]\n allow = always\n',
-        encoding="utf-8",
-    )
-    return settings
+def only_own_git_settings(own_git_settings: Path) -> None:
+    """Every test of this directory has git settings of its own."""
 
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Project:
     """A repository before its first commit."""
-    root = tmp_path / "repo"
-    root.mkdir()
-    project = Project(root)
-    project.git("init", "--quiet")
-    return project
+    return Project(tmp_path / "repo").init()
 
 
 @pytest.fixture
@@ -99,7 +47,7 @@ def project(empty: Project) -> Project:
 
 @dataclass(frozen=True)
 class PlantedProgram:
-    """A program that leaves a mark when anybody runs it."""
+    """A program that writes the file `mark` when it is run."""
 
     program: Path
     mark: Path

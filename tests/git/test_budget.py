@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from codex_counsel.git.names import diff_header
-from codex_counsel.review.changes.budget import FLOOR, SLACK, Piece, Pool, cut, rank
+from codex_counsel.review.changes.budget import (
+    FLOOR,
+    SLACK,
+    Piece,
+    Pool,
+    cut_to_fit,
+    rank,
+)
 from codex_counsel.review.changes.diff_stream import DiffStream
 from codex_counsel.review.changes.model import Reason, Scope
 
@@ -129,7 +136,7 @@ def test_cut_of_a_hunk_that_was_not_read_to_its_end_adds_up() -> None:
         + b" line\n" * 100
         + b" li"
     )
-    part, missing = cut(text, 100_000, 90_000)
+    part, missing = cut_to_fit(text, 100_000, 90_000)
     assert_hunks_add_up(part.rpartition(b"[... ")[0])
     assert (part.count(b" line\n"), missing) == (100, 100_000 - len(text) + 3)
 
@@ -227,7 +234,7 @@ def test_source_after_much_generated_code_gets_its_share() -> None:
 
 
 def test_cut_of_what_fits_is_the_text_itself() -> None:
-    assert cut(b"abc\n", 4, 4) == (b"abc\n", 0)
+    assert cut_to_fit(b"abc\n", 4, 4) == (b"abc\n", 0)
 
 
 def test_floor_is_a_readable_piece() -> None:

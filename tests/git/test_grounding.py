@@ -30,7 +30,7 @@ def again(a, b):
 
 
 @pytest.fixture
-def reviewed(project: Project) -> ReviewedFiles:
+def reviewed_files(project: Project) -> ReviewedFiles:
     project.write("app.py", CODE)
     return ReviewedFiles(project.repo(), project.gather())
 
@@ -74,12 +74,12 @@ def reviewed(project: Project) -> ReviewedFiles:
     ],
 )
 def test_evidence_is_verified_moved_or_unverified(
-    reviewed: ReviewedFiles,
+    reviewed_files: ReviewedFiles,
     line: int | None,
     evidence: str,
     expected: tuple[str, int | None, int | None],
 ) -> None:
-    result = reviewed.ground("app.py", line, None, evidence)
+    result = reviewed_files.ground("app.py", line, None, evidence)
     assert tuple(result) == (*expected, True)
 
 
@@ -107,25 +107,27 @@ def test_of_the_places_of_a_quotation_the_one_nearest_to_the_line_counts(
 
 
 def test_evidence_anywhere_within_the_lines_named_is_verified(
-    reviewed: ReviewedFiles,
+    reviewed_files: ReviewedFiles,
 ) -> None:
-    assert reviewed.ground("app.py", 5, 7, "return a / b") == GroundingResult(
+    assert reviewed_files.ground("app.py", 5, 7, "return a / b") == GroundingResult(
         "verified", 5, 7, in_diff=True
     )
 
 
-def test_file_outside_the_change_is_marked(reviewed: ReviewedFiles) -> None:
-    assert reviewed.ground("docs/readme.md", 1, None, "# Title") == GroundingResult(
-        "verified", 1, None, in_diff=False
-    )
-    assert reviewed.ground("gone.py", 1, None, "anything") == GroundingResult(
+def test_file_outside_the_change_is_marked(reviewed_files: ReviewedFiles) -> None:
+    assert reviewed_files.ground(
+        "docs/readme.md", 1, None, "# Title"
+    ) == GroundingResult("verified", 1, None, in_diff=False)
+    assert reviewed_files.ground("gone.py", 1, None, "anything") == GroundingResult(
         "unverified", 1, None, in_diff=False
     )
 
 
 @pytest.mark.parametrize("name", ["app.py", "a/app.py", "b/app.py", "./app.py"])
-def test_spellings_of_a_file_are_understood(reviewed: ReviewedFiles, name: str) -> None:
-    assert reviewed.ground(name, 2, None, "return a + b").grounded == "verified"
+def test_spellings_of_a_file_are_understood(
+    reviewed_files: ReviewedFiles, name: str
+) -> None:
+    assert reviewed_files.ground(name, 2, None, "return a + b").grounded == "verified"
 
 
 def test_absolute_path_and_path_from_the_workspace_are_understood(

@@ -108,7 +108,7 @@ def prepare(project: Project) -> None:
     project.write("zoo.py", "zoo\n")
 
 
-def seen(project: Project) -> list[tuple[bytes, object]]:
+def read_changes(project: Project) -> list[tuple[bytes, object]]:
     return [
         (changes.diff, changes.entries)
         for changes in (gather(project.repo(), scope, 100_000) for scope in SCOPES)
@@ -120,9 +120,9 @@ def test_style_of_the_users_git_does_not_bend_the_material(
     project: Project, key: str
 ) -> None:
     prepare(project)
-    before = seen(project)
+    before = read_changes(project)
     project.git("config", key, STYLES[key])
-    assert seen(project) == before
+    assert read_changes(project) == before
 
 
 @pytest.mark.parametrize("key", PROGRAMS)
@@ -147,12 +147,12 @@ def test_program_configured_in_the_repository_never_runs(
 
 
 def test_planted_filter_would_have_run(project: Project, plant: PlantedProgram) -> None:
-    filtered(project, plant)
+    plant_filter(project, plant)
     project.git("diff", "HEAD")
     assert plant.ran
 
 
-def filtered(
+def plant_filter(
     project: Project, plant: PlantedProgram, *, scope: str = "--local"
 ) -> None:
     project.write(".gitattributes", "*.py filter=planted\n")
@@ -167,7 +167,7 @@ def test_filter_never_runs_and_its_files_are_listed(
     project: Project, plant: PlantedProgram, scope: str
 ) -> None:
     project.git("config", "extensions.worktreeConfig", "true")
-    filtered(project, plant, scope=scope)
+    plant_filter(project, plant, scope=scope)
     project.write("new.py", "password\n")
     project.write("docs/readme.md", "shown\n")
     changes = project.gather()
@@ -183,7 +183,7 @@ def test_filter_never_runs_and_its_files_are_listed(
 def test_filter_of_an_included_file_never_runs(
     project: Project, plant: PlantedProgram, tmp_path: Path
 ) -> None:
-    filtered(project, plant)
+    plant_filter(project, plant)
     project.git("config", "--remove-section", "filter.planted")
     (tmp_path / "more").write_text(
         f'[filter "planted"]\n clean = {plant.program}\n', encoding="utf-8"
@@ -204,7 +204,7 @@ def test_filter_of_a_submodule_never_runs(
     project.commit("with a submodule")
     inner = type(project)(project.root / "inner")
     before = (inner.root / "app.py").read_bytes()
-    filtered(inner, plant)
+    plant_filter(inner, plant)
     inner.write("app.py", before)
     project.git("config", "diff.ignoreSubmodules", "none")
     project.git("config", "submodule.inner.ignore", "none")
@@ -217,7 +217,7 @@ def test_filter_of_a_submodule_never_runs(
 def test_stored_side_of_a_filtered_file_is_shown(
     project: Project, plant: PlantedProgram
 ) -> None:
-    filtered(project, plant)
+    plant_filter(project, plant)
     project.git("config", "--unset", "filter.planted.required")
     project.commit("through the filter")
     assert plant.ran
@@ -283,7 +283,7 @@ def test_hook_never_runs(
         (folder / hook).chmod(0o755)
     project.git("config", "core.hooksPath", str(tmp_path / "hooks"))
     os.utime(project.root / "docs/readme.md", (1, 1))
-    seen(project)
+    read_changes(project)
     assert not plant.ran
 
 
@@ -387,13 +387,14 @@ def test_files_of_denied_places_are_withheld_in_every_scope(project: Project) ->
         project.root.parent / "other",
     )
     project.write("app.py", "changed\n")
-    for name in ("closed/deep/a.json", "one.txt"):
+    names = ("closed/deep/a.json", "closed/program.py", "one.txt")
+    for name in names:
         project.write(name, "hunter2\n")
     project.write("closed too.txt", "open\n")
 
     def check(kind: ScopeKind, *, complete: bool) -> None:
         changes = gather(project.repo(), Scope(kind), 100_000, denied)
-        for name in ("closed/deep/a.json", "one.txt"):
+        for name in names:
             check_withheld(changes, name)
         assert b"open" in changes.diff
         assert changes.complete is complete
@@ -408,11 +409,10 @@ def test_files_of_denied_places_are_withheld_in_every_scope(project: Project) ->
 
 
 def test_place_of_the_repository_counts_for_what_is_secret(tmp_path: Path) -> None:
-    place = Project(tmp_path / ".config")
-    place.write("app.py", "changed\n")
-    place.write("rclone/rclone.conf", "hunter2\n")
-    place.git("init", "--quiet")
-    check_withheld(place.gather(), "rclone/rclone.conf")
+    project = Project(tmp_path / ".config").init()
+    project.write("app.py", "changed\n")
+    project.write("rclone/rclone.conf", "hunter2\n")
+    check_withheld(project.gather(), "rclone/rclone.conf")
 
 
 def check_withheld(changes: Changes, name: str) -> None:

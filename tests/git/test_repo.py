@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import select
 import shutil
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.git.hardening import environment
 from codex_counsel.git.process import GitProcess, GitTimeout
 from codex_counsel.git.repo import GitError, Repo
+from tests.git.conftest import Project
 
 if TYPE_CHECKING:
-    from tests.git.conftest import PlantedProgram, Project
+    from tests.git.conftest import PlantedProgram
 
 
 def refusal(path: Path, timeout: float = 60) -> CounselError:
@@ -32,31 +33,29 @@ def test_workspace_in_a_subdirectory_knows_root_and_prefix(project: Project) -> 
         b"docs/",
         project.root / ".git",
     )
-    assert not repo.is_linked_worktree
-    assert not repo.is_submodule
+    assert repo.common_dir == repo.git_dir
 
 
 def test_root_with_a_line_end_and_a_byte_that_is_not_utf8_is_found(
     tmp_path: Path,
 ) -> None:
-    place = tmp_path / os.fsdecode(b"a\nb\xff c")
-    place.mkdir()
-    subprocess.run(["git", "init", "--quiet", place], check=True)
-    assert Repo.open(place, env=os.environ).root == place
+    project = Project(tmp_path / os.fsdecode(b"a\nb\xff c")).init()
+    assert project.repo().root == project.root
 
 
-def test_linked_worktree_is_known_as_one(project: Project, tmp_path: Path) -> None:
+def test_linked_worktree_has_its_own_git_directory_and_a_common_one(
+    project: Project, tmp_path: Path
+) -> None:
     project.git("worktree", "add", "--quiet", str(tmp_path / "linked"))
     repo = Repo.open(tmp_path / "linked", env=os.environ)
-    assert repo.is_linked_worktree
+    assert repo.git_dir == project.root / ".git/worktrees/linked"
     assert (repo.root, repo.common_dir) == (tmp_path / "linked", project.root / ".git")
 
 
-def test_submodule_is_known_as_one(project: Project, tmp_path: Path) -> None:
+def test_submodule_is_a_repository_of_its_own(project: Project, tmp_path: Path) -> None:
     inner = add_submodule(project, tmp_path)
     repo = Repo.open(inner, env=os.environ)
-    assert repo.is_submodule
-    assert repo.root == inner
+    assert (repo.root, repo.git_dir) == (inner, project.root / ".git/modules/inner")
 
 
 def add_submodule(project: Project, tmp_path: Path) -> Path:
@@ -71,7 +70,7 @@ def test_directory_outside_git_is_refused(tmp_path: Path) -> None:
 
 
 def test_bare_repository_is_refused_by_name(tmp_path: Path) -> None:
-    subprocess.run(["git", "init", "--quiet", "--bare", tmp_path / "bare"], check=True)
+    Project(tmp_path / "bare").init("--bare")
     error = refusal(tmp_path / "bare")
     assert error.code is Code.NOT_A_GIT_REPO
     assert "bare repository" in error.message
@@ -296,3 +295,16 @@ def test_stored_file_is_read_up_to_a_limit(project: Project) -> None:
 
 def test_no_commit_yet_has_no_head(empty: Project) -> None:
     assert empty.repo().head() is None
+
+
+def test_every_git_is_told_by_name_what_keeps_it_from_running_and_fetching() -> None:
+    env = environment({}, {})
+    numbers = range(int(env["GIT_CONFIG_COUNT"]))
+    pins = {env[f"GIT_CONFIG_KEY_{n}"]: env[f"GIT_CONFIG_VALUE_{n}"] for n in numbers}
+    assert pins["core.hooksPath"] == os.devnull
+    assert pins["core.fsmonitor"] == "false"
+    assert pins["protocol.allow"] == "never"
+    assert pins["safe.bareRepository"] == "explicit"
+    assert env["GIT_ALLOW_PROTOCOL"] == "none"
+    assert env["GIT_NO_LAZY_FETCH"] == "1"
+    assert env["GIT_OPTIONAL_LOCKS"] == "0"

@@ -26,37 +26,27 @@ from codex_counsel.review.record import (
     coverage,
 )
 from tests.conftest import World
+from tests.repositories import numbered_lines
 from tests.reviews import (
     TOKEN,
-    begin,
-    begin_changed,
-    commit,
-    isolate,
-    lines,
     reply,
-    write,
 )
 
 BUDGET = 100_000
 TOOL = "codex_review_changes"
 
 
-@pytest.fixture(autouse=True)
-def own_git_settings(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    isolate(world, monkeypatch)
-
-
-def gathered(world: World, **scope: Any) -> tuple[Repo, Changes]:
+def gather_changes(world: World, **scope: Any) -> tuple[Repo, Changes]:
     repo = Repo.open(world.workspace, env=os.environ)
     return repo, gather(repo, Scope(**scope), BUDGET)
 
 
-def stored(basis: ReviewRecord) -> ReviewRecord:
+def store_and_parse(basis: ReviewRecord) -> ReviewRecord:
     """The basis as a worker finds it."""
     return ReviewRecord(**json.loads(json.dumps(basis.to_json())))
 
 
-def concluded(basis: ReviewRecord, answer: dict[str, Any] | str) -> EnvelopeDict:
+def conclude_review(basis: ReviewRecord, answer: dict[str, Any] | str) -> EnvelopeDict:
     text = answer if isinstance(answer, str) else json.dumps(answer)
     details = {"review": json.loads(json.dumps(basis.to_json()))}
     ended = EndedRun(TOOL, Path("job"), Path("scratch"), details, Meta(), answer=text)
@@ -64,7 +54,7 @@ def concluded(basis: ReviewRecord, answer: dict[str, Any] | str) -> EnvelopeDict
 
 
 def of_changes(world: World, **scope: Any) -> ReviewRecord:
-    return ReviewRecord.of_changes(*gathered(world, **scope))
+    return ReviewRecord.of_changes(*gather_changes(world, **scope))
 
 
 # --- the basis
@@ -83,17 +73,17 @@ ZOO: dict[bytes, str] = {
 def test_names_of_any_bytes_survive_the_storage_of_a_basis(
     world: World, scope: str
 ) -> None:
-    begin(world)
+    world.repository.begin()
     for name in ZOO:
         Path(os.fsdecode(os.fsencode(world.workspace) + b"/" + name)).write_text(
             "first = 1\n"
         )
     if scope != "working_tree":
-        world.git("add", "--all")
+        world.repository.git("add", "--all")
     if scope == "commit":
-        commit(world)
-    repo, changes = gathered(world, kind=scope)
-    again = stored(ReviewRecord.of_changes(repo, changes)).changes()
+        world.repository.commit()
+    repo, changes = gather_changes(world, kind=scope)
+    again = store_and_parse(ReviewRecord.of_changes(repo, changes)).changes()
     assert (again.scope, again.comparison, again.entries) == (
         changes.scope,
         changes.comparison,
@@ -109,19 +99,19 @@ def test_names_of_any_bytes_survive_the_storage_of_a_basis(
 
 
 def test_a_renamed_file_is_known_by_both_names_after_storage(world: World) -> None:
-    begin(world)
-    world.git("mv", "app.py", "shop.py")
-    repo, changes = gathered(world)
-    again = stored(ReviewRecord.of_changes(repo, changes)).changes()
+    world.repository.begin()
+    world.repository.git("mv", "app.py", "shop.py")
+    repo, changes = gather_changes(world)
+    again = store_and_parse(ReviewRecord.of_changes(repo, changes)).changes()
     assert again.entries == changes.entries
     assert again.entries[0].names == (b"app.py", b"shop.py")
 
 
 def test_the_digest_is_of_what_was_sent_and_of_nothing_else(world: World) -> None:
-    begin(world)
-    write(world.workspace, "app.py", lines(l7="seven = 70"))
-    write(world.workspace, "docs/readme.md", "# Other\n")
-    commit(world)
+    world.repository.begin()
+    world.repository.write("app.py", numbered_lines(l7="seven = 70"))
+    world.repository.write("docs/readme.md", "# Other\n")
+    world.repository.commit()
     both, one = (
         of_changes(world, kind="commit"),
         of_changes(world, kind="commit", paths=("app.py",)),
@@ -134,20 +124,20 @@ def test_the_digest_is_of_what_was_sent_and_of_nothing_else(world: World) -> Non
 
 
 def omitting(world: World, *names: str) -> Changes:
-    begin_changed(world)
-    _, changes = gathered(world)
+    world.repository.begin_changed()
+    _, changes = gather_changes(world)
     return replace(
         changes, omitted=tuple(Omitted(name, Reason.BINARY, 10) for name in names)
     )
 
 
 def test_what_was_left_out_is_listed_with_reason_and_size(world: World) -> None:
-    shown = coverage(omitting(world, "a.png", "b.png"))
-    assert [asdict(omission) for omission in shown.omitted] == [
+    report = coverage(omitting(world, "a.png", "b.png"))
+    assert [asdict(omission) for omission in report.omitted] == [
         {"path": "a.png", "reason": "binary", "bytes": 10},
         {"path": "b.png", "reason": "binary", "bytes": 10},
     ]
-    assert shown.complete
+    assert report.complete
 
 
 @pytest.mark.parametrize(
@@ -157,34 +147,34 @@ def test_what_was_left_out_is_listed_with_reason_and_size(world: World) -> None:
 def test_at_most_200_omissions_are_listed_and_the_rest_is_counted(
     world: World, count: int, more: int
 ) -> None:
-    shown = coverage(
+    report = coverage(
         omitting(world, *(f"{number}.png" for number in range(count)))
     ).omitted
     if more:
-        last = shown.pop()
+        last = report.pop()
         assert asdict(last) == {
             "path": f"(and {more} more)",
             "reason": "listing",
             "bytes": 10 * more,
         }
-    assert len(shown) == MAX_OMITTED
+    assert len(report) == MAX_OMITTED
 
 
 def test_long_names_do_not_make_the_list_long(world: World) -> None:
     names = [f"{'d' * 900}/{number}.png" for number in range(200)]
-    shown = coverage(omitting(world, *names)).omitted
+    report = coverage(omitting(world, *names)).omitted
     listed = MAX_OMITTED_BYTES // len(names[-1])
-    assert len(shown) - 1 == pytest.approx(listed, abs=1)
-    assert shown[-1].path == f"(and {200 - len(shown) + 1} more)"
-    assert sum(omission.bytes or 0 for omission in shown) == 2_000
+    assert len(report) - 1 == pytest.approx(listed, abs=1)
+    assert report[-1].path == f"(and {200 - len(report) + 1} more)"
+    assert sum(omission.bytes or 0 for omission in report) == 2_000
 
 
 # --- the envelope of a reply
 
 
 def test_a_clean_review_passes(world: World) -> None:
-    begin_changed(world)
-    wire = concluded(of_changes(world), reply())
+    world.repository.begin_changed()
+    wire = conclude_review(of_changes(world), reply())
     assert (wire["ok"], wire["status"], wire["verdict"], wire["findings"]) == (
         True,
         "completed",
@@ -197,11 +187,11 @@ def test_a_clean_review_passes(world: World) -> None:
 
 
 def test_findings_come_worst_first_and_are_counted(world: World) -> None:
-    begin_changed(world)
+    world.repository.begin_changed()
     found = [
         {"severity": severity} for severity in ("nit", "critical", "low", "critical")
     ]
-    wire = concluded(of_changes(world), reply(*found, verdict="fail"))
+    wire = conclude_review(of_changes(world), reply(*found, verdict="fail"))
     assert [finding["severity"] for finding in wire["findings"]] == [
         "critical",
         "critical",
@@ -270,8 +260,8 @@ EVIDENCE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def test_evidence_is_looked_for_in_the_reviewed_state(
     world: World, given: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    begin_changed(world)
-    wire = concluded(of_changes(world), reply(given, verdict="concerns"))
+    world.repository.begin_changed()
+    wire = conclude_review(of_changes(world), reply(given, verdict="concerns"))
     (finding,) = wire["findings"]
     assert {name: finding.get(name) for name in expected} == expected
     assert wire["verdict"] == "concerns"
@@ -280,19 +270,19 @@ def test_evidence_is_looked_for_in_the_reviewed_state(
 def test_findings_are_held_against_the_index_where_that_was_reviewed(
     world: World,
 ) -> None:
-    begin_changed(world)
-    world.git("add", "--all")
+    world.repository.begin_changed()
+    world.repository.git("add", "--all")
     basis = of_changes(world, kind="staged")
-    write(world.workspace, "app.py", "nothing = 0\n")
-    (finding,) = concluded(basis, reply({}, verdict="concerns"))["findings"]
+    world.repository.write("app.py", "nothing = 0\n")
+    (finding,) = conclude_review(basis, reply({}, verdict="concerns"))["findings"]
     assert (finding["grounded"], finding["line"]) == ("verified", 7)
 
 
 def test_a_tree_that_went_away_costs_the_check_and_not_the_review(world: World) -> None:
-    begin_changed(world)
+    world.repository.begin_changed()
     basis = of_changes(world)
     world.workspace.rename(world.base / "elsewhere")
-    wire = concluded(basis, reply({}, verdict="concerns"))
+    wire = conclude_review(basis, reply({}, verdict="concerns"))
     assert (wire["verdict"], wire["findings"][0]["grounded"]) == (
         "concerns",
         "unverified",
@@ -304,7 +294,7 @@ def test_a_tree_that_went_away_costs_the_check_and_not_the_review(world: World) 
 def test_findings_that_take_too_long_to_check_are_unverified_and_the_verdict_stands(
     world: World, monkeypatch: pytest.MonkeyPatch, stuck: str
 ) -> None:
-    begin_changed(world)
+    world.repository.begin_changed()
     basis = of_changes(world)
     real = ReviewedFiles.ground
 
@@ -319,7 +309,9 @@ def test_findings_that_take_too_long_to_check_are_unverified_and_the_verdict_sta
 
     monkeypatch.setattr(ReviewedFiles, "ground", slow)
     monkeypatch.setattr(conclude, "GROUNDING_SECONDS", 1)
-    wire = concluded(basis, reply({}, {"file": "slow.py"}, {}, verdict="concerns"))
+    wire = conclude_review(
+        basis, reply({}, {"file": "slow.py"}, {}, verdict="concerns")
+    )
     assert wire["verdict"] == "concerns"
     assert [finding["grounded"] for finding in wire["findings"]] == [
         "verified",
@@ -333,8 +325,10 @@ def test_findings_that_take_too_long_to_check_are_unverified_and_the_verdict_sta
 
 
 def test_prose_is_kept_as_the_answer_and_earns_no_verdict(world: World) -> None:
-    begin_changed(world)
-    wire = concluded(of_changes(world), f"All good, pass. Your token {TOKEN} is safe.")
+    world.repository.begin_changed()
+    wire = conclude_review(
+        of_changes(world), f"All good, pass. Your token {TOKEN} is safe."
+    )
     assert (wire["verdict"], "findings" in wire) == ("unknown", False)
     assert wire["answer"] == "All good, pass. Your token [masked:github-token] is safe."
     assert TOKEN not in json.dumps(wire)
@@ -342,7 +336,7 @@ def test_prose_is_kept_as_the_answer_and_earns_no_verdict(world: World) -> None:
 
 
 def test_a_token_in_a_reply_is_masked_everywhere(world: World) -> None:
-    begin_changed(world)
+    world.repository.begin_changed()
     texts = dict.fromkeys(
         ("title", "evidence", "risk", "recommendation"), f"see {TOKEN}"
     )
@@ -356,16 +350,23 @@ def test_a_token_in_a_reply_is_masked_everywhere(world: World) -> None:
         summary=f"has {TOKEN}",
         **more,
     )
-    wire = concluded(of_changes(world), answer)
+    wire = conclude_review(of_changes(world), answer)
     assert TOKEN not in json.dumps(wire)
     assert wire["findings"][0]["title"] == "see [masked:github-token]"
     assert "10 token-like strings were masked in the reply" in wire["meta"]["warnings"]
 
 
+def test_a_token_in_the_section_of_a_plan_is_masked(world: World) -> None:
+    answer = reply({"section": f"see {TOKEN}"}, verdict="concerns")
+    basis = ReviewRecord(str(world.workspace), plan=PLAN)
+    (finding,) = conclude_review(basis, answer)["findings"]
+    assert finding["section"] == "see [masked:github-token]"
+
+
 def test_evidence_with_a_token_is_found_where_it_stands(world: World) -> None:
-    begin(world)
-    write(world.workspace, "app.py", lines(l7=f'seven = "{TOKEN}"'))
-    (finding,) = concluded(
+    world.repository.begin()
+    world.repository.write("app.py", numbered_lines(l7=f'seven = "{TOKEN}"'))
+    (finding,) = conclude_review(
         of_changes(world), reply({"evidence": f'seven = "{TOKEN}"'}, verdict="fail")
     )["findings"]
     assert (finding["grounded"], finding["evidence"]) == (
@@ -375,11 +376,11 @@ def test_evidence_with_a_token_is_found_where_it_stands(world: World) -> None:
 
 
 def test_hostile_text_of_a_reply_is_scrubbed(world: World) -> None:
-    begin_changed(world)
+    world.repository.begin_changed()
     answer = json.dumps(
         reply({"title": "\x1b[31mred\x00 \udc80"}, verdict="fail", summary="a\x07b")
     )
-    wire = concluded(of_changes(world), answer)
+    wire = conclude_review(of_changes(world), answer)
     assert (wire["findings"][0]["title"], wire["summary"]) == (
         "red �",
         "fail: 1 medium. ab",
@@ -414,7 +415,7 @@ def test_words_of_the_plan_are_evidence(
         {"section": "Step 1", "file": None, "line": None, "evidence": evidence},
         verdict="concerns",
     )
-    (finding,) = concluded(ReviewRecord(str(world.workspace), plan=PLAN), answer)[
+    (finding,) = conclude_review(ReviewRecord(str(world.workspace), plan=PLAN), answer)[
         "findings"
     ]
     assert (finding["grounded"], finding["section"], "in_diff" in finding) == (
@@ -425,7 +426,7 @@ def test_words_of_the_plan_are_evidence(
 
 
 def test_a_plan_is_held_against_the_working_tree(world: World) -> None:
-    head = begin_changed(world)
+    head = world.repository.begin_changed().head
     basis = ReviewRecord.of_plan(world.workspace, PLAN, head)
     place = {"section": "Step 1"}
     answer = reply(
@@ -436,7 +437,7 @@ def test_a_plan_is_held_against_the_working_tree(world: World) -> None:
         place | {"file": "the plan", "evidence": "Tell nobody"},
         verdict="fail",
     )
-    wire = concluded(basis, answer)
+    wire = conclude_review(basis, answer)
     assert [finding["grounded"] for finding in wire["findings"]] == [
         "verified",
         "moved",
@@ -453,6 +454,8 @@ def test_a_plan_is_held_against_the_working_tree(world: World) -> None:
 
 def test_a_sound_plan_passes(world: World) -> None:
     assert (
-        concluded(ReviewRecord(str(world.workspace), plan=PLAN), reply())["verdict"]
+        conclude_review(ReviewRecord(str(world.workspace), plan=PLAN), reply())[
+            "verdict"
+        ]
         == "pass"
     )

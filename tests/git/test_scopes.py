@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from tests.git.conftest import Project
 
 
-def listed(changes: Changes) -> dict[str, str]:
+def statuses(changes: Changes) -> dict[str, str]:
     return {entry.path: entry.status for entry in changes.entries}
 
 
-def refused(project: Project, scope: Scope) -> CounselError:
+def refusal_of(project: Project, scope: Scope) -> CounselError:
     with pytest.raises(CounselError) as caught:
         project.gather(scope)
     return caught.value
@@ -35,7 +35,7 @@ def test_working_tree_shows_staged_unstaged_and_untracked(project: Project) -> N
     project.write("docs/readme.md", "unstaged\n")
     project.write("new.py", "untracked\n")
     changes = project.gather()
-    assert listed(changes) == {"app.py": "M", "docs/readme.md": "M", "new.py": "A"}
+    assert statuses(changes) == {"app.py": "M", "docs/readme.md": "M", "new.py": "A"}
     assert all(
         f"+{word}\n".encode() in changes.diff
         for word in ("staged", "unstaged", "untracked")
@@ -49,7 +49,7 @@ def test_working_tree_shows_staged_unstaged_and_untracked(project: Project) -> N
 
 def test_only_new_files_are_something_to_review(project: Project) -> None:
     project.write("new.py", "untracked\n")
-    assert listed(project.gather()) == {"new.py": "A"}
+    assert statuses(project.gather()) == {"new.py": "A"}
 
 
 def test_untracked_file_looks_like_git_would_show_it_added(project: Project) -> None:
@@ -73,7 +73,7 @@ def test_staged_shows_the_index_only(project: Project) -> None:
     project.write("app.py", "later\n")
     project.write("new.py")
     changes = project.gather(Scope("staged"))
-    assert listed(changes) == {"app.py": "M"}
+    assert statuses(changes) == {"app.py": "M"}
     assert b"+staged\n" in changes.diff
     assert b"later" not in changes.diff
 
@@ -88,7 +88,7 @@ def test_branch_shows_its_commits_since_it_left_the_base(project: Project) -> No
     project.git("checkout", "--quiet", "feature")
     project.write("app.py", "not committed\n")
     changes = project.gather(Scope("branch", base="main"))
-    assert listed(changes) == {"feature.py": "A"}
+    assert statuses(changes) == {"feature.py": "A"}
     assert changes.head_sha == head
     assert [(c.sha, c.subject, c.body) for c in changes.commits] == [
         (head, "Add the feature", "Because it was missing.")
@@ -108,7 +108,7 @@ def test_commit_shows_what_it_changed(project: Project) -> None:
 
 def test_first_commit_shows_everything_as_new(project: Project) -> None:
     changes = project.gather(Scope("commit"))
-    assert listed(changes) == {"app.py": "A", "docs/readme.md": "A"}
+    assert statuses(changes) == {"app.py": "A", "docs/readme.md": "A"}
     assert changes.base_sha is None
     assert [c.subject for c in changes.commits] == ["begin"]
 
@@ -122,7 +122,7 @@ def test_merge_commit_shows_what_it_brought_in(project: Project) -> None:
     project.commit("other")
     project.git("merge", "--quiet", "--no-edit", "feature")
     changes = project.gather(Scope("commit"))
-    assert listed(changes) == {"feature.py": "A"}
+    assert statuses(changes) == {"feature.py": "A"}
     assert "feature" in [c.subject for c in changes.commits]
 
 
@@ -135,11 +135,11 @@ def test_range_of_two_dots_compares_the_ends_and_of_three_the_fork(
     project.git("checkout", "--quiet", "main")
     project.write("other.py", "other\n")
     project.commit("other")
-    assert listed(project.gather(Scope("range", range="main..feature"))) == {
+    assert statuses(project.gather(Scope("range", range="main..feature"))) == {
         "feature.py": "A",
         "other.py": "D",
     }
-    assert listed(project.gather(Scope("range", range="main...feature"))) == {
+    assert statuses(project.gather(Scope("range", range="main...feature"))) == {
         "feature.py": "A"
     }
 
@@ -150,7 +150,7 @@ def test_files_shows_whole_files_with_numbered_lines(project: Project) -> None:
     assert (
         changes.diff == b"=== docs/readme.md (14 bytes)\n1\t# Title\r\n2\t\n3\tlast\n"
     )
-    assert listed(changes) == {"docs/readme.md": "F"}
+    assert statuses(changes) == {"docs/readme.md": "F"}
 
 
 def test_files_is_the_whole_tree_by_default_without_what_git_ignores(
@@ -159,7 +159,7 @@ def test_files_is_the_whole_tree_by_default_without_what_git_ignores(
     project.write(".gitignore", "*.log\n")
     project.write("x.log")
     project.write("new.py")
-    assert set(listed(project.gather(Scope("files")))) == {
+    assert set(statuses(project.gather(Scope("files")))) == {
         ".gitignore",
         "app.py",
         "docs/readme.md",
@@ -170,21 +170,21 @@ def test_files_is_the_whole_tree_by_default_without_what_git_ignores(
 def test_ignored_file_named_outright_is_shown(project: Project) -> None:
     project.write(".gitignore", "*.log\n")
     project.write("x.log")
-    assert set(listed(project.gather(Scope("files", paths=("x.log",))))) == {"x.log"}
+    assert set(statuses(project.gather(Scope("files", paths=("x.log",))))) == {"x.log"}
 
 
 @pytest.mark.parametrize("kind", ["working_tree", "files"])
 def test_before_the_first_commit_files_are_shown(empty: Project, kind: str) -> None:
     empty.write("a.py")
     changes = empty.gather(Scope("files" if kind == "files" else "working_tree"))
-    assert set(listed(changes)) == {"a.py"}
+    assert set(statuses(changes)) == {"a.py"}
     assert changes.base_sha is None
 
 
 def test_before_the_first_commit_staged_files_are_shown(empty: Project) -> None:
     empty.write("a.py")
     empty.git("add", ".")
-    assert listed(empty.gather(Scope("staged"))) == {"a.py": "A"}
+    assert statuses(empty.gather(Scope("staged"))) == {"a.py": "A"}
 
 
 @pytest.mark.parametrize(
@@ -194,35 +194,33 @@ def test_before_the_first_commit_staged_files_are_shown(empty: Project) -> None:
 def test_before_the_first_commit_scopes_of_commits_say_no_commits(
     empty: Project, scope: Scope
 ) -> None:
-    assert refused(empty, scope).code is Code.NO_COMMITS
+    assert refusal_of(empty, scope).code is Code.NO_COMMITS
 
 
 def test_repository_of_sha256_is_reviewed(tmp_path: Path, project: Project) -> None:
-    place = type(project)(tmp_path / "other")
-    place.root.mkdir()
-    place.git("init", "--quiet", "--object-format=sha256")
-    place.write("a.py")
-    assert listed(place.gather()) == {"a.py": "A"}
-    place.commit()
-    assert listed(place.gather(Scope("commit"))) == {"a.py": "A"}
+    other = type(project)(tmp_path / "other").init("--object-format=sha256")
+    other.write("a.py")
+    assert statuses(other.gather()) == {"a.py": "A"}
+    other.commit()
+    assert statuses(other.gather(Scope("commit"))) == {"a.py": "A"}
 
 
 @pytest.mark.parametrize("kind", ["working_tree", "staged"])
 def test_clean_tree_has_nothing_to_review(project: Project, kind: str) -> None:
-    error = refused(project, Scope("staged" if kind == "staged" else "working_tree"))
+    error = refusal_of(project, Scope("staged" if kind == "staged" else "working_tree"))
     assert error.code is Code.NOTHING_TO_REVIEW
 
 
 def test_empty_commit_has_nothing_to_review(project: Project) -> None:
     project.commit("empty")
-    assert refused(project, Scope("commit")).code is Code.NOTHING_TO_REVIEW
+    assert refusal_of(project, Scope("commit")).code is Code.NOTHING_TO_REVIEW
 
 
 def test_change_that_cannot_be_shown_is_nothing_to_review_and_says_why(
     project: Project,
 ) -> None:
     project.write("picture", b"\0\1\2")
-    error = refused(project, Scope())
+    error = refusal_of(project, Scope())
     assert error.code is Code.NOTHING_TO_REVIEW
     assert error.details["omitted"] == [
         {"path": "picture", "reason": "binary", "bytes": 3}
@@ -235,7 +233,7 @@ def test_subdirectory_shows_the_whole_repository_by_paths_from_the_root(
     project.write("app.py", "changed\n")
     project.write("docs/new.md")
     changes = gather(project.repo("docs"), Scope(), 10_000)
-    assert listed(changes) == {"app.py": "M", "docs/new.md": "A"}
+    assert statuses(changes) == {"app.py": "M", "docs/new.md": "A"}
     assert b"+++ b/docs/new.md\n" in changes.diff
 
 
@@ -243,16 +241,18 @@ def test_paths_are_relative_to_the_workspace(project: Project) -> None:
     for name in ("app.py", "docs/readme.md", "docs/new.md", "readme.md"):
         project.write(name, "changed\n")
     repo = project.repo("docs")
-    assert set(listed(gather(repo, Scope(paths=("readme.md",)), 10_000))) == {
+    assert set(statuses(gather(repo, Scope(paths=("readme.md",)), 10_000))) == {
         "docs/readme.md"
     }
-    assert set(listed(gather(repo, Scope(paths=(".",)), 10_000))) == {
+    assert set(statuses(gather(repo, Scope(paths=(".",)), 10_000))) == {
         "docs/readme.md",
         "docs/new.md",
     }
-    assert set(listed(gather(repo, Scope(paths=("../app.py",)), 10_000))) == {"app.py"}
+    assert set(statuses(gather(repo, Scope(paths=("../app.py",)), 10_000))) == {
+        "app.py"
+    }
     assert set(
-        listed(gather(repo, Scope(paths=(str(project.root / "app.py"),)), 10_000))
+        statuses(gather(repo, Scope(paths=(str(project.root / "app.py"),)), 10_000))
     ) == {"app.py"}
 
 
@@ -261,7 +261,7 @@ def test_paths_are_relative_to_the_workspace(project: Project) -> None:
 )
 def test_path_out_of_the_repository_is_refused(project: Project, path: str) -> None:
     project.write("app.py", "changed\n")
-    assert refused(project, Scope(paths=(path,))).code is Code.INVALID_ARGUMENTS
+    assert refusal_of(project, Scope(paths=(path,))).code is Code.INVALID_ARGUMENTS
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_path_that_matches_no_file_is_a_mistake_and_not_clean(
     project: Project, scope: Scope
 ) -> None:
     project.write("app.py", "changed\n")
-    error = refused(project, scope)
+    error = refusal_of(project, scope)
     assert error.code is Code.INVALID_ARGUMENTS
     assert "aap.py" in error.message
 
@@ -285,13 +285,13 @@ def test_one_mistaken_path_among_others_is_named(project: Project) -> None:
     project.write("app.py", "changed\n")
     assert (
         "No file matches aap.py."
-        in refused(project, Scope(paths=("app.py", "aap.py"))).message
+        in refusal_of(project, Scope(paths=("app.py", "aap.py"))).message
     )
 
 
 def test_path_without_a_change_has_nothing_to_review(project: Project) -> None:
     project.write("app.py", "changed\n")
-    error = refused(project, Scope(paths=("docs",)))
+    error = refusal_of(project, Scope(paths=("docs",)))
     assert error.code is Code.NOTHING_TO_REVIEW
     assert "under docs" in error.message
 
@@ -341,7 +341,7 @@ def test_names_of_any_bytes_are_kept_and_shown_safely(project: Project) -> None:
         *(name + b".new" for name in names),
     }
     assert {"l\\xe9.txt", "nl\\n.txt", "esc\\x1b.txt", "日本.txt"} <= set(
-        listed(changes)
+        statuses(changes)
     )
     assert changes.diff.decode().count("+after\n") == len(names)
     assert all(
@@ -361,7 +361,7 @@ def test_rename_deletion_mode_and_type_are_told(project: Project) -> None:
     (project.root / "kind").symlink_to("/etc/passwd")
     changes = project.gather()
     by_name = {entry.path: entry for entry in changes.entries}
-    assert listed(changes) == {
+    assert statuses(changes) == {
         "docs/readme.md": "D",
         "kind": "T",
         "mode.sh": "M",
@@ -410,7 +410,7 @@ def test_global_excludes_of_the_user_are_honoured(
     project.git("config", "--global", "core.excludesFile", str(tmp_path / "ignored"))
     project.write("a.swp")
     project.write("a.py")
-    assert set(listed(project.gather())) == {"a.py"}
+    assert set(statuses(project.gather())) == {"a.py"}
 
 
 def test_latin1_text_is_shown_readable(project: Project) -> None:
@@ -553,17 +553,17 @@ def test_submodule_bump_is_shown_as_its_commits(
     project.commit("with a submodule")
     inner = type(project)(project.root / "inner")
     inner.write("app.py", "inside\n")
-    assert refused(project, Scope()).code is Code.NOTHING_TO_REVIEW
+    assert refusal_of(project, Scope()).code is Code.NOTHING_TO_REVIEW
     bumped = inner.commit("bump")
     changes = project.gather()
-    assert listed(changes) == {"inner": "M"}
+    assert statuses(changes) == {"inner": "M"}
     assert f"+Subproject commit {bumped}\n".encode() in changes.diff
 
 
 def test_conflict_is_shown_with_its_marks_and_status(project: Project) -> None:
     conflict(project)
     changes = project.gather()
-    assert listed(changes) == {"app.py": "U", "new.py": "A"}
+    assert statuses(changes) == {"app.py": "U", "new.py": "A"}
     assert b"+<<<<<<< " in changes.diff
 
 
@@ -591,21 +591,21 @@ def test_intent_to_add_is_shown_as_new(project: Project) -> None:
     project.write("planned.py", "soon\n")
     project.git("add", "--intent-to-add", "planned.py")
     changes = project.gather()
-    assert listed(changes) == {"planned.py": "A"}
+    assert statuses(changes) == {"planned.py": "A"}
     assert b"+soon\n" in changes.diff
 
 
 def test_lock_of_another_git_is_no_hindrance(project: Project) -> None:
     project.write("app.py", "changed\n")
     project.write(".git/index.lock", "")
-    assert listed(project.gather()) == {"app.py": "M"}
+    assert statuses(project.gather()) == {"app.py": "M"}
 
 
 def test_sparse_checkout_shows_only_what_changed(project: Project) -> None:
     project.git("sparse-checkout", "set", "--no-cone", "/app.py")
     project.write("app.py", "changed\n")
-    assert listed(project.gather()) == {"app.py": "M"}
-    assert set(listed(project.gather(Scope("files")))) == {"app.py"}
+    assert statuses(project.gather()) == {"app.py": "M"}
+    assert set(statuses(project.gather(Scope("files")))) == {"app.py"}
 
 
 def test_partial_clone_fetches_nothing_and_says_so(
@@ -622,7 +622,7 @@ def test_partial_clone_fetches_nothing_and_says_so(
         str(tmp_path / "clone"),
     )
     clone = type(project)(tmp_path / "clone")
-    error = refused(clone, Scope("commit"))
+    error = refusal_of(clone, Scope("commit"))
     assert error.code is Code.WORKSPACE_INVALID
     assert "none are fetched here" in (error.repair or "")
 
@@ -639,7 +639,7 @@ def test_shallow_clone_does_not_take_its_edge_for_the_beginning(
         f"file://{project.root}",
         str(tmp_path / "clone"),
     )
-    error = refused(type(project)(tmp_path / "clone"), Scope("commit"))
+    error = refusal_of(type(project)(tmp_path / "clone"), Scope("commit"))
     assert error.code is Code.UNKNOWN_REF
     assert "shallow" in error.message
 
@@ -651,7 +651,7 @@ def test_linked_worktree_and_submodule_are_reviewed(
     linked = type(project)(tmp_path / "linked")
     linked.write("app.py", "in the linked tree\n")
     assert b"+in the linked tree\n" in linked.gather().diff
-    assert refused(project, Scope()).code is Code.NOTHING_TO_REVIEW
+    assert refusal_of(project, Scope()).code is Code.NOTHING_TO_REVIEW
 
 
 def test_checkout_is_not_touched(project: Project) -> None:

@@ -91,9 +91,7 @@ def test_tracked_file_that_became_a_pipe_does_not_stop_the_others(
 
 def test_nested_repositories_are_listed(project: Project) -> None:
     for name in ("empty", "full"):
-        inner = type(project)(project.root / name)
-        inner.root.mkdir()
-        inner.git("init", "--quiet")
+        inner = type(project)(project.root / name).init()
     inner.write("secret.py")
     inner.commit()
     project.write("new.py")
@@ -149,11 +147,11 @@ def test_big_file_is_read_no_further_than_the_budget(
     sizes: list[int] = []
     real = os.read
 
-    def counted(descriptor: int, count: int) -> bytes:
+    def read_and_count(descriptor: int, count: int) -> bytes:
         sizes.append(count)
         return real(descriptor, count)
 
-    monkeypatch.setattr(os, "read", counted)
+    monkeypatch.setattr(os, "read", read_and_count)
     reader = TreeReader(project.root)
     with reader:
         assert reader.read(b"big.log", 5000).size == 10_000_000_000
@@ -163,21 +161,21 @@ def test_big_file_is_read_no_further_than_the_budget(
 def test_number_of_processes_does_not_grow_with_the_files(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[object] = []
+    processes: list[object] = []
     real = GitProcess.__init__
 
-    def counted(self: GitProcess, *args: object, **more: object) -> None:
-        started.append(args)
+    def start_and_count(self: GitProcess, *args: object, **more: object) -> None:
+        processes.append(args)
         real(self, *args, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(GitProcess, "__init__", counted)
+    monkeypatch.setattr(GitProcess, "__init__", start_and_count)
     counts = []
     for number in (1, 300):
         for index in range(number):
             project.write(f"new/{index}.py", f"{index}\n")
-        started.clear()
+        processes.clear()
         project.gather()
-        counts.append(len(started))
+        counts.append(len(processes))
     assert counts[0] == counts[1]
 
 

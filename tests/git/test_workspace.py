@@ -27,10 +27,10 @@ def places(tmp_path: Path) -> Directories:
 
 
 def refusal(path: str | Path, places: Directories) -> str:
-    with pytest.raises(CounselError) as refused:
+    with pytest.raises(CounselError) as error:
         checked_root(path, places)
-    assert refused.value.code == Code.WORKSPACE_INVALID
-    return refused.value.message
+    assert error.value.code == Code.WORKSPACE_INVALID
+    return error.value.message
 
 
 # --- which directory
@@ -108,7 +108,7 @@ def test_the_codex_home_and_the_state_directory_are_refused_wherever_they_are(
     )
 
 
-@pytest.mark.parametrize("path", ["/proc", "/proc/self", "/sys", "/dev"])
+@pytest.mark.parametrize("path", ["/proc", "/proc/self", "/sys", "/dev", "/run"])
 def test_the_running_system_is_refused(places: Directories, path: str) -> None:
     if not Path(path).is_dir():
         pytest.skip(f"there is no {path} here")
@@ -209,7 +209,7 @@ def secrets(root: Path, *names: str) -> list[Path]:
 
 
 def test_secret_files_are_found_by_name_at_any_depth(tmp_path: Path) -> None:
-    made = secrets(
+    secret_files = secrets(
         tmp_path,
         *(
             ".env",
@@ -237,7 +237,7 @@ def test_secret_files_are_found_by_name_at_any_depth(tmp_path: Path) -> None:
         ".git/config.env",
     )
     found, complete = find_secrets([tmp_path])
-    assert set(found) == set(made)
+    assert set(found) == set(secret_files)
     assert complete
 
 
@@ -278,10 +278,10 @@ def test_pipes_and_sockets_count_as_files(
 def test_roots_share_one_allowance_and_files_seen_twice_count_once(
     tmp_path: Path,
 ) -> None:
-    made = secrets(tmp_path, *(f"a/{n}.env" for n in range(MAX_SECRETS // 2)))
-    made += secrets(tmp_path, *(f"b/{n}.env" for n in range(MAX_SECRETS // 2)))
+    secret_files = secrets(tmp_path, *(f"a/{n}.env" for n in range(MAX_SECRETS // 2)))
+    secret_files += secrets(tmp_path, *(f"b/{n}.env" for n in range(MAX_SECRETS // 2)))
     found, complete = find_secrets([tmp_path / "a", tmp_path / "b", tmp_path])
-    assert (set(found), complete) == (set(made), True)
+    assert (set(found), complete) == (set(secret_files), True)
 
 
 def test_above_the_allowance_as_many_as_fit_are_found_and_it_is_said(
@@ -303,7 +303,7 @@ def test_a_workspace_too_large_to_look_through_is_said(
 # --- toolchains
 
 
-def opened(places: Directories, *entries: str | Path) -> tuple[Path, ...]:
+def toolchains_on(places: Directories, *entries: str | Path) -> tuple[Path, ...]:
     return toolchains(os.pathsep.join(map(str, entries)), places)
 
 
@@ -324,7 +324,7 @@ def test_a_directory_on_the_path_brings_what_its_programs_need(
 ) -> None:
     (places.home / entry).mkdir(parents=True)
     (places.home / ".local/lib").mkdir(parents=True)
-    assert list(opened(places, places.home / entry)) == [
+    assert list(toolchains_on(places, places.home / entry)) == [
         places.home / name for name in needed
     ]
 
@@ -334,7 +334,7 @@ def test_the_platforms_own_and_what_is_not_there_need_no_opening(
 ) -> None:
     (tmp_path / "file").touch()
     assert (
-        opened(
+        toolchains_on(
             places,
             "/usr/bin",
             "/bin",
@@ -354,7 +354,7 @@ def test_neither_a_home_nor_credentials_nor_a_wide_directory_are_opened_by_a_pat
     for name in (".codex/bin", ".ssh/bin", "odd[1]/bin"):
         (places.home / name).mkdir(parents=True)
     assert (
-        opened(
+        toolchains_on(
             places,
             *(
                 places.home / name
@@ -376,51 +376,49 @@ def test_neither_a_home_nor_credentials_nor_a_wide_directory_are_opened_by_a_pat
 
 @pytest.fixture
 def repo(world: World) -> World:
-    world.git("init", "-q")
-    (world.workspace / "pkg").mkdir()
-    (world.workspace / "pkg/code.py").touch()
-    world.git("add", ".")
-    world.git("commit", "-qm", "first")
+    repository = world.repository.init()
+    repository.write("pkg/code.py")
+    repository.commit()
     return world
 
 
-def of(world: World, root: Path) -> tuple[Path | None, tuple[Path, ...]]:
+def repository_of(world: World, root: Path) -> tuple[Path | None, tuple[Path, ...]]:
     return find_repository(root, Directories.of(world.env, world.state))
 
 
 def test_outside_a_repository_there_is_none(world: World) -> None:
-    assert of(world, world.workspace) == (None, ())
+    assert repository_of(world, world.workspace) == (None, ())
 
 
 def test_the_top_is_found_from_anywhere_below(repo: World) -> None:
-    assert of(repo, repo.workspace) == (repo.workspace, ())
-    assert of(repo, repo.workspace / "pkg") == (repo.workspace, ())
+    assert repository_of(repo, repo.workspace) == (repo.workspace, ())
+    assert repository_of(repo, repo.workspace / "pkg") == (repo.workspace, ())
 
 
 def test_a_linked_worktree_brings_the_git_directories_of_its_repository(
     repo: World,
 ) -> None:
     linked, common = repo.base / "linked", repo.workspace / ".git"
-    repo.git("worktree", "add", "-q", str(linked))
-    assert of(repo, linked) == (linked, (common, common / "worktrees/linked"))
-    assert of(repo, linked / "pkg") == (linked, (common, common / "worktrees/linked"))
+    repo.repository.git("worktree", "add", "-q", str(linked))
+    assert repository_of(repo, linked) == (
+        linked,
+        (common, common / "worktrees/linked"),
+    )
+    assert repository_of(repo, linked / "pkg") == (
+        linked,
+        (common, common / "worktrees/linked"),
+    )
 
 
 def test_a_submodule_brings_its_git_directory(repo: World) -> None:
     main = repo.base / "main"
-    main.mkdir()
-    repo.git("init", "-q", cwd=main)
-    repo.git(
-        "-c",
-        "protocol.file.allow=always",
-        "submodule",
-        "add",
-        "-q",
-        str(repo.workspace),
-        "sub",
-        cwd=main,
+    repo.repository_at(main).init().git(
+        "submodule", "add", "-q", str(repo.workspace), "sub"
     )
-    assert of(repo, main / "sub") == (main / "sub", (main / ".git/modules/sub",))
+    assert repository_of(repo, main / "sub") == (
+        main / "sub",
+        (main / ".git/modules/sub",),
+    )
 
 
 @pytest.mark.parametrize(
@@ -439,7 +437,15 @@ def test_a_git_file_that_points_elsewhere_opens_nothing(repo: World, text: str) 
     planted = repo.base / "planted"
     planted.mkdir()
     (planted / ".git").write_text(text.format(private=repo.workspace / ".git"))
-    assert of(repo, planted) == (planted, ())
+    assert repository_of(repo, planted) == (planted, ())
+
+
+def test_the_git_file_of_another_worktree_opens_nothing(repo: World) -> None:
+    tree, planted = repo.base / "tree", repo.base / "planted"
+    repo.repository.git("worktree", "add", "-q", str(tree))
+    planted.mkdir()
+    (planted / ".git").write_text((tree / ".git").read_text())
+    assert repository_of(repo, planted) == (planted, ())
 
 
 def test_a_worktree_of_ones_own_making_opens_no_foreign_repository(
@@ -452,30 +458,30 @@ def test_a_worktree_of_ones_own_making_opens_no_foreign_repository(
         (planted / ".git").write_text(f"gitdir: {directory}")
         (planted / directory / "gitdir").write_text(".git")
         (planted / directory / "commondir").write_text(str(repo.workspace / ".git"))
-        assert of(repo, planted) == (planted, ())
+        assert repository_of(repo, planted) == (planted, ())
 
 
 def test_a_linked_git_directory_opens_nothing(repo: World) -> None:
     planted = repo.base / "planted"
     planted.mkdir()
     (planted / ".git").symlink_to(repo.workspace / ".git")
-    assert of(repo, planted) == (None, ())
+    assert repository_of(repo, planted) == (None, ())
 
 
 def test_a_repository_of_somebody_else_above_the_workspace_opens_nothing(
     repo: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.getuid", lambda: os.geteuid() + 1)
-    assert of(repo, repo.workspace / "pkg") == (None, ())
-    assert of(repo, repo.workspace) == (repo.workspace, ())
+    assert repository_of(repo, repo.workspace / "pkg") == (None, ())
+    assert repository_of(repo, repo.workspace) == (repo.workspace, ())
 
 
 def test_a_repository_that_is_a_home_directory_is_not_opened_from_below(
     world: World,
 ) -> None:
-    world.git("init", "-q", cwd=world.home)
+    world.repository_at(world.home).init()
     (world.home / "code").mkdir()
-    assert of(world, world.home / "code") == (None, ())
+    assert repository_of(world, world.home / "code") == (None, ())
 
 
 # --- text

@@ -16,13 +16,10 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
 
 @pytest.fixture
 def repository(world: World) -> Path:
-    (world.workspace / "sums.py").write_text(
-        "def mean(xs):\n    return sum(xs) / len(xs)\n"
-    )
-    world.git("init", "-q")
-    world.git("add", "-A")
-    world.git("commit", "-q", "-m", "Add mean")
-    return world.workspace
+    repository = world.repository.init()
+    repository.write("sums.py", "def mean(xs):\n    return sum(xs) / len(xs)\n")
+    repository.commit("Add mean")
+    return repository.root
 
 
 def counsel(world: World) -> Counsel:

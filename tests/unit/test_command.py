@@ -34,7 +34,7 @@ def turn(**fields: Any) -> Turn:
     return Turn(BOUNDARY, permissions="counsel_test", **fields)
 
 
-def parsed(values: tuple[str, ...]) -> dict[str, Any]:
+def parse_overrides(values: tuple[str, ...]) -> dict[str, Any]:
     """What Codex understands of the values of `-c`: dotted keys are tables."""
     return tomllib.loads("\n".join(values))
 
@@ -122,7 +122,7 @@ def test_no_setting_is_given_twice(fields: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("fields", EVERY_KIND, ids=str)
 def test_every_setting_is_toml(fields: dict[str, Any]) -> None:
-    assert parsed(config(turn(**fields, **CHOSEN)))
+    assert parse_overrides(config(turn(**fields, **CHOSEN)))
 
 
 PINS = {
@@ -135,7 +135,7 @@ PINS = {
 
 
 def test_the_pins_say_what_they_are_for() -> None:
-    values = parsed(config(turn()))
+    values = parse_overrides(config(turn()))
     assert {name: values[name] for name in PINS} == PINS
     assert values["features"]["shell_snapshot"] is False
     assert values["features"]["hooks"] is False
@@ -149,6 +149,35 @@ def test_the_pins_say_what_they_are_for() -> None:
         "TMPDIR",
     }
     assert values["permissions"]["counsel_test"]["network"] == {"enabled": False}
+
+
+OFF = (
+    "shell_snapshot",
+    "unbounded_connection_retries",
+    "goals",
+    "sleep_tool",
+    "image_generation",
+    "multi_agent",
+    "hooks",
+    "plugins",
+    "apps",
+    "remote_plugin",
+    "memories",
+    "tool_suggest",
+    "skill_search",
+)
+
+
+def test_what_asks_outlives_the_run_or_adds_to_the_prompt_is_off_by_name() -> None:
+    values = parse_overrides(config(turn()))
+    assert values["features"] == dict.fromkeys(OFF, False)
+    assert values["agents"] == {"enabled": False}
+    assert values["tools"] == {"experimental_request_user_input": {"enabled": False}}
+    assert values["skills"] == {
+        "include_instructions": False,
+        "bundled": {"enabled": False},
+    }
+    assert values["project_doc_max_bytes"] == 0
 
 
 @pytest.mark.parametrize(
@@ -203,16 +232,16 @@ def test_the_name_of_the_profile_cannot_be_foreseen() -> None:
 
 
 def test_every_directory_above_the_workspace_is_untrusted() -> None:
-    values = parsed(config(Turn(Boundary(Path("/a/b c/d")))))["projects"]
+    values = parse_overrides(config(Turn(Boundary(Path("/a/b c/d")))))["projects"]
     assert values == {
         path: {"trust_level": "untrusted"} for path in ("/a/b c/d", "/a/b c", "/a", "/")
     }
 
 
 def test_an_image_with_a_comma_in_its_path_is_refused() -> None:
-    with pytest.raises(CounselError) as refused:
+    with pytest.raises(CounselError) as error:
         argv(CODEX, turn(images=(Path("/srv/project/a,/home/me/.ssh/id_rsa"),)))
-    assert refused.value.code == Code.INVALID_ARGUMENTS
+    assert error.value.code == Code.INVALID_ARGUMENTS
 
 
 KEPT = (

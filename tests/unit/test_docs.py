@@ -103,7 +103,7 @@ def test_every_other_documented_command_is_a_known_program_with_files_that_exist
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_every_flag_named_in_a_sentence_exists(page: Path) -> None:
     named = set(re.findall(r"`(--[a-z][a-z-]+)", _sentences(page.read_text("utf-8"))))
-    assert named - _flags(parser.build()) - FOREIGN_FLAGS == set()
+    assert named - _flags(parser.build_parser()) - FOREIGN_FLAGS == set()
 
 
 @pytest.mark.parametrize("page", [*PAGES, *PROMPTS], ids=lambda path: path.name)
@@ -122,26 +122,38 @@ def test_every_slash_command_setting_and_tool_that_is_named_exists(page: Path) -
     assert set(re.findall(r"`(codex_[a-z_]+)`", text)) - names == set()
 
 
+def test_every_file_that_the_architecture_page_names_exists() -> None:
+    text = (ROOT / "docs/architecture.md").read_text("utf-8")
+    package = ROOT / "src/codex_counsel"
+    # Directories of the repository, and files of the package below the one that is described.
+    roots = (package, package / "review/changes", ROOT)
+    names = set(re.findall(r"`([\w/.-]+(?:\.py|/))`", text))
+    missing = [
+        name for name in names if not any((root / name).exists() for root in roots)
+    ]
+    assert sorted(missing) == []
+
+
 def _parse(arguments: list[str]) -> None:
     if arguments == ["--version"]:
         return
-    parser.build().parse_args(arguments)
+    parser.build_parser().parse_args(arguments)
 
 
 def _flags(parser: argparse.ArgumentParser) -> set[str]:
     """Every flag of the parser and of its subcommands."""
-    found: set[str] = set()
+    results: set[str] = set()
     for action in parser._actions:
-        found.update(action.option_strings)
+        results.update(action.option_strings)
         if isinstance(action, argparse._SubParsersAction):
             for one in action.choices.values():
-                found |= _flags(one)
-    return found
+                results |= _flags(one)
+    return results
 
 
 def _shell_commands(text: str) -> Iterator[list[str]]:
     """The commands in fenced blocks without a language, one argv each, without `uv run` and `NAME=value` in front."""
-    for line in _fenced(text, ""):
+    for line in _lines_in_fences(text, ""):
         words = shlex.split(line.partition(" > ")[0], comments=True)
         while "&&" in words:
             yield _without_runner(words[: words.index("&&")])
@@ -198,15 +210,15 @@ def _sentences(text: str) -> str:
     return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
-def _fenced(text: str, wanted: str) -> list[str]:
+def _lines_in_fences(text: str, wanted: str) -> list[str]:
     """The lines of fenced blocks of one language."""
-    found, language = [], None
+    results, language = [], None
     for line in map(str.strip, text.splitlines()):
         if line.startswith("```"):
             language = None if language is not None else line[3:]
         elif language == wanted:
-            found.append(line)
-    return found
+            results.append(line)
+    return results
 
 
 def test_there_is_one_version() -> None:

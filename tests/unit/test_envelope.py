@@ -133,8 +133,8 @@ def test_a_cancelled_run_has_its_own_status() -> None:
 
 def test_every_code_makes_a_complete_failure() -> None:
     for code in Code:
-        made = failure(CounselError(code, "m"))
-        assert (made.code, made.retryable, bool(made.repair)) == (
+        error = failure(CounselError(code, "m"))
+        assert (error.code, error.retryable, bool(error.repair)) == (
             code,
             CATALOG[code].retryable,
             True,
@@ -166,7 +166,7 @@ def test_the_text_of_a_failure_holds_what_was_said_before_it_and_names_what_was_
     )
     assert text.startswith("timeout: m\nWhat to do: ")
     assert text.count("Y") == 20_000
-    assert "Said before it ended" in text
+    assert "Interim message, not a finished answer" in text
     assert "diff_path: /s/diff.patch\ndiffstat: 1 file\n" in text
 
 
@@ -175,12 +175,12 @@ def test_the_text_of_a_failures_pages_is_all_that_was_said_before_it() -> None:
     whole = failed(
         "t", CounselError(Code.TIMEOUT, "m"), meta, answer="Y" * 90_000, partial=True
     ).wire()
-    texts, shown = [], first_page(whole, "full")
-    while cursor := shown["meta"].get("next_cursor"):
-        assert f"codex_job_result with cursor {cursor}" in text_of(shown)
-        texts.append(text_of(shown))
-        shown = page_at(whole, cursor, "full")
-    assert "".join([*texts, text_of(shown)]).count("Y") == 90_000
+    texts, page = [], first_page(whole, "full")
+    while cursor := page["meta"].get("next_cursor"):
+        assert f"codex_job_result with cursor {cursor}" in text_of(page)
+        texts.append(text_of(page))
+        page = page_at(whole, cursor, "full")
+    assert "".join([*texts, text_of(page)]).count("Y") == 90_000
 
 
 # --- read back

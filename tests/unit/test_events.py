@@ -196,7 +196,7 @@ def test_what_is_no_event_is_noise_and_no_crash(line: bytes) -> None:
 # --- folded together
 
 
-def folded(*lines: dict[str, Any]) -> Transcript:
+def transcript_of(*lines: dict[str, Any]) -> Transcript:
     transcript = Transcript()
     for line in lines:
         transcript.add(events.parse(json.dumps(line).encode()))
@@ -207,8 +207,8 @@ def test_the_last_message_that_says_something_is_the_answer() -> None:
     items = [
         item("agent_message", text=text) for text in ("Looking.", "Found it.", " \n")
     ]
-    assert folded(*items).answer == "Found it."
-    assert folded().answer is None
+    assert transcript_of(*items).answer == "Found it."
+    assert transcript_of().answer is None
 
 
 def test_the_phase_follows_the_run() -> None:
@@ -220,13 +220,13 @@ def test_the_phase_follows_the_run() -> None:
         before(item("command_execution", **COMMAND)),
         item("command_execution", **DONE),
     )
-    assert folded().phase == "starting"
-    assert folded(*begin).phase == "thinking"
-    assert folded(*begin, started).phase == "command"
-    assert folded(*begin, started, ended).phase == "thinking"
-    assert folded(*begin, {"type": "turn.completed"}).phase == "finishing"
+    assert transcript_of().phase == "starting"
+    assert transcript_of(*begin).phase == "thinking"
+    assert transcript_of(*begin, started).phase == "command"
+    assert transcript_of(*begin, started, ended).phase == "thinking"
+    assert transcript_of(*begin, {"type": "turn.completed"}).phase == "finishing"
     assert (
-        folded(*begin, {"type": "turn.failed", "error": {"message": "no"}}).phase
+        transcript_of(*begin, {"type": "turn.failed", "error": {"message": "no"}}).phase
         == "finishing"
     )
 
@@ -234,21 +234,21 @@ def test_the_phase_follows_the_run() -> None:
 def test_the_last_command_is_the_running_one_or_else_the_latest() -> None:
     first = item("command_execution", **{**DONE, "command": "first"})
     running = before(item("command_execution", **{**COMMAND, "command": "second"}))
-    assert folded().last_command is None
-    assert folded(first).last_command == "first"
-    assert folded(first, running).last_command == "second"
+    assert transcript_of().last_command is None
+    assert transcript_of(first).last_command == "first"
+    assert transcript_of(first, running).last_command == "second"
 
 
 def test_warnings_are_kept_once_and_not_without_end() -> None:
     warned = [item("error", message=f"warning {number % 15}") for number in range(45)]
-    assert folded(*warned).warnings == [
+    assert transcript_of(*warned).warnings == [
         f"warning {number}" for number in range(MAX_WARNINGS)
     ]
 
 
 def test_what_our_own_options_provoke_is_no_warning() -> None:
     assert (
-        folded(
+        transcript_of(
             item(
                 "error",
                 message="Codex is ignoring 1 unrecognized configuration setting: x",
@@ -262,7 +262,7 @@ def test_a_retry_notice_is_no_failure_and_the_latest_is_kept() -> None:
     notices = [
         {"type": "error", "message": f"Reconnecting... {number}/5"} for number in (1, 2)
     ]
-    transcript = folded(*notices)
+    transcript = transcript_of(*notices)
     assert (transcript.notice, transcript.failure, transcript.completed) == (
         "Reconnecting... 2/5",
         None,
@@ -279,7 +279,7 @@ def test_the_sandbox_is_broken_when_every_command_failed_at_it() -> None:
         "command_execution",
         **{**DONE, "aggregated_output": "bwrap: printed by a test", "exit_code": 0},
     )
-    assert folded(failed, failed).sandbox_broken
-    assert not folded(failed, honest).sandbox_broken
-    assert not folded(lucky).sandbox_broken
-    assert not folded().sandbox_broken
+    assert transcript_of(failed, failed).sandbox_broken
+    assert not transcript_of(failed, honest).sandbox_broken
+    assert not transcript_of(lucky).sandbox_broken
+    assert not transcript_of().sandbox_broken

@@ -10,11 +10,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from codex_counsel.codex import failures
-from codex_counsel.codex.failures import SANDBOX_BROKEN, START_RULES, TURN_RULES, Rule
+from codex_counsel.codex.failures import (
+    SANDBOX_BROKEN,
+    START_RULES,
+    TURN_RULES,
+    FailureRule,
+)
 from codex_counsel.errors import CATALOG, Code, CounselError
 
 
-def rows(rules: Sequence[Rule]) -> pytest.MarkDecorator:
+def rows(rules: Sequence[FailureRule]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         ("number", "rule"),
         list(enumerate(rules)),
@@ -22,7 +27,7 @@ def rows(rules: Sequence[Rule]) -> pytest.MarkDecorator:
     )
 
 
-def first(rules: Sequence[Rule], text: str) -> int:
+def first(rules: Sequence[FailureRule], text: str) -> int:
     return next(
         number for number, rule in enumerate(rules) if re.search(rule.pattern, text)
     )
@@ -30,7 +35,7 @@ def first(rules: Sequence[Rule], text: str) -> int:
 
 @rows(TURN_RULES)
 def test_every_row_for_a_failed_turn_recognises_its_own_example_and_no_earlier_row_takes_it(
-    number: int, rule: Rule
+    number: int, rule: FailureRule
 ) -> None:
     assert first(TURN_RULES, rule.example) == number
     assert failures.from_turn(rule.example).code == rule.code
@@ -38,7 +43,7 @@ def test_every_row_for_a_failed_turn_recognises_its_own_example_and_no_earlier_r
 
 @rows(START_RULES)
 def test_every_row_for_a_run_that_never_began_recognises_its_own_example_and_no_earlier_row_takes_it(
-    number: int, rule: Rule
+    number: int, rule: FailureRule
 ) -> None:
     assert first(START_RULES, rule.example) == number
     assert failures.from_start(rule.example, 1).code == rule.code
@@ -244,10 +249,10 @@ def test_a_reset_beyond_a_change_of_the_clocks_has_the_offset_of_that_day(
     with monkeypatch.context() as patch:
         patch.setenv("TZ", "America/New_York")
         time.tzset()
-        found = failures.reset_time(
+        reset = failures.reset_time(
             "try again at Nov 2nd, 2026 6:00 PM", local(2026, 10, 30, 9)
         )
-        assert found == datetime(2026, 11, 2, 23, 1, tzinfo=UTC)
+        assert reset == datetime(2026, 11, 2, 23, 1, tzinfo=UTC)
     time.tzset()
 
 
@@ -306,7 +311,7 @@ def test_an_end_without_a_word_names_how_it_ended(
     error = failures.from_start("Reading prompt from stdin...\n", returncode)
     assert (error.code, error.message) == (
         Code.PROCESS_DIED,
-        f"Codex ended with {words} and said nothing",
+        f"Codex ended with {words} and no error message",
     )
 
 

@@ -9,8 +9,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from codex_counsel.cli.formats import github, markdown, render, sarif, text
+from codex_counsel.cli.formats import github, markdown, render, sarif, terminal_text
 from codex_counsel.cli.parser import FORMATS
+from codex_counsel.cli.render import show
 from codex_counsel.cli.verbs import is_clean
 from codex_counsel.contract.envelope import Envelope
 from codex_counsel.contract.vocabulary import SEVERITIES, Severity
@@ -49,12 +50,12 @@ def review(*findings: dict[str, Any], **changes: Any) -> Envelope:
         "tool": "codex_review_changes",
         "summary": "concerns: 1 high. Look.",
     }
-    made = {
+    values = {
         "verdict": "concerns",
         "findings": [FINDING | finding for finding in findings],
         "coverage": COVERAGE,
     }
-    return Envelope.parse({**wire, **made, "meta": META, **changes})
+    return Envelope.parse({**wire, **values, "meta": META, **changes})
 
 
 HOSTILE = "a%b\r\n::error file=x::boom\n::set-output name=a::b\n`` ``` # <b>, c: d"
@@ -64,17 +65,17 @@ HOSTILE = "a%b\r\n::error file=x::boom\n::set-output name=a::b\n`` ``` # <b>, c:
 
 
 def test_text_shows_the_finding_its_place_and_what_was_left_out() -> None:
-    shown = text(review({}, questions=["Why?"]))
+    output = terminal_text(review({}, questions=["Why?"]))
     assert (
         "HIGH  Off by one\n  src/app.py:3-5 (verified)\n  | x = 1\n  Wrong results.\n  -> Count from 0.\n"
-        in shown
+        in output
     )
-    assert "questions: Why?" in shown
+    assert "questions: Why?" in output
     assert (
         "2 files, 100 bytes sent; all of the change was seen\n  left out: a_b.png (binary, 7 bytes)"
-        in shown
+        in output
     )
-    assert "note: pass became concerns" in shown
+    assert "note: pass became concerns" in output
 
 
 PLACES: dict[str, tuple[dict[str, Any], str]] = {
@@ -103,7 +104,7 @@ def test_the_place_of_a_finding_says_how_sure_it_is(
         name: value for name, value in (FINDING | changes).items() if value is not None
     }
     wire = review(findings=[finding])
-    assert f"  {place}\n" in text(wire)
+    assert f"  {place}\n" in terminal_text(wire)
     assert f"`{place}`\n" in markdown(wire)
 
 
@@ -115,7 +116,7 @@ def test_an_answer_without_a_verdict_is_shown_whole(name: str) -> None:
 
 def test_part_of_a_change_is_called_so() -> None:
     wire = review(coverage=COVERAGE | {"complete": False})
-    assert "NOT all of the change was seen" in text(wire)
+    assert "NOT all of the change was seen" in terminal_text(wire)
     assert "NOT all of the change was seen" in markdown(wire)
 
 
@@ -123,31 +124,32 @@ def test_part_of_a_change_is_called_so() -> None:
 
 
 def test_markdown_has_a_section_for_each_finding() -> None:
-    shown = markdown(review({}, next_steps=["Mend it."]))
-    assert shown.startswith(
+    output = markdown(review({}, next_steps=["Mend it."]))
+    assert output.startswith(
         "## Codex: concerns: 1 high. Look.\n\n### high: Off by one\n\n`src/app.py:3-5 (verified)`\n"
     )
-    assert "```\nx = 1\n```\n\nWrong results.\n\nCount from 0.\n" in shown
-    assert "**next steps**\n\n- Mend it.\n" in shown
+    assert "```\nx = 1\n```\n\nWrong results.\n\nCount from 0.\n" in output
+    assert "**next steps**\n\n- Mend it.\n" in output
     assert (
-        "\n- left out: a_b.png (binary, 7 bytes)\n- note: pass became concerns" in shown
+        "\n- left out: a_b.png (binary, 7 bytes)\n- note: pass became concerns"
+        in output
     )
 
 
 @pytest.mark.parametrize("ticks", [1, 3, 4, 30])
 def test_the_fence_is_longer_than_any_in_the_evidence(ticks: int) -> None:
     evidence = f"{'`' * ticks}\n# Not a heading\n{'`' * ticks}"
-    shown = markdown(review({"evidence": evidence}))
+    output = markdown(review({"evidence": evidence}))
     fence = "`" * max(3, ticks + 1)
-    assert f"\n{fence}\n{evidence}\n{fence}\n" in shown
+    assert f"\n{fence}\n{evidence}\n{fence}\n" in output
 
 
 def test_a_title_and_a_name_stay_on_their_line() -> None:
-    shown = markdown(review({"title": "a\n\n# Heading", "file": "a`b\n# c.py"}))
-    assert "### high: a # Heading\n" in shown
-    assert "`` a`b # c.py:3-5 (verified) ``\n" in shown
-    assert not re.search("^# ", shown, re.MULTILINE)
-    assert "HIGH  a # Heading\n" in text(review({"title": "a\n\n# Heading"}))
+    output = markdown(review({"title": "a\n\n# Heading", "file": "a`b\n# c.py"}))
+    assert "### high: a # Heading\n" in output
+    assert "`` a`b # c.py:3-5 (verified) ``\n" in output
+    assert not re.search("^# ", output, re.MULTILINE)
+    assert "HIGH  a # Heading\n" in terminal_text(review({"title": "a\n\n# Heading"}))
 
 
 # --- for a workflow log
@@ -290,10 +292,10 @@ def test_every_format_takes_every_severity_and_hostile_text(
     hostile = dict.fromkeys(
         ("title", "file", "section", "evidence", "risk", "recommendation"), HOSTILE
     )
-    shown = render(review(hostile | {"severity": severity}, questions=[HOSTILE]), name)
-    assert severity in shown.lower() or name == "github"
+    output = render(review(hostile | {"severity": severity}, questions=[HOSTILE]), name)
+    assert severity in output.lower() or name == "github"
     if name in ("json", "sarif"):
-        assert json.loads(shown)
+        assert json.loads(output)
 
 
 CLEAN: dict[str, tuple[Envelope, Severity | Literal["never"], bool]] = {
@@ -317,3 +319,18 @@ def test_what_counts_as_clean(
     wire: Envelope, fail_on: Severity | Literal["never"], clean: bool
 ) -> None:
     assert is_clean(wire, fail_on) is clean
+
+
+def test_a_result_with_what_only_another_release_knows_is_printed_as_json(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wire = {
+        "ok": True,
+        "status": "completed",
+        "tool": "codex_review_changes",
+        "summary": "Read it all.",
+        "verdict": "splendid",
+        "meta": {"server_version": "9"},
+    }
+    assert show(wire, as_json=False) == 0
+    assert json.loads(capsys.readouterr().out) == wire

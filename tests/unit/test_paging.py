@@ -33,17 +33,17 @@ def size(value: EnvelopeDict) -> int:
     return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
 
 
-def pages(whole: EnvelopeDict, detail: str) -> list[EnvelopeDict]:
+def read_pages(whole: EnvelopeDict, detail: str) -> list[EnvelopeDict]:
     """The first page and all that its cursors lead to."""
-    found = [first_page(whole, detail)]
-    while cursor := found[-1]["meta"].get("next_cursor"):
-        found.append(page_at(whole, cursor, detail))
-        assert len(found) < 1000
-    return found
+    pages = [first_page(whole, detail)]
+    while cursor := pages[-1]["meta"].get("next_cursor"):
+        pages.append(page_at(whole, cursor, detail))
+        assert len(pages) < 1000
+    return pages
 
 
-def joined(found: list[EnvelopeDict], name: str) -> Any:
-    parts = [part[name] for part in found if name in part]
+def join_pages(pages: list[EnvelopeDict], name: str) -> Any:
+    parts = [part[name] for part in pages if name in part]
     return (
         "".join(parts)
         if isinstance(parts[0], str)
@@ -67,10 +67,10 @@ def test_the_pages_of_a_text_fit_and_together_are_the_text(
     text: str, detail: str
 ) -> None:
     whole = wire(answer=text)
-    found = pages(whole, detail)
-    assert joined(found, "answer") == text
-    assert all(size(part) <= BUDGETS[detail] for part in found)
-    assert all(part["answer"] for part in found)
+    pages = read_pages(whole, detail)
+    assert join_pages(pages, "answer") == text
+    assert all(size(part) <= BUDGETS[detail] for part in pages)
+    assert all(part["answer"] for part in pages)
     assert whole == wire(answer=text)
 
 
@@ -87,22 +87,22 @@ FINDINGS = [
 
 @pytest.mark.parametrize("detail", BUDGETS)
 def test_the_pages_of_a_list_hold_whole_entries_in_order(detail: str) -> None:
-    found = pages(wire(findings=FINDINGS), detail)
-    assert joined(found, "findings") == FINDINGS
-    assert all(size(part) <= BUDGETS[detail] for part in found)
+    pages = read_pages(wire(findings=FINDINGS), detail)
+    assert join_pages(pages, "findings") == FINDINGS
+    assert all(size(part) <= BUDGETS[detail] for part in pages)
 
 
 @pytest.mark.parametrize("detail", BUDGETS)
 def test_data_too_large_for_a_page_is_given_as_its_json_in_parts(detail: str) -> None:
     data = {"names": [f"näme {number}" for number in range(10_000)], "none": None}
-    found = pages(wire(data=data), detail)
-    assert json.loads(joined(found, "data")) == data
-    assert all(size(part) <= BUDGETS[detail] for part in found)
+    pages = read_pages(wire(data=data), detail)
+    assert json.loads(join_pages(pages, "data")) == data
+    assert all(size(part) <= BUDGETS[detail] for part in pages)
 
 
 def test_data_that_is_a_list_is_paged_by_its_entries() -> None:
     data = [{"row": number, "text": "x" * 100} for number in range(2_000)]
-    assert joined(pages(wire(data=data), "full"), "data") == data
+    assert join_pages(read_pages(wire(data=data), "full"), "data") == data
 
 
 @pytest.mark.parametrize("detail", BUDGETS)
@@ -118,18 +118,18 @@ def test_several_long_fields_follow_each_other_and_none_is_lost(detail: str) -> 
         ],
         next_steps=["short"],
     )
-    found = pages(whole, detail)
+    pages = read_pages(whole, detail)
     for name in ("answer", "findings", "diff", "files"):
-        assert joined(found, name) == whole[name]
-    assert json.loads(joined(found, "data")) == whole["data"]
-    assert joined(found, "next_steps") == ["short"]
-    assert all(size(part) <= BUDGETS[detail] for part in found)
+        assert join_pages(pages, name) == whole[name]
+    assert json.loads(join_pages(pages, "data")) == whole["data"]
+    assert join_pages(pages, "next_steps") == ["short"]
+    assert all(size(part) <= BUDGETS[detail] for part in pages)
 
 
 def test_the_first_page_has_all_that_is_small_and_later_ones_say_what_they_are() -> (
     None
 ):
-    first, second, *_ = pages(wire(answer="a" * 90_000, verdict="pass"), "full")
+    first, second, *_ = read_pages(wire(answer="a" * 90_000, verdict="pass"), "full")
     assert (
         first["verdict"],
         first["meta"]["truncated"],
@@ -219,30 +219,30 @@ def test_one_entry_longer_than_a_page_is_cut_and_marked_and_the_others_are_whole
 ) -> None:
     long = {"severity": "high", "title": "t", "evidence": "é\n" * 90_000, "risk": "r"}
     whole = wire(findings=[FINDINGS[0], long, *FINDINGS[1:]])
-    found = pages(whole, detail)
-    assert all(size(part) <= BUDGETS[detail] for part in found)
-    shown = joined(found, "findings")
-    cut = shown.pop(1)
-    assert shown == FINDINGS
+    pages = read_pages(whole, detail)
+    assert all(size(part) <= BUDGETS[detail] for part in pages)
+    findings = join_pages(pages, "findings")
+    cut = findings.pop(1)
+    assert findings == FINDINGS
     assert {**cut, "evidence": long["evidence"]} == long
     assert cut["evidence"].startswith("é\né")
     assert "[cut here" in cut["evidence"]
-    assert found[-1]["meta"]["truncated"] is True
+    assert pages[-1]["meta"]["truncated"] is True
 
 
 def test_an_entry_of_many_short_things_is_shown_as_the_begin_of_its_json() -> None:
-    (first, *_) = found = pages(wire(data=[list(range(50_000)), "after"]), "full")
-    assert all(size(part) <= BUDGETS["full"] for part in found)
-    begun, after = joined(found, "data")
-    assert begun.startswith("[0, 1, 2, ")
-    assert "[cut here" in begun
+    (first, *_) = pages = read_pages(wire(data=[list(range(50_000)), "after"]), "full")
+    assert all(size(part) <= BUDGETS["full"] for part in pages)
+    start, after = join_pages(pages, "data")
+    assert start.startswith("[0, 1, 2, ")
+    assert "[cut here" in start
     assert after == "after"
     assert first["meta"]["truncated"] is True
 
 
 def test_an_entry_that_only_the_next_page_has_room_for_goes_there_whole() -> None:
     entry = {"title": "t", "evidence": "e" * 30_000}
-    found = pages(wire(answer="a" * 20_000, findings=[entry]), "full")
-    assert joined(found, "findings") == [entry]
-    assert all(size(part) <= BUDGETS["full"] for part in found)
-    assert "truncated" not in found[-1]["meta"]
+    pages = read_pages(wire(answer="a" * 20_000, findings=[entry]), "full")
+    assert join_pages(pages, "findings") == [entry]
+    assert all(size(part) <= BUDGETS["full"] for part in pages)
+    assert "truncated" not in pages[-1]["meta"]

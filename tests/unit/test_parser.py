@@ -61,7 +61,7 @@ def actions(of: argparse.ArgumentParser) -> list[argparse.Action]:
     ]
 
 
-BUILT = dict(parsers(parser.build()))
+BUILT = dict(parsers(parser.build_parser()))
 
 
 def test_the_verbs_are_known() -> None:
@@ -70,13 +70,13 @@ def test_the_verbs_are_known() -> None:
 
 @pytest.mark.parametrize("name", FLAGS)
 def test_the_flags_of_a_verb_are_these(name: str) -> None:
-    found = {
+    options = {
         option
         for action in actions(BUILT[name])
         for option in action.option_strings
         if option.startswith("--")
     }
-    assert found == {"--help", *(f"--{flag}" for flag in FLAGS[name].split())}
+    assert options == {"--help", *(f"--{flag}" for flag in FLAGS[name].split())}
 
 
 @pytest.mark.parametrize("name", FLAGS)
@@ -98,16 +98,16 @@ def test_every_argument_has_a_help_text(name: str) -> None:
 def test_every_argument_of_a_request_can_be_given(
     name: str, request_: type[Consult]
 ) -> None:
-    found = {action.dest for action in actions(BUILT[name])}
-    missing = set(argument_names(request_)) - found
+    options = {action.dest for action in actions(BUILT[name])}
+    missing = set(argument_names(request_)) - options
     assert missing <= {*parser.NO_FLAGS, "plan"}
 
 
 def test_a_verb_that_is_named_has_its_flags_and_the_others_are_left_empty() -> None:
-    built = dict(parsers(parser.build(["jobs"])))
+    built = dict(parsers(parser.build_parser(["jobs"])))
     assert [name for name, verb in built.items() if len(actions(verb)) > 1] == ["jobs"]
     assert (
-        parser.build(["jobs", "--limit", "5"])
+        parser.build_parser(["jobs", "--limit", "5"])
         .parse_args(["jobs", "--limit", "5"])
         .limit
         == 5
@@ -115,20 +115,20 @@ def test_a_verb_that_is_named_has_its_flags_and_the_others_are_left_empty() -> N
 
 
 def test_a_flag_has_the_default_and_the_choices_of_its_field() -> None:
-    found = parser.build().parse_args(
+    options = parser.build_parser().parse_args(
         ["review", "-C", "/w", "--extra-root", "/a", "--extra-root", "/b", "x.py"]
     )
-    assert (found.scope, found.stance, found.workspace_root) == (
+    assert (options.scope, options.stance, options.workspace_root) == (
         "working_tree",
         "review",
         "/w",
     )
-    assert (found.extra_roots, found.paths, found.model) == (
+    assert (options.extra_roots, options.paths, options.model) == (
         ["/a", "/b"],
         ["x.py"],
         None,
     )
-    assert found.network is False
-    with pytest.raises(SystemExit) as refused:
-        parser.build().parse_args(["review", "--scope", "everything"])
-    assert refused.value.code == 2
+    assert options.network is False
+    with pytest.raises(SystemExit) as error:
+        parser.build_parser().parse_args(["review", "--scope", "everything"])
+    assert error.value.code == 2

@@ -20,7 +20,7 @@ SPOKEN = [*COMMANDS, *(ROOT / "skills").rglob("*.md"), *(ROOT / "agents").glob("
 NAMES = {tool.name for tool in TOOLS}
 
 
-def read(name: str) -> dict[str, Any]:
+def read_json(name: str) -> dict[str, Any]:
     return dict(json.loads((ROOT / name).read_text("utf-8")))
 
 
@@ -30,24 +30,24 @@ def parts(page: Path) -> tuple[str, str]:
     return front, body
 
 
-def named(text: str) -> set[str]:
+def tools_named_in(text: str) -> set[str]:
     return set(re.findall(rf"{PREFIX}(\w+)", text))
 
 
 def test_the_plugin_has_the_version_of_the_package_and_the_marketplace_names_none() -> (
     None
 ):
-    assert read(".claude-plugin/plugin.json")["version"] == __version__
+    assert read_json(".claude-plugin/plugin.json")["version"] == __version__
     assert [
         "version" in plugin
-        for plugin in read(".claude-plugin/marketplace.json")["plugins"]
+        for plugin in read_json(".claude-plugin/marketplace.json")["plugins"]
     ] == [False]
 
 
 def test_the_server_is_called_counsel_and_each_setting_of_the_user_reaches_it() -> None:
-    (name, server), *others = read(".mcp.json")["mcpServers"].items()
+    (name, server), *others = read_json(".mcp.json")["mcpServers"].items()
     assert (name, others) == ("counsel", [])
-    options = read(".claude-plugin/plugin.json")["userConfig"]
+    options = read_json(".claude-plugin/plugin.json")["userConfig"]
     assert server["env"] == {
         f"CLAUDE_PLUGIN_OPTION_{key.upper()}": f"${{user_config.{key}}}"
         for key in options
@@ -63,7 +63,7 @@ def test_the_icon_is_a_square_png_of_the_size_that_the_directory_asks_for() -> N
 
 @pytest.mark.parametrize("page", SPOKEN, ids=lambda page: page.stem)
 def test_every_tool_that_is_named_exists(page: Path) -> None:
-    assert named(page.read_text("utf-8")) <= NAMES
+    assert tools_named_in(page.read_text("utf-8")) <= NAMES
     assert set(re.findall(r"`(codex_\w+)`", page.read_text("utf-8"))) - NAMES <= {
         "codex_not_found"
     }
@@ -76,7 +76,7 @@ def test_a_command_grants_itself_every_tool_that_it_names_and_nothing_but_ours(
     front, body = parts(page)
     granted = re.findall(r"^  - (\S+)$", front, re.MULTILINE)
     assert all(tool.startswith(PREFIX) for tool in granted)
-    assert named(body) <= named("\n".join(granted))
+    assert tools_named_in(body) <= tools_named_in("\n".join(granted))
 
 
 @pytest.mark.parametrize("page", COMMANDS, ids=lambda page: page.stem)

@@ -44,7 +44,7 @@ def test_a_plugin_of_our_name_or_our_job_is_found_and_our_own_is_not(
     assert conflicting(world) == ["amicus@amicus", "codex@openai-codex"]
     notices = plugins.notices(world.env, world.workspace)
     assert "`claude plugin disable amicus@amicus` switches it off" in notices[0]
-    assert "the one that was installed first wins" in notices[1]
+    assert "runs that of the plugin installed first" in notices[1]
 
 
 def test_a_setting_of_the_project_goes_before_that_of_the_user(world: World) -> None:

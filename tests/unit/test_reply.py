@@ -13,7 +13,7 @@ from codex_counsel.contract.envelope import Finding
 from codex_counsel.contract.vocabulary import SEVERITIES
 from codex_counsel.review.reply import (
     MAX_LISTED,
-    Reply,
+    ReviewReply,
     final_verdict,
     parse_reply,
     reply_schema,
@@ -40,7 +40,7 @@ REPLY: dict[str, Any] = {
 }
 
 
-def reply_with(**changes: Any) -> Reply:
+def reply_with(**changes: Any) -> ReviewReply:
     """The sound reply with these changes, parsed."""
     reply = parse_reply(json.dumps(REPLY | changes))
     assert reply
@@ -64,7 +64,7 @@ def objects(schema: Any) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize("plan", [False, True])
 def test_the_schema_is_one_that_the_provider_takes_in_strict_mode(plan: bool) -> None:
     schema = reply_schema(plan=plan)
-    assert schemas.check(schema) is schema
+    assert schemas.check_schema(schema) is schema
     assert all(part["additionalProperties"] is False for part in objects(schema))
     assert all(part["required"] == list(part["properties"]) for part in objects(schema))
     assert len(list(objects(schema))) == 2
@@ -96,7 +96,7 @@ def test_only_findings_on_a_plan_name_its_section() -> None:
 )
 def test_a_reply_that_matches_the_schema_is_read_whole(text: str) -> None:
     reply = parse_reply(text)
-    assert reply == Reply(
+    assert reply == ReviewReply(
         summary="One fault.",
         verdict="fail",
         confidence="high",
@@ -192,6 +192,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"questions": [1]},
         "the reply: questions 1 is 1, not string",
     ),
+    "a line as a boolean": (
+        {"findings": [FINDING | {"line": True}]},
+        "the reply: findings 1: line is True, not integer or null",
+    ),
     "a field of its own": ({"score": 10}, "the reply has an unknown 'score'"),
 }
 
@@ -260,7 +264,7 @@ def test_an_unknown_severity_is_kept_mapped_and_warned_of(
         False,
     )
     assert (
-        f"unknown severities were taken: {severity!r} as {expected}" in reply.warnings
+        f"unknown severities were counted: {severity!r} as {expected}" in reply.warnings
     )
 
 
@@ -271,7 +275,7 @@ def test_an_unknown_severity_below_a_fail_is_high(severity: Any) -> None:
         findings=[FINDING | {"severity": severity}, FINDING | {"severity": "low"}],
     )
     assert [finding.severity for finding in reply.findings] == ["high", "low"]
-    assert f"unknown severities were taken: {severity!r} as high" in reply.warnings
+    assert f"unknown severities were counted: {severity!r} as high" in reply.warnings
 
 
 @pytest.mark.parametrize("word", SEVERITIES)
@@ -364,9 +368,11 @@ def test_ten_thousand_broken_findings_are_all_kept_and_told_of_in_few_words() ->
     assert sum(map(len, reply.warnings)) < 2_000
 
 
-def reply_of(verdict: Any, *severities: Any, matches_schema: bool = True) -> Reply:
+def reply_of(
+    verdict: Any, *severities: Any, matches_schema: bool = True
+) -> ReviewReply:
     findings = [Finding(severity=severity, title="t") for severity in severities]
-    return Reply(
+    return ReviewReply(
         summary="",
         verdict=verdict,
         confidence=None,
@@ -375,7 +381,7 @@ def reply_of(verdict: Any, *severities: Any, matches_schema: bool = True) -> Rep
     )
 
 
-RULES: dict[str, tuple[Reply, bool, str, str]] = {
+RULES: dict[str, tuple[ReviewReply, bool, str, str]] = {
     "sound, complete, nothing found": (reply_of("pass"), True, "pass", ""),
     "nothing grave found": (reply_of("pass", "medium", "low", "nit"), True, "pass", ""),
     "a critical finding": (
@@ -420,7 +426,7 @@ RULES: dict[str, tuple[Reply, bool, str, str]] = {
     ("reply", "complete", "verdict", "reason"), RULES.values(), ids=RULES.keys()
 )
 def test_a_verdict_is_earned(
-    reply: Reply, complete: bool, verdict: str, reason: str
+    reply: ReviewReply, complete: bool, verdict: str, reason: str
 ) -> None:
     stands, reasons = final_verdict(reply, complete=complete)
     assert stands == verdict

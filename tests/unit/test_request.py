@@ -334,7 +334,7 @@ def test_a_schema_is_passed_on_as_it_was_given() -> None:
 
 
 def test_a_reply_is_read_as_the_schema_says() -> None:
-    assert schemas.read('{"a": [1, null]}', ITEM) == {"a": [1, None]}
+    assert schemas.read_reply('{"a": [1, null]}', ITEM) == {"a": [1, None]}
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def test_a_reply_that_the_schema_does_not_allow_is_refused(
     reply: str, words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):
-        schemas.read(reply, ITEM)
+        schemas.read_reply(reply, ITEM)
 
 
 OLDEST_DRAFT = "http://json-schema.org/draft-03/schema#"
@@ -375,16 +375,16 @@ OLDEST_DRAFT = "http://json-schema.org/draft-03/schema#"
 def test_a_schema_that_no_draft_makes_sense_of_is_an_invalid_argument(
     changes: dict[str, Any],
 ) -> None:
-    given = {
+    arguments = {
         name: value for name, value in {**ITEM, **changes}.items() if value is not None
     }
     with pytest.raises(CounselError) as caught:
-        parse(Consult, {"question": "?", "output_schema": given})
+        parse(Consult, {"question": "?", "output_schema": arguments})
     assert caught.value.code == Code.INVALID_ARGUMENTS
     assert "output_schema" in caught.value.message
 
 
 def test_a_schema_of_an_older_draft_is_read_as_that_draft() -> None:
     older = {**ITEM, "$schema": "http://json-schema.org/draft-07/schema#"}
-    assert schemas.check(older) == older
-    assert schemas.read('{"a": 1}', older) == {"a": 1}
+    assert schemas.check_schema(older) == older
+    assert schemas.read_reply('{"a": 1}', older) == {"a": 1}

@@ -26,7 +26,7 @@ def record(kind: str, **payload: Any) -> dict[str, Any]:
     }
 
 
-def started() -> dict[str, Any]:
+def turn_start() -> dict[str, Any]:
     return record("event_msg", type="task_started", turn_id="t")
 
 
@@ -34,7 +34,7 @@ def context(model: str, effort: str | None = None) -> dict[str, Any]:
     return record("turn_context", turn_id="t", model=model, effort=effort)
 
 
-def counted(*numbers: int, **limits: Any) -> dict[str, Any]:
+def token_count(*numbers: int, **limits: Any) -> dict[str, Any]:
     names = (
         "input_tokens",
         "cached_input_tokens",
@@ -50,20 +50,20 @@ def counted(*numbers: int, **limits: Any) -> dict[str, Any]:
     )
 
 
-def called(name: str, call_id: str = "c1") -> dict[str, Any]:
+def tool_call(name: str, call_id: str = "c1") -> dict[str, Any]:
     kind = "custom_tool_call" if name == "exec" else "function_call"
     return record(
         "response_item", type=kind, name=name, call_id=call_id, arguments="{}"
     )
 
 
-def returned(output: Any, call_id: str = "c1") -> dict[str, Any]:
+def tool_output(output: Any, call_id: str = "c1") -> dict[str, Any]:
     return record(
         "response_item", type="function_call_output", call_id=call_id, output=output
     )
 
 
-def written(directory: Path, *lines: dict[str, Any], tail: bytes = b"") -> Path:
+def write_rollout(directory: Path, *lines: dict[str, Any], tail: bytes = b"") -> Path:
     file = directory / "rollout.jsonl"
     file.write_bytes(
         b"".join(json.dumps(line).encode() + b"\n" for line in lines) + tail
@@ -74,16 +74,18 @@ def written(directory: Path, *lines: dict[str, Any], tail: bytes = b"") -> Path:
 # --- what the thread still holds
 
 
-def on_record(home: Path, *lines: dict[str, Any]) -> Path:
+def write_thread(home: Path, *lines: dict[str, Any]) -> Path:
     folder = home / "sessions/2026/11/21"
     folder.mkdir(parents=True)
-    return written(folder, *lines).rename(
+    return write_rollout(folder, *lines).rename(
         folder / f"rollout-2026-11-21T07-55-33-{THREAD}.jsonl"
     )
 
 
 def test_a_thread_on_record_holds_everything_it_was_sent(tmp_path: Path) -> None:
-    on_record(tmp_path, started(), returned('the word "compacted" in an output'))
+    write_thread(
+        tmp_path, turn_start(), tool_output('the word "compacted" in an output')
+    )
     assert rollout.holds_everything(tmp_path, THREAD)
 
 
@@ -99,7 +101,7 @@ def test_a_thread_on_record_holds_everything_it_was_sent(tmp_path: Path) -> None
 def test_a_thread_that_was_summarised_or_taken_back_may_have_lost_it(
     tmp_path: Path, line: dict[str, Any]
 ) -> None:
-    on_record(tmp_path, started(), line, started())
+    write_thread(tmp_path, turn_start(), line, turn_start())
     assert not rollout.holds_everything(tmp_path, THREAD)
 
 
@@ -160,7 +162,7 @@ def test_a_thread_without_a_record_has_none_whatever_its_id(
 
 
 def test_quiet_seconds_count_from_the_last_growth(tmp_path: Path) -> None:
-    file = written(tmp_path, started())
+    file = write_rollout(tmp_path, turn_start())
     os.utime(file, (time.time() - 100, time.time() - 100))
     assert 100 <= rollout.seconds_since_growth(file) < 160
 
@@ -174,19 +176,19 @@ def test_without_a_file_it_has_always_been_quiet(tmp_path: Path) -> None:
 
 
 def test_the_last_turn_is_counted_apart_from_those_before_it(tmp_path: Path) -> None:
-    file = written(
+    file = write_rollout(
         tmp_path,
         *(
-            started(),
+            turn_start(),
             context("old", "low"),
-            counted(100, 40, 10, 5),
-            counted(200, 80, 20, 10),
+            token_count(100, 40, 10, 5),
+            token_count(200, 80, 20, 10),
         ),
         *(
-            started(),
+            turn_start(),
             context("new", "high"),
-            counted(300, 120, 30, 15),
-            counted(450, 200, 45, 21),
+            token_count(300, 120, 30, 15),
+            token_count(450, 200, 45, 21),
         ),
     )
     assert rollout.last_turn(file) == TurnRecord(
@@ -195,20 +197,24 @@ def test_the_last_turn_is_counted_apart_from_those_before_it(tmp_path: Path) -> 
 
 
 def test_a_turn_that_ended_before_it_was_counted_has_no_tokens(tmp_path: Path) -> None:
-    file = written(
+    file = write_rollout(
         tmp_path,
-        started(),
+        turn_start(),
         context("m"),
-        counted(100, 40, 10, 5),
-        started(),
+        token_count(100, 40, 10, 5),
+        turn_start(),
         context("m"),
     )
     assert rollout.last_turn(file).tokens is None
 
 
 def test_counts_that_go_back_are_never_negative(tmp_path: Path) -> None:
-    file = written(
-        tmp_path, started(), counted(100, 40, 10, 5), started(), counted(50, 0, 20, 0)
+    file = write_rollout(
+        tmp_path,
+        turn_start(),
+        token_count(100, 40, 10, 5),
+        turn_start(),
+        token_count(50, 0, 20, 0),
     )
     assert rollout.last_turn(file).tokens == Tokens(0, 0, 10, 0)
 
@@ -233,7 +239,9 @@ WINDOWS: dict[str, tuple[dict[str, Any], float | None]] = {
 def test_the_reset_is_that_of_the_exhausted_window(
     tmp_path: Path, limits: dict[str, Any], reset: float | None
 ) -> None:
-    file = written(tmp_path, started(), context("m"), counted(1, 1, 1, 1, **limits))
+    file = write_rollout(
+        tmp_path, turn_start(), context("m"), token_count(1, 1, 1, 1, **limits)
+    )
     assert rollout.last_turn(file).resets_at == reset
 
 
@@ -248,39 +256,42 @@ SCRIPT = [
 ]
 BLIND: dict[str, tuple[list[dict[str, Any]], bool]] = {
     "no command": ([], False),
-    "one that could not start": ([called("exec_command"), returned(DENIED)], True),
-    "in code mode": ([called("exec"), returned(SCRIPT)], True),
+    "one that could not start": (
+        [tool_call("exec_command"), tool_output(DENIED)],
+        True,
+    ),
+    "in code mode": ([tool_call("exec"), tool_output(SCRIPT)], True),
     "without the host of code mode": (
         [
-            called("exec"),
-            returned(
+            tool_call("exec"),
+            tool_output(
                 "failed to spawn code-mode host /x: No such file or directory (os error 2)"
             ),
         ],
         True,
     ),
-    "one that worked": ([called("exec_command"), returned(WORKED)], False),
+    "one that worked": ([tool_call("exec_command"), tool_output(WORKED)], False),
     "one of each": (
         [
-            called("exec_command"),
-            returned(DENIED),
-            called("exec_command", "c2"),
-            returned(WORKED, "c2"),
+            tool_call("exec_command"),
+            tool_output(DENIED),
+            tool_call("exec_command", "c2"),
+            tool_output(WORKED, "c2"),
         ],
         False,
     ),
     "another tool": (
         [
-            called("exec_command"),
-            returned(DENIED),
-            called("view_image", "c2"),
-            returned("ok", "c2"),
+            tool_call("exec_command"),
+            tool_output(DENIED),
+            tool_call("view_image", "c2"),
+            tool_output("ok", "c2"),
         ],
         True,
     ),
-    "only another tool": ([called("view_image"), returned("bwrap: no")], False),
+    "only another tool": ([tool_call("view_image"), tool_output("bwrap: no")], False),
     "in the turn before": (
-        [called("exec_command"), returned(DENIED), started()],
+        [tool_call("exec_command"), tool_output(DENIED), turn_start()],
         False,
     ),
 }
@@ -291,7 +302,8 @@ def test_a_turn_is_blind_when_each_of_its_commands_failed_at_the_sandbox(
     tmp_path: Path, lines: list[dict[str, Any]], blind: bool
 ) -> None:
     assert (
-        rollout.last_turn(written(tmp_path, started(), *lines)).sandbox_broken is blind
+        rollout.last_turn(write_rollout(tmp_path, turn_start(), *lines)).sandbox_broken
+        is blind
     )
 
 
@@ -333,5 +345,7 @@ def test_words_of_a_conversation_are_not_taken_for_records(tmp_path: Path) -> No
         role="user",
         content=[{"type": "input_text", "text": line}],
     )
-    file = written(tmp_path, started(), context("m"), counted(100, 40, 10, 5), spoken)
+    file = write_rollout(
+        tmp_path, turn_start(), context("m"), token_count(100, 40, 10, 5), spoken
+    )
     assert rollout.last_turn(file).tokens == Tokens(100, 40, 10, 5)

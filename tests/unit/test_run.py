@@ -9,33 +9,15 @@ import pytest
 
 from codex_counsel.codex import events
 from codex_counsel.codex.transcript import Transcript
-from codex_counsel.contract.envelope import Envelope
+from codex_counsel.contract.envelope import Check, Envelope, Meta, Usage
+from codex_counsel.delegate.conclude import add_result
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs.kinds import KINDS, Kind
-from codex_counsel.jobs.run import Exit, conclude
-from codex_counsel.jobs.spec import Spec
-from codex_counsel.kind import EndedRun, failure
+from codex_counsel.jobs.run import Exit, _seconds_since_other_activity, conclude
+from codex_counsel.kind import EndedRun, failed_run
+from tests.specs import SPEC
 
 TOKEN = "ghp_" + "a1B2c3D4e5" * 4
-SPEC = Spec(
-    job_id="j",
-    tool="codex_consult",
-    subject="Is it fine?",
-    created=0,
-    argv=("codex",),
-    cwd="/",
-    codex_home="/nonexistent",
-    state="/nonexistent",
-    scratch="/nonexistent",
-    total=60,
-    idle=60,
-    slots=1,
-    account="account",
-    backoff=60,
-    ttl=60,
-    workspace="/",
-    meta={},
-)
 NOWHERE = Path("/nonexistent")
 ANSWERED = (
     events.Message("The answer."),
@@ -60,15 +42,15 @@ def test_a_cancel_that_came_after_the_answer_keeps_it() -> None:
 
 
 def test_tokens_in_what_codex_and_its_commands_say_are_masked() -> None:
-    told = transcript(
+    record = transcript(
         events.ItemWarning(f"bad key {TOKEN}"),
         events.CommandStarted("i", f"curl -u {TOKEN}"),
         *ANSWERED,
     )
-    assert TOKEN not in (told.last_command or "")
-    told.add(events.CommandEnded("i", f"curl -u {TOKEN}", 0, ""))
-    assert TOKEN not in (told.last_command or "")
-    (warning,) = conclude(SPEC, told, Exit("exited", 0), NOWHERE).meta.warnings
+    assert TOKEN not in (record.last_command or "")
+    record.add(events.CommandEnded("i", f"curl -u {TOKEN}", 0, ""))
+    assert TOKEN not in (record.last_command or "")
+    (warning,) = conclude(SPEC, record, Exit("exited", 0), NOWHERE).meta.warnings
     assert "[masked:" in warning
     assert TOKEN not in warning
 
@@ -88,19 +70,88 @@ def test_tokens_in_the_reason_for_a_failure_are_masked() -> None:
         assert TOKEN not in error.message
 
 
+def test_a_token_that_a_control_character_divides_is_masked_in_a_tasks_commands() -> (
+    None
+):
+    envelope = Envelope(
+        ok=True, status="completed", tool="codex_delegate", summary="", meta=Meta()
+    )
+    add_result(envelope, None, [(f"curl {TOKEN[:9]}\x07{TOKEN[9:]}", 0)])
+    assert envelope.checks == [Check(command="curl [masked:github-token]", exit_code=0)]
+
+
+def test_a_token_in_what_was_said_before_a_failure_is_masked() -> None:
+    said = (
+        events.ThreadStarted("t"),
+        events.Message(f"use {TOKEN}"),
+        events.TurnFailed("no"),
+    )
+    envelope = conclude(SPEC, transcript(*said), Exit("exited", 1), NOWHERE)
+    masked = "use [masked:github-token]"
+    assert envelope.error
+    assert envelope.error.details
+    assert (envelope.answer, envelope.error.details["last_message"]) == (masked, masked)
+
+
+@pytest.mark.parametrize("reason", ["timeout", "stalled"])
+def test_an_answer_stands_though_codex_had_to_be_ended_after_its_turn(
+    reason: str,
+) -> None:
+    envelope = conclude(SPEC, transcript(*ANSWERED), Exit(reason), NOWHERE)
+    assert (envelope.ok, envelope.answer) == (True, "The answer.")
+
+
+def test_processes_that_could_not_be_ended_are_named_with_a_result_and_a_failure() -> (
+    None
+):
+    success = conclude(
+        SPEC, transcript(*ANSWERED), Exit("exited", 0, survivors=(4711,)), NOWHERE
+    )
+    assert success.ok
+    assert success.meta.warnings == ["processes that could not be ended: [4711]"]
+    failed = conclude(
+        SPEC, transcript(), Exit("cancelled", survivors=(4711,)), NOWHERE
+    ).error
+    assert failed
+    assert failed.details == {"survivors": [4711]}
+
+
+def test_a_record_of_the_thread_that_grows_and_a_running_command_are_signs_of_life(
+    tmp_path: Path,
+) -> None:
+    thread = "01a1fd1a-7cc9-76f3-b57a-2db62e07b46f"
+    spec = replace(SPEC, codex_home=str(tmp_path))
+    told = transcript(events.ThreadStarted(thread))
+    assert _seconds_since_other_activity(spec, told) == float("inf")
+    day = tmp_path / "sessions/2026/01/01"
+    day.mkdir(parents=True)
+    (day / f"rollout-2026-01-01T00-00-00-{thread}.jsonl").touch()
+    assert _seconds_since_other_activity(spec, told) < float("inf")
+    told.add(events.CommandStarted("i", "make"))
+    assert _seconds_since_other_activity(spec, told) == 0
+
+
+def test_tokens_of_a_continued_thread_are_not_those_of_its_last_turn() -> None:
+    told = transcript(events.ThreadStarted("t"), *ANSWERED)
+    first = conclude(SPEC, told, Exit("exited", 0), NOWHERE)
+    assert first.meta.usage == Usage(input=1, cached_input=0, output=1, reasoning=0)
+    continued = replace(SPEC, session_id="t")
+    assert conclude(continued, told, Exit("exited", 0), NOWHERE).meta.usage is None
+
+
 def test_a_run_without_a_shell_needs_no_host_of_code_mode() -> None:
-    told = transcript(
+    record = transcript(
         events.ItemWarning("Code Mode is unavailable because the host was not found."),
         *ANSWERED,
     )
-    seen = conclude(
+    envelope = conclude(
         replace(SPEC, argv=("codex", "-c", "features.shell_tool=false")),
-        told,
+        record,
         Exit("exited", 0),
         NOWHERE,
     )
-    blind = conclude(SPEC, told, Exit("exited", 0), NOWHERE)
-    assert seen.answer == "The answer."
+    blind = conclude(SPEC, record, Exit("exited", 0), NOWHERE)
+    assert envelope.answer == "The answer."
     assert blind.error
     assert (blind.error.code, blind.partial) == (Code.SANDBOX_UNAVAILABLE, True)
 
@@ -110,7 +161,7 @@ def test_what_a_kind_refuses_is_concluded_by_that_kind_as_a_failure(
 ) -> None:
     def conclude_kind(ended: EndedRun) -> Envelope:
         if ended.error:
-            return failure(ended, ended.error)
+            return failed_run(ended, ended.error)
         raise CounselError(Code.INCOMPLETE, "It does not match.")
 
     monkeypatch.setitem(KINDS, "consult", Kind(conclude_kind))
@@ -150,3 +201,23 @@ def test_a_reason_that_only_the_caller_knows_comes_before_what_the_transcript_sh
     envelope = conclude(SPEC, transcript(), Exit("exited"), NOWHERE, unstartable)
     assert envelope.error
     assert (envelope.error.code, envelope.answer) == (Code.STORAGE_FAILED, None)
+
+
+def test_a_kind_gets_the_last_commands_that_ended_and_those_that_still_ran(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs: list[EndedRun] = []
+
+    def conclude_kind(ended: EndedRun) -> Envelope:
+        runs.append(ended)
+        raise CounselError(Code.INCOMPLETE, "")
+
+    monkeypatch.setitem(KINDS, "consult", Kind(conclude_kind))
+    commands = [events.CommandEnded(str(n), f"make {n}", 0, "") for n in range(60)]
+    running = events.CommandStarted("last", "make all")
+    conclude(SPEC, transcript(*commands, running), Exit("timeout"), NOWHERE)
+    assert [command for command, _ in runs[0].commands] == [
+        *(f"make {n}" for n in range(10, 60)),
+        "make all",
+    ]
+    assert runs[0].commands[-1] == ("make all", None)

@@ -20,7 +20,7 @@ TEXTS = [
 ]
 
 
-def given(**values: str) -> Settings:
+def settings_of(**values: str) -> Settings:
     return load({f"{PREFIX}{name.upper()}": value for name, value in values.items()})
 
 
@@ -53,12 +53,12 @@ def test_a_number_is_taken_at_its_bounds_and_clamped_beyond_them(name: str) -> N
         (high + 1, high),
         (-(10**30), low),
     ):
-        found = given(**{name: str(value)})
-        assert getattr(found, name) == kept
-        assert bool(found.warnings) is (value != kept)
+        settings = settings_of(**{name: str(value)})
+        assert getattr(settings, name) == kept
+        assert bool(settings.warnings) is (value != kept)
     assert (
         f"{PREFIX}{name.upper()}={high + 1} is out of bounds; {high} is used"
-        in given(**{name: str(high + 1)}).warnings
+        in settings_of(**{name: str(high + 1)}).warnings
     )
 
 
@@ -67,29 +67,29 @@ def test_a_number_is_taken_at_its_bounds_and_clamped_beyond_them(name: str) -> N
 def test_what_is_no_whole_number_leaves_the_default_and_is_named(
     name: str, value: str
 ) -> None:
-    found = given(**{name: value})
-    assert getattr(found, name) == getattr(Settings(), name)
-    assert "is not a whole number; the default is used" in found.warnings[0]
-    assert len(found.warnings[0]) < 200
+    settings = settings_of(**{name: value})
+    assert getattr(settings, name) == getattr(Settings(), name)
+    assert "is not a whole number; the default is used" in settings.warnings[0]
+    assert len(settings.warnings[0]) < 200
 
 
 @pytest.mark.parametrize("name", CHOICES)
 def test_a_choice_is_taken_in_any_case_and_an_unknown_one_ignored(name: str) -> None:
     for choice in CHOICES[name]:
-        assert getattr(given(**{name: f" {choice.swapcase()} "}), name) == choice
-    found = given(**{name: "whatever"})
-    assert getattr(found, name) == getattr(Settings(), name)
+        assert getattr(settings_of(**{name: f" {choice.swapcase()} "}), name) == choice
+    settings = settings_of(**{name: "whatever"})
+    assert getattr(settings, name) == getattr(Settings(), name)
     assert (
         f"{PREFIX}{name.upper()}='whatever' is not one of {', '.join(CHOICES[name])}; it was ignored"
-        in found.warnings
+        in settings.warnings
     )
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_text_is_taken_as_it_is_and_a_blank_one_left_out(name: str) -> None:
-    assert getattr(given(**{name: " /a b/ä "}), name) == "/a b/ä"
-    assert getattr(given(**{name: "  "}), name) is None
-    broken = given(**{name: "a\0b"})
+    assert getattr(settings_of(**{name: " /a b/ä "}), name) == "/a b/ä"
+    assert getattr(settings_of(**{name: "  "}), name) is None
+    broken = settings_of(**{name: "a\0b"})
     assert (getattr(broken, name), broken.warnings) == (
         None,
         (f"{PREFIX}{name.upper()} holds a NUL byte and was ignored",),
@@ -97,16 +97,16 @@ def test_a_text_is_taken_as_it_is_and_a_blank_one_left_out(name: str) -> None:
 
 
 def test_names_that_are_no_settings_are_named_and_our_own_variables_are_not() -> None:
-    found = given(TIMEOUT_SECOND="5", JOB="x", TEST_CODEX="y")
-    assert found == Settings(
+    settings = settings_of(TIMEOUT_SECOND="5", JOB="x", TEST_CODEX="y")
+    assert settings == Settings(
         warnings=(f"{PREFIX}TIMEOUT_SECOND is not a setting and was ignored",)
     )
 
 
 def test_the_older_name_of_a_setting_counts_and_the_present_one_wins() -> None:
-    assert given(job_max_seconds="60").timeout_seconds == 60
-    assert given(job_max_seconds="60", timeout_seconds="70").timeout_seconds == 70
-    assert given(job_max_seconds="60").warnings == ()
+    assert settings_of(job_max_seconds="60").timeout_seconds == 60
+    assert settings_of(job_max_seconds="60", timeout_seconds="70").timeout_seconds == 70
+    assert settings_of(job_max_seconds="60").warnings == ()
 
 
 def test_settings_of_another_bridge_are_not_read_but_their_name_here_is_told() -> None:
@@ -115,10 +115,10 @@ def test_settings_of_another_bridge_are_not_read_but_their_name_here_is_told() -
         "CODEX_IN_CLAUDE_JOB_MAX_SECONDS": "7",
         "CODEX_IN_CLAUDE_X": "7",
     }
-    found = load(env)
-    assert found.timeout_seconds == Settings().timeout_seconds
+    settings = load(env)
+    assert settings.timeout_seconds == Settings().timeout_seconds
     ignored = "belongs to another bridge and was ignored"
-    assert found.warnings == (
+    assert settings.warnings == (
         f"CODEX_IN_CLAUDE_JOB_MAX_SECONDS {ignored}; its name here is {PREFIX}TIMEOUT_SECONDS",
         f"CODEX_IN_CLAUDE_TIMEOUT_SECONDS {ignored}; its name here is {PREFIX}TIMEOUT_SECONDS",
         f"CODEX_IN_CLAUDE_X {ignored}",
@@ -130,16 +130,19 @@ def test_the_state_directory_is_absolute_and_knows_the_home(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    assert given(state_dir="~/s").state == tmp_path / "s"
-    assert given(state_dir="s").state == tmp_path / "s"
-    assert given().state == default_state_dir()
+    assert settings_of(state_dir="~/s").state == tmp_path / "s"
+    assert settings_of(state_dir="s").state == tmp_path / "s"
+    assert settings_of().state == default_state_dir()
     assert default_state_dir().is_absolute()
 
 
 def test_the_home_of_nobody_is_ignored_and_named() -> None:
-    found = given(state_dir="~nobody-of-this-name/s")
-    assert found.state == default_state_dir()
-    assert "names the home directory of nobody and was ignored" in found.warnings[0]
+    settings = settings_of(state_dir="~nobody-of-this-name/s")
+    assert settings.state == default_state_dir()
+    assert (
+        "names the home directory of an unknown user and was ignored"
+        in settings.warnings[0]
+    )
 
 
 def test_the_environment_of_the_process_is_read_by_default(

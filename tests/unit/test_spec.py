@@ -9,41 +9,30 @@ from typing import Any
 import pytest
 
 from codex_counsel.jobs.spec import FIELD_TYPES, Spec
+from tests import specs
 
-SPEC = Spec(
-    job_id="0" * 32,
-    tool="codex_consult",
-    subject="Is it fine?",
+SPEC = replace(
+    specs.SPEC,
     created=1_800_000_000.5,
     argv=("codex", "exec"),
-    cwd="/workspace",
-    codex_home="/home/codex",
-    state="/state",
-    scratch="/tmp/scratch",
-    total=60,
     idle=60.5,
-    slots=1,
-    account="account",
-    backoff=60,
-    ttl=60,
-    workspace="/workspace",
     meta={"model": "m"},
 )
 
 
-def stored(**changes: Any) -> dict[str, Any]:
+def stored_spec(**changes: Any) -> dict[str, Any]:
     raw: dict[str, Any] = json.loads(json.dumps(SPEC.to_json()))
     return raw | changes
 
 
 def test_a_stored_record_is_read_as_it_was() -> None:
-    assert Spec.parse(stored()) == SPEC
+    assert Spec.parse(stored_spec()) == SPEC
 
 
 def test_a_record_of_an_earlier_release_is_read_although_it_has_a_field_that_nobody_reads() -> (
     None
 ):
-    assert Spec.parse(stored(request={"question": "Is it fine?"})) == SPEC
+    assert Spec.parse(stored_spec(request={"question": "Is it fine?"})) == SPEC
 
 
 def test_every_field_has_a_type_that_is_checked() -> None:
@@ -57,7 +46,7 @@ def test_a_value_of_the_wrong_type_is_refused(name: str) -> None:
     if isinstance(getattr(SPEC, name), int | float):
         wrong = "seven"
     with pytest.raises(ValueError, match=name):
-        Spec.parse(stored(**{name: wrong}))
+        Spec.parse(stored_spec(**{name: wrong}))
 
 
 def test_the_kind_follows_from_the_field_that_is_set() -> None:

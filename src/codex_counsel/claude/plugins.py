@@ -9,7 +9,7 @@ from pathlib import Path
 
 from codex_counsel.system.files import read_regular
 
-NAME = "codex"
+PLUGIN_NAME = "codex"
 OWN_MARKETPLACE = "codex-counsel"
 SAME_JOB = ("codex-in-claude", "amicus")
 MAX_SETTINGS = 1_000_000
@@ -35,10 +35,10 @@ def notices(env: Mapping[str, str], project: Path) -> list[str]:
 def _notice(plugin: str) -> str:
     switch_off = f"`claude plugin disable {plugin}` switches it off"
     name, _, _ = plugin.partition("@")
-    if name == NAME:
+    if name == PLUGIN_NAME:
         return (
-            f"another plugin is called {NAME}, too ({plugin}): where both have a /codex: command of one name, the one "
-            f"that was installed first wins without a word; {switch_off}"
+            f"another plugin is called {PLUGIN_NAME}, too ({plugin}): where both have a /codex: command of the same "
+            f"name, Claude Code silently runs that of the plugin installed first; {switch_off}"
         )
     return (
         f"the plugin {plugin} does the same job and may be called instead; {switch_off}"
@@ -73,6 +73,6 @@ def _enabled_plugins(file: Path) -> dict[str, bool]:
 
 def _conflicts(plugin: str) -> bool:
     name, _, marketplace = plugin.partition("@")
-    if name == NAME:
+    if name == PLUGIN_NAME:
         return marketplace != OWN_MARKETPLACE
     return name in SAME_JOB

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from codex_counsel.errors import Code, CounselError
 
-MAX_BYTES = 200_000_000
+MAX_TRANSCRIPT = 200_000_000
 FLUSH_SECONDS = 2
 """Seconds that a session which has just begun may take until its file is there."""
 SUFFIX = ".jsonl"
@@ -64,7 +64,7 @@ def find(transcript_path: str | None, env: Mapping[str, str]) -> SessionTranscri
     session_id = env.get("CLAUDE_CODE_SESSION_ID")
     if not session_id:
         raise _invalid(
-            "which session? transcript_path is not set, and this is no session of Claude Code"
+            "is needed, because this process was not started by a session of Claude Code"
         )
     path = _locate(session_id + SUFFIX, projects)
     return SessionTranscript(path, _newer_transcript(path))
@@ -88,7 +88,7 @@ def _wait_for_file(name: str, projects: Path) -> Path:
 
 
 def _confined(path: Path, projects: Path) -> Path:
-    """The path with all links resolved. An agent may be talked into passing any path, so only transcripts are taken."""
+    """The path with all links resolved. An agent can be made to pass any path: only transcripts are accepted."""
     try:
         real = path.resolve(strict=True)
         inside = real.is_relative_to(projects.resolve(strict=True))
@@ -98,8 +98,8 @@ def _confined(path: Path, projects: Path) -> Path:
     is_transcript = real.suffix == SUFFIX and stat.S_ISREG(status.st_mode)
     if not inside or not is_transcript:
         raise _invalid(f"{path} is no transcript (*{SUFFIX}) in {projects}")
-    if status.st_size > MAX_BYTES:
-        raise _invalid(f"{path} has more than {MAX_BYTES} bytes")
+    if status.st_size > MAX_TRANSCRIPT:
+        raise _invalid(f"{path} has more than {MAX_TRANSCRIPT} bytes")
     return real
 
 

@@ -14,12 +14,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-JsonObject = dict[str, Any]
-"""A parsed object of a transcript, of the settings, or of an envelope."""
+if TYPE_CHECKING:
+    from codex_counsel.system.json_values import Json, JsonObject
 
-MARK = "-m codex_counsel gate run"
+HOOK_SIGNATURE = "-m codex_counsel gate run"
 """By this part of its command the gate is recognised among other hooks."""
 EDITORS = {
     "Edit": "file_path",
@@ -37,7 +37,7 @@ HOOK_SECONDS = 1_800
 
 @dataclass(frozen=True)
 class Stop:
-    """The end of a turn, as Claude Code reports it to the hook. `again` is true when a Stop hook held this turn before.
+    """The end of a turn, as Claude Code reports it to the hook. `again`: a Stop hook has blocked it before.
 
     `transcript` is the session's file, `root` the project.
     """
@@ -51,10 +51,10 @@ class Stop:
     def parse(cls, raw: str, env: Mapping[str, str]) -> Stop:
         """From the JSON on the hook's stdin. Raises ValueError for anything else."""
         event = json.loads(raw)
+        if not isinstance(event, dict):
+            raise ValueError("the event on standard input names no session")  # noqa: TRY004  # what a caller of `parse` expects
         # The id becomes part of a file name.
-        if not isinstance(event, dict) or not re.fullmatch(
-            r"[\w-]{1,80}", str(event.get("session_id"))
-        ):
+        if not re.fullmatch(r"[\w-]{1,80}", str(event.get("session_id"))):
             raise ValueError("the event on standard input names no session")
         root = env.get("CLAUDE_PROJECT_DIR") or event.get("cwd") or Path.cwd()
         return cls(
@@ -67,7 +67,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Memory:
-    """What is kept between the stops of one turn: how often it was held, and the thread of the review."""
+    """What is kept between the stops of one turn: how often its end was blocked, and the thread of the review."""
 
     rounds: int = 0
     thread: str | None = None
@@ -85,7 +85,7 @@ class Memory:
             thread = None
         return cls(rounds, thread)
 
-    def keep(self, file: Path) -> None:
+    def save(self, file: Path) -> None:
         """Write the file. Raises OSError."""
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.write_text(json.dumps(asdict(self)), "utf-8")
@@ -105,8 +105,7 @@ def edited_files(stop: Stop) -> tuple[str, ...]:
         if _begins_turn(row):
             paths.clear()
         for path in _edited_paths(row):
-            # A relative path is relative to the root; `..` is resolved without a look
-            # at the disk.
+            # Paths are relative to the root; `..` is resolved by text alone.
             absolute = os.path.normpath(stop.root / path)
             if not absolute.startswith(f"{root}{os.sep}"):
                 continue
@@ -158,11 +157,11 @@ def _blocks(row: JsonObject) -> list[JsonObject]:
     return [block for block in content if isinstance(block, dict)]
 
 
-# --- what Claude is told
+# --- what is reported to Claude
 
 
-def reason(findings: list[JsonObject]) -> str:
-    """Why Claude may not stop yet: the findings of an envelope as text, and how the user gets rid of the gate."""
+def block_reason(findings: list[JsonObject]) -> str:
+    """Why Claude may not stop yet: the findings of an envelope as text, and how the user switches the gate off."""
     lines = [
         "Codex reviewed what this turn changed. A finding is a claim: look at the file, then fix it, or say why not.",
     ]
@@ -193,11 +192,11 @@ def settings_file(env: Mapping[str, str], project: Path | None) -> Path:
     return Path(config, "settings.json")
 
 
-def command(*flags: str) -> str:
+def hook_command(*flags: str) -> str:
     """The hook's command line. It names this interpreter, because a hook does not get the PATH of a login shell."""
     interpreter = shlex.quote(sys.executable)
     arguments = shlex.join(flags)
-    return f"{interpreter} -I {MARK} {arguments}".strip()
+    return f"{interpreter} -I {HOOK_SIGNATURE} {arguments}".strip()
 
 
 def with_hook(settings: JsonObject, line: str) -> JsonObject:
@@ -230,7 +229,7 @@ def without_hook(settings: JsonObject) -> JsonObject:
     return result
 
 
-def _without_gate(group: Any) -> Any:
+def _without_gate(group: Json) -> Json:
     """A group of hooks without the gate; None if it has no other. What is no group stays as it is."""
     if not isinstance(group, dict) or not isinstance(group.get("hooks"), list):
         return group
@@ -240,5 +239,5 @@ def _without_gate(group: Any) -> Any:
     return {**group, "hooks": hooks}
 
 
-def _is_gate(hook: Any) -> bool:
-    return isinstance(hook, dict) and MARK in str(hook.get("command"))
+def _is_gate(hook: Json) -> bool:
+    return isinstance(hook, dict) and HOOK_SIGNATURE in str(hook.get("command"))

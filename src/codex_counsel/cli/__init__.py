@@ -7,13 +7,14 @@ import io
 import sys
 
 from codex_counsel.cli import parser
-from codex_counsel.errors import CATALOG, CounselError
+from codex_counsel.errors import CounselError
+from codex_counsel.system.platform import require_posix
 
 
 def run(argv: list[str]) -> int:
     """Run one verb; the number is the exit code of the process."""
     _escape_what_the_terminal_lacks()
-    arguments = parser.build(argv).parse_args(argv)
+    arguments = parser.build_parser(argv).parse_args(argv)
     try:
         return _run_verb(arguments)
     except CounselError as error:
@@ -33,10 +34,9 @@ def _escape_what_the_terminal_lacks() -> None:
 
 
 def _run_verb(arguments: argparse.Namespace) -> int:
-    # Each verb imports what it needs, so that the light ones start fast.
-    from codex_counsel.system.path import require_posix
-
     require_posix()
+    # Each verb imports what it needs, so that the light ones start fast, and none is
+    # imported on a system where it could not be.
     if arguments.verb == "mcp":
         from codex_counsel.server.main import serve
 
@@ -50,15 +50,14 @@ def _run_verb(arguments: argparse.Namespace) -> int:
 
         return run_gate(arguments)
 
-    from codex_counsel.cli.verbs import VERBS
+    from codex_counsel.cli.verbs import HANDLERS
 
-    return VERBS[arguments.verb](arguments)
+    return HANDLERS[arguments.verb](arguments)
 
 
 def _show_failure(arguments: argparse.Namespace, error: CounselError) -> int:
-    from codex_counsel.cli.render import show
-    from codex_counsel.contract.envelope import failed
+    # Needed only where a verb fails before there is an envelope.
+    from codex_counsel.cli.render import show_error
 
-    wire = failed(f"codex-counsel {arguments.verb}", error).wire()
-    show(wire, as_json=getattr(arguments, "json", False))
-    return CATALOG[error.code].exit_code
+    as_json = getattr(arguments, "json", False)
+    return show_error(f"codex-counsel {arguments.verb}", error, as_json=as_json)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from codex_counsel.cli.formats import footer, text
+from codex_counsel.cli.formats import footer, terminal_text
 from codex_counsel.cli.progress import ProgressLine
 from codex_counsel.cli.render import delegate_report, exit_code
 from codex_counsel.contract.envelope import Envelope
@@ -122,13 +122,16 @@ class Sample:
 
     @property
     def repository(self) -> Path:
+        """The working tree."""
         return self.base / "shop"
 
     @property
     def home(self) -> Path:
+        """A home directory with secrets that are made up."""
         return self.base / "home"
 
     def make(self) -> None:
+        """Write the files and commit the repository."""
         self.repository.mkdir(parents=True)
         (self.repository / "shop.py").write_text(SHOP, "utf-8")
         (self.repository / ".gitignore").write_text(".env\n__pycache__/\n", "utf-8")
@@ -144,6 +147,7 @@ class Sample:
             _git(self.repository, *arguments)
 
     def attempts(self, port: int) -> list[Attempt]:
+        """The commands of the scripted model; on `port` of this host something listens."""
         return [
             Attempt("read the code", "cat shop.py", allowed=True),
             Attempt("read the history", "git log --oneline", allowed=True),
@@ -235,7 +239,7 @@ def _show_review(counsel: Counsel, sample: Sample) -> int:
     result = _finish(counsel, counsel.review_changes(parse(ReviewChanges, {})))
     if result.error:
         return _show_failure(result)
-    print(_indented(text(result)))
+    print(_indented(terminal_text(result)))
     print(
         "\n(verified: the quoted code was found in the file; unverified: it was not, so look before you believe it)"
     )

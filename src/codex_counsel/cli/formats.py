@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 from codex_counsel import __version__
 from codex_counsel.contract.envelope import Envelope, Finding
-from codex_counsel.contract.vocabulary import SEVERITIES, JsonObject, Severity
+from codex_counsel.contract.vocabulary import SEVERITIES, Severity
+from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import one_line
 
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -39,7 +40,7 @@ def render(review: Envelope, name: str) -> str:
     """The review in one of `parser.FORMATS`."""
     match name:
         case "text":
-            return text(review)
+            return terminal_text(review)
         case "markdown":
             return markdown(review)
         case "json":
@@ -54,7 +55,8 @@ def render(review: Envelope, name: str) -> str:
 # --- for a terminal
 
 
-def text(review: Envelope) -> str:
+def terminal_text(review: Envelope) -> str:
+    """The review as lines for a terminal."""
     lines = [review.summary, ""]
     for finding in review.findings or ():
         lines.append(f"{finding.severity.upper()}  {_title(finding)}")
@@ -113,6 +115,7 @@ def _prefixed(prefix: str, words: str | None) -> list[str]:
 
 
 def markdown(review: Envelope) -> str:
+    """The review as Markdown, for a comment on a pull request."""
     lines = [f"## Codex: {review.summary}", ""]
     for finding in review.findings or ():
         lines += [f"### {finding.severity}: {_title(finding)}", ""]

@@ -7,19 +7,14 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from codex_counsel.claude import stop_gate
 from codex_counsel.claude.stop_gate import Memory, Stop
-from codex_counsel.contract.request import ReviewChanges, parse
 from codex_counsel.contract.settings import load
-from codex_counsel.contract.vocabulary import JsonObject, Severity, severities_from
-from codex_counsel.errors import Code, CounselError
-
-if TYPE_CHECKING:
-    from codex_counsel.contract.envelope import Envelope
+from codex_counsel.contract.vocabulary import Severity
+from codex_counsel.errors import Code
+from codex_counsel.system.json_values import JsonObject
 
 
 def run_gate(arguments: argparse.Namespace) -> int:
@@ -41,7 +36,7 @@ def _install(arguments: argparse.Namespace) -> int:
         return _fail(
             "this is a copy in uv's cache that may be gone tomorrow; install it first: uv tool install"
         )
-    line = stop_gate.command(
+    line = stop_gate.hook_command(
         "--fail-on", arguments.fail_on, "--rounds", str(arguments.rounds)
     )
     file = _settings_file(arguments)
@@ -83,8 +78,7 @@ def _change(file: Path, change: Callable[[JsonObject], JsonObject]) -> bool:
 
 def _replace(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    # The settings may be a link into a repository of dotfiles: replace the file, not
-    # the link.
+    # The settings may be a link, as with dotfiles: replace its target.
     target = file.resolve()
     draft = target.with_name(f".{target.name}-{os.getpid()}")
     draft.write_text(text, "utf-8")
@@ -112,7 +106,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _review_turn(stop: Stop, fail_on: Severity, rounds: int) -> JsonObject | None:
-    """What Claude Code is told: None lets the turn end without a word."""
+    """The hook's answer to Claude Code; None lets the turn end without a message."""
     paths = stop_gate.edited_files(stop)
     if not paths:
         return None
@@ -124,61 +118,25 @@ def _review_turn(stop: Stop, fail_on: Severity, rounds: int) -> JsonObject | Non
         if memory.rounds >= rounds:
             return None
 
-    review = _review(stop, paths, memory.thread)
+    # Most turns edit nothing and do without what a run needs.
+    from codex_counsel.cli.turn_review import blocking_findings, review_files
+
+    review = review_files(stop, paths, memory.thread)
     if review.error:
         if review.error.code == Code.NOTHING_TO_REVIEW:
             return None
         return _not_reviewed(review.error.message)
 
-    blocking = _blocking(review, fail_on)
+    blocking = blocking_findings(review, fail_on)
     if not blocking:
         return {
             "systemMessage": f"Codex reviewed {len(paths)} files: {review.verdict}. {review.summary}"
         }
-    Memory(memory.rounds + 1, review.meta.session_id).keep(file)
-    return {"decision": "block", "reason": stop_gate.reason(blocking)}
+    Memory(memory.rounds + 1, review.meta.session_id).save(file)
+    return {"decision": "block", "reason": stop_gate.block_reason(blocking)}
 
 
 def _not_reviewed(why: str) -> JsonObject:
     return {
         "systemMessage": f"codex-counsel gate: nothing was reviewed: {why} ({stop_gate.OFF})"
     }
-
-
-def _review(stop: Stop, paths: tuple[str, ...], thread: str | None) -> Envelope:
-    # Most turns edit nothing and never come here.
-    from codex_counsel.cli.progress import ProgressLine
-    from codex_counsel.contract.envelope import Envelope, failed
-    from codex_counsel.services.counsel import Counsel
-
-    arguments = {
-        "workspace_root": str(stop.root),
-        "paths": paths,
-        "session_id": thread,
-        # A minute less than Claude Code gives the hook, so that there is time to
-        # report.
-        "timeout_seconds": stop_gate.HOOK_SECONDS - 60,
-    }
-    counsel = Counsel(cwd=stop.root)
-    try:
-        handle = counsel.review_changes(parse(ReviewChanges, arguments))
-        with ProgressLine() as line:
-            wire = counsel.follow(handle, line.update)
-        return Envelope.parse(counsel.deliver(handle, wire))
-    except CounselError as error:
-        return failed(ReviewChanges.tool, error)
-
-
-def _blocking(review: Envelope, fail_on: Severity) -> list[JsonObject]:
-    """The findings that may block: grave enough, and their evidence was found in the files."""
-    grave = severities_from(fail_on)
-    blocking = []
-    for finding in review.findings or ():
-        if finding.severity in grave and finding.grounded != "unverified":
-            present = {
-                name: value
-                for name, value in asdict(finding).items()
-                if value is not None
-            }
-            blocking.append(present)
-    return blocking

@@ -25,6 +25,7 @@ from codex_counsel.contract.request import (
     ToolRequest,
 )
 from codex_counsel.contract.vocabulary import SEVERITIES
+from codex_counsel.system.json_values import JsonObject
 
 FORMATS = ("text", "markdown", "json", "sarif", "github")
 GATE_SEVERITIES = SEVERITIES[:-1]
@@ -83,7 +84,7 @@ class Verb:
     prints_envelope: bool = True
 
 
-def build(argv: list[str] | None = None) -> argparse.ArgumentParser:
+def build_parser(argv: list[str] | None = None) -> argparse.ArgumentParser:
     """The parser. With `argv` only the verb that it names gets its flags: building all takes longer than some verbs."""
     parser = argparse.ArgumentParser(
         prog="codex-counsel", description=DESCRIPTION, epilog=EXIT_CODES
@@ -135,7 +136,7 @@ def _add_flag(parser: argparse.ArgumentParser, item: Field[Any], hint: Any) -> N
     if "ge" in item.metadata:
         words += f", {item.metadata['ge']} to {item.metadata['le']}"
 
-    options: dict[str, Any] = {"dest": item.name, "help": words}
+    options: JsonObject = {"dest": item.name, "help": words}
     if kind is bool:
         options["action"] = "store_true"
     elif kind is tuple:

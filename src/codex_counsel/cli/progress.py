@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from typing import Self
 
-from codex_counsel.contract.envelope import Progress, describe
+from codex_counsel.contract.envelope import Progress, progress_line
 from codex_counsel.system.text import one_line
 
 WIDTH = 78
 ERASE = "\r\x1b[K"
-"""Back to the begin of the line, and clear it."""
+"""Go back to the beginning of the line and clear it."""
 
 
 class ProgressLine:
@@ -23,7 +23,8 @@ class ProgressLine:
         return self
 
     def update(self, progress: Progress) -> None:
-        self._print(ERASE + one_line(describe(progress), WIDTH))
+        """Show where the run stands now."""
+        self._print(ERASE + one_line(progress_line(progress), WIDTH))
 
     def __exit__(self, *_: object) -> None:
         self._print(ERASE)

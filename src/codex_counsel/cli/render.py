@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import sys
 
-from codex_counsel.cli.formats import footer, text
-from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Failure
-from codex_counsel.contract.vocabulary import Json, JsonObject
+from codex_counsel.cli.formats import footer, terminal_text
+from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Failure, failed
 from codex_counsel.errors import CATALOG, Code, CounselError
+from codex_counsel.system.json_values import Json, JsonObject
 from codex_counsel.system.text import one_line
 
 
@@ -17,13 +17,27 @@ def show(wire: EnvelopeDict, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(wire, ensure_ascii=False, indent=2))
     elif wire["ok"]:
-        print(readable(parse_envelope(wire)))
+        print(_text(wire))
     else:
-        print(readable(parse_envelope(wire)), file=sys.stderr)
+        print(_text(wire), file=sys.stderr)
 
     if wire["ok"]:
         return 0
     return 1
+
+
+def _text(wire: EnvelopeDict) -> str:
+    """The envelope as text; as JSON where another release stored something that this one does not know."""
+    try:
+        return readable(Envelope.parse(wire))
+    except ValueError:
+        return json.dumps(wire, ensure_ascii=False, indent=2)
+
+
+def show_error(name: str, error: CounselError, *, as_json: bool) -> int:
+    """Print a failure as the envelope of the tool `name`; returns the exit code of its error code."""
+    show(failed(name, error).wire(), as_json=as_json)
+    return CATALOG[error.code].exit_code
 
 
 def parse_envelope(wire: EnvelopeDict) -> Envelope:
@@ -50,7 +64,7 @@ def readable(envelope: Envelope) -> str:
     if envelope.error:
         return "\n".join(_failure(envelope, envelope.error))
     if envelope.verdict:
-        return text(envelope)
+        return terminal_text(envelope)
     if envelope.diffstat is not None:
         return delegate_report(envelope)
     if envelope.answer is not None:
@@ -101,7 +115,7 @@ def _failure(envelope: Envelope, error: Failure) -> list[str]:
     if envelope.files:
         lines.append(f"its work so far: {envelope.diffstat}, in {envelope.diff_path}")
     if envelope.answer:
-        lines += ["", "said before it ended:", envelope.answer]
+        lines += ["", "interim message:", envelope.answer]
     for name, value in (error.details or {}).items():
         lines.append(f"{name}: {_flat(value)}")
     return lines

@@ -7,8 +7,9 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from codex_counsel.cli.formats import render
 from codex_counsel.cli.progress import ProgressLine
 from codex_counsel.cli.render import exit_code, parse_envelope, show
 from codex_counsel.contract.envelope import Envelope, EnvelopeDict
@@ -31,16 +32,17 @@ from codex_counsel.contract.request import (
 from codex_counsel.contract.vocabulary import TERMINAL, Severity, severities_from
 from codex_counsel.errors import INTERRUPTED, UNAVAILABLE, Code, CounselError
 from codex_counsel.services import results
+from codex_counsel.system.json_values import Json, JsonObject
 
 if TYPE_CHECKING:
     from codex_counsel.services.counsel import Counsel, Handle
 
-PATHS = ("workspace_root", "plan_path")
-PATH_LISTS = ("images", "extra_roots")
+PATH_ARGUMENTS = ("workspace_root", "plan_path")
+PATH_LIST_ARGUMENTS = ("images", "extra_roots")
 
 
 def _counsel() -> Counsel:
-    # Imported here, so that the verbs which only read jobs do without Codex and git.
+    # The verbs which only read jobs do without it, and so without Codex and git.
     from codex_counsel.services.counsel import Counsel
 
     return Counsel()
@@ -131,8 +133,6 @@ def _print_review(
     if arguments.json:
         show(wire, as_json=True)
     else:
-        from codex_counsel.cli.formats import render
-
         print(render(review, arguments.format))
     sys.stdout.flush()
     counsel.deliver(handle, wire)
@@ -166,8 +166,7 @@ def _print_and_deliver(
     counsel: Counsel, handle: Handle, wire: EnvelopeDict, *, as_json: bool
 ) -> int:
     show(wire, as_json=as_json)
-    # What could not be printed is not delivered: an error of this flush must come
-    # first.
+    # What could not be printed is not delivered: this flush may fail.
     sys.stdout.flush()
     counsel.deliver(handle, wire)
     return exit_code(wire)
@@ -217,8 +216,7 @@ def _result(arguments: argparse.Namespace) -> int:
         wire = results.whole_result(store, arguments.job_id)
 
     show(wire, as_json=arguments.json)
-    # What could not be printed is not delivered: an error of this flush must come
-    # first.
+    # What could not be printed is not delivered: this flush may fail.
     sys.stdout.flush()
     if wire["status"] in TERMINAL:
         results.mark_received(store, arguments.job_id)
@@ -236,18 +234,16 @@ def _cancel(arguments: argparse.Namespace) -> int:
 # --- from the command line to arguments of a request
 
 
-def _values(
-    request: type[ToolRequest], arguments: argparse.Namespace
-) -> dict[str, Any]:
+def _values(request: type[ToolRequest], arguments: argparse.Namespace) -> JsonObject:
     """The arguments of the request that were used, paths made absolute."""
-    values: dict[str, Any] = {}
+    values: JsonObject = {}
     for name in argument_names(request):
         value = getattr(arguments, name, None)
         if value is None or value == []:
             continue
-        if name in PATHS and value != "-":
+        if name in PATH_ARGUMENTS and value != "-":
             value = str(Path(value).absolute())
-        if name in PATH_LISTS:
+        if name in PATH_LIST_ARGUMENTS:
             value = [str(Path(path).absolute()) for path in value]
         values[name] = value
     return values
@@ -255,7 +251,7 @@ def _values(
 
 def _run_values(
     request: type[ToolRequest], arguments: argparse.Namespace
-) -> dict[str, Any]:
+) -> JsonObject:
     values = _values(request, arguments)
     if arguments.context_file:
         values["extra_context"] = _read_file(arguments.context_file, "--context-file")
@@ -281,7 +277,7 @@ def _read_file(path: str, flag: str) -> str:
         ) from None
 
 
-def _read_json(path: str) -> Any:
+def _read_json(path: str) -> Json:
     try:
         return json.loads(_read_file(path, "--output-schema"))
     except ValueError as error:
@@ -290,7 +286,7 @@ def _read_json(path: str) -> Any:
         ) from None
 
 
-VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
+HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "status": _status,
     "consult": _consult,
     "review": _review,

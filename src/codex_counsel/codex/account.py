@@ -6,13 +6,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from codex_counsel.codex import app_server
 from codex_counsel.codex.binary import Codex
 from codex_counsel.codex.probe import PROBE_SECONDS, run_probe
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.files import read_json_or_none
+from codex_counsel.system.json_values import Json, JsonObject
 from codex_counsel.system.text import one_line
 
 
@@ -30,6 +30,7 @@ class Login:
 
     @property
     def present(self) -> bool:
+        """Whether there are any credentials."""
         return self.kind != "none"
 
 
@@ -37,7 +38,7 @@ def login(
     codex: Codex,
     codex_home: Path,
     env: Mapping[str, str],
-    config: Mapping[str, Any],
+    config: Mapping[str, Json],
 ) -> Login:
     """Find the credentials in the order in which Codex does. `config` is the user's configuration of Codex.
 
@@ -70,7 +71,7 @@ def login(
     return Login("none", _identity("openai", ""))
 
 
-def _provider_table(provider: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
+def _provider_table(provider: str, config: Mapping[str, Json]) -> Mapping[str, Json]:
     tables = config.get("model_providers")
     if not isinstance(tables, dict):
         return {}
@@ -103,7 +104,7 @@ def _identity(*parts: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def rate_limits(codex: Codex, env: Mapping[str, str]) -> dict[str, Any]:
+def rate_limits(codex: Codex, env: Mapping[str, str]) -> JsonObject:
     """The account's quota as Codex reports it now; no model is asked (seen on 0.140 to 0.169).
 
     Has those of the keys primary, secondary, credits and planType that apply to the

@@ -14,18 +14,18 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from codex_counsel.codex.binary import Codex
 from codex_counsel.codex.command import config_flags
+from codex_counsel.system.json_values import Json, JsonObject
 
-Message = dict[str, Any]
+RpcMessage = JsonObject
 """A JSON-RPC message."""
 
 REQUEST_ID = 1
 """The id of the request that a caller makes; 0 is the client's own `initialize`."""
 
-INITIALIZE: Message = {
+INITIALIZE: RpcMessage = {
     "id": 0,
     "method": "initialize",
     "params": {"clientInfo": {"name": "codex-counsel", "version": "0"}},
@@ -78,29 +78,28 @@ class AppServer:
         self._stdout = process.stdout.fileno()
         self._deadline = deadline
 
-    def request(self, method: str, params: Mapping[str, Any] | None = None) -> None:
+    def request(self, method: str, params: Mapping[str, Json] | None = None) -> None:
         """Send the caller's request. Its answer is the message with `REQUEST_ID`, see `messages`."""
-        message: Message = {"id": REQUEST_ID, "method": method}
+        message: RpcMessage = {"id": REQUEST_ID, "method": method}
         if params is not None:
             message["params"] = params
         self.send(message)
 
-    def send(self, message: Message) -> None:
+    def send(self, message: RpcMessage) -> None:
         """Write one message."""
-        # A server that has ended already is noticed when its messages are read: there
-        # are none.
+        # A server that has ended is noticed by its missing messages.
         line = json.dumps(message) + "\n"
         with contextlib.suppress(BrokenPipeError):
             self._stdin.write(line.encode())
 
-    def answer(self) -> Message | None:
+    def answer(self) -> RpcMessage | None:
         """The answer to the request, with the key `result` or `error`; None when none came in time."""
         for message in self.messages():
             if message.get("id") == REQUEST_ID:
                 return message
         return None
 
-    def messages(self) -> Iterator[Message]:
+    def messages(self) -> Iterator[RpcMessage]:
         """Answers and notifications as they arrive, until the server ends or the time is over."""
         unfinished = b""
         while self._wait_for_output():
@@ -121,7 +120,7 @@ class AppServer:
         return bool(readable)
 
 
-def _parse(line: bytes) -> Message | None:
+def _parse(line: bytes) -> RpcMessage | None:
     try:
         message = json.loads(line)
     except (ValueError, RecursionError):

@@ -12,7 +12,7 @@ from codex_counsel.codex.sandbox import Boundary, toml
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.path import search_path
 
-MARKER = "CODEX_COUNSEL_JOB"
+JOB_VARIABLE = "CODEX_COUNSEL_JOB"
 """The variable with the job id, by which the processes of a job are found after its worker was killed."""
 
 SANDBOX_PINS = (
@@ -196,7 +196,7 @@ def _image_option(path: Path) -> str:
     if "," in str(path):
         raise CounselError(
             Code.INVALID_ARGUMENTS,
-            f"images: {path} has a comma in it, which Codex cannot be told",
+            f"images: {path} has a comma in it, at which Codex would split the path",
         )
     return f"--image={path}"
 
@@ -213,13 +213,11 @@ def environment(
         if name.startswith(DROPPED_PREFIXES) or name in DROPPED_NAMES:
             continue
         result[name] = value
-    # Codex runs the `getconf`, `lsb_release` and `bwrap` that it finds on PATH outside
-    # any sandbox.
+    # Codex runs `getconf`, `lsb_release` and `bwrap` from PATH outside any sandbox.
     if "PATH" in result:
         result["PATH"] = search_path(result["PATH"], workspace)
-    # The `git status` that Codex runs at its start would execute the repository's clean
-    # filters.
+    # The `git status` that Codex starts with would run the repository's filters.
     result["GIT_DIR"] = "/nonexistent"
     result["TMPDIR"] = str(scratch)
-    result[MARKER] = job_id
+    result[JOB_VARIABLE] = job_id
     return result

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
-JsonObject = dict[str, Any]
-"""A parsed part of a line."""
+from codex_counsel.system.json_values import JsonObject
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.system.json_values import Json
 from codex_counsel.system.redact import mask
 from codex_counsel.system.text import one_line
 
 
 @dataclass(frozen=True)
-class Rule:
+class FailureRule:
     """A code for all texts that the pattern is found in. Of a table the first such rule decides.
 
     `example` is Codex's own text, for the docs.
@@ -26,195 +26,197 @@ class Rule:
     example: str
 
 
-TURN_RULES: tuple[Rule, ...] = (
-    Rule(
+TURN_RULES: tuple[FailureRule, ...] = (
+    FailureRule(
         Code.USAGE_LIMIT,
         r"hit your usage limit",
         "You\u2019ve hit your usage limit. … try again at 8:48 PM.",
     ),
-    Rule(
+    FailureRule(
         Code.USAGE_LIMIT,
         r"out of credits",
         "Your workspace is out of credits. Add credits to continue.",
     ),
-    Rule(
+    FailureRule(
         Code.USAGE_LIMIT,
         r"^Quota exceeded",
         "Quota exceeded. Check your plan and billing details.",
     ),
-    Rule(
+    FailureRule(
         Code.USAGE_LIMIT,
         r"upgrade to Plus:",
         "To use Codex with your ChatGPT plan, upgrade to Plus: …",
     ),
-    Rule(
+    FailureRule(
         Code.AUTH_REQUIRED, r"401 Unauthorized", "unexpected status 401 Unauthorized: …"
     ),
-    Rule(
+    FailureRule(
         Code.AUTH_REQUIRED,
         r"access token could not be refreshed",
         "Your access token could not be refreshed because …",
     ),
-    Rule(
+    FailureRule(
         Code.UPSTREAM_ERROR,
         r"^Failed to refresh token: 5",
         "Failed to refresh token: 500 Internal Server Error",
     ),
-    Rule(Code.AUTH_REQUIRED, r"^Failed to refresh token", "Failed to refresh token: …"),
-    Rule(
+    FailureRule(
+        Code.AUTH_REQUIRED, r"^Failed to refresh token", "Failed to refresh token: …"
+    ),
+    FailureRule(
         Code.AUTH_REQUIRED,
         r"^Missing environment variable",
         "Missing environment variable: `NAME`.",
     ),
-    Rule(
+    FailureRule(
         Code.RATE_LIMITED,
         r"429 Too Many Requests",
         "exceeded retry limit, last status: 429 Too Many Requests",
     ),
-    Rule(
+    FailureRule(
         Code.RATE_LIMITED,
         r"^rate limit exceeded",
         "rate limit exceeded: … try again in 1.2s",
     ),
-    Rule(
+    FailureRule(
         Code.CONTEXT_EXCEEDED,
         r"ran out of room in the model",
         "Codex ran out of room in the model's context window. …",
     ),
-    Rule(
+    FailureRule(
         Code.CONTEXT_EXCEEDED,
         r"context_length_exceeded",
         '{"error":{"code":"context_length_exceeded", …}}',
     ),
-    Rule(
+    FailureRule(
         Code.MODEL_CAPACITY,
         r"model is at capacity",
         "Selected model is at capacity. Please try a different model.",
     ),
-    Rule(
+    FailureRule(
         Code.POLICY_REFUSED,
         r"reason: content_filter",
         "…: Incomplete response returned, reason: content_filter",
     ),
-    Rule(
+    FailureRule(
         Code.INCOMPLETE,
         r"Incomplete response returned",
         "Incomplete response returned, reason: max_output_tokens",
     ),
-    Rule(
+    FailureRule(
         Code.UPSTREAM_ERROR,
         r"experiencing high demand",
         "We\u2019re currently experiencing high demand, …",
     ),
-    Rule(
+    FailureRule(
         Code.UPSTREAM_ERROR,
         r"unexpected status 5\d\d",
         "unexpected status 503 Service Unavailable: …",
     ),
-    Rule(
+    FailureRule(
         Code.POLICY_REFUSED,
         r"unexpected status (403|451)",
         "unexpected status 403 Forbidden: …",
     ),
-    Rule(
+    FailureRule(
         Code.NETWORK_UNAVAILABLE,
         r"Connection failed",
         "Connection failed: error sending request",
     ),
-    Rule(
+    FailureRule(
         Code.NETWORK_UNAVAILABLE,
         r"waiting for network",
         "Reconnecting... waiting for network (…)",
     ),
-    Rule(
+    FailureRule(
         Code.NETWORK_UNAVAILABLE,
         r"failed to lookup address",
         "… failed to lookup address information …",
     ),
-    Rule(
+    FailureRule(
         Code.NETWORK_UNAVAILABLE,
         r"routing discovery failed",
         "workspace routing discovery failed",
     ),
-    Rule(
+    FailureRule(
         Code.STREAM_DISCONNECTED,
         r"^stream disconnected",
         "stream disconnected before completion: …",
     ),
-    Rule(
+    FailureRule(
         Code.POLICY_REFUSED,
         r"(?i)usage polic|safety (?:system|reasons|check)|flagged (?:as|for|by)|invalid_prompt|cyber_policy",
         "Invalid prompt: your prompt was flagged as potentially violating our usage policy.",
     ),
-    Rule(
+    FailureRule(
         Code.UPSTREAM_ERROR,
         r"unexpected status 4(08|25)",
         "unexpected status 408 Request Timeout: …",
     ),
-    Rule(
+    FailureRule(
         Code.MODEL_REJECTED,
         r"unexpected status 4\d\d",
         "unexpected status 404 Not Found: …",
     ),
-    Rule(
+    FailureRule(
         Code.MODEL_REJECTED,
         r"\A\s*\{",
         '{"error":{"message":"…"}}, the raw body of an HTTP 400',
     ),
-    Rule(
+    FailureRule(
         Code.NETWORK_UNAVAILABLE,
         r"(?i)error sending request|timed out|connection (?:refused|reset|closed)",
         "error sending request for url (…)",
     ),
-    Rule(
+    FailureRule(
         Code.MODEL_REJECTED,
         r"(?i)\b(?:models?|parameters?|effort|schema)\b|not supported|unsupported",
         "The model `NAME` does not exist or you do not have access to it.",
     ),
-    Rule(Code.UPSTREAM_ERROR, r"", "any other sentence"),
+    FailureRule(Code.UPSTREAM_ERROR, r"", "any other sentence"),
 )
 """For the message of the event `turn.failed`."""
 
-START_RULES: tuple[Rule, ...] = (
-    Rule(
+START_RULES: tuple[FailureRule, ...] = (
+    FailureRule(
         Code.SESSION_NOT_FOUND,
         r"no rollout found for thread id",
         "… no rollout found for thread id … (code -32600)",
     ),
-    Rule(
+    FailureRule(
         Code.SESSION_BUSY,
         r"already has an active writer",
         "… thread ID already has an active writer (code -32600)",
     ),
-    Rule(
+    FailureRule(
         Code.INPUT_TOO_LARGE,
         r"exceeds the maximum length",
         "… Input exceeds the maximum length of 1048576 characters.",
     ),
-    Rule(
+    FailureRule(
         Code.CODEX_CONFIG_INVALID,
         r"config|profile|permissions|rules|wire_api",
         "Error loading config.toml: …",
     ),
-    Rule(
+    FailureRule(
         Code.CODEX_CONFIG_INVALID,
         r"CODEX_HOME points to",
         'CODEX_HOME points to "…", but that path does not exist',
     ),
-    Rule(
+    FailureRule(
         Code.CODEX_CONFIG_INVALID, r"^error: ", "error: unexpected argument '…' found"
     ),
-    Rule(
+    FailureRule(
         Code.CODEX_CONFIG_INVALID,
         r"required MCP servers",
         "required MCP servers failed to initialize: NAME: …",
     ),
-    Rule(
+    FailureRule(
         Code.CODEX_CONFIG_INVALID,
         r"(?i)output schema file",
         "Output schema file … is not valid JSON: …",
     ),
-    Rule(Code.PROCESS_DIED, r"", "any other end before `thread.started`"),
+    FailureRule(Code.PROCESS_DIED, r"", "any other end before `thread.started`"),
 )
 """For the last sentence on stderr of a Codex that ended before the event `thread.started`."""
 
@@ -248,7 +250,7 @@ def from_start(stderr: str, returncode: int | None) -> CounselError:
     if not sentence:
         return CounselError(
             Code.PROCESS_DIED,
-            f"Codex ended with {describe(returncode)} and said nothing",
+            f"Codex ended with {describe_exit(returncode)} and no error message",
         )
     code = _first_match(START_RULES, sentence)
     return CounselError(code, one_line(sentence, 1000))
@@ -265,12 +267,12 @@ def from_probe(reason: str) -> CounselError:
     )
 
 
-def _first_match(rules: Sequence[Rule], text: str) -> Code:
+def _first_match(rules: Sequence[FailureRule], text: str) -> Code:
     # The last rule of each table matches every text.
     return next(rule.code for rule in rules if re.search(rule.pattern, text))
 
 
-def describe(returncode: int | None) -> str:
+def describe_exit(returncode: int | None) -> str:
     """A process's end in words: its exit code, or the signal that killed it."""
     if returncode is None:
         return "no exit code"
@@ -303,8 +305,7 @@ def _with_cause(lines: list[str]) -> str:
     if len(lines) < 3 or lines[1] != "Caused by:":
         return error
     cause = lines[2].removeprefix("0: ")
-    # For a broken config.toml the error quotes the place, which says more than the
-    # cause.
+    # For a broken config.toml the error quotes the place, which says more.
     if not cause or cause in error or "config.toml:" in error:
         return error
     return f"{error}: {cause}"
@@ -313,7 +314,7 @@ def _with_cause(lines: list[str]) -> str:
 def _message_of_body(message: str) -> str | None:
     """The sentence in the body of an HTTP error, which Codex passes on as it came; None for any other text."""
     try:
-        body: Any = json.loads(message)
+        body: Json = json.loads(message)
         error = body.get("error", body)
         return str(error.get("message") or error.get("detail") or "") or None
     except (ValueError, AttributeError, RecursionError):

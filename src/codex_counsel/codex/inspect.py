@@ -12,7 +12,6 @@ import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from codex_counsel.codex import sandbox
 from codex_counsel.codex.binary import Codex
@@ -20,6 +19,7 @@ from codex_counsel.codex.command import config_flags, untrusted
 from codex_counsel.codex.failures import last_sentence
 from codex_counsel.codex.probe import ProbeCache, ProbeResult, file_stamp, run_probe
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.system.json_values import Json, JsonObject
 from codex_counsel.system.process_tree import boot_id
 from codex_counsel.system.redact import mask
 from codex_counsel.system.text import one_line
@@ -39,7 +39,7 @@ def home_of(env: Mapping[str, str]) -> Path:
     return Path(home, ".codex").absolute()
 
 
-def configuration(codex_home: Path, profile: str | None) -> dict[str, Any]:
+def configuration(codex_home: Path, profile: str | None) -> JsonObject:
     """The user's config.toml, with the tables and values of the profile in place of its own.
 
     A missing or broken file counts as empty: Codex itself reports it when it starts.
@@ -47,7 +47,7 @@ def configuration(codex_home: Path, profile: str | None) -> dict[str, Any]:
     names = ["config.toml"]
     if profile:
         names.append(f"{profile}.config.toml")
-    merged: dict[str, Any] = {}
+    merged: JsonObject = {}
     for name in names:
         with contextlib.suppress(OSError, ValueError):
             text = (codex_home / name).read_text("utf-8")
@@ -94,8 +94,7 @@ def _ask_mcp_servers(
         servers = json.loads(result.stdout)
         return [str(server["name"]) for server in servers]
 
-    # Codex prints a general sentence first, and the reason as a list of causes below
-    # it.
+    # Codex prints a general sentence, and below it the reason as a list of causes.
     _, _, causes = result.stderr.partition("Caused by:")
     reason = causes.strip().removeprefix("0: ")
     if not reason:
@@ -165,7 +164,7 @@ def _try_sandbox(codex: Codex, env: Mapping[str, str]) -> str | None:
     return one_line(output or "no answer", 300)
 
 
-def models(codex: Codex, env: Mapping[str, str]) -> list[dict[str, Any]]:
+def models(codex: Codex, env: Mapping[str, str]) -> list[JsonObject]:
     """The models that this release lists to its users, the default first, each with its efforts.
 
     Raises `codex_config_invalid`.
@@ -185,7 +184,7 @@ def models(codex: Codex, env: Mapping[str, str]) -> list[dict[str, Any]]:
     return rows
 
 
-def _model_row(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _model_row(entry: Mapping[str, Json]) -> JsonObject:
     levels = entry.get("supported_reasoning_levels") or ()
     return {
         "model": entry.get("slug"),

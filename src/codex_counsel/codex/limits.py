@@ -14,7 +14,7 @@ from codex_counsel.contract.envelope import Failure
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.files import read_json_or_none, write_atomically
 
-MAX_SECONDS = 35 * 86_400
+MAX_LIMIT_SECONDS = 35 * 86_400
 """A limit lasts at most so long: no plan has a longer window, and a wrong date must not block an account for years."""
 
 _LIMIT_OF_ONE_MODEL = re.compile(r"hit your usage limit for ")
@@ -40,11 +40,10 @@ class Limits:
         try:
             limit = Limit(**read_json_or_none(self._file))
             remaining = limit.until - time.time()
-        except (
-            TypeError
-        ):  # other fields, or other types, than those that `remember` writes
+        except TypeError:
+            # Other fields, or other types, than those that `remember` writes.
             return None
-        return limit if 0 < remaining <= MAX_SECONDS else None
+        return limit if 0 < remaining <= MAX_LIMIT_SECONDS else None
 
     def check(self) -> None:
         """Raise `backing_off` while a limit is in force."""
@@ -81,7 +80,7 @@ class Limits:
         limit = Limit(
             code=failure.code,
             message=failure.message,
-            until=min(until, now + MAX_SECONDS - 1),
+            until=min(until, now + MAX_LIMIT_SECONDS - 1),
         )
         # If it cannot be written, the next call meets the limit itself.
         with contextlib.suppress(OSError):

@@ -10,9 +10,9 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from codex_counsel.system.files import read_json_or_none, write_atomically
+from codex_counsel.system.json_values import Json, JsonObject
 from codex_counsel.system.text import decode
 
 PROBE_SECONDS = 10
@@ -85,11 +85,11 @@ class ProbeCache:
     def __init__(self, file: Path) -> None:
         self._file = file
 
-    def get(self, *key: str) -> Any:
+    def get(self, *key: str) -> Json:
         """The stored answer, or None."""
         return self._entries().get("\n".join(key))
 
-    def put(self, value: Any, *key: str) -> None:
+    def put(self, value: Json, *key: str) -> None:
         """Store an answer; the oldest entries are dropped beyond `MAX_CACHE_ENTRIES`."""
         entries = self._entries()
         entries["\n".join(key)] = value
@@ -98,7 +98,7 @@ class ProbeCache:
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_atomically(self._file, json.dumps(dict(newest)))
 
-    def _entries(self) -> dict[str, Any]:
+    def _entries(self) -> JsonObject:
         entries = read_json_or_none(self._file)
         if not isinstance(entries, dict):
             return {}

@@ -13,13 +13,10 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from codex_counsel.codex.events import Tokens
 from codex_counsel.codex.failures import SANDBOX_BROKEN
-
-JsonObject = dict[str, Any]
-"""A parsed part of a record; its shape is checked where it is used."""
+from codex_counsel.system.json_values import Json, JsonObject
 
 SHELL_TOOLS = ("exec_command", "exec")
 """The tools that run commands: of models with tools of their own, and of models in code mode."""
@@ -210,7 +207,7 @@ def _sandbox_broken(lines: list[bytes]) -> bool:
     return commands > 0
 
 
-def _output_text(output: Any) -> str:
+def _output_text(output: Json) -> str:
     """The text of an output: a string, or in code mode a list of objects with `text`."""
     if not isinstance(output, list):
         return str(output)

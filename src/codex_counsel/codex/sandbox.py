@@ -8,10 +8,10 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from codex_counsel.contract.envelope import Sandbox
 from codex_counsel.contract.vocabulary import Reads, SandboxMode
+from codex_counsel.system.json_values import Json, JsonObject
 
 MAX_SECRETS = 200
 """Denials of single files per profile. With more than a few hundred Codex starts commands slowly, then not at all."""
@@ -71,7 +71,7 @@ def is_literal_path(path: Path) -> bool:
 
 def overrides(boundary: Boundary, name: str) -> tuple[str, ...]:
     """The values of `-c` that define the profile `name` and select it. Never with the option `-s`, which would win."""
-    profile: dict[str, Any] = {}
+    profile: JsonObject = {}
     if boundary.reads == "host":
         profile["extends"] = ":read-only"
     profile["filesystem"] = _filesystem(boundary)
@@ -89,13 +89,12 @@ def _filesystem(boundary: Boundary) -> dict[str, str]:
         access[":minimal"] = "read"
     for path in boundary.readable:
         access[str(path)] = "read"
-    access[str(boundary.workspace)] = (
-        "write" if boundary.mode == "worktree-write" else "read"
-    )
+    access[str(boundary.workspace)] = "read"
+    if boundary.mode == "worktree-write":
+        access[str(boundary.workspace)] = "write"
     for path in boundary.scratch:
         access[str(path)] = "write"
-    # Denials come last: an entry for the same path is replaced, never the other way
-    # round.
+    # Denials come last: they replace an earlier entry for the same path.
     roots = (boundary.workspace, *boundary.readable)
     for path in (*boundary.denied, *boundary.secrets):
         access[_denial(path, roots)] = "deny"
@@ -120,7 +119,7 @@ def _denial(path: Path, roots: Iterable[Path]) -> str:
     return str(path)
 
 
-def toml(value: Any) -> str:
+def toml(value: Json) -> str:
     """An inline TOML value. Keys are always quoted, so that no path or name can break out of its place."""
     if isinstance(value, bool):
         return "true" if value else "false"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from codex_counsel.codex import app_server
 from codex_counsel.codex.binary import Codex
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.system.json_values import Json, JsonObject
 
 IMPORT_SECONDS = 60
 CONFIG = ("features.apps=false",)
@@ -45,7 +45,7 @@ def import_session(
 
 def _import(
     codex: Codex, env: Mapping[str, str], transcript: Path, cwd: Path
-) -> dict[str, Any]:
+) -> JsonObject:
     """The parameters of the notification that ends the import; the answer to the request is not its end."""
     session = {
         "path": str(transcript),
@@ -71,7 +71,7 @@ def _import(
     )
 
 
-def _rejection(codex: Codex, error: Mapping[str, Any]) -> CounselError:
+def _rejection(codex: Codex, error: Mapping[str, Json]) -> CounselError:
     if error.get("code") == METHOD_NOT_FOUND:
         return CounselError(
             Code.CODEX_TOO_OLD,

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from codex_counsel.contract.envelope import Envelope
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.kind import EndedRun, answer_in_prose, failure, remove_scratch
+from codex_counsel.kind import EndedRun, answer_in_prose, failed_run, remove_scratch
+from codex_counsel.system.json_values import Json, JsonObject
 from codex_counsel.system.text import one_line
 from codex_counsel.system.time_limit import TimeLimitExceeded, time_limit
 
 VALIDATION_SECONDS = 5
-"""For holding a reply against the caller's schema: a caller's `pattern` may take for ever."""
+"""For validating a reply with the caller's schema: a `pattern` in it may take for ever."""
 
 
 def conclude(ended: EndedRun) -> Envelope:
     """The envelope of a consultation. Raises `incomplete` for a reply that breaks the caller's `output_schema`."""
     remove_scratch(ended)
     if ended.error:
-        return failure(ended, ended.error)
+        return failed_run(ended, ended.error)
     envelope = answer_in_prose(ended)
     schema = ended.details.get("output_schema")
     if schema:
@@ -29,18 +29,19 @@ def conclude(ended: EndedRun) -> Envelope:
     return envelope
 
 
-def _validated(answer: str, output_schema: dict[str, Any], library: str | None) -> Any:
+def _validated(answer: str, output_schema: JsonObject, library: str | None) -> Json:
     """The reply as the caller's schema asks for it. Codex checks neither the schema nor the reply."""
-    # The worker runs without site-packages, so it is told where jsonschema lies.
     if library and library not in sys.path:
         sys.path.append(library)
-    from codex_counsel.contract.output_schema import read
+    # It imports jsonschema, which the worker finds by the line above: it runs without
+    # site-packages.
+    from codex_counsel.contract.output_schema import read_reply
 
     try:
         with time_limit(VALIDATION_SECONDS):
-            return read(answer, output_schema)
+            return read_reply(answer, output_schema)
     except TimeLimitExceeded:
-        message = f"The reply could not be held against output_schema within {VALIDATION_SECONDS:g} seconds"
+        message = f"The reply could not be validated with output_schema within {VALIDATION_SECONDS:g} seconds"
         raise CounselError(Code.INCOMPLETE, message) from None
     except ValueError as error:
         raise CounselError(Code.INCOMPLETE, one_line(str(error), 1000)) from None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.kind import Brief, Records
 from codex_counsel.prepare import attachments, brief, guidance
 from codex_counsel.prepare.boundary import Access
 from codex_counsel.prepare.brief import Material
+from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import visible
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def prepare(
     )
     images = attachments.images(request.images, workspace)
     agents = guidance.on_disk(workspace, settings)
-    details: dict[str, Any] = {}
+    details: JsonObject = {}
     if request.output_schema:
         details = {
             "output_schema": request.output_schema,
@@ -55,12 +56,12 @@ def prepare(
 
 def prompt(request: Consult, material: Iterable[Material] = ()) -> str:
     """The prompt of a consultation. Pure, so that a dry run could show exactly what would be sent."""
-    text_only = brief.words("text_only") if request.text_only else ""
-    return brief.joined(
-        brief.words("role"),
-        brief.words(request.stance),
+    text_only = brief.prompt_file("text_only") if request.text_only else ""
+    return brief.join_prompt(
+        brief.prompt_file("role"),
+        brief.prompt_file(request.stance),
         text_only,
-        *brief.all_fenced(material, request.extra_context),
+        *brief.fence_all(material, request.extra_context),
         f"The question:\n\n{visible(request.question)}",
     )
 

@@ -1,4 +1,4 @@
-"""What a client can call: name, one honest description, arguments. The wire and the docs derive from it."""
+"""What a client can call: name, one description, arguments. The wire and the docs derive from it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from codex_counsel.contract.request import (
     ToolRequest,
     Transfer,
     argument_names,
+    json_schema,
 )
-from codex_counsel.contract.request import schema as request_schema
-from codex_counsel.contract.vocabulary import Json, JsonObject
 from codex_counsel.errors import CATALOG
+from codex_counsel.system.json_values import Json, JsonObject
 
 ENVELOPE_URI = "codex://schema/envelope"
 
@@ -175,7 +175,7 @@ TOOLS: tuple[ToolDescription, ...] = (
 
 def parameters(request: type[ToolRequest]) -> JsonObject:
     """The JSON Schema of the arguments: no titles, no nullable types. Bounds are checked, not described."""
-    schema = request_schema(request)
+    schema = json_schema(request)
     parameters: JsonObject = {"type": "object", "properties": {}}
     for key in ("properties", "required"):
         if key in schema:
@@ -185,7 +185,7 @@ def parameters(request: type[ToolRequest]) -> JsonObject:
 
 
 def wire_parameters(tool: ToolDescription) -> JsonObject:
-    """`parameters` as every session pays for them: a twin does not describe again what its original describes."""
+    """`parameters` as they are sent to clients, which pay for each byte: a twin repeats no description."""
     schema = parameters(tool.request)
     if not tool.twin:
         return schema
@@ -242,9 +242,7 @@ def _without_null(schema: JsonObject) -> JsonObject:
 @cache
 def envelope_schema() -> JsonObject:
     """The JSON Schema of every result. The docstrings of the classes are for readers of the code and not part of it."""
-    from pydantic import TypeAdapter
-
-    schema = TypeAdapter(envelope.Envelope).json_schema()
+    schema = json_schema(envelope.Envelope)
     for part in (schema, *schema["$defs"].values()):
         del part["description"]
     return schema
@@ -284,8 +282,7 @@ def _shape(kind: type) -> list[str]:
             default = item.default_factory()
         lines.append(f"{item.name}: {item.type} = {default!r}")
         for key, value in item.metadata.items():
-            # The address of a function differs from process to process; its name does
-            # not.
+            # A function by its name: its address differs between processes.
             lines.append(f"{key} {getattr(value, '__name__', value)}")
     return lines
 

@@ -16,8 +16,6 @@ from codex_counsel.contract.vocabulary import (
     Confidence,
     EnforcedReads,
     Grounding,
-    Json,
-    JsonObject,
     Phase,
     RunStatus,
     SandboxMode,
@@ -25,6 +23,7 @@ from codex_counsel.contract.vocabulary import (
     Verdict,
 )
 from codex_counsel.errors import CATALOG, Code, CounselError
+from codex_counsel.system.json_values import Json, JsonObject
 from codex_counsel.system.text import clean, clean_tree, cut, one_line
 
 SUMMARY_BYTES = 2_000
@@ -328,9 +327,7 @@ def _read_object(kind: Any, value: Json, place: str) -> Any:
     return kind(**arguments)
 
 
-@cache
-def _annotations(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
+_annotations = cache(get_type_hints)
 
 
 # --- making one
@@ -386,7 +383,7 @@ def completed(
 # --- text for people
 
 
-def describe(progress: Progress) -> str:
+def progress_line(progress: Progress) -> str:
     """A progress line, such as `running make test (12s)`."""
     seconds = progress.elapsed_ms // 1000
     if progress.phase == "command" and progress.last_command:
@@ -404,7 +401,7 @@ def text_of(wire: EnvelopeDict) -> str:
     if not answer:
         return text
     return cut(
-        f"{text}\n\nSaid before it ended, no finished answer:\n{answer}", TEXT_BUDGET
+        f"{text}\n\nInterim message, not a finished answer:\n{answer}", TEXT_BUDGET
     )
 
 
@@ -422,9 +419,7 @@ def _failure_lines(wire: EnvelopeDict) -> list[str]:
     if "job_id" in wire["meta"]:
         lines.append(f"job_id: {wire['meta']['job_id']}")
     lines += _partial_work(wire)
-    lines.append(
-        "A second opinion is a help, not a condition: go on without it if it cannot be had."
-    )
+    lines.append("A second opinion is optional: go on without it if it cannot be had.")
     return lines
 
 

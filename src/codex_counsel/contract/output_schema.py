@@ -3,6 +3,8 @@
 Codex checks neither. The API takes in strict mode, the mode that Codex asks for: an
 object at the root, every object closed and with all its properties required, no
 composition but `anyOf`, references within the schema only.
+
+Imports jsonschema, so it is imported only where there is such a schema.
 """
 
 from __future__ import annotations
@@ -10,11 +12,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from codex_counsel.contract.vocabulary import Json, JsonObject
+import jsonschema
+from jsonschema.exceptions import best_match
+from jsonschema.protocols import Validator
+from jsonschema.validators import validator_for
+from referencing import Registry
+
+from codex_counsel.system.json_values import MAX_DEPTH, Json, JsonObject, too_deep
 
 MAX_CHARACTERS = 120_000
-MAX_DEPTH = 64
-"""Levels of a schema or a reply that are looked at; the API itself takes ten levels of objects."""
 REFUSED = (
     "allOf",
     "not",
@@ -43,7 +49,7 @@ Schema = JsonObject
 # --- the schema
 
 
-def check(schema: Schema) -> Schema:
+def check_schema(schema: Schema) -> Schema:
     """The schema itself; raises ValueError with the place and the rule it breaks."""
     if too_deep(schema):
         raise ValueError(f"is nested deeper than {MAX_DEPTH} levels")
@@ -67,22 +73,24 @@ def _as_json(schema: Schema) -> str:
         text.encode()
     except ValueError:
         raise ValueError(
-            "holds a number or a character that JSON has no place for"
+            "has a number or a character that JSON cannot express"
         ) from None
     return text
 
 
 def _check_against_its_draft(schema: Schema) -> None:
-    from jsonschema import Draft202012Validator, SchemaError
-    from jsonschema.validators import validator_for
-
     try:
-        validator_for(schema, default=Draft202012Validator).check_schema(schema)
-    except SchemaError as error:
+        _validator_class(schema).check_schema(schema)
+    except jsonschema.SchemaError as error:
         place = "/".join(["#", *map(str, error.absolute_path)])
         raise ValueError(
             f"is no JSON Schema at {place}: {error.message[:300]}"
         ) from None
+
+
+def _validator_class(schema: Schema) -> type[Validator]:
+    """The validator of the draft that the schema names, else of the draft 2020-12."""
+    return validator_for(schema, default=jsonschema.Draft202012Validator)
 
 
 def _check_against_the_api(schema: Schema) -> None:
@@ -163,11 +171,8 @@ def _target(reference: Json, root: Schema) -> Json:
 # --- the reply
 
 
-def read(reply: str, schema: Schema) -> Json:
+def read_reply(reply: str, schema: Schema) -> Json:
     """The reply as data; raises ValueError with the place where it is not what the schema asks for."""
-    import jsonschema
-    from referencing import Registry
-
     try:
         data = json.loads(reply)
         json.dumps(data, allow_nan=False)
@@ -178,28 +183,12 @@ def read(reply: str, schema: Schema) -> Json:
     if too_deep(data):
         raise ValueError(f"The reply is nested deeper than {MAX_DEPTH} levels")
 
-    validator = jsonschema.validators.validator_for(
-        schema, default=jsonschema.Draft202012Validator
-    )
     # An empty registry: no reference makes this process fetch anything.
-    errors = validator(schema, registry=Registry()).iter_errors(data)
-    error = jsonschema.exceptions.best_match(errors)
+    validator = _validator_class(schema)(schema, registry=Registry())
+    error = best_match(validator.iter_errors(data))
     if error:
         place = "/".join(str(part) for part in error.absolute_path) or "the reply"
         raise ValueError(
             f"The reply breaks output_schema at {place}: {error.message[:500]}"
         )
     return data
-
-
-def too_deep(value: Json, levels: int = MAX_DEPTH) -> bool:
-    """Whether lists and mappings are nested deeper than `levels`."""
-    if isinstance(value, dict):
-        inner = list(value.values())
-    elif isinstance(value, list):
-        inner = value
-    else:
-        return False
-    if levels == 0:
-        return True
-    return any(too_deep(item, levels - 1) for item in inner)

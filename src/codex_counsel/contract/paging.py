@@ -12,8 +12,8 @@ import re
 from collections.abc import Sequence
 
 from codex_counsel.contract.envelope import EnvelopeDict
-from codex_counsel.contract.vocabulary import Json
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.system.json_values import Json
 from codex_counsel.system.text import cut, size
 
 BUDGETS = {"full": 40_000, "summary": 6_000}
@@ -242,15 +242,15 @@ def _long_fields(wire: EnvelopeDict) -> list[str]:
 
 
 def _parse_cursor(wire: EnvelopeDict, cursor: str) -> tuple[str, int]:
-    foreign = CounselError(
+    unknown_page = CounselError(
         Code.INVALID_ARGUMENTS, "cursor: belongs to no page of this result"
     )
     name, _, rest = cursor.partition(":")
     offset, _, digest = rest.partition(":")
     if name not in PAGED or name not in wire:
-        raise foreign
+        raise unknown_page
     if not re.fullmatch("[0-9]{1,12}", offset) or digest != _hash(wire[name]):
-        raise foreign
+        raise unknown_page
     return name, int(offset)
 
 

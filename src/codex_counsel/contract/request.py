@@ -1,7 +1,7 @@
 """What a caller may ask for: one frozen dataclass per tool. Wire schema, command line and docs derive from it.
 
 The classes are plain dataclasses, so that the command line reads them without importing
-pydantic; only `parse` and `schema` import it. `field(metadata=...)` holds the keyword
+pydantic; only `parse` and `json_schema` import it. `field(metadata=...)` holds the keyword
 arguments of a pydantic field (`description`, `pattern`, `ge`, `le`, `max_length`),
 which pydantic reads from there, and two keys of our own:
 
@@ -22,13 +22,12 @@ from codex_counsel.contract.vocabulary import (
     THREAD_ID,
     AdviceStance,
     Detail,
-    Json,
-    JsonObject,
     ReviewStance,
     ScopeKind,
     StatusFilter,
 )
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.system.json_values import Json, JsonObject
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -52,23 +51,24 @@ def _check_word(value: str) -> None:
 
 
 def _check_output_schema(value: JsonObject) -> None:
-    # jsonschema takes long to import, and few requests bring a schema.
-    from codex_counsel.contract import output_schema
+    # It imports jsonschema, which takes long, and few requests bring a schema.
+    from codex_counsel.contract.output_schema import check_schema
 
-    output_schema.check(value)
+    check_schema(value)
 
 
 # --- fields and their rules
 
-Rule = dict[str, Any]
-TEXT: Rule = {"check": _check_text}
-KEY: Rule = {"check": _check_text, "max_length": 200}
-WORD: Rule = {"check": _check_word, "max_length": 200}
-PATH: Rule = {"check": _check_text, "max_length": 4096}
-PATHS: Rule = {"check": _check_text, "item_max_length": 4096}
-JOB: Rule = {"pattern": JOB_ID}
-WAIT: Rule = {"ge": 0, "le": 50}
-CURSOR: Rule = {"max_length": 200}
+FieldRule = dict[str, Any]
+"""Part of a field's metadata: what its value must fulfil, see above."""
+TEXT: FieldRule = {"check": _check_text}
+KEY: FieldRule = {"check": _check_text, "max_length": 200}
+WORD: FieldRule = {"check": _check_word, "max_length": 200}
+PATH: FieldRule = {"check": _check_text, "max_length": 4096}
+PATHS: FieldRule = {"check": _check_text, "item_max_length": 4096}
+JOB: FieldRule = {"pattern": JOB_ID}
+WAIT: FieldRule = {"ge": 0, "le": 50}
+CURSOR: FieldRule = {"max_length": 200}
 
 
 def _argument(default: Any = None, description: str = "", **rule: Any) -> Any:
@@ -80,7 +80,7 @@ def _required_argument(description: str = "", **rule: Any) -> Any:
     return field(metadata=_metadata(description, rule))
 
 
-def _metadata(description: str, rule: Rule) -> Rule:
+def _metadata(description: str, rule: FieldRule) -> FieldRule:
     if description:
         return {**rule, "description": description}
     return rule
@@ -445,6 +445,7 @@ def parse(request: type[R], arguments: Mapping[str, Json]) -> R:
     Raises `invalid_arguments` with one sentence per argument, at most five. No value is
     repeated in it.
     """
+    # Whoever has a request already, or only reads jobs, does without pydantic.
     from pydantic import ValidationError
 
     present = {name: value for name, value in arguments.items() if value is not None}
@@ -476,20 +477,21 @@ def argument_names(request: type[ToolRequest]) -> list[str]:
     return [item.name for item in fields(request)]
 
 
-def schema(request: type[ToolRequest]) -> JsonObject:
-    """The JSON Schema of the arguments as pydantic derives it."""
-    return _adapter(request).json_schema()
+def json_schema(kind: type) -> JsonObject:
+    """The JSON Schema of a request, or of another dataclass, as pydantic derives it."""
+    return _adapter(kind).json_schema()
 
 
-_ADAPTERS: dict[type[ToolRequest], TypeAdapter[Any]] = {}
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
 
 
-def _adapter(request: type[ToolRequest]) -> TypeAdapter[Any]:
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    # See `parse`.
     from pydantic import TypeAdapter
 
-    if request not in _ADAPTERS:
-        _ADAPTERS[request] = TypeAdapter(request)
-    return _ADAPTERS[request]
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
 def _problems(request: ToolRequest) -> Iterator[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from codex_counsel.contract.vocabulary import ISOLATIONS, READ_BOUNDARIES, Reads
+from codex_counsel.system.json_values import Json, JsonObject
 
 PREFIX = "CODEX_COUNSEL_"
 FOREIGN_PREFIX = "CODEX_IN_CLAUDE_"
@@ -68,7 +69,10 @@ class Settings:
         200_000, 1_000, 900_000, "longest author text in bytes; longer is refused"
     )
     max_delegate_diff_bytes: int = _number(
-        200_000, 1_000, 10_000_000, "bytes of a diff that a result contains; the rest is only on disk"
+        200_000,
+        1_000,
+        10_000_000,
+        "bytes of a diff that a result contains; the rest is only on disk",
     )
     git_timeout_seconds: int = _number(60, 1, 600, "seconds one git command may take")
     isolation: str = _choice(
@@ -117,7 +121,7 @@ def load(env: Mapping[str, str] | None = None) -> Settings:
         env = os.environ
     texts, warnings = _own_variables(env)
 
-    values: dict[str, Any] = {}
+    values: JsonObject = {}
     for setting in fields(Settings):
         name = setting.name.upper()
         text = texts.get(name, "").strip()
@@ -163,7 +167,7 @@ def _foreign_warning(name: str, names: set[str]) -> str:
 
 
 def _parse(
-    name: str, text: str, metadata: Mapping[str, Any]
+    name: str, text: str, metadata: Mapping[str, Json]
 ) -> tuple[int | str | None, str | None]:
     """The value, or None where it cannot be used; and a warning, or None."""
     if "low" in metadata:
@@ -178,7 +182,7 @@ def _parse(
         except RuntimeError:
             return (
                 None,
-                f"{PREFIX}{name}={text[:40]!r} names the home directory of nobody and was ignored",
+                f"{PREFIX}{name}={text[:40]!r} names the home directory of an unknown user and was ignored",
             )
     return text, None
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
-
-Json = Any
-"""A value of parsed JSON, as it comes from outside."""
-JsonObject = dict[str, Json]
+from typing import Literal, get_args
 
 Severity = Literal["critical", "high", "medium", "low", "nit"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)

@@ -51,7 +51,7 @@ class StoredDiff:
         if spec is None or result is None:
             raise CounselError(
                 Code.INVALID_ARGUMENTS,
-                f"Job {job_id} has no diff: it is no delegate, or made no tree",
+                f"Job {job_id} has no diff: it is not a delegate, or made no tree",
             )
         if not result.files:
             raise CounselError(
@@ -62,6 +62,7 @@ class StoredDiff:
 
     @property
     def undo_patch_path(self) -> Path:
+        """The patch that leads back, written before the diff is applied."""
         return self.directory / "undo.patch"
 
 
@@ -78,6 +79,7 @@ class AppliedMark:
         return os.pread(self._descriptor, 16, 0)
 
     def write(self, state: bytes) -> None:
+        """Store the state durably. Raises OSError."""
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, state, 0)
         os.fsync(self._descriptor)
@@ -123,8 +125,7 @@ def apply_diff(
     possible, and `storage_failed`.
     """
     repo = Repo.open(root, timeout, env=env)
-    # A diff belongs to the repository it was made for: its main working tree or a
-    # linked one.
+    # Any working tree of the repository will do, the main one or a linked one.
     if diff.repository != str(repo.common_dir):
         raise CounselError(
             Code.WORKSPACE_INVALID,

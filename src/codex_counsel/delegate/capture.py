@@ -52,17 +52,15 @@ class CapturedFile(NamedTuple):
 
 @dataclass
 class Capture:
-    """`base_tree` and `new_tree` are ids of tree objects, before and after the run.
+    """`patch_path` is the patch with the exact bytes.
 
-    `patch_path` is the patch with the exact bytes. `preview` is the beginning of the
-    same for people, in which binary files are only named. `diffstat` is git's summary
+    `preview` is the beginning of the same for people, in which binary files are only
+    named. `diffstat` is git's summary
     line, empty without a change. `ignored` are ignored files that the run made.
     `suspicious` are git directories that were removed and links that lead out of the
     tree.
     """
 
-    base_tree: str
-    new_tree: str
     patch_path: Path
     preview: bytes
     files: list[CapturedFile]
@@ -101,8 +99,6 @@ def capture_tree(
         new_tree,
     )
     return Capture(
-        base_tree=base_tree,
-        new_tree=new_tree,
         patch_path=patch_path,
         preview=_read_preview(shadow, base_tree, new_tree, preview_limit + 1),
         files=files,

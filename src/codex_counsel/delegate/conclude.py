@@ -13,10 +13,8 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from codex_counsel.contract.envelope import Check, DiffFile, Envelope
-from codex_counsel.contract.envelope import failure as failure_of
+from codex_counsel.contract.envelope import Check, DiffFile, Envelope, failure
 from codex_counsel.delegate.capture import Capture, CapturedFile, capture_tree
 from codex_counsel.delegate.record import WORK, DelegateResult, DelegateSpec
 from codex_counsel.delegate.sensitive import sensitive_paths
@@ -24,8 +22,9 @@ from codex_counsel.delegate.set_up import OWNER, SEED
 from codex_counsel.delegate.shadow import Shadow
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.names import display_name
-from codex_counsel.kind import EndedRun, answer_in_prose, failure
+from codex_counsel.kind import EndedRun, answer_in_prose, failed_run
 from codex_counsel.system.files import read_json, write_atomically
+from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.redact import mask
 from codex_counsel.system.text import clean, cut
 
@@ -33,8 +32,6 @@ MAX_LISTED = 500
 """Changed files that a result lists."""
 MAX_COMMAND = 2_000
 """Bytes of a command that a result shows."""
-MAX_COMMANDS = 50
-"""Finished commands that a result lists, the last ones."""
 UNCLAIMED_SECONDS = 3600
 """Age from which a scratch directory without an owner is taken for abandoned: set-up writes the owner first."""
 
@@ -42,20 +39,25 @@ UNCLAIMED_SECONDS = 3600
 def conclude(ended: EndedRun) -> Envelope:
     """The envelope of a delegated task, finished or not, with the diff of what was done."""
     spec = DelegateSpec.parse(ended.details["delegate"])
-    result = finish(spec, ended.scratch, ended.directory)
-    envelope = failure(ended, ended.error) if ended.error else answer_in_prose(ended)
+    result = capture_once(spec, ended.scratch, ended.directory)
+    if ended.error:
+        envelope = failed_run(ended, ended.error)
+    else:
+        envelope = answer_in_prose(ended)
     add_result(envelope, result, ended.commands)
     return envelope
 
 
-def finish(spec: DelegateSpec, scratch: Path, directory: Path) -> DelegateResult | None:
-    """Capture the tree unless that was done before, remove it, and say what came of it. None: there was no tree."""
+def capture_once(
+    spec: DelegateSpec, scratch: Path, directory: Path
+) -> DelegateResult | None:
+    """The stored result, or that of capturing the tree now. Removes a captured tree. None where there is no tree."""
     shadow = Shadow(scratch, spec.git_timeout, os.environ)
     result = DelegateResult.load(directory)
     if result is None and shadow.tree.is_dir() and (directory / SEED).is_file():
         result = _capture(spec, shadow, directory)
-    captured = result is None or result.lost is None
-    if captured:
+    is_lost = result is not None and result.lost is not None
+    if not is_lost:
         shadow.remove()
     return result
 
@@ -65,37 +67,32 @@ def _capture(spec: DelegateSpec, shadow: Shadow, directory: Path) -> DelegateRes
     try:
         record = read_json(directory / SEED)
         head = str(record["head"])
-        captured = capture_tree(shadow, record["base_tree"], directory, spec.diff_limit)
-        result = make_result(record, captured, spec.diff_limit)
+        capture = capture_tree(shadow, record["base_tree"], directory, spec.diff_limit)
+        result = make_result(record, capture, spec.diff_limit)
         write_atomically(directory / WORK, json.dumps(asdict(result)))
     except (CounselError, OSError, ValueError) as error:
-        reason = (
-            getattr(error, "message", None)
-            or getattr(error, "strerror", None)
-            or str(error)
+        message = getattr(error, "message", None)
+        reason = message or getattr(error, "strerror", None) or str(error)
+        return DelegateResult.not_captured(
+            head,
+            f"The work could not be captured ({reason}); it is still in {shadow.tree}",
         )
-        lost = (
-            f"The work could not be captured ({reason}); it is still in {shadow.tree}"
-        )
-        return DelegateResult.not_captured(head, lost)
     return result
 
 
-def make_result(
-    record: dict[str, Any], captured: Capture, limit: int
-) -> DelegateResult:
+def make_result(record: JsonObject, capture: Capture, limit: int) -> DelegateResult:
     """The result of a captured tree. `record` is `seed.json`, `limit` is in bytes of the diff for reading."""
-    text = captured.preview.decode("utf-8", "replace")
+    text = capture.preview.decode("utf-8", "replace")
     diff, masked = mask(cut(clean(text), limit))
-    patch = captured.patch_path
-    whole = len(captured.preview) <= limit
+    patch = capture.patch_path
+    whole = len(capture.preview) <= limit
     exact = whole and not masked and diff.encode() == patch.read_bytes()
 
     warnings = []
     unreadable = [name for name, reason in record["omitted"] if reason == "unreadable"]
     if unreadable:
         warnings.append(
-            f"not seeded, for they cannot be read: {', '.join(unreadable[:20])}"
+            f"not copied into the tree, because they cannot be read: {', '.join(unreadable[:20])}"
         )
     if not whole:
         warnings.append(
@@ -106,14 +103,14 @@ def make_result(
         diff=diff,
         diff_exact=exact,
         diff_path=str(patch),
-        diffstat=captured.diffstat,
-        files=[asdict(_file_row(file)) for file in captured.files[:MAX_LISTED]],
+        diffstat=capture.diffstat,
+        files=[asdict(_file_row(file)) for file in capture.files[:MAX_LISTED]],
         names=[
             [_latin_1(file.name), _latin_1(file.old_name), file.mode]
-            for file in captured.files
+            for file in capture.files
         ],
-        ignored=captured.ignored,
-        planted=captured.suspicious,
+        ignored=capture.ignored,
+        planted=capture.suspicious,
         warnings=warnings,
     )
 
@@ -139,7 +136,13 @@ def add_result(
     commands: Iterable[tuple[str, int | None]],
 ) -> None:
     """Put the result of a task and the commands it ran into its envelope, finished or not."""
-    envelope.checks = [_check(command, exit_code) for command, exit_code in commands]
+    checks = []
+    for command, exit_code in commands:
+        masked, _ = mask(clean(command))
+        checks.append(Check(command=cut(masked, MAX_COMMAND), exit_code=exit_code))
+    # A task that never started has no list of checks, not an empty one.
+    if checks or result is not None:
+        envelope.checks = checks
     if result is None:
         return
     if result.lost:
@@ -165,7 +168,7 @@ def add_result(
 
 
 def _add_loss(envelope: Envelope, why: str) -> None:
-    """A run without a diff is no success; one that failed says this beside its own reason."""
+    """A run without a diff is not a success: add why, as its failure or beside the one it has."""
     if envelope.error:
         envelope.meta.warnings.append(why)
         return
@@ -176,13 +179,9 @@ def _add_loss(envelope: Envelope, why: str) -> None:
     )
     envelope.ok = False
     envelope.status = "failed"
-    envelope.error = failure_of(error)
+    envelope.error = failure(error)
     envelope.summary = f"{envelope.tool} failed: {why}"
     envelope.partial = True
-
-
-def _check(command: str, exit_code: int | None) -> Check:
-    return Check(command=cut(mask(clean(command))[0], MAX_COMMAND), exit_code=exit_code)
 
 
 def orphaned_trees(trees: Path) -> Iterator[tuple[Path, Path]]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from codex_counsel.prepare.workspace import ResolvedWorkspace
 
 MAX_WARNED = 20
-"""Files named in the warning about what is not seeded."""
+"""Files named in the warning about what is not copied into the tree."""
 ENVIRONMENTS = (".venv", "venv", "node_modules")
 """What a project's own tools need, and git ignores."""
 
@@ -50,7 +50,7 @@ class DelegateBrief(Brief):
         tree = scratch / "tree"
         temporary = scratch / "tmp"
         secrets = [*boundary.secrets, *(tree / name for name in self.secrets)]
-        placed = replace(
+        writable = replace(
             boundary,
             workspace=tree,
             mode="worktree-write",
@@ -62,7 +62,7 @@ class DelegateBrief(Brief):
         # The tree is made after the job was published, so the process itself starts
         # where nothing is.
         return Placement(
-            placed, temporary=temporary, start_in=Path("/"), cwd=tree / self.prefix
+            writable, temporary=temporary, start_in=Path("/"), cwd=tree / self.prefix
         )
 
 
@@ -75,18 +75,16 @@ def prepare(
     `workspace_invalid`, `job_not_found` or `job_running` (the job to go on from).
     """
     settings = context.settings
-    earlier = (
-        records.delegate_directory(request.from_job, workspace.root)
-        if request.from_job
-        else None
-    )
+    earlier: Path | None = None
+    if request.from_job:
+        earlier = records.delegate_directory(request.from_job, workspace.root)
     brief.check_author_text(
         settings.max_input_bytes, task=request.task, extra_context=request.extra_context
     )
     images = attachments.images(request.images, workspace)
 
     repo = open_repository(workspace, context)
-    plan = seed.survey(repo)
+    plan = seed.plan_seed(repo)
     names = [os.fsdecode(name) for name in (*plan.checkout, *plan.copy)]
     spec = DelegateSpec(
         workspace=str(workspace.root),
@@ -101,7 +99,7 @@ def prepare(
     warnings = []
     if plan.omitted:
         left_out = [f"{path} ({reason})" for path, reason in plan.omitted[:MAX_WARNED]]
-        warnings.append(f"not seeded: {', '.join(left_out)}")
+        warnings.append(f"not copied into the tree: {', '.join(left_out)}")
     return DelegateBrief(
         prompt=prompt(request, agents.material, continued=earlier is not None),
         access=Access("toolchains", readable=_readable(workspace)),
@@ -119,9 +117,9 @@ def prompt(
     request: Delegate, material: Iterable[Material] = (), *, continued: bool = False
 ) -> str:
     """The prompt of a delegated task. `continued`: it goes on from an earlier one in the same thread."""
-    return brief.joined(
-        brief.words("delegate"),
-        *brief.all_fenced(material, request.extra_context),
+    return brief.join_prompt(
+        brief.prompt_file("delegate"),
+        *brief.fence_all(material, request.extra_context),
         CONTINUED if continued else "",
         f"The task:\n\n{visible(request.task)}",
     )

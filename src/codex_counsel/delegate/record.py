@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from codex_counsel.system.files import read_json_or_none
+from codex_counsel.system.json_values import Json, JsonObject
 
 WORK = "work.json"
 """The file of the job directory that holds a `DelegateResult`."""
@@ -32,7 +32,7 @@ class DelegateSpec:
     secrets: tuple[str, ...] = ()
 
     @classmethod
-    def parse(cls, raw: Mapping[str, Any]) -> DelegateSpec:
+    def parse(cls, raw: Mapping[str, Json]) -> DelegateSpec:
         """From the JSON of `spec.json`. Raises TypeError for a record with fields missing or unknown."""
         return cls(**{**raw, "secrets": tuple(raw.get("secrets", ()))})
 
@@ -51,7 +51,7 @@ class DelegateResult:
     diff_exact: bool
     diff_path: str
     diffstat: str
-    files: list[dict[str, Any]]
+    files: list[JsonObject]
     names: list[list[str | None]]
     ignored: list[str] = field(default_factory=list)
     planted: list[str] = field(default_factory=list)

@@ -30,8 +30,7 @@ CONVERTING_ATTRIBUTES = (
     "crlf",
 )
 """Attributes under which a file on disk may differ from its object although git calls it clean."""
-# Without O_NONBLOCK, opening a FIFO that took the place of a file would wait for a
-# writer.
+# Without O_NONBLOCK, opening a FIFO in place of a file would wait for a writer.
 READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 COPY_CHUNK = 1 << 20
@@ -48,10 +47,12 @@ class TrackedFile(NamedTuple):
 
     @property
     def is_submodule(self) -> bool:
+        """Whether it is a commit of another repository."""
         return self.mode == b"160000"
 
     @property
     def is_skip_worktree(self) -> bool:
+        """Whether git expects no file on disk, as in a sparse checkout."""
         return self.tag in (b"S", b"s")
 
 
@@ -77,10 +78,11 @@ class SeedPlan:
     changed: int = 0
 
     def omit(self, name: bytes, reason: str) -> None:
+        """List a file that the shadow does not get."""
         self.omitted.append((display_name(name), reason))
 
 
-def survey(repo: Repo) -> SeedPlan:
+def plan_seed(repo: Repo) -> SeedPlan:
     """Plan the seed; writes nothing. Four or five git processes, whatever the size of the repository.
 
     Raises `no_commits` before the first commit.
@@ -105,15 +107,10 @@ def survey(repo: Repo) -> SeedPlan:
     # A file in conflict is tracked in up to three stages.
     unique = dict.fromkeys(plan.copy)
     plan.copy = list(unique)
-    # Lists of omitted files are cut when they are display_name: sparse files, which may
-    # be thousands, go last.
-    plan.omitted.sort(key=_is_sparse)
+    # Lists of omitted files are cut when they are displayed: sparse files, which may be
+    # thousands, go last.
+    plan.omitted.sort(key=lambda item: item[1] == "sparse")
     return plan
-
-
-def _is_sparse(omitted: tuple[str, str]) -> bool:
-    _, reason = omitted
-    return reason == "sparse"
 
 
 def _records(output: bytes) -> list[bytes]:
@@ -208,7 +205,7 @@ def _plan_untracked(repo: Repo, plan: SeedPlan) -> None:
                 plan.copy.append(name)
 
 
-def size(root: Path, plan: SeedPlan) -> int:
+def total_bytes(root: Path, plan: SeedPlan) -> int:
     """Bytes of the user's files, below `root`, that the plan brings into the shadow."""
     total = 0
     with TreeReader(root) as reader:

@@ -13,7 +13,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from codex_counsel.delegate import seed
 from codex_counsel.delegate.record import DelegateSpec
@@ -22,6 +21,7 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.refs import resolve
 from codex_counsel.git.repo import Repo
 from codex_counsel.system.files import read_json, write_atomically
+from codex_counsel.system.json_values import Json
 
 MAX_LISTED = 500
 """Files named in `seed.json` that were left out of the tree."""
@@ -41,13 +41,19 @@ class _Baseline:
     omitted: list[list[str]]
 
 
-def set_up(details: Mapping[str, Any], scratch: Path, directory: Path) -> None:
-    """Make the working tree in `scratch` and note in the job's `directory` what it was made of.
+def set_up(
+    details: Mapping[str, Json],
+    scratch_path: str | os.PathLike[str],
+    job_path: str | os.PathLike[str],
+) -> None:
+    """Make the working tree in the scratch directory and note in the job's directory what it was made of.
 
     Raises `worktree_failed`, or what git says of the user's repository; nothing is left
     of such a tree.
     """
     spec = DelegateSpec.parse(details["delegate"])
+    scratch = Path(scratch_path)
+    directory = Path(job_path)
     try:
         _make(spec, scratch, directory)
     except OSError as error:
@@ -90,11 +96,10 @@ def _make(spec: DelegateSpec, scratch: Path, directory: Path) -> None:
 
 
 def _from_workspace(repo: Repo, scratch: Path) -> _Baseline:
-    plan = seed.survey(repo)
+    plan = seed.plan_seed(repo)
     shadow = Shadow.create(repo, scratch, plan.head)
     tree = seed.populate(repo, plan, shadow)
-    # `populate` adds to `omitted` what turned out to be unreadable, so it is read after
-    # it.
+    # `plan.omitted` is complete only now: `populate` adds unreadable files to it.
     return _Baseline(shadow, plan.head, tree, [list(item) for item in plan.omitted])
 
 
@@ -104,12 +109,9 @@ def _from_earlier_job(repo: Repo, earlier: Path, scratch: Path) -> _Baseline:
     head, base_tree = str(record["head"]), str(record["base_tree"])
     resolve(repo, head)
     shadow = Shadow.create(repo, scratch, head)
-    if (
-        shadow.apply_to_tree(
-            _tree_of(shadow, head), (earlier / SEED_PATCH).read_bytes()
-        )
-        != base_tree
-    ):
+    seed_patch = (earlier / SEED_PATCH).read_bytes()
+    rebuilt_tree = shadow.apply_to_tree(_tree_of(shadow, head), seed_patch)
+    if rebuilt_tree != base_tree:
         raise CounselError(
             Code.WORKTREE_FAILED, "The earlier job's baseline cannot be made again"
         )

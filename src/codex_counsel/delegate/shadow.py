@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.git.hardening import command, environment
+from codex_counsel.git.hardening import environment, hardened_arguments
 from codex_counsel.git.process import GitProcess, GitTimeout, find_git
 from codex_counsel.git.repo import Repo
 from codex_counsel.system.files import remove_tree
@@ -64,10 +64,12 @@ class Shadow:
 
     @property
     def tree(self) -> Path:
+        """The working tree."""
         return self.base / "tree"
 
     @property
     def git_dir(self) -> Path:
+        """Its git directory."""
         return self.base / "repo.git"
 
     @classmethod
@@ -128,7 +130,7 @@ class Shadow:
     ) -> Iterator[Iterator[bytes]]:
         """As `git`, but yields the output in chunks as it comes. Leaving the block early ends git."""
         env = self._git_environment(index)
-        argv = [find_git(env), *command(args)]
+        argv = [find_git(env), *hardened_arguments(args)]
         name = os.fsdecode(args[0])
         try:
             with GitProcess(argv, env, self.tree, self.timeout, stdin) as process:

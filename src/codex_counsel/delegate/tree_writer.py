@@ -39,6 +39,7 @@ class FileState:
 
     @property
     def is_executable(self) -> bool:
+        """Whether git calls it an executable file."""
         return self.mode == EXECUTABLE
 
 
@@ -187,7 +188,8 @@ def replace_files(root: Path, before: FileStates, after: FileStates) -> None:
     begun: list[bytes] = []
     try:
         for name in removals_first(changed):
-            _check_unchanged(root, name, before[name], changed)
+            if read_file(root, name, changed) != before[name]:
+                raise conflict_error([name], "changed while the diff was being applied")  # noqa: TRY301  # the handler puts back
             begun.append(name)
             write_file(root, name, changed[name])
     except BaseException as error:
@@ -198,16 +200,6 @@ def replace_files(root: Path, before: FileStates, after: FileStates) -> None:
             Code.STORAGE_FAILED,
             f"Writing failed ({error.strerror}); every file was put back",
         ) from None
-
-
-def _check_unchanged(
-    root: Path,
-    name: bytes,
-    expected: FileState | None,
-    changing: Collection[bytes],
-) -> None:
-    if read_file(root, name, changing) != expected:
-        raise conflict_error([name], "changed while the diff was being applied")
 
 
 def removals_first(files: FileStates) -> list[bytes]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from codex_counsel.git.repo import Repo
 
-NAMES = ("filter", "diff", "linguist-generated", "linguist-vendored")
+ATTRIBUTE_NAMES = ("filter", "diff", "linguist-generated", "linguist-vendored")
 _NOT_SET = ("unspecified", "unset", "false")
 _POINTER = re.compile(
     rb"version https://git-lfs\.github\.com/spec/v1\n"
@@ -55,14 +55,13 @@ def attributes(repo: Repo, names: Iterable[bytes]) -> dict[bytes, Attributes]:
     stdin = b"".join(name + b"\0" for name in names)
     if not stdin:
         return {}
-    fields = repo.git("check-attr", "-z", "--stdin", *NAMES, stdin=stdin).split(b"\0")[
-        :-1
-    ]
+    output = repo.git("check-attr", "-z", "--stdin", *ATTRIBUTE_NAMES, stdin=stdin)
+    fields = output.split(b"\0")[:-1]
 
     # Per file and attribute, git prints three fields: the path, the attribute's name,
     # its value. Most of ten thousand files have the same values, so each combination is
     # decoded once.
-    width = 3 * len(NAMES)
+    width = 3 * len(ATTRIBUTE_NAMES)
     known: dict[tuple[bytes, ...], Attributes] = {}
     by_name: dict[bytes, Attributes] = {}
     for start in range(0, len(fields), width):
@@ -82,4 +81,5 @@ def is_same_lfs_file(pointer: bytes, data: bytes) -> bool:
 
 
 def is_lfs_pointer(data: bytes) -> bool:
+    """Whether the data is a git-lfs pointer and nothing else."""
     return bool(_POINTER.fullmatch(data))

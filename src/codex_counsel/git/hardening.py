@@ -86,7 +86,7 @@ PRINTS_DIFF = frozenset(
 )
 
 
-def command(args: Sequence[str | bytes]) -> list[str | bytes]:
+def hardened_arguments(args: Sequence[str | bytes]) -> list[str | bytes]:
     """The arguments of git, with the options that configuration cannot replace."""
     options: list[str | bytes] = []
     if args and args[0] in PRINTS_DIFF:

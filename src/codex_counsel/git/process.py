@@ -60,8 +60,7 @@ class GitProcess:
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # A process group of its own, so that ending it reaches everything that git
-            # started.
+            # A group of its own: killing it reaches everything that git started.
             start_new_session=True,
         )
 
@@ -87,8 +86,7 @@ class GitProcess:
             selector.register(stderr, selectors.EVENT_READ)
             if stdin is not None:
                 selector.register(stdin, selectors.EVENT_WRITE)
-            # A pipe that is ready may still hold less than asked for: no read or write
-            # may wait.
+            # A ready pipe may still hold less than asked for: never block on it.
             for key in list(selector.get_map().values()):
                 os.set_blocking(key.fd, False)
             while selector.get_map():

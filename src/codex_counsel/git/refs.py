@@ -124,6 +124,7 @@ def _current_branch(repo: Repo) -> str:
 
 
 def _candidates(repo: Repo, branch: str) -> list[str]:
+    """Full names of the branches to compare with, the first choice first; not all of them need exist."""
     candidates: list[str] = []
     remote = _remote(repo, branch)
     if remote:
@@ -132,19 +133,18 @@ def _candidates(repo: Repo, branch: str) -> list[str]:
         )
         for name in ("HEAD", *DEFAULT_BRANCHES, upstream):
             if name:
-                candidates.append(f"refs/remotes/{remote}/{name}")  # reads better
+                candidates.append(f"refs/remotes/{remote}/{name}")
     candidates.extend(f"refs/heads/{name}" for name in DEFAULT_BRANCHES)
     return candidates
 
 
 def _remote(repo: Repo, branch: str) -> str | None:
+    """The remote that the branch is compared with: see the module."""
     values = repo.config.values
     remotes: list[str] = []
     for key in values:
         if key.startswith("remote.") and key.endswith(".url"):
-            remotes.append(
-                key.removeprefix("remote.").removesuffix(".url")
-            )  # reads better
+            remotes.append(key.removeprefix("remote.").removesuffix(".url"))
     own = values.get(f"branch.{branch}.remote")
     if own in remotes:
         return own

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.git.hardening import Config, command, environment
+from codex_counsel.git.hardening import Config, environment, hardened_arguments
 from codex_counsel.git.process import TIMEOUT, GitProcess, GitTimeout, find_git
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ MAX_BLOB = 64 * 1024 * 1024
 
 
 class GitError(CounselError):
-    """Git ended with an error. `details` hold its exit code, the message its own first fatal sentence."""
+    """Git ended with an error. `details` has its exit code; the message is its own first fatal sentence."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +82,11 @@ class Repo:
         likely_root = _likely_root(workspace)
         first_env = environment(env, {}, exclude=likely_root)
 
-        def query(*args: str) -> bytes:
-            return _query(workspace, args, first_env, timeout)
-
-        output = query(
-            "rev-parse", "--show-object-format", "--show-toplevel"
-        ).removesuffix(b"\n")
-        object_format, _, toplevel = output.partition(b"\n")
-        root = _resolved(toplevel)
-        git_dir = _resolved(
-            query("rev-parse", "--absolute-git-dir").removesuffix(b"\n")
-        )
+        query = partial(_query, workspace, first_env, timeout)
+        output = query("rev-parse", "--show-object-format", "--show-toplevel")
+        object_format, _, top = output.partition(b"\n")
+        root = _resolved(top)
+        git_dir = _resolved(query("rev-parse", "--absolute-git-dir"))
         _check_root(workspace, root, git_dir)
         config = Config.parse(query("config", "--list", "-z"))
         return cls(
@@ -109,14 +104,6 @@ class Repo:
     def reopen(self) -> Repo:
         """The same repository with its configuration as it is now."""
         return self.open(self.workspace, self.timeout, env=self.env)
-
-    @property
-    def is_linked_worktree(self) -> bool:
-        return self.common_dir != self.git_dir
-
-    @property
-    def is_submodule(self) -> bool:
-        return not self.is_linked_worktree and ".git/modules/" in f"{self.git_dir}/"
 
     def git(
         self,
@@ -215,7 +202,7 @@ def _running(
 ) -> Iterator[GitProcess]:
     try:
         with GitProcess(
-            [find_git(env), *command(args)], env, cwd, timeout, stdin
+            [find_git(env), *hardened_arguments(args)], env, cwd, timeout, stdin
         ) as process:
             yield process
     except GitTimeout:
@@ -267,9 +254,9 @@ def _subcommand(args: tuple[str | bytes, ...]) -> str:
 
 def _query(
     workspace: Path,
-    args: tuple[str, ...],
     env: Mapping[str, str],
     timeout: float,
+    *args: str,
 ) -> bytes:
     """Run git in a directory of which it is not yet known whether it lies in a repository."""
     with _running(workspace, args, env, timeout) as process:
@@ -309,8 +296,9 @@ def _likely_root(workspace: Path) -> Path:
     return workspace
 
 
-def _resolved(path: bytes) -> Path:
-    return Path(os.fsdecode(path)).resolve()
+def _resolved(output: bytes) -> Path:
+    """The path that git printed on a line of its own; the path itself may contain line ends."""
+    return Path(os.fsdecode(output.removesuffix(b"\n"))).resolve()
 
 
 def _prefix(workspace: Path, root: Path) -> bytes:
@@ -345,7 +333,6 @@ def _git_dir_of(root: Path) -> Path | None:
         return entry.resolve()
     if not entry.is_file():
         return None
-    # Of a linked working tree or a submodule, `.git` is a file with one line: `gitdir:
-    # <path>`.
+    # Of a linked working tree or a submodule, `.git` is a file: `gitdir: <path>`.
     target = os.fsdecode(entry.read_bytes().removeprefix(b"gitdir: ").rstrip(b"\n"))
     return (root / target).resolve()

@@ -73,19 +73,15 @@ class TreeReader:
         try:
             folder, last = self._open_parent(name)
             mode = os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode
-            if stat.S_ISREG(mode):
-                return (
-                    None
-                    if os.access(last, os.R_OK, dir_fd=folder)
-                    else Unreadable.NO_ACCESS
-                )
+            if stat.S_ISREG(mode) and not os.access(last, os.R_OK, dir_fd=folder):
+                return Unreadable.NO_ACCESS
         except FileNotFoundError:
             return None
         except UnreadableError as error:
             return error.reason
         except OSError:
             return Unreadable.NO_ACCESS
-        if stat.S_ISLNK(mode) or stat.S_ISDIR(mode):
+        if stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode):
             return None
         return Unreadable.SPECIAL_FILE
 
@@ -113,8 +109,7 @@ class TreeReader:
     def _open_parent(self, name: bytes) -> tuple[int, bytes]:
         """Descriptor of the folder that the file is in, and the last part of its name."""
         path, _, last = name.rpartition(b"/")
-        # Git lists a repository inside this one as a folder: its name ends with a
-        # slash.
+        # Git lists a repository inside this one with a slash at its end.
         if last in (b"", b".", b".."):
             raise UnreadableError(Unreadable.NESTED_REPOSITORY)
         if not path:

@@ -50,7 +50,7 @@ class Handle:
             os.set_blocking(self.descriptor, False)
 
     @property
-    def joined(self) -> bool:
+    def is_joined(self) -> bool:
         """Whether another call launched this run."""
         return self._worker is None
 
@@ -95,7 +95,7 @@ class Handle:
         self._remove_private()
         if outcome is None:
             raise CounselError(
-                Code.PROCESS_DIED, "The supervisor of this run ended without a result"
+                Code.PROCESS_DIED, "The worker of this run ended without a result"
             )
         return outcome
 
@@ -108,9 +108,8 @@ class Handle:
         if self.private or not self._worker or not self._worker.stdin:
             return
         self.detached = True
-        with contextlib.suppress(
-            OSError, ValueError
-        ):  # it has ended, and its pipes may be closed
+        # It may have ended, and its pipes may be closed.
+        with contextlib.suppress(OSError, ValueError):
             os.write(self._worker.stdin.fileno(), b"d")
 
     def release(self) -> None:

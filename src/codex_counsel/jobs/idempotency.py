@@ -1,4 +1,4 @@
-"""One idempotency key, one run: `keys/<digest of tool and key>` names the job and the arguments it was asked with.
+"""One idempotency key, one run: `keys/<digest of tool and key>` names the job and a digest of its arguments.
 
 Invariants: whoever looks at a note or writes it holds `keys/<digest>.lock`. The note is
 written once before the launch, to know that it can be, and again with the job's id: a
@@ -33,7 +33,7 @@ class Claim:
     note: Path | None = None
     arguments: str = ""
 
-    def keep(self, handle: Handle) -> None:
+    def record(self, handle: Handle) -> None:
         """Note the launched run. Raises `storage_failed`, and ends the run, where that is impossible."""
         if self.note is None:
             return
@@ -41,7 +41,7 @@ class Claim:
             _write(self.note, handle.job.id, self.arguments)
         except OSError as error:
             handle.release()
-            raise _no_storage(error) from None
+            raise _storage_error(error) from None
 
 
 def digest(*parts: str) -> str:
@@ -67,7 +67,7 @@ def claim(store: Store, tool: str, key: str | None, arguments: str) -> Iterator[
         store.prepare()
         lock = lock_file(note.with_name(f"{note.name}.lock"), patience=KEY_PATIENCE)
     except OSError as error:
-        raise _no_storage(error) from None
+        raise _storage_error(error) from None
     if lock is None:
         raise CounselError(
             Code.SESSION_BUSY,
@@ -77,11 +77,10 @@ def claim(store: Store, tool: str, key: str | None, arguments: str) -> Iterator[
     try:
         earlier = _earlier(store, note, arguments)
         if earlier is None:
-            try:
-                _write(note, None, arguments)
-            except OSError as error:
-                raise _no_storage(error) from None
+            _write(note, None, arguments)
         yield Claim(earlier, note, arguments)
+    except OSError as error:
+        raise _storage_error(error) from None
     finally:
         os.close(lock)
 
@@ -100,9 +99,9 @@ def _earlier(store: Store, note: Path, arguments: str) -> Handle | None:
     if earlier_arguments != arguments:
         raise CounselError(
             Code.IDEMPOTENCY_CONFLICT,
-            f"This idempotency key belongs to job {job.id}, asked differently",
+            f"This idempotency key belongs to job {job.id}, which has other arguments",
         )
-    job.ask_stay()
+    job.request_stay()
     return Handle(job)
 
 
@@ -110,7 +109,7 @@ def _write(note: Path, job_id: str | None, arguments: str) -> None:
     write_atomically(note, json.dumps({"job_id": job_id, "arguments": arguments}))
 
 
-def _no_storage(error: OSError) -> CounselError:
+def _storage_error(error: OSError) -> CounselError:
     return CounselError(
         Code.STORAGE_FAILED, f"An idempotency key needs the state directory: {error}"
     )

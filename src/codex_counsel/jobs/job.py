@@ -1,4 +1,4 @@
-"""One job, one directory: what its files say, and how a reader tells whether its run still lives.
+"""One job, one directory: what its files contain, and how a reader tells whether its run still lives.
 
 Invariants: each file has one writer, and `result.json` is linked into place. A reader
 probes the lock with a shared lock only (two exclusive probes would take each other for
@@ -14,19 +14,19 @@ import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from codex_counsel.contract.envelope import (
     Envelope,
     EnvelopeDict,
     Next,
     Progress,
-    describe,
+    progress_line,
 )
 from codex_counsel.contract.vocabulary import JOB_ID, PHASES, TERMINAL, Phase, RunStatus
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs.spec import Spec
-from codex_counsel.system.files import lock_file, open_private, read_json
+from codex_counsel.system.files import LockError, lock_file, open_private, read_json
+from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.process_tree import Identity
 
 POLL_MIN_MS, POLL_MAX_MS = 2_000, 30_000
@@ -49,7 +49,7 @@ class State:
     detached: bool = False
 
     @classmethod
-    def parse(cls, raw: dict[str, Any]) -> State:
+    def parse(cls, raw: JsonObject) -> State:
         """Raises ValueError or TypeError for what no worker wrote."""
         phase = raw.get("phase", "queued")
         if phase not in PHASES:
@@ -92,7 +92,7 @@ class Job:
         self.path = path
         self.id = path.name
         if not re.fullmatch(JOB_ID, self.id):
-            raise CounselError(Code.JOB_NOT_FOUND, "That is no job id")
+            raise CounselError(Code.JOB_NOT_FOUND, "That is not a job id")
 
     # --- what the files say
 
@@ -117,9 +117,14 @@ class Job:
             return State()
 
     def alive(self) -> bool:
-        """Whether a worker, or a launcher that is about to start it, holds the lock."""
+        """Whether a worker, or a launcher that is about to start it, holds the lock.
+
+        Raises LockError where that cannot be told: a run must not be ended on a guess.
+        """
         try:
             descriptor = lock_file(self.path / "lock", shared=True)
+        except LockError:
+            raise
         except OSError:
             return False
         if descriptor is None:
@@ -149,14 +154,14 @@ class Job:
             Code.JOB_CORRUPT, f"The result of job {self.id} is no envelope"
         )
 
-    def ended(self) -> float:
+    def ended_at(self) -> float:
         """Epoch seconds of the end as far as the files tell, 0 where there are none."""
         for name in ("result.json", "events.jsonl", "spec.json"):
             with contextlib.suppress(OSError):
                 return (self.path / name).stat().st_mtime
         return 0.0
 
-    def unapplied(self) -> bool:
+    def has_unapplied_diff(self) -> bool:
         """Whether it has a diff that was never applied."""
         try:
             size = (self.path / "diff.patch").stat().st_size
@@ -191,7 +196,7 @@ class Job:
             ok=True,
             status=status,
             tool=spec.tool,
-            summary=f"{spec.tool} is {describe(progress)}; job {self.id}",
+            summary=f"{spec.tool} is {progress_line(progress)}; job {self.id}",
             job_id=self.id,
             poll_after_ms=min(max(elapsed_ms // 4, POLL_MIN_MS), POLL_MAX_MS),
             next=Next(
@@ -204,23 +209,24 @@ class Job:
 
     # --- what others ask for
 
-    def cancel_asked(self) -> bool:
+    def cancel_requested(self) -> bool:
         """Whether the run was asked to end."""
         return (self.path / "cancel").exists()
 
-    def ask_cancel(self) -> None:
+    def request_cancel(self) -> None:
         """Ask the run to end. One file for all callers, so a second one changes nothing. Raises OSError."""
         with contextlib.suppress(FileExistsError):
             self._create("cancel")
         self._wake(b"c")
 
-    def ask_stay(self) -> None:
+    def request_stay(self) -> None:
         """Ask the run to outlive its launcher. The file is for a worker that does not read the FIFO yet."""
         with contextlib.suppress(OSError):
             self._create("stay")
         self._wake(b"d")
 
     def _create(self, name: str) -> None:
+        """Make an empty file. Raises FileExistsError if there is one."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         descriptor = open_private(str(self.path / name), flags)
         os.close(descriptor)
@@ -237,7 +243,7 @@ class Job:
             finally:
                 os.close(descriptor)
 
-    def delivered(self) -> bool:
+    def is_delivered(self) -> bool:
         """Whether a caller has the whole result."""
         return (self.path / "delivered").exists()
 

@@ -19,10 +19,9 @@ from codex_counsel.system.files import open_private, remove_tree, write_atomical
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from codex_counsel.codex.transcript import Transcript
     from codex_counsel.contract.envelope import EnvelopeDict
+    from codex_counsel.system.json_values import Json, JsonObject
 
 STATE_INTERVAL = 0.25
 """Seconds between two writes of `state.json` when neither the phase, the thread nor the command changed."""
@@ -36,7 +35,7 @@ class Journal:
     def __init__(self, directory: str, *, private: bool = False) -> None:
         self.directory = directory
         self._private = private
-        self._state: dict[str, Any] = {}
+        self._state: JsonObject = {}
         self._state_written = 0.0
         self._events = -1
         self._event_bytes = 0
@@ -45,7 +44,7 @@ class Journal:
         """Whether somebody made the file `cancel`."""
         return os.path.exists(f"{self.directory}/cancel")
 
-    def update_state(self, **changes: Any) -> None:
+    def update_state(self, **changes: Json) -> None:
         """Set fields of `state.json` and write it."""
         self._state |= changes
         self._write_state()
@@ -106,13 +105,13 @@ class Journal:
 
         # Readers must not take the run for one that died. A file cannot be made here,
         # but one can be renamed.
-        mark = "unsaved"
+        sign = "unsaved"
         if envelope["status"] == "cancelled":
-            mark = "cancel"
+            sign = "cancel"
         with contextlib.suppress(OSError):
-            os.rename(f"{self.directory}/prompt", f"{self.directory}/{mark}")
+            os.rename(f"{self.directory}/prompt", f"{self.directory}/{sign}")
         warning = (
-            f"this result could not be stored ({reason}): it is here, and nowhere else"
+            f"this result could not be stored ({reason}): it cannot be fetched again"
         )
         envelope["meta"].setdefault("warnings", []).append(warning)
         return json.dumps(envelope, ensure_ascii=False)
@@ -134,7 +133,6 @@ class Journal:
     def _delete_events(self) -> None:
         with contextlib.suppress(OSError):
             os.unlink(f"{self.directory}/events.jsonl")
-            os.close(
-                self._events
-            )  # the room is free only once nobody has the file open
+            # The room is free only once nobody has the file open.
+            os.close(self._events)
             self._events = -1

@@ -1,7 +1,8 @@
 """The table of the three kinds of run: what a worker does before Codex starts, and what makes the envelope at the end.
 
-A kind's modules are imported when a run of that kind needs them: the worker reads this
-table before Codex starts, and at its end it needs one kind of three.
+A kind's modules are imported when a run of that kind needs them, inside the functions
+below: the worker reads this table before Codex starts, and at its end it needs one kind
+of three.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from typing import Literal
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any
 
     from codex_counsel.contract.envelope import Envelope
     from codex_counsel.kind import EndedRun
+    from codex_counsel.system.json_values import Json
 
 KindName = Literal["consult", "review", "delegate"]
-DETAILS = ("output_schema", "library", "review", "delegate")
+KIND_FIELDS = ("output_schema", "library", "review", "delegate")
 """The fields of `spec.json` that belong to one kind."""
 
 
@@ -36,7 +37,7 @@ class Kind:
     def __init__(
         self,
         conclude: Callable[[EndedRun], Envelope],
-        set_up: Callable[[Mapping[str, Any], str, str], None] | None = None,
+        set_up: Callable[[Mapping[str, Json], str, str], None] | None = None,
         *,
         exclusive: bool = False,
     ) -> None:
@@ -66,12 +67,10 @@ def _conclude_review(ended: EndedRun) -> Envelope:
     return conclude(ended)
 
 
-def _set_up_delegate(details: Mapping[str, Any], scratch: str, directory: str) -> None:
-    from pathlib import Path
-
+def _set_up_delegate(details: Mapping[str, Json], scratch: str, directory: str) -> None:
     from codex_counsel.delegate.set_up import set_up
 
-    set_up(details, Path(scratch), Path(directory))
+    set_up(details, scratch, directory)
 
 
 def _conclude_delegate(ended: EndedRun) -> Envelope:

@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs.handle import Handle, reap_workers
@@ -29,7 +28,10 @@ from codex_counsel.system.files import (
     remove_tree,
     write_atomically,
 )
+from codex_counsel.system.json_values import JsonObject
 
+SCHEMA = "schema.json"
+"""The file of the job directory that Codex's reply must match."""
 BOOT = Path(__file__).with_name("boot.py")
 
 
@@ -43,7 +45,7 @@ class NewJob:
 
     spec: Spec
     prompt: str
-    schema: dict[str, Any] | None
+    schema: JsonObject | None
     env: Mapping[str, str]
     needs_directory: bool = False
 
@@ -57,15 +59,15 @@ def launch(store: Store, new: NewJob) -> Handle:
         store.prepare()
         return _publish(store.directory, new)
     except OSError as error:
-        return _launch_private(new, error)
+        return _launch_private(store, new, error)
 
 
-def _launch_private(new: NewJob, reason: OSError) -> Handle:
-    """For a caller who waits for the answer. It is told that the run is not kept."""
+def _launch_private(store: Store, new: NewJob, reason: OSError) -> Handle:
+    """Launch in a private directory, for a caller who waits for the answer. A warning says that it is not stored."""
     if new.spec.detached or new.needs_directory:
         raise CounselError(
             Code.STORAGE_FAILED,
-            f"A background job and a diff need their directory: {reason}",
+            f"A background run and a delegated task need the state directory: {reason}",
         ) from None
     try:
         directory = Path(tempfile.mkdtemp(prefix="codex-counsel-job-"))
@@ -74,10 +76,15 @@ def _launch_private(new: NewJob, reason: OSError) -> Handle:
             Code.STORAGE_FAILED, f"No directory for a job can be made: {error}"
         ) from None
 
-    warning = f"the state directory cannot be written ({reason.strerror}): this run is kept nowhere and has no job"
+    warning = f"the state directory cannot be written ({reason.strerror}): this run is not stored and has no job"
     meta = dict(new.spec.meta)
     meta["warnings"] = [*meta.get("warnings", ()), warning]
-    spec = replace(new.spec, meta=meta, private=True)
+    # Codex reads the schema of its reply from the job's directory, wherever that is.
+    schema = str(store.directory / new.spec.job_id / SCHEMA)
+    argv = list(new.spec.argv)
+    if schema in argv:
+        argv[argv.index(schema)] = str(directory / new.spec.job_id / SCHEMA)
+    spec = replace(new.spec, argv=tuple(argv), meta=meta, private=True)
     try:
         return _publish(directory, replace(new, spec=spec))
     except OSError as error:
@@ -88,6 +95,7 @@ def _launch_private(new: NewJob, reason: OSError) -> Handle:
 
 
 def _publish(directory: Path, new: NewJob) -> Handle:
+    """Build the job's directory, rename it into place and start its worker. Raises OSError, and leaves nothing."""
     hidden = directory / f".birth-{new.spec.job_id}"
     published = directory / new.spec.job_id
     hidden.mkdir(mode=0o700)
@@ -113,7 +121,7 @@ def _fill(directory: Path, new: NewJob) -> None:
     write_atomically(directory / "spec.json", spec)
     write_atomically(directory / "prompt", new.prompt)
     if new.schema is not None:
-        write_atomically(directory / "schema.json", json.dumps(new.schema))
+        write_atomically(directory / SCHEMA, json.dumps(new.schema))
     os.mkfifo(directory / "control", 0o600)
 
 
@@ -122,9 +130,8 @@ def _spawn(directory: Path, lock: int, new: NewJob) -> subprocess.Popen[bytes]:
     pipes = subprocess.PIPE
     if new.spec.detached:
         pipes = subprocess.DEVNULL
-    with open(
-        directory / "stderr.log", "ab", opener=open_private
-    ) as stderr:  # Path.open takes no opener
+    log = directory / "stderr.log"
+    with open(log, "ab", opener=open_private) as stderr:  # Path.open takes no opener
         return subprocess.Popen(
             [sys.executable, "-I", "-S", str(BOOT), str(directory), str(lock)],
             env=dict(new.env),

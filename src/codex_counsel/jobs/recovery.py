@@ -16,7 +16,7 @@ from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.kinds import KINDS
 from codex_counsel.jobs.spec import Spec
 from codex_counsel.system import process_tree
-from codex_counsel.system.files import lock_file
+from codex_counsel.system.files import LockError, lock_file
 
 LOCK_PATIENCE = 0.1
 """Seconds in which another reader's probe has let the lock go."""
@@ -42,6 +42,8 @@ def recover(job: Job) -> EnvelopeDict | None:
 
     try:
         lock = lock_file(job.path / "lock", create=False, patience=LOCK_PATIENCE)
+    except LockError:
+        raise
     except OSError:  # the record is being dropped, or was damaged
         return _conclude(job, spec).wire()
     if lock is None:
@@ -60,10 +62,10 @@ def _conclude(job: Job, spec: Spec) -> Envelope:
     survivors = end_processes(job)
     transcript = recorded_transcript(job.path)
     transcript.thread_id = transcript.thread_id or job.state().thread_id
-    ending = Exit(_reason(job), survivors=tuple(survivors))
-    envelope = conclude(spec, transcript, ending, job.path)
+    exit_ = Exit(_reason(job), survivors=tuple(survivors))
+    envelope = conclude(spec, transcript, exit_, job.path)
 
-    ended = job.ended()
+    ended = job.ended_at()
     envelope.meta.job_id = job.id
     elapsed = max(ended - spec.created, 0)
     envelope.meta.elapsed_ms = int(elapsed * 1000)
@@ -74,7 +76,7 @@ def _conclude(job: Job, spec: Spec) -> Envelope:
 def _reason(job: Job) -> str:
     if (job.path / "unsaved").exists():
         return "unsaved"
-    if job.cancel_asked():
+    if job.cancel_requested():
         return "cancelled"
     return "died"
 
@@ -84,9 +86,9 @@ def end_processes(job: Job) -> list[int]:
     scratch = Path(job.spec().scratch)
     # MCP servers get no variables of ours: they are known by their TMPDIR, which is
     # `tmp` in a delegate's scratch.
-    marks = (
+    variables = (
         f"CODEX_COUNSEL_JOB={job.id}",
         f"TMPDIR={scratch}",
         f"TMPDIR={scratch / 'tmp'}",
     )
-    return process_tree.end_stray(job.state().codex, marks)
+    return process_tree.end_stray(job.state().codex, variables)

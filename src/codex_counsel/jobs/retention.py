@@ -32,12 +32,12 @@ def evict(store: Store, ttl: int, per_workspace: int) -> None:
     if not _due(store):
         return
     ended = [job for job in store.jobs() if not job.alive()]
-    ended.sort(key=Job.ended, reverse=True)
+    ended.sort(key=Job.ended_at, reverse=True)
 
     done: list[Job] = []
     wanted: list[Job] = []
     for job in ended:
-        if job.delivered() and not job.unapplied():
+        if job.is_delivered() and not job.has_unapplied_diff():
             done.append(job)
         else:
             wanted.append(job)
@@ -88,7 +88,7 @@ def _evict_wanted(store: Store, newest_first: list[Job]) -> None:
 
 
 def _age(job: Job) -> float:
-    return time.time() - job.ended()
+    return time.time() - job.ended_at()
 
 
 def _size(job: Job) -> int:

@@ -1,6 +1,6 @@
 """One run of Codex, from its first line of output to the committed envelope.
 
-Imported while Codex starts up: what is needed only after its end is imported then.
+Imported while Codex starts up. What a kind of run needs at its end is imported then, by `kinds`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs.journal import Journal
 from codex_counsel.jobs.kinds import KINDS
 from codex_counsel.jobs.spec import Spec
+from codex_counsel.kind import EndedRun, failed_run
+from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.redact import mask
 from codex_counsel.system.supervisor import Supervisor
 from codex_counsel.system.text import one_line
 
+MAX_COMMANDS = 50
+"""Finished commands that a result can list, the last ones."""
 STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -50,6 +54,16 @@ class Exit:
 
 
 # --- in the worker
+
+
+def supervise(raw_spec: JsonObject, supervisor: Supervisor, journal: Journal) -> None:
+    """Execute the run of a parsed `spec.json`. A defect of ours is committed as its result, and raised."""
+    spec = Spec.parse(raw_spec)
+    try:
+        execute(spec, supervisor, journal)
+    except Exception as defect:
+        conclude_defect(spec, journal, defect)
+        raise
 
 
 def execute(spec: Spec, supervisor: Supervisor, journal: Journal) -> None:
@@ -84,26 +98,32 @@ def _rollout_file(spec: Spec, transcript: Transcript) -> Path | None:
 def finish(
     spec: Spec,
     transcript: Transcript,
-    ending: Exit,
+    exit_: Exit,
     journal: Journal,
     error: CounselError | None = None,
 ) -> None:
     """Conclude and commit. A cancel that comes before the commit wins over any other result."""
     directory = Path(journal.directory)
-    envelope = conclude(spec, transcript, ending, directory, error)
+    envelope = conclude(spec, transcript, exit_, directory, error)
     remember_limit(spec, envelope)
     if envelope.status != "cancelled" and journal.cancel_requested():
         envelope = conclude(
-            spec, transcript, replace(ending, reason="cancelled"), directory
+            spec, transcript, replace(exit_, reason="cancelled"), directory
         )
     journal.commit(envelope.wire())
 
 
 def conclude_unstarted(
-    spec: Spec, journal: Journal, reason: str, error: Exception | None
-) -> None:
-    """Commit the envelope of a run whose Codex was never started: `reason` if it was told to end, else `error`."""
-    finish(spec, Transcript(), Exit(reason or "exited"), journal, _start_error(error))
+    raw_spec: JsonObject, journal: Journal, reason: str, error: Exception | None
+) -> bool:
+    """Commit the envelope of a run whose Codex was never started: `reason` if it was ended, else `error`.
+
+    Returns whether `error` is a defect of ours, and not something that can happen.
+    """
+    spec = Spec.parse(raw_spec)
+    start_error = _start_error(error)
+    finish(spec, Transcript(), Exit(reason or "exited"), journal, start_error)
+    return start_error is not None and start_error.code == Code.INTERNAL
 
 
 def _start_error(error: Exception | None) -> CounselError | None:
@@ -127,7 +147,26 @@ def conclude_defect(spec: Spec, journal: Journal, defect: Exception) -> None:
         transcript = recorded_transcript(Path(journal.directory))
         finish(spec, transcript, Exit("exited"), journal, error)
     except Exception:  # noqa: BLE001  # the defect may lie in what was just tried
-        journal.commit(failed(spec.tool, error, spec.new_meta()).wire())
+        envelope = _conclude_without_record(spec, Path(journal.directory), error)
+        journal.commit(envelope.wire())
+
+
+def _conclude_without_record(
+    spec: Spec, directory: Path, error: CounselError
+) -> Envelope:
+    """The kind still captures and removes what lies in the scratch directory."""
+    ended = EndedRun(
+        tool=spec.tool,
+        directory=directory,
+        scratch=Path(spec.scratch),
+        details=spec.details,
+        meta=spec.new_meta(),
+        error=error,
+    )
+    try:
+        return KINDS[spec.kind].conclude(ended)
+    except Exception:  # noqa: BLE001  # the defect may lie there
+        return failed(spec.tool, error, spec.new_meta())
 
 
 def _defect(defect: Exception) -> CounselError:
@@ -166,23 +205,21 @@ def recorded_transcript(directory: Path) -> Transcript:
 def conclude(
     spec: Spec,
     transcript: Transcript,
-    ending: Exit,
+    exit_: Exit,
     directory: Path,
     error: CounselError | None = None,
 ) -> Envelope:
-    """The envelope of an ended run, whatever happened. `error` is a reason for a failure that only the caller knows."""
-    from codex_counsel.kind import EndedRun, failure
-
+    """The envelope of an ended run, whatever happened. `error`: why it failed, where only the caller knows."""
     record = rollout.last_turn(_rollout_file(spec, transcript))
-    error = error or _find_error(spec, transcript, ending, blind=record.sandbox_broken)
+    error = error or _find_error(spec, transcript, exit_, blind=record.sandbox_broken)
     if error:
-        _add_traces(error, spec, transcript, ending)
+        _add_traces(error, spec, transcript, exit_)
     ended = EndedRun(
         tool=spec.tool,
         directory=directory,
         scratch=Path(spec.scratch),
         details=spec.details,
-        meta=_meta(spec, transcript, ending, record),
+        meta=_meta(spec, transcript, exit_, record),
         answer=transcript.answer,
         error=error,
         commands=_commands(transcript),
@@ -197,22 +234,24 @@ def conclude(
             Code.INTERNAL, f"{type(defect).__name__} while the result was read"
         )
 
-    _add_traces(error, spec, transcript, ending)
+    _add_traces(error, spec, transcript, exit_)
     ended = replace(ended, error=error)
     try:
         return kind.conclude(ended)
     except Exception:  # noqa: BLE001  # the defect may lie there
-        return failure(ended, error)
+        return failed_run(ended, error)
 
 
 def _commands(transcript: Transcript) -> tuple[tuple[str, int | None], ...]:
-    ended = [(command.command, command.exit_code) for command in transcript.commands]
+    """The command lines with their exit codes: the last ones that ended, then those that still ran."""
+    last = transcript.commands[-MAX_COMMANDS:]
+    ended = [(command.command, command.exit_code) for command in last]
     unfinished = [(command, None) for command in transcript.open_commands.values()]
     return (*ended, *unfinished)
 
 
 def _meta(
-    spec: Spec, transcript: Transcript, ending: Exit, record: rollout.TurnRecord
+    spec: Spec, transcript: Transcript, exit_: Exit, record: rollout.TurnRecord
 ) -> Meta:
     """What the launcher knew, completed by what Codex's own record says of the turn."""
     meta = spec.new_meta()
@@ -236,9 +275,9 @@ def _meta(
 
     for warning in transcript.warnings:
         meta.warnings.append(one_line(warning, 300))
-    if ending.survivors:
+    if exit_.survivors:
         meta.warnings.append(
-            f"processes that could not be ended: {list(ending.survivors)}"
+            f"processes that could not be ended: {list(exit_.survivors)}"
         )
     return meta
 
@@ -247,22 +286,22 @@ def _meta(
 
 
 def _find_error(
-    spec: Spec, transcript: Transcript, ending: Exit, *, blind: bool
+    spec: Spec, transcript: Transcript, exit_: Exit, *, blind: bool
 ) -> CounselError | None:
     """Why the run has no result, or None. The most telling first: why it was ended, Codex's own error, its exit.
 
     `blind` means that by Codex's own record every command failed at setting up the
     sandbox.
     """
-    completed_late = transcript.completed and ending.reason in ("timeout", "stalled")
-    if ending.reason != "exited" and not completed_late:
-        return _error_of_reason(spec, transcript, ending.reason)
+    completed_late = transcript.completed and exit_.reason in ("timeout", "stalled")
+    if exit_.reason != "exited" and not completed_late:
+        return _error_of_reason(spec, transcript, exit_.reason)
 
     if transcript.failure is not None:
         return failures.from_turn(transcript.failure)
 
     if not transcript.completed:
-        return _broken_off(transcript, ending)
+        return _early_exit_error(transcript, exit_)
 
     if spec.session_id and transcript.thread_id != spec.session_id:
         message = f"Codex began a new thread instead of continuing {spec.session_id}"
@@ -276,6 +315,7 @@ def _find_error(
 
 
 def _error_of_reason(spec: Spec, transcript: Transcript, reason: str) -> CounselError:
+    """For a run that was ended, by its supervisor or with it. `reason` is that of `Exit`."""
     last_notice = ""
     if transcript.notice:
         last_notice = f"; Codex's last notice: {transcript.notice}"
@@ -294,30 +334,29 @@ def _error_of_reason(spec: Spec, transcript: Transcript, reason: str) -> Counsel
         case "abandoned":
             code = Code.CANCELLED
             message = (
-                "The caller went away before the run was handed over, so it was ended"
+                "The caller went away before the run was detached, so it was ended"
             )
         case "unsaved":
             code = Code.STORAGE_FAILED
-            message = "The state directory could not store the result of this run; what was recorded before is here"
+            message = "The state directory could not store the result of this run; this is what was recorded"
         case _:
             code = Code.PROCESS_DIED
-            message = (
-                "The supervisor of this run was killed; what it had recorded is here"
-            )
+            message = "The worker of this run was killed; this is what it had recorded"
     return CounselError(code, message)
 
 
-def _broken_off(transcript: Transcript, ending: Exit) -> CounselError:
-    last_words = failures.last_sentence(ending.stderr)
-    failed_to_start = ending.returncode != 0 or last_words
+def _early_exit_error(transcript: Transcript, exit_: Exit) -> CounselError:
+    """Codex ended without completing its turn: before its thread began, silently, or in the middle."""
+    last_words = failures.last_sentence(exit_.stderr)
+    failed_to_start = exit_.returncode != 0 or last_words
     if not transcript.thread_id and failed_to_start:
-        return failures.from_start(ending.stderr, ending.returncode)
+        return failures.from_start(exit_.stderr, exit_.returncode)
 
-    if ending.returncode == 0 and not transcript.messages:
+    if exit_.returncode == 0 and not transcript.messages:
         message = "Codex ended without an error and without a message"
         return CounselError(Code.EMPTY_OUTPUT, message)
 
-    description = failures.describe(ending.returncode)
+    description = failures.describe_exit(exit_.returncode)
     message = f"Codex ended with {description} in the middle of its turn"
     reason, _ = mask(transcript.notice or last_words)
     if reason:
@@ -351,7 +390,7 @@ def _code_mode_warning(transcript: Transcript) -> str | None:
 
 
 def _add_traces(
-    error: CounselError, spec: Spec, transcript: Transcript, ending: Exit
+    error: CounselError, spec: Spec, transcript: Transcript, exit_: Exit
 ) -> None:
     """Add what lets a caller go on: the thread, the last message, what survived."""
     if transcript.thread_id and spec.session_id in (None, transcript.thread_id):
@@ -359,5 +398,5 @@ def _add_traces(
     if transcript.answer:
         last_message, _ = mask(transcript.answer)
         error.details.setdefault("last_message", one_line(last_message, 600))
-    if ending.survivors:
-        error.details["survivors"] = list(ending.survivors)
+    if exit_.survivors:
+        error.details["survivors"] = list(exit_.survivors)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from types import UnionType
-from typing import Any
 
 from codex_counsel.contract.envelope import Meta
 from codex_counsel.jobs import kinds
+from codex_counsel.system.json_values import JsonObject
 
 FORMAT = 1
 RETIRED = ("request",)
 """Fields that earlier releases of this format wrote and nobody reads."""
-MAX_SECONDS = 1e11
+MAX_EPOCH_SECONDS = 1e11
 """No clock shows this many seconds since the epoch before the year 5000."""
 FIELD_TYPES: tuple[tuple[type | UnionType, tuple[str, ...]], ...] = (
     (
@@ -67,18 +67,18 @@ class Spec:
     backoff: float
     ttl: int
     workspace: str
-    meta: dict[str, Any]
+    meta: JsonObject
     session_id: str | None = None
-    output_schema: dict[str, Any] | None = None
-    review: dict[str, Any] | None = None
-    delegate: dict[str, Any] | None = None
+    output_schema: JsonObject | None = None
+    review: JsonObject | None = None
+    delegate: JsonObject | None = None
     library: str | None = None
     detached: bool = False
     private: bool = False
     format: int = FORMAT
 
     @classmethod
-    def parse(cls, raw: dict[str, Any]) -> Spec:
+    def parse(cls, raw: JsonObject) -> Spec:
         """Raises ValueError for another format, missing or unknown fields, and values of the wrong type."""
         if raw.get("format") != FORMAT:
             raise ValueError(
@@ -109,13 +109,13 @@ class Spec:
             return wrong
 
         # Python's JSON reader takes NaN and Infinity, of which no date can be made.
-        if not 0 <= self.created < MAX_SECONDS:
+        if not 0 <= self.created < MAX_EPOCH_SECONDS:
             wrong.append("created")
-        if not 0 <= self.ttl < MAX_SECONDS:
+        if not 0 <= self.ttl < MAX_EPOCH_SECONDS:
             wrong.append("ttl")
         return wrong
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The fields of `spec.json`."""
         return asdict(self)
 
@@ -125,14 +125,17 @@ class Spec:
         return kinds.name_of(review=self.review, delegate=self.delegate)
 
     @property
-    def details(self) -> dict[str, Any]:
+    def details(self) -> JsonObject:
         """The fields that only the kind of this run reads; None for those of other kinds."""
-        return {name: getattr(self, name) for name in kinds.DETAILS}
+        return {name: getattr(self, name) for name in kinds.KIND_FIELDS}
 
     def new_meta(self) -> Meta:
         """What was known before the run, with when the record may be dropped at the earliest, counted from now."""
-        meta = Meta(**self.meta)
-        meta.warnings = list(meta.warnings)
+        # A record of a newer release may have fields that this one does not know.
+        names = {item.name for item in fields(Meta)}
+        known = {name: value for name, value in self.meta.items() if name in names}
+        meta = Meta(**known)
+        meta.warnings = list(meta.warnings or ())
         meta.ttl_seconds = self.ttl
         meta.expires_at = self.expiry(time.time())
         return meta

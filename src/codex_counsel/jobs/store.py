@@ -53,7 +53,8 @@ class Store:
         """Raises `job_not_found`, with what the tombstone of a dropped job remembers in its details."""
         if not re.fullmatch(JOB_ID, job_id):
             raise CounselError(
-                Code.JOB_NOT_FOUND, "That is no job id: one has 32 hexadecimal digits"
+                Code.JOB_NOT_FOUND,
+                "That is not a job id: one has 32 hexadecimal digits",
             )
         path = self.directory / job_id
         if path.is_dir():
@@ -82,10 +83,10 @@ class Store:
             row = row_of(job)
             if row:
                 rows.append(row)
-        rows.sort(key=_started, reverse=True)
+        rows.sort(key=lambda row: (row.get("started", ""), row["job_id"]), reverse=True)
         return rows
 
-    def sent_last(self, thread_id: str) -> str | None:
+    def last_sent_digest(self, thread_id: str) -> str | None:
         """The digest of the material that the latest review of this thread was sent; None where none is on record."""
         latest = 0.0
         digest = ""
@@ -107,7 +108,7 @@ class Store:
         if recovery.outcome(job) is None:
             raise CounselError(Code.JOB_RUNNING, f"Job {job_id} has not finished")
         if not (job.path / "diff.patch").is_file():
-            message = f"Job {job_id} has no diff: it is no delegate, or made no tree"
+            message = f"Job {job_id} has no diff: it is not a delegate, or made no tree"
             raise CounselError(Code.INVALID_ARGUMENTS, message)
         return job
 
@@ -132,18 +133,14 @@ class Store:
         if outcome is None:
             raise CounselError(
                 Code.JOB_RUNNING,
-                f"Job {job.id} was told to end but its worker still lives",
+                f"Job {job.id} was cancelled, but its worker is still running",
             )
         return outcome
 
 
-def _started(row: Row) -> tuple[str, str]:
-    return row.get("started", ""), row["job_id"]
-
-
 def _end(job: Job) -> None:
     try:
-        job.ask_cancel()
+        job.request_cancel()
     except OSError:  # no room for the file
         _signal_worker(job, signal.SIGTERM)
     if _ends_within(job, CANCEL_PATIENCE):

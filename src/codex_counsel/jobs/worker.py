@@ -22,15 +22,16 @@ import time
 
 from codex_counsel.jobs import slots
 from codex_counsel.jobs.journal import Journal
-from codex_counsel.jobs.kinds import DETAILS, KINDS, name_of
+from codex_counsel.jobs.kinds import KIND_FIELDS, KINDS, name_of
 from codex_counsel.system.files import read_json
 from codex_counsel.system.process_tree import Identity, become_subreaper
-from codex_counsel.system.supervisor import Supervisor, start
+from codex_counsel.system.supervisor import Supervisor, start_child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
-    from typing import Any
+
+    from codex_counsel.system.json_values import JsonObject
 
 LIFETIME_PIPE = 0
 STDERR = 2
@@ -49,11 +50,11 @@ def main(directory: str, lock: int) -> None:
 
 
 class Worker:
-    """`end_reason` is why the run was told to end: `cancelled`, `abandoned`, or empty."""
+    """`end_reason` is why the run is to end: `cancelled`, `abandoned`, or empty."""
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
-        self.spec: dict[str, Any] = read_json(f"{directory}/spec.json")
+        self.spec: JsonObject = read_json(f"{directory}/spec.json")
         self.journal = Journal(directory, private=self.spec["private"])
         self.detached = bool(self.spec["detached"])
         self.end_reason = ""
@@ -76,12 +77,13 @@ class Worker:
         try:
             codex = self._start()
         except Exception as error:
-            self._conclude_unstarted(error)
-            raise  # for the traceback in stderr.log
+            if self._conclude_unstarted(error):
+                raise  # for the traceback in stderr.log
+            return
         self._supervise(codex)
 
     def _wait_for_slot(self) -> None:
-        """Returns with a slot, or when the run was told to end. Where no slot file can be made, none is needed."""
+        """Returns with a slot, or when the run is to end. Where no slot file can be made, none is needed."""
         directory = f"{self.spec['state']}/slots"
         while not self._check_requests():
             try:
@@ -112,7 +114,7 @@ class Worker:
     def _start(self) -> subprocess.Popen[bytes]:
         """Raises OSError or CounselError for what prevents a start."""
         scratch = self.spec["scratch"]
-        details = {name: self.spec.get(name) for name in DETAILS}
+        details = {name: self.spec.get(name) for name in KIND_FIELDS}
         name = name_of(review=details["review"], delegate=details["delegate"])
         set_up = KINDS[name].set_up
         if set_up is None:
@@ -121,7 +123,7 @@ class Worker:
             self.journal.update_state(phase="starting")
             set_up(details, scratch, self.directory)
 
-        codex = start(
+        codex = start_child(
             self.spec["argv"],
             os.environ,
             self.spec["cwd"],
@@ -134,13 +136,12 @@ class Worker:
         )
         return codex
 
-    def _conclude_unstarted(self, error: Exception | None = None) -> None:
-        # Codex does not run, so nothing waits for these.
+    def _conclude_unstarted(self, error: Exception | None = None) -> bool:
+        """Returns whether the error is a defect of ours."""
+        # Codex does not run, so nothing waits for this import.
         from codex_counsel.jobs import run
-        from codex_counsel.jobs.spec import Spec
 
-        spec = Spec.parse(self.spec)
-        run.conclude_unstarted(spec, self.journal, self.end_reason, error)
+        return run.conclude_unstarted(self.spec, self.journal, self.end_reason, error)
 
     def _supervise(self, codex: subprocess.Popen[bytes]) -> None:
         self.supervisor = Supervisor(codex, self.spec["total"], self.spec["idle"])
@@ -153,24 +154,18 @@ class Worker:
         if self.end_reason or self._check_requests():
             self.supervisor.stop(self.end_reason)
 
-        # Codex is starting up meanwhile.
+        # Imported while Codex starts up: Codex waits for nothing of it.
         from codex_counsel.jobs import run
-        from codex_counsel.jobs.spec import Spec
 
-        spec = Spec.parse(self.spec)
         try:
-            run.execute(spec, self.supervisor, self.journal)
-        except Exception as defect:
-            run.conclude_defect(spec, self.journal, defect)
-            raise
+            run.supervise(self.spec, self.supervisor, self.journal)
         finally:
             with contextlib.suppress(OSError):
                 os.write(STDERR, self.supervisor.stderr)
 
     def on_lifetime_pipe(self) -> None:
         """The launcher detached the run, or is gone."""
-        # Someone who joined the run may have made the file `stay` before anybody read
-        # the FIFO.
+        # A caller who joined made the file `stay` if nobody read the FIFO yet.
         word = os.read(LIFETIME_PIPE, 16)
         if word or os.path.exists(f"{self.directory}/stay"):
             self._detach()

@@ -38,7 +38,7 @@ def _image(name: str, workspace: ResolvedWorkspace) -> Path:
     if info.st_size > MAX_IMAGE or not _is_image(path):
         raise CounselError(
             Code.INVALID_ARGUMENTS,
-            f"images: {name} is no PNG, JPEG, GIF or WebP of at most 20 MB",
+            f"images: {name} is not a PNG, JPEG, GIF or WebP file of at most 20 MB",
         )
     return path
 
@@ -54,10 +54,10 @@ def _is_image(path: Path) -> bool:
 def plan(
     text: str | None, path: str | None, workspace: ResolvedWorkspace, *, required: bool
 ) -> tuple[str, tuple[str, ...]]:
-    """The text of a plan and the warnings about it. A plan from a file is masked; from the caller it is as it is.
+    """The text of a plan and the warnings about it. Only a plan from a file is masked.
 
-    Raises `invalid_arguments` when both or, where one is `required`, none is there, or
-    the file cannot be sent.
+    Raises `invalid_arguments` when both are set, when none is set and one is
+    `required`, or when the file may not be sent.
     """
     if text and path:
         raise CounselError(
@@ -75,7 +75,7 @@ def _plan_file(name: str, workspace: ResolvedWorkspace) -> tuple[str, tuple[str,
     data = read_regular(path, MAX_PLAN)
     if data is None:
         raise CounselError(
-            Code.INVALID_ARGUMENTS, f"plan_path: {name} is no readable regular file"
+            Code.INVALID_ARGUMENTS, f"plan_path: {name} is not a readable regular file"
         )
     text = data.decode("utf-8", "replace")
     if not text.strip():

@@ -1,4 +1,4 @@
-"""What one run may read and write: the workspace, the programs it needs, and which files in them are closed."""
+"""What one run may read and write: the workspace, the programs it needs, and the files in them that are denied."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def of_run(
 ) -> Boundary:
     """What a run with this request may touch, before it has its private directories.
 
-    Raises `workspace_invalid` for an extra root that no run may be given.
+    Raises `workspace_invalid` for an extra root that runs may not use.
     """
     root = preflight.workspace.root
     extra_roots = [
@@ -120,8 +120,7 @@ def find_secrets(roots: Iterable[Path]) -> tuple[tuple[Path, ...], bool]:
 
 def _real_secret(path: Path) -> Path | None:
     """Where the file really is; None for a link to nothing or to what every program may read."""
-    # Path.exists raises PermissionError for what is forbidden; os.path.exists answers
-    # no.
+    # Path.exists raises PermissionError where os.path.exists answers no.
     if not os.path.exists(path):  # noqa: PTH110
         return None
     real = path.resolve()
@@ -135,8 +134,7 @@ def toolchains(path_variable: str, directories: Directories) -> tuple[Path, ...]
     """Directories that the programs on `PATH` need, where they lie outside the platform's own."""
     roots: dict[Path, None] = {}
     for entry in path_variable.split(os.pathsep):
-        # Path.is_dir raises PermissionError for what is forbidden; os.path.isdir
-        # answers no.
+        # Path.is_dir raises PermissionError where os.path.isdir answers no.
         if not entry.startswith("/") or not os.path.isdir(entry):  # noqa: PTH112
             continue
         for root in _directories_needed_by(Path(entry).resolve(), directories):
@@ -146,6 +144,7 @@ def toolchains(path_variable: str, directories: Directories) -> tuple[Path, ...]
 
 
 def _may_be_opened(path: Path, directories: Directories) -> bool:
+    """Whether a run may read this directory: it is none of the platform's, and none with credentials."""
     private = any(path.is_relative_to(denied) for denied in directories.denied())
     return (
         path.is_dir()

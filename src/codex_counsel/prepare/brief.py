@@ -32,12 +32,12 @@ class Material:
 
 
 @cache
-def words(name: str) -> str:
+def prompt_file(name: str) -> str:
     """A prompt file of this package."""
     return (files("codex_counsel") / "prompts" / f"{name}.md").read_text("utf-8")
 
 
-def joined(*parts: str) -> str:
+def join_prompt(*parts: str) -> str:
     """The prompt made of these parts, empty ones left out. Raises `input_too_large` above Codex's own limit."""
     prompt = "\n\n".join(part.strip() for part in parts if part) + "\n"
     if len(prompt) > CODEX_LIMIT:
@@ -48,7 +48,7 @@ def joined(*parts: str) -> str:
     return prompt
 
 
-def fenced(material: Material) -> str:
+def fence(material: Material) -> str:
     """The material between tags that its text cannot contain: they carry a digest of it. No character is dropped."""
     text = visible(material.text)
     name = one_line(visible(material.name), 500).translate(_NAME_CHARACTERS)
@@ -58,15 +58,15 @@ def fenced(material: Material) -> str:
     return f'<material id="{digest}" from="{name}">\n{text}\n</material {digest}>'
 
 
-def all_fenced(material: Iterable[Material], extra_context: str | None) -> list[str]:
+def fence_all(material: Iterable[Material], extra_context: str | None) -> list[str]:
     """Each piece of material in its tags, what the caller passed as `extra_context` last."""
-    parts = [fenced(item) for item in material]
+    parts = [fence(item) for item in material]
     if extra_context:
-        parts.append(fenced(Material("context from the caller", extra_context)))
+        parts.append(fence(Material("context from the caller", extra_context)))
     return parts
 
 
-def listed(name: str, rows: Iterable[str]) -> str:
+def bounded_list(name: str, rows: Iterable[str]) -> str:
     """A bounded list of names as material. File names are text of the repository too, so they are masked."""
     all_rows = list(rows)
     if not all_rows:
@@ -81,7 +81,7 @@ def listed(name: str, rows: Iterable[str]) -> str:
         kept.append(row)
     if len(all_rows) > len(kept):
         kept.append(f"… and {len(all_rows) - len(kept)} more")
-    return fenced(Material(name, mask("\n".join(kept))[0]))
+    return fence(Material(name, mask("\n".join(kept))[0]))
 
 
 def focus(text: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Who asks, and from where: what every service needs and nothing changes."""
+"""What every service needs to know of its caller: environment, directory, settings. It never changes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Context:
 
 
 def _working_directory() -> Path:
-    """The current directory; for one that was deleted, a path that no run can be given."""
+    """The current directory; for one that was deleted, a path that no run can use."""
     try:
         return Path.cwd()
     except OSError:

@@ -53,8 +53,7 @@ class Directories:
             self.state,
             *(self.home / name for name in CREDENTIALS),
         ]
-        # Path.exists raises PermissionError for what is forbidden; os.path.exists
-        # answers no.
+        # Path.exists raises PermissionError where os.path.exists answers no.
         existing = [path for path in paths if os.path.exists(path)]  # noqa: PTH110
         real = [path for path in existing if not path.is_symlink()]
         resolved = [path.resolve() for path in existing]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from codex_counsel.prepare.workspace import ResolvedWorkspace
 
 FILE_NAME = "AGENTS.md"
-MAX_BYTES = 32_000
+MAX_GUIDANCE = 32_000
 """Of one file; the rest of it is not sent."""
 LINK_MODE = "120000"
 MAX_LINK = 4096
@@ -39,6 +39,8 @@ class Guidance:
 
 @dataclass(frozen=True)
 class _File:
+    """An AGENTS.md; `text` is None where it does not exist or may not be sent."""
+
     name: str
     is_link: bool
     text: str | None
@@ -52,13 +54,13 @@ def on_disk(workspace: ResolvedWorkspace, settings: Settings) -> Guidance:
         for folder in (*reversed(workspace.root.parents), workspace.root)
         if folder.is_relative_to(top)
     ]
-    found = []
+    files = []
     for folder in folders:
         path = folder / FILE_NAME
-        found.append(
+        files.append(
             _File(str(path), path.is_symlink(), _read_on_disk(path, workspace))
         )
-    return _guidance(found, settings)
+    return _guidance_from(files, settings)
 
 
 def _read_on_disk(path: Path, workspace: ResolvedWorkspace) -> str | None:
@@ -67,14 +69,15 @@ def _read_on_disk(path: Path, workspace: ResolvedWorkspace) -> str | None:
         real = path.resolve()
     except (OSError, RuntimeError):
         return None
-    inside = real.is_relative_to(workspace.outermost) and ".git" not in real.parts
-    closed = secret_name(str(real)) or any(
-        real.is_relative_to(denied) for denied in workspace.denied
-    )
-    if not inside or closed:
+    if not real.is_relative_to(workspace.outermost) or ".git" in real.parts:
         return None
-    data = read_regular(real, MAX_BYTES)
-    return None if data is None else data.decode("utf-8", "replace")
+    is_denied = any(real.is_relative_to(denied) for denied in workspace.denied)
+    if is_denied or secret_name(str(real)):
+        return None
+    data = read_regular(real, MAX_GUIDANCE)
+    if data is None:
+        return None
+    return data.decode("utf-8", "replace")
 
 
 def of_revision(
@@ -84,12 +87,12 @@ def of_revision(
     if revision is None:
         return Guidance()
     folders = repo.prefix.split(b"/")[:-1]
-    found = []
+    files = []
     for depth in range(len(folders) + 1):
         name = b"/".join([*folders[:depth], FILE_NAME.encode()])
         is_link, text = _read_in_revision(repo, revision, name, workspace)
-        found.append(_File(os.fsdecode(name), is_link, text))
-    return _guidance(found, settings)
+        files.append(_File(os.fsdecode(name), is_link, text))
+    return _guidance_from(files, settings)
 
 
 def _read_in_revision(
@@ -101,23 +104,26 @@ def _read_in_revision(
     if blob and is_link:
         target = repo.blob(blob.sha, MAX_LINK)
         name = os.path.normpath(os.path.join(os.path.dirname(name), target))  # noqa: PTH118, PTH120  # bytes
-        leads_out = name.startswith((b"/", b".."))
-        blob = None if leads_out else repo.lookup(revision, name)
-
-    whole = os.fsencode(repo.root) + b"/" + name
-    denied = frozenset(map(os.fsencode, workspace.denied))
-    closed = secret_name(os.fsdecode(whole)) or covering_path(whole, denied)
-    if blob is None or not blob.is_file or closed:
+        blob = None
+        if not name.startswith((b"/", b"..")):
+            blob = repo.lookup(revision, name)
+    if blob is None or not blob.is_file:
         return is_link, None
-    return is_link, repo.blob(blob.sha, MAX_BYTES).decode("utf-8", "replace")
+
+    path = os.fsencode(repo.root) + b"/" + name
+    denied = frozenset(map(os.fsencode, workspace.denied))
+    if secret_name(os.fsdecode(path)) or covering_path(path, denied):
+        return is_link, None
+    return is_link, repo.blob(blob.sha, MAX_GUIDANCE).decode("utf-8", "replace")
 
 
-def _guidance(found: list[_File], settings: Settings) -> Guidance:
+def _guidance_from(files: list[_File], settings: Settings) -> Guidance:
+    """The files as material, masked. With isolation `strict` none is sent."""
     if settings.isolation == "strict":
         return Guidance()
     material = []
     warnings = []
-    for file in found:
+    for file in files:
         if file.text and file.text.strip():
             material.append(Material(file.name, mask(file.text)[0]))
         elif file.is_link and file.text is None:

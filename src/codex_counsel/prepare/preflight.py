@@ -7,13 +7,14 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from codex_counsel.codex import account, binary, command, failures, inspect
 from codex_counsel.codex import limits as remembered_limits
 from codex_counsel.codex.account import Login
 from codex_counsel.codex.binary import Codex
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.system.json_values import Json, JsonObject
 from codex_counsel.system.path import search_path
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Preflight:
     workspace: ResolvedWorkspace
     codex: Codex
     login: Login
-    config: Mapping[str, Any]
+    config: Mapping[str, Json]
     profile: str | None
     isolation: str
 
@@ -97,7 +98,7 @@ def mcp_servers(context: Context, preflight: Preflight) -> tuple[str, ...]:
     )
 
 
-def configuration(context: Context, profile: str | None) -> dict[str, Any]:
+def configuration(context: Context, profile: str | None) -> JsonObject:
     """What Codex will be configured for. With isolation `strict` it reads nothing of the user's configuration."""
     if context.settings.isolation == "strict":
         return {}

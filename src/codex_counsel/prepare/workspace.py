@@ -1,4 +1,4 @@
-"""The workspace of a request: which directory it is, and whether a run may be given it."""
+"""The workspace of a request: which directory it is, and whether a run may use it."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class ResolvedWorkspace:
     def file(self, argument: str, name: str) -> Path:
         """The real path of a file that the caller names in an argument.
 
-        Raises `invalid_arguments` for a path that leads nowhere, to a secret file, or
+        Raises `invalid_arguments` for a path that cannot be resolved, or leads to a secret file, or
         below a denied directory.
         """
         try:
             path = (self.root / name).resolve()
         except (OSError, RuntimeError):
             raise CounselError(
-                Code.INVALID_ARGUMENTS, f"{argument}: {name} leads nowhere"
+                Code.INVALID_ARGUMENTS, f"{argument}: {name} cannot be resolved"
             ) from None
 
         closed = [base for base in (*self.denied, *SYSTEM) if path.is_relative_to(base)]
@@ -76,7 +76,7 @@ class ResolvedWorkspace:
 def resolve(context: Context, argument: str | None) -> ResolvedWorkspace:
     """The workspace that the caller names, else CLAUDE_PROJECT_DIR, else the current directory.
 
-    Raises `workspace_invalid` for a directory that no run may be given.
+    Raises `workspace_invalid` for a directory that runs may not use.
     """
     source, path = _choose(context, argument)
     root = checked_root(path, context.directories)
@@ -93,6 +93,7 @@ def resolve_or_none(context: Context) -> ResolvedWorkspace | None:
 
 
 def _choose(context: Context, argument: str | None) -> tuple[str, str]:
+    """Where the workspace comes from, as in `ResolvedWorkspace.source`, and its path."""
     if argument:
         return "argument", argument
     project = context.env.get("CLAUDE_PROJECT_DIR")
@@ -102,20 +103,20 @@ def _choose(context: Context, argument: str | None) -> tuple[str, str]:
 
 
 def open_repository(workspace: ResolvedWorkspace, context: Context) -> Repo:
-    """The repository around the workspace. Raises `workspace_invalid` where its top may not be given to a run."""
+    """The repository around the workspace. Raises `workspace_invalid` where runs may not use its top."""
     repo = Repo.open(
         workspace.root, context.settings.git_timeout_seconds, env=context.env
     )
     if repo.root != workspace.top:
         raise CounselError(
             Code.WORKSPACE_INVALID,
-            f"The repository around {workspace.root} is {repo.root}, which no run may be given",
+            f"The repository around {workspace.root} is {repo.root}, which runs may not use",
         )
     return repo
 
 
 def checked_root(path: str | Path, directories: Directories) -> Path:
-    """The directory, resolved. Raises `workspace_invalid` for one that no run may be given."""
+    """The directory, resolved. Raises `workspace_invalid` for one that runs may not use."""
     path = Path(path)
     if not path.is_absolute():
         raise _invalid(path, "is not an absolute path")
@@ -149,7 +150,7 @@ def _resolve_directory(path: Path) -> Path:
         os.scandir(root).close()
     except UnicodeEncodeError:
         raise _invalid(
-            path, "has a name that is not UTF-8, which Codex cannot be given"
+            path, "has a name that is not UTF-8, which Codex does not accept"
         ) from None
     except (OSError, RuntimeError) as error:
         raise _invalid(
@@ -174,8 +175,7 @@ def find_repository(
     """
     for folder in (root, *root.parents):
         entry = folder / ".git"
-        # Path.exists raises PermissionError for what is forbidden; os.path.exists
-        # answers no.
+        # Path.exists raises PermissionError where os.path.exists answers no.
         exists = os.path.exists(entry)  # noqa: PTH110
         if folder != root and exists and entry.stat().st_uid != os.getuid():
             return None, ()
@@ -208,6 +208,7 @@ def _git_directories(entry: Path) -> tuple[Path, ...]:
 
 
 def _points_back(directory: Path, entry: Path) -> bool:
+    """Whether the git directory of a linked worktree names this `.git` file as its own."""
     back = directory / "gitdir"
     return (
         back.is_file()

@@ -10,17 +10,17 @@ from codex_counsel.contract.envelope import Coverage, Envelope, Finding, Meta
 from codex_counsel.contract.vocabulary import SEVERITIES
 from codex_counsel.errors import CounselError
 from codex_counsel.git.repo import Repo
-from codex_counsel.kind import EndedRun, failure, remove_scratch
+from codex_counsel.kind import EndedRun, failed_run, remove_scratch
 from codex_counsel.review import reply as replies
 from codex_counsel.review.grounding import MIN_EVIDENCE, ReviewedFiles
 from codex_counsel.review.record import ReviewRecord
-from codex_counsel.review.reply import Reply
+from codex_counsel.review.reply import ReviewReply
 from codex_counsel.system.redact import mask
 from codex_counsel.system.text import one_line
 from codex_counsel.system.time_limit import TimeLimitExceeded, time_limit
 
 GROUNDING_SECONDS = 10
-"""For all findings together: a reviewer may quote without end."""
+"""For checking all findings together: a reviewer may quote without end."""
 
 _ELLIPSIS = re.compile(r"\.{3,}|…")
 
@@ -29,7 +29,7 @@ def conclude(ended: EndedRun) -> Envelope:
     """The envelope of a review. Prose instead of the JSON that was asked for is `unknown`, its text kept."""
     remove_scratch(ended)
     if ended.error:
-        return failure(ended, ended.error)
+        return failed_run(ended, ended.error)
 
     record = ReviewRecord(**ended.details["review"])
     coverage = Coverage(**record.coverage) if record.coverage else None
@@ -48,9 +48,10 @@ def conclude(ended: EndedRun) -> Envelope:
 
 
 def _from_prose(ended: EndedRun, text: str, coverage: Coverage | None) -> Envelope:
+    """The envelope for a reply that is not the JSON of `reply_schema`."""
     answer, masked = mask(text)
     ended.meta.warnings.append(
-        "the reviewer answered in prose or broken JSON: no verdict can rest on it"
+        "the reviewer answered in prose or broken JSON, so there is no verdict"
     )
     if masked:
         ended.meta.warnings.append(
@@ -69,7 +70,7 @@ def _from_prose(ended: EndedRun, text: str, coverage: Coverage | None) -> Envelo
 
 
 def _from_reply(
-    ended: EndedRun, reply: Reply, coverage: Coverage | None, record: ReviewRecord
+    ended: EndedRun, reply: ReviewReply, coverage: Coverage | None, record: ReviewRecord
 ) -> Envelope:
     complete = coverage.complete if coverage else record.plan is not None
     verdict, reasons = replies.final_verdict(reply, complete=complete)
@@ -102,7 +103,7 @@ def _summary(verdict: str, findings: list[Finding], words: str) -> str:
     return f"{verdict}: {', '.join(counts) or 'no findings'}. {one_line(words, 600)}"
 
 
-def mask_reply(reply: Reply) -> int:
+def mask_reply(reply: ReviewReply) -> int:
     """Mask every text of the reply and return how many strings were masked.
 
     This comes before grounding, because the files that the evidence is compared with
@@ -128,7 +129,7 @@ def mask_reply(reply: Reply) -> int:
     return total
 
 
-def ground(reply: Reply, record: ReviewRecord, meta: Meta) -> None:
+def ground(reply: ReviewReply, record: ReviewRecord, meta: Meta) -> None:
     """Check each finding's evidence against the reviewed state, within `GROUNDING_SECONDS`."""
     for finding in reply.findings:
         finding.grounded = "unverified"
@@ -140,7 +141,7 @@ def ground(reply: Reply, record: ReviewRecord, meta: Meta) -> None:
         meta.warnings.append(f"{message}: the rest is unverified")
 
 
-def _ground_all(reply: Reply, record: ReviewRecord, meta: Meta) -> None:
+def _ground_all(reply: ReviewReply, record: ReviewRecord, meta: Meta) -> None:
     deadline = time.monotonic() + GROUNDING_SECONDS
     repo, files = _open_reviewed_files(record, meta)
     for finding in reply.findings:

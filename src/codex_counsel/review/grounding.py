@@ -31,6 +31,7 @@ MAX_FILE = 16 * 1024 * 1024
 MAX_EVIDENCE = 20_000
 """Characters of a quotation that are examined."""
 MAX_PLACES = 10_000
+"""Places in one file where a quotation is found, at most."""
 MAX_FRAGMENTS = 20
 """Fragments of one quotation that are examined."""
 MIN_EVIDENCE = 3
@@ -59,6 +60,7 @@ class LineRange(NamedTuple):
 
     @classmethod
     def of_finding(cls, line: int | None, line_end: int | None) -> LineRange:
+        """The lines that a finding names."""
         first = line or 0
         return cls(first, max(first, line_end or first))
 
@@ -77,6 +79,7 @@ class NormalizedText:
 
     @classmethod
     def of(cls, lines: list[str]) -> NormalizedText:
+        """From the lines of a file, in order."""
         rows: list[str] = []
         starts: list[int] = []
         numbers: list[int] = []
@@ -244,6 +247,7 @@ def _aliases(file: ChangedFile) -> set[str]:
 
 
 def _is_inside(path: str) -> bool:
+    """Whether the path stays inside the working tree and out of `.git`."""
     parts = path.split("/")
     return not path.startswith("/") and {"", ".", "..", ".git"}.isdisjoint(parts)
 

@@ -1,9 +1,9 @@
-"""Kind 2, a review, on the caller's side: the material, the prompt, and what the reply will be held against."""
+"""Kind 2, a review, on the caller's side: the material, the prompt, and what the reply will be checked against."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from codex_counsel.codex import rollout
 from codex_counsel.errors import Code, CounselError
@@ -15,16 +15,17 @@ from codex_counsel.prepare.workspace import open_repository
 from codex_counsel.review import prompt
 from codex_counsel.review.changes.changes import Changes, gather
 from codex_counsel.review.changes.model import Scope
-from codex_counsel.review.record import ReviewRecord, digest
+from codex_counsel.review.record import ReviewRecord, material_digest
 from codex_counsel.review.reply import reply_schema
+from codex_counsel.system.json_values import JsonObject
 
 if TYPE_CHECKING:
     from codex_counsel.contract.request import ReviewChanges, ReviewPlan
     from codex_counsel.prepare.context import Context
     from codex_counsel.prepare.workspace import ResolvedWorkspace
 
-SURELY_REMEMBERED = 2_000
-"""Bytes of a change up to which it is sent again to a thread that has it: cheaper than to be wrong about that."""
+ALWAYS_SENT = 2_000
+"""Bytes. A change of at most this size is sent again also to a thread that has it: an error would cost more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,14 +140,14 @@ def _thread_has(
     thread_id: str | None, changes: Changes, context: Context, records: Records
 ) -> bool:
     """Whether the thread to be continued was sent this very change last, and surely still holds it."""
-    if thread_id is None or len(changes.diff) <= SURELY_REMEMBERED:
+    if thread_id is None or len(changes.diff) <= ALWAYS_SENT:
         return False
     if not rollout.holds_everything(context.directories.codex_home, thread_id):
         return False
-    return records.sent_last(thread_id) == digest(changes)
+    return records.last_sent_digest(thread_id) == material_digest(changes)
 
 
-def _reported_scope(request: ReviewChanges, changes: Changes) -> dict[str, Any]:
+def _reported_scope(request: ReviewChanges, changes: Changes) -> JsonObject:
     """The scope as `meta.scope` shows it."""
     scope = {
         "kind": request.scope,

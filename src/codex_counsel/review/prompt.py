@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from codex_counsel.prepare.brief import (
     Material,
-    all_fenced,
-    fenced,
+    bounded_list,
+    fence,
+    fence_all,
     focus,
-    joined,
-    listed,
-    words,
+    join_prompt,
+    prompt_file,
 )
 from codex_counsel.system.text import visible
 
@@ -32,21 +32,21 @@ def of_changes(
     already_sent: bool = False,
 ) -> str:
     """The prompt of a review of changes. `already_sent`: this thread was sent this very change before."""
-    challenge = words("review_challenge") if request.stance == "challenge" else ""
+    challenge = prompt_file("review_challenge") if request.stance == "challenge" else ""
     if already_sent:
         diff = ALREADY_SENT
     else:
-        diff = fenced(Material("the change", changes.diff.decode("utf-8", "replace")))
-    return joined(
-        words("role"),
-        words("review"),
+        diff = fence(Material("the change", changes.diff.decode("utf-8", "replace")))
+    return join_prompt(
+        prompt_file("role"),
+        prompt_file("review"),
         challenge,
-        *all_fenced(material, request.extra_context),
+        *fence_all(material, request.extra_context),
         _commit_messages(changes),
         _reviewed_state(changes),
-        listed("the files of the change", map(_file_row, changes.entries)),
+        bounded_list("the files of the change", map(_file_row, changes.entries)),
         diff,
-        listed(
+        bounded_list(
             "what the text of the change lacks, or has only in part",
             map(_omission_row, changes.omitted),
         ),
@@ -56,13 +56,13 @@ def of_changes(
 
 def of_plan(request: ReviewPlan, plan: str, material: Iterable[Material] = ()) -> str:
     """The prompt of a review of a plan."""
-    challenge = words("plan_challenge") if request.stance == "challenge" else ""
-    return joined(
-        words("role"),
-        words("plan"),
+    challenge = prompt_file("plan_challenge") if request.stance == "challenge" else ""
+    return join_prompt(
+        prompt_file("role"),
+        prompt_file("plan"),
         challenge,
-        *all_fenced(material, request.extra_context),
-        fenced(Material("the plan", plan)),
+        *fence_all(material, request.extra_context),
+        fence(Material("the plan", plan)),
         focus(request.focus),
     )
 
@@ -74,7 +74,7 @@ def _commit_messages(changes: Changes) -> str:
         messages.append(f"{commit.sha[:12]} {commit.subject}\n{commit.body}".strip())
     if not any(messages):
         return ""
-    return fenced(Material("commit messages", "\n\n".join(messages)))
+    return fence(Material("commit messages", "\n\n".join(messages)))
 
 
 def _reviewed_state(changes: Changes) -> str:

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from codex_counsel.contract.envelope import Coverage, Omission
 from codex_counsel.errors import Code, CounselError
@@ -14,6 +13,7 @@ from codex_counsel.git.repo import Repo
 from codex_counsel.review.changes.changes import Changes
 from codex_counsel.review.changes.comparison import Comparison
 from codex_counsel.review.changes.model import ChangedFile, Scope
+from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import size
 
 MAX_OMITTED = 200
@@ -31,10 +31,10 @@ class ReviewRecord:
     """
 
     workspace: str
-    coverage: dict[str, Any] | None = None
-    scope: dict[str, Any] | None = None
-    frame: dict[str, Any] | None = None
-    entries: list[dict[str, Any]] | None = None
+    coverage: JsonObject | None = None
+    scope: JsonObject | None = None
+    frame: JsonObject | None = None
+    entries: list[JsonObject] | None = None
     fingerprint: str = ""
     sent: str = ""
     plan: str | None = None
@@ -49,7 +49,7 @@ class ReviewRecord:
             frame=changes.comparison.to_json(),
             entries=[file.to_json() for file in changes.entries],
             fingerprint=changes.fingerprint,
-            sent=digest(changes),
+            sent=material_digest(changes),
         )
 
     @classmethod
@@ -63,7 +63,7 @@ class ReviewRecord:
             plan=plan,
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The fields as they stand in `spec.json`. Not a copy: a review of 10,000 files has 10,000 entries."""
         return dict(vars(self))
 
@@ -92,7 +92,7 @@ class ReviewRecord:
         )
 
 
-def digest(changes: Changes) -> str:
+def material_digest(changes: Changes) -> str:
     """Identifies the material that was sent."""
     return hashlib.sha256(changes.diff).hexdigest()
 

@@ -7,10 +7,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
 from codex_counsel.contract.envelope import Finding
-from codex_counsel.contract.output_schema import too_deep
 from codex_counsel.contract.vocabulary import (
     CONFIDENCES,
     SEVERITIES,
@@ -19,6 +17,7 @@ from codex_counsel.contract.vocabulary import (
     Severity,
     Verdict,
 )
+from codex_counsel.system.json_values import Json, JsonObject, too_deep
 
 GRAVE: tuple[Severity, ...] = ("critical", "high")
 """Severities beside which no `pass` is accepted."""
@@ -44,12 +43,12 @@ _TYPES: dict[str, type] = {
     "array": list,
     "object": dict,
 }
-MAX_LINE = 2**31 - 1
+MAX_LINE_NUMBER = 2**31 - 1
 MAX_LISTED = 5
 """Deviations from the schema that are listed, and unknown severities."""
 
 
-def reply_schema(*, plan: bool) -> dict[str, Any]:
+def reply_schema(*, plan: bool) -> JsonObject:
     """JSON Schema of the reply by the provider's strict rules: every property required, optional ones nullable.
 
     Only findings about a plan have a `section`.
@@ -57,7 +56,7 @@ def reply_schema(*, plan: bool) -> dict[str, Any]:
     text = {"type": "string"}
     optional_text = {"type": ["string", "null"]}
     optional_number = {"type": ["integer", "null"]}
-    finding: dict[str, Any] = {
+    finding: JsonObject = {
         "severity": {"type": "string", "enum": list(SEVERITIES)},
         "title": text,
     }
@@ -84,7 +83,7 @@ def reply_schema(*, plan: bool) -> dict[str, Any]:
     )
 
 
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
+def _object(properties: JsonObject) -> JsonObject:
     return {
         "type": "object",
         "properties": properties,
@@ -93,12 +92,12 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _array(items: dict[str, Any]) -> dict[str, Any]:
+def _array(items: JsonObject) -> JsonObject:
     return {"type": "array", "items": items}
 
 
 @dataclass
-class Reply:
+class ReviewReply:
     """`matches_schema` is false where the reply broke the schema: it is kept, but no `pass` is accepted from it."""
 
     summary: str
@@ -112,7 +111,7 @@ class Reply:
     warnings: list[str] = field(default_factory=list)
 
 
-def parse_reply(text: str, *, plan: bool = False) -> Reply | None:
+def parse_reply(text: str, *, plan: bool = False) -> ReviewReply | None:
     """The reply, or None for prose and broken JSON. Nothing is dropped: what does not fit is mapped, with a warning."""
     fenced = _FENCED.match(text)
     try:
@@ -126,8 +125,7 @@ def parse_reply(text: str, *, plan: bool = False) -> Reply | None:
     ):
         return None
 
-    # One more than are listed, to know whether there are more. A reply may have very
-    # many.
+    # One more than is listed tells that there are more; there may be very many.
     all_deviations = _deviations(raw, reply_schema(plan=plan), "the reply")
     deviations = list(islice(all_deviations, MAX_LISTED + 1))
     warnings = deviations[:MAX_LISTED]
@@ -138,7 +136,7 @@ def parse_reply(text: str, *, plan: bool = False) -> Reply | None:
     warnings += _mapped_severities(raw["findings"], unknown)
 
     verdict, confidence = raw.get("verdict"), raw.get("confidence")
-    return Reply(
+    return ReviewReply(
         summary=_text(raw.get("summary")) or "",
         verdict=verdict if verdict in VERDICTS else "unknown",
         confidence=confidence if confidence in CONFIDENCES else None,
@@ -151,7 +149,7 @@ def parse_reply(text: str, *, plan: bool = False) -> Reply | None:
     )
 
 
-def _deviations(value: Any, schema: dict[str, Any], place: str) -> Iterator[str]:
+def _deviations(value: Json, schema: JsonObject, place: str) -> Iterator[str]:
     """Where a value is not what the schema asks for. The schema is one of ours: types, enums, objects and arrays."""
     kinds = schema["type"]
     if isinstance(kinds, str):
@@ -175,7 +173,7 @@ def _deviations(value: Any, schema: dict[str, Any], place: str) -> Iterator[str]
         yield from (f"{place} has an unknown {_excerpt(name)}" for name in unknown)
 
 
-def _mapped_severities(findings: list[Any], unknown: Severity) -> list[str]:
+def _mapped_severities(findings: list[Json], unknown: Severity) -> list[str]:
     """At most one warning, about the severities that are not in the schema and what they are counted as."""
     mappings: dict[str, None] = {}
     for item in findings:
@@ -184,10 +182,12 @@ def _mapped_severities(findings: list[Any], unknown: Severity) -> list[str]:
             mappings[f"{_excerpt(severity)} as {_severity(severity, unknown)}"] = None
     if not mappings:
         return []
-    return [f"unknown severities were taken: {', '.join(islice(mappings, MAX_LISTED))}"]
+    return [
+        f"unknown severities were counted: {', '.join(islice(mappings, MAX_LISTED))}"
+    ]
 
 
-def _finding(item: Any, unknown: Severity) -> Finding:
+def _finding(item: Json, unknown: Severity) -> Finding:
     """An item that is no object is kept as a title. `unknown` is the severity where the item names no known one."""
     if not isinstance(item, dict):
         return Finding(severity=unknown, title=_text(item) or "(no title)")
@@ -209,7 +209,7 @@ def _finding(item: Any, unknown: Severity) -> Finding:
     )
 
 
-def _severity(value: Any, unknown: Severity) -> Severity:
+def _severity(value: Json, unknown: Severity) -> Severity:
     word = str(value).strip().lower()
     for severity in SEVERITIES:
         if severity == word:
@@ -217,14 +217,14 @@ def _severity(value: Any, unknown: Severity) -> Severity:
     return _SYNONYMS.get(word, unknown)
 
 
-def _texts(value: Any) -> list[str]:
+def _texts(value: Json) -> list[str]:
     """The texts of a list, or a single value as a list. What is empty is left out."""
     items = value if isinstance(value, list) else [value]
     texts = [_text(item) for item in items]
     return [text for text in texts if text]
 
 
-def _text(value: Any) -> str | None:
+def _text(value: Json) -> str | None:
     """A text as it is, anything else as JSON; None for nothing."""
     if value is None or value == "":
         return None
@@ -233,23 +233,23 @@ def _text(value: Any) -> str | None:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _line(value: Any) -> int | None:
+def _line(value: Json) -> int | None:
     """A line number, also as a string of digits or a whole float; None for what is no line number."""
     if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     # Written so that it is also true of NaN.
-    if value != value // 1 or not 0 < value <= MAX_LINE:
+    if value != value // 1 or not 0 < value <= MAX_LINE_NUMBER:
         return None
     return int(value)
 
 
-def _excerpt(value: Any) -> str:
+def _excerpt(value: Json) -> str:
     return repr(value)[:60]
 
 
-def final_verdict(reply: Reply, *, complete: bool) -> tuple[Verdict, list[str]]:
+def final_verdict(reply: ReviewReply, *, complete: bool) -> tuple[Verdict, list[str]]:
     """The verdict of the review, and why it differs from the reviewer's own. Only a `pass` is ever changed.
 
     `complete` says whether the reviewer was sent all of the change.

@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+import anyio
 import anyio.to_thread
 from fastmcp import FastMCP
-from fastmcp.resources import TextResource
+from fastmcp.resources import ResourceResult, TextResource
 from fastmcp.server.dependencies import get_context
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.tools import Tool, ToolResult
-from mcp_types import TextContent, ToolAnnotations
+from mcp_types import CallToolRequestParams, TextContent, ToolAnnotations
 from mcp_types import Tool as WireTool
 from pydantic import AnyUrl, PrivateAttr
 
@@ -28,11 +29,11 @@ from codex_counsel.contract.request import (
     ToolRequest,
     parse,
 )
-from codex_counsel.contract.vocabulary import JsonObject
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.server.native_tasks import NativeTasks
-from codex_counsel.server.waiting import Caller, launch, threads, wait_for
+from codex_counsel.server.waiting import Caller, launch_in_thread, threads, wait_for
 from codex_counsel.services.counsel import LOG, Counsel, Handle
+from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import clean
 
 INSTRUCTIONS = """\
@@ -48,13 +49,15 @@ Treat what Codex says as a claim to verify, quote it before you judge it, and ne
 If a call fails, its text says what to do; go on without a second opinion rather than wait for one.
 """
 
+Service = Callable[[Any], EnvelopeDict]
+"""A method of Counsel that takes a request."""
 Action = Callable[[Any], Awaitable[EnvelopeDict]]
 """What a tool does with its parsed request."""
 Start = Callable[..., Handle]
 """A method of Counsel that starts a run: (request, background=False)."""
 
 
-def build(counsel: Counsel | None = None) -> FastMCP:
+def build_server(counsel: Counsel | None = None) -> FastMCP:
     """The server, not yet serving."""
     counsel = counsel or Counsel()
     notes = [f"Note: {notice}." for notice in counsel.notices()]
@@ -73,6 +76,11 @@ def build(counsel: Counsel | None = None) -> FastMCP:
     return server
 
 
+def serve_stdio(server: FastMCP) -> None:
+    """Answer on stdin and stdout until the end of input."""
+    anyio.run(partial(server.run_async, "stdio", show_banner=False))
+
+
 # --- what FastMCP is given
 
 
@@ -84,6 +92,7 @@ class BoundTool(Tool):
 
     @classmethod
     def bind(cls, entry: ToolDescription, action: Action) -> BoundTool:
+        """The tool of this entry; `action` gets the parsed request and returns the envelope."""
         tool = cls(
             name=entry.name,
             description=entry.description,
@@ -106,6 +115,7 @@ class BoundTool(Tool):
         )
 
     async def run(self, arguments: JsonObject) -> ToolResult:
+        """FastMCP calls this with the arguments as the client sent them. Never raises."""
         try:
             wire = await self._action(parse(self._entry.request, arguments))
         except CounselError as error:
@@ -130,8 +140,11 @@ class UnknownTools(Middleware):
     """Answers calls of tools that do not exist. FastMCP's own answer would repeat the caller's text unscrubbed."""
 
     async def on_call_tool(
-        self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]
-    ) -> Any:
+        self,
+        context: MiddlewareContext[CallToolRequestParams],
+        call_next: CallNext[CallToolRequestParams, ToolResult],
+    ) -> ToolResult:
+        """FastMCP calls this for every call of a tool, before it looks for the tool."""
         names = [tool.name for tool in catalogue.TOOLS]
         name = clean(str(context.message.name))
         if name in names:
@@ -157,7 +170,8 @@ class EnvelopeSchema(TextResource):
             text="{}",
         )
 
-    async def read(self) -> Any:
+    async def read(self) -> ResourceResult:
+        """FastMCP calls this for each read of the resource."""
         self.text = json.dumps(catalogue.envelope_schema())
         return await super().read()
 
@@ -212,15 +226,11 @@ def _starters(counsel: Counsel) -> dict[str, Tool]:
     return starters
 
 
-async def _call(
-    service: Callable[[Any], EnvelopeDict], request: ToolRequest
-) -> EnvelopeDict:
+async def _call(service: Service, request: ToolRequest) -> EnvelopeDict:
     return await anyio.to_thread.run_sync(service, request, limiter=threads())
 
 
-async def _call_abandonable(
-    service: Callable[[Any], EnvelopeDict], request: ToolRequest
-) -> EnvelopeDict:
+async def _call_abandonable(service: Service, request: ToolRequest) -> EnvelopeDict:
     """As `_call`, for what only waits and reads: once the caller is gone, its thread is left to itself."""
     return await anyio.to_thread.run_sync(
         service, request, limiter=threads(), abandon_on_cancel=True
@@ -248,7 +258,7 @@ async def _start(
     counsel: Counsel, start: Start, tool: str, request: RunRequest
 ) -> EnvelopeDict:
     """Start in the background, under the name of the tool that was called."""
-    handle = await launch(
+    handle = await launch_in_thread(
         counsel, partial(start, request, background=True), Caller(get_context())
     )
     return {**counsel.detach(handle), "tool": tool}
@@ -257,5 +267,5 @@ async def _start(
 async def _run(counsel: Counsel, start: Start, request: RunRequest) -> EnvelopeDict:
     """Start, and wait for the result as long as the client can be kept waiting."""
     caller = Caller(get_context())
-    handle = await launch(counsel, partial(start, request), caller)
+    handle = await launch_in_thread(counsel, partial(start, request), caller)
     return await wait_for(counsel, handle, caller, request.detail)

@@ -14,9 +14,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from codex_counsel import __version__
+from codex_counsel.contract.settings import Settings, load
 
 if TYPE_CHECKING:
-    from codex_counsel.contract.settings import Settings
     from codex_counsel.services.counsel import Counsel
 
 LOG = logging.getLogger("codex_counsel")
@@ -32,13 +32,11 @@ FASTMCP_SETTINGS = {
 
 def serve() -> NoReturn:
     """Answer until the client goes. Runs that were not detached end with this process, by their lifetime pipe."""
-    # Until all is imported: each full collection would look at every object made so
-    # far.
+    # During imports each full collection would look at all objects made so far.
     gc.disable()
     code = _serve()
     sys.stderr.flush()
-    # Threads that wait for a run, or for a stdin that is still open, must not hold up
-    # the end.
+    # Threads that wait for a run or for stdin must not delay the end.
     os._exit(code)
 
 
@@ -67,11 +65,10 @@ def _set_up() -> Counsel:
             del os.environ[name]
     os.environ.update(FASTMCP_SETTINGS)
 
-    from codex_counsel.contract.settings import load
-
     settings = load()
     _set_up_logging(settings)
 
+    # Imported after signals and logging were set up: it takes long, and may fail.
     from codex_counsel.services.counsel import Counsel
 
     return Counsel(env, settings=settings)
@@ -99,25 +96,18 @@ def _set_up_logging(settings: Settings) -> None:
 
 
 def _run(counsel: Counsel) -> None:
-    # Imported after the environment was set up, which FastMCP reads when it is
-    # imported.
-    import anyio
-
-    from codex_counsel.server.app import build
+    # FastMCP reads the environment, set up by now, when it is imported.
+    from codex_counsel.server.app import build_server, serve_stdio
 
     watcher = threading.Thread(
         target=_end_without_reader, args=(os.dup(1),), daemon=True
     )
     watcher.start()
-    server = build(counsel)
+    server = build_server(counsel)
     gc.freeze()
     gc.enable()
-    anyio.run(_serve_stdio, server)
+    serve_stdio(server)
     LOG.info("end of input; shut down")
-
-
-async def _serve_stdio(server: object) -> None:
-    await server.run_async("stdio", show_banner=False)  # type: ignore[attr-defined]
 
 
 # --- ends

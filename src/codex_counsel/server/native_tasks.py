@@ -27,18 +27,27 @@ from mcp_types import INVALID_PARAMS, CallToolRequestParams, RequestParams
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, ConfigDict, Field
 
-from codex_counsel.contract.envelope import Envelope, EnvelopeDict, describe, text_of
+from codex_counsel.contract.envelope import (
+    Envelope,
+    EnvelopeDict,
+    progress_line,
+    text_of,
+)
 from codex_counsel.contract.request import JobCancel, JobResult, parse
-from codex_counsel.contract.vocabulary import TERMINAL, JsonObject
+from codex_counsel.contract.vocabulary import TERMINAL
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.services.counsel import Counsel
+from codex_counsel.system.json_values import JsonObject
 
 POLL_MS = 2_000
 
+RequestContext = ServerRequestContext[Any, Any]
 TaskStatus = Literal["working", "completed", "cancelled"]
 
 
 class TaskId(RequestParams):
+    """What every request about a task has: which one."""
+
     model_config = ConfigDict(populate_by_name=True)
     task_id: str = Field(alias="taskId")
 
@@ -74,6 +83,7 @@ class NativeTasks(ServerExtension):
         self._starters = starters
 
     def methods(self) -> tuple[MethodBinding, ...]:
+        """The methods of the protocol that this extension answers."""
         versions = frozenset(MODERN_PROTOCOL_VERSIONS)
         handlers: dict[str, ExtensionRequestHandler] = {
             "tasks/get": self._get,
@@ -114,24 +124,18 @@ class NativeTasks(ServerExtension):
             return False
         return context.client_extension_settings(self.identifier) is not None
 
-    async def _get(
-        self, _: ServerRequestContext[Any, Any], params: TaskId
-    ) -> TaskState:
+    async def _get(self, _: RequestContext, params: TaskId) -> TaskState:
         wire = await self._read_result(params.task_id)
         state = self._task_state(params.task_id, wire)
         self._counsel.acknowledge(parse(JobResult, {"job_id": params.task_id}), wire)
         return state
 
-    async def _cancel(
-        self, _: ServerRequestContext[Any, Any], params: TaskId
-    ) -> JsonObject:
+    async def _cancel(self, _: RequestContext, params: TaskId) -> JsonObject:
         """Acknowledged when nothing of the run lives; a run that had ended stays as it is."""
         await _in_thread(self._counsel.cancel, JobCancel, params.task_id)
         return {"resultType": "complete"}
 
-    async def _update(
-        self, _: ServerRequestContext[Any, Any], params: TaskId
-    ) -> JsonObject:
+    async def _update(self, _: RequestContext, params: TaskId) -> JsonObject:
         """A run asks its user nothing, so an answer to it changes nothing."""
         await self._read_result(params.task_id)
         return {"resultType": "complete"}
@@ -156,7 +160,7 @@ class NativeTasks(ServerExtension):
         if wire["status"] not in TERMINAL:
             progress = Envelope.parse(wire).progress
             if progress:
-                state.status_message = describe(progress)
+                state.status_message = progress_line(progress)
             return state
 
         # A failed run is a completed task: its result says what failed.

@@ -17,7 +17,7 @@ import anyio.lowlevel
 import anyio.to_thread
 from fastmcp.server.context import Context
 
-from codex_counsel.contract.envelope import EnvelopeDict, describe
+from codex_counsel.contract.envelope import EnvelopeDict, progress_line
 from codex_counsel.contract.vocabulary import Detail
 from codex_counsel.services.counsel import Counsel, Handle
 
@@ -30,7 +30,7 @@ _STDIN = os.dup(0) if os.name == "posix" else -1
 
 
 class Caller:
-    """The client of one request: what it said of itself, and progress to it."""
+    """The client of one request: which it is, whether it wants progress, and progress to it."""
 
     def __init__(self, context: Context) -> None:
         self.arrived = time.monotonic()
@@ -68,7 +68,7 @@ class Caller:
 # --- the life of a request
 
 
-async def launch(
+async def launch_in_thread(
     counsel: Counsel, start: Callable[[], Handle], caller: Caller
 ) -> Handle:
     """Start a run in a thread, with progress meanwhile. If the request is cancelled by then, so is the run."""
@@ -126,19 +126,15 @@ async def _result_in_time(
                 return None
             handle.detach()
         if now >= next_report:
-            await _report_progress(counsel, handle, caller)
+            progress = counsel.progress(handle)
+            if progress:
+                await caller.report(progress_line(progress))
             next_report = now + PROGRESS_SECONDS
 
         wake = next_report
         if now < deadline:
             wake = min(next_report, deadline)
         await _until_readable(handle, max(wake - now, 0))
-
-
-async def _report_progress(counsel: Counsel, handle: Handle, caller: Caller) -> None:
-    progress = counsel.progress(handle)
-    if progress:
-        await caller.report(describe(progress))
 
 
 async def _until_readable(handle: Handle, seconds: float) -> None:
@@ -161,7 +157,7 @@ async def _abandon(counsel: Counsel, handle: Handle) -> None:
 
 def _interrupt_unless_detached(counsel: Counsel, handle: Handle) -> None:
     """A cancelled request ends the run that it started. A client that went away leaves a detached run as it is."""
-    if handle.joined:
+    if handle.is_joined:
         return
     if handle.detached and client_is_gone():
         return
@@ -171,8 +167,7 @@ def _interrupt_unless_detached(counsel: Counsel, handle: Handle) -> None:
 def client_is_gone() -> bool:
     """Whether the other end of our stdin is closed."""
     poll = select.poll()
-    # POLLRDHUP, which Linux alone has, reports a socket whose other end only stopped
-    # writing.
+    # POLLRDHUP (Linux only): the other end of a socket stopped writing.
     poll.register(_STDIN, select.POLLHUP | getattr(select, "POLLRDHUP", 0))
     return bool(poll.poll(0))
 

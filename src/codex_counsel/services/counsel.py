@@ -71,13 +71,16 @@ class Counsel:
 
     @property
     def settings(self) -> Settings:
+        """The settings of this context."""
         return self.context.settings
 
     @property
     def store(self) -> Store:
+        """The jobs in the state directory of the settings."""
         return Store(self.settings.state)
 
-    # --- Tools that run the model: each returns a handle on the run that it started or joined.
+    # --- Tools that run the model: each starts a run, or joins that of its idempotency
+    # key, and returns a handle on it.
 
     def consult(self, request: Consult, *, background: bool = False) -> Handle:
         return runs.start(self.context, request, background=background)
@@ -104,7 +107,8 @@ class Counsel:
             self.store.prepare()
         except OSError as error:
             raise CounselError(
-                Code.STORAGE_FAILED, f"A task needs the state directory: {error}"
+                Code.STORAGE_FAILED,
+                f"A delegated task needs a writable state directory: {error}",
             ) from None
         trees = self.context.directories.trees
         if not is_literal_path(trees.resolve()):
@@ -125,8 +129,8 @@ class Counsel:
     def sweep(self) -> int:
         """Capture and remove what dead delegates of any session left; returns how many trees were removed.
 
-        A tree whose record is gone belongs to nobody. One that cannot be captured stays
-        as long as its record.
+        A tree whose job record is gone is removed. One that cannot be captured stays as
+        long as the record.
         """
         trees = list(orphaned_trees(self.context.directories.trees))
         for scratch, directory in trees:

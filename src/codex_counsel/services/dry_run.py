@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from codex_counsel.codex import command, inspect
 from codex_counsel.contract import paging
@@ -21,6 +21,7 @@ from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.review import prepare as review
 from codex_counsel.review.record import coverage
 from codex_counsel.services.runs import scratch_directory, turn_of
+from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import cut, size
 
 if TYPE_CHECKING:
@@ -53,15 +54,18 @@ def preview_review(context: Context, request: DryRun) -> EnvelopeDict:
     }
 
     cost = f"{data['prompt_bytes']} bytes (about {data['estimated_tokens']} tokens)"
-    seen = coverage(brief.changes) if brief.changes else None
-    files = f"{seen.files} files, " if seen else ""
+    files = ""
+    sent = None
+    if brief.changes:
+        sent = coverage(brief.changes)
+        files = f"{sent.files} files, "
     envelope = completed(
         request.tool,
         f"would send {files}{cost}; nothing was spent",
         data,
         Meta(workspace=workspace.report(), warnings=list(brief.warnings)),
     )
-    envelope.coverage = seen
+    envelope.coverage = sent
     return _with_prompt(envelope, brief.prompt, request.detail)
 
 
@@ -83,13 +87,13 @@ def preview_delegate(context: Context, request: DelegateDryRun) -> EnvelopeDict:
     ).wire()
 
 
-def _seed(plan: SeedPlan, workspace: ResolvedWorkspace) -> dict[str, Any]:
+def _seed(plan: SeedPlan, workspace: ResolvedWorkspace) -> JsonObject:
     return {
         "head": plan.head,
         "tracked": len(plan.tracked),
         "untracked": plan.untracked,
         "changed": plan.changed,
-        "bytes": seed.size(workspace.outermost, plan),
+        "bytes": seed.total_bytes(workspace.outermost, plan),
         "omitted": plan.omitted[:MAX_OMITTED],
     }
 
@@ -101,7 +105,7 @@ def _prompt_size(brief: Brief) -> dict[str, int]:
 
 def _access(
     context: Context, request: RunRequest, workspace: ResolvedWorkspace, brief: Brief
-) -> dict[str, Any]:
+) -> JsonObject:
     """The boundary of the run, and what Codex adds to the prompt; where it could not run, why not."""
     try:
         preflight = checks.check(context, request, workspace)
@@ -115,17 +119,17 @@ def _access(
     except CounselError as error:
         return {"blocked": {"code": error.code, "message": error.message}}
 
-    placed = turn.boundary
+    boundary = turn.boundary
     sandbox = {
-        **asdict(placed.report()),
-        "readable": _listed(placed.readable),
-        "denied": _listed(placed.denied),
-        "secrets": _listed(placed.secrets),
+        **asdict(boundary.report()),
+        "readable": _first_paths(boundary.readable),
+        "denied": _first_paths(boundary.denied),
+        "secrets": _first_paths(boundary.secrets),
     }
     return {"sandbox": sandbox, "codex_adds": codex_adds, "isolation": turn.isolation}
 
 
-def _listed(paths: Iterable[Path]) -> list[str]:
+def _first_paths(paths: Iterable[Path]) -> list[str]:
     rows = [str(path) for path in paths]
     if len(rows) <= MAX_PATHS:
         return rows
@@ -134,8 +138,8 @@ def _listed(paths: Iterable[Path]) -> list[str]:
 
 def _with_prompt(envelope: Envelope, prompt: str, detail: str) -> EnvelopeDict:
     """The envelope with as much of the prompt as fits: a dry run has no further page."""
-    for room in PROMPT_BYTES[detail]:
-        text = cut(prompt, room)
+    for limit in PROMPT_BYTES[detail]:
+        text = cut(prompt, limit)
         name = "prompt" if text == prompt else "prompt_begins"
         wire = replace(envelope, data={**envelope.data, name: text}).wire()
         if len(json.dumps(wire, ensure_ascii=False).encode()) <= paging.BUDGETS[detail]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from codex_counsel.codex import command
 from codex_counsel.codex.command import Turn
@@ -26,6 +26,7 @@ from codex_counsel.prepare import boundary as boundaries
 from codex_counsel.prepare import preflight as checks
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.review import prepare as review
+from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import clean, one_line
 
 if TYPE_CHECKING:
@@ -56,12 +57,11 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
     """
     store = Store(context.settings.state)
     workspace = workspaces.resolve(context, request.workspace_root)
+    # Another workspace is another request.
+    arguments = idempotency.digest(request.canonical(), str(workspace.root))
 
     with idempotency.claim(
-        store,
-        request.tool,
-        request.idempotency_key,
-        _arguments(request, workspace.root),
+        store, request.tool, request.idempotency_key, arguments
     ) as claim:
         if claim.earlier:
             return claim.earlier
@@ -75,7 +75,7 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
         placement = brief.place(boundary, scratch)
         turn = turn_of(context, request, preflight, brief, placement)
         if brief.reply_schema:
-            turn = replace(turn, schema=store.directory / job_id / "schema.json")
+            turn = replace(turn, schema=store.directory / job_id / launcher.SCHEMA)
 
         spec = Spec(
             job_id=job_id,
@@ -117,7 +117,7 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
             needs_directory=brief.keeps_files,
         )
         handle = launcher.launch(store, new_job)
-        claim.keep(handle)
+        claim.record(handle)
         return handle
 
 
@@ -154,12 +154,7 @@ def turn_of(
     )
 
 
-def _arguments(request: RunRequest, root: Path) -> str:
-    """Identifies the arguments of an idempotency key: another workspace is another request."""
-    return idempotency.digest(request.canonical(), str(root))
-
-
-def _meta_template(preflight: Preflight, turn: Turn, brief: Brief) -> dict[str, Any]:
+def _meta_template(preflight: Preflight, turn: Turn, brief: Brief) -> JsonObject:
     """What is known of the envelope's `meta` before the run; JSON-ready, without what does not apply."""
     missing_parts = [] if turn.text_only else preflight.codex.notices()
     meta = Meta(

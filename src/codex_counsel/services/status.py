@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from codex_counsel.claude import plugins
 from codex_counsel.codex import account, binary, failures, inspect
@@ -13,6 +13,7 @@ from codex_counsel.contract.envelope import EnvelopeDict, Meta, completed
 from codex_counsel.errors import CATALOG, Code, CounselError
 from codex_counsel.prepare import preflight as checks
 from codex_counsel.prepare import workspace as workspaces
+from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import clean, one_line
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ DEFAULT_BOUNDARIES = {
 
 def report(context: Context, request: Status) -> EnvelopeDict:
     """What is installed and whether a run could start. `next_steps` say what to mend."""
-    data: dict[str, Any] = {
+    data: JsonObject = {
         "settings": _settings(context.settings),
         "state_dir": str(context.settings.state),
     }
@@ -80,13 +81,13 @@ def _conflicting_plugins(context: Context) -> list[str]:
     return plugins.notices(context.env, project)
 
 
-def _settings(settings: Settings) -> dict[str, Any]:
+def _settings(settings: Settings) -> JsonObject:
     values = asdict(settings)
     del values["warnings"]
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _workspace(context: Context, request: Status) -> dict[str, Any]:
+def _workspace(context: Context, request: Status) -> JsonObject:
     workspace = workspaces.resolve(context, request.workspace_root)
     repository = str(workspace.top) if workspace.top else None
     return {
@@ -96,7 +97,7 @@ def _workspace(context: Context, request: Status) -> dict[str, Any]:
     }
 
 
-def _codex(context: Context, request: Status, warnings: list[str]) -> dict[str, Any]:
+def _codex(context: Context, request: Status, warnings: list[str]) -> JsonObject:
     """The checks of the binary. Adds to `warnings` what is missing of its package."""
     try:
         workspace = workspaces.resolve(context, request.workspace_root)
@@ -144,7 +145,7 @@ def _codex(context: Context, request: Status, warnings: list[str]) -> dict[str, 
     }
 
 
-def _quota(context: Context, codex: Codex, login: Login) -> dict[str, Any]:
+def _quota(context: Context, codex: Codex, login: Login) -> JsonObject:
     """The live quota of a ChatGPT account; other logins have none to tell."""
     if login.kind not in ("chatgpt", "keyring"):
         return {}
@@ -155,7 +156,7 @@ def _quota(context: Context, codex: Codex, login: Login) -> dict[str, Any]:
         return {"quota_error": error.message}
 
 
-def _problems(data: dict[str, Any]) -> list[CounselError]:
+def _problems(data: JsonObject) -> list[CounselError]:
     """What the checks that did not raise found all the same."""
     problems = []
     hint = data.get("login", {}).get("hint")

@@ -16,7 +16,8 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
+
+    from codex_counsel.system.json_values import Json
 
 RETRY_SECONDS = 0.02
 """Pause between two attempts at a lock."""
@@ -83,7 +84,7 @@ def read_regular(path: str | os.PathLike[str], limit: int) -> bytes | None:
             return None
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
+def read_json(path: str | os.PathLike[str]) -> Json:
     """The parsed file. Raises FileNotFoundError; OSError or ValueError for what cannot be read or is no JSON."""
     with open(path, encoding="utf-8") as file:
         try:
@@ -92,12 +93,16 @@ def read_json(path: str | os.PathLike[str]) -> Any:
             raise ValueError("it is nested too deeply") from None
 
 
-def read_json_or_none(path: str | os.PathLike[str]) -> Any:
+def read_json_or_none(path: str | os.PathLike[str]) -> Json:
     """As `read_json`, but None where the file is missing, unreadable or no JSON."""
     try:
         return read_json(path)
     except (OSError, ValueError):
         return None
+
+
+class LockError(OSError):
+    """A file was opened but the lock failed: nobody knows whether another process holds it."""
 
 
 def lock_file(
@@ -110,8 +115,8 @@ def lock_file(
     """Open a file and lock it. Returns the descriptor, which holds the lock until it is closed.
 
     None when another process still holds the lock after `patience` seconds. Raises
-    OSError when the file cannot be opened. A shared lock needs only read access and
-    never creates the file.
+    OSError when the file cannot be opened, LockError when it cannot be locked. A shared
+    lock needs only read access and never creates the file.
     """
     flags = os.O_RDONLY if shared else os.O_RDWR
     if create and not shared:
@@ -127,15 +132,16 @@ def lock_file(
                 os.close(descriptor)
                 return None
             time.sleep(RETRY_SECONDS)
-        except BaseException:
+        except OSError as error:
             os.close(descriptor)
-            raise
+            raise LockError(error.errno, error.strerror) from None
         else:
             return descriptor
 
 
 def remove_tree(path: str | os.PathLike[str]) -> None:
     """Remove a directory and all below it; what cannot be removed is left there without a word."""
-    import shutil  # it brings four compression libraries along, and Codex would wait for them
+    # It brings four compression libraries along, and Codex would wait for them.
+    import shutil
 
     shutil.rmtree(path, ignore_errors=True)

@@ -1,23 +1,9 @@
-"""The platform, and the search path for programs."""
+"""The search path for programs."""
 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
-
-from codex_counsel.errors import Code, CounselError
-
-
-def require_posix() -> None:
-    """Raise `unsupported_platform` on Windows.
-
-    To be called before a module is imported that exists only on POSIX systems.
-    """
-    if os.name != "posix":
-        raise CounselError(
-            Code.UNSUPPORTED_PLATFORM, f"This system ({sys.platform}) is not POSIX"
-        )
 
 
 def search_path(variable: str, without: Path | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Ends a process with all its descendants, also those in sessions of their own, and never a stranger.
+"""Ends a process with all its descendants, also those in sessions of their own, and no other process.
 
 Standard library without pathlib: the worker waits for this module before it starts
 Codex.
@@ -133,19 +133,18 @@ def sweep(leader: int = 0, patience: float = 3.0) -> list[int]:
 
 
 def end_stray(
-    codex: Identity | None, marks: tuple[str, ...], patience: float = 3.0
+    codex: Identity | None, variables: tuple[str, ...], patience: float = 3.0
 ) -> list[int]:
     """Kill what a dead worker left behind; return the pids that are left after `patience` seconds.
 
     That is this Codex with its session and group, and every process that has one of
-    `marks` (NAME=value) in its environment. Where Codex itself is gone, its session and
-    group are not looked for: their number may have been given to a stranger since.
+    `variables` (NAME=value) in its environment. Where Codex itself is gone, its session and
+    group are not looked for: the system may have reused their number since.
     """
     if codex and codex.boot != boot_id():
         return []
-    entries = {mark.encode() for mark in marks}
-    # A process that was found once is waited for even when its session's leader dies
-    # first.
+    entries = {variable.encode() for variable in variables}
+    # Waits for a process also when the leader of its session dies first.
     strays: set[Identity] = set()
 
     def remaining() -> list[int]:
@@ -155,7 +154,7 @@ def end_stray(
     return _kill_until_gone(remaining, patience)
 
 
-def _find_strays(codex: Identity | None, marks: set[bytes]) -> list[Identity]:
+def _find_strays(codex: Identity | None, entries: set[bytes]) -> list[Identity]:
     boot = boot_id()
     leader = -1
     if codex and codex.alive():
@@ -164,9 +163,8 @@ def _find_strays(codex: Identity | None, marks: set[bytes]) -> list[Identity]:
     for stat in _living_processes():
         if stat.pid == os.getpid():
             continue
-        if leader in (stat.pid, stat.session, stat.group) or marks & _environment(
-            stat.pid
-        ):
+        is_led = leader in (stat.pid, stat.session, stat.group)
+        if is_led or entries & _environment(stat.pid):
             strays.append(Identity(stat.pid, stat.start, boot))
     return strays
 
@@ -215,8 +213,7 @@ def _stat(pid: int) -> _Stat | None:
     """One process, dead or alive; None if there is none."""
     try:
         with open(f"{PROC}/{pid}/stat", "rb") as file:
-            # The name in the second field may contain anything, also blanks and
-            # parentheses.
+            # The name in the second field may contain blanks and parentheses.
             fields = file.read().rpartition(b")")[2].split()
         return _Stat(
             pid,
@@ -237,11 +234,11 @@ def _stat(pid: int) -> _Stat | None:
 
 def _process_table() -> list[_Stat]:
     """The living processes by `ps`, for systems without /proc (macOS). Start times are in whole seconds."""
+    # Needed only where there is no /proc.
     import subprocess
 
     argv = ["ps", "-A", "-o", "pid=,ppid=,pgid=,sess=,stat=,lstart="]
-    # The environment of this process, because PATH finds ps and TZ is the zone of the
-    # start times.
+    # With this process's PATH, to find ps, and TZ, the zone of the start times.
     env = {**os.environ, "LC_ALL": "C"}
     try:
         ps = subprocess.Popen(

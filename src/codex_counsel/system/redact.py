@@ -20,7 +20,7 @@ SAMPLES = re.compile(
 )
 """Found in the name of a template, which holds no real values."""
 
-NAMES: tuple[tuple[str, re.Pattern[str]], ...] = (
+SECRET_NAMES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("environment file", re.compile(r"\.env(?:rc)?(?:[._-].+)?|.*\.env|\.dev\.vars")),
     (
         "private key",
@@ -42,7 +42,7 @@ NAMES: tuple[tuple[str, re.Pattern[str]], ...] = (
 )
 """Kinds of secret files, with the pattern of their names in lower case, without folder and backup suffix."""
 
-PLACES = re.compile(
+SECRET_PATHS = re.compile(
     r"(?:^|/)(?:\.ssh/.+|\.gnupg/.+|\.aws/(?:credentials|config)|\.azure/.+|\.kube/config|\.docker/config\.json"
     r"|\.cargo/credentials(?:\.toml)?|\.gem/credentials|\.m2/settings\.xml|\.gradle/gradle\.properties"
     r"|\.config/(?:gcloud|gh|hub|op|doctl|rclone)/.+|\.codex/auth\.json|\.password-store/.+)"
@@ -59,10 +59,10 @@ def secret_name(path: str) -> str | None:
     lowered = path.lower()
     if lowered.endswith(_BACKUP_SUFFIXES):
         lowered = BACKUPS.sub("", lowered)
-    if "/" in lowered and PLACES.search(lowered):
+    if "/" in lowered and SECRET_PATHS.search(lowered):
         return "credentials"
     name = lowered.rpartition("/")[2]
-    for kind, pattern in NAMES:
+    for kind, pattern in SECRET_NAMES:
         if pattern.fullmatch(name):
             is_sample = kind == "environment file" and SAMPLES.search(name)
             return None if is_sample else kind
@@ -70,7 +70,7 @@ def secret_name(path: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class Rule:
+class MaskRule:
     """One shape of tokens. Without one of the literals `hints` the pattern cannot match; its group `keep` stays."""
 
     kind: str
@@ -89,13 +89,13 @@ class Rule:
         return self.pattern.subn(f"{keep}[masked:{self.kind}]", text)
 
 
-def _rule(kind: str, hints: str, pattern: str) -> Rule:
-    return Rule(kind, tuple(hints.split()), re.compile(pattern, re.ASCII))
+def _rule(kind: str, hints: str, pattern: str) -> MaskRule:
+    return MaskRule(kind, tuple(hints.split()), re.compile(pattern, re.ASCII))
 
 
 # A look-behind stands after the literal that it guards: `re` searches fast for a
 # pattern that begins with a literal.
-RULES: tuple[Rule, ...] = (
+RULES: tuple[MaskRule, ...] = (
     _rule("anthropic-key", "sk-ant-", r"sk-ant-[\w-]{20,}+"),
     _rule(
         "openai-key",
@@ -183,7 +183,7 @@ def mask_bytes(data: bytes) -> tuple[bytes, int]:
 
 # --- private keys
 
-KEY_MARK = "[masked:private-key]"
+MASKED_KEY = "[masked:private-key]"
 
 _EDGE = re.compile(
     r"-----(BEGIN|END) (?:[A-Z0-9]{1,12} ){0,4}PRIVATE KEY(?: BLOCK)?-----", re.ASCII
@@ -241,7 +241,7 @@ def _mask_inline_keys(line: str) -> tuple[str, int, set[str]]:
         if edge[1] == "BEGIN" and _INLINE.match(line, position):
             end = line.find("-----END", position)
             position = len(line) if end < 0 else end
-            pieces.append(KEY_MARK)
+            pieces.append(MASKED_KEY)
             count += 1
         else:
             edges.add(edge[1])
@@ -282,7 +282,7 @@ def _mask_lines(lines: list[str], start: int, end: int) -> bool:
             lines[index]
         )
         if match:
-            lines[index] = f"{match['lead']}{KEY_MARK}{match['tail']}"
+            lines[index] = f"{match['lead']}{MASKED_KEY}{match['tail']}"
         else:
-            lines[index] = KEY_MARK
+            lines[index] = MASKED_KEY
     return end > start

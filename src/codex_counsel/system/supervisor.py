@@ -39,7 +39,7 @@ PIPE = 1 << 20
 """The most bytes that a pipe can hold (Linux lets a user make it that large)."""
 
 
-def start(
+def start_child(
     argv: Sequence[str], env: Mapping[str, str], cwd: str, prompt: str
 ) -> subprocess.Popen[bytes]:
     """Start a child with the file `prompt` as its stdin. Raises OSError.
@@ -221,7 +221,7 @@ class Supervisor:
             self._close(stream)
 
     def _close(self, stream: IO[bytes]) -> None:
-        """Read the stream no more. A child that has closed both has nothing left to say."""
+        """Read the stream no more. A child that has closed both streams is expected to end."""
         if self._open.pop(stream, None):
             self._selector.unregister(stream)
         if not self._open:

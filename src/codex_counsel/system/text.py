@@ -7,7 +7,8 @@ is for all other text.
 from __future__ import annotations
 
 import re
-from typing import Any
+
+from codex_counsel.system.json_values import Json
 
 _UNWANTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters but tab, line feed and carriage return; and lone surrogates, which UTF-8 cannot encode."""
@@ -50,7 +51,7 @@ def _written_out(match: re.Match[str]) -> str:
     return f"\\x{ord(match[0]):02x}"
 
 
-def clean_tree(value: Any) -> Any:
+def clean_tree(value: Json) -> Json:
     """`clean` for every string of a JSON-like value, keys too. Tuples become lists."""
     if isinstance(value, str):
         return clean(value)

@@ -1,6 +1,6 @@
 """A Messages API on loopback that says what a script says, for the real `claude` to talk to.
 
-    with Messages(lambda turn: [use("Read", file_path="a.py")] if not turn.shown else [text("done")]) as api:
+    with Messages(lambda turn: [use("Read", file_path="a.py")] if not turn.tool_results else [text("done")]) as api:
         subprocess.run(["claude", "-p", "hello"], env={**env, **api.env})
 
 The script is asked once per model request and answers with content blocks.
@@ -32,17 +32,17 @@ class Turn:
 
     @property
     def system(self) -> str:
-        """Everything that is said before and between the messages, reminders included."""
-        said = [text_of(self.body.get("system"))]
-        said += [
+        """The system texts before and between the messages, reminders included."""
+        texts = [text_of(self.body.get("system"))]
+        texts += [
             text_of(message["content"])
             for message in self.body["messages"]
             if message["role"] == "system"
         ]
-        return "\n".join(said)
+        return "\n".join(texts)
 
     @property
-    def said(self) -> list[str]:
+    def user_texts(self) -> list[str]:
         """The texts of the user's side, in order, tool results left out."""
         users = [
             message["content"]
@@ -54,32 +54,34 @@ class Turn:
     @property
     def command(self) -> str:
         """The body of the slash command that was typed last."""
-        bodies = [said for said in self.said if "mcp__plugin_codex_counsel__" in said]
+        bodies = [
+            texts for texts in self.user_texts if "mcp__plugin_codex_counsel__" in texts
+        ]
         return next(
             (body for body in reversed(bodies) if "<system-reminder>" not in body), ""
         )
 
     @property
-    def shown(self) -> list[str]:
-        """What the tools returned since the user spoke last, as the model sees it."""
-        found: list[str] = []
+    def tool_results(self) -> list[str]:
+        """What the tools returned after the last message of the user, as the model gets it."""
+        outputs: list[str] = []
         for message in self.body["messages"]:
-            if message["role"] == "user":
-                results = [
-                    block
-                    for block in _blocks(message["content"])
-                    if block.get("type") == "tool_result"
-                ]
-                found = (
-                    found + [text_of(block.get("content")) for block in results]
-                    if results
-                    else []
-                )
-        return found
+            if message["role"] != "user":
+                continue
+            results = [
+                text_of(block.get("content"))
+                for block in _blocks(message["content"])
+                if block.get("type") == "tool_result"
+            ]
+            if results:
+                outputs += results
+            else:
+                outputs = []
+        return outputs
 
     @property
-    def offered(self) -> list[str]:
-        """Names of the tools whose schemas came along."""
+    def tool_names(self) -> list[str]:
+        """Names of the tools whose schemas are in the request."""
         return [
             str(tool.get("name"))
             for tool in self.body.get("tools", ())
@@ -115,8 +117,8 @@ def text_of(content: Any) -> str:
 
 def request_in(command: str) -> str:
     """What the user typed after a command, as it stands in the command's body."""
-    found = re.search(r"<request>\n(.*?)\n</request>", command, re.DOTALL)
-    return found[1] if found else ""
+    match = re.search(r"<request>\n(.*?)\n</request>", command, re.DOTALL)
+    return match[1] if match else ""
 
 
 def _blocks(content: Any) -> list[JSON]:
@@ -155,8 +157,8 @@ class Messages:
         url = f"http://127.0.0.1:{self._connections.server_port}"
         return {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "sk-ant-scripted"}
 
-    def asked(self, count: int, seconds: float = 60) -> Turn:
-        """The request of that number, waiting for it if need be."""
+    def wait_for_request(self, count: int, seconds: float = 60) -> Turn:
+        """Wait for the request of that number and return it."""
         with self._arrival:
             assert self._arrival.wait_for(lambda: len(self.turns) >= count, seconds), (
                 "the model was not asked in time"

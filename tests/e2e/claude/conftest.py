@@ -25,6 +25,15 @@ from tests.conftest import World
 from tests.e2e.claude.anthropic import Messages, Script
 
 ROOT = Path(__file__).parents[3]
+LAUNCHER = (
+    "tool",
+    "run",
+    "--quiet",
+    "--from",
+    str(ROOT / "src/launcher"),
+    "codex-counsel-start",
+)
+"""What follows `uv` in the command that starts the plugin's server."""
 RELEASES = [
     path
     for path in os.environ.get("CODEX_COUNSEL_TEST_CLAUDE", "").split(os.pathsep)
@@ -36,7 +45,7 @@ PREFIX = "mcp__plugin_codex_counsel__"
 
 @dataclass
 class Session:
-    """What a run of `claude -p` left: its events, its exit code, and what its model was shown."""
+    """A finished run of `claude -p`: its events, its exit code and the requests of its model."""
 
     code: int
     events: list[dict[str, Any]]
@@ -76,9 +85,9 @@ class Session:
         return list(self.result.get("permission_denials", ()))
 
     @property
-    def shown(self) -> list[str]:
-        """What the model was shown of the tools' results at the end."""
-        return self.api.turns[-1].shown
+    def tool_results(self) -> list[str]:
+        """The results of the tools in the last request of the model."""
+        return self.api.turns[-1].tool_results
 
 
 class Terminal:
@@ -206,14 +215,14 @@ class Claude:
 
     @property
     def version(self) -> tuple[int, ...]:
-        said = subprocess.run(
+        result = subprocess.run(
             [self.binary, "--version"],
             env=self.env,
             capture_output=True,
             text=True,
             check=True,
         ).stdout
-        return tuple(int(part) for part in said.split()[0].split("."))
+        return tuple(int(part) for part in result.split()[0].split("."))
 
     def with_plugin(self) -> tuple[str, ...]:
         return ("--plugin-dir", str(self.plugin))
@@ -245,9 +254,9 @@ class Claude:
 
 
 def uv() -> str:
-    found = os.environ.get("UV") or shutil.which("uv")
-    assert found, "the tests need uv on PATH"
-    return found
+    path = os.environ.get("UV") or shutil.which("uv")
+    assert path, "the tests need uv on PATH"
+    return path
 
 
 @cache
@@ -278,18 +287,8 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The plugin's data folder of all sessions: its environment is made once."""
     folder = tmp_path_factory.getbasetemp().parent / "plugin-data"
     folder.mkdir(exist_ok=True)
-    launcher = [
-        uv(),
-        "tool",
-        "run",
-        "--quiet",
-        "--from",
-        str(ROOT / "src/launcher"),
-        "codex-counsel-start",
-        str(ROOT),
-    ]
     subprocess.run(
-        [*launcher, "--build"],
+        [uv(), *LAUNCHER, str(ROOT), "--build"],
         env={**os.environ, "CLAUDE_PLUGIN_DATA": str(folder)},
         check=True,
     )
@@ -308,11 +307,11 @@ def claude(world: World, request: pytest.FixtureRequest) -> Iterator[Claude]:
     """Each release at hand, with the plugin's environment already made."""
     if not request.param:
         pytest.skip(ABSENT)
-    made = Claude(request.param, world)
+    claude = Claude(request.param, world)
     environments = request.getfixturevalue("environments")
-    data = made.config / "plugins/data"
+    data = claude.config / "plugins/data"
     data.mkdir(parents=True)
     for name in ("codex-inline", "codex-codex-counsel"):
         (data / name).symlink_to(environments)
-    with made.stack:
-        yield made
+    with claude.stack:
+        yield claude

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from codex_counsel.contract.request import Consult, parse
 from codex_counsel.jobs import recovery
 from codex_counsel.loopback import Loopback, hold, patch, say
-from tests.conftest import World, consult, until
+from tests.conftest import World, consult, start_consult, until
 from tests.e2e.claude.anthropic import JSON, Script, Turn, request_in, text, use
 from tests.e2e.claude.conftest import PREFIX, Claude
 
@@ -100,10 +99,10 @@ def calling(arguments: Callable[[str], JSON]) -> Script:
     """A model that calls the first tool the command's body tells it to call, and then has done."""
 
     def script(turn: Turn) -> list[JSON]:
-        if turn.shown:
+        if turn.tool_results:
             return [text("done")]
         named = re.search(r"Call `(\w+)`", turn.command)
-        assert named, turn.said
+        assert named, turn.user_texts
         return [use(named[1], **arguments(request_in(turn.command)))]
 
     return script
@@ -112,15 +111,10 @@ def calling(arguments: Callable[[str], JSON]) -> Script:
 @pytest.fixture
 def repository(world: World) -> World:
     """A workspace with an uncommitted change."""
-    file = world.workspace / "a.txt"
-    file.write_text("one\n", "utf-8")
-    for words in (
-        ["init", "-q", "-b", "main"],
-        ["add", "-A"],
-        ["commit", "-q", "-m", "One"],
-    ):
-        world.git(*words)
-    file.write_text("one\nmore\n", "utf-8")
+    repository = world.repository.init()
+    repository.write("a.txt", "one\n")
+    repository.commit()
+    repository.write("a.txt", "one\nmore\n")
     return world
 
 
@@ -139,25 +133,23 @@ def test_a_command_calls_its_tool_with_the_words_of_the_user(
     command = COMMANDS[name]
     gate = hold(say("too late"))
     model([gate] if command.words == "RUNNING" else [command.reply])
-    typed = _typed(command.words, repository)
+    typed = _words_for(command.words, repository)
     session = claude.ask(f"/codex:{name} {typed}".strip(), calling(command.arguments))
     assert session.code == 0, session.errors
     assert session.calls == [(PREFIX + command.tool, command.arguments(typed))]
     assert session.denials == []
-    assert command.shows in session.shown[0]
+    assert command.shows in session.tool_results[0]
     assert session.result["result"] == "done"
 
 
-def _typed(words: str, world: World) -> str:
+def _words_for(words: str, world: World) -> str:
     """JOB is the id of a finished consultation, RUNNING of one that goes on; `completed` needs one as well."""
     if words in ("JOB", "completed"):
         job = consult(world.counsel())["meta"]["job_id"]
         return str(job) if words == "JOB" else words
     if words == "RUNNING":
         counsel = world.counsel()
-        handle = counsel.consult(
-            parse(Consult, {"question": "Is it fine?"}), background=True
-        )
+        handle = start_consult(counsel, background=True)
         counsel.detach(handle)
         until(lambda: handle.job.state().phase not in ("queued", "starting"))
         return handle.job.id
@@ -167,7 +159,7 @@ def _typed(words: str, world: World) -> str:
 def test_a_delegated_task_comes_back_as_a_diff_and_is_applied_by_a_command_of_its_own(
     claude: Claude, repository: World, model: Callable[..., Loopback]
 ) -> None:
-    repository.git("commit", "-qam", "More")
+    repository.repository.commit()
     edit = "*** Begin Patch\n*** Update File: a.txt\n@@\n one\n-more\n+two\n*** End Patch\n"
     model([patch(edit), say("Replaced it.")])
     first = claude.ask(
@@ -175,11 +167,11 @@ def test_a_delegated_task_comes_back_as_a_diff_and_is_applied_by_a_command_of_it
     )
     assert (first.code, first.denials) == (0, [])
     assert first.calls == [(PREFIX + "codex_delegate", {"task": WORDS})]
-    shown = json.loads(first.shown[0])
-    assert "+two" in shown["diff"]
+    envelope = json.loads(first.tool_results[0])
+    assert "+two" in envelope["diff"]
     assert (repository.workspace / "a.txt").read_text("utf-8") == "one\nmore\n"
 
-    job = shown["meta"]["job_id"]
+    job = envelope["meta"]["job_id"]
     second = claude.ask(f"/codex:apply {job}", calling(COMMANDS["apply"].arguments))
     assert (second.code, second.denials) == (0, [])
     assert second.calls == [(PREFIX + "codex_apply", {"job_id": job})]
@@ -196,7 +188,7 @@ def test_a_task_in_the_background_returns_its_job_and_outlives_the_session(
     )
     assert (session.code, session.denials) == (0, [])
     assert session.calls == [(PREFIX + "codex_delegate_async", {"task": WORDS})]
-    job = repository.counsel().store.job(json.loads(session.shown[0])["job_id"])
+    job = repository.counsel().store.job(json.loads(session.tool_results[0])["job_id"])
     gate.release.set()
     assert until(lambda: recovery.outcome(job))["status"] == "completed"
 
@@ -219,9 +211,9 @@ def test_transfer_hands_the_session_over_and_the_thread_can_be_asked_on(
             {"transcript_path": f"{session.result['session_id']}.jsonl"},
         )
     ]
-    shown = json.loads(session.shown[0])
-    thread = shown["meta"]["session_id"]
-    assert shown["data"]["resume_command"] == f"codex resume {thread}"
+    envelope = json.loads(session.tool_results[0])
+    thread = envelope["meta"]["session_id"]
+    assert envelope["data"]["resume_command"] == f"codex resume {thread}"
 
     answer = consult(repository.counsel(), session_id=thread)
     assert answer["meta"]["session_id"] == thread

@@ -28,7 +28,9 @@ CONTEXT_BYTES = 6_000
 
 def once(name: str, **arguments: object) -> Callable[[Turn], list[JSON]]:
     """A model that calls one tool and then has done."""
-    return lambda turn: [text("done")] if turn.shown else [use(name, **arguments)]
+    return lambda turn: (
+        [text("done")] if turn.tool_results else [use(name, **arguments)]
+    )
 
 
 def status(turn: Turn) -> list[JSON]:
@@ -59,8 +61,8 @@ def test_installed_from_a_marketplace_it_runs_with_the_settings_chosen_there(
         ["marketplace", "add", str(checkout)],
         ["install", "codex@codex-counsel", *options],
     ):
-        done = user.cli("plugin", *words)
-        assert done.returncode == 0, done.stdout + done.stderr
+        result = user.cli("plugin", *words)
+        assert result.returncode == 0, result.stdout + result.stderr
     listed = json.loads(user.cli("plugin", "list", "--json").stdout)
     assert [(plugin["id"], plugin["enabled"]) for plugin in listed] == [
         ("codex@codex-counsel", True)
@@ -68,7 +70,7 @@ def test_installed_from_a_marketplace_it_runs_with_the_settings_chosen_there(
 
     session = user.ask("/codex:status", status)
     assert session.servers == {"plugin:codex:counsel": "connected"}
-    data = json.loads(session.shown[0])["data"]
+    data = json.loads(session.tool_results[0])["data"]
     assert (data["defaults"]["model"], data["defaults"]["effort"]) == ("gpt-9", "low")
     assert set(data["sandbox"]["read_boundary"].values()) == {"toolchains"}
 
@@ -88,7 +90,7 @@ def test_a_variable_of_the_user_goes_before_the_setting_of_the_plugin(
         "utf-8",
     )
     user = replace(claude, settings={"CODEX_COUNSEL_MODEL": "gpt-9"})
-    defaults = json.loads(user.ask("/codex:status", status).shown[0])["data"][
+    defaults = json.loads(user.ask("/codex:status", status).tool_results[0])["data"][
         "defaults"
     ]
     assert defaults["model"] == "gpt-9"
@@ -103,7 +105,7 @@ def test_plan_mode_lets_it_consult(claude: Claude, model: Models) -> None:
         "plan",
     )
     assert (session.code, session.denials) == (0, [])
-    assert '"answer":"It is fine."' in session.shown[0]
+    assert '"answer":"It is fine."' in session.tool_results[0]
 
 
 def test_the_model_asks_codex_without_a_command_where_the_user_allowed_it(
@@ -114,7 +116,7 @@ def test_the_model_asks_codex_without_a_command_where_the_user_allowed_it(
         "Have Codex look at this", once(CONSULT, question="Is it?"), *ALLOWED
     )
     assert (session.code, session.denials) == (0, [])
-    assert '"answer":"It is fine."' in session.shown[0]
+    assert '"answer":"It is fine."' in session.tool_results[0]
 
 
 def test_calls_of_one_message_run_at_the_same_time(
@@ -125,7 +127,7 @@ def test_calls_of_one_message_run_at_the_same_time(
 
     def script(turn: Turn) -> list[JSON]:
         both = [use(CONSULT, question="FIRST"), use(CONSULT, question="SECOND")]
-        return [text("done")] if turn.shown else both
+        return [text("done")] if turn.tool_results else both
 
     api = claude.api(script)
     process = claude.start(api, "/codex:consult both", *ALLOWED)
@@ -133,7 +135,8 @@ def test_calls_of_one_message_run_at_the_same_time(
     for gate in gates:
         gate.release.set()
     assert sorted(
-        json.loads(shown)["answer"] for shown in claude.finish(process, api).shown
+        json.loads(output)["answer"]
+        for output in claude.finish(process, api).tool_results
     ) == ["one", "two"]
 
 
@@ -158,19 +161,19 @@ def test_a_server_that_is_killed_between_calls_is_started_again(
     killed: list[int] = []
 
     def script(turn: Turn) -> list[JSON]:
-        if len(turn.shown) == 1 and not killed:
+        if len(turn.tool_results) == 1 and not killed:
             killed.append(_kill_server(claude.world))
         return (
             [use(PREFIX + "codex_status")]
-            if len(turn.shown) < 1 or len(api.turns) < 3
+            if len(turn.tool_results) < 1 or len(api.turns) < 3
             else [text("done")]
         )
 
     api = claude.api(script)
     session = claude.finish(claude.start(api, "/codex:status"), api)
-    results = [shown for turn in api.turns for shown in turn.shown[:1]]
+    results = [output for turn in api.turns for output in turn.tool_results[:1]]
     assert (session.code, session.denials, len(killed)) == (0, [], 1)
-    assert all('"usable":true' in shown for shown in results)
+    assert all('"usable":true' in output for output in results)
 
 
 def _kill_server(world: World) -> int:
@@ -197,7 +200,7 @@ def test_without_uv_the_setup_command_says_what_is_missing(
     session = replace(claude, settings={"PATH": path}).ask("/codex:setup", status)
     assert session.servers == {"plugin:codex:counsel": "failed"}
     assert "https://astral.sh/uv/install.sh" in session.api.turns[0].command
-    assert "No such tool" in session.shown[0]
+    assert "No such tool" in session.tool_results[0]
 
 
 def test_where_the_server_cannot_be_installed_the_model_is_told_why(
@@ -207,10 +210,10 @@ def test_where_the_server_cannot_be_installed_the_model_is_told_why(
     (checkout / "uv.lock").write_text("broken", "utf-8")
     session = replace(claude, plugin=checkout).ask("/codex:setup", status)
     assert session.servers == {"plugin:codex:counsel": "connected"}
-    told = session.api.turns[0].system + "\n".join(session.api.turns[0].said)
-    for words in (told, session.shown[0]):
+    texts = session.api.turns[0].system + "\n".join(session.api.turns[0].user_texts)
+    for words in (texts, session.tool_results[0]):
         assert "codex-counsel could not be installed" in words
-    assert "Failed to parse `uv.lock`" in session.shown[0]
+    assert "Failed to parse `uv.lock`" in session.tool_results[0]
 
 
 def test_without_codex_the_model_knows_at_once_and_the_status_says_what_to_do(
@@ -222,12 +225,12 @@ def test_without_codex_the_model_knows_at_once_and_the_status_says_what_to_do(
     session = replace(
         claude, settings={"PATH": path, "CODEX_COUNSEL_CODEX_BIN": ""}
     ).ask("/codex:setup", status)
-    told = session.api.turns[0].system + "\n".join(session.api.turns[0].said)
-    assert "no Codex is installed here" in told
-    shown = json.loads(session.shown[0])
-    assert not shown["data"]["usable"]
-    assert shown["data"]["codex"]["error"] == "codex_not_found"
-    assert shown["next_steps"]
+    texts = session.api.turns[0].system + "\n".join(session.api.turns[0].user_texts)
+    assert "no Codex is installed here" in texts
+    output = json.loads(session.tool_results[0])
+    assert not output["data"]["usable"]
+    assert output["data"]["codex"]["error"] == "codex_not_found"
+    assert output["next_steps"]
     assert "npm install -g @openai/codex" in session.api.turns[0].command
 
 
@@ -237,12 +240,12 @@ def test_other_plugins_that_claim_the_same_are_named_at_once_and_in_the_status(
     model()
     _install_rivals(claude)
     session = claude.ask("/codex:status", status)
-    told = session.api.turns[0].system + "\n".join(session.api.turns[0].said)
-    warnings = "\n".join(json.loads(session.shown[0])["meta"]["warnings"])
-    for words in (told, warnings):
+    texts = session.api.turns[0].system + "\n".join(session.api.turns[0].user_texts)
+    warnings = "\n".join(json.loads(session.tool_results[0])["meta"]["warnings"])
+    for words in (texts, warnings):
         assert "another plugin is called codex, too (codex@other)" in words
         assert "the plugin amicus@other does the same job" in words
-    assert json.loads(session.shown[0])["data"]["usable"]
+    assert json.loads(session.tool_results[0])["data"]["usable"]
 
 
 def _install_rivals(claude: Claude) -> None:
@@ -276,7 +279,8 @@ def test_the_skill_is_read_without_a_question(claude: Claude, model: Models) -> 
     )
     assert (session.code, session.denials) == (0, [])
     assert any(
-        "A second opinion from Codex" in said for said in session.api.turns[-1].said
+        "A second opinion from Codex" in message
+        for message in session.api.turns[-1].user_texts
     )
 
 
@@ -291,7 +295,7 @@ def test_the_advisor_consults_with_its_own_tools_alone(
             inside.append(turn)
             return (
                 [text("Codex: It is fine.")]
-                if turn.shown
+                if turn.tool_results
                 else [use(CONSULT, question="Is it?")]
             )
         advisor = use(
@@ -302,7 +306,7 @@ def test_the_advisor_consults_with_its_own_tools_alone(
         )
         return (
             [text("done")]
-            if turn.shown
+            if turn.tool_results
             else [
                 {**advisor, "input": {**advisor["input"], "run_in_background": False}}
             ]
@@ -310,18 +314,18 @@ def test_the_advisor_consults_with_its_own_tools_alone(
 
     session = claude.ask("Ask the advisor", script, *ALLOWED)
     assert (session.code, session.denials) == (0, [])
-    own = {name for name in inside[0].offered if not name.startswith(PREFIX)}
+    own = {name for name in inside[0].tool_names if not name.startswith(PREFIX)}
     assert own <= {"Read", "Grep", "Glob"}
-    assert CONSULT in inside[0].offered
-    assert '"answer":"It is fine."' in inside[-1].shown[0]
-    assert "It is fine." in session.shown[0]
+    assert CONSULT in inside[0].tool_names
+    assert '"answer":"It is fine."' in inside[-1].tool_results[0]
+    assert "It is fine." in session.tool_results[0]
 
 
 def test_what_every_session_pays_for_is_small(claude: Claude, model: Models) -> None:
     model()
     first = claude.ask("hello", lambda _: [text("done")]).api.turns[0]
-    said = first.system + "\n" + "\n".join(first.said)
-    listed = [line for line in said.splitlines() if line.startswith("- codex:")]
+    message = first.system + "\n" + "\n".join(first.user_texts)
+    listed = [line for line in message.splitlines() if line.startswith("- codex:")]
     tools = [
         str(tool.get("description"))
         for tool in first.body["tools"]
@@ -334,10 +338,10 @@ def test_what_every_session_pays_for_is_small(claude: Claude, model: Models) -> 
         if line.startswith("- codex:")
     ]
     instructions = re.findall(
-        r"## plugin:codex:counsel\n(.*?)(?=\n\n|\n#|\Z)", said, re.DOTALL
+        r"## plugin:codex:counsel\n(.*?)(?=\n\n|\n#|\Z)", message, re.DOTALL
     )[:1]
-    names = [line for line in said.splitlines() if line.startswith(PREFIX)]
-    names = names or [name for name in first.offered if name.startswith(PREFIX)]
+    names = [line for line in message.splitlines() if line.startswith(PREFIX)]
+    names = names or [name for name in first.tool_names if name.startswith(PREFIX)]
     parts = {
         "skills and agents": [*listed, *agents],
         "instructions": instructions,
@@ -361,10 +365,10 @@ def test_the_plugin_passes_the_validator(claude: Claude) -> None:
             and "--profile" not in claude.cli("plugin", "validate", "--help").stdout
         ):
             continue
-        done = replace(claude, world=claude.world).cli(
+        result = replace(claude, world=claude.world).cli(
             *argv[:-1], str(ROOT / words[-1])
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_the_stop_gate_holds_a_turn_once_and_is_silent_where_nothing_was_edited(
@@ -383,17 +387,16 @@ def test_the_stop_gate_holds_a_turn_once_and_is_silent_where_nothing_was_edited(
         "risk": "The wrong price.",
         "recommendation": "Use position.",
     }
-    said = {
+    message = {
         "summary": "One problem.",
         "verdict": "fail",
         "confidence": "high",
         "findings": [grave],
     }
     server = model(
-        [say({**said, "questions": [], "assumptions": [], "next_steps": []})]
+        [say({**message, "questions": [], "assumptions": [], "next_steps": []})]
     )
-    claude.world.git("init", "-q")
-    claude.world.git("commit", "-q", "--allow-empty", "-m", "Begin")
+    claude.world.repository.init().commit()
     gate = [sys.executable, "-m", "codex_counsel", "gate"]
     subprocess.run(
         [*gate, "install"], env=claude.env, cwd=claude.world.workspace, check=True
@@ -405,7 +408,7 @@ def test_the_stop_gate_holds_a_turn_once_and_is_silent_where_nothing_was_edited(
     session = claude.ask("Add a refund", write, "--permission-mode", "acceptEdits")
     assert session.code == 0, session.errors
     assert len(server.requests) == 1
-    assert any("Off by one" in said for said in session.api.turns[-1].said)
+    assert any("Off by one" in message for message in session.api.turns[-1].user_texts)
 
     assert claude.ask("What does it do?", lambda _: [text("done")]).code == 0
     assert len(server.requests) == 1

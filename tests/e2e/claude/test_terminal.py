@@ -19,7 +19,7 @@ FIRST_WITH_TASKS = (2, 1, 329)
 
 
 @pytest.fixture
-def tasked(claude: Claude) -> Claude:
+def claude_with_tasks(claude: Claude) -> Claude:
     """A release that takes native tasks."""
     if claude.version < FIRST_WITH_TASKS:
         pytest.skip("this release declares no tasks")
@@ -28,77 +28,79 @@ def tasked(claude: Claude) -> Claude:
 
 def consulting(turn: Turn) -> list[JSON]:
     """A model that consults as the command says, and ends its turn whatever comes."""
-    if turn.shown and "still connecting" in turn.shown[-1]:
+    if turn.tool_results and "still connecting" in turn.tool_results[-1]:
         return [use("WaitForMcpServers")]
-    called = turn.shown and not turn.shown[-1].startswith("ready: true")
-    if notified(turn) or called or not turn.command:
+    called = turn.tool_results and not turn.tool_results[-1].startswith("ready: true")
+    if task_notification(turn) or called or not turn.command:
         return [text("done")]
     return [use(PREFIX + "codex_consult", question=request_in(turn.command))]
 
 
-def notified(turn: Turn) -> str:
-    return next((said for said in turn.said if "<task-notification>" in said), "")
+def task_notification(turn: Turn) -> str:
+    return next((text for text in turn.user_texts if "<task-notification>" in text), "")
 
 
 def notification(turns: list[Turn]) -> str:
     """What the model was told at the end of a task, once it was."""
-    return until(lambda: next(filter(None, map(notified, turns)), ""), 60)
+    return until(lambda: next(filter(None, map(task_notification, turns)), ""), 60)
 
 
 def test_a_run_is_a_task_whose_end_is_told_to_the_model(
-    tasked: Claude, model: Models
+    claude_with_tasks: Claude, model: Models
 ) -> None:
     gate = hold(say("It is fine."))
     model([gate])
-    api = tasked.api(consulting)
-    with tasked.terminal(api, TYPED):
-        told = api.asked(2).shown[0]
-        assert "started server-side task" in told
+    api = claude_with_tasks.api(consulting)
+    with claude_with_tasks.terminal(api, TYPED):
+        output = api.wait_for_request(2).tool_results[0]
+        assert "started server-side task" in output
         gate.release.set()
         assert '"answer":"It is fine."' in notification(api.turns)
-    assert re.findall("[0-9a-f]{32}", told)[0] in [
-        row["job_id"] for row in tasked.world.counsel().store.rows()
+    assert re.findall("[0-9a-f]{32}", output)[0] in [
+        row["job_id"] for row in claude_with_tasks.world.counsel().store.rows()
     ]
 
 
 def test_a_task_is_picked_up_by_the_session_that_continues_a_killed_one(
-    tasked: Claude, model: Models
+    claude_with_tasks: Claude, model: Models
 ) -> None:
     gate = hold(say("It is fine."))
     server = model([gate])
-    api = tasked.api(consulting)
-    with tasked.terminal(api, TYPED):
-        api.asked(2)
+    api = claude_with_tasks.api(consulting)
+    with claude_with_tasks.terminal(api, TYPED):
+        api.wait_for_request(2)
         server.asked(1)
     until(
         lambda: (
             not [
                 line
-                for line in living(str(tasked.world.state))
+                for line in living(str(claude_with_tasks.world.state))
                 if line.endswith("codex_counsel mcp ")
             ]
         )
     )
-    with tasked.terminal(api, "--continue"):
+    with claude_with_tasks.terminal(api, "--continue"):
         gate.release.set()
         assert '"answer":"It is fine."' in notification(api.turns)
 
 
 def test_a_task_that_is_stopped_leaves_nothing_running(
-    tasked: Claude, model: Models
+    claude_with_tasks: Claude, model: Models
 ) -> None:
     server = model([hold(say("too late"))])
 
     def script(turn: Turn) -> list[JSON]:
-        if turn.shown and (task := re.search(r"task_id \"(\w+)\"", turn.shown[0])):
+        if turn.tool_results and (
+            task := re.search(r"task_id \"(\w+)\"", turn.tool_results[0])
+        ):
             server.asked(1)
             return [use("TaskStop", task_id=task[1])]
         return consulting(turn)
 
-    api = tasked.api(script)
-    with tasked.terminal(api, TYPED):
-        api.asked(3)
-        (job,) = tasked.world.counsel().store.jobs()
+    api = claude_with_tasks.api(script)
+    with claude_with_tasks.terminal(api, TYPED):
+        api.wait_for_request(3)
+        (job,) = claude_with_tasks.world.counsel().store.jobs()
         assert until(lambda: recovery.outcome(job))["status"] == "cancelled"
         assert living(job.id) == []
 

@@ -24,16 +24,16 @@ def demo(tmp_path: Path, **env: str) -> subprocess.CompletedProcess[str]:
 def test_the_demo_shows_what_the_sandbox_allowed_and_denied_and_the_answer(
     tmp_path: Path,
 ) -> None:
-    done = demo(tmp_path)
+    result = demo(tmp_path)
     verdicts = [
         line.split(None, 1)
-        for line in done.stdout.splitlines()
+        for line in result.stdout.splitlines()
         if line.startswith(("  allowed ", "  denied "))
     ]
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
     assert [word for word, _ in verdicts] == ["allowed"] * 2 + ["denied"] * 5
-    assert "subtotal > FREE_FROM" in done.stdout.partition("Codex's answer:")[2]
-    assert "tokens: 800 in" in done.stdout
+    assert "subtotal > FREE_FROM" in result.stdout.partition("Codex's answer:")[2]
+    assert "tokens: 800 in" in result.stdout
 
 
 def test_the_demo_leaves_nothing_and_touches_no_state_of_the_user(
@@ -46,9 +46,9 @@ def test_the_demo_leaves_nothing_and_touches_no_state_of_the_user(
 
 
 def test_without_codex_the_demo_says_what_to_install(tmp_path: Path) -> None:
-    done = demo(tmp_path, CODEX_COUNSEL_CODEX_BIN="/nonexistent/codex")
-    assert done.returncode == 3
-    assert "npm install -g @openai/codex" in done.stderr
+    result = demo(tmp_path, CODEX_COUNSEL_CODEX_BIN="/nonexistent/codex")
+    assert result.returncode == 3
+    assert "npm install -g @openai/codex" in result.stderr
 
 
 def test_the_demo_reviews_a_planted_bug_and_tells_found_evidence_from_invented(

@@ -11,14 +11,16 @@ import pytest
 from codex_counsel.loopback import Loopback, http_error, say
 from tests.conftest import World
 from tests.e2e.cli.test_verbs import run
-from tests.reviews import begin, begin_changed, change, isolate, material, reply, write
+from tests.reviews import (
+    change,
+    material,
+    reply,
+)
 
 Model = Callable[..., Loopback]
 
 
-@pytest.fixture(autouse=True)
-def own_git_settings(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    isolate(world, monkeypatch)
+pytestmark = pytest.mark.usefixtures("own_git_settings")
 
 
 EXITS: dict[str, tuple[Any, tuple[str, ...], int]] = {
@@ -41,17 +43,17 @@ EXITS: dict[str, tuple[Any, tuple[str, ...], int]] = {
 def test_the_exit_code_says_whether_the_change_is_clean(
     world: World, model: Model, said: Any, arguments: tuple[str, ...], code: int
 ) -> None:
-    begin_changed(world)
+    world.repository.begin_changed()
     model([say(said)])
-    done = run(world, "review", *arguments)
-    assert (done.code, done.err) == (code, "")
-    assert "1 files, " in done.out
+    result = run(world, "review", *arguments)
+    assert (result.code, result.err) == (code, "")
+    assert "1 files, " in result.out
 
 
 def test_a_review_reads_well(world: World, model: Model) -> None:
-    begin_changed(world)
+    world.repository.begin_changed()
     server = model([say(reply({}, verdict="concerns"))])
-    done = run(
+    result = run(
         world,
         "review",
         "--focus",
@@ -62,10 +64,10 @@ def test_a_review_reads_well(world: World, model: Model) -> None:
         "Make it 70.",
         "app.py",
     )
-    assert done.out.startswith(
+    assert result.out.startswith(
         "concerns: 1 medium. Read it all.\n\nMEDIUM  The seventh line is wrong\n  app.py:7 (verified)"
     )
-    assert "continue with: --session-id" in done.out
+    assert "continue with: --session-id" in result.out
     prompt = server.requests[0].prompt
     assert ("Is 70 right?" in prompt, "Attack this change" in prompt) == (True, True)
     assert material(prompt, "the agreed plan") == "Make it 70."
@@ -75,7 +77,7 @@ def test_a_review_reads_well(world: World, model: Model) -> None:
 def test_json_is_the_envelope_whether_asked_for_by_flag_or_by_format(
     world: World, model: Model, flags: tuple[str, ...]
 ) -> None:
-    begin_changed(world)
+    world.repository.begin_changed()
     server = model([say(reply({}, verdict="concerns"))])
     wire = run(world, "review", *flags).json
     assert (wire["tool"], wire["verdict"], wire["findings"][0]["grounded"]) == (
@@ -84,10 +86,8 @@ def test_json_is_the_envelope_whether_asked_for_by_flag_or_by_format(
         "verified",
     )
     previewed = run(world, "review", "--dry-run", *flags).json
-    refused = run(
-        world, "review", "--scope", "commit", "--commit", "absent", *flags
-    ).json
-    assert (previewed["coverage"], refused["error"]["code"]) == (
+    error = run(world, "review", "--scope", "commit", "--commit", "absent", *flags).json
+    assert (previewed["coverage"], error["error"]["code"]) == (
         wire["coverage"],
         "unknown_ref",
     )
@@ -95,7 +95,7 @@ def test_json_is_the_envelope_whether_asked_for_by_flag_or_by_format(
 
 
 def test_the_other_formats_are_printed_alone(world: World, model: Model) -> None:
-    begin_changed(world)
+    world.repository.begin_changed()
     model([say(reply({"evidence": "seven = 70"}, verdict="concerns"))])
     log = json.loads(run(world, "review", "--format", "sarif").out)
     place = log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]
@@ -137,49 +137,49 @@ def test_the_other_formats_are_printed_alone(world: World, model: Model) -> None
 def test_bad_usage_exits_with_2(
     world: World, model: Model, arguments: tuple[str, ...], words: str
 ) -> None:
-    begin_changed(world)
+    world.repository.begin_changed()
     server = model()
-    done = run(world, "review", *arguments)
-    assert (done.code, words in done.err, "what to do: " in done.err) == (
+    result = run(world, "review", *arguments)
+    assert (result.code, words in result.err, "what to do: " in result.err) == (
         2,
         True,
         True,
-    ), done.err
+    ), result.err
     assert server.requests == []
 
 
 def test_codex_being_unavailable_exits_with_3(world: World, model: Model) -> None:
-    begin_changed(world)
+    world.repository.begin_changed()
     model([http_error(500)])
-    done = run(world, "review", "--format", "github", "--fail-on", "never")
-    assert (done.code, done.out) == (3, "")
+    result = run(world, "review", "--format", "github", "--fail-on", "never")
+    assert (result.code, result.out) == (3, "")
 
 
 def test_without_a_login_a_review_exits_with_3_and_a_dry_run_says_so(
     world: World,
 ) -> None:
-    begin_changed(world)
+    world.repository.begin_changed()
     assert run(world, "review").code == 3
-    done = run(world, "review", "--dry-run")
+    result = run(world, "review", "--dry-run")
     assert (
-        done.code,
-        "auth_required" in done.out,
-        "nothing was spent" in done.out,
+        result.code,
+        "auth_required" in result.out,
+        "nothing was spent" in result.out,
     ) == (0, True, True)
 
 
 def test_a_review_in_the_background_is_fetched_by_its_job_id(
     world: World, model: Model
 ) -> None:
-    begin_changed(world)
+    world.repository.begin_changed()
     model([say(reply({}, verdict="concerns"))])
     job = run(world, "review", "--background", "--json").json["job_id"]
-    done = run(world, "result", "--wait", job)
-    assert (done.code, "MEDIUM  The seventh line is wrong" in done.out) == (0, True)
+    result = run(world, "result", "--wait", job)
+    assert (result.code, "MEDIUM  The seventh line is wrong" in result.out) == (0, True)
 
 
 def test_a_review_is_continued_by_its_session_id(world: World, model: Model) -> None:
-    begin_changed(world)
+    world.repository.begin_changed()
     server = model([say(reply())])
     thread = run(world, "review", "--json").json["meta"]["session_id"]
     again = run(
@@ -192,8 +192,8 @@ def test_a_review_is_continued_by_its_session_id(world: World, model: Model) -> 
 def test_a_plan_is_read_from_a_file_of_the_current_directory(
     world: World, model: Model
 ) -> None:
-    begin(world)
-    write(world.workspace, "docs/plan.md", "## 1\n\nDo it.\n")
+    world.repository.begin()
+    world.repository.write("docs/plan.md", "## 1\n\nDo it.\n")
     server = model(
         [
             say(
@@ -209,20 +209,20 @@ def test_a_plan_is_read_from_a_file_of_the_current_directory(
             )
         ]
     )
-    done = run(world, "plan", "-C", str(world.workspace / "docs"), "docs/plan.md")
+    result = run(world, "plan", "-C", str(world.workspace / "docs"), "docs/plan.md")
     assert (
-        done.code,
-        "HIGH  The seventh line is wrong\n  1 (verified)" in done.out,
+        result.code,
+        "HIGH  The seventh line is wrong\n  1 (verified)" in result.out,
     ) == (1, True)
     assert material(server.requests[0].prompt, "the plan") == "## 1\n\nDo it.\n"
 
 
 def test_a_plan_is_read_from_standard_input(world: World, model: Model) -> None:
     server = model([say(reply())])
-    done = run(
-        world, "plan", "-", "--format", "github", given="Use `this` at $HOME. Ü\n"
+    result = run(
+        world, "plan", "-", "--format", "github", stdin="Use `this` at $HOME. Ü\n"
     )
-    assert (done.code, done.out) == (
+    assert (result.code, result.out) == (
         0,
         "::notice title=Codex review::pass: no findings. Read it all.\n",
     )
@@ -231,5 +231,5 @@ def test_a_plan_is_read_from_standard_input(world: World, model: Model) -> None:
 
 @pytest.mark.parametrize("given", ["", " \n"])
 def test_a_blank_plan_exits_with_2(world: World, model: Model, given: str) -> None:
-    done = run(world, "plan", "-", given=given)
-    assert (done.code, "invalid_arguments: plan: is blank" in done.err) == (2, True)
+    result = run(world, "plan", "-", stdin=given)
+    assert (result.code, "invalid_arguments: plan: is blank" in result.err) == (2, True)

@@ -31,31 +31,31 @@ class RunResult:
         return dict(json.loads(self.out))
 
 
-def run(world: World, *arguments: str, given: str | None = None) -> RunResult:
+def run(world: World, *arguments: str, stdin: str | None = None) -> RunResult:
     argv = [sys.executable, "-m", "codex_counsel", *arguments]
-    done = subprocess.run(
+    result = subprocess.run(
         argv,
         env=world.env,
         cwd=world.workspace,
-        input=given or "",
+        input=stdin or "",
         capture_output=True,
         text=True,
         timeout=90,
         check=False,
     )
-    return RunResult(done.returncode, done.stdout, done.stderr)
+    return RunResult(result.returncode, result.stdout, result.stderr)
 
 
 def test_an_answer_is_printed_with_where_it_came_from(
     world: World, model: Model
 ) -> None:
     model([say("Use a queue.\nIt is simpler.")])
-    done = run(world, "consult", "Queue or lock?")
-    assert done.code == 0
-    assert done.out.startswith("Use a queue.\nIt is simpler.\n")
-    assert "sandbox: read-only, reads workspace, network off" in done.out
-    assert "continue with: --session-id" in done.out
-    assert done.err == ""
+    result = run(world, "consult", "Queue or lock?")
+    assert result.code == 0
+    assert result.out.startswith("Use a queue.\nIt is simpler.\n")
+    assert "sandbox: read-only, reads workspace, network off" in result.out
+    assert "continue with: --session-id" in result.out
+    assert result.err == ""
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
@@ -65,11 +65,11 @@ def test_an_answer_is_printed_whatever_the_encoding_of_the_output(
     model([say("A queue \u2014 simpler.")])
     env = {**world.env, "PYTHONIOENCODING": encoding}
     argv = [sys.executable, "-m", "codex_counsel", "consult", "Queue or lock?"]
-    done = subprocess.run(
+    result = subprocess.run(
         argv, env=env, cwd=world.workspace, capture_output=True, timeout=90, check=False
     )
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert b"A queue \\u2014 simpler." in done.stdout
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert b"A queue \\u2014 simpler." in result.stdout
     assert len(list(world.state.glob("jobs/*/delivered"))) == 1
 
 
@@ -86,7 +86,7 @@ def test_an_answer_that_could_not_be_printed_is_not_delivered(
         arguments = ["result", "--wait", job]
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         argv = [sys.executable, "-m", "codex_counsel", *arguments]
-        done = subprocess.run(
+        result = subprocess.run(
             argv,
             env=world.env,
             cwd=world.workspace,
@@ -95,14 +95,14 @@ def test_an_answer_that_could_not_be_printed_is_not_delivered(
             timeout=90,
             check=False,
         )
-    assert done.returncode != 0
+    assert result.returncode != 0
     assert list(world.state.glob("jobs/*/result.json"))
     assert not list(world.state.glob("jobs/*/delivered"))
 
 
 def test_the_question_may_come_from_standard_input(world: World, model: Model) -> None:
     server = model()
-    assert run(world, "consult", given='Is `this` "safe" at $HOME?\n').code == 0
+    assert run(world, "consult", stdin='Is `this` "safe" at $HOME?\n').code == 0
     assert 'Is `this` "safe" at $HOME?' in server.requests[0].prompt
 
 
@@ -143,18 +143,24 @@ def test_every_flag_reaches_the_run(world: World, model: Model) -> None:
         "60",
     ]
     wire = run(world, "consult", "--json", *flags, "Sure?").json
-    asked = server.requests[0]
+    request = server.requests[0]
     assert wire["data"] == {"sure": True}
-    assert (asked.model, asked.effort, asked.schema) == ("gpt-5.5", "high", schema)
-    assert "The cache is shared." in asked.prompt
-    assert "Argue the other side" in asked.prompt
+    assert (request.model, request.effort, request.schema) == (
+        "gpt-5.5",
+        "high",
+        schema,
+    )
+    assert "The cache is shared." in request.prompt
+    assert "Argue the other side" in request.prompt
+    record = world.state / "jobs" / wire["meta"]["job_id"] / "spec.json"
+    assert json.loads(record.read_text("utf-8"))["total"] == 60
 
 
 def test_a_background_run_is_fetched_by_its_job_id(world: World, model: Model) -> None:
     model([say("Done.")])
     job = run(world, "consult", "--background", "--json", "Slow?").json["job_id"]
-    done = run(world, "result", "--wait", job)
-    assert (done.code, done.out.splitlines()[0]) == (0, "Done.")
+    result = run(world, "result", "--wait", job)
+    assert (result.code, result.out.splitlines()[0]) == (0, "Done.")
     assert job in run(world, "jobs").out
 
 
@@ -191,12 +197,12 @@ def test_a_run_that_is_cancelled_is_gone(world: World, model: Model) -> None:
 def test_bad_usage_says_what_to_do_and_exits_with_2(
     world: World, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
-    done = run(world, *arguments)
-    assert (done.code, words in done.err, "what to do: " in done.err) == (
+    result = run(world, *arguments)
+    assert (result.code, words in result.err, "what to do: " in result.err) == (
         code,
         True,
         True,
-    ), done.err
+    ), result.err
 
 
 def test_codex_being_unavailable_exits_with_3(world: World, model: Model) -> None:
@@ -205,18 +211,18 @@ def test_codex_being_unavailable_exits_with_3(world: World, model: Model) -> Non
 
 
 def test_without_a_login_status_says_so_and_exits_with_3(world: World) -> None:
-    done = run(world, "status")
-    assert done.code == 3
-    assert "codex login" in done.out
+    result = run(world, "status")
+    assert result.code == 3
+    assert "codex login" in result.out
 
 
 def test_a_usable_codex_is_named_by_status(world: World, model: Model) -> None:
     model()
-    done = run(world, "status", "--json")
+    result = run(world, "status", "--json")
     assert (
-        done.code,
-        done.json["data"]["usable"],
-        done.json["data"]["codex"]["path"],
+        result.code,
+        result.json["data"]["usable"],
+        result.json["data"]["codex"]["path"],
     ) == (0, True, world.binary)
 
 
@@ -249,7 +255,7 @@ def test_a_terminal_gets_a_progress_line_and_loses_it_at_the_end(
     model([say("Fine.")])
     terminal, other_end = pty.openpty()
     argv = [sys.executable, "-m", "codex_counsel", "consult", "Hi"]
-    done = subprocess.run(
+    result = subprocess.run(
         argv,
         env=world.env,
         cwd=world.workspace,
@@ -259,10 +265,10 @@ def test_a_terminal_gets_a_progress_line_and_loses_it_at_the_end(
         check=True,
     )
     os.close(other_end)
-    shown = os.read(terminal, 65536).decode()
+    output = os.read(terminal, 65536).decode()
     os.close(terminal)
-    assert done.stdout.decode().startswith("Fine.")
-    assert shown.endswith("\r\x1b[K")
+    assert result.stdout.decode().startswith("Fine.")
+    assert output.endswith("\r\x1b[K")
 
 
 def test_output_that_nobody_reads_ends_quietly(world: World, model: Model) -> None:
@@ -285,10 +291,10 @@ def test_output_that_nobody_reads_ends_quietly(world: World, model: Model) -> No
 def test_help_and_version_load_neither_fastmcp_nor_pydantic() -> None:
     program = "import sys; from codex_counsel.cli import run\ntry: run(['--version'])\nexcept SystemExit: pass\n"
     program += "print({'fastmcp', 'pydantic', 'anyio'} & set(sys.modules))"
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert done.stdout.splitlines() == ["codex-counsel 0.1.0", "set()"]
+    assert result.stdout.splitlines() == ["codex-counsel 0.1.0", "set()"]
 
 
 @pytest.mark.parametrize(
@@ -311,11 +317,11 @@ def test_verbs_that_only_read_jobs_load_no_heavy_library(
     program = f"import sys; from codex_counsel.cli import run; code = run({list(arguments)})\n"
     program += f"print({heavy} & set(sys.modules), file=sys.stderr); sys.exit(code)"
     argv = [sys.executable, "-c", program]
-    done = subprocess.run(
+    result = subprocess.run(
         argv, env=world.env, capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.stderr.splitlines()[-1] == "set()"
-    assert done.returncode == (0 if arguments == ("jobs",) else 2)
+    assert result.stderr.splitlines()[-1] == "set()"
+    assert result.returncode == (0 if arguments == ("jobs",) else 2)
 
 
 def test_on_a_machine_where_codex_never_ran_status_says_login_and_nothing_else(
@@ -324,7 +330,7 @@ def test_on_a_machine_where_codex_never_ran_status_says_login_and_nothing_else(
     world.codex_home.rmdir()
     env = {name: value for name, value in world.env.items() if name != "CODEX_HOME"}
     argv = [sys.executable, "-m", "codex_counsel", "status", "--json"]
-    done = subprocess.run(
+    result = subprocess.run(
         argv,
         env=env,
         cwd=world.workspace,
@@ -333,8 +339,8 @@ def test_on_a_machine_where_codex_never_ran_status_says_login_and_nothing_else(
         timeout=90,
         check=False,
     )
-    wire = json.loads(done.stdout)
-    assert (done.returncode, wire["summary"]) == (
+    wire = json.loads(result.stdout)
+    assert (result.returncode, wire["summary"]) == (
         3,
         "Codex is not usable: Codex is not logged in",
     )

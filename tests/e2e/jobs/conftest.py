@@ -1,4 +1,4 @@
-"""Jobs whose Codex is a small program that prints what Codex would: for tests of the record, not of the model."""
+"""Jobs in which a shell command takes the place of Codex and prints its events: for tests of the job directory."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ import pytest
 
 from codex_counsel.errors import CounselError
 from codex_counsel.jobs.handle import Handle
-from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.launcher import NewJob, launch
 from codex_counsel.jobs.spec import Spec
 from codex_counsel.jobs.store import Store
-from codex_counsel.system.process_tree import Identity
-from tests.conftest import World, until
+from tests.conftest import World
+from tests.specs import SPEC
 
 THREAD = "01a1fd13-60ab-7632-8f92-823f89c4f967"
 STARTED = json.dumps({"type": "thread.started", "thread_id": THREAD})
@@ -53,24 +52,18 @@ class JobFactory:
 
     def spec(self, program: str = printing(*TURN), **changes: Any) -> Spec:
         job_id = secrets.token_hex(16)
-        spec = Spec(
+        spec = replace(
+            SPEC,
             job_id=job_id,
-            tool="codex_consult",
-            subject="Is it fine?",
             created=time.time(),
             argv=("/bin/sh", "-c", program),
             cwd=str(self.world.workspace),
             codex_home=str(self.world.codex_home),
             state=str(self.store.state),
             scratch=str(self.world.temp / f"codex-counsel-{job_id}"),
-            total=60,
-            idle=60,
             slots=64,
-            account="account",
-            backoff=60,
             ttl=86_400,
             workspace=str(self.world.workspace),
-            meta={},
         )
         return replace(spec, **changes)
 
@@ -93,16 +86,11 @@ class JobFactory:
         ), gate
 
 
-def worker_of(job: Job) -> Identity:
-    """The worker, as soon as it has written who it is."""
-    return until(lambda: job.state().worker)
-
-
 @pytest.fixture
 def factory(world: World) -> Iterator[JobFactory]:
-    made = JobFactory(world, Store(world.state))
-    yield made
-    for handle in made.handles:
+    factory = JobFactory(world, Store(world.state))
+    yield factory
+    for handle in factory.handles:
         handle.release()
         with contextlib.suppress(CounselError):  # the test may have damaged the record
-            made.store.cancel(handle.job)
+            factory.store.cancel(handle.job)

@@ -13,13 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from codex_counsel.contract.request import Consult, JobCancel, JobResult, parse
+from codex_counsel.contract.request import JobCancel, JobResult, parse
 from codex_counsel.errors import CounselError
 from codex_counsel.jobs import recovery
 from codex_counsel.jobs.handle import Handle
 from codex_counsel.loopback import Gate, Loopback, hold, say
 from codex_counsel.services.counsel import Counsel
-from tests.conftest import World, living, until, wait
+from tests.conftest import World, living, start_consult, until, wait
+from tests.e2e.runs import leftovers
 
 
 def mount(*options: str) -> None:
@@ -27,7 +28,7 @@ def mount(*options: str) -> None:
 
 
 def fill(directory: Path, *, inodes: bool = True) -> None:
-    """Take all the room that is left."""
+    """Use all space that is free."""
     (directory / "filler").write_bytes(b"")
     with (directory / "filler").open("r+b", buffering=0) as file:
         for size in (65536, 4096, 1):
@@ -44,7 +45,7 @@ def fill(directory: Path, *, inodes: bool = True) -> None:
 
 
 class Stage:
-    """A counsel whose state lies on the small file system, and a model that answers when it is told to."""
+    """A counsel whose state directory is on the small file system, and a model that waits for `gate`."""
 
     def __init__(self, base: Path) -> None:
         self.world = World(base)
@@ -60,10 +61,8 @@ class Stage:
         )
         self.counsel: Counsel = self.world.counsel()
 
-    def ask(self, *, background: bool = False, **more: Any) -> Handle:
-        return self.counsel.consult(
-            parse(Consult, {"question": "Is it fine?", **more}), background=background
-        )
+    def ask(self, *, background: bool = False, **arguments: Any) -> Handle:
+        return start_consult(self.counsel, background=background, **arguments)
 
     def warm(self) -> None:
         """A first run, which makes the directories and remembers the probes."""
@@ -72,21 +71,12 @@ class Stage:
         self.gate.release.clear()
         self.gate.reached.clear()
 
-    def refusal(self, **more: Any) -> list[str]:
+    def refusal(self, **arguments: Any) -> list[str]:
         try:
-            handle = self.ask(**more)
+            handle = self.ask(**arguments)
         except CounselError as error:
             return [error.code, error.message]
         return [wait(handle)["status"]]
-
-    def left(self) -> list[str]:
-        """What should not be there when all is over."""
-        hidden = [path.name for path in (self.world.state / "jobs").glob(".*")]
-        return [
-            *living(str(self.world.base)),
-            *map(str, self.world.temp.iterdir()),
-            *hidden,
-        ]
 
 
 def read_only(stage: Stage) -> dict[str, Any]:
@@ -179,9 +169,9 @@ def main(name: str, base: str) -> None:
     stage = Stage(Path(base))
     with Loopback(stage.gate) as server:
         stage.world.configure(server.config_toml())
-        shown = CASES[name](stage)
+        report = CASES[name](stage)
         until(lambda: not living(str(stage.world.base)))
-        print(json.dumps({**shown, "left": stage.left()}))
+        print(json.dumps({**report, "leftovers": leftovers(stage.world)}))
 
 
 if __name__ == "__main__":

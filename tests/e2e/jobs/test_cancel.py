@@ -6,28 +6,22 @@ import os
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
 from codex_counsel.contract.envelope import EnvelopeDict
-from codex_counsel.contract.request import Consult, JobCancel, JobResult, parse
+from codex_counsel.contract.request import JobCancel, JobResult, parse
 from codex_counsel.jobs import recovery, store
 from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.run import recorded_transcript
 from codex_counsel.loopback import Gate, Loopback, hold, say, shell
 from codex_counsel.services.counsel import Counsel
-from tests.conftest import World, living, until, wait
-from tests.e2e.jobs.conftest import MESSAGE, STARTED, JobFactory, worker_of
+from tests.conftest import World, living, start_consult, until, wait
+from tests.e2e.jobs.conftest import MESSAGE, STARTED, JobFactory
+from tests.e2e.runs import worker_of
 
 Model = Callable[..., Loopback]
-
-
-def begin(counsel: Counsel, *, background: bool = False, **arguments: Any) -> Handle:
-    return counsel.consult(
-        parse(Consult, {"question": "Is it fine?", **arguments}), background=background
-    )
 
 
 def cancel(counsel: Counsel, job: Job) -> EnvelopeDict:
@@ -40,11 +34,12 @@ def test_a_cancelled_run_is_gone_when_the_cancel_returns_and_says_so_for_ever(
     gate = hold(say("Too late."))
     model([shell("sleep 600 & exec sleep 601", yield_time_ms=100), gate])
     counsel = world.counsel()
-    handle = begin(counsel)
+    handle = start_consult(counsel)
     assert gate.reached.wait(30)
     assert len(living(str(world.codex_home))) > 2
     wire = cancel(counsel, handle.job)
     assert (wire["ok"], wire["data"]) == (True, {"cancelled": True, "survivors": []})
+    assert handle.job.result(), "the worker itself ended the run"
     assert living(str(world.base)) == []
     assert list(world.temp.iterdir()) == []
     envelope = wait(handle)
@@ -66,9 +61,9 @@ def test_a_queued_run_that_is_cancelled_never_starts(
     gate = hold(say("First."))
     server = model(gate)
     counsel = world.counsel()
-    first = begin(counsel)
+    first = start_consult(counsel)
     assert gate.reached.wait(30)
-    second = begin(counsel)
+    second = start_consult(counsel)
     assert second.job.running().status == "queued"
     assert cancel(counsel, second.job)["data"]["cancelled"]
     gate.release.set()
@@ -126,7 +121,7 @@ def test_a_cancel_that_races_the_result_tells_everybody_the_same(
     gate = hold(say("Done."))
     model(gate)
     counsel = world.counsel()
-    handle = begin(counsel)
+    handle = start_consult(counsel)
     until(lambda: POINTS[point](handle, gate))
     with ThreadPoolExecutor(2) as pool:
         answers = [
@@ -152,7 +147,7 @@ def test_a_stopped_worker_is_ended_with_its_codex(
     gate = hold(say("Too late."))
     model([shell("exec sleep 600", yield_time_ms=100), gate])
     counsel = world.counsel()
-    handle = begin(counsel)
+    handle = start_consult(counsel)
     assert gate.reached.wait(30)
     worker = worker_of(handle.job)
     os.kill(worker.pid, signal.SIGSTOP)
@@ -205,12 +200,12 @@ def test_what_a_cancelled_run_had_said_is_undelivered_until_it_is_fetched(
         "tool": "codex_job_result",
         "arguments": {"job_id": handle.job.id},
     }
-    assert not handle.job.delivered()
+    assert not handle.job.is_delivered()
     assert (
         counsel.job_result(parse(JobResult, {"job_id": handle.job.id}))["answer"]
         == "It is fine."
     )
-    assert handle.job.delivered()
+    assert handle.job.is_delivered()
 
 
 def test_processes_that_survived_a_cancel_are_named(

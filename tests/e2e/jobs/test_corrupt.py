@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -21,8 +22,9 @@ from codex_counsel.contract.request import (
 )
 from codex_counsel.errors import CounselError
 from codex_counsel.jobs import recovery, retention
-from tests.conftest import World, wait
-from tests.e2e.jobs.conftest import STARTED, JobFactory
+from codex_counsel.system.files import LockError
+from tests.conftest import World, until, wait
+from tests.e2e.jobs.conftest import STARTED, JobFactory, printing
 
 Spoil = Callable[[Path], object]
 DEEP = "[" * 100_000
@@ -228,3 +230,34 @@ def test_a_corrupt_record_can_be_consumed_away_only_by_time(
         os.utime(file, (long_ago, long_ago))
     retention.evict(factory.store, 60, 50)
     assert not handle.job.path.exists()
+
+
+def test_a_lock_that_cannot_be_taken_ends_no_run(
+    factory: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle, gate = factory.launch_waiting(STARTED)
+    codex = until(lambda: handle.job.state().codex)
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fcntl.flock", flock)
+        with pytest.raises(LockError):
+            recovery.outcome(handle.job)
+    assert codex.alive()
+    gate.write_text("go\n")
+    assert wait(handle)["status"] == "completed"
+
+
+def test_a_dead_record_of_a_newer_release_is_read_and_listed(
+    factory: JobFactory,
+) -> None:
+    handle = factory.launch(f"{printing(STARTED)}; exit 3")
+    wait(handle)
+    (handle.job.path / "result.json").unlink()
+    path = handle.job.path / "spec.json"
+    spec = json.loads(path.read_text("utf-8"))
+    newer = {"meta": {"something_new": 1, "warnings": None}}
+    path.write_text(json.dumps(spec | newer), "utf-8")
+    assert rows(factory.world) == {handle.job.id: "failed"}

@@ -14,13 +14,12 @@ from typing import Any
 
 import pytest
 
-from codex_counsel.contract.request import Consult, parse
 from codex_counsel.errors import CounselError
-from codex_counsel.jobs import idempotency, recovery
+from codex_counsel.jobs import idempotency, launcher, recovery
 from codex_counsel.jobs.handle import Handle
 from codex_counsel.loopback import Loopback, failed, hold, say
 from codex_counsel.services.counsel import Counsel
-from tests.conftest import World, consult, until, wait
+from tests.conftest import World, consult, start_consult, until, wait
 
 Model = Callable[..., Loopback]
 ASKER = """
@@ -39,11 +38,9 @@ print(json.dumps(wait(handle)["answer"]))
 
 
 def ask(
-    counsel: Counsel, key: str = "k", question: str = "Is it fine?", **more: Any
+    counsel: Counsel, key: str = "k", question: str = "Is it fine?", **arguments: Any
 ) -> Handle:
-    return counsel.consult(
-        parse(Consult, {"question": question, "idempotency_key": key, **more})
-    )
+    return start_consult(counsel, question, idempotency_key=key, **arguments)
 
 
 def asker(world: World) -> subprocess.Popen[str]:
@@ -89,6 +86,8 @@ def test_the_same_key_for_other_arguments_is_a_conflict(
             ask(counsel, **more)
         assert caught.value.code == "idempotency_conflict"
         assert first.job.id in caught.value.message
+    with pytest.raises(CounselError, match="idempotency_conflict"):
+        ask(world.counsel(CLAUDE_PROJECT_DIR=str(world.temp)))
     wait(first)
 
 
@@ -227,6 +226,20 @@ def test_a_run_whose_key_cannot_be_written_down_is_ended(
     assert caught.value.code == "storage_failed"
     (job,) = counsel.store.jobs()
     assert until(lambda: recovery.outcome(job))["status"] == "cancelled"
+
+
+def test_a_launch_that_fails_on_the_disk_under_a_key_is_a_failure_of_storage(
+    world: World, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model([say("Never.")])
+
+    def launch(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(launcher, "launch", launch)
+    with pytest.raises(CounselError, match="needs the state directory") as caught:
+        ask(world.counsel())
+    assert caught.value.code == "storage_failed"
 
 
 def test_without_a_key_every_claim_is_free_and_nothing_is_kept(

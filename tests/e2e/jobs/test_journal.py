@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,17 @@ from codex_counsel.jobs import run
 from codex_counsel.jobs.journal import Journal
 from codex_counsel.jobs.run import Exit, conclude_defect, conclude_unstarted, finish
 from codex_counsel.jobs.spec import Spec
-from tests.e2e.jobs.conftest import COMPLETED, MESSAGE, STARTED, THREAD, JobFactory
+from codex_counsel.jobs.worker import Worker
+from codex_counsel.system.supervisor import Supervisor
+from tests.e2e.jobs.conftest import (
+    COMPLETED,
+    MESSAGE,
+    STARTED,
+    THREAD,
+    TURN,
+    JobFactory,
+    printing,
+)
 
 
 @pytest.fixture
@@ -73,6 +84,64 @@ def test_a_second_result_does_not_replace_the_first(
     assert capfd.readouterr().out == first
 
 
+def worker_for(factory: JobFactory, spec: Spec) -> Worker:
+    """A worker in this process, with the directory that a launcher would have made."""
+    factory.store.prepare()
+    directory = factory.store.directory / spec.job_id
+    directory.mkdir()
+    (directory / "spec.json").write_text(json.dumps(spec.to_json()))
+    (directory / "prompt").touch()
+    return Worker(str(directory))
+
+
+def test_a_signal_that_came_before_codex_was_supervised_ends_it(
+    factory: JobFactory,
+) -> None:
+    worker = worker_for(factory, factory.spec("exec sleep 600", detached=True))
+    codex = worker._start()
+    worker.on_signal(signal.SIGTERM, None)
+    worker._supervise(codex)
+    assert result(worker.journal)["status"] == "cancelled"
+
+
+def test_a_codex_that_hangs_after_its_turn_is_ended_before_its_time_is_up(
+    factory: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codex_counsel.system.supervisor.LINGER", 0.0)
+    program = f"{printing(*TURN)}; exec sleep 600"
+    worker = worker_for(factory, factory.spec(program, detached=True, total=10))
+    worker._supervise(worker._start())
+    assert worker.supervisor
+    assert worker.supervisor.reason == "exited"
+    assert result(worker.journal)["answer"] == "It is fine."
+
+
+def test_a_defect_while_codex_runs_ends_in_an_envelope_too(
+    factory: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def execute(_spec: Spec, supervisor: Supervisor, _journal: Journal) -> None:
+        assert list(supervisor.lines())
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(run, "execute", execute)
+    worker = worker_for(factory, factory.spec(detached=True))
+    with pytest.raises(ZeroDivisionError):
+        worker._supervise(worker._start())
+    assert result(worker.journal)["error"]["code"] == "internal"
+
+
+def test_events_beyond_the_limit_are_not_kept(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events_file = Path(journal.directory) / "events.jsonl"
+    kept = events_file.read_bytes()
+    room = len(b"{}\n")
+    monkeypatch.setattr("codex_counsel.jobs.journal.MAX_EVENTS", len(kept) + room)
+    journal.add_event(b"{}")
+    journal.add_event(b"{}")
+    assert events_file.read_bytes() == kept + b"{}\n"
+
+
 def test_a_defect_ends_in_an_envelope_with_what_was_recorded(
     spec: Spec, journal: Journal
 ) -> None:
@@ -98,6 +167,18 @@ def test_a_defect_in_the_conclusion_itself_ends_in_a_plain_envelope(
     envelope = result(journal)
     assert "ZeroDivisionError: by zero" in envelope["error"]["message"]
     assert envelope["meta"]["job_id"] == spec.job_id
+    assert not Path(spec.scratch).exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "is_defect"),
+    [(FileNotFoundError(2, "No such file", "codex"), False), (KeyError("x"), True)],
+    ids=["no Codex", "a defect"],
+)
+def test_only_a_defect_asks_for_a_traceback(
+    spec: Spec, journal: Journal, error: Exception, is_defect: bool
+) -> None:
+    assert conclude_unstarted(spec.to_json(), journal, "", error) is is_defect
 
 
 @pytest.mark.parametrize(
@@ -114,7 +195,7 @@ def test_a_defect_in_the_conclusion_itself_ends_in_a_plain_envelope(
 def test_a_run_that_was_never_started_says_why(
     spec: Spec, journal: Journal, reason: str, error: Exception | None, code: str
 ) -> None:
-    conclude_unstarted(spec, journal, reason, error)
+    conclude_unstarted(spec.to_json(), journal, reason, error)
     envelope = result(journal)
     assert envelope["error"]["code"] == code
     assert "answer" not in envelope

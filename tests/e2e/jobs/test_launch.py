@@ -27,9 +27,11 @@ from tests.e2e.jobs.conftest import (
     MESSAGE,
     STARTED,
     THREAD,
+    TURN,
     JobFactory,
-    worker_of,
+    printing,
 )
+from tests.e2e.runs import worker_of
 
 READER = """
 import sys
@@ -48,7 +50,7 @@ def test_a_reader_that_races_launches_sees_no_half_made_and_no_falsely_dead_job(
     factory: JobFactory,
 ) -> None:
     stop, over = factory.world.base / "stop", threading.Event()
-    seen: set[str] = set()
+    statuses: set[str] = set()
     argv = [sys.executable, "-c", READER, str(factory.store.state), str(stop)]
     readers = [
         subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, encoding="utf-8")
@@ -60,7 +62,7 @@ def test_a_reader_that_races_launches_sees_no_half_made_and_no_falsely_dead_job(
 
     def look() -> None:
         while not over.is_set():
-            seen.update(row["status"] for row in factory.store.rows())
+            statuses.update(row["status"] for row in factory.store.rows())
 
     with ThreadPoolExecutor(6) as pool:
         looking = [pool.submit(look) for _ in range(2)]
@@ -70,9 +72,9 @@ def test_a_reader_that_races_launches_sees_no_half_made_and_no_falsely_dead_job(
         [future.result() for future in looking]
     stop.touch()
     for reader in readers:
-        seen.update(reader.communicate(timeout=30)[0].split())
+        statuses.update(reader.communicate(timeout=30)[0].split())
     assert results == ["completed"] * 40
-    assert seen <= {"queued", "running", "completed"}
+    assert statuses <= {"queued", "running", "completed"}
     assert {row["status"] for row in factory.store.rows()} == {"completed"}
     assert not list(factory.store.directory.glob(".*"))
 
@@ -126,6 +128,26 @@ def test_a_run_that_needs_its_directory_is_refused_where_none_can_be_written(
             factory.store, replace(new, needs_directory="needs_directory" in changes)
         )
     assert caught.value.code == "storage_failed"
+    assert list(factory.world.temp.iterdir()) == []
+
+
+def test_a_run_that_is_kept_nowhere_leaves_nothing_though_its_launcher_went_first(
+    factory: JobFactory,
+) -> None:
+    factory.store.state.write_text("a file where the directory should be")
+    handle, _ = factory.launch_waiting()
+    handle.release()
+    until(lambda: not list(factory.world.temp.iterdir()))
+
+
+def test_a_run_that_is_kept_nowhere_leaves_nothing_though_its_worker_was_killed(
+    factory: JobFactory,
+) -> None:
+    factory.store.state.write_text("a file where the directory should be")
+    handle, _ = factory.launch_waiting(STARTED)
+    until(lambda: handle.job.state().codex)
+    os.kill(worker_of(handle.job).pid, signal.SIGKILL)
+    assert wait(handle)["error"]["code"] == "process_died"
     assert list(factory.world.temp.iterdir()) == []
 
 
@@ -228,11 +250,21 @@ def test_a_launcher_that_goes_before_its_worker_is_up_leaves_no_run(
     assert living(handle.job.id) == []
 
 
+def test_an_orphan_in_a_session_of_its_own_does_not_survive_its_run(
+    factory: JobFactory,
+) -> None:
+    orphan = "(setsid sleep 600 > /dev/null 2>&1 &)"
+    handle = factory.launch(f"{orphan}; {printing(*TURN)}")
+    assert wait(handle)["status"] == "completed"
+    until(lambda: not handle.job.alive())
+    assert living(handle.job.id) == []
+
+
 def test_someone_who_joins_before_the_worker_listens_keeps_the_run(
     factory: JobFactory,
 ) -> None:
     handle, gate = factory.launch_waiting()
-    handle.job.ask_stay()
+    handle.job.request_stay()
     handle.release()
     until(lambda: handle.job.state().detached)
     gate.write_text("go\n")
@@ -267,7 +299,7 @@ def test_paths_that_are_no_job_ids_are_refused_before_any_path_is_built(
         "0" * 32 + "\n",
         "." * 32,
     ):
-        with pytest.raises(CounselError, match="no job id"):
+        with pytest.raises(CounselError, match="not a job id"):
             factory.store.job(name)
     with pytest.raises(CounselError, match="There is no job"):
         factory.store.job("0" * 32)

@@ -13,6 +13,7 @@ import pytest
 from codex_counsel.contract.request import Consult, JobConsume, parse
 from codex_counsel.loopback import Loopback, say, shell, usage_limit
 from tests.conftest import World, consult, wait
+from tests.e2e.jobs.conftest import TURN, JobFactory, printing
 
 SCHEMA = {
     "type": "object",
@@ -47,11 +48,15 @@ def modes(root: Path) -> dict[str, str]:
 def test_every_file_of_ours_is_for_its_owner_alone(world: World, model: Model) -> None:
     model([shell("ls"), say({})])
     counsel = world.counsel()
-    asked = {"question": "Is it fine?", "output_schema": SCHEMA, "idempotency_key": "k"}
-    handle = counsel.consult(parse(Consult, asked))
+    arguments = {
+        "question": "Is it fine?",
+        "output_schema": SCHEMA,
+        "idempotency_key": "k",
+    }
+    handle = counsel.consult(parse(Consult, arguments))
     assert wait(handle)["data"] == {}
-    handle.job.ask_stay()
-    handle.job.ask_cancel()
+    handle.job.request_stay()
+    handle.job.request_cancel()
     counsel.job_consume(
         parse(JobConsume, {"job_id": consult(counsel)["meta"]["job_id"]})
     )
@@ -75,6 +80,16 @@ def test_every_file_of_ours_is_for_its_owner_alone(world: World, model: Model) -
         "slots",
         "limits",
     }
+
+
+@pytest.mark.usefixtures("open_mask")
+def test_the_private_directory_of_a_run_is_for_its_owner_alone(
+    factory: JobFactory,
+) -> None:
+    seen = factory.world.base / "seen"
+    scratch = f'{factory.world.temp}/codex-counsel-"$CODEX_COUNSEL_JOB"'
+    wait(factory.launch(f"ls -ld {scratch} > {seen}; {printing(*TURN)}"))
+    assert seen.read_text().startswith("drwx------")
 
 
 def test_no_file_of_ours_holds_an_environment_or_a_secret_of_it(

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,15 +18,16 @@ from codex_counsel.errors import CounselError
 from codex_counsel.jobs import recovery, retention
 from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
-from tests.conftest import until, wait
+from codex_counsel.loopback import Loopback
+from tests.conftest import consult, until, wait
 from tests.e2e.jobs.conftest import (
     COMPLETED,
     STARTED,
     THREAD,
     JobFactory,
     printing,
-    worker_of,
 )
+from tests.e2e.runs import worker_of
 
 DAY = 86_400
 
@@ -79,6 +81,17 @@ def test_the_oldest_delivered_results_go_when_a_workspace_has_too_many(
     evict(factory, per_workspace=2)
     assert [job.path.exists() for job in jobs] == [False, False, True, True]
     assert elsewhere.path.exists()
+
+
+def test_a_new_run_drops_what_the_settings_need_not_keep(
+    factory: JobFactory, model: Callable[..., Loopback]
+) -> None:
+    model()
+    old = finished_job(factory, delivered=True, days=0.2)
+    new = finished_job(factory, delivered=True, days=0.1)
+    factory.world.settings["JOB_MAX_COUNT"] = "1"
+    assert consult(factory.world.counsel())["ok"]
+    assert (old.path.exists(), new.path.exists()) == (False, True)
 
 
 def test_results_nobody_fetched_are_kept_for_thirty_days_however_many(
@@ -188,13 +201,13 @@ def test_a_consumed_result_is_returned_and_then_gone(factory: JobFactory) -> Non
 
 def test_a_long_result_is_consumed_only_with_its_last_page(factory: JobFactory) -> None:
     answer = "ab\\u00e9\\n" * 30_000
-    said = (
+    message = (
         '{"type":"item.completed","item":{"id":"i","type":"agent_message","text":"'
         + answer
         + '"}}'
     )
     file = factory.world.base / "said"
-    file.write_text(said + "\n", "utf-8")
+    file.write_text(message + "\n", "utf-8")
     handle = factory.launch(f"{printing(STARTED)}; cat {file}; {printing(COMPLETED)}")
     whole = wait(handle)["answer"]
     counsel, pages, cursor = factory.world.counsel(), [], None
@@ -207,7 +220,7 @@ def test_a_long_result_is_consumed_only_with_its_last_page(factory: JobFactory) 
         if cursor is None:
             break
         assert handle.job.path.exists()
-        assert not handle.job.delivered()
+        assert not handle.job.is_delivered()
     assert len(pages) > 2
     assert "".join(pages) == whole
     assert not handle.job.path.exists()
@@ -242,14 +255,14 @@ def test_a_finished_run_that_is_handed_over_is_given_in_pages_and_marked_with_th
     counsel = factory.world.counsel()
     short = finished_job(factory, delivered=False)
     assert counsel.detach(Handle(short))["answer"] == "It is fine."
-    assert short.delivered()
+    assert short.is_delivered()
     long = finished_job(factory, delivered=False)
     stored = json.loads((long.path / "result.json").read_text("utf-8"))
     (long.path / "result.json").write_text(
         json.dumps({**stored, "answer": "x" * 90_000}), "utf-8"
     )
     assert "next_cursor" in counsel.detach(Handle(long))["meta"]
-    assert not long.delivered()
+    assert not long.is_delivered()
 
 
 def test_a_list_of_jobs_ends_at_the_budget_and_goes_on_at_its_cursor(

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-from codex_counsel.jobs import slots
+from codex_counsel.jobs import recovery, slots
 from tests.conftest import World, until, wait
 from tests.e2e.jobs.conftest import STARTED, JobFactory
 
@@ -30,14 +30,18 @@ def test_runs_beyond_the_slots_are_queued_and_shown_so_until_one_ends(
     jobs = [factory.launch_waiting(STARTED, slots=2) for _ in range(5)]
     until(lambda: statuses(factory) == {"running": 2, "queued": 3})
     waiting = next(handle for handle, _ in jobs if handle.job.state().phase == "queued")
-    shown = waiting.job.running()
-    assert (shown.ok, shown.status, shown.progress and shown.progress.phase) == (
+    progress = waiting.job.running()
+    assert (
+        progress.ok,
+        progress.status,
+        progress.progress and progress.progress.phase,
+    ) == (
         True,
         "queued",
         "queued",
     )
-    assert shown.next
-    assert shown.next.tool == "codex_job_result"
+    assert progress.next
+    assert progress.next.tool == "codex_job_result"
     running = [
         (handle, gate) for handle, gate in jobs if handle.job.state().phase != "queued"
     ]
@@ -48,6 +52,22 @@ def test_runs_beyond_the_slots_are_queued_and_shown_so_until_one_ends(
         if handle.descriptor >= 0:
             factory.store.cancel(handle.job)
     until(lambda: statuses(factory) == {"cancelled": 4, "completed": 1})
+
+
+def test_a_queued_run_that_was_detached_outlives_its_launcher(
+    factory: JobFactory,
+) -> None:
+    first, gate = factory.launch_waiting(STARTED, slots=1)
+    until(lambda: statuses(factory) == {"running": 1})
+    second = factory.launch(slots=1)
+    until(lambda: second.job.state().worker)
+    second.detach()
+    second.release()
+    until(lambda: second.job.state().detached)
+    gate.write_text("go\n")
+    assert wait(first)["status"] == "completed"
+    outcome = until(lambda: recovery.outcome(second.job))
+    assert (outcome["status"], outcome.get("answer")) == ("completed", "It is fine.")
 
 
 def statuses(factory: JobFactory) -> Counter[str]:

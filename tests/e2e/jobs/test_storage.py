@@ -16,7 +16,7 @@ NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
 
 @pytest.fixture
 def on_a_small_disk(tmp_path: Path) -> Any:
-    """Play a case of `storage` and return what it shows; skip where no small file system can be mounted."""
+    """Run a case of `storage` and return its report; skip where no small file system can be mounted."""
     try_it = ["sh", "-c", f"mount -t tmpfs none {tmp_path}"]
     if (
         subprocess.run(
@@ -38,7 +38,7 @@ def on_a_small_disk(tmp_path: Path) -> Any:
             str(tmp_path),
         ]
         env = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
-        done = subprocess.run(
+        result = subprocess.run(
             argv,
             env=env,
             capture_output=True,
@@ -47,10 +47,10 @@ def on_a_small_disk(tmp_path: Path) -> Any:
             timeout=90,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
-        shown: dict[str, Any] = json.loads(done.stdout)
-        assert shown.pop("left") == []
-        return shown
+        assert result.returncode == 0, result.stderr
+        report: dict[str, Any] = json.loads(result.stdout)
+        assert report.pop("leftovers") == []
+        return report
 
     return play
 
@@ -59,49 +59,49 @@ def on_a_small_disk(tmp_path: Path) -> Any:
 def test_without_room_for_a_job_the_answer_still_comes_and_the_background_is_refused(
     on_a_small_disk: Any, case: str
 ) -> None:
-    shown = on_a_small_disk(case)
-    assert shown["wire"]["status"] == "completed"
-    assert shown["wire"]["answer"].startswith("The answer.")
+    report = on_a_small_disk(case)
+    assert report["wire"]["status"] == "completed"
+    assert report["wire"]["answer"].startswith("The answer.")
     (warning,) = (
         text
-        for text in shown["wire"]["meta"]["warnings"]
+        for text in report["wire"]["meta"]["warnings"]
         if "state directory cannot be written" in text
     )
-    assert "kept nowhere" in warning
-    assert shown["background"][0] == "storage_failed"
-    assert shown["key"][0] == "storage_failed"
+    assert "is not stored" in warning
+    assert report["background"][0] == "storage_failed"
+    assert report["key"][0] == "storage_failed"
 
 
 def test_a_disk_that_fills_meanwhile_costs_the_record_but_not_the_answer(
     on_a_small_disk: Any,
 ) -> None:
-    shown = on_a_small_disk("full_meanwhile")
-    wire = shown["wire"]
+    report = on_a_small_disk("full_meanwhile")
+    wire = report["wire"]
     assert wire["status"] == "completed"
     assert wire["answer"].endswith("And more.")
-    assert "here, and nowhere else" in wire["meta"]["warnings"][-1]
-    assert shown["later"] == "storage_failed"
+    assert "it cannot be fetched again" in wire["meta"]["warnings"][-1]
+    assert report["later"] == "storage_failed"
 
 
 def test_a_background_result_that_finds_no_room_is_reported_as_lost_with_its_thread(
     on_a_small_disk: Any,
 ) -> None:
-    shown = on_a_small_disk("full_background")
-    assert (shown["wire"]["error"]["code"], shown["row"]) == (
+    report = on_a_small_disk("full_background")
+    assert (report["wire"]["error"]["code"], report["row"]) == (
         "storage_failed",
         "failed",
     )
-    assert shown["wire"]["meta"]["session_id"] == shown["thread"]
+    assert report["wire"]["meta"]["session_id"] == report["thread"]
 
 
 def test_a_short_result_takes_the_room_of_its_events(on_a_small_disk: Any) -> None:
-    shown = on_a_small_disk("full_short")
-    assert shown["wire"]["answer"] == "Short."
-    assert "warnings" not in shown["wire"]["meta"]
-    assert shown["later"] == "completed"
+    report = on_a_small_disk("full_short")
+    assert report["wire"]["answer"] == "Short."
+    assert "warnings" not in report["wire"]["meta"]
+    assert report["later"] == "completed"
 
 
 def test_a_cancel_needs_no_room(on_a_small_disk: Any) -> None:
-    shown = on_a_small_disk("full_cancel")
-    assert shown["wire"]["data"]["cancelled"] is True
-    assert shown["later"] == "cancelled"
+    report = on_a_small_disk("full_cancel")
+    assert report["wire"]["data"]["cancelled"] is True
+    assert report["later"] == "cancelled"

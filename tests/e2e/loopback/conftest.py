@@ -74,13 +74,15 @@ class Codex:
         sandbox: str = "read-only",
     ) -> subprocess.Popen[bytes]:
         self._configure(server.config_toml())
-        return told(
+        return send_prompt(
             self.run("exec", *self._flags(), "-s", sandbox, *flags, "-"), prompt
         )
 
     def resume(self, thread: str) -> subprocess.Popen[bytes]:
         """Go on with a thread, configured as at the last start."""
-        return told(self.run("exec", *self._flags(), "resume", thread, "-"), PROMPT)
+        return send_prompt(
+            self.run("exec", *self._flags(), "resume", thread, "-"), PROMPT
+        )
 
     def ask(
         self,
@@ -106,7 +108,7 @@ class Codex:
         )
 
     def _configure(self, text: str) -> None:
-        """Replaced as a whole: another run may be reading it, and half a file would mean the built-in provider."""
+        """Replace config.toml atomically: a run that reads half of it would use the built-in provider."""
         fresh = self.home / "config.new"
         fresh.write_text(text, encoding="utf-8")
         fresh.replace(self.home / "config.toml")
@@ -115,7 +117,9 @@ class Codex:
         return ["--json", "--skip-git-repo-check", "-C", str(self.workspace), *FLAGS]
 
 
-def told(process: subprocess.Popen[bytes], prompt: str) -> subprocess.Popen[bytes]:
+def send_prompt(
+    process: subprocess.Popen[bytes], prompt: str
+) -> subprocess.Popen[bytes]:
     assert process.stdin
     with process.stdin as stdin:
         stdin.write(prompt.encode())

@@ -28,7 +28,7 @@ def connect(world: World, era: str) -> Connect:
     """What starts a server and a client for it, as a context manager."""
 
     @asynccontextmanager
-    async def connected(
+    async def start_client(
         name: str = "a-test", **settings: str
     ) -> AsyncIterator[Client[Any]]:
         transport = StdioTransport(
@@ -43,4 +43,4 @@ def connect(world: World, era: str) -> Connect:
         async with Client(transport, mode=era, client_info=about) as client:
             yield client
 
-    return connected
+    return start_client

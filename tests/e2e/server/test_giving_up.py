@@ -20,8 +20,7 @@ QUESTION = {"question": "Is it fine?"}
 @pytest.fixture
 def stuck_git(world: World) -> Path:
     """A git that waits until the file `go` is there; returns the directory it is in, where `reached` appears first."""
-    world.git("init", "-q", "-b", "main")
-    (world.workspace / "a.py").write_text("x = 1\n")
+    world.repository.init().write("a.py", "x = 1\n")
     folder = world.base / "stuck"
     folder.mkdir()
     waiting = f": >{folder}/reached\nuntil [ -e {folder}/go ]; do sleep 0.02; done"
@@ -45,7 +44,7 @@ def test_an_answer_that_came_after_the_request_was_cancelled_was_not_received(
         wire.initialize()
         job = wire.tool("codex_consult_async", QUESTION)["job_id"]
         assert gate.reached.wait(30)
-        held = wire.tool("codex_consult_async", QUESTION)["job_id"]
+        job_id = wire.tool("codex_consult_async", QUESTION)["job_id"]
         call = wire.call(tool, {"job_id": job, "wait_seconds": 50})
         assert wire.tool("codex_job_list")["ok"]
         wire.cancel(call)
@@ -55,7 +54,9 @@ def test_an_answer_that_came_after_the_request_was_cancelled_was_not_received(
             wire.tool("codex_job_status", {"job_id": job, "wait_seconds": 50})["status"]
             == "completed"
         )
-        assert wire.tool("codex_job_status", {"job_id": held, "wait_seconds": 1})["ok"]
+        assert wire.tool("codex_job_status", {"job_id": job_id, "wait_seconds": 1})[
+            "ok"
+        ]
         assert not (world.state / "jobs" / job / "delivered").exists()
         assert (
             wire.tool("codex_job_consume_result", {"job_id": job})["answer"]
@@ -69,18 +70,18 @@ def test_a_call_that_joined_a_run_does_not_end_it_when_it_is_cancelled(
 ) -> None:
     gate = hold(say("For the first."))
     model(gate)
-    asked = {**QUESTION, "idempotency_key": "k"}
+    arguments = {**QUESTION, "idempotency_key": "k"}
     with ServerProcess(world) as one, ServerProcess(world) as other:
         one.initialize()
         other.initialize()
-        first = one.call("codex_consult", asked)
+        first = one.call("codex_consult", arguments)
         assert gate.reached.wait(30)
         (job,) = (Job(path) for path in (world.state / "jobs").iterdir())
-        second = other.call("codex_consult", asked)
+        second = other.call("codex_consult", arguments)
         until((job.path / "stay").exists)
         other.cancel(second)
-        looked = other.tool("codex_job_status", {"job_id": job.id, "wait_seconds": 1})
-        assert looked["status"] == "running"
+        status = other.tool("codex_job_status", {"job_id": job.id, "wait_seconds": 1})
+        assert status["status"] == "running"
         gate.release.set()
         assert one.result(first)["answer"] == "For the first."
 
@@ -114,7 +115,7 @@ def test_a_launch_that_takes_long_is_reported_and_counts_for_the_deadline(
         call = wire.call("codex_review_changes", {}, progressToken="p")
         assert wire.progress()["message"].startswith("starting (")
         (stuck_git / "go").touch()
-        given = wire.result(call)
-        assert given["status"] in ("queued", "running")
-        assert given["progress"]["elapsed_ms"] < 1000
-        assert wire.tool("codex_job_cancel", {"job_id": given["job_id"]})["ok"]
+        envelope = wire.result(call)
+        assert envelope["status"] in ("queued", "running")
+        assert envelope["progress"]["elapsed_ms"] < 1000
+        assert wire.tool("codex_job_cancel", {"job_id": envelope["job_id"]})["ok"]

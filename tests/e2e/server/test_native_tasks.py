@@ -15,39 +15,39 @@ TASKS = "io.modelcontextprotocol/tasks"
 QUESTION = {"question": "Is it fine?"}
 
 
-def declared(*extensions: str, version: str = "2026-07-28") -> dict[str, Any]:
+def request_meta(*extensions: str, version: str = "2026-07-28") -> dict[str, Any]:
     """What a client of the modern protocol says with each request."""
     prefix = "io.modelcontextprotocol/"
-    said = {"protocolVersion": version, "clientInfo": CLIENT}
-    said["clientCapabilities"] = {"extensions": {name: {} for name in extensions}}
-    return {prefix + name: value for name, value in said.items()}
+    answer = {"protocolVersion": version, "clientInfo": CLIENT}
+    answer["clientCapabilities"] = {"extensions": {name: {} for name in extensions}}
+    return {prefix + name: value for name, value in answer.items()}
 
 
-def started(
+def start_task(
     server: ServerProcess, tool: str = "codex_consult", **arguments: Any
 ) -> dict[str, Any]:
     """The answer to a call of a client that takes tasks."""
     return dict(
-        server.answer(server.call(tool, {**QUESTION, **arguments}, **declared(TASKS)))[
-            "result"
-        ]
+        server.answer(
+            server.call(tool, {**QUESTION, **arguments}, **request_meta(TASKS))
+        )["result"]
     )
 
 
-def asked(server: ServerProcess, method: str, task: str) -> dict[str, Any]:
-    return server.answer(server.ask(method, {"taskId": task, "_meta": declared(TASKS)}))
-
-
-def ended(server: ServerProcess, task: str) -> dict[str, Any]:
-    """The task once it works no more."""
-    return until(
-        lambda: (
-            found
-            if (found := asked(server, "tasks/get", task)["result"])["status"]
-            != "working"
-            else None
-        )
+def ask_about_task(server: ServerProcess, method: str, task: str) -> dict[str, Any]:
+    return server.answer(
+        server.ask(method, {"taskId": task, "_meta": request_meta(TASKS)})
     )
+
+
+def wait_for_task(server: ServerProcess, task: str) -> dict[str, Any]:
+    """Wait until the task is no longer `working`, and return it."""
+
+    def end() -> dict[str, Any] | None:
+        result: dict[str, Any] = ask_about_task(server, "tasks/get", task)["result"]
+        return result if result["status"] != "working" else None
+
+    return until(end)
 
 
 def test_a_run_becomes_a_task_whose_id_is_the_job_and_whose_result_is_that_of_the_tool(
@@ -56,15 +56,17 @@ def test_a_run_becomes_a_task_whose_id_is_the_job_and_whose_result_is_that_of_th
     gate = hold(say("It is fine."))
     model([gate])
     with ServerProcess(world) as server:
-        task = started(server)
+        task = start_task(server)
         assert (task["resultType"], task["status"]) == ("task", "working")
         assert world.counsel().store.job(task["taskId"]).alive()
-        assert asked(server, "tasks/get", task["taskId"])["result"]["statusMessage"]
+        assert ask_about_task(server, "tasks/get", task["taskId"])["result"][
+            "statusMessage"
+        ]
         gate.release.set()
-        done = ended(server, task["taskId"])
-    assert (done["resultType"], done["status"]) == ("complete", "completed")
-    assert done["result"]["structuredContent"]["answer"] == "It is fine."
-    assert world.counsel().store.job(task["taskId"]).delivered()
+        result = wait_for_task(server, task["taskId"])
+    assert (result["resultType"], result["status"]) == ("complete", "completed")
+    assert result["result"]["structuredContent"]["answer"] == "It is fine."
+    assert world.counsel().store.job(task["taskId"]).is_delivered()
 
 
 def test_a_server_of_a_later_process_answers_for_the_tasks_of_an_earlier_one(
@@ -73,13 +75,15 @@ def test_a_server_of_a_later_process_answers_for_the_tasks_of_an_earlier_one(
     gate = hold(say("It is fine."))
     server = model([gate])
     with ServerProcess(world) as first:
-        task = started(first)["taskId"]
+        task = start_task(first)["taskId"]
         server.asked(1)
     with ServerProcess(world) as second:
-        assert asked(second, "tasks/get", task)["result"]["status"] == "working"
+        assert (
+            ask_about_task(second, "tasks/get", task)["result"]["status"] == "working"
+        )
         gate.release.set()
         assert (
-            ended(second, task)["result"]["structuredContent"]["answer"]
+            wait_for_task(second, task)["result"]["structuredContent"]["answer"]
             == "It is fine."
         )
 
@@ -89,11 +93,16 @@ def test_a_cancelled_task_is_gone_when_the_cancel_is_answered(
 ) -> None:
     server = model([hold(say("too late"))])
     with ServerProcess(world) as client:
-        task = started(client)["taskId"]
+        task = start_task(client)["taskId"]
         server.asked(1)
-        assert asked(client, "tasks/cancel", task)["result"]["resultType"] == "complete"
+        assert (
+            ask_about_task(client, "tasks/cancel", task)["result"]["resultType"]
+            == "complete"
+        )
         assert living(task) == []
-        assert asked(client, "tasks/get", task)["result"]["status"] == "cancelled"
+        assert (
+            ask_about_task(client, "tasks/get", task)["result"]["status"] == "cancelled"
+        )
 
 
 def test_a_failed_run_is_a_result_that_says_everything_in_its_text(
@@ -101,9 +110,9 @@ def test_a_failed_run_is_a_result_that_says_everything_in_its_text(
 ) -> None:
     model([http_error(400, error("invalid_request", "The model is unknown."))])
     with ServerProcess(world) as client:
-        done = ended(client, started(client)["taskId"])
-    assert (done["status"], done["result"]["isError"]) == ("completed", True)
-    assert "The model is unknown." in done["result"]["content"][0]["text"]
+        result = wait_for_task(client, start_task(client)["taskId"])
+    assert (result["status"], result["result"]["isError"]) == ("completed", True)
+    assert "The model is unknown." in result["result"]["content"][0]["text"]
 
 
 def test_what_is_refused_is_refused_at_once_and_makes_no_task(
@@ -111,12 +120,12 @@ def test_what_is_refused_is_refused_at_once_and_makes_no_task(
 ) -> None:
     model()
     with ServerProcess(world) as client:
-        refused = started(client, question=" ")
+        refused = start_task(client, question=" ")
         assert refused["isError"]
         assert "invalid_arguments" in refused["content"][0]["text"]
-        assert "isError" not in asked(client, "tasks/get", "0" * 32)
-        assert asked(client, "tasks/get", "0" * 32)["error"]["code"] == -32602
-        assert asked(client, "tasks/get", "../..")["error"]["code"] == -32602
+        assert "isError" not in ask_about_task(client, "tasks/get", "0" * 32)
+        assert ask_about_task(client, "tasks/get", "0" * 32)["error"]["code"] == -32602
+        assert ask_about_task(client, "tasks/get", "../..")["error"]["code"] == -32602
 
 
 def test_a_client_that_takes_no_tasks_waits_for_its_answer(
@@ -124,9 +133,9 @@ def test_a_client_that_takes_no_tasks_waits_for_its_answer(
 ) -> None:
     model([say("It is fine.")])
     with ServerProcess(world) as client:
-        waited = client.answer(client.call("codex_consult", QUESTION, **declared()))[
-            "result"
-        ]
+        waited = client.answer(
+            client.call("codex_consult", QUESTION, **request_meta())
+        )["result"]
     assert waited["structuredContent"]["answer"] == "It is fine."
 
 
@@ -135,10 +144,10 @@ def test_free_tools_and_background_twins_answer_as_ever(
 ) -> None:
     model()
     with ServerProcess(world) as client:
-        free = client.answer(client.call("codex_status", {}, **declared(TASKS)))[
+        free = client.answer(client.call("codex_status", {}, **request_meta(TASKS)))[
             "result"
         ]
-        twin = started(client, "codex_consult_async")
+        twin = start_task(client, "codex_consult_async")
     assert free["structuredContent"]["data"]["usable"]
     assert twin["structuredContent"]["job_id"]
 
@@ -149,7 +158,7 @@ def test_without_a_state_directory_the_caller_is_kept_waiting_instead(
     model([say("It is fine.")])
     world.state.write_text("a file", "utf-8")
     with ServerProcess(world) as client:
-        assert started(client)["structuredContent"]["answer"] == "It is fine."
+        assert start_task(client)["structuredContent"]["answer"] == "It is fine."
 
 
 def test_the_same_key_is_the_same_task_and_after_its_end_the_answer(
@@ -158,20 +167,32 @@ def test_the_same_key_is_the_same_task_and_after_its_end_the_answer(
     gate = hold(say("It is fine."))
     model([gate])
     with ServerProcess(world) as client:
-        tasks = [started(client, idempotency_key="k")["taskId"] for _ in range(2)]
+        tasks = [start_task(client, idempotency_key="k")["taskId"] for _ in range(2)]
         assert tasks[0] == tasks[1]
         gate.release.set()
-        ended(client, tasks[0])
+        wait_for_task(client, tasks[0])
         assert (
-            started(client, idempotency_key="k")["structuredContent"]["answer"]
+            start_task(client, idempotency_key="k")["structuredContent"]["answer"]
             == "It is fine."
         )
+
+
+def test_the_answer_to_a_key_whose_run_has_ended_is_as_short_as_it_was_asked_for(
+    world: World, model: Model
+) -> None:
+    model([say("It is fine. " * 2_000)])
+    with ServerProcess(world) as client:
+        asked_for = {"idempotency_key": "k", "detail": "summary"}
+        wait_for_task(client, start_task(client, **asked_for)["taskId"])
+        answer = start_task(client, **asked_for)["structuredContent"]
+    assert len(answer["answer"]) < 6_000
+    assert answer["meta"]["next_cursor"].startswith("answer:")
 
 
 def test_the_extension_is_advertised(world: World, model: Model) -> None:
     model()
     with ServerProcess(world) as client:
-        said = client.answer(client.ask("server/discover", {"_meta": declared()}))[
-            "result"
-        ]
-    assert TASKS in said["capabilities"]["extensions"]
+        answer = client.answer(
+            client.ask("server/discover", {"_meta": request_meta()})
+        )["result"]
+    assert TASKS in answer["capabilities"]["extensions"]

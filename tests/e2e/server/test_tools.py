@@ -47,7 +47,7 @@ def test_the_list_of_tools_is_the_catalogue_and_small(world: World) -> None:
         about = wire.initialize()["result"]
         listed = wire.answer(wire.ask("tools/list"))["result"]
         wire.close()
-        assert wire.ended() == 0
+        assert wire.wait_for_exit() == 0
     spelled = json.dumps(listed, separators=(",", ":"), ensure_ascii=False)
     print("bytes of tools/list:", len(spelled.encode()))
     assert [tool["name"] for tool in listed["tools"]] == [
@@ -69,6 +69,11 @@ def test_the_list_of_tools_is_the_catalogue_and_small(world: World) -> None:
         for tool in listed["tools"]
         if not tool["annotations"]["readOnlyHint"]
     } == changing
+    assert [
+        tool["name"]
+        for tool in listed["tools"]
+        if tool["annotations"].get("destructiveHint")
+    ] == ["codex_apply"]
     assert 200 < len(about["instructions"]) < 2_048
     assert about["serverInfo"]["name"] == "counsel"
 
@@ -131,20 +136,20 @@ async def test_every_tool_answers_with_an_envelope_of_the_published_schema(
             assert (await ask("codex_consult", **QUESTION))["error"][
                 "message"
             ] == "It may not be asked."
-            held = hold(say("Late."))
-            model(held)
-            begun = await ask("codex_consult_async", **QUESTION)
-            await anyio.to_thread.run_sync(held.reached.wait, 30)
-            assert (await ask("codex_job_status", job_id=begun["job_id"]))["progress"][
+            gate = hold(say("Late."))
+            model(gate)
+            start = await ask("codex_consult_async", **QUESTION)
+            await anyio.to_thread.run_sync(gate.reached.wait, 30)
+            assert (await ask("codex_job_status", job_id=start["job_id"]))["progress"][
                 "phase"
             ] == "thinking"
-            assert (await ask("codex_job_result", job_id=begun["job_id"]))[
+            assert (await ask("codex_job_result", job_id=start["job_id"]))[
                 "status"
             ] == "running"
-            assert (await ask("codex_job_cancel", job_id=begun["job_id"]))["data"][
+            assert (await ask("codex_job_cancel", job_id=start["job_id"]))["data"][
                 "cancelled"
             ] is True
-            assert (await ask("codex_job_result", job_id=begun["job_id"]))[
+            assert (await ask("codex_job_result", job_id=start["job_id"]))[
                 "status"
             ] == "cancelled"
 
@@ -213,9 +218,9 @@ async def test_bad_arguments_are_named_without_their_values(connect: Connect) ->
                 "codex_nonsense", {"question": CANARY}, raise_on_error=False
             )
             assert result.is_error
-            said = result.content[0].text  # type: ignore[union-attr]
-            assert "codex_nonsense" in said
-            assert "codex_consult" in said
+            message = result.content[0].text  # type: ignore[union-attr]
+            assert "codex_nonsense" in message
+            assert "codex_consult" in message
             assert (await call(client, "codex_job_list"))["ok"]
 
 
@@ -278,4 +283,4 @@ def test_lone_surrogates_anywhere_do_not_end_the_server(
         assert wire.tool("codex_job_list")["ok"]
         assert wire.answer(wire.ask("tools/list"))["result"]["tools"]
         wire.close()
-        assert wire.ended() == 0
+        assert wire.wait_for_exit() == 0

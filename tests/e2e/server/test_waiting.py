@@ -21,7 +21,7 @@ Model = Callable[..., Loopback]
 QUESTION = {"question": "Is it fine?"}
 
 
-class Heard:
+class ProgressListener:
     """The progress a client was sent; the gate opens once there is enough of it."""
 
     def __init__(
@@ -41,8 +41,10 @@ class Heard:
             self._gate.release.set()
 
 
-async def consult(client: Client[Any], heard: Heard | None = None) -> dict[str, Any]:
-    listening = heard.listen if heard else None
+async def consult(
+    client: Client[Any], listener: ProgressListener | None = None
+) -> dict[str, Any]:
+    listening = listener.listen if listener else None
     result = await client.call_tool(
         "codex_consult", QUESTION, progress_handler=listening, raise_on_error=False
     )
@@ -65,11 +67,11 @@ async def test_at_the_soft_deadline_the_run_is_handed_over_and_not_paid_for_twic
                 "arguments": {"job_id": wire["job_id"], "wait_seconds": 50},
             }
             await anyio.to_thread.run_sync(gate.reached.wait, 30)
-            looked = (
+            status = (
                 await client.call_tool("codex_job_status", {"job_id": wire["job_id"]})
             ).structured_content or {}
-            assert looked["progress"]["phase"] == "thinking"
-            assert looked["meta"]["session_id"]
+            assert status["progress"]["phase"] == "thinking"
+            assert status["meta"]["session_id"]
         store = world.counsel().store
         assert recovery.outcome(store.job(wire["job_id"])) is None
         gate.release.set()
@@ -92,14 +94,14 @@ async def test_claude_code_is_kept_waiting_past_the_deadline_with_progress(
     def handed_over() -> bool:
         return any(job.state().detached for job in world.counsel().store.jobs())
 
-    heard = Heard(gate, handed_over)
+    listener = ProgressListener(gate, handed_over)
     with anyio.fail_after(60):
         async with connect("claude-code", CODEX_COUNSEL_SYNC_SECONDS="1") as client:
-            wire = await consult(client, heard)
+            wire = await consult(client, listener)
     assert (wire["status"], wire["answer"]) == ("completed", "Worth the wait.")
-    assert re.fullmatch(r"(starting|thinking) \(\d+s\)", heard.messages[0])
-    assert heard.seconds == sorted(heard.seconds)
-    assert heard.seconds[0] > 0
+    assert re.fullmatch(r"(starting|thinking) \(\d+s\)", listener.messages[0])
+    assert listener.seconds == sorted(listener.seconds)
+    assert listener.seconds[0] > 0
 
 
 async def test_any_client_hears_of_the_running_command_before_the_deadline(
@@ -107,13 +109,13 @@ async def test_any_client_hears_of_the_running_command_before_the_deadline(
 ) -> None:
     gate = hold(say("Done."))
     server = model([shell("cat gate 2>/dev/null; exec sleep 2"), gate])
-    heard = Heard(gate)
+    listener = ProgressListener(gate)
     with anyio.fail_after(60):
         async with connect() as client:
-            wire = await consult(client, heard)
+            wire = await consult(client, listener)
     assert wire["answer"] == "Done."
     assert re.fullmatch(
-        r"(running .*sleep 2'? |starting |thinking )\(\d+s\)", heard.messages[0]
+        r"(running .*sleep 2'? |starting |thinking )\(\d+s\)", listener.messages[0]
     )
     assert len(server.requests) == 2
 
@@ -126,10 +128,10 @@ def test_claude_code_without_a_progress_token_gets_the_hand_over(
     world.settings["SYNC_SECONDS"] = "1"
     with ServerProcess(world) as wire:
         wire.initialize({"name": "claude-code"})
-        given = wire.tool("codex_consult", QUESTION)
-        assert given["status"] in ("queued", "running")
+        envelope = wire.tool("codex_consult", QUESTION)
+        assert envelope["status"] in ("queued", "running")
         assert (
-            wire.tool("codex_job_cancel", {"job_id": given["job_id"]})["data"][
+            wire.tool("codex_job_cancel", {"job_id": envelope["job_id"]})["data"][
                 "cancelled"
             ]
             is True
@@ -143,18 +145,18 @@ async def test_a_run_that_cannot_be_kept_is_not_handed_over_but_waited_for(
     (world.base / "file").write_text("no directory")
     gate = hold(say("Kept nowhere."))
     model(gate)
-    heard = Heard(gate, gate.reached.is_set)
+    listener = ProgressListener(gate, gate.reached.is_set)
     with anyio.fail_after(60):
         async with connect(
             CODEX_COUNSEL_SYNC_SECONDS="1",
             CODEX_COUNSEL_STATE_DIR=str(world.base / "file" / "state"),
         ) as client:
-            wire = await consult(client, heard)
+            wire = await consult(client, listener)
             refused = await client.call_tool(
                 "codex_consult_async", QUESTION, raise_on_error=False
             )
     assert (wire["status"], wire["answer"]) == ("completed", "Kept nowhere.")
-    assert "kept nowhere" in wire["meta"]["warnings"][0]
+    assert "not stored" in wire["meta"]["warnings"][0]
     assert refused.is_error
     assert refused.content[0].text.startswith("storage_failed:")  # type: ignore[union-attr]
     assert list(world.temp.iterdir()) == []
@@ -190,7 +192,7 @@ def test_the_end_of_input_is_not_held_up_by_a_call_that_waits_for_a_job(
         wire.call(waiting, {"job_id": job, "wait_seconds": 50})
         assert wire.tool("codex_job_list")["ok"]
         wire.close()
-        assert wire.ended(25) == 0
+        assert wire.wait_for_exit(25) == 0
     gate.release.set()
     counsel = world.counsel()
     assert (

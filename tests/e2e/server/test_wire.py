@@ -56,7 +56,7 @@ def test_garbage_on_stdin_costs_an_answer_at_most_and_stdout_stays_pure(
         assert wire.answer(906)["error"]["code"] == -32601
         assert wire.tool("codex_job_list")["ok"]
         wire.close()
-        assert wire.ended() == 0
+        assert wire.wait_for_exit() == 0
     assert "Traceback" not in wire.stderr
 
 
@@ -76,12 +76,12 @@ def test_a_half_line_at_the_end_of_input_is_no_reason_to_fail(world: World) -> N
         wire.initialize()
         wire.write(b'{"jsonrpc":"2.0","id":9,"meth')
         wire.close()
-        assert wire.ended() == 0
+        assert wire.wait_for_exit() == 0
     assert "Traceback" not in wire.stderr
 
 
 def test_input_that_ends_before_it_begins_ends_the_server(world: World) -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         ARGV,
         env=world.env,
         cwd=world.workspace,
@@ -89,7 +89,7 @@ def test_input_that_ends_before_it_begins_ends_the_server(world: World) -> None:
         capture_output=True,
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
 
 
 def test_a_fatal_error_leaves_one_line_with_name_version_and_reason(
@@ -99,11 +99,11 @@ def test_a_fatal_error_leaves_one_line_with_name_version_and_reason(
         "raise RuntimeError('broken installation')\n"
     )
     env = world.env | {"PYTHONPATH": str(world.base)}
-    done = subprocess.run(
+    result = subprocess.run(
         ARGV, env=env, cwd=world.workspace, input=b"", capture_output=True, check=False
     )
-    assert (done.returncode, done.stdout) == (1, b"")
-    (line,) = done.stderr.decode().splitlines()
+    assert (result.returncode, result.stdout) == (1, b"")
+    (line,) = result.stderr.decode().splitlines()
     assert line == f"{NAME}fatal: RuntimeError: broken installation"
 
 
@@ -141,7 +141,7 @@ def test_a_signal_is_logged_as_the_end(world: World, number: signal.Signals) -> 
     with ServerProcess(world) as wire:
         wire.initialize()
         wire.process.send_signal(number)
-        assert wire.ended() == 128 + number
+        assert wire.wait_for_exit() == 128 + number
     assert wire.stderr == f"{NAME}{number.name}; shut down\n"
 
 
@@ -213,7 +213,7 @@ def test_neither_the_projects_env_file_nor_the_callers_fastmcp_variables_have_an
         with ServerProcess(world, env) as wire:
             assert wire.initialize()["result"]["serverInfo"]["version"] == __version__
             wire.close()
-            assert wire.ended() == 0
+            assert wire.wait_for_exit() == 0
         assert wire.stderr == ""
 
 
@@ -231,7 +231,7 @@ def test_the_server_starts_without_a_banner_and_asks_the_network_nothing(
             wire.initialize()
             assert wire.answer(wire.ask("tools/list"))["result"]["tools"]
             wire.close()
-            assert wire.ended() == 0
+            assert wire.wait_for_exit() == 0
         assert wire.stderr == ""
         with pytest.raises(BlockingIOError):
             listener.accept()
@@ -252,6 +252,6 @@ def test_two_servers_on_one_state_directory_see_each_others_runs(
         )
         waiting = other.call("codex_job_result", {"job_id": job, "wait_seconds": 50})
         one.close()
-        assert one.ended() == 0
+        assert one.wait_for_exit() == 0
         gate.release.set()
         assert other.result(waiting)["answer"] == "For both."

@@ -19,7 +19,7 @@ CLIENT = {"name": "a-test", "version": "0"}
 
 
 class ServerProcess:
-    """A server process, spoken to line by line in the handshake era. `messages` is all it said."""
+    """A server process and a client of the handshake protocol; `messages` is everything that was received."""
 
     def __init__(
         self,
@@ -88,12 +88,12 @@ class ServerProcess:
         self, tool: str, arguments: Mapping[str, Any] | None = None, **meta: Any
     ) -> int:
         """Begin a tool call and return its id."""
-        asked = {
+        call = {
             "name": tool,
             "arguments": arguments or {},
             **({"_meta": meta} if meta else {}),
         }
-        return self.ask("tools/call", asked)
+        return self.ask("tools/call", call)
 
     def cancel(self, call: int) -> None:
         self.send(
@@ -105,7 +105,7 @@ class ServerProcess:
         )
 
     def progress(self, seconds: float = 60) -> dict[str, Any]:
-        """The first progress that was reported, once it has come."""
+        """Wait for the first notification of progress and return its parameters."""
         deadline = time.monotonic() + seconds
         while True:
             for message in self.messages:
@@ -135,19 +135,12 @@ class ServerProcess:
             left = left[self.process.stdin.write(left) or 0 :]
 
     def answer(self, number: int, seconds: float = 60) -> dict[str, Any]:
-        """The answer to a request, once it has come."""
+        """Wait for the answer to a request and return it."""
         deadline = time.monotonic() + seconds
         while True:
-            found = next(
-                (
-                    m
-                    for m in self.messages
-                    if m.get("id") == number and "method" not in m
-                ),
-                None,
-            )
-            if found:
-                return found
+            for message in self.messages:
+                if message.get("id") == number and "method" not in message:
+                    return message
             assert self._read(deadline - time.monotonic()), (
                 f"no answer to {number}: {self.stderr}"
             )
@@ -157,15 +150,15 @@ class ServerProcess:
         assert self.process.stdin
         self.process.stdin.close()
 
-    def ended(self, seconds: float = 30) -> int:
-        """The exit code, all that was said before the end read."""
+    def wait_for_exit(self, seconds: float = 30) -> int:
+        """Read everything up to the end of output, and return the exit code."""
         deadline = time.monotonic() + seconds
         while self._read(deadline - time.monotonic()):
             pass
         return self.process.wait(max(deadline - time.monotonic(), 1))
 
     def _read(self, seconds: float) -> bool:
-        """Read what comes; every line must be a message. False at the end of output or of patience."""
+        """Read what has arrived; every line must be a message. Return False at the end of output or of the time."""
         assert self.process.stdout
         if not select.select([self.process.stdout], [], [], max(seconds, 0))[0]:
             return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,47 +17,29 @@ from codex_counsel.delegate.seed import SeedPlan
 from codex_counsel.delegate.shadow import Shadow
 from codex_counsel.git.repo import Repo
 from tests.git.delegate.states import files, state
+from tests.repositories import Repository
 
 
-@dataclass
-class UserRepository:
+@dataclass(frozen=True)
+class UserRepository(Repository):
     """A user's repository and the shadows that were made of it."""
 
-    base: Path
-    root: Path
     shadows: list[Shadow] = field(default_factory=list)
 
-    def git(
-        self, *args: str | bytes, cwd: Path | None = None, stdin: bytes | None = None
-    ) -> str:
-        process = subprocess.run(
-            ["git", *args],
-            cwd=cwd or self.root,
-            input=stdin,
-            check=True,
-            capture_output=True,
-        )
-        return process.stdout.decode(errors="surrogateescape").strip()
+    @property
+    def base(self) -> Path:
+        """The directory in which the repository, its shadows and the jobs are."""
+        return self.root.parent
 
-    def write(
-        self, name: str | bytes, content: str | bytes = "text\n", mode: int = 0o644
-    ) -> Path:
-        path = self.root / os.fsdecode(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        path.chmod(mode)
-        return path
-
-    def commit(self, message: str = "change") -> str:
-        self.git("add", "--all", "--force")
-        self.git("commit", "--quiet", "--allow-empty", "--message", message)
-        return self.git("rev-parse", "HEAD")
+    def beside(self, name: str) -> UserRepository:
+        """A clone or worktree next to this one, its shadows removed together with those of this one."""
+        return UserRepository(self.base / name, shadows=self.shadows)
 
     def seed(self, below: str = ".") -> Seeded:
         """Make a shadow and fill it; the repository must be the same, byte for byte, before and after."""
         before = state(self.root)
-        repo = Repo.open(self.root / below, 60, env=os.environ)
-        plan = seed.survey(repo)
+        repo = self.repo(below)
+        plan = seed.plan_seed(repo)
         shadow = Shadow.create(
             repo, self.base / f"shadow-{len(self.shadows)}", plan.head
         )
@@ -100,45 +81,25 @@ class Seeded:
     def work(self, command: str = "true", limit: int = 200_000) -> DelegateResult:
         """Run the command and return the result that the job's record would contain."""
         self.run(command)
-        begun = {
+        details = {
             "head": self.plan.head,
             "omitted": [list(item) for item in self.plan.omitted],
         }
-        return make_result(begun, self.capture(limit), limit)
-
-
-@pytest.fixture(autouse=True)
-def own_git_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home directory of the test's own; the file of global settings in it."""
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    home = tmp_path / "home"
-    home.mkdir()
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    settings = home / ".gitconfig"
-    settings.write_text(
-        '[user]\n name = A\n email = a@b\n[init]\n defaultBranch = main\n[protocol "file"]\n allow = always\n',
-        "utf-8",
-    )
-    return settings
+        return make_result(details, self.capture(limit), limit)
 
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[UserRepository]:
     """A repository before its first commit."""
-    root = tmp_path / "repo"
-    root.mkdir()
-    place = UserRepository(tmp_path, root)
-    place.git("init", "--quiet")
-    yield place
-    for shadow in place.shadows:
+    repository = UserRepository(tmp_path / "repo").init()
+    yield repository
+    for shadow in repository.shadows:
         shadow.remove()
         assert not shadow.base.exists()
 
 
 @pytest.fixture
-def place(empty: UserRepository) -> UserRepository:
+def repository(empty: UserRepository) -> UserRepository:
     """One commit with a few files."""
     empty.write("app.py", "".join(f"line {n}\n" for n in range(1, 21)))
     empty.write("docs/readme.md", "# Title\n")

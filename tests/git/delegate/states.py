@@ -18,7 +18,7 @@ STAMPED = (
 
 
 def state(root: Path, *others: Path) -> dict[str, object]:
-    """Kind, permissions and content of everything below the directories, `.git` included; times where git's own lie."""
+    """Kind, permissions and content of all files below the directories; of git's own files also the time."""
     states: dict[str, object] = {}
     for top in (root, *others):
         states[str(top)] = _file_state(os.fsencode(top), ".")
@@ -53,7 +53,7 @@ def _file_state(path: bytes, name: str) -> tuple[object, ...]:
 
 
 def files(root: Path) -> dict[bytes, tuple[str, bytes]]:
-    """Git's view of what lies in a working tree, `.git` left out: mode and bytes of each file by its name."""
+    """Mode and bytes, as git sees them, of each file in a working tree without `.git`, by name."""
     contents: dict[bytes, tuple[str, bytes]] = {}
     top = os.fsencode(root)
     for folder, names, inside in os.walk(top):

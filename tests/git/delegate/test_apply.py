@@ -20,6 +20,7 @@ from codex_counsel.errors import Code, CounselError
 from tests.git.delegate.conftest import UserRepository
 from tests.git.delegate.states import files, state
 from tests.git.delegate.test_capture import RUNS
+from tests.repositories import Repository
 
 JOB = "0123456789abcdef" * 2
 
@@ -27,29 +28,33 @@ JOB = "0123456789abcdef" * 2
 class Diff:
     """The record of a delegate job, made without a Codex."""
 
-    def __init__(self, place: UserRepository, command: str, below: str = ".") -> None:
-        self.place, self.seeded = place, place.seed(below)
-        self.seeded.store = place.base / "jobs" / JOB
+    def __init__(
+        self, repository: UserRepository, command: str, below: str = "."
+    ) -> None:
+        self.repository, self.seeded = repository, repository.seed(below)
+        self.seeded.store = repository.base / "jobs" / JOB
         self.seeded.store.mkdir(parents=True)
         work = self.seeded.work(command)
         store = self.seeded.store
         (store / "work.json").write_text(json.dumps(asdict(work)))
         self.spec = DelegateSpec(
-            str(place.root), str(self.seeded.repo.common_dir), 60, 200_000
+            str(repository.root), str(self.seeded.repo.common_dir), 60, 200_000
         )
         self.wanted = self.seeded.files
 
     def __call__(self, root: Path | None = None, **arguments: Any) -> dict[str, Any]:
         diff = apply.StoredDiff.load(JOB, self.seeded.store, self.spec)
         request = Apply(job_id=JOB, **arguments)
-        return apply.apply_diff(diff, root or self.place.root, request, 60, os.environ)
+        return apply.apply_diff(
+            diff, root or self.repository.root, request, 60, os.environ
+        )
 
-    def refused(self, root: Path | None = None, **arguments: Any) -> CounselError:
+    def refusal(self, root: Path | None = None, **arguments: Any) -> CounselError:
         """Refused, and nothing touched."""
-        before = state(root or self.place.root)
+        before = state(root or self.repository.root)
         with pytest.raises(CounselError) as error:
             self(root, **arguments)
-        assert state(root or self.place.root) == before
+        assert state(root or self.repository.root) == before
         return error.value
 
     @property
@@ -62,76 +67,80 @@ LINKS = ["again", "latest", "app.py", "docs", ".gitattributes"]
 
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 def test_what_a_run_did_is_applied_and_taken_back_to_the_byte_and_the_index_left_alone(
-    place: UserRepository, run: tuple[str, list[tuple[str, str]]]
+    repository: UserRepository, run: tuple[str, list[tuple[str, str]]]
 ) -> None:
     if not run[1]:
         pytest.skip("an empty diff is refused")
-    place.write("untracked/mine.txt", "mine\n")
-    place.write("app.py", (place.root / "app.py").read_text() + "mine\n")
-    place.git("add", "app.py")
-    before = state(place.root)
-    diff = Diff(place, run[0])
+    repository.write("untracked/mine.txt", "mine\n")
+    repository.write("app.py", (repository.root / "app.py").read_text() + "mine\n")
+    repository.git("add", "app.py")
+    before = state(repository.root)
+    diff = Diff(repository, run[0])
     checked = diff(check_only=True, allow_paths=LINKS)
-    assert state(place.root) == before
-    done = diff(allow_paths=LINKS)
-    assert (checked["applied"], done["applied"], done["files"]) == (
+    assert state(repository.root) == before
+    outcome = diff(allow_paths=LINKS)
+    assert (checked["applied"], outcome["applied"], outcome["files"]) == (
         False,
         True,
         checked["files"],
     )
-    assert files(place.root) == diff.wanted
+    assert files(repository.root) == diff.wanted
     assert {
-        name: seen for name, seen in state(place.root).items() if "/.git/" in name
+        name: seen for name, seen in state(repository.root).items() if "/.git/" in name
     } == {name: seen for name, seen in before.items() if "/.git/" in name}
-    assert diff.refused().code == Code.ALREADY_APPLIED
+    assert diff.refusal().code == Code.ALREADY_APPLIED
     diff(undo=True)
-    assert state(place.root) == before
-    assert diff.refused(undo=True).code == Code.INVALID_ARGUMENTS
+    assert state(repository.root) == before
+    assert diff.refusal(undo=True).code == Code.INVALID_ARGUMENTS
     diff(allow_paths=LINKS)
-    assert files(place.root) == diff.wanted
+    assert files(repository.root) == diff.wanted
 
 
-def test_an_empty_diff_has_nothing_to_apply(place: UserRepository) -> None:
-    error = Diff(place, "true").refused()
+def test_an_empty_diff_has_nothing_to_apply(repository: UserRepository) -> None:
+    error = Diff(repository, "true").refusal()
     assert (error.code, "nothing to apply" in error.message) == (
         Code.INVALID_ARGUMENTS,
         True,
     )
 
 
-def test_permissions_that_git_does_not_know_survive(place: UserRepository) -> None:
-    (place.root / "app.py").chmod(0o640)
-    (place.root / "docs/readme.md").chmod(0o600)
-    diff = Diff(place, "echo more >> app.py; chmod +x docs/readme.md")
+def test_permissions_that_git_does_not_know_survive(repository: UserRepository) -> None:
+    (repository.root / "app.py").chmod(0o640)
+    (repository.root / "docs/readme.md").chmod(0o600)
+    diff = Diff(repository, "echo more >> app.py; chmod +x docs/readme.md")
     diff()
     modes = [
-        (place.root / name).stat().st_mode & 0o777
+        (repository.root / name).stat().st_mode & 0o777
         for name in ("app.py", "docs/readme.md")
     ]
     assert modes == [0o640, 0o700]
 
 
-def edit(place: UserRepository, old: str, new: str) -> None:
-    text = (place.root / "app.py").read_text()
+def edit(repository: UserRepository, old: str, new: str) -> None:
+    text = (repository.root / "app.py").read_text()
     assert old in text
-    place.write("app.py", text.replace(old, new))
+    repository.write("app.py", text.replace(old, new))
 
 
 def test_a_change_elsewhere_in_the_file_is_merged_and_can_be_taken_back(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    diff = Diff(place, "sed -i 's/^line 2$/theirs/' app.py; echo x > new")
-    edit(place, "line 18\n", "mine\n")
-    done = diff()
-    text = (place.root / "app.py").read_text()
-    assert (done["merged"], "theirs\n" in text, "mine\n" in text) == (
+    diff = Diff(repository, "sed -i 's/^line 2$/theirs/' app.py; echo x > new")
+    edit(repository, "line 18\n", "mine\n")
+    outcome = diff()
+    text = (repository.root / "app.py").read_text()
+    assert (outcome["merged"], "theirs\n" in text, "mine\n" in text) == (
         ["app.py"],
         True,
         True,
     )
     diff(undo=True)
-    text = (place.root / "app.py").read_text()
-    assert ("line 2\n" in text, "mine\n" in text, (place.root / "new").exists()) == (
+    text = (repository.root / "app.py").read_text()
+    assert (
+        "line 2\n" in text,
+        "mine\n" in text,
+        (repository.root / "new").exists(),
+    ) == (
         True,
         True,
         False,
@@ -139,80 +148,87 @@ def test_a_change_elsewhere_in_the_file_is_merged_and_can_be_taken_back(
 
 
 def test_a_change_in_the_same_place_is_refused_with_file_and_line(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    diff = Diff(place, "sed -i 's/^line 12$/theirs/' app.py; echo x > new")
-    edit(place, "line 12\n", "mine\n")
-    error = diff.refused()
+    diff = Diff(repository, "sed -i 's/^line 12$/theirs/' app.py; echo x > new")
+    edit(repository, "line 12\n", "mine\n")
+    error = diff.refusal()
     assert (error.code, error.details["files"], error.details["hunks"]) == (
         Code.APPLY_CONFLICT,
         ["app.py"],
         ["app.py:12"],
     )
-    assert diff.refused(check_only=True).code == Code.APPLY_CONFLICT
+    assert diff.refusal(check_only=True).code == Code.APPLY_CONFLICT
 
 
 def test_a_patch_is_not_fitted_in_at_another_place_that_looks_the_same(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
     block = "def f():\n    a\n    b\n    c\n    return 1\n\n\n"
-    place.write("twice.py", block + "# second\n" + block.replace("f()", "g()"))
-    place.commit()
-    diff = Diff(place, r"sed -i '4s/c/changed/' twice.py")
-    place.write("twice.py", "# second\n" + block.replace("f()", "g()"))
-    assert diff.refused().code == Code.APPLY_CONFLICT
+    repository.write("twice.py", block + "# second\n" + block.replace("f()", "g()"))
+    repository.commit()
+    diff = Diff(repository, r"sed -i '4s/c/changed/' twice.py")
+    repository.write("twice.py", "# second\n" + block.replace("f()", "g()"))
+    assert diff.refusal().code == Code.APPLY_CONFLICT
 
 
 CONFLICTS: dict[str, tuple[str, Callable[[UserRepository], object]]] = {
     "deleted here, changed there": (
         "echo x >> app.py",
-        lambda place: (place.root / "app.py").unlink(),
+        lambda repository: (repository.root / "app.py").unlink(),
     ),
     "changed here, deleted there": (
         "rm app.py",
-        lambda place: place.write("app.py", "mine\n"),
+        lambda repository: repository.write("app.py", "mine\n"),
     ),
     "added here and there": (
         "echo x > new",
-        lambda place: place.write("new", "mine\n"),
+        lambda repository: repository.write("new", "mine\n"),
     ),
     "a binary changed on both sides": (
         "printf x >> logo.png",
-        lambda place: place.write("logo.png", b"\0"),
+        lambda repository: repository.write("logo.png", b"\0"),
     ),
-    "a folder is in the way": ("echo x > new", lambda place: place.write("new/file")),
+    "a folder is in the way": (
+        "echo x > new",
+        lambda repository: repository.write("new/file"),
+    ),
     "a file is in the way of a folder": (
         "mkdir new; echo x > new/file",
-        lambda place: place.write("new", "mine\n"),
+        lambda repository: repository.write("new", "mine\n"),
     ),
     "a pipe is in the way": (
         "echo x > new",
-        lambda place: os.mkfifo(place.root / "new"),
+        lambda repository: os.mkfifo(repository.root / "new"),
     ),
     "a link is in its place": (
         "echo x >> app.py",
-        lambda place: linked(place.root / "app.py", "run.sh"),
+        lambda repository: replace_with_link(repository.root / "app.py", "run.sh"),
     ),
     "its folder is a link": (
         "echo x > docs/new",
-        lambda place: linked(place.root / "docs", place.base / "outside"),
+        lambda repository: replace_with_link(
+            repository.root / "docs", repository.base / "outside"
+        ),
     ),
     "a new folder is a link": (
         "mkdir new; echo x > new/f",
-        lambda place: linked(place.root / "new", place.base / "outside"),
+        lambda repository: replace_with_link(
+            repository.root / "new", repository.base / "outside"
+        ),
     ),
     "a repository is in the way": (
         "mkdir sub; echo x > sub/f",
-        lambda place: place.git("init", "-q", "sub"),
+        lambda repository: repository.git("init", "-q", "sub"),
     ),
     "a folder that goes holds more": (
         "rm -r docs; echo x > docs",
-        lambda place: place.write("docs/mine", "mine\n"),
+        lambda repository: repository.write("docs/mine", "mine\n"),
     ),
 }
 
 
-def linked(path: Path, target: str | Path) -> None:
+def replace_with_link(path: Path, target: str | Path) -> None:
     if path.is_dir():
         path.rename(path.with_name("moved-away"))
     path.unlink(missing_ok=True)
@@ -221,28 +237,30 @@ def linked(path: Path, target: str | Path) -> None:
 
 @pytest.mark.parametrize("case", CONFLICTS.values(), ids=CONFLICTS)
 def test_a_tree_that_moved_on_is_refused_and_left_as_it_is(
-    place: UserRepository, case: tuple[str, Callable[[UserRepository], object]]
+    repository: UserRepository, case: tuple[str, Callable[[UserRepository], object]]
 ) -> None:
-    (place.base / "outside").mkdir()
-    diff = Diff(place, f"echo first > a-first; {case[0]}")
-    case[1](place)
-    outside = state(place.base / "outside")
-    error = diff.refused()
+    (repository.base / "outside").mkdir()
+    diff = Diff(repository, f"echo first > a-first; {case[0]}")
+    case[1](repository)
+    outside = state(repository.base / "outside")
+    error = diff.refusal()
     assert (error.code, "nothing was changed" in error.message) == (
         Code.APPLY_CONFLICT,
         True,
     )
-    assert state(place.base / "outside") == outside
+    assert state(repository.base / "outside") == outside
 
 
 def test_the_same_change_made_by_hand_meanwhile_is_no_conflict(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    diff = Diff(place, "sed -i 's/^line 12$/theirs/' app.py; echo x > new; rm run.sh")
-    edit(place, "line 12\n", "theirs\n")
-    (place.root / "run.sh").unlink()
+    diff = Diff(
+        repository, "sed -i 's/^line 12$/theirs/' app.py; echo x > new; rm run.sh"
+    )
+    edit(repository, "line 12\n", "theirs\n")
+    (repository.root / "run.sh").unlink()
     diff()
-    assert files(place.root) == diff.wanted
+    assert files(repository.root) == diff.wanted
 
 
 @pytest.mark.parametrize(
@@ -263,91 +281,95 @@ def test_the_same_change_made_by_hand_meanwhile_is_no_conflict(
     ],
 )
 def test_what_tools_execute_or_obey_is_applied_only_when_it_is_named(
-    place: UserRepository, path: str
+    repository: UserRepository, path: str
 ) -> None:
-    diff = Diff(place, f"mkdir -p $(dirname {path}); echo x > {path}; echo y > plain")
-    error = diff.refused(allow_paths=["plain"])
+    diff = Diff(
+        repository, f"mkdir -p $(dirname {path}); echo x > {path}; echo y > plain"
+    )
+    error = diff.refusal(allow_paths=["plain"])
     assert (error.code, error.details) == (Code.POLICY_REFUSED, {"allow_paths": [path]})
     diff(allow_paths=[f"./{path}"])
-    assert (place.root / path).read_text() == "x\n"
+    assert (repository.root / path).read_text() == "x\n"
 
 
-def test_moving_such_a_file_away_counts_as_well(place: UserRepository) -> None:
-    place.write(".github/workflows/ci.yml", "on: push\n")
-    place.commit()
-    error = Diff(place, "mv .github/workflows/ci.yml ci.txt").refused()
+def test_moving_such_a_file_away_counts_as_well(repository: UserRepository) -> None:
+    repository.write(".github/workflows/ci.yml", "on: push\n")
+    repository.commit()
+    error = Diff(repository, "mv .github/workflows/ci.yml ci.txt").refusal()
     assert error.details == {"allow_paths": [".github/workflows/ci.yml"]}
 
 
-def test_a_link_is_applied_only_when_it_is_named(place: UserRepository) -> None:
-    diff = Diff(place, "ln -s /etc/passwd out")
-    assert diff.refused().details == {"allow_paths": ["out"]}
+def test_a_link_is_applied_only_when_it_is_named(repository: UserRepository) -> None:
+    diff = Diff(repository, "ln -s /etc/passwd out")
+    assert diff.refusal().details == {"allow_paths": ["out"]}
     diff(allow_paths=["out"])
-    assert os.readlink(place.root / "out") == "/etc/passwd"
+    assert os.readlink(repository.root / "out") == "/etc/passwd"
 
 
 def test_a_diff_belongs_to_its_repository_and_to_the_linked_worktrees_of_it(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    other = UserRepository(place.base, place.base / "other")
-    other.root.mkdir()
-    other.git("init", "--quiet")
-    other.write("app.py", (place.root / "app.py").read_text())
+    other = Repository(repository.base / "other").init()
+    other.write("app.py", (repository.root / "app.py").read_text())
     other.commit()
-    place.git("worktree", "add", "-q", str(place.base / "linked"), "-b", "side")
-    diff = Diff(place, "echo more >> app.py")
-    assert diff.refused(other.root).code == Code.WORKSPACE_INVALID
-    diff(place.base / "linked")
-    assert (place.base / "linked/app.py").read_text().endswith("more\n")
-    assert not (place.root / "app.py").read_text().endswith("more\n")
+    repository.git(
+        "worktree", "add", "-q", str(repository.base / "linked"), "-b", "side"
+    )
+    diff = Diff(repository, "echo more >> app.py")
+    assert diff.refusal(other.root).code == Code.WORKSPACE_INVALID
+    diff(repository.base / "linked")
+    assert (repository.base / "linked/app.py").read_text().endswith("more\n")
+    assert not (repository.root / "app.py").read_text().endswith("more\n")
 
 
 def test_files_below_a_workspace_that_is_no_root_land_where_they_belong(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    diff = Diff(place, "echo x > docs/new; echo y > top", below="docs")
-    diff(place.root / "docs")
-    assert files(place.root) == diff.wanted
+    diff = Diff(repository, "echo x > docs/new; echo y > top", below="docs")
+    diff(repository.root / "docs")
+    assert files(repository.root) == diff.wanted
 
 
 @pytest.mark.parametrize("failing", range(1, 5))
 def test_a_failure_half_way_puts_everything_back(
-    place: UserRepository, monkeypatch: pytest.MonkeyPatch, failing: int
+    repository: UserRepository, monkeypatch: pytest.MonkeyPatch, failing: int
 ) -> None:
-    place.write("gone/only.txt", "x\n")
-    place.commit()
+    repository.write("gone/only.txt", "x\n")
+    repository.commit()
     diff = Diff(
-        place,
+        repository,
         "echo x >> app.py; rm -r gone; mkdir deep; echo x > deep/new; chmod -x run.sh",
     )
     write_file, calls = tree_writer.write_file, []
 
     def flaky(root: Path, name: bytes, state: FileState | None) -> None:
-        if root == place.root:
+        if root == repository.root:
             calls.append(name)
             if len(calls) == failing:
                 raise OSError(28, "No space left on device")
         write_file(root, name, state)
 
     monkeypatch.setattr(tree_writer, "write_file", flaky)
-    error = diff.refused()
+    error = diff.refusal()
     assert (error.code, "every file was put back" in error.message) == (
         Code.STORAGE_FAILED,
         True,
     )
     monkeypatch.undo()
     diff()
-    assert files(place.root) == diff.wanted
+    assert files(repository.root) == diff.wanted
 
 
 def test_a_failure_that_cannot_be_mended_says_which_files_and_the_next_call_finishes(
-    place: UserRepository, monkeypatch: pytest.MonkeyPatch
+    repository: UserRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    diff = Diff(place, "echo x >> app.py; echo x >> docs/readme.md; echo x >> run.sh")
-    before, write_file, calls = state(place.root), tree_writer.write_file, []
+    diff = Diff(
+        repository, "echo x >> app.py; echo x >> docs/readme.md; echo x >> run.sh"
+    )
+    before, write_file, calls = state(repository.root), tree_writer.write_file, []
 
     def broken(root: Path, name: bytes, state: FileState | None) -> None:
-        if root == place.root:
+        if root == repository.root:
             calls.append(name)
             if len(calls) >= 2:
                 raise OSError(30, "Read-only file system")
@@ -361,22 +383,22 @@ def test_a_failure_that_cannot_be_mended_says_which_files_and_the_next_call_fini
         ["app.py"],
     )
     monkeypatch.undo()
-    assert diff.refused(undo=True).message.endswith("was interrupted half-way")
+    assert diff.refusal(undo=True).message.endswith("was interrupted half-way")
     diff()
-    assert files(place.root) == diff.wanted
+    assert files(repository.root) == diff.wanted
     diff(undo=True)
-    assert state(place.root) == before
+    assert state(repository.root) == before
 
 
 @pytest.mark.parametrize("killed_at", range(1, 5))
 @pytest.mark.parametrize("undoing", [False, True], ids=["applying", "undoing"])
 def test_a_process_killed_half_way_is_finished_by_the_next_call(
-    place: UserRepository, killed_at: int, *, undoing: bool
+    repository: UserRepository, killed_at: int, *, undoing: bool
 ) -> None:
     diff = Diff(
-        place, "echo x >> app.py; rm docs/readme.md; echo x > new; chmod -x run.sh"
+        repository, "echo x >> app.py; rm docs/readme.md; echo x > new; chmod -x run.sh"
     )
-    before = state(place.root)
+    before = state(repository.root)
     if undoing:
         diff()
     child = os.fork()
@@ -384,7 +406,7 @@ def test_a_process_killed_half_way_is_finished_by_the_next_call(
         write_file, calls = tree_writer.write_file, [0]
 
         def fatal(root: Path, name: bytes, state: FileState | None) -> None:
-            if root == place.root:
+            if root == repository.root:
                 calls[0] += 1
                 if calls[0] == killed_at:
                     os._exit(9)
@@ -396,13 +418,15 @@ def test_a_process_killed_half_way_is_finished_by_the_next_call(
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert diff.mark == "begun"
     diff()
-    assert (files(place.root), diff.mark) == (diff.wanted, "done")
+    assert (files(repository.root), diff.mark) == (diff.wanted, "done")
     diff(undo=True)
-    assert state(place.root) == before
+    assert state(repository.root) == before
 
 
-def test_of_two_calls_at_once_one_applies(place: UserRepository) -> None:
-    diff = Diff(place, "for i in $(seq 40); do echo $i > new$i; done; echo x >> app.py")
+def test_of_two_calls_at_once_one_applies(repository: UserRepository) -> None:
+    diff = Diff(
+        repository, "for i in $(seq 40); do echo $i > new$i; done; echo x >> app.py"
+    )
     outcomes: list[str] = []
     start = threading.Barrier(4)
 
@@ -420,53 +444,53 @@ def test_of_two_calls_at_once_one_applies(place: UserRepository) -> None:
     for thread in threads:
         thread.join()
     assert sorted(outcomes) == sorted(["applied", *[Code.ALREADY_APPLIED] * 3])
-    assert files(place.root) == diff.wanted
+    assert files(repository.root) == diff.wanted
 
 
 def test_a_file_that_changes_between_the_look_and_the_writing_is_not_overwritten(
-    place: UserRepository, monkeypatch: pytest.MonkeyPatch
+    repository: UserRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    diff = Diff(place, "echo x >> app.py; echo x >> run.sh")
+    diff = Diff(repository, "echo x >> app.py; echo x >> run.sh")
     make_undo_patch = patch.make_undo_patch
 
     def meanwhile(*arguments: Any) -> bytes:
-        place.write("run.sh", "mine\n", 0o755)
+        repository.write("run.sh", "mine\n", 0o755)
         return make_undo_patch(*arguments)
 
     monkeypatch.setattr(apply, "make_undo_patch", meanwhile)
     with pytest.raises(CounselError) as error:
         diff()
     assert error.value.code == Code.APPLY_CONFLICT
-    assert (place.root / "run.sh").read_text() == "mine\n"
-    assert not (place.root / "app.py").read_text().endswith("x\n")
+    assert (repository.root / "run.sh").read_text() == "mine\n"
+    assert not (repository.root / "app.py").read_text().endswith("x\n")
 
 
-def test_an_undo_is_refused_when_the_files_moved_on(place: UserRepository) -> None:
-    diff = Diff(place, "sed -i 's/^line 12$/theirs/' app.py; echo x > new")
+def test_an_undo_is_refused_when_the_files_moved_on(repository: UserRepository) -> None:
+    diff = Diff(repository, "sed -i 's/^line 12$/theirs/' app.py; echo x > new")
     diff()
-    edit(place, "theirs\n", "mine\n")
-    assert diff.refused(undo=True).code == Code.APPLY_CONFLICT
+    edit(repository, "theirs\n", "mine\n")
+    assert diff.refusal(undo=True).code == Code.APPLY_CONFLICT
 
 
 def test_where_the_baseline_was_too_large_to_keep_a_changed_file_is_still_judged(
-    place: UserRepository, monkeypatch: pytest.MonkeyPatch
+    repository: UserRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("codex_counsel.delegate.capture.MAX_BASE", 10)
-    diff = Diff(place, "sed -i 's/^line 2$/theirs/' app.py")
-    edit(place, "line 2\n", "mine\n")
-    assert diff.refused().code == Code.APPLY_CONFLICT
-    edit(place, "mine\n", "line 2\n")
+    diff = Diff(repository, "sed -i 's/^line 2$/theirs/' app.py")
+    edit(repository, "line 2\n", "mine\n")
+    assert diff.refusal().code == Code.APPLY_CONFLICT
+    edit(repository, "mine\n", "line 2\n")
     diff()
-    assert files(place.root) == diff.wanted
+    assert files(repository.root) == diff.wanted
 
 
 @pytest.mark.parametrize(
     "name", [".git/hooks/post-checkout", ".GIT/config", "sub/.git/config"]
 )
 def test_what_belongs_to_git_is_never_written_named_or_not(
-    place: UserRepository, name: str
+    repository: UserRepository, name: str
 ) -> None:
-    diff = Diff(place, "echo x > new")
+    diff = Diff(repository, "echo x > new")
     record = diff.seeded.store / "work.json"
     record.write_text(record.read_text().replace('[["new", null', f'[["{name}", null'))
-    assert diff.refused(allow_paths=[name]).code == Code.APPLY_CONFLICT
+    assert diff.refusal(allow_paths=[name]).code == Code.APPLY_CONFLICT

@@ -18,28 +18,26 @@ from codex_counsel.errors import CounselError
 from codex_counsel.git.repo import Repo
 from tests.git.delegate.conftest import Seeded, UserRepository
 from tests.git.delegate.states import files
+from tests.repositories import Repository
 
 
 def rows(work: Any) -> list[tuple[str, str]]:
     return [(row["status"], row["path"]) for row in work.files]
 
 
-def remade(place: UserRepository, seeded: Seeded) -> dict[bytes, tuple[str, bytes]]:
+def apply_to_copy(
+    repository: UserRepository, seeded: Seeded
+) -> dict[bytes, tuple[str, bytes]]:
     """What the stored patch makes of a copy of the user's files, with plain git and none of our settings."""
-    copy = place.base / "copy"
+    copy = repository.base / "copy"
     shutil.copytree(
-        place.root, copy, symlinks=True, ignore=shutil.ignore_patterns(".git")
+        repository.root, copy, symlinks=True, ignore=shutil.ignore_patterns(".git")
     )
-    subprocess.run(["git", "init", "-q", str(copy)], check=True)
-    for name in (b"info/attributes",):
-        (copy / ".git" / os.fsdecode(name)).write_text("* -text -filter\n")
+    plain = Repository(copy).init()
+    plain.write(".git/info/attributes", "* -text -filter\n")
     patch = seeded.store / "diff.patch"
     if patch.stat().st_size:
-        subprocess.run(
-            ["git", "apply", "--binary", "--whitespace=nowarn", str(patch)],
-            cwd=copy,
-            check=True,
-        )
+        plain.git("apply", "--binary", "--whitespace=nowarn", str(patch))
     return files(copy)
 
 
@@ -78,45 +76,47 @@ RUNS: dict[str, tuple[str, list[tuple[str, str]]]] = {
 
 @pytest.mark.parametrize("command", RUNS.values(), ids=RUNS)
 def test_what_a_run_did_is_captured_and_the_patch_makes_it_again(
-    place: UserRepository, command: tuple[str, list[tuple[str, str]]]
+    repository: UserRepository, command: tuple[str, list[tuple[str, str]]]
 ) -> None:
-    seeded = place.seed()
+    seeded = repository.seed()
     work = seeded.work(command[0])
     assert rows(work) == command[1]
-    assert remade(place, seeded) == seeded.files
+    assert apply_to_copy(repository, seeded) == seeded.files
 
 
 def test_the_patch_starts_from_the_users_uncommitted_work_and_holds_none_of_it(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    place.write("app.py", "mine\n")
-    place.write("untracked.txt", "mine too\n")
-    place.write("logo.png", b"\0mine")
-    seeded = place.seed()
+    repository.write("app.py", "mine\n")
+    repository.write("untracked.txt", "mine too\n")
+    repository.write("logo.png", b"\0mine")
+    seeded = repository.seed()
     work = seeded.work("echo theirs >> app.py; echo theirs >> untracked.txt")
     assert rows(work) == [("M", "app.py"), ("M", "untracked.txt")]
     assert "+mine" not in work.diff
-    assert remade(place, seeded) == seeded.files
+    assert apply_to_copy(repository, seeded) == seeded.files
 
 
-def test_nothing_done_is_an_empty_patch(place: UserRepository) -> None:
-    seeded = place.seed()
+def test_nothing_done_is_an_empty_patch(repository: UserRepository) -> None:
+    seeded = repository.seed()
     work = seeded.work()
     assert (work.diff, work.diffstat, work.files, work.diff_exact) == ("", "", [], True)
     assert (seeded.store / "diff.patch").read_bytes() == b""
 
 
 def test_thousands_of_files_are_captured_and_the_list_of_them_is_bounded(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    seeded = place.seed()
+    seeded = repository.seed()
     work = seeded.work("mkdir many; for i in $(seq 2000); do echo $i > many/$i; done")
     assert work.diffstat == "2000 files changed, 2000 insertions(+)"
     assert (len(work.files), len(work.names)) == (500, 2000)
 
 
-def test_files_that_a_run_closed_are_opened_and_captured(place: UserRepository) -> None:
-    seeded = place.seed()
+def test_files_that_a_run_closed_are_opened_and_captured(
+    repository: UserRepository,
+) -> None:
+    seeded = repository.seed()
     work = seeded.work(
         "echo secret > closed; chmod 0 closed app.py; mkdir shut; echo x > shut/f; chmod 0 shut"
     )
@@ -129,9 +129,9 @@ def test_files_that_a_run_closed_are_opened_and_captured(place: UserRepository) 
 
 @pytest.mark.parametrize("name", [".git", ".GIT", "git~1"])
 def test_a_repository_that_a_run_plants_is_reported_and_its_files_are_captured(
-    place: UserRepository, name: str
+    repository: UserRepository, name: str
 ) -> None:
-    seeded = place.seed()
+    seeded = repository.seed()
     work = seeded.work(
         f"mkdir -p in/{name}/hooks; echo evil > in/{name}/hooks/post-checkout; echo file > in/f"
     )
@@ -140,9 +140,9 @@ def test_a_repository_that_a_run_plants_is_reported_and_its_files_are_captured(
 
 
 def test_a_real_repository_inside_is_captured_as_files_and_not_as_a_submodule(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    seeded = place.seed()
+    seeded = repository.seed()
     commit = "git -c user.name=a -c user.email=a@b commit -qm x"
     work = seeded.work(f"git init -q sub; cd sub; echo x > f; git add f; {commit}")
     assert rows(work) == [("A", "sub/f")]
@@ -150,10 +150,10 @@ def test_a_real_repository_inside_is_captured_as_files_and_not_as_a_submodule(
 
 
 def test_a_git_file_that_was_replaced_is_reported_and_never_followed(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    seeded = place.seed()
-    mark = place.base / "ran"
+    seeded = repository.seed()
+    mark = repository.base / "ran"
     hooks = f"mkdir -p .git/hooks; printf '#!/bin/sh\\ntouch {mark}\\n' > .git/hooks/post-index-change"
     work = seeded.work(
         f"rm .git; git init -q .; {hooks}; chmod +x .git/hooks/*; echo x > f"
@@ -167,9 +167,9 @@ def test_a_git_file_that_was_replaced_is_reported_and_never_followed(
     "target", ["/etc/passwd", "../outside", "docs/../../outside", ".."]
 )
 def test_a_link_that_leads_out_is_reported_and_never_followed(
-    place: UserRepository, target: str
+    repository: UserRepository, target: str
 ) -> None:
-    seeded = place.seed()
+    seeded = repository.seed()
     work = seeded.work(f"ln -s {target} out")
     assert work.planted == [f"out (a link that leads to {target})"]
     assert work.files[0]["sensitive"] is True
@@ -192,18 +192,39 @@ def test_a_link_leads_outside_when_its_path_does(
     assert leads_outside(name, target) is expected
 
 
-def test_ignored_outputs_are_listed_and_not_captured(place: UserRepository) -> None:
-    seeded = place.seed()
+def test_ignored_outputs_are_listed_and_not_captured(
+    repository: UserRepository,
+) -> None:
+    seeded = repository.seed()
     work = seeded.work("echo x > run.log; mkdir build; echo x > build/o; echo x > kept")
     assert rows(work) == [("A", "kept")]
     assert work.ignored == ["build/", "run.log"]
 
 
-def test_a_rule_that_the_run_adds_does_not_hide_what_was_there(
-    place: UserRepository,
+def test_what_the_clone_ignores_is_ignored_of_a_run_too(
+    repository: UserRepository,
 ) -> None:
-    place.write("notes.tmp", "mine\n")
-    seeded = place.seed()
+    repository.write(".git/info/exclude", "*.tmp\n")
+    work = repository.seed().work("echo x > scratch.tmp; echo x > kept")
+    assert rows(work) == [("A", "kept")]
+    assert work.ignored == ["scratch.tmp"]
+
+
+def test_settings_of_the_user_do_not_bend_what_is_captured(
+    repository: UserRepository, own_git_settings: Path
+) -> None:
+    if (repository.root / "APP.py").exists():
+        pytest.skip("this file system ignores case itself")
+    with own_git_settings.open("a") as file:
+        file.write("[core]\n ignoreCase = true\n")
+    assert rows(repository.seed().work("echo x > APP.py")) == [("A", "APP.py")]
+
+
+def test_a_rule_that_the_run_adds_does_not_hide_what_was_there(
+    repository: UserRepository,
+) -> None:
+    repository.write("notes.tmp", "mine\n")
+    seeded = repository.seed()
     work = seeded.work(
         "echo '*.tmp' >> .gitignore; echo more >> notes.tmp; echo x > fresh.tmp"
     )
@@ -223,19 +244,19 @@ def test_a_rule_that_the_run_adds_does_not_hide_what_was_there(
     ids=["text", "binary", "masked", "scrubbed", "not UTF-8"],
 )
 def test_the_diff_says_whether_it_is_the_patch(
-    place: UserRepository, command: str, *, exact: bool
+    repository: UserRepository, command: str, *, exact: bool
 ) -> None:
-    seeded = place.seed()
+    seeded = repository.seed()
     work = seeded.work(command)
     assert work.diff_exact is exact
     assert (work.diff.encode() == (seeded.store / "diff.patch").read_bytes()) is exact
-    assert remade(place, seeded) == seeded.files
+    assert apply_to_copy(repository, seeded) == seeded.files
 
 
 def test_a_diff_over_the_limit_begins_in_the_result_and_is_whole_on_disk(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    seeded = place.seed()
+    seeded = repository.seed()
     work = seeded.work("seq 3000000 > big.txt", limit=1000)
     whole = (seeded.store / "diff.patch").read_text()
     assert work.diff == whole[:1000]
@@ -243,20 +264,20 @@ def test_a_diff_over_the_limit_begins_in_the_result_and_is_whole_on_disk(
     assert work.warnings == [
         f"the diff has {len(whole)} bytes; the first 1000 are here, all are in diff_path"
     ]
-    assert remade(place, seeded) == seeded.files
+    assert apply_to_copy(repository, seeded) == seeded.files
 
 
-def test_a_large_binary_is_captured(place: UserRepository) -> None:
-    seeded = place.seed()
+def test_a_large_binary_is_captured(repository: UserRepository) -> None:
+    seeded = repository.seed()
     work = seeded.work("head -c 30000000 /dev/urandom > big.bin")
     assert work.diff.splitlines()[-1] == "Binary files /dev/null and b/big.bin differ"
-    assert remade(place, seeded) == seeded.files
+    assert apply_to_copy(repository, seeded) == seeded.files
 
 
 def test_a_patch_that_does_not_make_the_tree_again_is_not_passed_off_as_one(
-    place: UserRepository, monkeypatch: pytest.MonkeyPatch
+    repository: UserRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seeded = place.seed()
+    seeded = repository.seed()
     seeded.run("echo x > new")
     monkeypatch.setattr(Shadow, "apply_to_tree", lambda *_: "0" * 40)
     with pytest.raises(CounselError, match="does not reproduce"):
@@ -264,9 +285,9 @@ def test_a_patch_that_does_not_make_the_tree_again_is_not_passed_off_as_one(
 
 
 def test_a_patch_too_large_to_be_verified_is_not_passed_off_as_one(
-    place: UserRepository, monkeypatch: pytest.MonkeyPatch
+    repository: UserRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seeded = place.seed()
+    seeded = repository.seed()
     seeded.run("echo x > new")
     monkeypatch.setattr(capture, "MAX_VERIFIED", 10)
     with pytest.raises(CounselError, match="too many to be verified"):
@@ -275,10 +296,10 @@ def test_a_patch_too_large_to_be_verified_is_not_passed_off_as_one(
 
 
 def test_what_was_there_before_is_kept_up_to_a_limit(
-    place: UserRepository, monkeypatch: pytest.MonkeyPatch
+    repository: UserRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(capture, "MAX_BASE", 500)
-    seeded = place.seed()
+    seeded = repository.seed()
     seeded.work("echo x >> app.py; printf x >> logo.png; echo x >> run.sh")
     assert {
         name: state.mode
@@ -290,32 +311,34 @@ def test_what_was_there_before_is_kept_up_to_a_limit(
     }
 
 
-def test_the_shadow_shows_its_user_what_git_shows(place: UserRepository) -> None:
-    place.write("app.py", "changed\n")
-    seeded = place.seed()
+def test_the_shadow_shows_its_user_what_git_shows(repository: UserRepository) -> None:
+    repository.write("app.py", "changed\n")
+    seeded = repository.seed()
 
-    def said(*args: str) -> str:
-        done = subprocess.run(
+    def git_in_shadow(*args: str) -> str:
+        result = subprocess.run(
             ["git", *args],
             cwd=seeded.shadow.tree,
             check=True,
             capture_output=True,
             text=True,
         )
-        return done.stdout
+        return result.stdout
 
-    assert said("status", "--short") == "M  app.py\n"
-    assert "begin" in said("log", "--oneline")
-    assert said("rev-parse", "HEAD").strip() == place.git("rev-parse", "HEAD")
-    assert Repo.open(seeded.shadow.tree, env=os.environ).head() == place.git(
+    assert git_in_shadow("status", "--short") == "M  app.py\n"
+    assert "begin" in git_in_shadow("log", "--oneline")
+    assert git_in_shadow("rev-parse", "HEAD").strip() == repository.git(
+        "rev-parse", "HEAD"
+    )
+    assert Repo.open(seeded.shadow.tree, env=os.environ).head() == repository.git(
         "rev-parse", "HEAD"
     )
 
 
 def test_a_shadow_goes_whole_also_where_a_run_closed_folders(
-    place: UserRepository, tmp_path: Path
+    repository: UserRepository, tmp_path: Path
 ) -> None:
-    seeded = place.seed()
+    seeded = repository.seed()
     seeded.run("mkdir -p a/b; echo > a/b/c; chmod 0 a/b a")
     seeded.shadow.remove()
     assert not seeded.shadow.base.exists()

@@ -2,48 +2,55 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from codex_counsel.delegate import seed
+from codex_counsel.delegate.record import DelegateSpec
+from codex_counsel.delegate.set_up import set_up
 from codex_counsel.delegate.shadow import Shadow
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.repo import Repo
 from tests.git.delegate.conftest import UserRepository
 from tests.git.delegate.states import files
+from tests.repositories import Repository
 
 
-def arrived(place: UserRepository, *but: bytes) -> None:
+def assert_seeded(repository: UserRepository, *but: bytes) -> None:
     """All of the user's files are in the shadow, those that are named left out."""
     expected = {
-        name: content for name, content in files(place.root).items() if name not in but
+        name: content
+        for name, content in files(repository.root).items()
+        if name not in but
     }
-    assert place.seed().files == expected
+    assert repository.seed().files == expected
 
 
-def test_a_clean_repository_arrives_as_it_is(place: UserRepository) -> None:
-    arrived(place)
+def test_a_clean_repository_arrives_as_it_is(repository: UserRepository) -> None:
+    assert_seeded(repository)
 
 
-def test_every_kind_of_uncommitted_work_arrives(place: UserRepository) -> None:
-    place.write("staged.txt", "staged\n")
-    place.write("app.py", "staged first\n")
-    place.git("add", "staged.txt", "app.py")
-    place.write("app.py", "then changed again\n")
-    (place.root / "docs/readme.md").unlink()
-    place.git("mv", "logo.png", "docs/logo.png")
-    place.write("docs/logo.png", b"\0\xff binary")
-    place.write("run.sh", "#!/bin/sh\necho\n", 0o644)
-    place.write("untracked/deep/file", "mine\n")
-    place.write("untracked/tool", "x", 0o755)
-    place.write("empty", "")
-    place.write("no-newline", "end")
-    (place.root / "untracked/link").symlink_to("/etc/passwd")
-    (place.root / "latest").unlink()
-    (place.root / "latest").symlink_to("app.py")
-    arrived(place)
+def test_every_kind_of_uncommitted_work_arrives(repository: UserRepository) -> None:
+    repository.write("staged.txt", "staged\n")
+    repository.write("app.py", "staged first\n")
+    repository.git("add", "staged.txt", "app.py")
+    repository.write("app.py", "then changed again\n")
+    (repository.root / "docs/readme.md").unlink()
+    repository.git("mv", "logo.png", "docs/logo.png")
+    repository.write("docs/logo.png", b"\0\xff binary")
+    repository.write("run.sh", "#!/bin/sh\necho\n", 0o644)
+    repository.write("untracked/deep/file", "mine\n")
+    repository.write("untracked/tool", "x", 0o755)
+    repository.write("empty", "")
+    repository.write("no-newline", "end")
+    (repository.root / "untracked/link").symlink_to("/etc/passwd")
+    (repository.root / "latest").unlink()
+    (repository.root / "latest").symlink_to("app.py")
+    assert_seeded(repository)
 
 
 @pytest.mark.parametrize(
@@ -63,14 +70,14 @@ def test_every_kind_of_uncommitted_work_arrives(place: UserRepository) -> None:
 )
 @pytest.mark.parametrize("tracked", [True, False], ids=["tracked", "untracked"])
 def test_a_name_of_any_bytes_arrives(
-    place: UserRepository, name: bytes, *, tracked: bool
+    repository: UserRepository, name: bytes, *, tracked: bool
 ) -> None:
-    place.write(name, "before\n")
-    place.write(b"folder " + name + b"/" + name, "in a folder\n")
+    repository.write(name, "before\n")
+    repository.write(b"folder " + name + b"/" + name, "in a folder\n")
     if tracked:
-        place.commit()
-        place.write(name, "after\n")
-    arrived(place)
+        repository.commit()
+        repository.write(name, "after\n")
+    assert_seeded(repository)
 
 
 @pytest.mark.parametrize(
@@ -89,10 +96,10 @@ def test_a_name_of_any_bytes_arrives(
     ],
 )
 def test_converted_files_arrive_as_the_bytes_on_disk(
-    place: UserRepository, own_git_settings: Path, settings: str, attributes: str
+    repository: UserRepository, own_git_settings: Path, settings: str, attributes: str
 ) -> None:
     own_git_settings.write_text(own_git_settings.read_text() + settings)
-    place.write(".gitattributes", attributes)
+    repository.write(".gitattributes", attributes)
     wide = "UTF-16LE" if "UTF-16LE" in attributes else "utf-8"
     contents = {
         "unix": "a\nb\n",
@@ -102,71 +109,75 @@ def test_converted_files_arrive_as_the_bytes_on_disk(
         "id": "$Id$\nb\n",
     }
     for name, text in contents.items():
-        place.write(f"{name}.txt", text.encode(wide))
-    place.commit()
+        repository.write(f"{name}.txt", text.encode(wide))
+    repository.commit()
     for name in contents:
-        (place.root / f"{name}.txt").unlink()
-    place.git("checkout", "--", ".")
-    place.write("dos.txt", "c\r\n".encode(wide))
-    place.write("untracked.txt", "a\r\nb\n".encode(wide))
-    arrived(place)
+        (repository.root / f"{name}.txt").unlink()
+    repository.git("checkout", "--", ".")
+    repository.write("dos.txt", "c\r\n".encode(wide))
+    repository.write("untracked.txt", "a\r\nb\n".encode(wide))
+    assert_seeded(repository)
 
 
 def test_attributes_of_the_user_and_of_the_clone_count_too(
-    place: UserRepository, own_git_settings: Path
+    repository: UserRepository, own_git_settings: Path
 ) -> None:
-    (place.root / ".git/info/attributes").write_text("*.one text eol=crlf\n")
-    (place.base / "mine").write_text("*.two text eol=crlf\n")
-    place.git("config", "--global", "core.attributesFile", str(place.base / "mine"))
-    place.write("a.one", "a\r\n")
-    place.write("a.two", "a\r\n")
-    place.commit()
-    arrived(place)
+    (repository.root / ".git/info/attributes").write_text("*.one text eol=crlf\n")
+    (repository.base / "mine").write_text("*.two text eol=crlf\n")
+    repository.git(
+        "config", "--global", "core.attributesFile", str(repository.base / "mine")
+    )
+    repository.write("a.one", "a\r\n")
+    repository.write("a.two", "a\r\n")
+    repository.commit()
+    assert_seeded(repository)
 
 
 def test_files_that_git_was_told_not_to_look_at_arrive_as_they_are(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    place.git("update-index", "--assume-unchanged", "app.py")
-    place.git("update-index", "--skip-worktree", "run.sh")
-    place.write("app.py", "changed in secret\n")
-    place.write("run.sh", "changed in secret too\n")
-    arrived(place)
+    repository.git("update-index", "--assume-unchanged", "app.py")
+    repository.git("update-index", "--skip-worktree", "run.sh")
+    repository.write("app.py", "changed in secret\n")
+    repository.write("run.sh", "changed in secret too\n")
+    assert_seeded(repository)
 
 
 def test_a_file_that_is_only_intended_to_be_added_arrives(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    place.write("new.py", "new\n")
-    place.git("add", "--intent-to-add", "new.py")
-    arrived(place)
+    repository.write("new.py", "new\n")
+    repository.git("add", "--intent-to-add", "new.py")
+    assert_seeded(repository)
 
 
 def test_ignored_files_do_not_arrive_whoever_ignores_them(
-    place: UserRepository, own_git_settings: Path
+    repository: UserRepository, own_git_settings: Path
 ) -> None:
-    place.write("debug.log")
-    place.write("build/out.o")
-    place.write("mine.tmp")
-    place.write("theirs.bak")
-    (place.root / ".git/info/exclude").write_text("*.tmp\n")
-    (place.base / "excludes").write_text("*.bak\n")
-    place.git("config", "--global", "core.excludesFile", str(place.base / "excludes"))
-    arrived(place, b"debug.log", b"build/out.o", b"mine.tmp", b"theirs.bak")
+    repository.write("debug.log")
+    repository.write("build/out.o")
+    repository.write("mine.tmp")
+    repository.write("theirs.bak")
+    (repository.root / ".git/info/exclude").write_text("*.tmp\n")
+    (repository.base / "excludes").write_text("*.bak\n")
+    repository.git(
+        "config", "--global", "core.excludesFile", str(repository.base / "excludes")
+    )
+    assert_seeded(repository, b"debug.log", b"build/out.o", b"mine.tmp", b"theirs.bak")
 
 
 def test_git_takes_its_home_from_the_environment_that_is_passed(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    config = place.base / "other-home/.config/git"
+    config = repository.base / "other-home/.config/git"
     config.mkdir(parents=True)
     (config / "ignore").write_text("*.theirs\n")
-    place.write("file.theirs")
-    env = {**os.environ, "HOME": str(place.base / "other-home")}
-    repo = Repo.open(place.root, 60, env=env)
-    plan = seed.survey(repo)
-    shadow = Shadow.create(repo, place.base / "shadow", plan.head)
-    place.shadows.append(shadow)
+    repository.write("file.theirs")
+    env = {**os.environ, "HOME": str(repository.base / "other-home")}
+    repo = Repo.open(repository.root, 60, env=env)
+    plan = seed.plan_seed(repo)
+    shadow = Shadow.create(repo, repository.base / "shadow", plan.head)
+    repository.shadows.append(shadow)
     baseline = seed.populate(repo, plan, shadow)
     assert b"file.theirs" not in files(shadow.tree)
     (shadow.tree / "new.theirs").write_text("ignored\n")
@@ -175,140 +186,136 @@ def test_git_takes_its_home_from_the_environment_that_is_passed(
 
 
 def test_a_tracked_file_that_matches_an_ignore_pattern_arrives(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    place.write("kept.log", "kept\n")
-    place.git("add", "--force", "kept.log")
-    place.git("commit", "-qm", "keep")
-    place.write("kept.log", "changed\n")
-    arrived(place)
+    repository.write("kept.log", "kept\n")
+    repository.git("add", "--force", "kept.log")
+    repository.git("commit", "-qm", "keep")
+    repository.write("kept.log", "changed\n")
+    assert_seeded(repository)
 
 
 def test_untracked_secret_files_are_left_out_and_named_and_tracked_ones_arrive(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    place.write(".env.production", "KEY=1\n")
-    place.commit()
-    place.write(".env", "KEY=2\n")
-    place.write("keys/id_rsa", "secret\n")
-    place.write(".env.example", "KEY=\n")
-    seeded = place.seed()
+    repository.write(".env.production", "KEY=1\n")
+    repository.commit()
+    repository.write(".env", "KEY=2\n")
+    repository.write("keys/id_rsa", "secret\n")
+    repository.write(".env.example", "KEY=\n")
+    seeded = repository.seed()
     assert seeded.omitted == {".env": "secret_file", "keys/id_rsa": "secret_file"}
     assert {b".env.production", b".env.example"} <= set(seeded.files)
     assert not {b".env", b"keys/id_rsa"} & set(seeded.files)
 
 
 def test_untracked_files_over_the_budget_are_left_out_and_named(
-    place: UserRepository, monkeypatch: pytest.MonkeyPatch
+    repository: UserRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(seed, "MAX_UNTRACKED_FILE", 1000)
     monkeypatch.setattr(seed, "MAX_UNTRACKED", 1500)
     for name, size in (("a", 900), ("b", 1001), ("c", 900), ("d", 500)):
-        place.write(name, b"x" * size)
-    place.write("app.py", b"x" * 5000)
-    seeded = place.seed()
+        repository.write(name, b"x" * size)
+    repository.write("app.py", b"x" * 5000)
+    seeded = repository.seed()
     assert seeded.omitted == {"b": "budget", "c": "budget"}
     assert {b"a", b"d", b"app.py"} <= set(seeded.files)
 
 
 def test_a_folder_that_became_a_link_does_not_bring_along_where_it_leads(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    outside = place.base / "outside"
+    outside = repository.base / "outside"
     outside.mkdir()
     (outside / "readme.md").write_text("not yours\n")
-    (place.root / "docs/readme.md").unlink()
-    (place.root / "docs").rmdir()
-    (place.root / "docs").symlink_to(outside)
-    seeded = place.seed()
+    (repository.root / "docs/readme.md").unlink()
+    (repository.root / "docs").rmdir()
+    (repository.root / "docs").symlink_to(outside)
+    seeded = repository.seed()
     assert seeded.files[b"docs"] == ("120000", os.fsencode(outside))
     assert b"docs/readme.md" not in seeded.files
 
 
 def test_a_link_that_became_a_folder_and_a_file_that_became_one_arrive(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    (place.root / "latest").unlink()
-    place.write("latest/file", "x\n")
-    (place.root / "app.py").unlink()
-    place.write("app.py/__init__.py", "x\n")
-    arrived(place)
+    (repository.root / "latest").unlink()
+    repository.write("latest/file", "x\n")
+    (repository.root / "app.py").unlink()
+    repository.write("app.py/__init__.py", "x\n")
+    assert_seeded(repository)
 
 
-def test_pipes_and_sockets_are_passed_by(place: UserRepository) -> None:
-    (place.root / "app.py").unlink()
-    os.mkfifo(place.root / "app.py")
-    os.mkfifo(place.root / "pipe")
-    repo = Repo.open(place.root, 60, env=os.environ)
-    plan = seed.survey(repo)
-    shadow = Shadow.create(repo, place.base / "shadow", plan.head)
-    place.shadows.append(shadow)
+def test_pipes_and_sockets_are_passed_by(repository: UserRepository) -> None:
+    (repository.root / "app.py").unlink()
+    os.mkfifo(repository.root / "app.py")
+    os.mkfifo(repository.root / "pipe")
+    repo = Repo.open(repository.root, 60, env=os.environ)
+    plan = seed.plan_seed(repo)
+    shadow = Shadow.create(repo, repository.base / "shadow", plan.head)
+    repository.shadows.append(shadow)
     seed.populate(repo, plan, shadow)
     assert not {b"app.py", b"pipe"} & set(files(shadow.tree))
 
 
 def test_submodules_are_left_out_and_named_also_dirty_ones(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    other = UserRepository(place.base, place.base / "other")
-    other.root.mkdir()
-    other.git("init", "--quiet")
+    other = Repository(repository.base / "other").init()
     other.write("file", "x\n")
     other.commit()
-    place.git("submodule", "--quiet", "add", str(other.root), "sub")
-    place.commit()
-    place.write("sub/file", "dirty\n")
-    place.write("sub/untracked", "dirty\n")
-    seeded = place.seed()
+    repository.git("submodule", "--quiet", "add", str(other.root), "sub")
+    repository.commit()
+    repository.write("sub/file", "dirty\n")
+    repository.write("sub/untracked", "dirty\n")
+    seeded = repository.seed()
     assert seeded.omitted == {"sub": "submodule"}
-    assert set(seeded.files) == set(files(place.root)) - {
+    assert set(seeded.files) == set(files(repository.root)) - {
         b"sub/file",
         b"sub/untracked",
         b"sub/.git",
     }
 
 
-def test_a_nested_repository_is_left_out_and_named(place: UserRepository) -> None:
-    nested = UserRepository(place.base, place.root / "nested")
-    nested.root.mkdir()
-    nested.git("init", "--quiet")
+def test_a_nested_repository_is_left_out_and_named(repository: UserRepository) -> None:
+    nested = Repository(repository.root / "nested").init()
     nested.write("file", "x\n")
     nested.commit()
-    seeded = place.seed()
+    seeded = repository.seed()
     assert seeded.omitted == {"nested/": "nested_repository"}
     assert not any(name.startswith(b"nested") for name in seeded.files)
 
 
 def test_pointers_of_large_files_arrive_as_they_lie_on_disk_and_no_filter_runs(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
     pointer = (
         f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 5\n"
     )
-    place.write(".gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n")
-    place.write("pointer.bin", pointer)
-    place.write("smudged.bin", pointer)
-    place.commit()
-    mark = place.base / "ran"
+    repository.write(".gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n")
+    repository.write("pointer.bin", pointer)
+    repository.write("smudged.bin", pointer)
+    repository.commit()
+    mark = repository.base / "ran"
     for kind in ("clean", "smudge", "process"):
-        place.git("config", f"filter.lfs.{kind}", f"touch {mark}; cat")
-    place.git("config", "filter.lfs.required", "true")
-    place.write("smudged.bin", b"\0the real thing")
-    seeded = place.seed()
+        repository.git("config", f"filter.lfs.{kind}", f"touch {mark}; cat")
+    repository.git("config", "filter.lfs.required", "true")
+    repository.write("smudged.bin", b"\0the real thing")
+    seeded = repository.seed()
     assert seeded.files[b"pointer.bin"][1] == pointer.encode()
     assert seeded.files[b"smudged.bin"][1] == b"\0the real thing"
     assert not mark.exists()
 
 
 def test_no_hook_monitor_or_filter_of_the_repository_runs(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    mark = place.base / "ran"
-    program = place.base / "program"
+    mark = repository.base / "ran"
+    program = repository.base / "program"
     program.write_text(f"#!/bin/sh\necho $0 $* >> {mark}\ncat\n")
     program.chmod(0o755)
-    place.write(".gitattributes", "*.py filter=evil\n*.sh diff=evil merge=evil\n")
-    place.commit()
+    repository.write(".gitattributes", "*.py filter=evil\n*.sh diff=evil merge=evil\n")
+    repository.commit()
     for hook in (
         "post-checkout",
         "pre-commit",
@@ -316,10 +323,10 @@ def test_no_hook_monitor_or_filter_of_the_repository_runs(
         "fsmonitor-watchman",
         "reference-transaction",
     ):
-        (place.root / ".git/hooks").mkdir(exist_ok=True)
-        (place.root / ".git/hooks" / hook).symlink_to(program)
+        (repository.root / ".git/hooks").mkdir(exist_ok=True)
+        (repository.root / ".git/hooks" / hook).symlink_to(program)
     for name in ("clean", "smudge", "process"):
-        place.git("config", f"filter.evil.{name}", str(program))
+        repository.git("config", f"filter.evil.{name}", str(program))
     for name, value in (
         ("core.fsmonitor", program),
         ("diff.evil.textconv", program),
@@ -328,25 +335,25 @@ def test_no_hook_monitor_or_filter_of_the_repository_runs(
         ("core.pager", program),
         ("core.alternateRefsCommand", program),
     ):
-        place.git("config", name, str(value))
-    place.write("app.py", "changed\n")
-    place.write("new.py", "new\n")
+        repository.git("config", name, str(value))
+    repository.write("app.py", "changed\n")
+    repository.write("new.py", "new\n")
     mark.unlink(missing_ok=True)
-    seeded = place.seed()
+    seeded = repository.seed()
     seeded.work("echo changed > run.sh; echo more >> app.py")
     assert not mark.exists()
 
 
 def test_a_sparse_checkout_stays_sparse_and_what_a_run_makes_there_is_captured(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    place.write("far/away.txt", "far\n")
-    place.write("far/gone.txt", "gone\n")
-    place.commit()
-    place.git("sparse-checkout", "set", "--no-cone", "/*", "!/far/")
-    seeded = place.seed()
+    repository.write("far/away.txt", "far\n")
+    repository.write("far/gone.txt", "gone\n")
+    repository.commit()
+    repository.git("sparse-checkout", "set", "--no-cone", "/*", "!/far/")
+    seeded = repository.seed()
     assert seeded.omitted == {"far/away.txt": "sparse", "far/gone.txt": "sparse"}
-    assert seeded.files == files(place.root)
+    assert seeded.files == files(repository.root)
     work = seeded.work("mkdir far; echo mine > far/away.txt; echo new > far/new.txt")
     assert [(row["status"], row["path"]) for row in work.files] == [
         ("M", "far/away.txt"),
@@ -355,22 +362,21 @@ def test_a_sparse_checkout_stays_sparse_and_what_a_run_makes_there_is_captured(
 
 
 def test_a_clone_that_lacks_objects_works_with_those_it_has(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    place.write("far/away.txt", "far\n")
-    place.commit()
-    place.git("config", "uploadpack.allowFilter", "true")
-    clone = UserRepository(place.base, place.base / "clone")
-    place.git(
+    repository.write("far/away.txt", "far\n")
+    repository.commit()
+    repository.git("config", "uploadpack.allowFilter", "true")
+    clone = repository.beside("clone")
+    repository.git(
         "clone",
         "-q",
         "--filter=blob:none",
         "--sparse",
-        f"file://{place.root}",
+        f"file://{repository.root}",
         str(clone.root),
-        cwd=place.base,
+        cwd=repository.base,
     )
-    place.shadows = clone.shadows
     seeded = clone.seed()
     assert seeded.files == files(clone.root)
     assert (
@@ -381,88 +387,87 @@ def test_a_clone_that_lacks_objects_works_with_those_it_has(
 
 @pytest.mark.parametrize("kind", ["merge", "rebase", "cherry-pick"])
 def test_an_operation_in_progress_arrives_with_its_conflict_markers(
-    place: UserRepository, kind: str
+    repository: UserRepository, kind: str
 ) -> None:
-    place.git("checkout", "-qb", "other")
-    place.write("app.py", "theirs\n")
-    place.write("theirs.txt", "theirs\n")
-    place.commit()
-    place.git("checkout", "-q", "main")
-    place.write("app.py", "ours\n")
-    place.commit()
+    repository.git("checkout", "-qb", "other")
+    repository.write("app.py", "theirs\n")
+    repository.write("theirs.txt", "theirs\n")
+    repository.commit()
+    repository.git("checkout", "-q", "main")
+    repository.write("app.py", "ours\n")
+    repository.commit()
     with pytest.raises(Exception, match="returned non-zero"):
-        place.git(kind, "other")
-    assert b"<<<<<<<" in (place.root / "app.py").read_bytes()
-    arrived(place)
+        repository.git(kind, "other")
+    assert b"<<<<<<<" in (repository.root / "app.py").read_bytes()
+    assert_seeded(repository)
 
 
 def test_a_file_deleted_on_one_side_of_a_merge_arrives_as_it_lies_there(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    place.git("checkout", "-qb", "other")
-    (place.root / "app.py").unlink()
-    place.commit()
-    place.git("checkout", "-q", "main")
-    place.write("app.py", "ours\n")
-    place.commit()
+    repository.git("checkout", "-qb", "other")
+    (repository.root / "app.py").unlink()
+    repository.commit()
+    repository.git("checkout", "-q", "main")
+    repository.write("app.py", "ours\n")
+    repository.commit()
     with pytest.raises(Exception, match="returned non-zero"):
-        place.git("merge", "other")
-    arrived(place)
+        repository.git("merge", "other")
+    assert_seeded(repository)
 
 
 def test_a_detached_head_a_locked_index_and_a_shallow_clone_are_no_obstacle(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    place.commit("second")
-    place.git(
+    repository.commit("second")
+    repository.git(
         "clone",
         "-q",
         "--depth=1",
-        f"file://{place.root}",
-        str(place.base / "clone"),
-        cwd=place.base,
+        f"file://{repository.root}",
+        str(repository.base / "clone"),
+        cwd=repository.base,
     )
-    clone = UserRepository(place.base, place.base / "clone", place.shadows)
+    clone = repository.beside("clone")
     clone.git("checkout", "-q", "--detach")
     (clone.root / ".git/index.lock").write_bytes(b"")
     clone.write("app.py", "changed\n")
-    arrived(clone)
+    assert_seeded(clone)
 
 
 def test_a_repository_that_borrows_objects_itself_is_no_obstacle(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    place.git(
+    repository.git(
         "clone",
         "-q",
         "--shared",
-        str(place.root),
-        str(place.base / "clone"),
-        cwd=place.base,
+        str(repository.root),
+        str(repository.base / "clone"),
+        cwd=repository.base,
     )
-    arrived(UserRepository(place.base, place.base / "clone", place.shadows))
+    assert_seeded(repository.beside("clone"))
 
 
 def test_a_linked_worktree_and_the_repository_it_belongs_to_are_both_untouched(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    place.git("worktree", "add", "-q", str(place.base / "linked"), "-b", "side")
-    linked = UserRepository(place.base, place.base / "linked", place.shadows)
+    repository.git(
+        "worktree", "add", "-q", str(repository.base / "linked"), "-b", "side"
+    )
+    linked = repository.beside("linked")
     linked.write("app.py", "changed there\n")
-    place.write("app.py", "changed here\n")
-    arrived(linked)
-    arrived(place)
+    repository.write("app.py", "changed here\n")
+    assert_seeded(linked)
+    assert_seeded(repository)
 
 
 def test_a_repository_of_sha256_works_from_end_to_end(tmp_path: Path) -> None:
-    root = tmp_path / "repo"
-    root.mkdir()
-    place = UserRepository(tmp_path, root)
-    place.git("init", "--quiet", "--object-format=sha256")
-    place.write("app.py", "one\n")
-    place.commit()
-    place.write("app.py", "two\n")
-    seeded = place.seed()
+    repository = UserRepository(tmp_path / "repo").init("--object-format=sha256")
+    repository.write("app.py", "one\n")
+    repository.commit()
+    repository.write("app.py", "two\n")
+    seeded = repository.seed()
     assert (
         seeded.work("echo three > app.py").diffstat
         == "1 file changed, 1 insertion(+), 1 deletion(-)"
@@ -471,28 +476,28 @@ def test_a_repository_of_sha256_works_from_end_to_end(tmp_path: Path) -> None:
 
 
 def test_a_workspace_below_the_root_brings_the_whole_repository(
-    place: UserRepository,
+    repository: UserRepository,
 ) -> None:
-    assert place.seed("docs").files == files(place.root)
+    assert repository.seed("docs").files == files(repository.root)
 
 
 def test_a_repository_without_commits_is_refused(empty: UserRepository) -> None:
     empty.write("app.py")
-    with pytest.raises(CounselError) as refused:
+    with pytest.raises(CounselError) as error:
         empty.seed()
-    assert refused.value.code == Code.NO_COMMITS
+    assert error.value.code == Code.NO_COMMITS
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root reads every file")
-def test_a_file_that_cannot_be_read_is_named(place: UserRepository) -> None:
-    place.write("closed", mode=0)
-    assert place.seed().omitted == {"closed": "unreadable"}
+def test_a_file_that_cannot_be_read_is_named(repository: UserRepository) -> None:
+    repository.write("closed", mode=0)
+    assert repository.seed().omitted == {"closed": "unreadable"}
 
 
 def test_a_file_that_fails_to_be_read_is_named_and_leaves_no_half(
-    place: UserRepository, monkeypatch: pytest.MonkeyPatch
+    repository: UserRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place.write("bad", b"x" * 3_000_000)
+    repository.write("bad", b"x" * 3_000_000)
     read = os.read
 
     def failing(descriptor: int, size: int) -> bytes:
@@ -502,6 +507,26 @@ def test_a_file_that_fails_to_be_read_is_named_and_leaves_no_half(
         return data
 
     monkeypatch.setattr(os, "read", failing)
-    seeded = place.seed()
+    seeded = repository.seed()
     assert seeded.omitted == {"bad": "unreadable"}
     assert b"bad" not in seeded.files
+
+
+def test_a_tree_that_cannot_be_made_leaves_nothing(repository: UserRepository) -> None:
+    earlier, directory = repository.base / "earlier", repository.base / "job"
+    earlier.mkdir()
+    directory.mkdir()
+    record = {"head": repository.git("rev-parse", "HEAD"), "base_tree": "0" * 40}
+    (earlier / "seed.json").write_text(json.dumps(record))
+    (earlier / "seed.patch").write_bytes(b"")
+    spec = DelegateSpec(
+        workspace=str(repository.root),
+        repository=str(repository.root / ".git"),
+        git_timeout=60,
+        diff_limit=1000,
+        again=str(earlier),
+    )
+    scratch = repository.base / "scratch"
+    with pytest.raises(CounselError, match="cannot be made again"):
+        set_up({"delegate": asdict(spec)}, scratch, directory)
+    assert (scratch.exists(), list(directory.iterdir())) == (False, [])

@@ -133,7 +133,7 @@ class Pool:
         shares: list[Share] = []
         for _, rooms in _ranks(self._pieces, budget):
             for piece, room in rooms:
-                text, missing = cut(piece.text, piece.size, room)
+                text, missing = cut_to_fit(piece.text, piece.size, room)
                 if text:
                     shares.append(Share(piece.index, text, missing))
         return sorted(shares)
@@ -178,7 +178,7 @@ def _fair_level(ascending: list[Piece], budget: int) -> int:
     return budget
 
 
-def cut(text: bytes, size: int, room: int) -> tuple[bytes, int]:
+def cut_to_fit(text: bytes, size: int, room: int) -> tuple[bytes, int]:
     """The text, and how many bytes of the whole are missing from it.
 
     A text that does not fit is cut to as many whole hunks, and then lines, as do, with

@@ -197,16 +197,12 @@ def _nothing(repo: Repo, scope: Scope, omitted: tuple[Omitted, ...]) -> CounselE
             f"Scope {scope.kind} of {repo.root} holds no change{where}.",
         )
     reasons = ", ".join(sorted({item.reason.value for item in omitted}))
-    listed = [
-        {
-            "path": item.path,
-            "reason": item.reason.value,
-            "bytes": item.bytes,
-        }
-        for item in omitted[:MAX_LISTED]
-    ]
+    rows = []
+    for item in omitted[:MAX_LISTED]:
+        row = {"path": item.path, "reason": item.reason.value, "bytes": item.bytes}
+        rows.append(row)
     return CounselError(
         Code.NOTHING_TO_REVIEW,
         f"Scope {scope.kind}{where} holds {len(omitted)} files, none of which can be shown ({reasons}).",
-        details={"omitted": listed},
+        details={"omitted": rows},
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git import refs
+from codex_counsel.system.json_values import Json, JsonObject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +39,7 @@ class Comparison:
             return "--cached", base
         return (base,)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The keys of `spec.json`."""
         return {
             "state": self.state,
@@ -49,7 +50,7 @@ class Comparison:
         }
 
     @classmethod
-    def from_json(cls, frame: Mapping[str, Any]) -> Comparison:
+    def from_json(cls, frame: Mapping[str, Json]) -> Comparison:
         """The reverse of `to_json`."""
         return cls(
             state=frame["state"],

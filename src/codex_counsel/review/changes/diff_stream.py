@@ -98,6 +98,7 @@ class FileDiff:
 
     @property
     def first_line(self) -> bytes:
+        """The header that names the file, see `diff_header`."""
         return bytes(self.beginning[: self.beginning.find(b"\n")])
 
     @property
@@ -110,14 +111,17 @@ class FileDiff:
 
     @property
     def added(self) -> int:
+        """Added lines; the header's own `+++` does not count."""
         return self._plus - (b"\n+++ " in self.head)
 
     @property
     def deleted(self) -> int:
+        """Deleted lines; the header's own `---` does not count."""
         return self._minus - (b"\n--- " in self.head)
 
     @property
     def is_binary(self) -> bool:
+        """Whether git printed only that the files differ."""
         return b"\nBinary files " in self.beginning
 
 

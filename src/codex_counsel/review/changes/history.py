@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 MAX_COMMITS = 50
 MAX_TEXT = 2000
 """Characters of a subject, and of a body."""
-FORMAT = "--format=tformat:%H%x00%s%x00%b"
+LOG_FORMAT = "--format=tformat:%H%x00%s%x00%b"
 
 
 def history(repo: Repo, comparison: Comparison) -> tuple[tuple[Commit, ...], int]:
@@ -33,7 +33,7 @@ def history(repo: Repo, comparison: Comparison) -> tuple[tuple[Commit, ...], int
         "--no-show-signature",
         "--encoding=UTF-8",
         "--no-patch",
-        FORMAT,
+        LOG_FORMAT,
         "-z",
         *revisions,
         "--",

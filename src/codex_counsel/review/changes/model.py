@@ -5,7 +5,9 @@ from __future__ import annotations
 import builtins
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from codex_counsel.system.json_values import Json, JsonObject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,6 +66,7 @@ class Omitted(NamedTuple):
 
     @property
     def makes_incomplete(self) -> bool:
+        """Whether no `pass` can rest on the material because of this omission."""
         return self.readable or self.reason.makes_incomplete
 
 
@@ -103,7 +106,7 @@ class ChangedFile(NamedTuple):
             return (self.path_bytes,)
         return self.old_path_bytes, self.path_bytes
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The keys of `spec.json`. JSON has no bytes: Latin-1 maps each byte to one character."""
         old = self.old_path_bytes
         return {
@@ -122,7 +125,7 @@ class ChangedFile(NamedTuple):
         }
 
     @classmethod
-    def from_json(cls, entry: Mapping[str, Any]) -> ChangedFile:
+    def from_json(cls, entry: Mapping[str, Json]) -> ChangedFile:
         """The reverse of `to_json`, also after a way through JSON text."""
         old = entry["old_raw"]
         return cls(

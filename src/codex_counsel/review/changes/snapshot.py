@@ -26,6 +26,7 @@ class Snapshot:
     unmerged: frozenset[bytes] = frozenset()
 
     def names(self) -> Iterator[bytes]:
+        """The present name of every file."""
         for change in self.changes:
             yield change.new
         yield from self.others

@@ -52,8 +52,7 @@ def diff_of(
     pathspecs = [b":(top,literal)" + path for path in paths]
     pathspecs += [b":(top,literal,exclude)" + path for path in without]
     arguments = (*LIST_AND_TEXT, *comparison.arguments(collector.repo), "--")
-    # These pathspecs have magic words, which the fixed environment would take for
-    # names.
+    # The fixed environment would take the magic words of these for names.
     env = {"GIT_LITERAL_PATHSPECS": "0"}
     with collector.repo.stream(*arguments, *pathspecs, env=env) as chunks:
         yield DiffStream(chunks, collector.budget)

@@ -34,8 +34,7 @@ def collect(
     """Add or omit each file. One that has disappeared meanwhile is passed over."""
     filters = collector.repo.config.filters()
     for name in names:
-        # Git lists a repository inside this one as a folder: its name ends with a
-        # slash.
+        # Git lists a repository inside this one with a slash at its end.
         path_bytes = name.rstrip(b"/")
         file = ChangedFile(
             display_name(path_bytes),
@@ -93,11 +92,11 @@ def _as_new_file(file: ChangedFile, content: FileContent) -> tuple[ChangedFile, 
     if count != 1:
         head += b",%d" % count
     head += b" @@\n"
-    if ends:
-        return file, head + b"+" + text[:-1].replace(b"\n", b"\n+") + b"\n"
-    return file, head + b"+" + text.replace(
-        b"\n", b"\n+"
-    ) + b"\n\\ No newline at end of file\n"
+    last_line_end = b"\n"
+    if not ends:
+        last_line_end = b"\n\\ No newline at end of file\n"
+    added = b"+" + text.removesuffix(b"\n").replace(b"\n", b"\n+")
+    return file, head + added + last_line_end
 
 
 def _with_line_numbers(

@@ -1,0 +1,57 @@
+"""Runs of the real Codex: limits of their own, their processes, and what they leave behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+from codex_counsel.contract import settings
+from codex_counsel.jobs.job import Job
+from codex_counsel.services.counsel import Counsel
+from codex_counsel.system.process_tree import Identity
+from tests.conftest import World, living, until
+
+
+def counsel_with(world: World, **limits: float) -> Counsel:
+    """A counsel with limits below what the settings allow, so that a test need not wait long."""
+    own = settings.load(world.env)
+    return Counsel(world.env, world.workspace, replace(own, **limits))  # type: ignore[arg-type]
+
+
+def worker_of(job: Job) -> Identity:
+    """The worker, as soon as it has written its identity."""
+    return until(lambda: job.state().worker)
+
+
+def codex_of(job: Job) -> Identity:
+    """Codex, as soon as the worker has written its identity."""
+    return until(lambda: job.state().codex)
+
+
+def kill_worker(job: Job) -> None:
+    """Kill the worker, and wait until the lock of the job is free."""
+    os.kill(worker_of(job).pid, signal.SIGKILL)
+    until(lambda: not job.alive())
+
+
+def trees(world: World) -> list[Path]:
+    """The working trees of delegates."""
+    folder = world.home / ".cache/codex-counsel/trees"
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def leftovers(world: World) -> list[str]:
+    """Processes, working trees, temporary files, and records half made or half removed."""
+    hidden_jobs = (world.state / "jobs").glob(".*")
+    return [
+        *living(str(world.base)),
+        *map(str, trees(world)),
+        *map(str, world.temp.iterdir()),
+        *map(str, hidden_jobs),
+    ]
+
+
+def assert_nothing_is_left(world: World) -> None:
+    assert leftovers(world) == []
