@@ -21,7 +21,7 @@ from codex_counsel.contract.envelope import Envelope, Meta, failed
 from codex_counsel.system.files import remove_tree
 from codex_counsel.system.json_values import Json, JsonObject
 from codex_counsel.system.redact import mask
-from codex_counsel.system.text import one_line
+from codex_counsel.system.text import clean, one_line
 
 if TYPE_CHECKING:
     from codex_counsel.codex.sandbox import Boundary
@@ -118,13 +118,14 @@ def failed_run(ended: EndedRun, error: CounselError) -> Envelope:
     if not ended.answer:
         return failed(ended.tool, error, ended.meta)
     return failed(
-        ended.tool, error, ended.meta, answer=mask(ended.answer)[0], partial=True
+        ended.tool, error, ended.meta, answer=mask(clean(ended.answer))[0], partial=True
     )
 
 
 def answer_in_prose(ended: EndedRun) -> Envelope:
     """The envelope of a completed run whose answer is text, token-like strings in it masked."""
-    answer, masked = mask(ended.answer or "")
+    # Cleaned first: a control character inside a token would hide it from the mask.
+    answer, masked = mask(clean(ended.answer or ""))
     if masked:
         ended.meta.warnings.append(
             f"{masked} token-like strings were masked in the answer"

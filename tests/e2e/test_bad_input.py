@@ -17,7 +17,7 @@ from codex_counsel.contract.paging import BUDGETS
 from codex_counsel.contract.request import JobResult, parse
 from codex_counsel.errors import CATALOG, Code, CounselError
 from codex_counsel.loopback import Loopback, Request, Usage, say, shell
-from codex_counsel.prepare.brief import CODEX_LIMIT
+from codex_counsel.prepare.prompt_parts import CODEX_LIMIT
 from tests.conftest import World, consult, start_consult
 from tests.e2e import fakes
 from tests.e2e.pictures import RED_PIXEL

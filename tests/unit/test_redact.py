@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from codex_counsel.system.redact import mask, mask_bytes, secret_name
+from codex_counsel.system.redact import mask, mask_bytes
+from codex_counsel.system.secret_names import secret_name
 
 SECRET = [
     ".env",

@@ -14,10 +14,10 @@ from codex_counsel.contract.vocabulary import SEVERITIES
 from codex_counsel.review.reply import (
     MAX_LISTED,
     ReviewReply,
-    final_verdict,
     parse_reply,
     reply_schema,
 )
+from codex_counsel.review.verdict import final_verdict
 
 FINDING: dict[str, Any] = {
     "severity": "high",

@@ -221,3 +221,11 @@ def test_a_kind_gets_the_last_commands_that_ended_and_those_that_still_ran(
         "make all",
     ]
     assert runs[0].commands[-1] == ("make all", None)
+
+
+@pytest.mark.parametrize("ending", [Exit("exited", 0), Exit("timeout")], ids=str)
+def test_a_token_divided_by_a_control_character_is_masked(ending: Exit) -> None:
+    divided = events.Message(f"{TOKEN[:8]}\x07{TOKEN[8:]}")
+    done = ANSWERED[1:] if ending.reason == "exited" else ()
+    envelope = conclude(SPEC, transcript(divided, *done), ending, NOWHERE)
+    assert envelope.answer == "[masked:github-token]"

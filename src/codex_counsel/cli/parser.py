@@ -36,7 +36,7 @@ EXIT_CODES = (
 )
 
 HELP = {
-    "workspace_root": "the project; default: the current directory",
+    "workspace_root": "the project's directory",
     "model": "the model; default: that of your Codex configuration",
     "effort": "the reasoning effort; default: that of your Codex configuration",
     "extra_roots": "a further directory that Codex may read; may be repeated",
@@ -52,7 +52,7 @@ HELP = {
     "allow_paths": "a sensitive path that you have looked at and accept; may be repeated",
     "check_only": "report whether the diff would apply; write nothing",
     "status": "only runs with this status",
-    "limit": "the most runs to list",
+    "limit": "maximum number of runs",
 }
 """Help texts of flags whose field has no description, or one that is written for a model."""
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.kind import Brief, Records
-from codex_counsel.prepare import attachments, brief, guidance
+from codex_counsel.prepare import attachments, guidance, prompt_parts
 from codex_counsel.prepare.boundary import Access
-from codex_counsel.prepare.brief import Material
+from codex_counsel.prepare.prompt_parts import Material
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import visible
 
@@ -29,7 +29,7 @@ def prepare(
     Raises `input_too_large`, or `invalid_arguments` for an image that may not be sent.
     """
     settings = context.settings
-    brief.check_author_text(
+    prompt_parts.check_author_text(
         settings.max_input_bytes,
         question=request.question,
         extra_context=request.extra_context,
@@ -56,12 +56,12 @@ def prepare(
 
 def prompt(request: Consult, material: Iterable[Material] = ()) -> str:
     """The prompt of a consultation. Pure, so that a dry run could show exactly what would be sent."""
-    text_only = brief.prompt_file("text_only") if request.text_only else ""
-    return brief.join_prompt(
-        brief.prompt_file("role"),
-        brief.prompt_file(request.stance),
+    text_only = prompt_parts.prompt_file("text_only") if request.text_only else ""
+    return prompt_parts.join_prompt(
+        prompt_parts.prompt_file("role"),
+        prompt_parts.prompt_file(request.stance),
         text_only,
-        *brief.fence_all(material, request.extra_context),
+        *prompt_parts.fence_all(material, request.extra_context),
         f"The question:\n\n{visible(request.question)}",
     )
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codex_counsel.contract.request import Apply
-from codex_counsel.delegate.patch import (
+from codex_counsel.delegate.apply_plan import (
     PatchPlan,
     make_undo_patch,
     plan_apply,

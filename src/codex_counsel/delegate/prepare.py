@@ -13,11 +13,11 @@ from codex_counsel.delegate import seed
 from codex_counsel.delegate.record import DelegateSpec
 from codex_counsel.delegate.seed import SeedPlan
 from codex_counsel.kind import Brief, Placement, Records
-from codex_counsel.prepare import attachments, brief, guidance
+from codex_counsel.prepare import attachments, guidance, prompt_parts
 from codex_counsel.prepare.boundary import Access, interpreter
-from codex_counsel.prepare.brief import Material
+from codex_counsel.prepare.prompt_parts import Material
 from codex_counsel.prepare.workspace import open_repository
-from codex_counsel.system.redact import secret_name
+from codex_counsel.system.secret_names import secret_name
 from codex_counsel.system.text import visible
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def prepare(
     earlier: Path | None = None
     if request.from_job:
         earlier = records.delegate_directory(request.from_job, workspace.root)
-    brief.check_author_text(
+    prompt_parts.check_author_text(
         settings.max_input_bytes, task=request.task, extra_context=request.extra_context
     )
     images = attachments.images(request.images, workspace)
@@ -117,9 +117,9 @@ def prompt(
     request: Delegate, material: Iterable[Material] = (), *, continued: bool = False
 ) -> str:
     """The prompt of a delegated task. `continued`: it goes on from an earlier one in the same thread."""
-    return brief.join_prompt(
-        brief.prompt_file("delegate"),
-        *brief.fence_all(material, request.extra_context),
+    return prompt_parts.join_prompt(
+        prompt_parts.prompt_file("delegate"),
+        *prompt_parts.fence_all(material, request.extra_context),
         CONTINUED if continued else "",
         f"The task:\n\n{visible(request.task)}",
     )

@@ -15,7 +15,7 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.names import display_name
 from codex_counsel.git.repo import Repo
 from codex_counsel.git.tree_reader import TreeReader
-from codex_counsel.system.redact import secret_name
+from codex_counsel.system.secret_names import secret_name
 
 MAX_UNTRACKED_FILE = 50_000_000
 """Bytes of one untracked file; a larger one is not copied."""

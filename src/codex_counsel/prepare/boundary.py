@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from codex_counsel.codex.sandbox import MAX_SECRETS, Boundary, is_literal_path
 from codex_counsel.contract.vocabulary import Reads
 from codex_counsel.prepare import workspace as workspaces
-from codex_counsel.system.redact import secret_name
+from codex_counsel.system.secret_names import secret_name
 
 if TYPE_CHECKING:
     from codex_counsel.contract.request import RunRequest

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codex_counsel.git.names import covering_path
-from codex_counsel.prepare.brief import Material
+from codex_counsel.prepare.prompt_parts import Material
 from codex_counsel.system.files import read_regular
-from codex_counsel.system.redact import mask, secret_name
+from codex_counsel.system.redact import mask
+from codex_counsel.system.secret_names import secret_name
 
 if TYPE_CHECKING:
     from codex_counsel.contract.settings import Settings

@@ -11,7 +11,7 @@ from codex_counsel.codex.sandbox import is_literal_path
 from codex_counsel.contract.envelope import Workspace
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.repo import Repo
-from codex_counsel.system.redact import secret_name
+from codex_counsel.system.secret_names import secret_name
 
 if TYPE_CHECKING:
     from codex_counsel.prepare.context import Context

@@ -1,4 +1,4 @@
-"""Kind 2, a review, after the run: the reply parsed, its evidence checked, and the verdict that remains."""
+"""Kind 2, a review, after the run: the reply parsed, its evidence checked, and the envelope made of it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from codex_counsel.review import reply as replies
 from codex_counsel.review.grounding import MIN_EVIDENCE, ReviewedFiles
 from codex_counsel.review.record import ReviewRecord
 from codex_counsel.review.reply import ReviewReply
+from codex_counsel.review.verdict import final_verdict
 from codex_counsel.system.redact import mask
-from codex_counsel.system.text import one_line
+from codex_counsel.system.text import clean, one_line
 from codex_counsel.system.time_limit import TimeLimitExceeded, time_limit
 
 GROUNDING_SECONDS = 10
@@ -49,7 +50,7 @@ def conclude(ended: EndedRun) -> Envelope:
 
 def _from_prose(ended: EndedRun, text: str, coverage: Coverage | None) -> Envelope:
     """The envelope for a reply that is not the JSON of `reply_schema`."""
-    answer, masked = mask(text)
+    answer, masked = mask(clean(text))
     ended.meta.warnings.append(
         "the reviewer answered in prose or broken JSON, so there is no verdict"
     )
@@ -73,7 +74,7 @@ def _from_reply(
     ended: EndedRun, reply: ReviewReply, coverage: Coverage | None, record: ReviewRecord
 ) -> Envelope:
     complete = coverage.complete if coverage else record.plan is not None
-    verdict, reasons = replies.final_verdict(reply, complete=complete)
+    verdict, reasons = final_verdict(reply, complete=complete)
     ended.meta.warnings += [*reply.warnings, *reasons]
     findings = sorted(
         reply.findings, key=lambda finding: SEVERITIES.index(finding.severity)
@@ -113,7 +114,7 @@ def mask_reply(reply: ReviewReply) -> int:
 
     def masked(text: str) -> str:
         nonlocal total
-        result, count = mask(text)
+        result, count = mask(clean(text))
         total += count
         return result
 

@@ -18,7 +18,8 @@ from codex_counsel.errors import CounselError
 from codex_counsel.git.encoding import is_binary, utf8
 from codex_counsel.git.names import NO_NAME, display_name
 from codex_counsel.git.tree_reader import TreeReader, UnreadableError
-from codex_counsel.system.redact import mask, secret_name
+from codex_counsel.system.redact import mask
+from codex_counsel.system.secret_names import secret_name
 
 if TYPE_CHECKING:
     from codex_counsel.contract.vocabulary import Grounding

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from codex_counsel.codex import rollout
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.kind import Brief, Records
-from codex_counsel.prepare import attachments, brief, guidance
+from codex_counsel.prepare import attachments, guidance, prompt_parts
 from codex_counsel.prepare.boundary import Access
-from codex_counsel.prepare.brief import Material
+from codex_counsel.prepare.prompt_parts import Material
 from codex_counsel.prepare.workspace import open_repository
 from codex_counsel.review import prompt
 from codex_counsel.review.changes.changes import Changes, gather
@@ -51,7 +51,7 @@ def prepare_changes(
         request.plan, request.plan_path, workspace, required=False
     )
     settings = context.settings
-    brief.check_author_text(
+    prompt_parts.check_author_text(
         settings.max_input_bytes,
         focus=request.focus,
         extra_context=request.extra_context,
@@ -97,7 +97,7 @@ def prepare_plan(
         request.plan, request.plan_path, workspace, required=True
     )
     settings = context.settings
-    brief.check_author_text(
+    prompt_parts.check_author_text(
         settings.max_input_bytes,
         plan=plan,
         focus=request.focus,

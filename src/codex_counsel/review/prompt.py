@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from codex_counsel.prepare.brief import (
+from codex_counsel.prepare.prompt_parts import (
     Material,
     bounded_list,
     fence,

@@ -19,7 +19,6 @@ from codex_counsel.contract.vocabulary import (
 )
 from codex_counsel.system.json_values import Json, JsonObject, too_deep
 
-GRAVE: tuple[Severity, ...] = ("critical", "high")
 """Severities beside which no `pass` is accepted."""
 _SYNONYMS: dict[str, Severity] = {
     "blocker": "critical",
@@ -247,25 +246,3 @@ def _line(value: Json) -> int | None:
 
 def _excerpt(value: Json) -> str:
     return repr(value)[:60]
-
-
-def final_verdict(reply: ReviewReply, *, complete: bool) -> tuple[Verdict, list[str]]:
-    """The verdict of the review, and why it differs from the reviewer's own. Only a `pass` is ever changed.
-
-    `complete` says whether the reviewer was sent all of the change.
-    """
-    if reply.verdict != "pass":
-        return reply.verdict, []
-    if any(finding.severity in GRAVE for finding in reply.findings):
-        return "concerns", [
-            "the reviewer said pass beside a critical or high finding: concerns"
-        ]
-    if not reply.matches_schema:
-        return "unknown", [
-            "the reviewer said pass in a reply that breaks the schema: unknown"
-        ]
-    if not complete:
-        return "unknown", [
-            "the reviewer said pass, but not all of the change was seen: unknown"
-        ]
-    return "pass", []

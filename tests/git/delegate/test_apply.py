@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from codex_counsel.contract.request import Apply
-from codex_counsel.delegate import apply, patch, tree_writer
+from codex_counsel.delegate import apply, apply_plan, tree_writer
 from codex_counsel.delegate.record import DelegateSpec
 from codex_counsel.delegate.tree_writer import FileState
 from codex_counsel.errors import Code, CounselError
@@ -451,7 +451,7 @@ def test_a_file_that_changes_between_the_look_and_the_writing_is_not_overwritten
     repository: UserRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     diff = Diff(repository, "echo x >> app.py; echo x >> run.sh")
-    make_undo_patch = patch.make_undo_patch
+    make_undo_patch = apply_plan.make_undo_patch
 
     def meanwhile(*arguments: Any) -> bytes:
         repository.write("run.sh", "mine\n", 0o755)

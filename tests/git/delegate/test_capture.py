@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from codex_counsel.delegate import capture
+from codex_counsel.delegate.apply_plan import read_base
 from codex_counsel.delegate.capture import leads_outside
-from codex_counsel.delegate.patch import read_base
 from codex_counsel.delegate.shadow import Shadow
 from codex_counsel.errors import CounselError
 from codex_counsel.git.repo import Repo

@@ -10,7 +10,8 @@ from codex_counsel.git.encoding import is_program, is_source, utf8
 from codex_counsel.git.names import covering_path
 from codex_counsel.review.changes.budget import Piece, Pool, rank
 from codex_counsel.review.changes.model import ChangedFile, Omitted, Reason
-from codex_counsel.system.redact import mask_bytes, secret_name
+from codex_counsel.system.redact import mask_bytes
+from codex_counsel.system.secret_names import secret_name
 
 if TYPE_CHECKING:
     from pathlib import Path

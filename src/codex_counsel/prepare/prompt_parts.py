@@ -1,4 +1,4 @@
-"""The text of a prompt: prompt files of this package, and material between tags that it cannot forge. Pure."""
+"""The parts of a prompt: files of this package, and material between tags that it cannot forge. Pure."""
 
 from __future__ import annotations
 

@@ -1,0 +1,30 @@
+"""The verdict that remains of the one that a reviewer gave: `pass` has to be justified."""
+
+from __future__ import annotations
+
+from codex_counsel.contract.vocabulary import Severity, Verdict
+from codex_counsel.review.reply import ReviewReply
+
+GRAVE: tuple[Severity, ...] = ("critical", "high")
+
+
+def final_verdict(reply: ReviewReply, *, complete: bool) -> tuple[Verdict, list[str]]:
+    """The verdict of the review, and why it differs from the reviewer's own. Only a `pass` is ever changed.
+
+    `complete` says whether the reviewer was sent all of the change.
+    """
+    if reply.verdict != "pass":
+        return reply.verdict, []
+    if any(finding.severity in GRAVE for finding in reply.findings):
+        return "concerns", [
+            "the reviewer said pass beside a critical or high finding: concerns"
+        ]
+    if not reply.matches_schema:
+        return "unknown", [
+            "the reviewer said pass in a reply that breaks the schema: unknown"
+        ]
+    if not complete:
+        return "unknown", [
+            "the reviewer said pass, but not all of the change was seen: unknown"
+        ]
+    return "pass", []
