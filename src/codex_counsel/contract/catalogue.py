@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
+from types import NoneType, UnionType
+from typing import Literal, Union, get_args, get_origin, get_type_hints
 
 from codex_counsel import __version__
 from codex_counsel.contract import envelope, vocabulary
@@ -30,7 +32,7 @@ from codex_counsel.contract.request import (
     json_schema,
 )
 from codex_counsel.errors import CATALOG
-from codex_counsel.system.json_values import Json, JsonObject
+from codex_counsel.system.json_values import JsonObject
 
 ENVELOPE_URI = "codex://schema/envelope"
 
@@ -174,14 +176,45 @@ TOOLS: tuple[ToolDescription, ...] = (
 
 
 def parameters(request: type[ToolRequest]) -> JsonObject:
-    """The JSON Schema of the arguments: no titles, no nullable types. Bounds are checked, not described."""
-    schema = json_schema(request)
-    parameters: JsonObject = {"type": "object", "properties": {}}
-    for key in ("properties", "required"):
-        if key in schema:
-            parameters[key] = _slim(schema[key])
-    parameters["additionalProperties"] = False
-    return parameters
+    """The JSON Schema of the arguments: no titles, no nullable types. Bounds are checked, not described.
+
+    Derived from the dataclass itself: a server that asked pydantic for it would answer
+    its first request later.
+    """
+    types = get_type_hints(request)
+    properties: JsonObject = {}
+    required = []
+    for item in fields(request):
+        argument: JsonObject = {}
+        if "description" in item.metadata:
+            argument["description"] = item.metadata["description"]
+        properties[item.name] = argument | _json_type(types[item.name])
+        if item.default is MISSING:
+            required.append(item.name)
+
+    schema: JsonObject = {"type": "object", "properties": properties}
+    if required:
+        schema["required"] = required
+    schema["additionalProperties"] = False
+    return schema
+
+
+def _json_type(python_type: object) -> JsonObject:
+    """What an argument of this type is in JSON. Of `T | None` it is T: an argument that is null is one left out."""
+    origin = get_origin(python_type)
+    if origin in (Union, UnionType):
+        types = [part for part in get_args(python_type) if part is not NoneType]
+        return _json_type(types[0])
+    if origin is Literal:
+        return {"enum": list(get_args(python_type)), "type": "string"}
+    if origin is tuple:
+        return {"items": _json_type(get_args(python_type)[0]), "type": "array"}
+    if origin is dict:
+        return {"type": "object"}
+    for kind, name in ((str, "string"), (bool, "boolean"), (int, "integer")):
+        if python_type is kind:
+            return {"type": name}
+    raise TypeError(f"no argument of a tool is {python_type}")
 
 
 def wire_parameters(tool: ToolDescription) -> JsonObject:
@@ -196,47 +229,6 @@ def wire_parameters(tool: ToolDescription) -> JsonObject:
             key: value for key, value in argument.items() if key != "description"
         }
     return {**schema, "properties": bare}
-
-
-_LEFT_OUT = {
-    "title",
-    "default",
-    "pattern",
-    "maxLength",
-    "minLength",
-    "maxItems",
-    "minItems",
-    "maximum",
-    "minimum",
-}
-
-
-def _slim(value: Json) -> Json:
-    """The schema without what a model does not need, and without `null` among the types."""
-    if isinstance(value, list):
-        return [_slim(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if "anyOf" in value:
-        value = _without_null(value)
-
-    slim = {}
-    for key, item in value.items():
-        # An argument may be called `title` or `default`: as a key of `properties` it
-        # stands before an object.
-        if key in _LEFT_OUT and not isinstance(item, dict):
-            continue
-        if key == "additionalProperties" and item is True:
-            continue
-        slim[key] = _slim(item)
-    return slim
-
-
-def _without_null(schema: JsonObject) -> JsonObject:
-    """An optional argument as the one type that it has besides null."""
-    types = [item for item in schema["anyOf"] if item.get("type") != "null"]
-    others = {key: item for key, item in schema.items() if key != "anyOf"}
-    return {**others, **types[0]}
 
 
 @cache
