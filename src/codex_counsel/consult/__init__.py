@@ -1,0 +1,1 @@
+"""Kind 1: a question, answered from the workspace."""

@@ -1,0 +1,1 @@
+"""What a caller may ask and what it gets: requests, envelopes, settings, the published tools."""

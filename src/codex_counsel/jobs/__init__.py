@@ -1,0 +1,1 @@
+"""One request is one job: one directory and one worker process."""

@@ -1,4 +1,4 @@
-"""The table of contents: what this bridge does, one method for each tool. Both faces call this and nothing below."""
+"""The table of contents: what this bridge does, one method for each tool."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Processes, files and text. Nothing here knows Codex or git."""
