@@ -232,6 +232,15 @@ def test_a_plan_above_the_limit_is_refused_with_both_sizes(world: World) -> None
     )
 
 
+def test_an_agreed_plan_counts_against_the_limit_of_a_review_of_changes(
+    world: World,
+) -> None:
+    world.settings["MAX_INPUT_BYTES"] = "1000"
+    world.repository.begin_changed()
+    error = refusal(lambda: change_brief(world, plan="ü" * 501))
+    assert error.code == Code.INPUT_TOO_LARGE
+
+
 def test_an_agreed_plan_goes_with_the_change(world: World) -> None:
     world.repository.begin_changed()
     assert (

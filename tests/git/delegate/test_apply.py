@@ -147,6 +147,26 @@ def test_a_change_elsewhere_in_the_file_is_merged_and_can_be_taken_back(
     )
 
 
+def test_a_merge_keeps_the_permission_that_one_side_changed(
+    repository: UserRepository,
+) -> None:
+    diff = Diff(repository, "sed -i 's/^line 2$/theirs/' app.py; chmod +x app.py")
+    edit(repository, "line 18\n", "mine\n")
+    diff()
+    path = repository.root / "app.py"
+    assert os.access(path, os.X_OK)
+    assert {"theirs", "mine"} <= set(path.read_text().splitlines())
+
+
+def test_a_link_that_both_sides_changed_is_not_merged_as_if_it_were_text(
+    repository: UserRepository,
+) -> None:
+    diff = Diff(repository, "ln -sfn run.sh latest")
+    (repository.root / "latest").unlink()
+    (repository.root / "latest").symlink_to("app.py")
+    assert diff.refusal(allow_paths=["latest"]).code == Code.APPLY_CONFLICT
+
+
 def test_a_change_in_the_same_place_is_refused_with_file_and_line(
     repository: UserRepository,
 ) -> None:
@@ -355,6 +375,7 @@ def test_a_failure_half_way_puts_everything_back(
         Code.STORAGE_FAILED,
         True,
     )
+    assert diff.mark == ""
     monkeypatch.undo()
     diff()
     assert files(repository.root) == diff.wanted
