@@ -241,7 +241,8 @@ def _show_review(counsel: Counsel, sample: Sample) -> int:
         return _show_failure(result)
     print(_indented(terminal_text(result)))
     print(
-        "\n(verified: the quoted code was found in the file; unverified: it was not, so look before you believe it)"
+        "\n(moved: the quoted code was found in the file, on another line than the reviewer said;"
+        "\nunverified: it was not found, so look before you believe it)"
     )
     return 0
 
