@@ -1,4 +1,4 @@
-"""What a reviewer replies, checked against its schema but kept whole, and the verdict that follows from it. Pure."""
+"""What a reviewer replies: parsed, and compared with the schema that it was asked to match."""
 
 from __future__ import annotations
 
