@@ -80,6 +80,14 @@ def test_a_token_that_a_control_character_divides_is_masked_in_a_tasks_commands(
     assert envelope.checks == [Check(command="curl [masked:github-token]", exit_code=0)]
 
 
+def test_a_task_that_never_started_lists_no_commands_at_all() -> None:
+    envelope = Envelope(
+        ok=False, status="failed", tool="codex_delegate", summary="", meta=Meta()
+    )
+    add_result(envelope, None, ())
+    assert envelope.checks is None
+
+
 def test_a_token_in_what_was_said_before_a_failure_is_masked() -> None:
     said = (
         events.ThreadStarted("t"),

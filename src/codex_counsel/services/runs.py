@@ -103,8 +103,7 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
             context.env, job_id, placement.temporary, workspace.outermost
         )
 
-        # A full disk must not keep old records from being dropped, nor a failed
-        # eviction a run from being started.
+        # Old records that cannot be dropped must not keep a run from being started.
         with contextlib.suppress(OSError):
             retention.evict(
                 store, context.settings.job_ttl, context.settings.job_max_count
