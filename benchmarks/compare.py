@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -189,6 +190,8 @@ def consults(world: World, env: dict[str, str], pairs: int) -> None:
                 begin = time.perf_counter()
                 way()
                 taken[name].append(time.perf_counter() - begin)
+    # Only a worker removes this directory, and the bare runs have none.
+    shutil.rmtree(spec["scratch"], ignore_errors=True)
     print(f"\n{'consult':<18}{'median':>10}{'over codex exec (paired median)':>36}")
     for name, seconds in taken.items():
         over = statistics.median(
