@@ -139,9 +139,12 @@ def lock_file(
             return descriptor
 
 
-def remove_tree(path: str | os.PathLike[str]) -> None:
-    """Remove a directory and all below it; what cannot be removed is left there without a word."""
-    # It brings four compression libraries along, and Codex would wait for them.
-    import shutil
+def remove_tree(path: str | os.PathLike[str]) -> bool:
+    """Remove what is at `path` with all below it, whatever a run made of it. Never raises.
 
-    shutil.rmtree(path, ignore_errors=True)
+    Returns whether it is gone; `tree_walk.remove_tree` says what stays.
+    """
+    # Nothing is removed before Codex starts, and Codex would wait for the import.
+    from codex_counsel.system import tree_walk
+
+    return tree_walk.remove_tree(path)
