@@ -29,6 +29,7 @@ class Code(StrEnum):
     CONTEXT_EXCEEDED = "context_exceeded"
     STREAM_DISCONNECTED = "stream_disconnected"
     SANDBOX_UNAVAILABLE = "sandbox_unavailable"
+    BOUNDARY_INCOMPLETE = "boundary_incomplete"
     TIMEOUT = "timeout"
     STALLED = "stalled"
     CANCELLED = "cancelled"
@@ -161,6 +162,12 @@ CATALOG: dict[Code, Meaning] = {
         "Codex's sandbox cannot be set up or does not bound commands on this machine; nothing was run.",
         "Allow unprivileged user namespaces (on Ubuntu an AppArmor profile for bwrap; in containers the user "
         "namespace), check with `codex sandbox -- true`, or consult with text_only.",
+        exit_code=UNAVAILABLE,
+    ),
+    Code.BOUNDARY_INCOMPLETE: Meaning(
+        "The workspace has more secret files than can be denied to a run, or is too large to search; nothing was run.",
+        "Name a smaller directory as workspace_root, move the files away, or accept it with "
+        "CODEX_COUNSEL_INCOMPLETE_BOUNDARY=report.",
         exit_code=UNAVAILABLE,
     ),
     Code.TIMEOUT: Meaning(

@@ -267,27 +267,6 @@ def test_a_toolchain_below_the_home_directory_works_when_it_is_opened(
     assert "SECRET" not in "".join(output)
 
 
-def test_too_many_secret_files_make_the_boundary_partial_and_the_run_still_works(
-    each_release: World, each_model: Model
-) -> None:
-    for number in range(210):
-        (each_release.workspace / f"{number}.env").write_text("SECRET")
-    (each_release.workspace / "app.py").write_text("answer = 42\n")
-    server = each_model(
-        [
-            shell("exec 2>/dev/null; cat app.py; cat *.env | grep -o SECRET | wc -l"),
-            say("42"),
-        ],
-        model=MODEL,
-    )
-    wire = consult(each_release.counsel())
-    assert wire["meta"]["sandbox"]["read_boundary"] == "partial"
-    assert any(
-        "read boundary partial" in warning for warning in wire["meta"]["warnings"]
-    )
-    assert server.requests[-1].outputs[0].split()[-4:] == ["answer", "=", "42", "10"]
-
-
 def repository(world: World) -> None:
     repository = world.repository.init()
     repository.write("pkg/code.py", "code = 1\n")

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from codex_counsel.codex.sandbox import MAX_SECRETS
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.prepare import boundary, directories
-from codex_counsel.prepare.boundary import find_secrets, toolchains
+from codex_counsel.git.repo import Repo
+from codex_counsel.prepare import directories, secret_files
+from codex_counsel.prepare import toolchains as toolchains_module
 from codex_counsel.prepare.directories import Directories
+from codex_counsel.prepare.secret_files import find_secrets, uncommitted
+from codex_counsel.prepare.toolchains import interpreter, toolchains
 from codex_counsel.prepare.workspace import checked_root, find_repository
 from codex_counsel.system.files import read_regular
+from codex_counsel.system.tree_walk import remove_tree
 from tests.conftest import World
 
 
@@ -236,9 +239,9 @@ def test_secret_files_are_found_by_name_at_any_depth(tmp_path: Path) -> None:
         "environment",
         ".git/config.env",
     )
-    found, complete = find_secrets([tmp_path])
-    assert set(found) == set(secret_files)
-    assert complete
+    found = find_secrets([tmp_path])
+    assert set(found.paths) == set(secret_files)
+    assert found.complete
 
 
 def test_a_linked_secret_is_found_where_it_really_is(tmp_path: Path) -> None:
@@ -251,7 +254,7 @@ def test_a_linked_secret_is_found_where_it_really_is(tmp_path: Path) -> None:
     (root / "loop.env").symlink_to(root / "loop.env")
     (root / "cacert.pem").symlink_to("/etc/ssl/certs/ca-certificates.crt")
     (root / "shell.pem").symlink_to("/usr/bin/env")
-    assert find_secrets([root]) == ((target,), True)
+    assert find_secrets([root]).paths == (target,)
 
 
 def test_links_to_directories_are_not_followed(tmp_path: Path) -> None:
@@ -259,7 +262,7 @@ def test_links_to_directories_are_not_followed(tmp_path: Path) -> None:
     secrets(tmp_path / "other", ".env")
     (tmp_path / "root/link").symlink_to(tmp_path / "other")
     (tmp_path / "root/self").symlink_to(tmp_path / "root")
-    assert find_secrets([tmp_path / "root"]) == ((inside,), True)
+    assert find_secrets([tmp_path / "root"]).paths == (inside,)
 
 
 def test_pipes_and_sockets_count_as_files(
@@ -269,42 +272,79 @@ def test_pipes_and_sockets_count_as_files(
     os.mkfifo(".env")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("s.env")
-        assert set(find_secrets([tmp_path])[0]) == {
+        assert set(find_secrets([tmp_path]).paths) == {
             tmp_path / ".env",
             tmp_path / "s.env",
         }
 
 
-def test_roots_share_one_allowance_and_files_seen_twice_count_once(
-    tmp_path: Path,
-) -> None:
-    secret_files = secrets(tmp_path, *(f"a/{n}.env" for n in range(MAX_SECRETS // 2)))
-    secret_files += secrets(tmp_path, *(f"b/{n}.env" for n in range(MAX_SECRETS // 2)))
-    found, complete = find_secrets([tmp_path / "a", tmp_path / "b", tmp_path])
-    assert (set(found), complete) == (set(secret_files), True)
+def test_files_below_two_roots_count_once(tmp_path: Path) -> None:
+    planted = secrets(tmp_path, "a/1.env", "b/2.env")
+    found = find_secrets([tmp_path / "a", tmp_path / "b", tmp_path])
+    assert set(found.paths) == set(planted)
+    assert found.complete
 
 
-def test_above_the_allowance_as_many_as_fit_are_found_and_it_is_said(
-    tmp_path: Path,
-) -> None:
-    secrets(tmp_path, *(f"{n}.env" for n in range(MAX_SECRETS + 1)))
-    found, complete = find_secrets([tmp_path])
-    assert (len(set(found)), complete) == (MAX_SECRETS, False)
-
-
-def test_a_workspace_too_large_to_look_through_is_said(
+def test_a_search_that_ends_early_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(boundary, "MAX_ENTRIES", 3)
-    secrets(tmp_path, "1", "2", "3", "4")
-    assert find_secrets([tmp_path]) == ((), False)
+    monkeypatch.setattr(secret_files, "MAX_ENTRIES", 3)
+    secrets(tmp_path, *(f"{number}.env" for number in range(5)))
+    assert not find_secrets([tmp_path]).complete
+
+
+def test_a_tree_deeper_than_any_path_is_searched_and_its_depth_denied_as_a_whole(
+    tmp_path: Path,
+) -> None:
+    (shallow,) = secrets(tmp_path, ".env")
+    folder = os.open(tmp_path, os.O_DIRECTORY)
+    for _ in range(1500):
+        os.mkdir("deeper", dir_fd=folder)
+        below = os.open("deeper", os.O_DIRECTORY, dir_fd=folder)
+        os.close(folder)
+        folder = below
+    os.close(os.open(".env", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
+    os.close(folder)
+    found = find_secrets([tmp_path])
+    assert found.complete
+    assert shallow in found.paths
+    (deep,) = set(found.paths) - {shallow}
+    below = len(str(deep)) - len(str(tmp_path)) - 1
+    assert secret_files.MAX_PATH < below < secret_files.MAX_PATH + 10
+    assert remove_tree(tmp_path / "deeper")
+
+
+def test_a_name_that_is_not_utf8_is_listed_apart(tmp_path: Path) -> None:
+    (ordinary,) = secrets(tmp_path, ".env")
+    strange = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.env"))
+    strange.touch()
+    found = find_secrets([tmp_path])
+    assert (found.paths, found.undeniable) == ((ordinary,), (strange,))
+
+
+def test_what_is_committed_as_it_stands_is_told_from_what_is_not(
+    world: World,
+) -> None:
+    repository = world.repository.init()
+    for name in ("same.pem", "changed.pem", "hidden.pem"):
+        repository.write(name, "committed\n")
+    repository.commit()
+    repository.write("changed.pem", "uncommitted\n")
+    repository.write("hidden.pem", "uncommitted\n")
+    repository.write("new.pem")
+    repository.git("update-index", "--assume-unchanged", "hidden.pem")
+    paths = [*world.workspace.glob("*.pem"), world.base / "outside.pem"]
+    repo = Repo.open(world.workspace, env=world.env)
+    names = {path.name for path in uncommitted(paths, repo)}
+    assert names == {"changed.pem", "hidden.pem", "new.pem", "outside.pem"}
 
 
 # --- toolchains
 
 
 def toolchains_on(places: Directories, *entries: str | Path) -> tuple[Path, ...]:
-    return toolchains(os.pathsep.join(map(str, entries)), places)
+    path = os.pathsep.join(map(str, entries))
+    return toolchains(path, places, places.home / "workspace")
 
 
 @pytest.mark.parametrize(
@@ -363,12 +403,87 @@ def test_neither_a_home_nor_credentials_nor_a_wide_directory_are_opened_by_a_pat
         )
         == ()
     )
-    assert boundary._directories_needed_by(Path("/tmp/bin"), places) == (
+    assert toolchains_module._directories_needed_by(Path("/tmp/bin"), places) == (
         Path("/tmp/bin"),
     )
-    assert boundary._directories_needed_by(Path("/opt/thing/bin"), places) == (
+    assert toolchains_module._directories_needed_by(Path("/opt/thing/bin"), places) == (
         Path("/opt/thing"),
     )
+
+
+def installation(prefix: Path) -> Path:
+    """Make what has the form of an installed Python, and return its program."""
+    (prefix / "lib/python3.12").mkdir(parents=True)
+    (prefix / "lib/python3.12/os.py").touch()
+    (prefix / "bin").mkdir()
+    program = prefix / "bin/python3.12"
+    program.touch()
+    return program
+
+
+def environment(path: Path, python: Path) -> Path:
+    """Make a virtual environment whose `python` is a link."""
+    (path / "bin").mkdir(parents=True)
+    (path / "pyvenv.cfg").touch()
+    (path / "bin/python").symlink_to(python)
+    return path
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "opt/python",
+        "home/.pyenv/versions/3.12.1",
+        "home/.local/share/uv/python/cpython-3.12.1",
+        "home/miniconda3",
+    ],
+)
+def test_the_installation_of_an_environment_is_opened_and_nothing_around_it(
+    places: Directories, tmp_path: Path, prefix: str
+) -> None:
+    program = installation(tmp_path / prefix)
+    venv = environment(places.home / "code/.venv", program)
+    assert interpreter(venv, places) == (tmp_path / prefix,)
+
+
+def test_an_environment_opens_no_other_project(
+    places: Directories, tmp_path: Path
+) -> None:
+    other = places.home / "other"
+    program = installation(other)
+    (other / "tools").mkdir()
+    (other / "tools/run.sh").touch()
+    (other / ".venv/bin").mkdir(parents=True)
+    (other / ".venv/bin/python").touch()
+    (tmp_path / "data/bin").mkdir(parents=True)
+    (tmp_path / "data/bin/python3").touch()
+    targets = (
+        program,
+        other / "tools/run.sh",
+        other / ".venv/bin/python",
+        tmp_path / "data/bin/python3",
+        places.home / ".ssh/id_ed25519",
+        places.home / "missing",
+    )
+    for number, target in enumerate(targets):
+        venv = environment(tmp_path / f"project/{number}/.venv", target)
+        assert interpreter(venv, places) == ()
+
+
+def test_entries_of_the_path_inside_the_workspace_open_nothing(
+    places: Directories,
+) -> None:
+    workspace, other = places.home / "workspace", places.home / "other"
+    (other / "bin").mkdir(parents=True)
+    (workspace / "tools/bin").mkdir(parents=True)
+    (workspace / "linked").symlink_to(other)
+    (places.home / "way").symlink_to(workspace)
+    entries = (
+        workspace / "tools/bin",
+        workspace / "linked/bin",
+        places.home / "way/tools/bin",
+    )
+    assert toolchains_on(places, *entries) == ()
 
 
 # --- repositories

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from codex_counsel.codex import sandbox
 from codex_counsel.codex.sandbox import (
+    LATER_SECRETS,
     Boundary,
+    can_be_scanned,
     fresh_name,
     is_literal_path,
     overrides,
     toml,
+    why_closed,
 )
+from codex_counsel.errors import Code, CounselError
+from codex_counsel.system.secret_names import secret_name
 
 ROOT = Path("/srv/project")
 CLOSED = {"enabled": False}
@@ -105,14 +113,97 @@ def test_each_kind_of_run_has_its_profile(
     assert profile(boundary) == table
 
 
-def test_a_denial_wins_over_an_opening_of_the_same_path() -> None:
-    both = Path("/home/me/.codex")
-    assert (
-        profile(Boundary(ROOT, readable=(both,), denied=(both,)))["filesystem"][
-            str(both)
-        ]
-        == "deny"
-    )
+HOMES = (Path("/home/me"), Path("/root"))
+REFUSED = {
+    "/": "home directory",
+    "/home": "home directory",
+    "/home/me": "home directory",
+    "relative": "absolute",
+    "/srv/project/../other": "without links",
+    "{tmp}/link": "without links",
+    "{tmp}/link/below": "without links",
+    "/home/me/.codex": "no run may see",
+    "/home/me/.codex/sessions": "no run may see",
+    "/etc": "running system",
+    "/etc/ssl/private": "running system",
+    "/var": "running system",
+    "/var/log/app": "running system",
+    "/proc/self/root": "running system",
+    "/sys": "running system",
+    "/srv/a[b]": "pattern",
+    "/srv/new\nline": "pattern",
+}
+OPENED = ("/srv/project", "/home/me/code", "/opt/x", "/var/lib/jenkins/a", "/tmp/{a}")
+
+
+def gate(path: str) -> str | None:
+    return why_closed(Path(path), HOMES, (Path("/home/me/.codex"),))
+
+
+@pytest.mark.parametrize(("path", "reason"), REFUSED.items())
+def test_the_gate_refuses_what_no_run_may_be_given(
+    tmp_path: Path, path: str, reason: str
+) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "link").symlink_to("target")
+    refusal = gate(path.format(tmp=tmp_path))
+    assert refusal is not None
+    assert reason in refusal
+
+
+@pytest.mark.parametrize("path", OPENED)
+def test_the_gate_opens_ordinary_directories(path: str) -> None:
+    assert gate(path) is None
+
+
+@pytest.mark.parametrize("place", ["workspace", "readable", "scratch"])
+def test_every_entry_of_a_profile_passes_the_gate_wherever_it_came_from(
+    tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "link").symlink_to("/srv")
+    denied = Path("/home/me/.codex")
+    for path in (tmp_path / "link", denied, denied / "below", Path("/srv/a[b]")):
+        value: Any = path if place == "workspace" else (path,)
+        arguments: dict[str, Any] = {place: value}
+        boundary = replace(Boundary(ROOT, denied=(denied,)), **arguments)
+        with pytest.raises(CounselError) as error:
+            overrides(boundary, "name")
+        assert error.value.code == Code.WORKSPACE_INVALID
+
+
+def test_a_home_is_never_an_entry_of_a_profile() -> None:
+    boundary = Boundary(ROOT, readable=(Path("/home/me"),), homes=HOMES)
+    with pytest.raises(CounselError):
+        overrides(boundary, "name")
+
+
+def test_no_other_module_writes_entries_of_a_profile() -> None:
+    writers = set()
+    for path in Path(sandbox.__file__).parents[1].rglob("*.py"):
+        text = path.read_text("utf-8")
+        if re.search(
+            r"\"permissions=|default_permissions|\"filesystem\"|sandbox_mode|writable_roots",
+            text,
+        ):
+            writers.add(path.name)
+    assert writers == {"sandbox.py"}
+
+
+def test_secret_files_made_during_the_run_are_denied_by_pattern() -> None:
+    entries = profile(Boundary(ROOT, searched=(ROOT,)))["filesystem"]
+    (pattern,) = [path for path, access in entries.items() if access == "deny"]
+    assert pattern.startswith("/srv/project/**/{.env,")
+    assert entries["glob_scan_max_depth"] == 64
+
+
+def test_the_pattern_denies_nothing_but_what_is_a_secret_by_name() -> None:
+    for name in LATER_SECRETS.strip("{}").split(","):
+        assert secret_name(name.replace("*", "server")), name
+
+
+@pytest.mark.parametrize("root", ["/srv/{a}", "/srv/a!b", "/srv/back\\slash"])
+def test_a_root_that_would_be_taken_for_a_pattern_is_not_scanned(root: str) -> None:
+    assert not can_be_scanned(Path(root))
 
 
 def test_a_consultation_may_write_nowhere_but_in_its_scratch_directory() -> None:

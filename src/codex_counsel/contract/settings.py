@@ -81,6 +81,11 @@ class Settings:
     read_boundary: Reads | None = _choice(
         None, READ_BOUNDARIES, "what a run may read; unset: by kind of run"
     )
+    incomplete_boundary: str = _choice(
+        "refuse",
+        ("refuse", "report"),
+        "where more secret files lie in the workspace than can be denied: refuse the run, or report `partial`",
+    )
     backoff_seconds: int = _number(
         3600, 1, 604_800, "how long a limit is remembered when Codex names no reset"
     )

@@ -14,15 +14,18 @@ from codex_counsel.delegate.record import DelegateSpec
 from codex_counsel.delegate.seed import SeedPlan
 from codex_counsel.kind import Brief, Placement, Records
 from codex_counsel.prepare import attachments, guidance, prompt_parts
-from codex_counsel.prepare.boundary import Access, interpreter
+from codex_counsel.prepare.boundary import Access
 from codex_counsel.prepare.prompt_parts import Material
+from codex_counsel.prepare.toolchains import interpreter
 from codex_counsel.prepare.workspace import open_repository
 from codex_counsel.system.secret_names import secret_name
 from codex_counsel.system.text import visible
 
 if TYPE_CHECKING:
     from codex_counsel.contract.request import Delegate
+    from codex_counsel.git.repo import Repo
     from codex_counsel.prepare.context import Context
+    from codex_counsel.prepare.directories import Directories
     from codex_counsel.prepare.workspace import ResolvedWorkspace
 
 MAX_WARNED = 20
@@ -95,6 +98,7 @@ def prepare(
         again=str(earlier) if earlier else None,
         secrets=tuple(name for name in names if secret_name(name)),
     )
+    readable = _readable(workspace, repo, context.directories)
     agents = guidance.on_disk(workspace, settings)
     warnings = []
     if plan.omitted:
@@ -102,7 +106,7 @@ def prepare(
         warnings.append(f"not copied into the tree: {', '.join(left_out)}")
     return DelegateBrief(
         prompt=prompt(request, agents.material, continued=earlier is not None),
-        access=Access("toolchains", readable=_readable(workspace)),
+        access=Access("toolchains", readable=readable),
         images=images,
         warnings=(*warnings, *agents.warnings),
         details={"delegate": asdict(spec)},
@@ -125,18 +129,14 @@ def prompt(
     )
 
 
-def _readable(workspace: ResolvedWorkspace) -> tuple[Path, ...]:
+def _readable(
+    workspace: ResolvedWorkspace, repo: Repo, directories: Directories
+) -> tuple[Path, ...]:
     """What a task needs of the user's repository: git's objects, and the project's own environments."""
-    top = workspace.outermost
-    common = workspace.git[0] if workspace.git else top / ".git"
-    environments = []
-    for folder in (top, workspace.root):
+    paths = [repo.common_dir / "objects"]
+    for folder in (workspace.outermost, workspace.root):
         for name in ENVIRONMENTS:
-            path = folder / name
-            if path.is_dir() and not path.is_symlink():
-                environments.append(path)
-
-    interpreters: list[Path] = []
-    for path in environments:
-        interpreters += interpreter(path)
-    return (common / "objects", *environments, *interpreters)
+            environment = folder / name
+            if environment.is_dir() and not environment.is_symlink():
+                paths += [environment, *interpreter(environment, directories)]
+    return tuple(path for path in paths if not directories.why_closed(path))

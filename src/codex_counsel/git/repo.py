@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.hardening import Config, environment, hardened_arguments
+from codex_counsel.git.layout import Layout, read_layout
 from codex_counsel.git.process import TIMEOUT, GitProcess, GitTimeout, find_git
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Repo:
         """The repository around a directory. `env` is the caller's environment.
 
         Raises `not_a_git_repo` where there is none with a working tree,
-        `workspace_invalid` where git refuses it.
+        `workspace_invalid` where git refuses it, or it leads to another repository.
         """
         workspace = workspace.resolve()
         # The root is not known before git was asked for it, and no program of the
@@ -87,14 +88,14 @@ class Repo:
         object_format, _, top = output.partition(b"\n")
         root = _resolved(top)
         git_dir = _resolved(query("rev-parse", "--absolute-git-dir"))
-        _check_root(workspace, root, git_dir)
+        layout = _checked_layout(workspace, root, git_dir)
         config = Config.parse(query("config", "--list", "-z"))
         return cls(
             workspace=workspace,
             root=root,
             prefix=_prefix(workspace, root),
-            git_dir=git_dir,
-            common_dir=_common_dir(git_dir),
+            git_dir=layout.git_dir,
+            common_dir=layout.common_dir,
             empty_tree=EMPTY_TREES[object_format.decode()],
             config=config,
             timeout=timeout,
@@ -308,31 +309,18 @@ def _prefix(workspace: Path, root: Path) -> bytes:
     return relative + b"/"
 
 
-def _common_dir(git_dir: Path) -> Path:
-    """The git directory that all working trees of the repository share."""
-    pointer = git_dir / "commondir"
-    if not pointer.is_file():
-        return git_dir
-    target = os.fsdecode(pointer.read_bytes().strip())
-    return (git_dir / target).resolve()
+def _checked_layout(workspace: Path, root: Path, git_dir: Path) -> Layout:
+    """The layout of the repository that git found.
 
-
-def _check_root(workspace: Path, root: Path, git_dir: Path) -> None:
-    """Raise unless the root's own `.git` leads to `git_dir`: `core.worktree` may name any directory of the machine."""
-    if not workspace.is_relative_to(root) or _git_dir_of(root) != git_dir:
-        raise CounselError(
-            Code.WORKSPACE_INVALID,
-            f"The repository's core.worktree points to {root}, which is not the working tree of {git_dir}.",
-            repair="Remove core.worktree from the repository's configuration, or choose the directory it belongs to.",
-        )
-
-
-def _git_dir_of(root: Path) -> Path | None:
-    entry = root / ".git"
-    if entry.is_dir():
-        return entry.resolve()
-    if not entry.is_file():
-        return None
-    # Of a linked working tree or a submodule, `.git` is a file: `gitdir: <path>`.
-    target = os.fsdecode(entry.read_bytes().removeprefix(b"gitdir: ").rstrip(b"\n"))
-    return (root / target).resolve()
+    Raises `workspace_invalid` where its `.git` leads elsewhere, or to another git
+    directory than git uses: `core.worktree` may name any directory of the machine.
+    """
+    if workspace.is_relative_to(root) and os.path.lexists(root / ".git"):
+        layout = read_layout(root)
+        if layout.git_dir == git_dir:
+            return layout
+    raise CounselError(
+        Code.WORKSPACE_INVALID,
+        f"The repository's core.worktree points to {root}, which is not the working tree of {git_dir}.",
+        repair="Remove core.worktree from the repository's configuration, or choose the directory it belongs to.",
+    )

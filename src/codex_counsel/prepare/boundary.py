@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codex_counsel.codex.sandbox import MAX_SECRETS, Boundary, is_literal_path
+from codex_counsel.codex.sandbox import (
+    MAX_SCANNED,
+    MAX_SECRETS,
+    Boundary,
+    can_be_scanned,
+)
 from codex_counsel.contract.vocabulary import Reads
+from codex_counsel.errors import Code, CounselError
+from codex_counsel.git.names import display_name
 from codex_counsel.prepare import workspace as workspaces
-from codex_counsel.system.secret_names import secret_name
+from codex_counsel.prepare.secret_files import SecretFiles, find_secrets, uncommitted
+from codex_counsel.prepare.toolchains import MANAGED, toolchains
 
 if TYPE_CHECKING:
     from codex_counsel.contract.request import RunRequest
@@ -20,14 +27,14 @@ if TYPE_CHECKING:
     from codex_counsel.prepare.preflight import Preflight
     from codex_counsel.prepare.workspace import ResolvedWorkspace
 
-MAX_ENTRIES = 200_000
-"""Directory entries looked at for secret files; in a larger workspace the boundary is reported as partial."""
-
-CERTIFICATES = tuple(map(Path, ("/etc/ssl/certs", "/etc/pki", "/etc/ca-certificates")))
-"""Public keys, though their names look like those of private ones."""
-
-PLATFORM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/System")
-"""What Codex's `:minimal` profile opens by itself."""
+PACKAGES = (
+    ".cargo/registry",
+    ".rustup/toolchains",
+    ".m2/repository",
+    ".npm/_cacache",
+    ".nvm/versions",
+)
+"""Where package managers keep what they downloaded, below a home directory."""
 
 
 @dataclass(frozen=True)
@@ -58,31 +65,106 @@ def of_run(
 ) -> Boundary:
     """What a run with this request may touch, before it has its private directories.
 
-    Raises `workspace_invalid` for an extra root that runs may not use.
+    Raises `workspace_invalid` for an extra root that runs may not use, and
+    `boundary_incomplete` where secret files would stay open, unless the setting
+    `INCOMPLETE_BOUNDARY` is `report`.
     """
-    root = preflight.workspace.root
+    workspace = preflight.workspace
+    directories = context.directories
     extra_roots = [
-        workspaces.checked_root(path, context.directories)
-        for path in request.extra_roots
+        _extra_root(path, workspace, directories) for path in request.extra_roots
     ]
     reads = context.settings.read_boundary or access.reads
 
     tools: tuple[Path, ...] = ()
     if reads == "toolchains":
-        tools = toolchains(context.env.get("PATH", ""), context.directories)
+        path_variable = context.env.get("PATH", "")
+        tools = toolchains(path_variable, directories, workspace.outermost)
 
     roots = dict.fromkeys([*access.readable, *extra_roots])
-    roots.pop(root, None)
-    secrets, complete = find_secrets([*access.searched, *extra_roots])
+    roots.pop(workspace.root, None)
+    searched = (*access.searched, *extra_roots)
+    found = find_secrets(searched)
+    denied, complete = _chosen(context, workspace, found)
     return Boundary(
-        workspace=root,
+        workspace=workspace.root,
         reads=reads,
         network=bool(getattr(request, "network", False)),
         readable=(*preflight.codex.needs, *roots, *tools),
-        denied=context.directories.denied_around(*preflight.codex.needs),
-        secrets=secrets,
+        denied=directories.denied_around(*preflight.codex.needs),
+        homes=directories.all_homes(),
+        secrets=denied,
         secrets_complete=complete,
+        searched=_scanned(searched, found),
     )
+
+
+def _extra_root(
+    path: str, workspace: ResolvedWorkspace, directories: Directories
+) -> Path:
+    """The directory, resolved. The caller may have been told by others to name it, so private places are refused."""
+    root = workspaces.checked_root(path, directories)
+    if root.is_relative_to(workspace.outermost):
+        return root
+    known = [
+        home / place
+        for home in directories.all_homes()
+        for place in (*MANAGED, *PACKAGES)
+    ]
+    is_hidden = any(part.startswith(".") for part in root.parts)
+    if is_hidden and not any(root.is_relative_to(place) for place in known):
+        raise CounselError(
+            Code.WORKSPACE_INVALID,
+            f"extra_roots: {root} lies in a hidden directory outside the workspace",
+            repair="Name a directory of source text; copy what is needed from a hidden one into the workspace.",
+        )
+    return root
+
+
+def _chosen(
+    context: Context, workspace: ResolvedWorkspace, found: SecretFiles
+) -> tuple[tuple[Path, ...], bool]:
+    """The secret files to deny, and whether these are all.
+
+    Where there are too many, those come first whose content was not committed: what
+    was, a run can read from git's objects too. Raises `boundary_incomplete`.
+    """
+    if found.complete and len(found.paths) <= MAX_SECRETS:
+        return found.paths, not found.undeniable
+
+    first: Sequence[Path] = found.paths
+    if workspace.top:
+        repo = workspaces.open_repository(workspace, context)
+        first = uncommitted(found.paths, repo)
+    if not found.complete or len(first) > MAX_SECRETS:
+        _refuse_unless_accepted(context, found, len(first))
+    ordered = dict.fromkeys((*first, *found.paths))
+    return tuple(ordered)[:MAX_SECRETS], False
+
+
+def _refuse_unless_accepted(
+    context: Context, found: SecretFiles, not_committed: int
+) -> None:
+    if context.settings.incomplete_boundary == "report":
+        return
+    problem = f"has {not_committed} secret files that were never committed, of which {MAX_SECRETS} can be denied"
+    if not found.complete:
+        problem = f"is too large to be searched for secret files ({found.scanned} directory entries were seen)"
+    examples = [display_name(bytes(path)) for path in found.paths[:5]]
+    raise CounselError(
+        Code.BOUNDARY_INCOMPLETE,
+        f"The workspace {problem}, so a run could read some of them",
+        details={"secret_files": len(found.paths), "for_example": examples},
+    )
+
+
+def _scanned(roots: Sequence[Path], found: SecretFiles) -> tuple[Path, ...]:
+    """Where Codex itself looks for secret files before each command; nowhere if that would cost much or fail."""
+    would_fail = found.undeniable or found.unreadable or not found.complete
+    too_many = len(found.paths) > MAX_SECRETS // 2 or found.scanned > MAX_SCANNED
+    if would_fail or too_many:
+        return ()
+    return tuple(root for root in dict.fromkeys(roots) if can_be_scanned(root))
 
 
 def warnings(boundary: Boundary) -> list[str]:
@@ -92,101 +174,9 @@ def warnings(boundary: Boundary) -> list[str]:
             "read boundary host: the run can read every file of this user but known credentials"
         ]
     if not boundary.secrets_complete:
-        return [
-            "read boundary partial: the workspace is too large, or has too many secret files, to deny each of them"
-        ]
-    return []
-
-
-def find_secrets(roots: Iterable[Path]) -> tuple[tuple[Path, ...], bool]:
-    """Secret files below the roots by name, links resolved, and whether that is all of them."""
-    secrets: dict[Path, None] = {}
-    entries_left = MAX_ENTRIES
-    for root in roots:
-        for directory, names, files in os.walk(root):
-            names[:] = [name for name in names if name != ".git"]
-            entries_left -= len(names) + len(files)
-            below_root = directory[len(str(root)) :]
-            for name in files:
-                if not secret_name(f"{below_root}/{name}".replace("\n", " ")):
-                    continue
-                path = _real_secret(Path(directory, name))
-                if path is not None:
-                    secrets[path] = None
-            if entries_left < 0 or len(secrets) > MAX_SECRETS:
-                return tuple(secrets)[:MAX_SECRETS], False
-    return tuple(secrets), True
-
-
-def _real_secret(path: Path) -> Path | None:
-    """Where the file really is; None for a link to nothing or to what every program may read."""
-    # Path.exists raises PermissionError where os.path.exists answers no.
-    if not os.path.exists(path):  # noqa: PTH110
-        return None
-    real = path.resolve()
-    is_certificate = any(real.is_relative_to(base) for base in CERTIFICATES)
-    if is_certificate or _is_platform(real):
-        return None
-    return real
-
-
-def toolchains(path_variable: str, directories: Directories) -> tuple[Path, ...]:
-    """Directories that the programs on `PATH` need, where they lie outside the platform's own."""
-    roots: dict[Path, None] = {}
-    for entry in path_variable.split(os.pathsep):
-        # Path.is_dir raises PermissionError where os.path.isdir answers no.
-        if not entry.startswith("/") or not os.path.isdir(entry):  # noqa: PTH112
-            continue
-        for root in _directories_needed_by(Path(entry).resolve(), directories):
-            if _may_be_opened(root, directories):
-                roots[root] = None
-    return tuple(roots)
-
-
-def _may_be_opened(path: Path, directories: Directories) -> bool:
-    """Whether a run may read this directory: it is none of the platform's, and none with credentials."""
-    private = any(path.is_relative_to(denied) for denied in directories.denied())
-    return (
-        path.is_dir()
-        and is_literal_path(path)
-        and not _is_platform(path)
-        and not private
-    )
-
-
-def _directories_needed_by(
-    directory: Path, directories: Directories
-) -> tuple[Path, ...]:
-    """What an entry of `PATH` needs: `~/.pyenv/shims` needs `~/.pyenv`.
-
-    Of `~/bin`, `~/.local/bin` or `/srv/bin` the parent would open too much.
-    """
-    parent = directory.parent
-    holds_a_home = any(home.is_relative_to(parent) for home in directories.all_homes())
-    too_wide = len(parent.parts) <= 2 or holds_a_home
-    if directory.name not in ("bin", "shims", "sbin") or too_wide:
-        return (directory,)
-    if parent.name == ".local":
-        return (
-            directory,
-            parent / "lib",
-            parent / "share/uv",
-            parent / "share/mise",
-            parent / "pipx",
+        warning = (
+            "read boundary partial: some files with names of secret files could not be denied, because there are "
+            "too many (those that were never committed come first) or their names are not UTF-8"
         )
-    return (parent, *interpreter(parent))
-
-
-def interpreter(environment: Path) -> tuple[Path, ...]:
-    """Where the Python of a virtual environment really lives: its own `python` is only a link."""
-    if not (environment / "pyvenv.cfg").is_file():
-        return ()
-    real = (environment / "bin/python").resolve()
-    installation = real.parent.parent
-    if real.is_file() and len(installation.parts) > 2:
-        return (installation,)
-    return ()
-
-
-def _is_platform(path: Path) -> bool:
-    return any(path.is_relative_to(base) for base in PLATFORM)
+        return [warning]
+    return []

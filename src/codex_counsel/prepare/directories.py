@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from codex_counsel.codex.sandbox import why_closed
+
 HOMES = (Path("/home"), Path("/Users"))
 """Where the home directories of other users lie."""
 
@@ -70,6 +72,10 @@ class Directories:
         for denied in self.denied():
             paths += _denials_around(denied, needed)
         return tuple(paths)
+
+    def why_closed(self, path: Path) -> str | None:
+        """Why no run may be given this directory, or None. See `sandbox.why_closed`."""
+        return why_closed(path, self.all_homes(), self.denied())
 
     def all_homes(self) -> tuple[Path, ...]:
         """This user's home directory and those of all others on this machine."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codex_counsel.codex.sandbox import is_literal_path
+from codex_counsel.codex.sandbox import SYSTEM
 from codex_counsel.contract.envelope import Workspace
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.git.layout import read_layout
 from codex_counsel.git.repo import Repo
 from codex_counsel.system.secret_names import secret_name
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from codex_counsel.prepare.context import Context
     from codex_counsel.prepare.directories import Directories
 
-SYSTEM = tuple(map(Path, ("/proc", "/sys", "/dev", "/run/user", "/run/secrets")))
-"""Directories of the running system: no workspace lies in them or above them."""
 PLANS = "plans"
 """Where agents keep their plans in a directory that is otherwise closed (`~/.claude/plans`)."""
 
@@ -122,24 +121,9 @@ def checked_root(path: str | Path, directories: Directories) -> Path:
         raise _invalid(path, "is not an absolute path")
 
     root = _resolve_directory(path)
-    homes = directories.all_homes()
-    holds_a_home = any(home.is_relative_to(root) for home in homes)
-    if root == Path("/") or holds_a_home:
-        raise _invalid(
-            root,
-            "is the root, a home directory or above one: a run there could read every credential",
-        )
-    if not is_literal_path(root):
-        raise _invalid(
-            root,
-            "has one of * ? [ ] or a line break or tab in its path, which Codex takes for a pattern",
-        )
-    for base in SYSTEM:
-        if root.is_relative_to(base) or base.is_relative_to(root):
-            raise _invalid(root, "belongs to the running system")
-    for denied in directories.denied():
-        if root.is_relative_to(denied):
-            raise _invalid(root, f"lies in {denied}, which no run may see")
+    reason = directories.why_closed(root)
+    if reason:
+        raise _invalid(root, reason)
     return root
 
 
@@ -168,21 +152,18 @@ def find_repository(
 ) -> tuple[Path | None, tuple[Path, ...]]:
     """The top of the repository around `root`, and the git directories outside of it that git needs to read.
 
-    Read from files, so that nothing is executed. What a `.git` file names is opened
-    only if it is one of the repository's linked worktrees and points back, or lies in
-    the git directory of an enclosing repository (a submodule): a planted one opens
-    nothing. A repository of another user above `root` is left alone.
+    Read from files, so that nothing is executed. A `.git` that leads to another
+    repository opens nothing. A repository of another user above `root` is left alone.
     """
     for folder in (root, *root.parents):
         entry = folder / ".git"
         # Path.exists raises PermissionError where os.path.exists answers no.
         exists = os.path.exists(entry)  # noqa: PTH110
-        if folder != root and exists and entry.stat().st_uid != os.getuid():
+        if not exists or entry.is_symlink():
+            continue
+        if folder != root and entry.stat().st_uid != os.getuid():
             return None, ()
-        if entry.is_dir() and not entry.is_symlink():
-            return _allowed_top(folder, directories), ()
-        if entry.is_file():
-            return _allowed_top(folder, directories), _git_directories(entry)
+        return _allowed_top(folder, directories), _outside(folder, directories)
     return None, ()
 
 
@@ -193,43 +174,12 @@ def _allowed_top(folder: Path, directories: Directories) -> Path | None:
         return None
 
 
-def _git_directories(entry: Path) -> tuple[Path, ...]:
-    """What the `.git` file of a linked worktree or of a submodule names; nothing where it does not point back."""
+def _outside(folder: Path, directories: Directories) -> tuple[Path, ...]:
+    """The git directories outside of the working tree that a run may read: all that are needed, or none."""
     try:
-        target = entry.read_text("utf-8").removeprefix("gitdir:").strip()
-        directory = (entry.parent / target).resolve(strict=True)
-        if _points_back(directory, entry):
-            return _worktree_directories(directory)
-        if _is_submodule(directory, entry):
-            return (directory,)
-    except (OSError, ValueError):
+        outside = read_layout(folder).outside
+    except CounselError:
         return ()
-    return ()
-
-
-def _points_back(directory: Path, entry: Path) -> bool:
-    """Whether the git directory of a linked worktree names this `.git` file as its own."""
-    back = directory / "gitdir"
-    return (
-        back.is_file()
-        and Path(back.read_text("utf-8").strip()).resolve() == entry.resolve()
-    )
-
-
-def _worktree_directories(directory: Path) -> tuple[Path, ...]:
-    name = (directory / "commondir").read_text("utf-8").strip()
-    common = (directory / name).resolve(strict=True)
-    is_worktree = (
-        directory.parent == common / "worktrees" and (common / "objects").is_dir()
-    )
-    if is_worktree and is_literal_path(common) and is_literal_path(directory):
-        return (common, directory)
-    return ()
-
-
-def _is_submodule(directory: Path, entry: Path) -> bool:
-    enclosing = any(
-        directory.is_relative_to(parent / ".git/modules")
-        for parent in entry.parent.parents
-    )
-    return enclosing and (directory / "objects").is_dir()
+    if any(directories.why_closed(path) for path in outside):
+        return ()
+    return outside

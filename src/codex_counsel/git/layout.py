@@ -1,0 +1,175 @@
+"""Where the parts of a repository lie, read from its files; and which repositories are not used at all.
+
+A repository may come from anybody, and its files may name other directories of this
+machine. Everything that opens a repository asks here, so that none leads to another
+one: neither a run, which may read git's objects, nor our own git, whose output is sent.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from codex_counsel.errors import Code, CounselError
+from codex_counsel.system.files import read_regular
+
+READ_BY_GIT = (
+    "HEAD",
+    "config",
+    "config.worktree",
+    "index",
+    "info",
+    "logs",
+    "objects",
+    "packed-refs",
+    "refs",
+    "reftable",
+    "shallow",
+)
+"""Entries of a git directory that git reads."""
+MAX_POINTER = 16_384
+"""Bytes of a file that names a directory."""
+MAX_CONFIG = 1_000_000
+"""Bytes read of a repository's configuration."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A working tree and its git directories, all real paths. Most have one: `git_dir` and `common_dir` are equal."""
+
+    top: Path
+    git_dir: Path
+    common_dir: Path
+
+    @property
+    def outside(self) -> tuple[Path, ...]:
+        """The git directories that do not lie in the working tree."""
+        both = dict.fromkeys((self.common_dir, self.git_dir))
+        return tuple(path for path in both if not path.is_relative_to(self.top))
+
+    @property
+    def objects(self) -> Path:
+        """Where git's objects are."""
+        return self.common_dir / "objects"
+
+
+def read_layout(top: Path) -> Layout:
+    """The layout of the repository whose working tree is `top`, a real path. Nothing is executed.
+
+    A `.git` file is followed where its target names this working tree in turn, as that
+    of a linked working tree or a submodule does. Raises `workspace_invalid` for any
+    other, and for a git directory whose parts lead out of it.
+    """
+    entry = top / ".git"
+    if entry.is_symlink():
+        raise _refused(top, "is a link")
+    if entry.is_dir():
+        layout = Layout(top, entry, entry)
+        if (entry / "commondir").exists():
+            raise _refused(top, "has a file `commondir`, which names another one")
+    else:
+        layout = _layout_of_pointer(top, entry)
+    _check_contained(layout)
+    return layout
+
+
+def _layout_of_pointer(top: Path, entry: Path) -> Layout:
+    """For a `.git` file, which names the git directory."""
+    try:
+        git_dir = _target_of(entry, prefix="gitdir:")
+        if _points_back(git_dir, entry):
+            common = _target_of(git_dir / "commondir")
+            if git_dir.parent == common / "worktrees":
+                return Layout(top, git_dir, common)
+        elif _is_submodule(git_dir, top) or _names_working_tree(git_dir, top):
+            return Layout(top, git_dir, git_dir)
+    except (OSError, ValueError, RuntimeError):
+        raise _refused(top, "is a file that names no git directory") from None
+    raise _refused(
+        top, f"is a file that names {git_dir}, which does not belong to this directory"
+    )
+
+
+def _target_of(pointer: Path, prefix: str = "") -> Path:
+    """The existing path that a file names, relative to its own folder. Raises OSError or ValueError for none."""
+    data = read_regular(pointer, MAX_POINTER)
+    if data is None:
+        raise FileNotFoundError(pointer)
+    # Git takes line ends, and nothing else, from the end of the name.
+    name = os.fsdecode(data).removeprefix(prefix).lstrip(" ").rstrip("\r\n")
+    if not name:
+        raise FileNotFoundError(pointer)
+    return (pointer.parent / name).resolve(strict=True)
+
+
+def _points_back(git_dir: Path, entry: Path) -> bool:
+    """Whether the git directory of a linked working tree names this `.git` file as its own."""
+    back = git_dir / "gitdir"
+    return back.is_file() and _target_of(back) == entry
+
+
+def _is_submodule(git_dir: Path, top: Path) -> bool:
+    return any(
+        git_dir.is_relative_to(parent / ".git/modules") for parent in top.parents
+    )
+
+
+def _names_working_tree(git_dir: Path, top: Path) -> bool:
+    """Whether the configuration of the git directory has this working tree as `core.worktree`."""
+    data = read_regular(git_dir / "config", MAX_CONFIG) or b""
+    section = ""
+    for line in os.fsdecode(data).splitlines():
+        text = line.strip()
+        if text.startswith("["):
+            section = text.lower()
+        match = re.fullmatch(r"worktree\s*=\s*\"?([^\"]+)\"?", text, re.IGNORECASE)
+        if match and section == "[core]":
+            return (git_dir / match[1]).resolve() == top
+    return False
+
+
+def _check_contained(layout: Layout) -> None:
+    """Raise unless what git reads of the repository lies in its own git directories.
+
+    Content of another repository comes with that one's objects. Where the objects are
+    our own, a foreign ref only names what is not there. Borrowed objects
+    (`git clone --shared`) are used, but not together with refs that lead elsewhere.
+    """
+    if not layout.objects.is_dir():
+        raise _refused(layout.top, "has no objects")
+    own = (layout.common_dir, layout.git_dir)
+    entries = [folder / name for folder in own for name in READ_BY_GIT]
+    entries += _entries(layout.objects)
+    entries += _entries(layout.objects / "pack")
+    if (layout.objects / "info/alternates").exists():
+        entries += _entries_below(layout.common_dir / "refs")
+    for path in entries:
+        if not path.is_symlink():
+            continue
+        real = path.resolve()
+        if not any(real.is_relative_to(folder) for folder in own):
+            raise _refused(layout.top, f"leads out of itself by the link {path}")
+
+
+def _entries(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return list(folder.iterdir())
+
+
+def _entries_below(folder: Path) -> Iterator[Path]:
+    for directory, names, files in os.walk(folder):
+        for name in (*names, *files):
+            yield Path(directory, name)
+
+
+def _refused(top: Path, why: str) -> CounselError:
+    return CounselError(
+        Code.WORKSPACE_INVALID,
+        f"The repository at {top} is not used: its .git {why}",
+        repair="Choose a working tree that git made (`git clone`, `git worktree add`); where the git directory is yours"
+        " and lies elsewhere, name the tree in it: `git config core.worktree PATH`.",
+    )

@@ -1,0 +1,131 @@
+"""The secret files in a workspace, found by their names, and which of them a run must not see."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from codex_counsel.codex.sandbox import PLATFORM
+from codex_counsel.git.repo import Repo
+from codex_counsel.system.files import read_regular
+from codex_counsel.system.secret_names import secret_name
+from codex_counsel.system.tree_walk import Entry, TreeWalk
+
+MAX_ENTRIES = 1_000_000
+"""Directory entries looked at; in a larger workspace the search is incomplete."""
+MAX_PATH = 2_000
+"""Bytes of a path. A directory below a longer one is denied as a whole: no system call takes more than 4,096."""
+MAX_HASHED = 1_000_000
+"""Bytes of a file that may be found equal to the committed one."""
+
+CERTIFICATES = tuple(map(Path, ("/etc/ssl/certs", "/etc/pki", "/etc/ca-certificates")))
+"""Public keys, though their names look like those of private ones."""
+
+
+@dataclass(frozen=True)
+class SecretFiles:
+    """What a search found.
+
+    `paths` are real, and one of a directory stands for all below it. `undeniable` are
+    files whose names are not UTF-8, which Codex cannot be told of. `complete` is false
+    where the search ended early. `scanned` is the number of directory entries seen;
+    `unreadable` says that a directory could not be read.
+    """
+
+    paths: tuple[Path, ...] = ()
+    undeniable: tuple[Path, ...] = ()
+    complete: bool = True
+    scanned: int = 0
+    unreadable: bool = False
+
+
+def find_secrets(roots: Iterable[Path]) -> SecretFiles:
+    """The secret files below the roots. Links to directories are not followed; of a link to a file, the target counts.
+
+    `.git` is passed over: what it holds was committed.
+    """
+    files: dict[Path, None] = {}
+    too_deep: list[Path] = []
+    complete = True
+    unreadable = False
+    scanned = 0
+    for root in roots:
+
+        def may_enter(folder: Entry, root: Path = root) -> bool:
+            path = folder.path
+            if len(path) > MAX_PATH:
+                too_deep.append(root / os.fsdecode(path))
+                return False
+            return folder.name != b".git"
+
+        walk = TreeWalk(root, enter=may_enter, limit=MAX_ENTRIES - scanned)
+        for entry in walk:
+            scanned += 1
+            if not entry.is_folder and _is_secret(entry):
+                files |= _real_file(root / os.fsdecode(entry.path))
+        complete = complete and not walk.truncated
+        unreadable = unreadable or walk.unread > 0
+
+    found = (*files, *too_deep)
+    return SecretFiles(
+        paths=tuple(path for path in found if _is_utf8(path)),
+        undeniable=tuple(path for path in found if not _is_utf8(path)),
+        complete=complete,
+        scanned=scanned,
+        unreadable=unreadable,
+    )
+
+
+def _is_secret(entry: Entry) -> bool:
+    path = os.fsdecode(b"/" + entry.path)
+    return secret_name(path.replace("\n", " ")) is not None
+
+
+def _real_file(path: Path) -> dict[Path, None]:
+    """Where the file really is; nothing for a link to nothing or to what every program may read."""
+    # Path.exists raises PermissionError where os.path.exists answers no.
+    if not os.path.exists(path):  # noqa: PTH110
+        return {}
+    real = path.resolve()
+    public = (*CERTIFICATES, *map(Path, PLATFORM))
+    if any(real.is_relative_to(base) for base in public):
+        return {}
+    return {real: None}
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def uncommitted(paths: Iterable[Path], repo: Repo) -> list[Path]:
+    """The files whose content git's index does not have, and those outside the repository.
+
+    The others can be read from git's objects as well. Each file's content is compared:
+    an index may have been made to call a changed file unchanged.
+    """
+    digest = hashlib.sha256 if len(repo.empty_tree) == 64 else hashlib.sha1
+    committed = {}
+    for record in repo.git("ls-files", "-z", "--stage").split(b"\0"):
+        about, _, name = record.partition(b"\t")
+        if name:
+            committed[name] = about.split(b" ")[1].decode()
+
+    root = os.fsencode(repo.root) + b"/"
+    results = []
+    for path in paths:
+        name = os.fsencode(path).removeprefix(root)
+        data = read_regular(path, MAX_HASHED)
+        if data is None or name not in committed:
+            results.append(path)
+            continue
+        blob = b"blob %d\0" % len(data) + data
+        if digest(blob).hexdigest() != committed[name]:
+            results.append(path)
+    return results

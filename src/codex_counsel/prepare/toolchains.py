@@ -1,0 +1,118 @@
+"""What of the user's installed programs a run may read: the entries of `PATH`, and interpreters of environments."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codex_counsel.codex.sandbox import PLATFORM
+
+if TYPE_CHECKING:
+    from codex_counsel.prepare.directories import Directories
+
+MANAGED = (
+    ".pyenv/versions",
+    ".local/share/uv/python",
+    ".local/share/mise/installs/python",
+    ".asdf/installs/python",
+    ".rye/py",
+    ".conda/envs",
+    "miniconda3",
+    "anaconda3",
+    "miniforge3",
+    "mambaforge",
+    "micromamba",
+)
+"""Where version managers keep installations of Python below a home directory."""
+
+
+def toolchains(
+    path_variable: str, directories: Directories, workspace: Path
+) -> tuple[Path, ...]:
+    """Directories that the programs on `PATH` need, where they lie outside the platform's own.
+
+    Entries inside the workspace count for nothing: what it names, others may have
+    written.
+    """
+    roots: dict[Path, None] = {}
+    for entry in path_variable.split(os.pathsep):
+        # Path.is_dir raises PermissionError where os.path.isdir answers no.
+        if not entry.startswith("/") or not os.path.isdir(entry):  # noqa: PTH112
+            continue
+        real = Path(entry).resolve()
+        if any(path.is_relative_to(workspace) for path in (Path(entry), real)):
+            continue
+        for root in _directories_needed_by(real, directories):
+            if _may_be_opened(root, directories):
+                roots[root] = None
+    return tuple(roots)
+
+
+def _may_be_opened(path: Path, directories: Directories) -> bool:
+    is_platform = any(path.is_relative_to(base) for base in PLATFORM)
+    return path.is_dir() and not is_platform and not directories.why_closed(path)
+
+
+def _directories_needed_by(
+    directory: Path, directories: Directories
+) -> tuple[Path, ...]:
+    """What an entry of `PATH` needs: `~/.pyenv/shims` needs `~/.pyenv`.
+
+    Of `~/bin`, `~/.local/bin` or `/srv/bin` the parent would open too much.
+    """
+    parent = directory.parent
+    holds_a_home = any(home.is_relative_to(parent) for home in directories.all_homes())
+    too_wide = len(parent.parts) <= 2 or holds_a_home
+    if directory.name not in ("bin", "shims", "sbin") or too_wide:
+        return (directory,)
+    if parent.name == ".local":
+        return (
+            directory,
+            parent / "lib",
+            parent / "share/uv",
+            parent / "share/mise",
+            parent / "pipx",
+        )
+    return (parent, *interpreter(parent, directories))
+
+
+def interpreter(environment: Path, directories: Directories) -> tuple[Path, ...]:
+    """The installation that a virtual environment's `python` leads to, or nothing where it is no Python.
+
+    The link may come from a repository. So its target must have the form of an
+    installation, with a standard library of its own, and lie outside all home
+    directories or where a version manager keeps such.
+    """
+    if not (environment / "pyvenv.cfg").is_file():
+        return ()
+    try:
+        real = (environment / "bin/python").resolve(strict=True)
+    except (OSError, RuntimeError):
+        return ()
+    installation = real.parent.parent
+    if not _is_python(real) or directories.why_closed(installation):
+        return ()
+    if not _is_program_place(installation, directories):
+        return ()
+    return (installation,)
+
+
+def _is_python(program: Path) -> bool:
+    """Whether this is the `bin/python3.12` of an installation."""
+    if not re.fullmatch(r"(?:python|pypy)\d*(?:\.\d+)?t?", program.name):
+        return False
+    if program.parent.name != "bin" or not program.is_file():
+        return False
+    library = program.parent.parent / "lib"
+    return any(library.glob("py*/os.py"))
+
+
+def _is_program_place(installation: Path, directories: Directories) -> bool:
+    homes = set(directories.all_homes()) - {Path("/")}
+    around = [home for home in homes if installation.is_relative_to(home)]
+    if not around:
+        return True
+    managed = [home / place for home in around for place in MANAGED]
+    return any(installation.is_relative_to(place) for place in managed)
