@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from codex_counsel.delegate.sensitive import LINK
-from codex_counsel.delegate.shadow import Shadow, make_accessible
+from codex_counsel.delegate.shadow import Shadow
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.names import display_name
 from codex_counsel.system.files import open_private, write_atomically
+from codex_counsel.system.tree_walk import make_accessible
 
 MAX_LISTED = 200
 GIT_DIRECTORIES = (b".git", b"git~1")

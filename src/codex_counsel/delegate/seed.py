@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import stat
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from codex_counsel.delegate import excludes
 from codex_counsel.delegate.shadow import Shadow, null_terminated
+from codex_counsel.delegate.tree_copy import TreeCopy
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.names import display_name
 from codex_counsel.git.repo import Repo
@@ -30,10 +31,8 @@ CONVERTING_ATTRIBUTES = (
     "crlf",
 )
 """Attributes under which a file on disk may differ from its object although git calls it clean."""
-# Without O_NONBLOCK, opening a FIFO in place of a file would wait for a writer.
-READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-COPY_CHUNK = 1 << 20
+ENCRYPTING_FILTER = re.compile(rb".*crypt.*|.*vault.*|strongbox|sops.*")
+"""Names of content filters that keep a file readable on disk and encrypted in git (git-crypt, transcrypt, ...)."""
 
 
 class TrackedFile(NamedTuple):
@@ -62,6 +61,8 @@ class SeedPlan:
 
     `checkout` files are written from git's objects, `copy` files are copied from the
     user's tree. `sparse` files are tracked and absent from the user's tree too.
+    `withheld` are secret files that differ from the commit: `tracked` has them as they
+    were committed, and the tree has no such file.
     `omitted` are displayed names with a reason: `submodule`, `sparse`, `budget`,
     `secret_file`, `nested_repository` or `unreadable`. `untracked` is the number of
     untracked files that are copied, `changed` the number of tracked files that may have
@@ -73,6 +74,7 @@ class SeedPlan:
     checkout: list[bytes] = field(default_factory=list)
     copy: list[bytes] = field(default_factory=list)
     sparse: list[bytes] = field(default_factory=list)
+    withheld: list[bytes] = field(default_factory=list)
     omitted: list[tuple[str, str]] = field(default_factory=list)
     untracked: int = 0
     changed: int = 0
@@ -83,7 +85,7 @@ class SeedPlan:
 
 
 def plan_seed(repo: Repo) -> SeedPlan:
-    """Plan the seed; writes nothing. Four or five git processes, whatever the size of the repository.
+    """Plan the seed; writes nothing. Five to seven git processes, whatever the size of the repository.
 
     Raises `no_commits` before the first commit.
     """
@@ -100,8 +102,10 @@ def plan_seed(repo: Repo) -> SeedPlan:
 
     dirty = _dirty_names(repo)
     plan = SeedPlan(head, tracked, changed=len(dirty))
-    converted = _converted_names(repo, tracked)
-    _plan_tracked(repo, plan, dirty | converted)
+    converted, encrypted = _converted_names(repo, tracked)
+    different = dirty | converted
+    _withhold(repo, plan, different, encrypted)
+    _plan_tracked(repo, plan, different)
     _plan_untracked(repo, plan)
 
     # A file in conflict is tracked in up to three stages.
@@ -131,15 +135,18 @@ def _dirty_names(repo: Repo) -> set[bytes]:
     return set(fields[1::2])
 
 
-def _converted_names(repo: Repo, tracked: list[TrackedFile]) -> set[bytes]:
-    """Files whose bytes on disk may differ from their object although git calls them clean."""
+def _converted_names(
+    repo: Repo, tracked: list[TrackedFile]
+) -> tuple[set[bytes], set[bytes]]:
+    """Files whose bytes on disk may differ from their object although git calls them clean; those kept encrypted."""
     names = [file.name for file in tracked]
-    settings = repo.config.values
-    autocrlf = settings.get("core.autocrlf", "false")
+    converted: set[bytes] = set()
+    encrypted: set[bytes] = set()
+    autocrlf = repo.config.values.get("core.autocrlf", "false")
     if autocrlf.lower() not in ("false", "no", "off", "0"):
-        return set(names)
+        converted.update(names)
     if not _has_attributes(repo, names):
-        return set()
+        return converted, encrypted
 
     output = repo.git(
         "check-attr",
@@ -150,13 +157,13 @@ def _converted_names(repo: Repo, tracked: list[TrackedFile]) -> set[bytes]:
     )
     # Three fields each: name, attribute, value.
     fields = output.split(b"\0")
-    checked_names = fields[0::3]
-    values = fields[2::3]
-    converted = set()
-    for name, value in zip(checked_names, values, strict=False):
+    rows = zip(fields[0::3], fields[1::3], fields[2::3], strict=False)
+    for name, attribute, value in rows:
         if value not in (b"unspecified", b"unset"):
             converted.add(name)
-    return converted
+        if attribute == b"filter" and ENCRYPTING_FILTER.fullmatch(value):
+            encrypted.add(name)
+    return converted, encrypted
 
 
 def _has_attributes(repo: Repo, names: list[bytes]) -> bool:
@@ -168,12 +175,74 @@ def _has_attributes(repo: Repo, names: list[bytes]) -> bool:
     return any(os.path.basename(name) == b".gitattributes" for name in names)
 
 
+def _withhold(
+    repo: Repo, plan: SeedPlan, different: set[bytes], encrypted: set[bytes]
+) -> None:
+    """Put the committed state in place of every tracked secret file that is not in that state now.
+
+    One that was never committed is no longer tracked: nothing of it reaches the shadow.
+    """
+    names = set(encrypted)
+    for file in plan.tracked:
+        if _is_secret(file.name) and not file.is_submodule:
+            names.add(file.name)
+    if not names:
+        return
+
+    committed = _committed_files(repo, plan.head, names)
+    tracked = []
+    withheld = dict.fromkeys(file.name for file in plan.tracked if file.name in names)
+    for file in plan.tracked:
+        if file.name not in names:
+            tracked.append(file)
+        elif file == committed.get(file.name) and file.name not in different:
+            tracked.append(file)
+            del withheld[file.name]
+    for name in withheld:
+        plan.omit(name, "secret_file")
+        if name in committed:
+            tracked.append(committed[name])
+            plan.withheld.append(name)
+    plan.tracked = tracked
+
+
+def _committed_files(
+    repo: Repo, head: str, names: set[bytes]
+) -> dict[bytes, TrackedFile]:
+    """What the index would hold of these files right after the commit."""
+    committed = {}
+    for record in _records(repo.git("ls-tree", "-r", "-z", "--full-tree", head)):
+        about, _, name = record.partition(b"\t")
+        mode, kind, sha = about.split(b" ")
+        if name in names and kind == b"blob":
+            committed[name] = TrackedFile(b"H", mode, sha, b"0", name)
+    return committed
+
+
+def _is_secret(name: bytes) -> bool:
+    # The patterns take a name for one line.
+    return bool(secret_name(os.fsdecode(name).replace("\n", " ")))
+
+
+def same_secrets(shadow: Shadow, base: str, tree: str) -> list[bytes]:
+    """Names of the secret files that are the same in two tree objects of the shadow."""
+    output = shadow.git(
+        "diff-tree", "-r", "-z", "--name-only", "--no-renames", base, tree
+    )
+    changed = set(_records(output))
+    names = _records(shadow.git("ls-tree", "-r", "-z", "--name-only", base))
+    return [name for name in names if _is_secret(name) and name not in changed]
+
+
 def _plan_tracked(repo: Repo, plan: SeedPlan, different: set[bytes]) -> None:
     """Plan each tracked file. `different` are those whose bytes on disk may differ from their object."""
     root = os.fsencode(repo.root) + b"/"
+    withheld = set(plan.withheld)
     for file in plan.tracked:
         name = file.name
         is_clean = file.tag == b"H" and name not in different
+        if name in withheld:
+            continue
         if file.is_submodule:
             plan.omit(name, "submodule")
         elif file.is_skip_worktree and not os.path.lexists(root + name):
@@ -186,7 +255,13 @@ def _plan_tracked(repo: Repo, plan: SeedPlan, different: set[bytes]) -> None:
 
 
 def _plan_untracked(repo: Repo, plan: SeedPlan) -> None:
-    output = repo.git("ls-files", "-z", "--others", "--exclude-standard")
+    output = repo.git(
+        "ls-files",
+        "-z",
+        "--others",
+        "--exclude-standard",
+        env=excludes.environment(repo),
+    )
     total = 0
     with TreeReader(repo.root) as reader:
         for name in _records(output):
@@ -195,7 +270,7 @@ def _plan_untracked(repo: Repo, plan: SeedPlan) -> None:
             is_over_budget = size > MAX_UNTRACKED_FILE or total + size > MAX_UNTRACKED
             if is_over_budget:
                 plan.omit(name, "budget")
-            elif secret_name(os.fsdecode(name)):
+            elif _is_secret(name):
                 plan.omit(name, "secret_file")
             elif name.endswith(b"/"):
                 plan.omit(name, "nested_repository")
@@ -233,14 +308,7 @@ def populate(repo: Repo, plan: SeedPlan, shadow: Shadow) -> str:
         "--index-info",
         stdin=b"".join(index_records),
     )
-    if plan.sparse:
-        shadow.git(
-            "update-index",
-            "-z",
-            "--skip-worktree",
-            "--stdin",
-            stdin=null_terminated(plan.sparse),
-        )
+    shadow.expect_absent([*plan.sparse, *plan.withheld])
     if plan.checkout:
         shadow.git(
             "checkout-index",
@@ -256,66 +324,15 @@ def populate(repo: Repo, plan: SeedPlan, shadow: Shadow) -> str:
 
 def _copy_files(repo: Repo, plan: SeedPlan, shadow: Shadow) -> None:
     """Copy `plan.copy`, links as links. A file that is gone is left out."""
-    source = os.fsencode(repo.root) + b"/"
-    target = os.fsencode(shadow.tree) + b"/"
-    real_folders = {b"": True}
-    for name in plan.copy:
-        folder = name.rpartition(b"/")[0]
-        if not _is_real_folder(source, folder, real_folders):
-            continue
-        try:
-            os.makedirs(target + folder, exist_ok=True)
-            _copy_file(source + name, target + name)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                message = f"The worktree cannot be filled: {error.strerror}"
-                raise CounselError(Code.WORKTREE_FAILED, message) from None
-            plan.omit(name, "unreadable")
-
-
-def _is_real_folder(
-    root: bytes,
-    folder: bytes,
-    cache: dict[bytes, bool],
-) -> bool:
-    """Whether no part of the path is a link. Git calls a file behind one deleted; what is there is not the user's."""
-    if folder not in cache:
-        parent = folder.rpartition(b"/")[0]
-        is_below_real = _is_real_folder(root, parent, cache)
-        cache[folder] = is_below_real and not os.path.islink(root + folder)
-    return cache[folder]
-
-
-def _copy_file(source: bytes, target: bytes) -> None:
-    """Copy a regular file or a link; anything else, such as a pipe, is passed over."""
-    status = os.lstat(source)
-    if stat.S_ISLNK(status.st_mode):
-        os.symlink(os.readlink(source), target)
-    elif stat.S_ISREG(status.st_mode):
-        mode = 0o644
-        if status.st_mode & stat.S_IXUSR:
-            mode = 0o755
-        _copy_content(source, target, mode)
-
-
-def _copy_content(source: bytes, target: bytes, mode: int) -> None:
-    reader = os.open(source, READ_FLAGS)
-    try:
-        writer = os.open(target, CREATE_FLAGS, mode)
-        try:
-            while data := os.read(reader, COPY_CHUNK):
-                rest = memoryview(data)
-                while rest:
-                    written = os.write(writer, rest)
-                    rest = rest[written:]
-        except OSError:
-            # Half a file would look like the user's.
-            with contextlib.suppress(OSError):
-                os.unlink(target)
-            raise
-        finally:
-            os.close(writer)
-    finally:
-        os.close(reader)
+    with TreeCopy(repo.root, shadow.tree) as copies:
+        for name in plan.copy:
+            try:
+                copies.copy(name)
+            except (FileNotFoundError, NotADirectoryError):
+                # Git calls a file behind a link deleted; what is there is not the user's.
+                continue
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    message = f"The worktree cannot be filled: {error.strerror}"
+                    raise CounselError(Code.WORKTREE_FAILED, message) from None
+                plan.omit(name, "unreadable")

@@ -116,10 +116,10 @@ def _from_earlier_job(repo: Repo, earlier: Path, scratch: Path) -> _Baseline:
             Code.WORKTREE_FAILED, "The earlier job's baseline cannot be made again"
         )
 
-    shadow.check_out(base_tree)
     patch = (earlier / "diff.patch").read_bytes()
-    if patch:
-        shadow.git("apply", "--binary", "--whitespace=nowarn", "-", stdin=patch)
+    tree = shadow.apply_to_tree(base_tree, patch)
+    absent = seed.same_secrets(shadow, base_tree, tree)
+    shadow.check_out(base_tree, tree, absent)
     return _Baseline(shadow, head, base_tree, list(record.get("omitted", ())))
 
 

@@ -9,12 +9,12 @@ every file as the bytes it has: no line ends are converted and no filter runs.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from codex_counsel.delegate import excludes
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.hardening import environment, hardened_arguments
 from codex_counsel.git.process import GitProcess, GitTimeout, find_git
@@ -25,7 +25,6 @@ RAW_SETTINGS = {
     "core.attributesFile": os.devnull,
     "core.autocrlf": "false",
     "core.checkStat": "default",
-    "core.excludesFile": os.devnull,
     "core.fileMode": "true",
     "core.symlinks": "true",
     "core.untrackedCache": "false",
@@ -72,6 +71,11 @@ class Shadow:
         """Its git directory."""
         return self.base / "repo.git"
 
+    @property
+    def excludes(self) -> Path:
+        """The ignore patterns of the user and of the clone; a run cannot read this file."""
+        return self.base / "excludes"
+
     @classmethod
     def create(cls, repo: Repo, base: Path, head: str) -> Shadow:
         """Make a shadow of the repository with an empty tree and HEAD at the commit id `head`."""
@@ -83,7 +87,7 @@ class Shadow:
         info = shadow.git_dir / "info"
         info.mkdir(exist_ok=True)
         (info / "attributes").write_text(RAW_ATTRIBUTES, "ascii")
-        (info / "exclude").write_bytes(_ignore_patterns(repo))
+        shadow.excludes.write_bytes(excludes.patterns(repo))
         users_objects = os.fsencode(repo.common_dir / "objects")
         alternates = shadow.git_dir / "objects/info/alternates"
         alternates.write_bytes(users_objects + b"\n")
@@ -148,7 +152,8 @@ class Shadow:
             )
 
     def _git_environment(self, index: Path | None) -> dict[str, str]:
-        env = environment(self.env, RAW_SETTINGS)
+        settings = {**RAW_SETTINGS, "core.excludesFile": str(self.excludes)}
+        env = environment(self.env, settings)
         env |= {
             "GIT_DIR": str(self.git_dir),
             "GIT_WORK_TREE": str(self.tree),
@@ -187,6 +192,12 @@ class Shadow:
                 "--stdin",
                 stdin=null_terminated(present),
             )
+
+    def expect_absent(self, names: Iterable[bytes]) -> None:
+        """Make git take these tracked files for unchanged as long as no such file is in the tree."""
+        stdin = null_terminated(names)
+        if stdin:
+            self.git("update-index", "-z", "--skip-worktree", "--stdin", stdin=stdin)
 
     def assume_unchanged(self, names: Iterable[bytes]) -> None:
         """Make git treat these files as unchanged, where it tracks them.
@@ -240,63 +251,31 @@ class Shadow:
         finally:
             index.unlink(missing_ok=True)
 
-    def check_out(self, tree: str) -> None:
-        """Fill the working tree from a tree object."""
+    def check_out(self, base: str, tree: str, absent: Iterable[bytes]) -> None:
+        """Fill the empty working tree from the tree object `tree`, with the index as it is for `base`.
+
+        The files `absent`, the same in both, are left out and expected to be absent.
+        """
+        left_out = set(absent)
         self.git("read-tree", tree)
-        self.git("checkout-index", "--all", "--force", "--index")
+        names = self.git("ls-files", "-z").split(b"\0")[:-1]
+        present = [name for name in names if name not in left_out]
+        self.git(
+            "checkout-index",
+            "-z",
+            "--force",
+            "--index",
+            "--stdin",
+            stdin=null_terminated(present),
+        )
+        # `-m` keeps what the index knows of files that are the same: git need not read
+        # them again. `-i` looks at no file.
+        self.git("read-tree", "-m", "-i", base)
+        self.expect_absent(left_out)
 
     def remove(self) -> None:
-        """Delete `base` and everything below it, also folders that a run made inaccessible."""
-        make_accessible(self.base)
+        """Delete `base` and everything below it, also folders that a run made inaccessible. Never raises."""
         remove_tree(self.base)
-
-
-def make_accessible(root: Path) -> None:
-    """Give the owner access to every folder and file below `root`: a run may have taken it away."""
-    for folder, subfolders, files in os.walk(root):
-        for name in subfolders:
-            _add_permissions(os.path.join(folder, name), 0o700)
-        for name in files:
-            _add_permissions(os.path.join(folder, name), 0o600)
-
-
-def _add_permissions(path: str, permissions: int) -> None:
-    try:
-        mode = os.lstat(path).st_mode
-        if stat.S_ISLNK(mode):
-            return
-        if mode & permissions != permissions:
-            os.chmod(path, stat.S_IMODE(mode) | permissions)
-    except OSError:
-        # A file of another owner stays closed. It is reported where reading it fails.
-        return
-
-
-def _ignore_patterns(repo: Repo) -> bytes:
-    """The user's ignore patterns that lie outside the working tree: those of the clone and the global ones."""
-    paths = (
-        repo.common_dir / "info/exclude",
-        _global_excludes(repo),
-    )
-    patterns = [path.read_bytes() for path in paths if path.is_file()]
-    return b"\n".join(patterns)
-
-
-def _global_excludes(repo: Repo) -> Path:
-    home = repo.env.get("HOME")
-    if not home:
-        home = str(Path.home())
-
-    configured = repo.config.values.get("core.excludesfile")
-    if configured:
-        if configured.startswith("~/"):
-            return Path(home + configured.removeprefix("~"))
-        return Path(os.path.expanduser(configured))
-
-    config_home = repo.env.get("XDG_CONFIG_HOME")
-    if not config_home:
-        config_home = f"{home}/.config"
-    return Path(config_home) / "git/ignore"
 
 
 def _error_line(stderr: bytes) -> str:
