@@ -20,7 +20,12 @@ from codex_counsel.delegate.shadow import Shadow
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.refs import resolve
 from codex_counsel.git.repo import Repo
-from codex_counsel.system.files import read_json, write_atomically
+from codex_counsel.system.files import (
+    UnsafeDirectoryError,
+    make_private,
+    read_json,
+    write_atomically,
+)
 from codex_counsel.system.json_values import Json
 
 MAX_LISTED = 500
@@ -49,13 +54,20 @@ def set_up(
     """Make the working tree in the scratch directory and note in the job's directory what it was made of.
 
     Raises `worktree_failed`, or what git says of the user's repository; nothing is left
-    of such a tree.
+    of such a tree. Raises `storage_failed` where another user may write to the folder
+    of the trees.
     """
     spec = DelegateSpec.parse(details["delegate"])
     scratch = Path(scratch_path)
     directory = Path(job_path)
     try:
         _make(spec, scratch, directory)
+    except UnsafeDirectoryError as error:
+        raise CounselError(
+            Code.STORAGE_FAILED,
+            f"The folder of the working trees is not safe: {error}",
+            repair="Mend the folder that the message names, or set XDG_CACHE_HOME to another one.",
+        ) from None
     except OSError as error:
         _discard(spec, scratch, directory)
         raise CounselError(
@@ -67,7 +79,8 @@ def set_up(
 
 
 def _make(spec: DelegateSpec, scratch: Path, directory: Path) -> None:
-    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(scratch.parent)
+    scratch.mkdir(mode=0o700, exist_ok=True)
     # Written first: from now on a sweep knows whose tree this is.
     write_atomically(scratch / OWNER, os.fsencode(directory))
 

@@ -53,7 +53,7 @@ class NewJob:
 def launch(store: Store, new: NewJob) -> Handle:
     """Publish the job and start its worker. Without a writable state directory it lives in a private one.
 
-    Raises `storage_failed`.
+    Raises `storage_failed`, also where the state directory is one that others may write.
     """
     try:
         store.prepare()

@@ -15,7 +15,11 @@ from codex_counsel.contract.vocabulary import JOB_ID
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs import recovery
 from codex_counsel.jobs.job import Job
-from codex_counsel.system.files import read_json_or_none
+from codex_counsel.system.files import (
+    UnsafeDirectoryError,
+    check_private,
+    read_json_or_none,
+)
 from codex_counsel.system.text import clean, one_line
 
 CANCEL_PATIENCE = 15.0
@@ -38,19 +42,37 @@ class Store:
         self.state = state
         self.directory = state / "jobs"
 
+    @property
+    def _own_directories(self) -> tuple[Path, ...]:
+        return (self.directory, self.state / "keys", self.state / "gone")
+
     def prepare(self) -> None:
-        """Make the directories, private. Raises OSError."""
-        directories = (
-            self.state,
-            self.directory,
-            self.state / "keys",
-            self.state / "gone",
-        )
-        for path in directories:
+        """Make the directories, private. Raises OSError, or as `check`."""
+        # Links below the state directory would be followed here.
+        self.check()
+        for path in (self.state, *self._own_directories):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.check()
+
+    def check(self) -> None:
+        """Raise `storage_failed` where another user may write, and so make or change what is read as a job.
+
+        The state directory may be a link; what is in it may not.
+        """
+        try:
+            check_private(self.state, follow_symlinks=True)
+            for path in self._own_directories:
+                check_private(path)
+        except UnsafeDirectoryError as error:
+            raise CounselError(
+                Code.STORAGE_FAILED,
+                f"The state directory is not safe: {error}",
+                repair="Mend the directory that the message names, or set CODEX_COUNSEL_STATE_DIR to another one.",
+            ) from None
 
     def job(self, job_id: str) -> Job:
-        """Raises `job_not_found`, with what the tombstone of a dropped job remembers in its details."""
+        """Raises `job_not_found`, with what the tombstone of a dropped job remembers in its details; or as `check`."""
+        self.check()
         if not re.fullmatch(JOB_ID, job_id):
             raise CounselError(
                 Code.JOB_NOT_FOUND,
@@ -70,7 +92,8 @@ class Store:
         )
 
     def jobs(self) -> Iterator[Job]:
-        """Every published job, in no order."""
+        """Every published job, in no order. Raises as `check`."""
+        self.check()
         with contextlib.suppress(OSError):
             for path in self.directory.iterdir():
                 if re.fullmatch(JOB_ID, path.name):

@@ -101,6 +101,50 @@ def read_json_or_none(path: str | os.PathLike[str]) -> Json:
         return None
 
 
+class UnsafeDirectoryError(Exception):
+    """Another user may write to a directory of ours. The message names the directory, what is wrong and the remedy."""
+
+
+def make_private(path: str | os.PathLike[str]) -> None:
+    """Make a directory for us alone (mode 0700), with its parents. Raises OSError, or as `check_private`."""
+    folder = os.path.dirname(os.fspath(path))
+    os.makedirs(folder, exist_ok=True)
+    try:
+        # `makedirs` would make this one too with the mode that the umask leaves.
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    else:
+        os.chmod(path, 0o700)
+    check_private(path)
+
+
+def check_private(
+    path: str | os.PathLike[str], *, follow_symlinks: bool = False
+) -> None:
+    """Raise UnsafeDirectoryError for what is no directory of this user's that only he may write.
+
+    A link is refused unless `follow_symlinks`. Nothing is raised where there is
+    nothing. Raises OSError where the directory cannot be looked at.
+    """
+    try:
+        info = os.stat(path, follow_symlinks=follow_symlinks)
+    except FileNotFoundError:
+        return
+    name = os.fspath(path)
+    if not stat.S_ISDIR(info.st_mode):
+        raise UnsafeDirectoryError(f"{name} is a link or no directory: remove it")
+    if info.st_uid != os.geteuid():
+        raise UnsafeDirectoryError(
+            f"{name} belongs to the user with the id {info.st_uid}, who could change what is in it:"
+            f" make it belong to the user with the id {os.geteuid()}, or name another directory"
+        )
+    if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UnsafeDirectoryError(
+            f"{name} can be written by other users: chmod go-w {name}"
+        )
+
+
 class LockError(OSError):
     """A file was opened but the lock failed: nobody knows whether another process holds it."""
 
