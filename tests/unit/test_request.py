@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import FrozenInstanceError
 from typing import Any
 
@@ -23,6 +24,7 @@ from codex_counsel.contract.request import (
     validate,
 )
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.system.json_values import JsonObject
 
 JOB = "0123456789abcdef" * 2
 THREAD = "01a1fd1a-7cc9-76f3-b57a-2db62e07b46f"
@@ -352,6 +354,95 @@ def test_a_reply_that_the_schema_does_not_allow_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         schemas.read_reply(reply, ITEM)
+
+
+def _object(properties: JsonObject, **more: Any) -> JsonObject:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+        **more,
+    }
+
+
+def _chain(length: int) -> JsonObject:
+    definitions: JsonObject = {
+        f"d{index}": {"$ref": f"#/$defs/d{index + 1}"} for index in range(length)
+    }
+    definitions[f"d{length}"] = {"type": "string"}
+    return _object({"a": {"$ref": "#/$defs/d0"}}, **{"$defs": definitions})
+
+
+SLOW_PATTERN = "(?i)" + "[\u0000-\U0010ffff]" * 100
+DRAFT_7 = "http://json-schema.org/draft-07/schema#"
+EXPENSIVE: dict[str, tuple[JsonObject, str]] = {
+    "a long chain of references": (_chain(2800), "has more than 5000 values"),
+    "a shorter chain of references": (_chain(40), "more than 32 references"),
+    "many properties": (
+        _object({f"p{index}": {"type": "string"} for index in range(2500)}),
+        "1500 objects and booleans",
+    ),
+    "many alternatives": (
+        _object({"a": {"anyOf": [{}] * 4000}}),
+        "1500 objects and booleans",
+    ),
+    "many alternatives that are booleans": (
+        _object({"a": {"anyOf": [True] * 4000}}),
+        "1500 objects and booleans",
+    ),
+    "a wide enum": (_object({"a": {"enum": list(range(6000))}}), "5000 values"),
+    "a long pattern": (
+        _object({"a": {"pattern": "a|" * 2000}}),
+        "pattern of more than 1000 characters",
+    ),
+    "a pattern that takes long to compile": (
+        _object({"a": {"pattern": SLOW_PATTERN}}),
+        "a pattern with flags",
+    ),
+    "such a pattern below a keyword that only an older draft knows": (
+        _object(
+            {"a": {"dependencies": {"b": {"pattern": SLOW_PATTERN}}}},
+            **{"$schema": DRAFT_7},
+        ),
+        "a pattern with flags",
+    ),
+    "such a pattern as the name of a property": (
+        _object({"a": {"patternProperties": {SLOW_PATTERN: {}}}}),
+        "a pattern with flags",
+    ),
+    "a schema that applies itself to the same value": (
+        _object(
+            {"a": {"$ref": "#/$defs/x"}},
+            **{"$defs": {"x": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/x"}]}}},
+        ),
+        "applies itself without end",
+    ),
+}
+
+
+@pytest.mark.parametrize(("schema", "words"), EXPENSIVE.values(), ids=EXPENSIVE.keys())
+def test_a_schema_that_costs_too_much_is_refused_before_it_costs_anything(
+    schema: JsonObject, words: str
+) -> None:
+    before = time.process_time()
+    with pytest.raises(CounselError) as refusal:
+        parse(Consult, {"question": "?", "output_schema": schema})
+    assert (refusal.value.code, words in refusal.value.message) == (
+        Code.INVALID_ARGUMENTS,
+        True,
+    ), refusal.value.message
+    assert time.process_time() - before < 1
+
+
+def test_a_tree_and_a_large_schema_that_people_use_are_taken() -> None:
+    tree = {"next": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/tree"}]}}
+    large = {f"p{index}": {"type": "string"} for index in range(400)}
+    schema = _object(
+        {"tree": {"$ref": "#/$defs/tree"}, **large},
+        **{"$defs": {"tree": _object(tree)}},
+    )
+    assert schemas.check_schema(schema) == schema
 
 
 OLDEST_DRAFT = "http://json-schema.org/draft-03/schema#"

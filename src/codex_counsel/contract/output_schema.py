@@ -10,6 +10,7 @@ Imports jsonschema, so it is imported only where there is such a schema.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import jsonschema
@@ -21,6 +22,17 @@ from referencing import Registry
 from codex_counsel.system.json_values import MAX_DEPTH, Json, JsonObject, too_deep
 
 MAX_CHARACTERS = 120_000
+MAX_VALUES = 5000
+"""All values in the schema: keywords, names, members of an `enum`. The API itself takes 1000 members."""
+MAX_SCHEMAS = 1500
+"""Of these values, objects and booleans: each may be a schema. Checking a schema with its draft takes about half a
+millisecond, and the server answers nobody meanwhile."""
+MAX_PATTERN = 1000
+"""Characters of one `pattern`."""
+MAX_REFERENCES = 32
+"""References that lead from one to the next. Each takes a few levels of Python's stack."""
+INLINE_FLAGS = re.compile(r"\(\?[aiLmsux-]")
+"""No part of the regular expressions of JSON Schema. With `(?i)` a range of characters takes Python 16 ms to compile."""
 REFUSED = (
     "allOf",
     "not",
@@ -58,8 +70,10 @@ def check_schema(schema: Schema) -> Schema:
             f"has more than {MAX_CHARACTERS} characters, the most that the API takes"
         )
     try:
+        _check_size(schema)
         _check_against_its_draft(schema)
         _check_against_the_api(schema)
+        _check_for_loops(schema)
     except (TypeError, AttributeError):
         # A keyword that one draft does not know may have a value of any type, and the
         # walk below expects its type.
@@ -76,6 +90,38 @@ def _as_json(schema: Schema) -> str:
             "has a number or a character that JSON cannot express"
         ) from None
     return text
+
+
+def _check_size(schema: Schema) -> None:
+    """Bound what all other checks cost."""
+    waiting: list[Json] = [schema]
+    values = 0
+    schemas = 0
+    while waiting:
+        value = waiting.pop()
+        values += 1
+        schemas += isinstance(value, dict | bool)
+        if isinstance(value, dict):
+            _check_patterns(value)
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+        if values > MAX_VALUES or schemas > MAX_SCHEMAS:
+            raise ValueError(
+                f"has more than {MAX_VALUES} values, or {MAX_SCHEMAS} objects and booleans"
+            )
+
+
+def _check_patterns(part: JsonObject) -> None:
+    for pattern in (part.get("pattern"), *(part.get("patternProperties") or ())):
+        if not isinstance(pattern, str):
+            continue
+        if len(pattern) > MAX_PATTERN:
+            raise ValueError(f"has a pattern of more than {MAX_PATTERN} characters")
+        if INLINE_FLAGS.search(pattern):
+            raise ValueError(
+                "has a pattern with flags such as (?i), which JSON Schema does not know"
+            )
 
 
 def _check_against_its_draft(schema: Schema) -> None:
@@ -151,6 +197,8 @@ def _reference_problem(reference: Json, root: Schema) -> str | None:
             return f"$ref {str(reference)[:100]!r} leads nowhere in this schema"
         if not isinstance(target, dict) or "$ref" not in target:
             return None
+        if len(seen) >= MAX_REFERENCES:
+            return f"more than {MAX_REFERENCES} references lead from one to the next"
         reference = target["$ref"]
     return f"$ref {str(reference)[:100]!r} leads back to itself"
 
@@ -166,6 +214,36 @@ def _target(reference: Json, root: Schema) -> Json:
         name = step.replace("~1", "/").replace("~0", "~")
         target = target.get(name)
     return target
+
+
+def _check_for_loops(root: Schema) -> None:
+    """Raise where a schema applies itself to the very same value: validating a reply would never end."""
+    checked: set[int] = set()
+    for place, part in _parts(root, "#"):
+        # The schemas on the way from `part` to the one looked at, with those still to be
+        # visited below each.
+        way = [(id(part), iter(_applied_in_place(part, root)))]
+        entered = {id(part)}
+        while way:
+            current, following = way[-1]
+            step = next(following, None)
+            if step is None:
+                way.pop()
+                entered.discard(current)
+                checked.add(current)
+            elif id(step) in entered:
+                raise ValueError(f"{place}: the schema applies itself without end")
+            elif id(step) not in checked:
+                entered.add(id(step))
+                way.append((id(step), iter(_applied_in_place(step, root))))
+
+
+def _applied_in_place(part: Schema, root: Schema) -> list[Schema]:
+    """The schemas that a value must fulfil, or may, because it has to fulfil `part`."""
+    applied = [*(part.get("anyOf") or ()), *(part.get("oneOf") or ())]
+    if "$ref" in part:
+        applied.append(_target(part["$ref"], root))
+    return [schema for schema in applied if isinstance(schema, dict)]
 
 
 # --- the reply
@@ -185,7 +263,12 @@ def read_reply(reply: str, schema: Schema) -> Json:
 
     # An empty registry: no reference makes this process fetch anything.
     validator = _validator_class(schema)(schema, registry=Registry())
-    error = best_match(validator.iter_errors(data))
+    try:
+        error = best_match(validator.iter_errors(data))
+    except RecursionError:
+        raise ValueError(
+            "The reply cannot be validated: output_schema or the reply is nested too deeply"
+        ) from None
     if error:
         place = "/".join(str(part) for part in error.absolute_path) or "the reply"
         raise ValueError(
