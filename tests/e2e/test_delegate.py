@@ -499,6 +499,7 @@ def test_the_model_writes_in_its_tree_and_temporary_directory_and_reads_no_more_
         assert gate.reached.wait(60)
         (tree,) = trees(world)
         assert {path.name for path in tree.iterdir()} == {
+            "excludes",
             "job",
             "repo.git",
             "tmp",

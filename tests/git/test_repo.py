@@ -19,6 +19,8 @@ from tests.git.conftest import Project
 if TYPE_CHECKING:
     from tests.git.conftest import PlantedProgram
 
+ENV = environment(os.environ, {}, Path("/"))
+
 
 def refusal(path: Path, timeout: float = 60) -> CounselError:
     with pytest.raises(CounselError) as caught:
@@ -229,7 +231,7 @@ def test_overdue_child_is_ended_with_its_group(tmp_path: Path) -> None:
     with (
         pytest.raises(GitTimeout),
         GitProcess(
-            ["sh", "-c", "sleep 600 & echo $!; wait"], os.environ, tmp_path, timeout=0.5
+            ["sh", "-c", "sleep 600 & echo $!; wait"], ENV, tmp_path, timeout=0.5
         ) as child,
     ):
         pids.extend(int(chunk) for chunk in child.chunks())
@@ -239,7 +241,7 @@ def test_overdue_child_is_ended_with_its_group(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
 def test_child_whose_reader_had_enough_is_ended(tmp_path: Path) -> None:
     with GitProcess(
-        ["sh", "-c", "echo $$; exec yes"], os.environ, tmp_path, timeout=60
+        ["sh", "-c", "echo $$; exec yes"], ENV, tmp_path, timeout=60
     ) as child:
         pid = int(next(child.chunks()).split()[0])
     assert state(pid) == ""
@@ -247,14 +249,14 @@ def test_child_whose_reader_had_enough_is_ended(tmp_path: Path) -> None:
 
 def test_child_reads_more_than_a_pipe_holds(tmp_path: Path) -> None:
     data = b"0123456789" * 1_000_000
-    with GitProcess(["cat"], os.environ, tmp_path, timeout=60, stdin=data) as child:
+    with GitProcess(["cat"], ENV, tmp_path, timeout=60, stdin=data) as child:
         assert b"".join(child.chunks()) == data
     assert child.code == 0
 
 
 def test_child_that_does_not_read_its_input_is_no_trouble(tmp_path: Path) -> None:
     with GitProcess(
-        ["true"], os.environ, tmp_path, timeout=60, stdin=b"x" * 1_000_000
+        ["true"], ENV, tmp_path, timeout=60, stdin=b"x" * 1_000_000
     ) as child:
         assert b"".join(child.chunks()) == b""
     assert child.code == 0
@@ -298,7 +300,7 @@ def test_no_commit_yet_has_no_head(empty: Project) -> None:
 
 
 def test_every_git_is_told_by_name_what_keeps_it_from_running_and_fetching() -> None:
-    env = environment({}, {})
+    env = environment({}, {}, Path("/"))
     numbers = range(int(env["GIT_CONFIG_COUNT"]))
     pins = {env[f"GIT_CONFIG_KEY_{n}"]: env[f"GIT_CONFIG_VALUE_{n}"] for n in numbers}
     assert pins["core.hooksPath"] == os.devnull

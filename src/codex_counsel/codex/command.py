@@ -10,6 +10,7 @@ from codex_counsel.codex import sandbox
 from codex_counsel.codex.binary import Codex
 from codex_counsel.codex.sandbox import Boundary, toml
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.git.working_trees import project_directories
 from codex_counsel.system.path import search_path
 
 JOB_VARIABLE = "CODEX_COUNSEL_JOB"
@@ -215,7 +216,8 @@ def environment(
         result[name] = value
     # Codex runs `getconf`, `lsb_release` and `bwrap` from PATH outside any sandbox.
     if "PATH" in result:
-        result["PATH"] = search_path(result["PATH"], workspace)
+        project = project_directories(workspace) if workspace else ()
+        result["PATH"] = search_path(result["PATH"], project)
     # The `git status` that Codex starts with would run the repository's filters.
     result["GIT_DIR"] = "/nonexistent"
     result["TMPDIR"] = str(scratch)

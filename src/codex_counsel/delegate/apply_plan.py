@@ -9,7 +9,6 @@ changed since. Such files are merged, or refused.
 from __future__ import annotations
 
 import os
-import subprocess
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from codex_counsel.delegate.record import DelegateResult
 from codex_counsel.delegate.sensitive import LINK, sensitive_paths
-from codex_counsel.delegate.shadow import Shadow, ShadowGitError
+from codex_counsel.delegate.shadow import Shadow, ShadowGitError, git_environment
 from codex_counsel.delegate.tree_writer import (
     FileState,
     FileStates,
@@ -27,8 +26,9 @@ from codex_counsel.delegate.tree_writer import (
     write_file,
 )
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.git.hardening import extended
 from codex_counsel.git.names import display_name
-from codex_counsel.git.process import find_git
+from codex_counsel.git.process import GitProcess, GitTimeout, find_git
 from codex_counsel.git.repo import Repo
 from codex_counsel.system.files import remove_tree
 
@@ -299,15 +299,10 @@ def _merge_text(
     base_path.write_bytes(base)
     patched_path.write_bytes(patched)
 
-    env = {
-        "PATH": repo.env.get("PATH", os.defpath),
-        "LC_ALL": "C",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_CONFIG_NOSYSTEM": "1",
-        # Keeps git from finding a repository around the scratch directory, and its
-        # configuration.
-        "GIT_CEILING_DIRECTORIES": str(scratch.parent),
-    }
+    # Keeps git from finding a repository around the scratch directory, and its
+    # configuration.
+    isolation = {"GIT_CEILING_DIRECTORIES": str(scratch.parent)}
+    env = extended(git_environment(repo.env, repo.workspace), isolation)
     argv = [
         find_git(env),
         "merge-file",
@@ -317,17 +312,15 @@ def _merge_text(
         str(base_path),
         str(patched_path),
     ]
-    process = subprocess.run(
-        argv,
-        cwd=scratch,
-        env=env,
-        capture_output=True,
-        check=False,
-    )
+    try:
+        with GitProcess(argv, env, scratch, repo.timeout) as process:
+            merged = b"".join(process.chunks())
+    except GitTimeout:
+        return Conflict()
     # The number of conflicts, or the code of an error: git does not merge binary files.
-    if process.returncode:
-        return Conflict(_conflict_lines(process.stdout, live))
-    return process.stdout
+    if process.code:
+        return Conflict(_conflict_lines(merged, live))
+    return merged
 
 
 def _conflict_lines(merged: bytes, live: bytes) -> list[int]:

@@ -19,7 +19,7 @@ from codex_counsel.delegate.capture import Capture, CapturedFile, capture_tree
 from codex_counsel.delegate.record import WORK, DelegateResult, DelegateSpec
 from codex_counsel.delegate.sensitive import sensitive_paths
 from codex_counsel.delegate.set_up import OWNER, SEED
-from codex_counsel.delegate.shadow import Shadow
+from codex_counsel.delegate.shadow import Shadow, git_environment
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.names import display_name
 from codex_counsel.kind import EndedRun, answer_in_prose, failed_run
@@ -52,7 +52,9 @@ def capture_once(
     spec: DelegateSpec, scratch: Path, directory: Path
 ) -> DelegateResult | None:
     """The stored result, or that of capturing the tree now. Removes a captured tree. None where there is no tree."""
-    shadow = Shadow(scratch, spec.git_timeout, os.environ)
+    # Whoever concludes has the workspace's programs on its own PATH.
+    env = git_environment(os.environ, Path(spec.workspace))
+    shadow = Shadow(scratch, spec.git_timeout, env)
     result = DelegateResult.load(directory)
     if result is None and shadow.tree.is_dir() and (directory / SEED).is_file():
         result = _capture(spec, shadow, directory)

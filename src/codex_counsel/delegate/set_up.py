@@ -16,7 +16,7 @@ from pathlib import Path
 
 from codex_counsel.delegate import seed
 from codex_counsel.delegate.record import DelegateSpec
-from codex_counsel.delegate.shadow import Shadow
+from codex_counsel.delegate.shadow import Shadow, git_environment
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.refs import resolve
 from codex_counsel.git.repo import Repo
@@ -143,4 +143,5 @@ def _tree_of(shadow: Shadow, commit: str) -> str:
 def _discard(spec: DelegateSpec, scratch: Path, directory: Path) -> None:
     for name in (SEED, SEED_PATCH):
         (directory / name).unlink(missing_ok=True)
-    Shadow(scratch, spec.git_timeout, os.environ).remove()
+    env = git_environment(os.environ, Path(spec.workspace))
+    Shadow(scratch, spec.git_timeout, env).remove()

@@ -16,7 +16,12 @@ from pathlib import Path
 
 from codex_counsel.delegate import excludes
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.git.hardening import environment, hardened_arguments
+from codex_counsel.git.hardening import (
+    GitEnvironment,
+    environment,
+    extended,
+    hardened_arguments,
+)
 from codex_counsel.git.process import GitProcess, GitTimeout, find_git
 from codex_counsel.git.repo import Repo
 from codex_counsel.system.files import remove_tree
@@ -25,6 +30,7 @@ RAW_SETTINGS = {
     "core.attributesFile": os.devnull,
     "core.autocrlf": "false",
     "core.checkStat": "default",
+    "core.excludesFile": os.devnull,
     "core.fileMode": "true",
     "core.symlinks": "true",
     "core.untrackedCache": "false",
@@ -49,17 +55,28 @@ class ShadowGitError(CounselError):
     """A git command in the shadow ended with a non-zero exit code."""
 
 
+def git_environment(inherited: Mapping[str, str], workspace: Path) -> GitEnvironment:
+    """The environment of git in a shadow: no program of the user's workspace, and no configuration of the user."""
+    env = environment(inherited, RAW_SETTINGS, workspace)
+    variables = {
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_SYSTEM": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
+    }
+    return extended(env, variables)
+
+
 @dataclass(frozen=True)
 class Shadow:
     """`base` is the directory that contains the tree and its repository; `remove` deletes it.
 
-    `timeout` is in seconds, for each git command. `env` is the environment that git is
-    started from, without its `GIT_*` variables.
+    `timeout` is in seconds, for each git command. `env` is the environment of git; see
+    `git_environment`.
     """
 
     base: Path
     timeout: float
-    env: Mapping[str, str] = field(repr=False)
+    env: GitEnvironment = field(repr=False)
 
     @property
     def tree(self) -> Path:
@@ -79,7 +96,8 @@ class Shadow:
     @classmethod
     def create(cls, repo: Repo, base: Path, head: str) -> Shadow:
         """Make a shadow of the repository with an empty tree and HEAD at the commit id `head`."""
-        shadow = cls(base, repo.timeout, repo.env)
+        env = git_environment(repo.env, repo.workspace)
+        shadow = cls(base, repo.timeout, env)
         shadow.tree.mkdir(parents=True, mode=0o700)
         object_format = "sha256" if len(repo.empty_tree) == 64 else "sha1"
         shadow.git("init", "-q", "--template=", f"--object-format={object_format}")
@@ -133,8 +151,10 @@ class Shadow:
         index: Path | None = None,
     ) -> Iterator[Iterator[bytes]]:
         """As `git`, but yields the output in chunks as it comes. Leaving the block early ends git."""
-        env = self._git_environment(index)
-        argv = [find_git(env), *hardened_arguments(args)]
+        env = self._environment_of_tree(index)
+        # It wins over the setting in the environment.
+        ignored = ("-c", f"core.excludesFile={self.excludes}")
+        argv = [find_git(env), *ignored, *hardened_arguments(args)]
         name = os.fsdecode(args[0])
         try:
             with GitProcess(argv, env, self.tree, self.timeout, stdin) as process:
@@ -151,19 +171,14 @@ class Shadow:
                 Code.WORKTREE_FAILED, f"`git {name}` failed: {error_line}"
             )
 
-    def _git_environment(self, index: Path | None) -> dict[str, str]:
-        settings = {**RAW_SETTINGS, "core.excludesFile": str(self.excludes)}
-        env = environment(self.env, settings)
-        env |= {
+    def _environment_of_tree(self, index: Path | None) -> GitEnvironment:
+        variables = {
             "GIT_DIR": str(self.git_dir),
             "GIT_WORK_TREE": str(self.tree),
-            "GIT_CONFIG_GLOBAL": os.devnull,
-            "GIT_CONFIG_SYSTEM": os.devnull,
-            "GIT_CONFIG_NOSYSTEM": "1",
         }
         if index:
-            env["GIT_INDEX_FILE"] = str(index)
-        return env
+            variables["GIT_INDEX_FILE"] = str(index)
+        return extended(self.env, variables)
 
     # --- the working tree and tree objects
 

@@ -1,5 +1,7 @@
 """The environment of every git process: what configuration may change, and what never runs.
 
+`environment` is the only function that makes one: `GitProcess` takes no other mapping.
+
 Kept, because it describes the user's files: HOME and with it `safe.directory`, the
 global excludes, `core.autocrlf`. Fixed: every setting that changes the output.
 Disabled: every setting that names a program, a hook or a transport.
@@ -14,13 +16,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NewType
 
+from codex_counsel.git.working_trees import project_directories
 from codex_counsel.system.path import search_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+GitEnvironment = NewType("GitEnvironment", dict[str, str])
+"""The variables of a git process, in which PATH leads to no program of the project."""
 
 FIXED_SETTINGS: dict[str, str] = {
     "color.ui": "never",
@@ -138,19 +144,20 @@ class Config:
 def environment(
     inherited: Mapping[str, str],
     settings: Mapping[str, str],
-    exclude: Path | None = None,
-) -> dict[str, str]:
+    workspace: Path,
+) -> GitEnvironment:
     """`inherited` without its `GIT_*` variables, plus the fixed variables, the fixed settings and `settings`.
 
-    PATH keeps only absolute entries that do not lie below `exclude`, so no program of a
-    reviewed repository is run.
+    PATH keeps only absolute entries that lead through no directory of the project
+    around `workspace`, so no program of a reviewed repository is run.
     """
     env = {
         name: value for name, value in inherited.items() if not name.startswith("GIT_")
     }
     # Callers look for English words in git's messages.
     env.pop("LANGUAGE", None)
-    env["PATH"] = search_path(env.get("PATH", os.defpath), exclude)
+    path = env.get("PATH", os.defpath)
+    env["PATH"] = search_path(path, project_directories(workspace))
     env.update(FIXED_VARIABLES)
 
     all_settings = {**FIXED_SETTINGS, **settings}
@@ -158,4 +165,9 @@ def environment(
     for number, (key, value) in enumerate(all_settings.items()):
         env[f"GIT_CONFIG_KEY_{number}"] = key
         env[f"GIT_CONFIG_VALUE_{number}"] = value
-    return env
+    return GitEnvironment(env)
+
+
+def extended(env: GitEnvironment, variables: Mapping[str, str]) -> GitEnvironment:
+    """The environment with variables of git's in addition."""
+    return GitEnvironment({**env, **variables})

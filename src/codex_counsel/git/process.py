@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.git.hardening import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Sequence
+
+    from codex_counsel.git.hardening import GitEnvironment
 
 CHUNK = 1 << 20
 MAX_STDERR = 64 * 1024
@@ -44,7 +47,7 @@ class GitProcess:
     def __init__(
         self,
         argv: Sequence[str | bytes],
-        env: Mapping[str, str],
+        env: GitEnvironment,
         cwd: Path,
         timeout: float,
         stdin: bytes = b"",
@@ -139,14 +142,14 @@ class GitProcess:
         self._process.wait()
 
 
-def find_git(env: Mapping[str, str]) -> str:
+def find_git(env: GitEnvironment) -> str:
     """The git program on the PATH of `env`. Raises `not_a_git_repo` without one, `workspace_invalid` if too old."""
-    path = shutil.which("git", path=env.get("PATH", os.defpath))
+    path = shutil.which("git", path=env["PATH"])
     if path is None:
         raise CounselError(
             Code.NOT_A_GIT_REPO,
-            "Git is not installed or not on PATH.",
-            repair="Install git and call again.",
+            "Git is not installed, or is on PATH only inside the project, whose programs are not run.",
+            repair="Install git outside the project and call again.",
         )
     return _checked_version(str(Path(path).absolute()))
 
@@ -154,7 +157,7 @@ def find_git(env: Mapping[str, str]) -> str:
 @lru_cache(maxsize=8)
 def _checked_version(path: str) -> str:
     """The path itself, after its version was checked once."""
-    env = {"PATH": os.defpath, "LC_ALL": "C"}
+    env = environment({}, {}, Path("/"))
     with GitProcess([path, "version"], env, Path("/"), TIMEOUT) as process:
         output = b"".join(process.chunks()).decode(errors="replace")
     numbers = re.search(r"(\d+)\.(\d+)", output)

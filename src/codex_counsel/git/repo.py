@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.git.hardening import Config, environment, hardened_arguments
+from codex_counsel.git.hardening import (
+    Config,
+    GitEnvironment,
+    environment,
+    extended,
+    hardened_arguments,
+)
 from codex_counsel.git.layout import Layout, read_layout
 from codex_counsel.git.process import TIMEOUT, GitProcess, GitTimeout, find_git
 
@@ -62,7 +68,7 @@ class Repo:
     empty_tree: str
     config: Config = field(repr=False)
     timeout: float
-    env: Mapping[str, str] = field(repr=False)
+    env: GitEnvironment = field(repr=False)
 
     @classmethod
     def open(
@@ -78,10 +84,7 @@ class Repo:
         `workspace_invalid` where git refuses it, or it leads to another repository.
         """
         workspace = workspace.resolve()
-        # The root is not known before git was asked for it, and no program of the
-        # repository may be taken for git.
-        likely_root = _likely_root(workspace)
-        first_env = environment(env, {}, exclude=likely_root)
+        first_env = environment(env, {}, workspace)
 
         query = partial(_query, workspace, first_env, timeout)
         output = query("rev-parse", "--show-object-format", "--show-toplevel")
@@ -99,7 +102,7 @@ class Repo:
             empty_tree=EMPTY_TREES[object_format.decode()],
             config=config,
             timeout=timeout,
-            env=environment(env, config.driver_overrides(), exclude=likely_root),
+            env=environment(env, config.driver_overrides(), workspace),
         )
 
     def reopen(self) -> Repo:
@@ -129,7 +132,7 @@ class Repo:
         ok: tuple[int, ...] = (0,),
     ) -> Iterator[Iterator[bytes]]:
         """As `git`, but yields the output in chunks as it comes. Leaving the block early ends git."""
-        full_env = {**self.env, **(env or {})}
+        full_env = extended(self.env, env or {})
         with (
             _running(self.root, args, full_env, self.timeout, stdin) as process,
             closing(_checked_chunks(process, args, ok)) as chunks,
@@ -197,7 +200,7 @@ class Repo:
 def _running(
     cwd: Path,
     args: tuple[str | bytes, ...],
-    env: Mapping[str, str],
+    env: GitEnvironment,
     timeout: float,
     stdin: bytes = b"",
 ) -> Iterator[GitProcess]:
@@ -255,7 +258,7 @@ def _subcommand(args: tuple[str | bytes, ...]) -> str:
 
 def _query(
     workspace: Path,
-    env: Mapping[str, str],
+    env: GitEnvironment,
     timeout: float,
     *args: str,
 ) -> bytes:
@@ -287,14 +290,6 @@ def _refusal(workspace: Path, stderr: str) -> CounselError:
         Code.WORKSPACE_INVALID,
         f"Git cannot open the repository at {workspace}: {fatal}",
     )
-
-
-def _likely_root(workspace: Path) -> Path:
-    """The nearest folder with a `.git`, or the workspace itself."""
-    for folder in (workspace, *workspace.parents):
-        if os.path.lexists(folder / ".git"):
-            return folder
-    return workspace
 
 
 def _resolved(output: bytes) -> Path:

@@ -14,6 +14,7 @@ from codex_counsel.codex import limits as remembered_limits
 from codex_counsel.codex.account import Login
 from codex_counsel.codex.binary import Codex
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.git.working_trees import project_directories
 from codex_counsel.system.json_values import Json, JsonObject
 from codex_counsel.system.path import search_path
 
@@ -73,7 +74,8 @@ def find_codex(context: Context, workspace: ResolvedWorkspace | None) -> Codex:
 def trusted_path(context: Context, workspace: ResolvedWorkspace | None) -> str:
     """The `PATH` on which Codex is looked for: nothing inside the project, which others may have written."""
     path = context.env.get("PATH", os.defpath)
-    return search_path(path, workspace.outermost if workspace else None)
+    project = project_directories(workspace.root) if workspace else ()
+    return search_path(path, project)
 
 
 def probe_environment(

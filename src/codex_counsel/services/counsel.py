@@ -19,7 +19,7 @@ from codex_counsel.contract.envelope import EnvelopeDict, Meta, Progress, comple
 from codex_counsel.delegate.apply import StoredDiff, apply_diff
 from codex_counsel.delegate.conclude import orphaned_trees
 from codex_counsel.delegate.record import DelegateSpec
-from codex_counsel.delegate.shadow import Shadow
+from codex_counsel.delegate.shadow import Shadow, git_environment
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs import recovery
 from codex_counsel.jobs.handle import Handle
@@ -139,9 +139,9 @@ class Counsel:
                 with contextlib.suppress(CounselError, OSError):
                     recovery.outcome(Job(directory))
             else:
-                Shadow(
-                    scratch, self.settings.git_timeout_seconds, self.context.env
-                ).remove()
+                # Nobody knows its workspace any more, and removing runs no git.
+                env = git_environment(self.context.env, scratch)
+                Shadow(scratch, self.settings.git_timeout_seconds, env).remove()
         return sum(not scratch.exists() for scratch, _ in trees)
 
     # --- Free tools: each returns an envelope.
@@ -185,7 +185,7 @@ class Counsel:
         """Models and efforts that the installed Codex lists."""
         workspace = workspaces.resolve_or_none(self.context)
         codex = checks.find_codex(self.context, workspace)
-        rows = inspect.models(codex, checks.probe_environment(self.context))
+        rows = inspect.models(codex, checks.probe_environment(self.context, workspace))
         defaults = [row["model"] for row in rows if row.get("default")]
         default = defaults[0] if defaults else "none"
         return completed(

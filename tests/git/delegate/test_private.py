@@ -15,7 +15,8 @@ from codex_counsel.delegate import seed
 from codex_counsel.delegate.capture import capture_tree
 from codex_counsel.delegate.record import DelegateSpec
 from codex_counsel.delegate.set_up import set_up
-from codex_counsel.delegate.shadow import Shadow
+from codex_counsel.delegate.shadow import Shadow, git_environment
+from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.tree_walk import TreeWalk
 from tests.git.delegate.conftest import Seeded, UserRepository
 
@@ -98,7 +99,7 @@ def test_excludes_of_the_clone_behind_a_link_are_not_read(
     assert_private(repository.seed())
 
 
-def test_a_folder_of_the_clone_behind_a_link_is_not_read(
+def test_a_clone_with_a_folder_behind_a_link_is_not_used(
     repository: UserRepository, private_file: Path
 ) -> None:
     private_file.rename(private_file.parent / "exclude")
@@ -107,7 +108,9 @@ def test_a_folder_of_the_clone_behind_a_link_is_not_read(
         path.unlink()
     info.rmdir()
     info.symlink_to(private_file.parent)
-    assert_private(repository.seed())
+    with pytest.raises(CounselError) as error:
+        repository.seed()
+    assert error.value.code == Code.WORKSPACE_INVALID
 
 
 def test_no_pattern_of_the_user_is_readable(repository: UserRepository) -> None:
@@ -309,7 +312,7 @@ def _set_up(repository: UserRepository, name: str, again: str = "") -> Shadow:
     )
     scratch = repository.base / f"scratch-{name}"
     set_up({"delegate": asdict(spec)}, scratch, job)
-    shadow = Shadow(scratch, 60, os.environ)
+    shadow = Shadow(scratch, 60, git_environment(os.environ, repository.root))
     repository.shadows.append(shadow)
     return shadow
 
