@@ -33,11 +33,16 @@ RELEASES = [
 
 @dataclass
 class World:
-    """The directories of one test, which stand for a user's machine, and the environment that names them."""
+    """The directories of one test, which stand for a user's machine, and the environment that names them.
+
+    `codex_home_value` is the value of CODEX_HOME, by default the path of `codex_home`;
+    with "" the variable is unset, as users have it, and Codex takes `$HOME/.codex`.
+    """
 
     base: Path
     binary: str = BUNDLED
     settings: dict[str, str] = field(default_factory=dict)
+    codex_home_value: str | None = None
 
     def __post_init__(self) -> None:
         for path in (self.home, self.codex_home, self.workspace, self.temp):
@@ -70,11 +75,14 @@ class World:
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
             "HOME": str(self.home),
-            "CODEX_HOME": str(self.codex_home),
             "TMPDIR": str(self.temp),
             "CODEX_COUNSEL_STATE_DIR": str(self.state),
             "CODEX_COUNSEL_CODEX_BIN": self.binary,
         }
+        if self.codex_home_value is None:
+            env["CODEX_HOME"] = str(self.codex_home)
+        elif self.codex_home_value:
+            env["CODEX_HOME"] = self.codex_home_value
         return env | {
             f"CODEX_COUNSEL_{name}": value for name, value in self.settings.items()
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from codex_counsel.codex import app_server
+from codex_counsel.codex import app_server, rollout
 from codex_counsel.codex.binary import Codex
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.json_values import Json, JsonObject
@@ -19,15 +19,34 @@ METHOD_NOT_FOUND = -32601
 
 
 def import_session(
-    codex: Codex, env: Mapping[str, str], transcript: Path, cwd: Path
+    codex: Codex,
+    env: Mapping[str, str],
+    transcript: Path,
+    cwd: Path,
+    *,
+    home: Path,
+    codex_home: Path,
 ) -> str:
     """Import one transcript; return the id of the new thread. No model is asked.
 
-    Codex takes transcripts from `$HOME/.claude/projects` alone, so HOME in `env` must
-    be the home that `transcript` lies in. `cwd` becomes the working directory of the
-    thread. Raises `codex_too_old` or `upstream_error`.
+    Codex takes transcripts from `$HOME/.claude/projects` alone: `home` is the home that
+    `transcript` lies in. The thread is stored in `codex_home`, an existing directory.
+    `cwd` becomes the working directory of the thread. Raises `codex_too_old` or
+    `upstream_error`.
     """
-    report = _import(codex, env, transcript, cwd)
+    # Without CODEX_HOME the thread would be stored below the value of HOME.
+    env = {**env, "HOME": str(home), "CODEX_HOME": str(codex_home)}
+    thread = _thread_of(_import(codex, env, transcript, cwd))
+    if rollout.find(codex_home, thread) is None:
+        raise CounselError(
+            Code.UPSTREAM_ERROR,
+            f"Codex reported the new thread {thread}, but there is no record of it in {codex_home}",
+        )
+    return thread
+
+
+def _thread_of(report: JsonObject) -> str:
+    """The id of the thread that the report of an import names. Raises `upstream_error` where it names none."""
     failures: list[str] = []
     for entry in report.get("itemTypeResults", ()):
         if entry.get("itemType") != "SESSIONS":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class Context:
         settings: Settings | None = None,
     ) -> Context:
         """The context of this process, but for what is passed."""
-        environment = dict(os.environ if env is None else env)
+        environment = _with_absolute_homes(os.environ if env is None else env)
         loaded = settings or settings_module.load(environment)
         return cls(
             env=environment,
@@ -40,6 +41,17 @@ class Context:
             directories=Directories.of(environment, loaded.state),
             probes=ProbeCache(loaded.state / "probes.json"),
         )
+
+
+def _with_absolute_homes(env: Mapping[str, str]) -> dict[str, str]:
+    """A copy in which relative homes are absolute: Codex and git run in other directories than this process."""
+    environment = dict(env)
+    for name in ("HOME", "CODEX_HOME"):
+        value = environment.get(name)
+        if value and not Path(value).is_absolute():
+            with contextlib.suppress(OSError):
+                environment[name] = str(Path(value).absolute())
+    return environment
 
 
 def _working_directory() -> Path:

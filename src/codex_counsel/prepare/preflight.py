@@ -83,12 +83,28 @@ def probe_environment(
 ) -> dict[str, str]:
     """The environment of a probe of Codex: what a run gets."""
     project = workspace.outermost if workspace else None
-    env = command.environment(
+    return command.environment(
         context.env, "probe", Path(tempfile.gettempdir()), project
     )
-    if env.get("CODEX_HOME"):
-        env["CODEX_HOME"] = str(context.directories.codex_home)
-    return env
+
+
+def existing_codex_home(context: Context) -> Path:
+    """The Codex home, made where the user has none yet. Raises `codex_config_invalid` if there can be none.
+
+    Codex makes its usual home by itself, and refuses a missing one that CODEX_HOME names.
+    """
+    codex_home = context.directories.codex_home
+    try:
+        if not context.env.get("CODEX_HOME"):
+            codex_home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.scandir(codex_home).close()
+    except OSError as error:
+        raise CounselError(
+            Code.CODEX_CONFIG_INVALID,
+            f"the Codex home {codex_home} cannot be used: {error.strerror}",
+            repair="Let CODEX_HOME name a directory of yours, or unset it.",
+        ) from None
+    return codex_home
 
 
 def mcp_servers(context: Context, preflight: Preflight) -> tuple[str, ...]:

@@ -212,7 +212,12 @@ class Counsel:
         env = checks.probe_environment(self.context, workspace)
         with session_import.private_copy(transcript.path) as copy:
             thread = import_session(
-                codex, {**env, "HOME": str(copy.home)}, copy.path, workspace.root
+                codex,
+                env,
+                copy.path,
+                workspace.root,
+                home=copy.home,
+                codex_home=checks.existing_codex_home(self.context),
             )
 
         command = f"codex resume {thread}"
