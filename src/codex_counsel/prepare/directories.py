@@ -46,9 +46,10 @@ class Directories:
         return self.cache / "codex-counsel/trees"
 
     def denied(self) -> tuple[Path, ...]:
-        """The credential paths that exist, each also where it leads as a link.
+        """The credential paths that exist, all links resolved.
 
-        Codex denies exact paths, and a denied link does not cover its target.
+        A denied link does not cover its target, and with a denied path below a link no
+        command can be started.
         """
         paths = [
             self.codex_home,
@@ -57,9 +58,7 @@ class Directories:
         ]
         # Path.exists raises PermissionError where os.path.exists answers no.
         existing = [path for path in paths if os.path.exists(path)]  # noqa: PTH110
-        real = [path for path in existing if not path.is_symlink()]
-        resolved = [path.resolve() for path in existing]
-        return tuple(dict.fromkeys([*real, *resolved]))
+        return tuple(dict.fromkeys(path.resolve() for path in existing))
 
     def denied_around(self, *needed: Path) -> tuple[Path, ...]:
         """As `denied`, but the paths in `needed`, which a run cannot do without, stay open.
