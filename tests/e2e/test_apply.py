@@ -42,10 +42,9 @@ def test_a_diff_of_every_kind_is_checked_applied_refused_a_second_time_and_undon
     model([shell(EVERYTHING), say("Done.")])
     before = state(workspace)
     job = delegate(world)["meta"]["job_id"]
-    assert refusal(world, job).details == {"allow_paths": ["link"]}
     with assert_unchanged(workspace):
-        checked = apply(world, job, check_only=True, allow_paths=["link"])
-    result = apply(world, job, allow_paths=["link"])
+        checked = apply(world, job, check_only=True)
+    result = apply(world, job)
     assert (checked["applied"], result["applied"], checked["files"]) == (
         False,
         True,
@@ -65,7 +64,7 @@ def test_a_diff_of_every_kind_is_checked_applied_refused_a_second_time_and_undon
     assert {n: seen for n, seen in state(workspace).items() if "/.git" in n} == {
         n: seen for n, seen in before.items() if "/.git" in n
     }
-    assert refusal(world, job, allow_paths=["link"]).code == Code.ALREADY_APPLIED
+    assert refusal(world, job).code == Code.ALREADY_APPLIED
     assert result["undo"] == {
         "tool": "codex_apply",
         "arguments": {"job_id": job, "undo": True},

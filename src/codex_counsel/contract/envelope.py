@@ -95,13 +95,17 @@ class Check:
 
 @dataclass(kw_only=True)
 class DiffFile:
-    """A file of a diff. `status` is a letter of git; `sensitive` marks what tools execute or obey."""
+    """A file of a diff. `status` is a letter of git; `sensitive` marks what tools execute or obey.
+
+    `build` marks what building, testing or installing the project executes.
+    """
 
     path: str
     status: str
     added: int | None = None
     deleted: int | None = None
     sensitive: bool | None = None
+    build: bool | None = None
 
 
 @dataclass(kw_only=True)

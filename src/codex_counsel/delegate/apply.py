@@ -23,7 +23,7 @@ from codex_counsel.delegate.apply_plan import (
     plan_undo,
 )
 from codex_counsel.delegate.record import DelegateResult, DelegateSpec
-from codex_counsel.delegate.tree_writer import HalfWrittenError, replace_files
+from codex_counsel.delegate.tree_writer import HalfWrittenError, WorkTree, replace_files
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.repo import Repo
 from codex_counsel.system.files import lock_file, write_atomically
@@ -64,6 +64,11 @@ class StoredDiff:
     def undo_patch_path(self) -> Path:
         """The patch that leads back, written before the diff is applied."""
         return self.directory / "undo.patch"
+
+    @property
+    def kept(self) -> Path:
+        """Where earlier contents go of files that the user edits while the diff is applied."""
+        return self.directory / "kept"
 
 
 class AppliedMark:
@@ -125,6 +130,22 @@ def apply_diff(
     possible, and `storage_failed`.
     """
     repo = Repo.open(root, timeout, env=env)
+    try:
+        tree = WorkTree(repo.root)
+    except OSError as error:
+        raise CounselError(
+            Code.WORKSPACE_INVALID, f"{repo.root} cannot be opened: {error.strerror}"
+        ) from None
+    with tree:
+        return _apply_in_tree(repo, tree, diff, request)
+
+
+def _apply_in_tree(
+    repo: Repo,
+    tree: WorkTree,
+    diff: StoredDiff,
+    request: Apply,
+) -> dict[str, object]:
     # Any working tree of the repository will do, the main one or a linked one.
     if diff.repository != str(repo.common_dir):
         raise CounselError(
@@ -134,12 +155,13 @@ def apply_diff(
     with (
         tempfile.TemporaryDirectory(
             prefix="codex-counsel-apply-", ignore_cleanup_errors=True
-        ) as scratch,
+        ) as temporary,
         _locked_mark(diff) as mark,
     ):
+        scratch = Path(temporary).resolve()
         if request.undo:
-            return _undo(repo, diff, Path(scratch), mark)
-        return _apply(repo, diff, request, Path(scratch), mark)
+            return _undo(repo, tree, diff, scratch, mark)
+        return _apply(repo, tree, diff, request, mark, scratch=scratch)
 
 
 @contextlib.contextmanager
@@ -159,18 +181,21 @@ def _locked_mark(diff: StoredDiff) -> Iterator[AppliedMark]:
 
 def _apply(
     repo: Repo,
+    tree: WorkTree,
     diff: StoredDiff,
     request: Apply,
-    scratch: Path,
     mark: AppliedMark,
+    *,
+    scratch: Path,
 ) -> dict[str, object]:
     mark.check_unapplied()
     plan = plan_apply(
         repo,
+        tree,
         diff.result,
         diff.directory,
         scratch,
-        request.allow_paths,
+        allow_paths=request.allow_paths,
     )
     count = len(plan.paths)
     if request.check_only:
@@ -187,7 +212,7 @@ def _apply(
     if mark.state != b"begun":
         undo_patch = make_undo_patch(repo, plan, scratch / "undo")
         write_atomically(diff.undo_patch_path, undo_patch)
-    _write(repo, plan, mark, final_state=b"done")
+    _write(tree, plan, diff, mark, final_state=b"done")
     return {
         "summary": f"{_files_were(count)} changed; the index was left alone",
         "applied": True,
@@ -203,14 +228,15 @@ def _apply(
 
 def _undo(
     repo: Repo,
+    tree: WorkTree,
     diff: StoredDiff,
     scratch: Path,
     mark: AppliedMark,
 ) -> dict[str, object]:
     mark.check_applied()
     undo_patch = diff.undo_patch_path.read_bytes()
-    plan = plan_undo(repo, diff.result, undo_patch, scratch)
-    _write(repo, plan, mark, final_state=b"")
+    plan = plan_undo(repo, tree, diff.result, undo_patch, scratch)
+    _write(tree, plan, diff, mark, final_state=b"")
     return {
         "summary": f"{_files_were(len(plan.paths))} put back",
         "applied": False,
@@ -218,12 +244,18 @@ def _undo(
     }
 
 
-def _write(repo: Repo, plan: PatchPlan, mark: AppliedMark, final_state: bytes) -> None:
+def _write(
+    tree: WorkTree,
+    plan: PatchPlan,
+    diff: StoredDiff,
+    mark: AppliedMark,
+    final_state: bytes,
+) -> None:
     """Write the files between the marks `begun` and `final_state`. A failure that was put back restores the mark."""
     initial_state = mark.state
     mark.write(b"begun")
     try:
-        replace_files(repo.root, plan.before, plan.after)
+        replace_files(tree, plan.before, plan.after, diff.kept)
     except HalfWrittenError:
         raise
     except BaseException:

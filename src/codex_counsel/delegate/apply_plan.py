@@ -15,13 +15,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from codex_counsel.delegate.record import DelegateResult
-from codex_counsel.delegate.sensitive import LINK, sensitive_paths
+from codex_counsel.delegate.sensitive import (
+    LINK,
+    ChangedPath,
+    TreeLinks,
+    sensitive_paths,
+)
 from codex_counsel.delegate.shadow import Shadow, ShadowGitError, git_environment
 from codex_counsel.delegate.tree_writer import (
     FileState,
     FileStates,
+    WorkTree,
     conflict_error,
     read_files,
+    read_link,
     removals_first,
     write_file,
 )
@@ -30,6 +37,7 @@ from codex_counsel.git.hardening import extended
 from codex_counsel.git.names import display_name
 from codex_counsel.git.process import GitProcess, GitTimeout, find_git
 from codex_counsel.git.repo import Repo
+from codex_counsel.system.directory_descriptors import entries
 from codex_counsel.system.files import remove_tree
 
 
@@ -56,9 +64,11 @@ class Conflict:
 
 def plan_apply(
     repo: Repo,
+    tree: WorkTree,
     result: DelegateResult,
     directory: Path,
     scratch: Path,
+    *,
     allow_paths: Iterable[str],
 ) -> PatchPlan:
     """Plan applying the diff that lies in the job's `directory`. Writes only below `scratch`.
@@ -66,10 +76,9 @@ def plan_apply(
     Raises `apply_conflict`, and `policy_refused` for sensitive paths that are not among
     `allow_paths`.
     """
-    _check_sensitive(result, allow_paths)
     names = _changed_names(result)
     patch = (directory / "diff.patch").read_bytes()
-    live = read_files(repo.root, names)
+    live = read_files(tree, names)
     # A file that the archive lacks did not exist, or was too large to be stored.
     base: FileStates = dict.fromkeys(live)
     base |= read_base(directory / "base.tar")
@@ -84,6 +93,7 @@ def plan_apply(
     if after is None:
         reason = "changed since the run began, and its baseline was too large to be kept for a merge"
         raise conflict_error(names, reason)
+    _check_sensitive(result, _links_after(repo, tree, after), allow_paths)
     return PatchPlan(
         before=live,
         after=after,
@@ -94,13 +104,14 @@ def plan_apply(
 
 def plan_undo(
     repo: Repo,
+    tree: WorkTree,
     result: DelegateResult,
     patch: bytes,
     scratch: Path,
 ) -> PatchPlan:
     """Plan taking a diff back with its undo patch. Raises `apply_conflict` where the files changed since."""
     names = _changed_names(result)
-    live = read_files(repo.root, names)
+    live = read_files(tree, names)
     after = _apply_patch(repo, live, patch, scratch / "undone")
     if after is None:
         raise conflict_error(names, "changed since the diff was applied")
@@ -116,11 +127,12 @@ def make_undo_patch(repo: Repo, plan: PatchPlan, scratch: Path) -> bytes:
     """The patch that leads back from `plan.after` to `plan.before`."""
     shadow = _create_shadow(repo, scratch)
     trees = []
-    for files in (plan.after, plan.before):
-        for name in removals_first(files):
-            write_file(shadow.tree, name, files[name])
-        shadow.git("add", "--all", "--force", "--", ".")
-        trees.append(shadow.write_tree())
+    with WorkTree(shadow.tree) as tree:
+        for files in (plan.after, plan.before):
+            for name in removals_first(files):
+                write_file(tree, name, files[name])
+            shadow.git("add", "--all", "--force", "--", ".")
+            trees.append(shadow.write_tree())
     chunks = shadow.diff(trees[0], trees[1], exact=True)
     patch = b"".join(chunks)
     remove_tree(scratch)
@@ -134,22 +146,46 @@ def _create_shadow(repo: Repo, scratch: Path) -> Shadow:
     return Shadow.create(repo, scratch, head)
 
 
-def _check_sensitive(result: DelegateResult, allow_paths: Iterable[str]) -> None:
+def _links_after(repo: Repo, tree: WorkTree, after: FileStates) -> TreeLinks:
+    """The links of the live tree as they will be: those of the diff, those that git tracks, and those at the top."""
+
+    def read(path: bytes) -> bytes | None:
+        if path not in after:
+            return read_link(tree, path)
+        state = after[path]
+        if state and state.mode == LINK:
+            return state.data
+        return None
+
+    names: dict[bytes, None] = dict.fromkeys(after)
+    output = repo.git("ls-files", "-z", "--stage")
+    for record in output.split(b"\0"):
+        about, _, name = record.partition(b"\t")
+        if about.startswith(LINK.encode()):
+            names[name] = None
+    # Such as a CLAUDE.md that git ignores.
+    for name, is_directory in entries(tree.descriptor):
+        if not is_directory:
+            names[name] = None
+    return TreeLinks([name for name in names if read(name) is not None], read)
+
+
+def _check_sensitive(
+    result: DelegateResult, links: TreeLinks, allow_paths: Iterable[str]
+) -> None:
     allowed = {os.path.normpath(path) for path in allow_paths}
-    refused: list[str] = []
+    changed = []
     for name, old_name, mode in result.names:
-        sensitive = sensitive_paths(
-            _to_bytes(name) or b"",
-            _to_bytes(old_name),
-            mode or "",
+        changed.append(
+            ChangedPath(_to_bytes(name) or b"", _to_bytes(old_name), mode or "")
         )
-        refused += [display_name(path) for path in sensitive]
-    refused = [path for path in dict.fromkeys(refused) if path not in allowed]
+    displayed = [display_name(path) for path in sensitive_paths(changed, links)]
+    refused = [path for path in displayed if path not in allowed]
     if refused:
         raise CounselError(
             Code.POLICY_REFUSED,
-            "Tools execute these files or follow them as instructions, or they are links: "
-            f"{', '.join(refused[:20])}; nothing was applied",
+            "Tools execute these files or follow them as instructions, or they are links that leave the tree "
+            f"or lead to such a file: {', '.join(refused[:20])}; nothing was applied",
             repair="Look at each of them in the diff; then name those you accept in allow_paths.",
             details={"allow_paths": refused[:200]},
         )
@@ -195,16 +231,16 @@ def _apply_patch(
 ) -> FileStates | None:
     """The files after the patch, applied in a new shadow that contains nothing else; None where it does not apply."""
     shadow = _create_shadow(repo, scratch)
-    for name, state in files.items():
-        if state:
-            write_file(shadow.tree, name, state)
-    try:
-        if patch:
-            shadow.git("apply", "--binary", "--whitespace=nowarn", "-", stdin=patch)
-    except ShadowGitError:
-        return None
-
-    after = read_files(shadow.tree, list(files))
+    with WorkTree(shadow.tree) as tree:
+        for name, state in files.items():
+            if state:
+                write_file(tree, name, state)
+        try:
+            if patch:
+                shadow.git("apply", "--binary", "--whitespace=nowarn", "-", stdin=patch)
+        except ShadowGitError:
+            return None
+        after = read_files(tree, list(files))
     for name, state in after.items():
         if state:
             # The file keeps the permissions of the live one, not those in the shadow.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import stat
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +12,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
-from codex_counsel.delegate.sensitive import LINK
+from codex_counsel.delegate.sensitive import (
+    LINK,
+    ChangedPath,
+    TreeLinks,
+    sensitive_paths,
+)
 from codex_counsel.delegate.shadow import Shadow
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.names import display_name
@@ -56,15 +60,16 @@ class Capture:
     """`patch_path` is the patch with the exact bytes.
 
     `preview` is the beginning of the same for people, in which binary files are only
-    named. `diffstat` is git's summary
-    line, empty without a change. `ignored` are ignored files that the run made.
+    named. `diffstat` is git's summary line, empty without a change. `sensitive` are
+    names that must be accepted by name. `ignored` are ignored files that the run made.
     `suspicious` are git directories that were removed and links that lead out of the
-    tree.
+    tree or end nowhere.
     """
 
     patch_path: Path
     preview: bytes
     files: list[CapturedFile]
+    sensitive: frozenset[bytes] = frozenset()
     ignored: list[str] = field(default_factory=list)
     suspicious: list[str] = field(default_factory=list)
     diffstat: str = ""
@@ -90,7 +95,8 @@ def capture_tree(
 
     files = _changed_files(shadow, base_tree, new_tree)
     _store_base(shadow, files, store / "base.tar")
-    suspicious += _links_leading_outside(shadow.tree, files)
+    links = _links(shadow)
+    suspicious += _links_leading_outside(files, links)
     diffstat = shadow.git(
         "diff-tree",
         "-r",
@@ -103,6 +109,7 @@ def capture_tree(
         patch_path=patch_path,
         preview=_read_preview(shadow, base_tree, new_tree, preview_limit + 1),
         files=files,
+        sensitive=frozenset(_sensitive_names(files, links)),
         ignored=_ignored_names(shadow),
         suspicious=suspicious[:MAX_LISTED],
         diffstat=diffstat.decode().strip(),
@@ -289,26 +296,36 @@ def _ignored_names(shadow: Shadow) -> list[str]:
     return names[:MAX_LISTED]
 
 
-def _links_leading_outside(tree: Path, files: list[CapturedFile]) -> list[str]:
+def _links(shadow: Shadow) -> TreeLinks:
+    """The links of the captured tree."""
+
+    def read(path: bytes) -> bytes | None:
+        try:
+            return os.readlink(os.path.join(os.fsencode(shadow.tree), path))
+        except OSError:
+            return None
+
+    names = []
+    output = shadow.git("ls-files", "-z", "--stage")
+    for record in output.split(b"\0"):
+        about, _, name = record.partition(b"\t")
+        if about.startswith(LINK.encode()):
+            names.append(name)
+    return TreeLinks(names, read)
+
+
+def _sensitive_names(files: list[CapturedFile], links: TreeLinks) -> list[bytes]:
+    changed = [ChangedPath(file.name, file.old_name, file.mode) for file in files]
+    return sensitive_paths(changed, links)
+
+
+def _links_leading_outside(files: list[CapturedFile], links: TreeLinks) -> list[str]:
     lines = []
     for file in files:
         if file.mode != LINK or file.status == "D":
             continue
-        path = os.path.join(os.fsencode(tree), file.name)
-        status = os.lstat(path)
-        if not stat.S_ISLNK(status.st_mode):
-            continue
-        target = os.readlink(path)
-        if leads_outside(file.name, target):
+        target = links.read(file.name)
+        if target is not None and links.destination(file.name) is None:
             displayed = display_name(file.name)
             lines.append(f"{displayed} (a link that leads to {display_name(target)})")
     return lines
-
-
-def leads_outside(name: bytes, target: bytes) -> bool:
-    """Whether a link with this name and target leads out of its tree. Judged by the text alone."""
-    if target.startswith(b"/"):
-        return True
-    folder = os.path.dirname(name)
-    path = os.path.normpath(os.path.join(folder, target))
-    return path == b".." or path.startswith(b"../")

@@ -17,7 +17,7 @@ from pathlib import Path
 from codex_counsel.contract.envelope import Check, DiffFile, Envelope, failure
 from codex_counsel.delegate.capture import Capture, CapturedFile, capture_tree
 from codex_counsel.delegate.record import WORK, DelegateResult, DelegateSpec
-from codex_counsel.delegate.sensitive import sensitive_paths
+from codex_counsel.delegate.sensitive import is_build_file
 from codex_counsel.delegate.set_up import OWNER, SEED
 from codex_counsel.delegate.shadow import Shadow, git_environment
 from codex_counsel.errors import Code, CounselError
@@ -106,7 +106,10 @@ def make_result(record: JsonObject, capture: Capture, limit: int) -> DelegateRes
         diff_exact=exact,
         diff_path=str(patch),
         diffstat=capture.diffstat,
-        files=[asdict(_file_row(file)) for file in capture.files[:MAX_LISTED]],
+        files=[
+            asdict(_file_row(file, capture.sensitive))
+            for file in capture.files[:MAX_LISTED]
+        ],
         names=[
             [_latin_1(file.name), _latin_1(file.old_name), file.mode]
             for file in capture.files
@@ -121,14 +124,17 @@ def _latin_1(name: bytes | None) -> str | None:
     return None if name is None else name.decode("latin-1")
 
 
-def _file_row(file: CapturedFile) -> DiffFile:
-    is_sensitive = bool(sensitive_paths(file.name, file.old_name, file.mode))
+def _file_row(file: CapturedFile, sensitive: frozenset[bytes]) -> DiffFile:
+    names = {file.name, file.old_name}
+    is_sensitive = not names.isdisjoint(sensitive)
+    is_build = any(name and is_build_file(name) for name in names)
     return DiffFile(
         path=display_name(file.name),
         status=file.status,
         added=file.added,
         deleted=file.deleted,
         sensitive=is_sensitive or None,
+        build=is_build or None,
     )
 
 

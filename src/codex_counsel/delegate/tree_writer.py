@@ -1,7 +1,12 @@
 """Write files of a working tree: all or none, each by a rename within its folder, never through a link.
 
-A name is a path relative to the root of the tree, as bytes. Every file is read again
-just before it is replaced, and a failure half-way puts back what was there.
+A name is a path relative to the root of the tree, as bytes. The root is opened once;
+every file is reached from it by descriptors of the folders on the way, and read,
+written, renamed and removed in the folder that was opened. So a folder that is
+exchanged for a link meanwhile leads nowhere.
+
+Every file is read again just before it is replaced, and a failure half-way puts back
+what was there.
 """
 
 from __future__ import annotations
@@ -10,18 +15,30 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
-from codex_counsel.delegate.sensitive import LINK
+from codex_counsel.delegate.sensitive import LINK, fold
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.names import display_name
+from codex_counsel.system.directory_descriptors import (
+    entries,
+    exists,
+    open_below,
+    open_resolved,
+    open_subdirectory,
+)
+from codex_counsel.system.files import write_atomically
 
 REGULAR = "100644"
 EXECUTABLE = "100755"
 """Git's modes of regular files."""
-READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+GIT_DIRECTORIES = frozenset((".git", "git~1"))
+"""Names, folded, that git or a file system takes for git's own directory."""
+# Without O_NONBLOCK, opening a FIFO in place of a file would wait for a writer.
+READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -44,6 +61,24 @@ class FileState:
 
 
 FileStates = dict[bytes, FileState | None]
+
+
+class WorkTree:
+    """A working tree whose `root` is open, a path without links. Use it in a `with` block.
+
+    Raises OSError where the root is no directory, or where its path leads through a
+    link.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.descriptor = open_resolved(os.fsencode(root))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
 
 
 class HalfWrittenError(CounselError):
@@ -71,13 +106,13 @@ def conflict_error(
 # --- reading
 
 
-def read_files(root: Path, names: Collection[bytes]) -> FileStates:
+def read_files(tree: WorkTree, names: Collection[bytes]) -> FileStates:
     """Read the files that one diff changes. Raises `apply_conflict` as `read_file` does."""
-    return {name: read_file(root, name, names) for name in names}
+    return {name: read_file(tree, name, names) for name in names}
 
 
 def read_file(
-    root: Path,
+    tree: WorkTree,
     name: bytes,
     changing: Collection[bytes] = (),
 ) -> FileState | None:
@@ -88,18 +123,20 @@ def read_file(
     anything else in the way, for a file that cannot be read or is not regular, and for
     a name that belongs to git.
     """
-    if not _is_below_folders(root, name, changing):
-        return None
-    path = _path(root, name)
     try:
-        kind = os.lstat(path).st_mode
-        if stat.S_ISLNK(kind):
-            target = os.readlink(path)
-            return FileState(target, LINK)
-        if stat.S_ISREG(kind):
-            return _read_regular_file(path, kind)
-        if stat.S_ISDIR(kind) and _contains_only(root, name, changing):
-            return None
+        with _folder_of(tree, name, changing) as folder:
+            if folder is None:
+                return None
+            last = os.path.basename(name)
+            kind = os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode
+            if stat.S_ISLNK(kind):
+                return FileState(os.readlink(last, dir_fd=folder), LINK)
+            if stat.S_ISREG(kind):
+                state = _read_regular_file(folder, last)
+                if state:
+                    return state
+            if stat.S_ISDIR(kind) and _contains_only(tree, name, changing):
+                return None
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -109,9 +146,27 @@ def read_file(
     raise conflict_error([name], reason)
 
 
-def _read_regular_file(path: bytes, kind: int) -> FileState:
-    """`kind` is the file's `st_mode`."""
-    descriptor = os.open(path, READ_FLAGS)
+def read_link(tree: WorkTree, name: bytes) -> bytes | None:
+    """The target of a link; None where there is none, or where a part of the way is no folder."""
+    try:
+        folder = open_below(tree.descriptor, os.path.dirname(name))
+    except OSError:
+        return None
+    try:
+        return os.readlink(os.path.basename(name), dir_fd=folder)
+    except OSError:
+        return None
+    finally:
+        os.close(folder)
+
+
+def _read_regular_file(folder: int, last: bytes) -> FileState | None:
+    """None where it is no regular file any more."""
+    descriptor = os.open(last, READ_FLAGS, dir_fd=folder)
+    kind = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(descriptor)
+        return None
     with open(descriptor, "rb") as file:
         data = file.read()
     permissions = stat.S_IMODE(kind) & 0o777
@@ -121,52 +176,95 @@ def _read_regular_file(path: bytes, kind: int) -> FileState:
     return FileState(data, mode, permissions)
 
 
-def _path(root: Path, name: bytes) -> bytes:
-    return os.fsencode(root) + b"/" + name
-
-
-def _is_below_folders(
-    root: Path,
+@contextlib.contextmanager
+def _folder_of(
+    tree: WorkTree,
     name: bytes,
     changing: Collection[bytes] = (),
-) -> bool:
-    """Whether no parent of the file is a link or a file: each is a real folder, or does not exist yet.
+    *,
+    create: bool = False,
+) -> Iterator[int | None]:
+    """The descriptor of the folder that a file is in; None where it does not exist and `create` is false.
 
-    False where one of `changing` is in the way. Raises `apply_conflict` where something
-    else is, where a parent is another repository, and for a name inside `.git`.
+    None also where one of `changing` is in the way. Raises `apply_conflict` where
+    something else is, where a parent is another repository, and for a name inside
+    `.git`.
     """
-    parts = name.split(b"/")
-    for part in parts:
-        if part.lower() == b".git":
-            raise conflict_error([name], "belongs to git itself")
+    folder = _open_folder_of(tree, name, changing, create=create)
+    try:
+        yield folder
+    finally:
+        if folder is not None:
+            os.close(folder)
 
-    for depth in range(1, len(parts)):
-        parent = b"/".join(parts[:depth])
-        path = _path(root, parent)
-        is_folder = os.path.isdir(path) and not os.path.islink(path)
-        if os.path.lexists(path) and not is_folder:
-            if parent in changing:
-                return False
-            reason = f"leads through {display_name(parent)}, which is a link or a file"
-            raise conflict_error([name], reason)
-        if os.path.lexists(path + b"/.git"):
-            reason = f"lies in another repository, {display_name(parent)}"
-            raise conflict_error([name], reason)
-    return True
+
+def _open_folder_of(
+    tree: WorkTree,
+    name: bytes,
+    changing: Collection[bytes],
+    *,
+    create: bool,
+) -> int | None:
+    parts = name.split(b"/")
+    _check_parts(name, parts)
+    folder = os.dup(tree.descriptor)
+    try:
+        for depth, part in enumerate(parts[:-1], start=1):
+            parent = b"/".join(parts[:depth])
+            if create:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=folder)
+            try:
+                subfolder = open_subdirectory(folder, part)
+            except NotADirectoryError:
+                if parent in changing:
+                    os.close(folder)
+                    return None
+                reason = (
+                    f"leads through {display_name(parent)}, which is a link or a file"
+                )
+                raise conflict_error([name], reason) from None
+            os.close(folder)
+            folder = subfolder
+            if exists(folder, b".git"):
+                reason = f"lies in another repository, {display_name(parent)}"
+                raise conflict_error([name], reason)  # noqa: TRY301  # a handler closes
+    except FileNotFoundError:
+        os.close(folder)
+        return None
+    except BaseException:
+        os.close(folder)
+        raise
+    return folder
+
+
+def _check_parts(name: bytes, parts: list[bytes]) -> None:
+    for part in parts:
+        if not GIT_DIRECTORIES.isdisjoint(fold(part).split("/")):
+            raise conflict_error([name], "belongs to git itself")
+        if part in (b"", b".", b".."):
+            raise conflict_error([name], "is no name of a file in the tree")
 
 
 def _contains_only(
-    root: Path,
-    folder: bytes,
+    tree: WorkTree,
+    name: bytes,
     names: Collection[bytes],
 ) -> bool:
-    """Whether every file in the folder and below is one of these."""
-    top = _path(root, b"")
-    for parent, _, files in os.walk(_path(root, folder)):
-        for file in files:
-            path = os.path.join(parent, file)
-            name = path.removeprefix(top)
-            if name not in names:
+    """Whether every file in the folder `name` and below is one of these."""
+    pending = [name]
+    while pending:
+        parent = pending.pop()
+        folder = open_below(tree.descriptor, parent)
+        try:
+            listing = entries(folder)
+        finally:
+            os.close(folder)
+        for entry, is_directory in listing:
+            path = parent + b"/" + entry
+            if is_directory:
+                pending.append(path)
+            elif path not in names:
                 return False
     return True
 
@@ -174,11 +272,18 @@ def _contains_only(
 # --- writing all or none
 
 
-def replace_files(root: Path, before: FileStates, after: FileStates) -> None:
+def replace_files(
+    tree: WorkTree,
+    before: FileStates,
+    after: FileStates,
+    kept: Path,
+) -> None:
     """Write every file of `after` that differs from `before`, or put back what was there and raise.
 
-    Raises `apply_conflict` where a file is no longer as in `before`, `storage_failed`
-    where writing fails, and HalfWrittenError where a file cannot be put back.
+    A file that somebody changed after it was written here is not put back; its earlier
+    content is stored below the directory `kept`. Raises `apply_conflict` where a file
+    is no longer as in `before`, `storage_failed` where writing fails, and
+    HalfWrittenError where a file cannot be put back.
     """
     changed: FileStates = {}
     for name, state in after.items():
@@ -188,12 +293,14 @@ def replace_files(root: Path, before: FileStates, after: FileStates) -> None:
     begun: list[bytes] = []
     try:
         for name in removals_first(changed):
-            if read_file(root, name, changed) != before[name]:
+            if read_file(tree, name, changed) != before[name]:
                 raise conflict_error([name], "changed while the diff was being applied")  # noqa: TRY301  # the handler puts back
             begun.append(name)
-            write_file(root, name, changed[name])
+            write_file(tree, name, changed[name])
     except BaseException as error:
-        _put_back(root, before, begun, error)
+        edited = _put_back(tree, before, changed, begun, error)
+        if edited and isinstance(error, Exception):
+            raise _edited_error(error, edited, kept) from None
         if not isinstance(error, OSError):
             raise
         raise CounselError(
@@ -208,19 +315,29 @@ def removals_first(files: FileStates) -> list[bytes]:
 
 
 def _put_back(
-    root: Path,
+    tree: WorkTree,
     before: FileStates,
+    after: FileStates,
     begun: list[bytes],
     error: BaseException,
-) -> None:
-    """Write the files that were begun as they were, the last one first. Raises HalfWrittenError where one fails."""
+) -> FileStates:
+    """Write the files that were begun as they were, the last one first.
+
+    Returns, as they were, those that are neither as before nor as after: somebody
+    changed them meanwhile, and they stay. Raises HalfWrittenError where one cannot be
+    written.
+    """
     originals = {name: before[name] for name in reversed(begun)}
+    edited: FileStates = {}
     failed = []
     for name in removals_first(originals):
         original = originals[name]
         try:
-            if read_file(root, name, before) != original:
-                write_file(root, name, original)
+            current = read_file(tree, name, before)
+            if current == after[name]:
+                write_file(tree, name, original)
+            elif current != original:
+                edited[name] = original
         except (OSError, CounselError):
             failed.append(display_name(name))
     if failed:
@@ -231,48 +348,93 @@ def _put_back(
             repair="Make room or give back the permissions, then call codex_apply again, which finishes the files.",
             details={"files": failed[:200]},
         ) from None
+    return edited
+
+
+def _edited_error(
+    error: Exception,
+    edited: FileStates,
+    kept: Path,
+) -> CounselError:
+    """Store the earlier content of files that were edited meanwhile, and say where it is."""
+    stored = []
+    for name, original in edited.items():
+        if original is None:
+            continue
+        path = os.path.join(os.fsencode(kept), name)
+        try:
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            write_atomically(os.fsdecode(path), original.data)
+            stored.append(os.fsdecode(path))
+        except OSError:
+            # The undo patch in the job's directory contains it too.
+            continue
+
+    names = [display_name(name) for name in edited]
+    listed = ", ".join(names[:20])
+    code = Code.STORAGE_FAILED
+    if isinstance(error, CounselError):
+        code = error.code
+    return CounselError(
+        code,
+        f"Applying was given up half-way ({error}). Somebody changed {listed} after it was written: "
+        "what is there now was left alone; every other file was put back",
+        repair="Compare these files with their earlier content, which is in the files named in `kept`.",
+        details={"files": names[:200], "kept": stored[:200]},
+    )
 
 
 # --- writing one file
 
 
-def write_file(root: Path, name: bytes, state: FileState | None) -> None:
+def write_file(tree: WorkTree, name: bytes, state: FileState | None) -> None:
     """Put one file in place by a rename within its folder; with None, remove it and the folders that become empty.
 
     Missing folders are made. Raises `apply_conflict` where a parent is a link, a file
-    or another repository, and OSError where writing fails; the file is unchanged then.
+    or another repository, or was moved away while the file was written, and OSError
+    where writing fails.
     """
-    _is_below_folders(root, name)
-    path = _path(root, name)
     if state is None:
-        _remove_file(root, path)
+        _remove_file(tree, name)
         return
-    folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
-    unique = secrets.token_hex(6)
-    draft = folder + b"/.codex-counsel-" + unique.encode()
-    try:
-        permissions = _permissions_for(path, state)
-        _write_draft(draft, state, permissions)
-        # An empty folder may be in the way: the files in it went before.
-        with contextlib.suppress(OSError):
-            os.rmdir(path)
-        os.replace(draft, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(draft)
-        raise
+    last = os.path.basename(name)
+    with _folder_of(tree, name, create=True) as folder:
+        if folder is None:
+            # The folder that was just made is gone again.
+            raise conflict_error([name], "lies in a folder that somebody removes")
+        unique = secrets.token_hex(6)
+        draft = b".codex-counsel-" + unique.encode()
+        try:
+            permissions = _permissions_for(folder, last, state)
+            _write_draft(folder, draft, state, permissions)
+            # An empty folder may be in the way: the files in it went before.
+            with contextlib.suppress(OSError):
+                os.rmdir(last, dir_fd=folder)
+            os.replace(draft, last, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(draft, dir_fd=folder)
+            raise
+        _check_place(tree, name, folder)
 
 
-def _permissions_for(path: bytes, state: FileState) -> int | None:
-    """Those of the state, else those of the file at the path, made executable or not as git's mode says.
+def _check_place(tree: WorkTree, name: bytes, folder: int) -> None:
+    """Raise `apply_conflict` unless the name still leads to the open folder: else the file was written elsewhere."""
+    with _folder_of(tree, name) as current:
+        if current is None or not os.path.samestat(os.fstat(current), os.fstat(folder)):
+            reason = "lies in a folder that was moved away while it was written"
+            raise conflict_error([name], reason)
+
+
+def _permissions_for(folder: int, last: bytes, state: FileState) -> int | None:
+    """Those of the state, else those of the file of this name, made executable or not as git's mode says.
 
     None where neither has any: then the umask decides.
     """
     if state.permissions is not None or state.mode == LINK:
         return state.permissions
     try:
-        current = os.lstat(path).st_mode
+        current = os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode
     except OSError:
         return None
     if not stat.S_ISREG(current):
@@ -288,31 +450,39 @@ def _permissions_for(path: bytes, state: FileState) -> int | None:
 
 
 def _write_draft(
+    folder: int,
     draft: bytes,
     state: FileState,
     permissions: int | None,
 ) -> None:
     if state.mode == LINK:
-        os.symlink(state.data, draft)
+        os.symlink(state.data, draft, dir_fd=folder)
         return
     # What the umask leaves of these.
     mode = 0o666
     if state.is_executable:
         mode = 0o777
-    descriptor = os.open(draft, CREATE_FLAGS, mode)
+    descriptor = os.open(draft, CREATE_FLAGS, mode, dir_fd=folder)
     with open(descriptor, "wb") as file:
         file.write(state.data)
         if permissions is not None:
             os.fchmod(descriptor, permissions)
 
 
-def _remove_file(root: Path, path: bytes) -> None:
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        os.unlink(path)
-    top = os.fsencode(root)
-    folder = os.path.dirname(path)
+def _remove_file(tree: WorkTree, name: bytes) -> None:
+    with _folder_of(tree, name) as folder:
+        if folder is None:
+            return
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(os.path.basename(name), dir_fd=folder)
     # The first folder that is not empty raises, and stays.
     with contextlib.suppress(OSError):
-        while folder != top:
-            os.rmdir(folder)
-            folder = os.path.dirname(folder)
+        path = os.path.dirname(name)
+        while path:
+            parent, _, last = path.rpartition(b"/")
+            folder = open_below(tree.descriptor, parent)
+            try:
+                os.rmdir(last, dir_fd=folder)
+            finally:
+                os.close(folder)
+            path = parent

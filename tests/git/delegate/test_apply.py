@@ -15,7 +15,7 @@ import pytest
 from codex_counsel.contract.request import Apply
 from codex_counsel.delegate import apply, apply_plan, tree_writer
 from codex_counsel.delegate.record import DelegateSpec
-from codex_counsel.delegate.tree_writer import FileState
+from codex_counsel.delegate.tree_writer import FileState, WorkTree
 from codex_counsel.errors import Code, CounselError
 from tests.git.delegate.conftest import UserRepository
 from tests.git.delegate.states import files, state
@@ -319,11 +319,58 @@ def test_moving_such_a_file_away_counts_as_well(repository: UserRepository) -> N
     assert error.details == {"allow_paths": [".github/workflows/ci.yml"]}
 
 
-def test_a_link_is_applied_only_when_it_is_named(repository: UserRepository) -> None:
-    diff = Diff(repository, "ln -s /etc/passwd out")
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("ln -s /etc/passwd out", "out"),
+        ("ln -s ../outside out", "out"),
+        ("ln -s latest/../../.. out", "out"),
+        ("ln -s docs here; ln -s ../.. docs/up; ln -s here/up/x out", "out"),
+        ("ln -s .claude/settings.json out", "out"),
+        ("mkdir ci; ln -s ci .github", ".github"),
+    ],
+)
+def test_a_link_that_leaves_the_tree_or_leads_to_what_tools_obey_is_applied_only_when_it_is_named(
+    repository: UserRepository, command: str, name: str
+) -> None:
+    diff = Diff(repository, command)
+    error = diff.refusal()
+    assert error.code == Code.POLICY_REFUSED
+    assert name in error.details["allow_paths"]
+    assert "latest" not in error.details["allow_paths"]
+    diff(allow_paths=error.details["allow_paths"])
+    assert (repository.root / name).is_symlink()
+
+
+def test_a_link_inside_the_tree_is_applied(repository: UserRepository) -> None:
+    diff = Diff(
+        repository,
+        "ln -s app.py again; ln -s ../app.py docs/up; ln -s docs d; ln -s . e",
+    )
+    diff()
+    assert os.readlink(repository.root / "docs/up") == "../app.py"
+
+
+def test_where_a_link_leads_is_judged_in_the_live_tree(
+    repository: UserRepository,
+) -> None:
+    diff = Diff(repository, "ln -s vendor/tool out")
+    diff(check_only=True)
+    (repository.root / "vendor").symlink_to(repository.base)
     assert diff.refusal().details == {"allow_paths": ["out"]}
-    diff(allow_paths=["out"])
-    assert os.readlink(repository.root / "out") == "/etc/passwd"
+
+
+@pytest.mark.parametrize("tracked", [True, False], ids=["tracked", "ignored"])
+def test_a_file_that_a_link_of_the_tree_gives_such_a_name_is_applied_only_when_it_is_named(
+    repository: UserRepository, *, tracked: bool
+) -> None:
+    if not tracked:
+        repository.write(".gitignore", "*.log\nbuild/\nCLAUDE.md\n")
+    (repository.root / "CLAUDE.md").symlink_to("docs/readme.md")
+    repository.commit()
+    diff = Diff(repository, "echo obey >> docs/readme.md")
+    assert diff.refusal().details == {"allow_paths": ["docs/readme.md"]}
+    diff(allow_paths=["docs/readme.md"])
 
 
 def test_a_diff_belongs_to_its_repository_and_to_the_linked_worktrees_of_it(
@@ -362,12 +409,12 @@ def test_a_failure_half_way_puts_everything_back(
     )
     write_file, calls = tree_writer.write_file, []
 
-    def flaky(root: Path, name: bytes, state: FileState | None) -> None:
-        if root == repository.root:
+    def flaky(tree: WorkTree, name: bytes, state: FileState | None) -> None:
+        if tree.root == repository.root:
             calls.append(name)
             if len(calls) == failing:
                 raise OSError(28, "No space left on device")
-        write_file(root, name, state)
+        write_file(tree, name, state)
 
     monkeypatch.setattr(tree_writer, "write_file", flaky)
     error = diff.refusal()
@@ -389,12 +436,12 @@ def test_a_failure_that_cannot_be_mended_says_which_files_and_the_next_call_fini
     )
     before, write_file, calls = state(repository.root), tree_writer.write_file, []
 
-    def broken(root: Path, name: bytes, state: FileState | None) -> None:
-        if root == repository.root:
+    def broken(tree: WorkTree, name: bytes, state: FileState | None) -> None:
+        if tree.root == repository.root:
             calls.append(name)
             if len(calls) >= 2:
                 raise OSError(30, "Read-only file system")
-        write_file(root, name, state)
+        write_file(tree, name, state)
 
     monkeypatch.setattr(tree_writer, "write_file", broken)
     with pytest.raises(CounselError) as error:
@@ -409,6 +456,51 @@ def test_a_failure_that_cannot_be_mended_says_which_files_and_the_next_call_fini
     assert files(repository.root) == diff.wanted
     diff(undo=True)
     assert state(repository.root) == before
+
+
+@pytest.mark.parametrize("edited", ["mine\n", None], ids=["changed", "deleted"])
+def test_what_the_user_saves_while_a_diff_is_given_up_half_way_stays(
+    repository: UserRepository, monkeypatch: pytest.MonkeyPatch, edited: str | None
+) -> None:
+    diff = Diff(
+        repository, "echo x >> app.py; echo x >> docs/readme.md; echo x >> run.sh"
+    )
+    before = state(repository.root)
+    earlier = (repository.root / "app.py").read_bytes()
+    write_file, calls = tree_writer.write_file, []
+
+    def failing(tree: WorkTree, name: bytes, state: FileState | None) -> None:
+        if tree.root == repository.root:
+            calls.append(name)
+            if len(calls) == 3:
+                save(repository.root / "app.py", edited)
+                raise OSError(28, "No space left on device")
+        write_file(tree, name, state)
+
+    monkeypatch.setattr(tree_writer, "write_file", failing)
+    with pytest.raises(CounselError) as error:
+        diff()
+    assert calls[0] == b"app.py"
+    assert (error.value.code, error.value.details["files"]) == (
+        Code.STORAGE_FAILED,
+        ["app.py"],
+    )
+    assert "app.py after it was written" in error.value.message
+    assert [Path(path).read_bytes() for path in error.value.details["kept"]] == [
+        earlier
+    ]
+    save(repository.root / "app.py", edited)
+    after = state(repository.root)
+    own = str(repository.root / "app.py")
+    assert {name for name in before if before[name] != after.get(name)} == {own}
+    assert diff.mark == ""
+
+
+def save(path: Path, text: str | None) -> None:
+    if text is None:
+        path.unlink(missing_ok=True)
+    else:
+        path.write_text(text)
 
 
 @pytest.mark.parametrize("killed_at", range(1, 5))
@@ -426,12 +518,12 @@ def test_a_process_killed_half_way_is_finished_by_the_next_call(
     if not child:  # what a SIGKILL leaves: no handler ran
         write_file, calls = tree_writer.write_file, [0]
 
-        def fatal(root: Path, name: bytes, state: FileState | None) -> None:
-            if root == repository.root:
+        def fatal(tree: WorkTree, name: bytes, state: FileState | None) -> None:
+            if tree.root == repository.root:
                 calls[0] += 1
                 if calls[0] == killed_at:
                     os._exit(9)
-            write_file(root, name, state)
+            write_file(tree, name, state)
 
         tree_writer.write_file = fatal
         diff(undo=undoing)

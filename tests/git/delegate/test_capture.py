@@ -12,7 +12,7 @@ import pytest
 
 from codex_counsel.delegate import capture
 from codex_counsel.delegate.apply_plan import read_base
-from codex_counsel.delegate.capture import leads_outside
+from codex_counsel.delegate.sensitive import TreeLinks
 from codex_counsel.delegate.shadow import Shadow
 from codex_counsel.errors import CounselError
 from codex_counsel.git.repo import Repo
@@ -175,21 +175,40 @@ def test_a_link_that_leads_out_is_reported_and_never_followed(
     assert work.files[0]["sensitive"] is True
 
 
+LINKS: dict[bytes, bytes] = {
+    b"docs/here": b"..",
+    b"docs/up": b"../..",
+    b"docs/absolute": b"/etc",
+    b"loop": b"loop",
+    b"first": b"second",
+    b"second": b"docs/readme.md",
+}
+
+
 @pytest.mark.parametrize(
-    ("name", "target", "expected"),
+    ("name", "target", "destination"),
     [
-        (b"a", b"b", False),
-        (b"a/b", b"../c", False),
-        (b"a/b", b"../../c", True),
-        (b"a", b"/b", True),
-        (b"a/b", b"c/../../..", True),
-        (b"a", b"..b", False),
+        (b"a", b"b", b"b"),
+        (b"a", b".", b""),
+        (b"a", b"..b", b"..b"),
+        (b"a", b"docs//./sub/../readme.md", b"docs/readme.md"),
+        (b"a/b", b"../c", b"c"),
+        (b"a", b"first", b"docs/readme.md"),
+        (b"a", b"docs/here/x", b"x"),
+        (b"a/b", b"../../c", None),
+        (b"a", b"/b", None),
+        (b"a/b", b"c/../../..", None),
+        (b"a", b"docs/here/../x", None),
+        (b"a", b"docs/up", None),
+        (b"a", b"docs/absolute/passwd", None),
+        (b"a", b"loop", None),
     ],
 )
-def test_a_link_leads_outside_when_its_path_does(
-    name: bytes, target: bytes, *, expected: bool
+def test_a_link_leads_where_the_links_on_its_way_lead(
+    name: bytes, target: bytes, destination: bytes | None
 ) -> None:
-    assert leads_outside(name, target) is expected
+    links = TreeLinks((), (LINKS | {name: target}).get)
+    assert links.destination(name) == destination
 
 
 def test_ignored_outputs_are_listed_and_not_captured(
