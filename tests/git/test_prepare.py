@@ -139,7 +139,7 @@ def test_a_plan_of_any_encoding_can_be_read(world: World) -> None:
     world.repository.write("plan.md", b"caf\xe9\r\n\x1b[31mred\x1b[0m \x00")
     assert (
         material(plan_brief(world, plan_path="plan.md").prompt, "the plan")
-        == "caf\ufffd\r\n␛[31mred␛[0m \\x00"
+        == "caf\ufffd\r\n<U+001B>[31mred<U+001B>[0m <U+0000>"
     )
 
 

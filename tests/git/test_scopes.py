@@ -391,7 +391,7 @@ def test_line_ends_are_kept_and_control_characters_written_out(
     project: Project,
 ) -> None:
     project.write("app.py", "one\r\ntwo\x0c\r\nthree\rfour\n")
-    assert b"+one\r\n+two\\x0c\r\n+three\rfour\n" in project.gather().diff
+    assert b"+one\r\n+two<U+000C>\r\n+three<U+000D>four\n" in project.gather().diff
 
 
 def test_line_end_conversion_of_the_user_is_honoured(project: Project) -> None:

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codex_counsel.system.text import one_line, visible
+
 if TYPE_CHECKING:
     from codex_counsel.system.json_values import Json, JsonObject
 
@@ -176,7 +178,10 @@ def block_reason(findings: list[JsonObject]) -> str:
             finding.get("recommendation"),
         ]
         description = " ".join(str(text) for text in texts if text)
-        lines.append(f"- {severity} {place}: {description}")
+        # On one line: no text of the reviewer can pass for another finding, or for ours.
+        lines.append(
+            one_line(visible(f"- {severity} {place}: {description}"), MAX_REASON)
+        )
     text = "\n".join(lines)[:MAX_REASON]
     return f"{text}\n({OFF}.)"
 

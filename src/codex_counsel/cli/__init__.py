@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import io
+import os
 import sys
 
 from codex_counsel.cli import parser
+from codex_counsel.cli.output import guard
 from codex_counsel.errors import CounselError
 from codex_counsel.system.platform import require_posix
 
 
 def run(argv: list[str]) -> int:
     """Run one verb; the number is the exit code of the process."""
-    _escape_what_the_terminal_lacks()
+    guard(os.environ, argv)
     arguments = parser.build_parser(argv).parse_args(argv)
     try:
         return _run_verb(arguments)
@@ -24,13 +25,6 @@ def run(argv: list[str]) -> int:
         # that at exit.
         sys.stderr.close()
         return 1
-
-
-def _escape_what_the_terminal_lacks() -> None:
-    """A character that the terminal's encoding lacks is printed as an escape, not raised as an error."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _run_verb(arguments: argparse.Namespace) -> int:

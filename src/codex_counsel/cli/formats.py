@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from urllib.parse import quote
 
 from codex_counsel import __version__
+from codex_counsel.cli.inert_markdown import code_block, code_span, inline, prose
+from codex_counsel.cli.output import json_text, without_hash_commands
 from codex_counsel.contract.envelope import Envelope, Finding
 from codex_counsel.contract.vocabulary import SEVERITIES, Severity
 from codex_counsel.system.json_values import JsonObject
-from codex_counsel.system.text import one_line
+from codex_counsel.system.text import one_line, visible
 
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 SARIF_LEVELS: dict[Severity, str] = {
@@ -34,6 +35,8 @@ GITHUB_COMMANDS: dict[Severity, str] = {
     "low": "notice",
     "nit": "notice",
 }
+MAX_ENTRY = 2_000
+"""Characters of an entry of a reviewer's lists."""
 
 
 def render(review: Envelope, name: str) -> str:
@@ -44,9 +47,9 @@ def render(review: Envelope, name: str) -> str:
         case "markdown":
             return markdown(review)
         case "json":
-            return json.dumps(review.wire(), ensure_ascii=False, indent=2)
+            return json_text(review.wire())
         case "sarif":
-            return json.dumps(sarif(review), ensure_ascii=False, indent=2)
+            return json_text(sarif(review))
         case "github":
             return github(review)
     raise ValueError(f"there is no format {name!r}")
@@ -70,7 +73,7 @@ def terminal_text(review: Envelope) -> str:
 
     for name, entries in _lists(review).items():
         for entry in entries:
-            lines.append(f"{name}: {entry}")
+            lines.append(f"{name}: {one_line(entry, MAX_ENTRY)}")
     lines += _coverage(review)
     lines += footer(review)
     return "\n".join(lines)
@@ -108,63 +111,46 @@ def footer(result: Envelope) -> list[str]:
 def _prefixed(prefix: str, words: str | None) -> list[str]:
     if not words:
         return []
-    return [prefix + line for line in words.splitlines()]
+    return [prefix + line for line in visible(words).splitlines()]
 
 
 # --- for a pull request
 
 
 def markdown(review: Envelope) -> str:
-    """The review as Markdown, for a comment on a pull request."""
-    lines = [f"## Codex: {review.summary}", ""]
+    """The review as Markdown, for a comment on a pull request. No text of the model is active in it."""
+    lines = [f"## Codex: {inline(review.summary)}", ""]
     for finding in review.findings or ():
-        lines += [f"### {finding.severity}: {_title(finding)}", ""]
-        lines += [_code_span(_place(finding)), ""]
+        lines += [f"### {finding.severity}: {inline(_title(finding))}", ""]
+        lines += [code_span(_place(finding)), ""]
         if finding.evidence:
-            lines += [_code_block(finding.evidence), ""]
+            lines += [code_block(finding.evidence), ""]
         if finding.risk:
-            lines += [finding.risk, ""]
+            lines += [prose(finding.risk), ""]
         if finding.recommendation:
-            lines += [finding.recommendation, ""]
+            lines += [prose(finding.recommendation), ""]
     if review.answer is not None:
-        lines += [review.answer, ""]
+        lines += [prose(review.answer), ""]
     for name, entries in _lists(review).items():
         title = name.replace("_", " ")
         lines += [f"**{title}**", ""]
         for entry in entries:
-            lines.append(f"- {entry}")
+            lines.append(f"- {inline(entry, MAX_ENTRY)}")
         lines.append("")
 
     for line in _coverage(review):
-        lines.append(f"- {one_line(line, 1000)}")
+        lines.append(f"- {inline(line)}")
     for warning in review.meta.warnings:
-        note = one_line(f"note: {warning}", 1000)
+        note = inline(f"note: {warning}")
         lines.append(f"- {note}")
     return "\n".join(lines)
-
-
-def _code_span(words: str) -> str:
-    """A code span with a longer delimiter than any backticks in it."""
-    ticks = "`"
-    while ticks in words:
-        ticks += "`"
-    pad = " " if len(ticks) > 1 else ""
-    return f"{ticks}{pad}{one_line(words, 1000)}{pad}{ticks}"
-
-
-def _code_block(code: str) -> str:
-    """A fenced block with a longer fence than any backticks in it."""
-    fence = "```"
-    while fence in code:
-        fence += "`"
-    return f"{fence}\n{code}\n{fence}"
 
 
 # --- for a workflow log
 
 
 def github(review: Envelope) -> str:
-    """Workflow commands: annotations on the lines of a pull request."""
+    """Workflow commands: annotations on the lines of a pull request. No text in them can become another command."""
     lines = [_annotation(finding) for finding in review.findings or ()]
     command = "notice"
     if review.verdict == "unknown":
@@ -197,7 +183,8 @@ def _annotation(finding: Finding) -> str:
 
 
 def _escape(value: object) -> str:
-    return str(value).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    text = without_hash_commands(visible(str(value)))
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _escape_property(value: object) -> str:
@@ -243,7 +230,7 @@ def _invocation(review: Envelope) -> JsonObject:
     level = "note" if success else "error"
     notifications = []
     for note in (review.summary, *review.meta.warnings):
-        message = {"text": note}
+        message = {"text": _without_links(note)}
         notifications.append({"level": level, "message": message})
     return {
         "executionSuccessful": success,
@@ -258,12 +245,17 @@ def _result(finding: Finding) -> JsonObject:
     result: JsonObject = {
         "ruleId": f"codex/{finding.severity}",
         "level": SARIF_LEVELS[finding.severity],
-        "message": {"text": "\n\n".join(parts)},
+        "message": {"text": _without_links("\n\n".join(parts))},
         "properties": {"grounded": finding.grounded or "unverified"},
     }
     if finding.file:
         result["locations"] = [_location(finding, finding.file)]
     return result
+
+
+def _without_links(text: str) -> str:
+    """SARIF makes links of `[text](target)`, also in plain text."""
+    return visible(text).replace("](", "] (")
 
 
 def _location(finding: Finding, file: str) -> JsonObject:

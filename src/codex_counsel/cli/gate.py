@@ -11,10 +11,12 @@ from pathlib import Path
 
 from codex_counsel.claude import stop_gate
 from codex_counsel.claude.stop_gate import Memory, Stop
+from codex_counsel.cli.output import json_text
 from codex_counsel.contract.settings import load
 from codex_counsel.contract.vocabulary import Severity
 from codex_counsel.errors import Code
 from codex_counsel.system.json_values import JsonObject
+from codex_counsel.system.text import clean, one_line
 
 
 def run_gate(arguments: argparse.Namespace) -> int:
@@ -99,9 +101,9 @@ def _run(arguments: argparse.Namespace) -> int:
         stop = Stop.parse(sys.stdin.read(), os.environ)
         output = _review_turn(stop, arguments.fail_on, arguments.rounds)
     except Exception as error:  # noqa: BLE001  # the turn of the user goes on, whatever is wrong here
-        output = _not_reviewed(str(error))
+        output = _not_reviewed(one_line(clean(str(error)), 1000))
     if output:
-        print(json.dumps(output))
+        print(json_text(output, indent=None))
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Self
 
+from codex_counsel.cli.output import print_own
 from codex_counsel.contract.envelope import Progress, progress_line
 from codex_counsel.system.text import one_line
 
@@ -24,11 +25,11 @@ class ProgressLine:
 
     def update(self, progress: Progress) -> None:
         """Show where the run stands now."""
-        self._print(ERASE + one_line(progress_line(progress), WIDTH))
+        if self._is_terminal:
+            print_own(ERASE, sys.stderr, end="")
+            line = one_line(progress_line(progress), WIDTH)
+            print(line, end="", file=sys.stderr, flush=True)
 
     def __exit__(self, *_: object) -> None:
-        self._print(ERASE)
-
-    def _print(self, text: str) -> None:
         if self._is_terminal:
-            print(text, end="", file=sys.stderr, flush=True)
+            print_own(ERASE, sys.stderr, end="")

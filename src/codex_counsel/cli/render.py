@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
-from codex_counsel.cli.formats import footer, terminal_text
+from codex_counsel.cli.formats import footer, render, terminal_text
+from codex_counsel.cli.output import json_text, print_own
 from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Failure, failed
 from codex_counsel.errors import CATALOG, Code, CounselError
 from codex_counsel.system.json_values import Json, JsonObject
-from codex_counsel.system.text import one_line
+from codex_counsel.system.text import one_line, visible
 
 
 def show(wire: EnvelopeDict, *, as_json: bool) -> int:
     """Print an envelope, a failure to stderr unless it is printed as JSON. Returns 0 for `ok`, else 1."""
     if as_json:
-        print(json.dumps(wire, ensure_ascii=False, indent=2))
+        print(json_text(wire))
     elif wire["ok"]:
         print(_text(wire))
     else:
@@ -26,12 +26,21 @@ def show(wire: EnvelopeDict, *, as_json: bool) -> int:
     return 1
 
 
+def print_review(review: Envelope, name: str) -> None:
+    """Print the review in one of `parser.FORMATS`."""
+    text = render(review, name)
+    if name == "github":
+        print_own(text, sys.stdout)
+    else:
+        print(text)
+
+
 def _text(wire: EnvelopeDict) -> str:
     """The envelope as text; as JSON where another release stored something that this one does not know."""
     try:
         return readable(Envelope.parse(wire))
     except ValueError:
-        return json.dumps(wire, ensure_ascii=False, indent=2)
+        return json_text(wire)
 
 
 def show_error(name: str, error: CounselError, *, as_json: bool) -> int:
@@ -84,7 +93,7 @@ def delegate_report(envelope: Envelope) -> str:
     lines = [
         envelope.answer or "",
         "",
-        envelope.diff or "",
+        visible(envelope.diff or ""),
     ]
     if envelope.checks:
         lines.append("commands it ran:")

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from codex_counsel.cli.formats import render
 from codex_counsel.cli.progress import ProgressLine
-from codex_counsel.cli.render import exit_code, parse_envelope, show
+from codex_counsel.cli.render import exit_code, parse_envelope, print_review, show
 from codex_counsel.contract.envelope import Envelope, EnvelopeDict
 from codex_counsel.contract.request import (
     Apply,
@@ -133,7 +132,7 @@ def _print_review(
     if arguments.json:
         show(wire, as_json=True)
     else:
-        print(render(review, arguments.format))
+        print_review(review, arguments.format)
     sys.stdout.flush()
     counsel.deliver(handle, wire)
     if is_clean(review, arguments.fail_on):

@@ -24,7 +24,7 @@ from codex_counsel.contract.vocabulary import (
 )
 from codex_counsel.errors import CATALOG, Code, CounselError
 from codex_counsel.system.json_values import Json, JsonObject
-from codex_counsel.system.text import clean, clean_tree, cut, one_line
+from codex_counsel.system.text import clean, clean_tree, cut, one_line, visible
 
 SUMMARY_BYTES = 2_000
 FAILURE_BYTES = 6_000
@@ -388,10 +388,11 @@ def completed(
 
 
 def progress_line(progress: Progress) -> str:
-    """A progress line, such as `running make test (12s)`."""
+    """A progress line, such as `running make test (12s)`. What the model put into a command shows, and stays inert."""
     seconds = progress.elapsed_ms // 1000
     if progress.phase == "command" and progress.last_command:
-        return f"running {progress.last_command[:120]} ({seconds}s)"
+        command = one_line(visible(progress.last_command[:500]), 120)
+        return f"running {command} ({seconds}s)"
     return f"{progress.phase} ({seconds}s)"
 
 

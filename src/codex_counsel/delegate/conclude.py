@@ -21,15 +21,20 @@ from codex_counsel.delegate.sensitive import is_build_file
 from codex_counsel.delegate.set_up import OWNER, SEED
 from codex_counsel.delegate.shadow import Shadow, git_environment
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.git.encoding import is_source
 from codex_counsel.git.names import display_name
 from codex_counsel.kind import EndedRun, answer_in_prose, failed_run
 from codex_counsel.system.files import read_json, write_atomically
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.redact import mask
-from codex_counsel.system.text import clean, cut
+from codex_counsel.system.text import SPELLED_OUT, clean, cut, size, visible
 
 MAX_LISTED = 500
 """Changed files that a result lists."""
+MAX_NAMED = 20
+"""Files that a warning names."""
+EXECUTABLE = "100755"
+"""Git's mode of a file that can be executed."""
 MAX_COMMAND = 2_000
 """Bytes of a command that a result shows."""
 UNCLAIMED_SECONDS = 3600
@@ -84,10 +89,11 @@ def _capture(spec: DelegateSpec, shadow: Shadow, directory: Path) -> DelegateRes
 
 def make_result(record: JsonObject, capture: Capture, limit: int) -> DelegateResult:
     """The result of a captured tree. `record` is `seed.json`, `limit` is in bytes of the diff for reading."""
-    text = capture.preview.decode("utf-8", "replace")
-    diff, masked = mask(cut(clean(text), limit))
+    text = visible(capture.preview.decode("utf-8", "replace"))
+    diff, masked = mask(cut(text, limit))
     patch = capture.patch_path
-    whole = len(capture.preview) <= limit
+    # What is written out takes more room than what it stands for.
+    whole = len(capture.preview) <= limit and size(text) <= limit
     exact = whole and not masked and diff.encode() == patch.read_bytes()
 
     warnings = []
@@ -100,6 +106,7 @@ def make_result(record: JsonObject, capture: Capture, limit: int) -> DelegateRes
         warnings.append(
             f"the diff has {patch.stat().st_size} bytes; the first {limit} are here, all are in diff_path"
         )
+    warnings += _what_the_diff_hides(capture, diff, exact=exact)
     return DelegateResult(
         base_sha=record["head"],
         diff=diff,
@@ -118,6 +125,30 @@ def make_result(record: JsonObject, capture: Capture, limit: int) -> DelegateRes
         planted=capture.suspicious,
         warnings=warnings,
     )
+
+
+def _what_the_diff_hides(capture: Capture, diff: str, *, exact: bool) -> list[str]:
+    """Warnings about text that a reader of the diff would not see, or not as it is."""
+    warnings = []
+    written_out = SPELLED_OUT.findall(diff)
+    if written_out and not exact:
+        kinds = ", ".join(sorted(set(written_out))[:10])
+        warnings.append(
+            f"the changed files hold {len(written_out)} characters that hide or reorder text; "
+            f"the diff shows them written out: {kinds}"
+        )
+    unseen = []
+    for file in capture.files:
+        # A count of lines is missing where git takes a file for binary.
+        is_program = is_source(file.name) or file.mode == EXECUTABLE
+        if file.added is None and file.status != "D" and is_program:
+            unseen.append(display_name(file.name))
+    if unseen:
+        names = ", ".join(unseen[:MAX_NAMED])
+        warnings.append(
+            f"git takes these {len(unseen)} source files for binary, so the diff does not show what is in them: {names}"
+        )
+    return warnings
 
 
 def _latin_1(name: bytes | None) -> str | None:

@@ -1,8 +1,8 @@
 """File contents as text that can be read and sent: UTF-8, UTF-16 with a byte order mark, anything else line by line.
 
 A line that is not UTF-8 is decoded as Latin-1, which never fails, so evidence quoted
-from it can be found again. Control characters are written out as escapes, so no
-terminal or filter can hide text with them.
+from it can be found again. Characters that hide or reorder text are written out, as in
+`<U+202E>`: see `system/text.py`.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def is_binary(data: bytes) -> bool:
 
 
 def utf8(data: bytes) -> bytes:
-    """The same text in UTF-8, control characters written out; line ends stay as they are."""
+    """The same text in UTF-8, hidden characters written out; line ends stay as they are."""
     # Most files are plain ASCII, and this test takes a fraction of decoding and
     # searching them.
-    if not data.translate(None, _PLAIN):
+    if not data.translate(None, _PLAIN) and not _has_lone_cr(data):
         return data
     if is_utf16(data):
         even = len(data) & ~1
@@ -54,6 +54,10 @@ def utf8(data: bytes) -> bytes:
     except UnicodeDecodeError:
         text = "\n".join(map(_decode_line, data.split(b"\n")))
     return visible(text).encode()
+
+
+def _has_lone_cr(data: bytes) -> bool:
+    return data.count(b"\r") != data.count(b"\r\n")
 
 
 def _decode_line(line: bytes) -> str:

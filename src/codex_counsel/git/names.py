@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.system.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -51,11 +52,11 @@ def diff_header(old: bytes, new: bytes) -> bytes:
 
 
 def display_name(name: bytes) -> str:
-    r"""For people and JSON: no line ends or control characters, and bytes that are not UTF-8 as `\xNN`."""
+    r"""For people and JSON: no line ends, control or hidden characters, and bytes that are not UTF-8 as `\xNN`."""
     text = name.decode("utf-8", "backslashreplace")
     if text.isascii() and text.isprintable():
         return text
-    return _UNPRINTABLE.sub(lambda match: repr(match[0])[1:-1], text)
+    return visible(_UNPRINTABLE.sub(lambda match: repr(match[0])[1:-1], text))
 
 
 def from_root(repo: Repo, paths: tuple[str, ...]) -> tuple[bytes, ...]:

@@ -17,7 +17,7 @@ from codex_counsel.review.record import ReviewRecord
 from codex_counsel.review.reply import ReviewReply
 from codex_counsel.review.verdict import final_verdict
 from codex_counsel.system.redact import mask
-from codex_counsel.system.text import clean, one_line
+from codex_counsel.system.text import clean, one_line, visible
 from codex_counsel.system.time_limit import TimeLimitExceeded, time_limit
 
 GROUNDING_SECONDS = 10
@@ -119,6 +119,10 @@ def mask_reply(reply: ReviewReply) -> int:
         return result
 
     for finding in reply.findings:
+        # Written out as in the material, so that it is found there, whether the
+        # reviewer quotes the spelling or the character itself.
+        if finding.evidence:
+            finding.evidence = visible(finding.evidence)
         for name in ("title", "section", "evidence", "risk", "recommendation"):
             text = getattr(finding, name)
             if text:

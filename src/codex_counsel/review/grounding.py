@@ -20,6 +20,7 @@ from codex_counsel.git.names import NO_NAME, display_name
 from codex_counsel.git.tree_reader import TreeReader, UnreadableError
 from codex_counsel.system.redact import mask
 from codex_counsel.system.secret_names import secret_name
+from codex_counsel.system.text import visible
 
 if TYPE_CHECKING:
     from codex_counsel.contract.vocabulary import Grounding
@@ -256,7 +257,7 @@ def _is_inside(path: str) -> bool:
 def _fragments(evidence: str) -> list[str]:
     """The quoted lines in one fragment or, where an ellipsis stands between them, in several."""
     fragments: list[list[str]] = [[]]
-    for line in evidence[:MAX_EVIDENCE].split("\n"):
+    for line in visible(evidence[:MAX_EVIDENCE]).split("\n"):
         if _GAP.match(line):
             fragments.append([])
         elif line.strip() and not _FENCE.match(line):

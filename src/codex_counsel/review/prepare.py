@@ -77,7 +77,7 @@ def prepare_changes(
         access=Access.to_repository(workspace),
         reply_schema=reply_schema(plan=False),
         scope=_reported_scope(request, changes),
-        warnings=(*plan_warnings, *agents.warnings),
+        warnings=(*plan_warnings, *agents.warnings, *_hidden_warnings(changes)),
         details={"review": record.to_json()},
         changes=changes,
     )
@@ -118,6 +118,16 @@ def prepare_plan(
         reply_schema=reply_schema(plan=True),
         warnings=(*plan_warnings, *agents.warnings),
         details={"review": record.to_json()},
+    )
+
+
+def _hidden_warnings(changes: Changes) -> tuple[str, ...]:
+    names = prompt.hidden_characters(changes)
+    if not names:
+        return ()
+    kinds = ", ".join(names)
+    return (
+        f"the change has characters that hide or reorder text; the reviewer got them written out: {kinds}",
     )
 
 

@@ -14,7 +14,7 @@ from codex_counsel.prepare.prompt_parts import (
     join_prompt,
     prompt_file,
 )
-from codex_counsel.system.text import visible
+from codex_counsel.system.text import SPELLED_OUT, visible
 
 if TYPE_CHECKING:
     from codex_counsel.contract.request import ReviewChanges, ReviewPlan
@@ -46,12 +46,31 @@ def of_changes(
         _reviewed_state(changes),
         bounded_list("the files of the change", map(_file_row, changes.entries)),
         diff,
+        hidden_characters_note(changes),
         bounded_list(
             "what the text of the change lacks, or has only in part",
             map(_omission_row, changes.omitted),
         ),
         focus(request.focus),
     )
+
+
+def hidden_characters_note(changes: Changes) -> str:
+    """What the change hides from whoever looks at it in an editor; empty if nothing is hidden."""
+    names = hidden_characters(changes)
+    if not names:
+        return ""
+    kinds = ", ".join(names)
+    return (
+        "The change has characters that are invisible or change the order in which text is shown. "
+        f"They are written out in it, each where it stands: {kinds}. In code they can make it read other than it runs."
+    )
+
+
+def hidden_characters(changes: Changes) -> list[str]:
+    """The kinds of characters that are written out in the text of the change, such as `<U+202E>`; at most 20."""
+    found = SPELLED_OUT.findall(changes.diff.decode("utf-8", "replace"))
+    return sorted(set(found))[:20]
 
 
 def of_plan(request: ReviewPlan, plan: str, material: Iterable[Material] = ()) -> str:

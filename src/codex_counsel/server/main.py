@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from codex_counsel import __version__
 from codex_counsel.contract.settings import Settings, load
+from codex_counsel.system.text import one_line, visible
 
 if TYPE_CHECKING:
     from codex_counsel.services.counsel import Counsel
@@ -51,8 +52,8 @@ def _serve() -> int:
         if isinstance(cause, ConnectionError):
             _print_line(GONE)
             return 0
-        reason = " ".join(f"{type(cause).__name__}: {cause}".split())
-        _print_line(f"fatal: {reason[:500]}")
+        reason = one_line(visible(f"{type(cause).__name__}: {cause}"), 500)
+        _print_line(f"fatal: {reason}")
         return 1
     return 0
 
@@ -74,6 +75,15 @@ def _set_up() -> Counsel:
     return Counsel(env, settings=settings)
 
 
+class LogFormatter(logging.Formatter):
+    """Records in which text of a model, a client or a repository can neither reach a terminal nor forge a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The lines of a record, such as a traceback's, but for the first are indented."""
+        lines = visible(super().format(record)).splitlines()
+        return "\n    ".join(lines)
+
+
 def _set_up_logging(settings: Settings) -> None:
     """Log to the file of the settings, or to stderr where there is none or it cannot be written."""
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
@@ -86,11 +96,8 @@ def _set_up_logging(settings: Settings) -> None:
                 f"the log file {settings.log_file} cannot be written: logging to stderr"
             )
 
-    logging.basicConfig(
-        level=settings.log_level,
-        format="codex-counsel: %(levelname)s %(message)s",
-        handlers=[handler],
-    )
+    handler.setFormatter(LogFormatter("codex-counsel: %(levelname)s %(message)s"))
+    logging.basicConfig(level=settings.log_level, handlers=[handler])
     for warning in warnings:
         LOG.warning("%s", warning)
 

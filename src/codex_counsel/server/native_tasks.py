@@ -38,6 +38,7 @@ from codex_counsel.contract.vocabulary import TERMINAL
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.services.counsel import Counsel
 from codex_counsel.system.json_values import JsonObject
+from codex_counsel.system.text import clean
 
 POLL_MS = 2_000
 
@@ -189,7 +190,7 @@ async def _in_thread(
         )
     except CounselError as error:
         raise MCPError(
-            code=INVALID_PARAMS, message=f"{error.code}: {error.message}"
+            code=INVALID_PARAMS, message=clean(f"{error.code}: {error.message}")
         ) from None
 
 

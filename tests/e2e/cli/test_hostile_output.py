@@ -1,0 +1,175 @@
+"""What a model, a repository or a caller wrote, printed in a workflow: no runner obeys it and no terminal either."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from codex_counsel.loopback import Loopback, Script, failed, patch, say, shell
+from tests import hostile
+from tests.conftest import World
+from tests.e2e.cli.test_verbs import RunResult, run
+from tests.reviews import reply
+
+Model = Callable[..., Loopback]
+
+pytestmark = pytest.mark.usefixtures("own_git_settings")
+
+FORMATS = ("text", "markdown", "json", "sarif", "github")
+REVIEW = reply(
+    dict.fromkeys(
+        ("title", "file", "section", "evidence", "risk", "recommendation"),
+        hostile.ALL,
+    ),
+    verdict="concerns",
+    summary=hostile.ALL,
+    questions=[hostile.ALL],
+    assumptions=[hostile.ALL],
+    next_steps=[hostile.ALL],
+)
+OUTCOMES: dict[str, Script] = {
+    "findings": [say(REVIEW)],
+    "prose": [say(hostile.ALL)],
+    "a failed run": [
+        shell(f"echo '{hostile.COMMANDS['Azure, anywhere in a line']}'"),
+        failed("server_error", hostile.ALL),
+    ],
+    "a rejected request": [failed("invalid_request_error", hostile.ALL)],
+}
+
+
+class WorldInWorkflow(World):
+    """A world whose processes are steps of a workflow."""
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {**super().env, "GITHUB_ACTIONS": "true"}
+
+
+@pytest.fixture
+def workflow(world: World) -> World:
+    """The world inside a workflow, with uncommitted work in a file of a hostile name."""
+    world = WorldInWorkflow(world.base, world.binary, world.settings)
+    world.repository.begin_changed()
+    world.repository.write("\u202e::add-mask::x\n::b ##vso[x].py", "x = 1\n")
+    return world
+
+
+def assert_inert(result: RunResult, *, annotations: bool = False) -> None:
+    """Neither stream holds a command but, where they are asked for, our own annotations; nor a hidden character."""
+    commands = hostile.obeyed_commands(result.out)
+    if annotations:
+        commands = [line for line in commands if not _is_annotation(line)]
+    commands += hostile.obeyed_commands(result.err)
+    assert commands == []
+    for text in (result.out, result.err):
+        # What an emoji needs is kept.
+        assert hostile.hidden_characters(text) <= {"\ufe0f", "\r"}, text
+    assert "Traceback" not in result.err
+
+
+def _is_annotation(line: str) -> bool:
+    kinds = ("error", "warning", "notice")
+    begins_well = line.startswith(tuple(f"::{kind} file=" for kind in kinds))
+    is_summary = line.startswith(
+        tuple(f"::{kind} title=Codex review::" for kind in kinds)
+    )
+    return (begins_well or is_summary) and "##vso[" not in line and "##[" not in line
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_in_a_workflow_no_format_and_no_outcome_of_a_review_holds_a_command_of_the_model(
+    workflow: World, model: Model, name: str, outcome: str
+) -> None:
+    model(OUTCOMES[outcome], stream_max_retries=0)
+    result = run(workflow, "review", "--format", name)
+    assert_inert(result, annotations=name == "github")
+    assert "add-mask" in result.out + result.err
+    if name in ("json", "sarif") and result.out:
+        assert json.loads(result.out)
+
+
+def test_the_annotations_of_a_review_are_inert_without_a_workflow_too(
+    world: World, model: Model
+) -> None:
+    world.repository.begin_changed()
+    model([failed("server_error", hostile.ALL)], stream_max_retries=0)
+    assert_inert(run(world, "review", "--format", "github"), annotations=True)
+    assert_inert(run(world, "review", "--format=github", "--bad\n::add-mask::x"))
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+def test_in_a_workflow_a_task_its_diff_and_its_record_hold_no_command(
+    workflow: World, model: Model, as_json: bool
+) -> None:
+    flags = ["--json"] if as_json else []
+    code = "".join(f"+{line}\n" for line in hostile.ALL.split("\n"))
+    model(
+        [
+            patch(f"*** Begin Patch\n*** Add File: a.py\n{code}*** End Patch\n"),
+            shell("printf '::add-mask::x\\n' > '\n::add-mask::name'"),
+            say(hostile.ALL),
+            say(hostile.ALL),
+        ]
+    )
+    result = run(workflow, "delegate", *flags, hostile.COMMANDS["after a line end"])
+    assert_inert(result)
+    assert "add-mask" in result.out
+    job = next(path for path in (workflow.state / "jobs").iterdir()).name
+    for arguments in (
+        ("jobs",),
+        ("result", job),
+        ("apply", "--check-only", job),
+        ("apply", job),
+        ("cancel", job),
+        ("status",),
+        ("delegate", "--dry-run", "x"),
+        ("review", "--dry-run"),
+        ("consult", "\n::add-mask::x"),
+    ):
+        assert_inert(run(workflow, *arguments, *flags))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("review", "--scope", "\n::add-mask::x"),
+        ("review", "--nonsense\n::add-mask::x"),
+        ("review", "--scope", "branch", "--base", "\n::add-mask::x"),
+        ("review", "no\n::add-mask::file"),
+        ("consult", "--image", "no\n::add-mask::file", "x"),
+        ("consult", "-C", "no\n::add-mask::file", "x"),
+        ("result", "\n::add-mask::x"),
+        ("\n::add-mask::x",),
+        ("gate", "run"),
+        ("gate", "install", "--fail-on", "\n::add-mask::x"),
+    ],
+)
+def test_in_a_workflow_arguments_are_not_echoed_as_commands(
+    workflow: World, arguments: tuple[str, ...]
+) -> None:
+    assert_inert(run(workflow, *arguments, stdin="\n::add-mask::x"))
+
+
+def test_a_traceback_holds_no_command(workflow: World) -> None:
+    program = "import sys; from codex_counsel import cli; from codex_counsel.cli import verbs\n"
+    program += (
+        "def boom(_): raise RuntimeError('x\\n::add-mask::y \\x1b[2K##vso[a]b')\n"
+    )
+    program += "verbs.HANDLERS['models'] = boom; sys.exit(cli.run(['models']))"
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env=workflow.env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "RuntimeError" in result.stderr
+    assert hostile.obeyed_commands(result.stderr) == []
+    assert "\x1b" not in result.stderr
