@@ -36,6 +36,7 @@ class Code(StrEnum):
     PROCESS_DIED = "process_died"
     EMPTY_OUTPUT = "empty_output"
     WORKTREE_FAILED = "worktree_failed"
+    QUOTA_EXCEEDED = "quota_exceeded"
     APPLY_CONFLICT = "apply_conflict"
     JOB_NOT_FOUND = "job_not_found"
     JOB_RUNNING = "job_running"
@@ -200,6 +201,11 @@ CATALOG: dict[Code, Meaning] = {
     Code.WORKTREE_FAILED: Meaning(
         "The throwaway tree could not be made, or what was done in it could not be captured.",
         "Read the quoted message; free disk space if it says so. A tree that was not captured is still where it says.",
+    ),
+    Code.QUOTA_EXCEEDED: Meaning(
+        "The run put more into its working tree and temporary directory than the limits allow, and was ended.",
+        "Narrow the request, or raise CODEX_COUNSEL_MAX_TREE_BYTES or CODEX_COUNSEL_MAX_TREE_ENTRIES; session_id "
+        "continues the thread.",
     ),
     Code.APPLY_CONFLICT: Meaning(
         "The stored diff does not apply to the tree as it is now; nothing was changed.",

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from codex_counsel.errors import CounselError
     from codex_counsel.prepare.boundary import Access
 
+PROMPT_SECONDS = 2.0
+"""For removing a run's files before its result is stored; most take milliseconds. What is left goes afterwards."""
+
 
 class Records(Protocol):
     """What `prepare` may ask of earlier jobs."""
@@ -141,6 +144,6 @@ def answer_in_prose(ended: EndedRun) -> Envelope:
 
 
 def remove_scratch(ended: EndedRun) -> None:
-    """Remove the private directory of a run that keeps nothing in it."""
+    """Remove the private directory of a run that keeps nothing in it, as far as its answer need not wait for that."""
     if ended.own_scratch:
-        remove_tree(ended.scratch)
+        remove_tree(ended.scratch, PROMPT_SECONDS)

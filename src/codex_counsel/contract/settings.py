@@ -74,6 +74,18 @@ class Settings:
         10_000_000,
         "bytes of a diff that a result contains; the rest is only on disk",
     )
+    max_tree_bytes: int = _number(
+        10_000_000_000,
+        1_000_000,
+        1_000_000_000_000,
+        "bytes on disk that a run may add to its working tree and temporary directory",
+    )
+    max_tree_entries: int = _number(
+        500_000,
+        1_000,
+        100_000_000,
+        "files and directories that a run may add there",
+    )
     git_timeout_seconds: int = _number(60, 1, 600, "seconds one git command may take")
     isolation: str = _choice(
         "lean", ISOLATIONS, "what of the user's Codex set-up a run gets"

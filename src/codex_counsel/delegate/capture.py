@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,17 +17,19 @@ from codex_counsel.delegate.sensitive import (
     TreeLinks,
     sensitive_paths,
 )
-from codex_counsel.delegate.shadow import Shadow
+from codex_counsel.delegate.shadow import Bounds, Shadow
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.names import display_name
 from codex_counsel.system.files import open_private, write_atomically
-from codex_counsel.system.tree_walk import make_accessible
+from codex_counsel.system.tree_walk import TreeWalk, make_accessible, remove_tree
 
 MAX_LISTED = 200
 GIT_DIRECTORIES = (b".git", b"git~1")
 """Names, in lower case, that git takes for its own directory on some file system and never adds to an index."""
 MAX_BASE = 200_000_000
 """Bytes of file contents in `base.tar`."""
+BOUNDS = Bounds(file_bytes=50_000_000, total_bytes=500_000_000, files=20_000)
+"""What is captured of a run that put too much into its tree."""
 MAX_VERIFIED = 1_000_000_000
 """Bytes of a patch that can still be verified: it is held in memory."""
 
@@ -63,7 +64,8 @@ class Capture:
     named. `diffstat` is git's summary line, empty without a change. `sensitive` are
     names that must be accepted by name. `ignored` are ignored files that the run made.
     `suspicious` are git directories that were removed and links that lead out of the
-    tree or end nowhere.
+    tree or end nowhere. `left_out` are changed files over the bounds, `unreachable` is
+    the number of directories that git cannot read: their paths are too long.
     """
 
     patch_path: Path
@@ -72,11 +74,17 @@ class Capture:
     sensitive: frozenset[bytes] = frozenset()
     ignored: list[str] = field(default_factory=list)
     suspicious: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    unreachable: int = 0
     diffstat: str = ""
 
 
 def capture_tree(
-    shadow: Shadow, base_tree: str, store: Path, preview_limit: int
+    shadow: Shadow,
+    base_tree: str,
+    store: Path,
+    preview_limit: int,
+    bounds: Bounds | None = None,
 ) -> Capture:
     """Capture the shadow's tree and verify that applying diff.patch to `base_tree` yields the captured tree.
 
@@ -85,8 +93,12 @@ def capture_tree(
     where git fails or the patch cannot be verified, OSError on a full disk.
     """
     make_accessible(shadow.tree)
-    suspicious = _remove_git_directories(shadow)
-    new_tree = shadow.snapshot()
+    suspicious, unreachable = _remove_git_directories(shadow)
+    left_out: list[bytes] = []
+    if bounds is None:
+        new_tree = shadow.snapshot()
+    else:
+        new_tree, left_out = shadow.bounded_snapshot(bounds)
 
     patch_path = store / "diff.patch"
     with contextlib.closing(shadow.diff(base_tree, new_tree, exact=True)) as chunks:
@@ -112,39 +124,37 @@ def capture_tree(
         sensitive=frozenset(_sensitive_names(files, links)),
         ignored=_ignored_names(shadow),
         suspicious=suspicious[:MAX_LISTED],
+        unreachable=unreachable,
+        left_out=[display_name(name) for name in left_out[:MAX_LISTED]],
         diffstat=diffstat.decode().strip(),
     )
 
 
-def _remove_git_directories(shadow: Shadow) -> list[str]:
+def _remove_git_directories(shadow: Shadow) -> tuple[list[str], int]:
     """Remove git directories that the run made, so that the files beside them are captured as files.
 
-    Returns a line about each. The tree's own `.git` file stays.
+    Returns a line about each, and the number of directories that cannot be reached. The
+    tree's own `.git` file stays.
     """
-    removed = []
     tree = os.fsencode(shadow.tree)
-    for folder, subfolders, files in os.walk(tree):
-        names = [
-            name for name in (*subfolders, *files) if name.lower() in GIT_DIRECTORIES
-        ]
-        for name in names:
-            path = os.path.join(folder, name)
-            if shadow.is_own_git_file(path):
-                continue
-            _remove(path)
-            displayed = display_name(os.path.relpath(path, tree))
-            removed.append(f"{displayed} (a git directory, removed)")
-        # `os.walk` goes on into what is left of the list.
-        subfolders[:] = [name for name in subfolders if name not in names]
-    return removed
+    walk = TreeWalk(tree, enter=lambda entry: not _is_git_directory(entry.name))
+    found = [entry.path for entry in walk if _is_git_directory(entry.name)]
+    removed = []
+    for name in found:
+        path = os.path.join(tree, name)
+        if shadow.is_own_git_file(path):
+            continue
+        if not remove_tree(path):
+            # Git would not capture the files beside it.
+            raise CounselError(
+                Code.WORKTREE_FAILED, f"{display_name(name)} cannot be removed"
+            )
+        removed.append(f"{display_name(name)} (a git directory, removed)")
+    return removed, walk.unread
 
 
-def _remove(path: bytes) -> None:
-    """Remove a file or a directory. What cannot be removed must raise: git would not capture the files beside it."""
-    if os.path.islink(path) or not os.path.isdir(path):
-        os.unlink(path)
-    else:
-        shutil.rmtree(path)
+def _is_git_directory(name: bytes) -> bool:
+    return name.lower() in GIT_DIRECTORIES
 
 
 def _verify(shadow: Shadow, base_tree: str, new_tree: str, patch_path: Path) -> None:

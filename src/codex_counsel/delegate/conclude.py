@@ -15,16 +15,26 @@ from dataclasses import asdict
 from pathlib import Path
 
 from codex_counsel.contract.envelope import Check, DiffFile, Envelope, failure
-from codex_counsel.delegate.capture import Capture, CapturedFile, capture_tree
+from codex_counsel.delegate.capture import (
+    BOUNDS,
+    Capture,
+    CapturedFile,
+    capture_tree,
+)
 from codex_counsel.delegate.record import WORK, DelegateResult, DelegateSpec
 from codex_counsel.delegate.sensitive import is_build_file
 from codex_counsel.delegate.set_up import OWNER, SEED
-from codex_counsel.delegate.shadow import Shadow, git_environment
+from codex_counsel.delegate.shadow import Bounds, Shadow, git_environment
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.encoding import is_source
 from codex_counsel.git.names import display_name
-from codex_counsel.kind import EndedRun, answer_in_prose, failed_run
-from codex_counsel.system.files import read_json, write_atomically
+from codex_counsel.kind import (
+    PROMPT_SECONDS,
+    EndedRun,
+    answer_in_prose,
+    failed_run,
+)
+from codex_counsel.system.files import read_json, remove_tree, write_atomically
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.redact import mask
 from codex_counsel.system.text import SPELLED_OUT, clean, cut, size, visible
@@ -44,7 +54,9 @@ UNCLAIMED_SECONDS = 3600
 def conclude(ended: EndedRun) -> Envelope:
     """The envelope of a delegated task, finished or not, with the diff of what was done."""
     spec = DelegateSpec.parse(ended.details["delegate"])
-    result = capture_once(spec, ended.scratch, ended.directory)
+    too_much = ended.error is not None and ended.error.code == Code.QUOTA_EXCEEDED
+    bounds = BOUNDS if too_much else None
+    result = capture_once(spec, ended.scratch, ended.directory, bounds)
     if ended.error:
         envelope = failed_run(ended, ended.error)
     else:
@@ -54,27 +66,38 @@ def conclude(ended: EndedRun) -> Envelope:
 
 
 def capture_once(
-    spec: DelegateSpec, scratch: Path, directory: Path
+    spec: DelegateSpec, scratch: Path, directory: Path, bounds: Bounds | None = None
 ) -> DelegateResult | None:
-    """The stored result, or that of capturing the tree now. Removes a captured tree. None where there is no tree."""
+    """The stored result, or that of capturing the tree now. Removes a captured tree. None where there is no tree.
+
+    Of a large tree a rest may stay for `jobs.run.tidy`. `bounds` are for a run that put
+    too much there.
+    """
     # Whoever concludes has the workspace's programs on its own PATH.
     env = git_environment(os.environ, Path(spec.workspace))
     shadow = Shadow(scratch, spec.git_timeout, env)
     result = DelegateResult.load(directory)
     if result is None and shadow.tree.is_dir() and (directory / SEED).is_file():
-        result = _capture(spec, shadow, directory)
+        result = _capture(spec, shadow, directory, bounds)
     is_lost = result is not None and result.lost is not None
     if not is_lost:
-        shadow.remove()
+        shadow.remove(PROMPT_SECONDS)
     return result
 
 
-def _capture(spec: DelegateSpec, shadow: Shadow, directory: Path) -> DelegateResult:
+def _capture(
+    spec: DelegateSpec, shadow: Shadow, directory: Path, bounds: Bounds | None
+) -> DelegateResult:
     head = ""
+    if bounds is not None:
+        # Git needs room to store what the run changed.
+        remove_tree(shadow.base / "tmp")
     try:
         record = read_json(directory / SEED)
         head = str(record["head"])
-        capture = capture_tree(shadow, record["base_tree"], directory, spec.diff_limit)
+        capture = capture_tree(
+            shadow, record["base_tree"], directory, spec.diff_limit, bounds
+        )
         result = make_result(record, capture, spec.diff_limit)
         write_atomically(directory / WORK, json.dumps(asdict(result)))
     except (CounselError, OSError, ValueError) as error:
@@ -101,6 +124,14 @@ def make_result(record: JsonObject, capture: Capture, limit: int) -> DelegateRes
     if unreadable:
         warnings.append(
             f"not copied into the tree, because they cannot be read: {', '.join(unreadable[:20])}"
+        )
+    if capture.unreachable:
+        warnings.append(
+            f"not captured: what is in {capture.unreachable} directories that git cannot reach"
+        )
+    if capture.left_out:
+        warnings.append(
+            f"not captured, because the run put too much into its tree: {', '.join(capture.left_out[:20])}"
         )
     if not whole:
         warnings.append(

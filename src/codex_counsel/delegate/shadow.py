@@ -24,7 +24,8 @@ from codex_counsel.git.hardening import (
 )
 from codex_counsel.git.process import GitProcess, GitTimeout, find_git
 from codex_counsel.git.repo import Repo
-from codex_counsel.system.files import remove_tree
+from codex_counsel.git.tree_reader import TreeReader
+from codex_counsel.system.files import REMOVE_SECONDS, remove_tree
 
 RAW_SETTINGS = {
     "core.attributesFile": os.devnull,
@@ -49,6 +50,34 @@ DIFF_COMMAND = (
     "--src-prefix=a/",
     "--dst-prefix=b/",
 )
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How much of a tree is captured: `file_bytes` of each file, `total_bytes` and `files` altogether."""
+
+    file_bytes: int
+    total_bytes: int
+    files: int
+
+    def apply(
+        self, tree: Path, names: Iterable[bytes]
+    ) -> tuple[list[bytes], list[bytes]]:
+        """The names of files within the bounds, deleted ones among them, and the others."""
+        inside: list[bytes] = []
+        outside: list[bytes] = []
+        total = 0
+        with TreeReader(tree) as reader:
+            for name in names:
+                status = reader.lstat(name)
+                size = status.st_size if status else 0
+                fits = size <= self.file_bytes and total + size <= self.total_bytes
+                if fits and len(inside) < self.files:
+                    total += size
+                    inside.append(name)
+                else:
+                    outside.append(name)
+        return inside, outside
 
 
 class ShadowGitError(CounselError):
@@ -188,6 +217,24 @@ class Shadow:
         self.git("add", "--all", "--", ".")
         return self.write_tree()
 
+    def bounded_snapshot(self, bounds: Bounds) -> tuple[str, list[bytes]]:
+        """As `snapshot`, but leave changes out that go over the bounds; returns the tree's id and those names."""
+        self._show_sparse_files()
+        changed = self.git("diff-files", "--name-only", "-z", "--no-renames")
+        new = self.git("ls-files", "--others", "--exclude-standard", "-z")
+        names = [*changed.split(b"\0")[:-1], *new.split(b"\0")[:-1]]
+        stored, left_out = bounds.apply(self.tree, names)
+        self.git(
+            "update-index",
+            "-z",
+            "--add",
+            "--remove",
+            "--replace",
+            "--stdin",
+            stdin=null_terminated(stored),
+        )
+        return self.write_tree(), left_out
+
     def _show_sparse_files(self) -> None:
         """Clear the skip-worktree bit of files that exist now, so that `git add` sees them."""
         tree = os.fsencode(self.tree) + b"/"
@@ -288,9 +335,9 @@ class Shadow:
         self.git("read-tree", "-m", "-i", base)
         self.expect_absent(left_out)
 
-    def remove(self) -> None:
+    def remove(self, seconds: float = REMOVE_SECONDS) -> None:
         """Delete `base` and everything below it, also folders that a run made inaccessible. Never raises."""
-        remove_tree(self.base)
+        remove_tree(self.base, seconds)
 
 
 def _error_line(stderr: bytes) -> str:

@@ -12,7 +12,9 @@ import contextlib
 import json
 import time
 from collections import Counter
+from pathlib import Path
 
+from codex_counsel.errors import CounselError
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.store import Store, row_of
 from codex_counsel.system.files import remove_tree, write_atomically
@@ -22,6 +24,8 @@ UNDELIVERED_BYTES = 1_000_000_000
 TOMBSTONE_SECONDS = 3 * UNDELIVERED_SECONDS
 REMAINS_SECONDS = 3600
 """How old a directory must be to be what an interrupted launch or removal left."""
+LEFTOVER_SECONDS = 5.0
+"""For removing what a run left behind: the next run waits for this."""
 EVICT_INTERVAL = 60
 """Seconds between two looks at all jobs, for all processes together."""
 TOMBSTONE_FIELDS = ("job_id", "session_id", "tool", "status", "started")
@@ -122,8 +126,25 @@ def drop(store: Store, job: Job) -> None:
     with contextlib.suppress(OSError):
         write_atomically(path, json.dumps(tombstone))
 
+    leftover = _leftover(job)
     # Renamed first: a reader sees the whole record or none.
     hidden = store.directory / f".trash-{job.id}"
     with contextlib.suppress(OSError):
         job.path.rename(hidden)
     remove_tree(hidden)
+    if leftover is not None:
+        remove_tree(leftover, LEFTOVER_SECONDS)
+
+
+def _leftover(job: Job) -> Path | None:
+    """The private directory of a run, where its worker was killed while it was removing it.
+
+    That of a delegate is left to the sweep of the trees.
+    """
+    try:
+        spec = job.spec()
+    except CounselError:
+        return None
+    if spec.kind == "delegate" or job.id not in Path(spec.scratch).name:
+        return None
+    return Path(spec.scratch)

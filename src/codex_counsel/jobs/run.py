@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,11 +16,14 @@ from codex_counsel.codex import events, failures, rollout
 from codex_counsel.codex.limits import Limits
 from codex_counsel.codex.transcript import Transcript
 from codex_counsel.contract.envelope import Envelope, Meta, Usage, failed
+from codex_counsel.delegate.record import WORK
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs.journal import Journal
 from codex_counsel.jobs.kinds import KINDS
+from codex_counsel.jobs.quota import Quota
 from codex_counsel.jobs.spec import Spec
 from codex_counsel.kind import EndedRun, failed_run
+from codex_counsel.system.files import remove_tree
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.redact import mask
 from codex_counsel.system.supervisor import Supervisor
@@ -32,15 +36,16 @@ STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 @dataclass(frozen=True)
 class Exit:
-    """How the run ended. `reason` is exited, timeout, stalled, cancelled, abandoned, died or unsaved.
+    """How the run ended. `reason` is exited, timeout, stalled, quota, cancelled, abandoned, died or unsaved.
 
-    `survivors` are the pids of its processes that could not be ended.
+    `detail` is a sentence about it, empty for most. `survivors` are the pids of its processes that could not be ended.
     """
 
     reason: str
     returncode: int | None = None
     stderr: str = ""
     survivors: tuple[int, ...] = ()
+    detail: str = ""
 
     @classmethod
     def of(cls, supervisor: Supervisor) -> Exit:
@@ -69,6 +74,9 @@ def supervise(raw_spec: JsonObject, supervisor: Supervisor, journal: Journal) ->
 def execute(spec: Spec, supervisor: Supervisor, journal: Journal) -> None:
     """Read Codex to its end, conclude, commit."""
     transcript = Transcript()
+    quota = Quota(spec.scratch, spec.max_bytes, spec.max_entries)
+    quota.begin()
+    supervisor.reason_to_stop = lambda: "quota" if quota.exceeded() else ""
     supervisor.seconds_since_other_activity = lambda: _seconds_since_other_activity(
         spec, transcript
     )
@@ -79,7 +87,11 @@ def execute(spec: Spec, supervisor: Supervisor, journal: Journal) -> None:
         if transcript.completed or transcript.failure:
             supervisor.expect_end()
         journal.note_progress(transcript)
-    finish(spec, transcript, Exit.of(supervisor), journal)
+    exit_ = Exit.of(supervisor)
+    # What a run made just before its end is still to be captured.
+    if spec.kind == "delegate" and quota.exceeded_at_end() and exit_.reason == "exited":
+        exit_ = replace(exit_, reason="quota")
+    finish(spec, transcript, replace(exit_, detail=quota.reason), journal)
 
 
 def _seconds_since_other_activity(spec: Spec, transcript: Transcript) -> float:
@@ -102,7 +114,7 @@ def finish(
     journal: Journal,
     error: CounselError | None = None,
 ) -> None:
-    """Conclude and commit. A cancel that comes before the commit wins over any other result."""
+    """Conclude, commit, then tidy. A cancel that comes before the commit wins over any other result."""
     directory = Path(journal.directory)
     envelope = conclude(spec, transcript, exit_, directory, error)
     remember_limit(spec, envelope)
@@ -111,6 +123,19 @@ def finish(
             spec, transcript, replace(exit_, reason="cancelled"), directory
         )
     journal.commit(envelope.wire())
+    tidy(spec, directory)
+
+
+def tidy(spec: Spec, directory: Path) -> None:
+    """Remove what a run left in its private directory and its conclusion had no time for. Never raises."""
+    scratch = Path(spec.scratch)
+    is_own = directory.name in scratch.name
+    is_needed = spec.kind == "delegate" and not (directory / WORK).is_file()
+    if is_own and not is_needed and scratch.exists():
+        # The launcher waits for the end of our output, but need not wait for this.
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
+        remove_tree(scratch)
 
 
 def conclude_unstarted(
@@ -293,9 +318,9 @@ def _find_error(
     `blind` means that by Codex's own record every command failed at setting up the
     sandbox.
     """
-    completed_late = transcript.completed and exit_.reason in ("timeout", "stalled")
+    completed_late = transcript.completed and exit_.reason in _late_reasons(spec)
     if exit_.reason != "exited" and not completed_late:
-        return _error_of_reason(spec, transcript, exit_.reason)
+        return _error_of_reason(spec, transcript, exit_)
 
     if transcript.failure is not None:
         return failures.from_turn(transcript.failure)
@@ -314,12 +339,19 @@ def _find_error(
     return _sandbox_error(spec, transcript, blind=blind)
 
 
-def _error_of_reason(spec: Spec, transcript: Transcript, reason: str) -> CounselError:
-    """For a run that was ended, by its supervisor or with it. `reason` is that of `Exit`."""
+def _late_reasons(spec: Spec) -> tuple[str, ...]:
+    """Reasons for ending a run that do not count once its turn was completed."""
+    if spec.kind == "delegate":
+        return ("timeout", "stalled")
+    return ("timeout", "stalled", "quota")
+
+
+def _error_of_reason(spec: Spec, transcript: Transcript, exit_: Exit) -> CounselError:
+    """For a run that was ended, by its supervisor or with it."""
     last_notice = ""
     if transcript.notice:
         last_notice = f"; Codex's last notice: {transcript.notice}"
-    match reason:
+    match exit_.reason:
         case "timeout":
             code = Code.TIMEOUT
             message = (
@@ -328,6 +360,9 @@ def _error_of_reason(spec: Spec, transcript: Transcript, reason: str) -> Counsel
         case "stalled":
             code = Code.STALLED
             message = f"Codex was silent for {spec.idle:g} seconds{last_notice}"
+        case "quota":
+            code = Code.QUOTA_EXCEEDED
+            message = exit_.detail
         case "cancelled":
             code = Code.CANCELLED
             message = "The run was cancelled"

@@ -12,6 +12,8 @@ from codex_counsel.jobs import kinds
 from codex_counsel.system.json_values import JsonObject
 
 FORMAT = 1
+NO_LIMIT = 2**63 - 1
+"""Stands in the records of releases that knew no such limit."""
 RETIRED = ("request",)
 """Fields that earlier releases of this format wrote and nobody reads."""
 MAX_EPOCH_SECONDS = 1e11
@@ -33,7 +35,7 @@ FIELD_TYPES: tuple[tuple[type | UnionType, tuple[str, ...]], ...] = (
     ),
     (str | None, ("session_id", "library")),
     (int | float, ("created", "total", "idle", "backoff")),
-    (int, ("slots", "ttl", "format")),
+    (int, ("slots", "ttl", "format", "max_bytes", "max_entries")),
     (bool, ("detached", "private")),
     (tuple, ("argv",)),
     (dict, ("meta",)),
@@ -47,8 +49,8 @@ class Spec:
     """`created` is in epoch seconds; `total`, `idle`, `backoff` and `ttl` are seconds; paths are absolute.
 
     `meta` are the fields of the envelope's `meta` that are known before the run.
-    `output_schema`, `library`, `review` and `delegate` belong to one kind of run each:
-    see `details`.
+    `max_bytes` and `max_entries` are what the run may add to `scratch`. `output_schema`,
+    `library`, `review` and `delegate` belong to one kind of run each: see `details`.
     """
 
     job_id: str
@@ -73,6 +75,8 @@ class Spec:
     review: JsonObject | None = None
     delegate: JsonObject | None = None
     library: str | None = None
+    max_bytes: int = NO_LIMIT
+    max_entries: int = NO_LIMIT
     detached: bool = False
     private: bool = False
     format: int = FORMAT

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from codex_counsel.system.json_values import Json
 
+REMOVE_SECONDS = 60.0
+"""Time in which a tree is removed; what is left then stays."""
 RETRY_SECONDS = 0.02
 """Pause between two attempts at a lock."""
 
@@ -183,7 +185,7 @@ def lock_file(
             return descriptor
 
 
-def remove_tree(path: str | os.PathLike[str]) -> bool:
+def remove_tree(path: str | os.PathLike[str], seconds: float = REMOVE_SECONDS) -> bool:
     """Remove what is at `path` with all below it, whatever a run made of it. Never raises.
 
     Returns whether it is gone; `tree_walk.remove_tree` says what stays.
@@ -191,4 +193,4 @@ def remove_tree(path: str | os.PathLike[str]) -> bool:
     # Nothing is removed before Codex starts, and Codex would wait for the import.
     from codex_counsel.system import tree_walk
 
-    return tree_walk.remove_tree(path)
+    return tree_walk.remove_tree(path, seconds)

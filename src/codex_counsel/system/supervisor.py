@@ -37,6 +37,8 @@ MAX_STDERR = 256 * 1024
 CHUNK = 1 << 16
 PIPE = 1 << 20
 """The most bytes that a pipe can hold (Linux lets a user make it that large)."""
+LOOK_INTERVAL = 0.25
+"""Seconds between two calls of `reason_to_stop`."""
 
 
 def start_child(
@@ -67,7 +69,8 @@ class Supervisor:
     `reason` says why it ended: exited, timeout, stalled, or the word given to `stop`.
     `stderr` is the end of what it wrote there. `survivors` are pids of its descendants
     that could not be killed. `seconds_since_other_activity` can be set to a function
-    that is asked before the child counts as idle.
+    that is asked before the child counts as idle, `reason_to_stop` to one that is asked
+    a few times a second and returns a word for `stop`, or nothing. It must be quick.
     """
 
     def __init__(
@@ -78,11 +81,13 @@ class Supervisor:
         self.stderr = bytearray()
         self.survivors: list[int] = []
         self.seconds_since_other_activity: Callable[[], float] = lambda: float("inf")
+        self.reason_to_stop: Callable[[], str] | None = None
 
         now = time.monotonic()
         self._deadline = now + total
         self._idle = idle
         self._last_activity = now
+        self._next_look = now
         self._kill_at = float("inf")
         self._exited = False
 
@@ -168,6 +173,11 @@ class Supervisor:
             and self.seconds_since_other_activity() >= self._idle
         ):
             self.stop("stalled")
+        elif self.reason_to_stop and now >= self._next_look:
+            reason = self.reason_to_stop()
+            self._next_look = time.monotonic() + LOOK_INTERVAL
+            if reason:
+                self.stop(reason)
 
     def _seconds_to_wait(self) -> float:
         now = time.monotonic()
@@ -175,6 +185,8 @@ class Supervisor:
         poll = 1.0
         if self._pidfd < 0:
             poll = 0.05
+        elif self.reason_to_stop:
+            poll = max(self._next_look - now, 0.01)
         return max(
             min(self._kill_at - now, self._deadline - now, until_idle, poll), 0.0
         )

@@ -16,6 +16,8 @@ import os
 import stat
 import time
 
+from codex_counsel.system.files import REMOVE_SECONDS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,8 +28,6 @@ MAX_OPEN = 32
 """Folders that are open at once."""
 MAX_PATH = 4096
 """Bytes of the longest path that the system takes as one string."""
-REMOVE_SECONDS = 120.0
-"""Time in which a tree must be gone; what is left then stays."""
 BATCH = 10_000
 """Names of a folder that are removed before the next ones are read: a folder may have millions."""
 
