@@ -13,7 +13,7 @@ import pytest
 from codex_counsel.codex import binary, probe, sandbox
 from codex_counsel.codex.binary import find
 from codex_counsel.codex.command import config_flags
-from codex_counsel.codex.inspect import sandbox_problem
+from codex_counsel.codex.inspect import sandbox_state
 from codex_counsel.codex.probe import ProbeCache, run_probe
 from codex_counsel.contract.request import Status, parse
 from codex_counsel.errors import Code, CounselError
@@ -177,7 +177,7 @@ def test_a_codex_that_lies_in_a_home_opens_nothing_else_of_it(
     path = f"{world.base / 'tools'}:{world.env['PATH']}"
     run = {**world.env, "PATH": path, "CODEX_HOME": str(world.codex_home)}
     found = find(str(binary), "", probes)
-    assert sandbox_problem(found, run, probes) is None
+    assert sandbox_state(found, run, probes).problem is None
     boundary = sandbox.Boundary(world.workspace, readable=found.needs)
     config = config_flags(sandbox.overrides(boundary, "p"))
     look = f"ls {world.home}; cat {world.home}/diary.txt; echo looked"

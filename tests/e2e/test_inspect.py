@@ -9,10 +9,11 @@ import pytest
 
 from codex_counsel.codex.binary import Codex
 from codex_counsel.codex.inspect import (
+    SandboxState,
     configuration,
     mcp_servers,
     models,
-    sandbox_problem,
+    sandbox_state,
 )
 from codex_counsel.codex.probe import ProbeCache
 from codex_counsel.contract.request import Status, parse
@@ -110,7 +111,11 @@ def test_models_come_with_their_efforts_and_the_default_first(
 
 
 def problem_of(world: World, found: Codex, probes: ProbeCache) -> str | None:
-    return sandbox_problem(
+    return state_of(world, found, probes).problem
+
+
+def state_of(world: World, found: Codex, probes: ProbeCache) -> SandboxState:
+    return sandbox_state(
         found, {**world.env, "CODEX_HOME": str(world.codex_home)}, probes
     )
 

@@ -317,6 +317,28 @@ def test_the_boundary_that_is_really_in_force_is_reported(
     assert boundary.report().read_boundary == reported
 
 
+def test_settings_of_the_machine_that_are_left_writable_are_reported() -> None:
+    assert Boundary(ROOT).report().host_controls is None
+    boundary = Boundary(ROOT, host_controls_writable=True)
+    assert boundary.report().host_controls == "writable"
+
+
+def test_nothing_is_denied_below_a_denied_directory_or_twice() -> None:
+    """No command could be started."""
+    closed = Path("/home/me/.codex")
+    boundary = Boundary(
+        ROOT,
+        denied=(closed / "jobs", closed, Path("/home/me/.codex2")),
+        secrets=(closed / "a/.env", ROOT / ".env", ROOT / ".env"),
+    )
+    denied = [
+        path
+        for path, access in profile(boundary)["filesystem"].items()
+        if access == "deny"
+    ]
+    assert denied == [str(closed), "/home/me/.codex2", f"{ROOT}/.env"]
+
+
 def test_names_of_profiles_are_fresh_and_plain() -> None:
     names = {fresh_name() for _ in range(9)}
     assert len(names) == 9

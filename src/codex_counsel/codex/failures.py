@@ -257,7 +257,7 @@ def from_start(stderr: str, returncode: int | None) -> CounselError:
 
 
 def from_probe(reason: str) -> CounselError:
-    """The error for a `sandbox_problem`: `codex_config_invalid` where Codex refuses its configuration."""
+    """The error for the problem of a `SandboxState`: `codex_config_invalid` where Codex refuses its configuration."""
     is_codex_error = re.search(r"(?:^|\s)[Ee]rror: ", reason)
     if is_codex_error and "bwrap: " not in reason:
         return CounselError(Code.CODEX_CONFIG_INVALID, reason)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from codex_counsel.codex import sandbox
@@ -104,35 +106,73 @@ def _ask_mcp_servers(
     raise CounselError(Code.CODEX_CONFIG_INVALID, message)
 
 
-def sandbox_problem(
-    codex: Codex, env: Mapping[str, str], probes: ProbeCache
-) -> str | None:
-    """Why this binary's sandbox cannot be used here, or None.
+@dataclass(frozen=True)
+class SandboxState:
+    """What a command can do in the sandbox of a run on this machine.
 
-    A success is cached, as "", until reboot or a change of the binary or of
-    config.toml, which can break the sandbox. A failure is not cached: the user may be
-    mending it.
+    `problem` is why the sandbox cannot be used, or None. `host_controls_writable` means
+    that a command could change the settings of the whole machine.
+    """
+
+    problem: str | None
+    host_controls_writable: bool = False
+
+
+def sandbox_state(
+    codex: Codex, env: Mapping[str, str], probes: ProbeCache
+) -> SandboxState:
+    """Try the sandbox of this binary, or return what an earlier try found.
+
+    A state without a problem is cached until reboot, or a change of the binary, of
+    config.toml, of the user or of the container. A problem is not cached: the user may
+    be mending it.
     """
     key = (
-        "sandbox",
+        "sandbox state",
         file_stamp(codex.path),
         boot_id(),
         file_stamp(home_of(env) / "config.toml"),
+        str(os.geteuid()),
+        *_namespaces(),
     )
-    if probes.get(*key) == "":
-        return None
-    problem = _try_sandbox(codex, env)
-    if problem is None:
-        probes.put("", *key)
-    return problem
+    cached = probes.get(*key)
+    if isinstance(cached, dict):
+        writable = cached.get("host_controls") == "writable"
+        return SandboxState(None, host_controls_writable=writable)
+
+    state = _try_sandbox(codex, env)
+    if state.problem is None:
+        facts: JsonObject = {}
+        if state.host_controls_writable:
+            facts["host_controls"] = "writable"
+        probes.put(facts, *key)
+    return state
 
 
-def _try_sandbox(codex: Codex, env: Mapping[str, str]) -> str | None:
-    """Run one command in the sandbox of a run: it must read a file inside the workspace and none outside, nor write.
+def _namespaces() -> tuple[str, ...]:
+    """What differs between containers of one machine, which share its boot id; empty where there is no /proc."""
+    try:
+        links = [f"/proc/self/ns/{name}" for name in ("user", "mnt")]
+        return tuple(map(os.readlink, links))
+    except OSError:
+        return ()
 
-    The command prints "canary" for the file inside, a line feed when it could neither
-    read the one outside nor write, and "probed" at its end.
-    """
+
+CANARY = """\
+cat canary && ! cat ../outside/canary && ! touch canary2 && echo
+echo probed
+for control in /proc/sys/kernel/core_pattern /proc/sys/vm/overcommit_memory
+do ( : >> $control ) 2>/dev/null && echo writable
+done
+:
+"""
+"""Prints "canary" for the file inside the workspace, a line feed when it could neither read the one outside nor write,
+"probed", and "writable" for each setting of the machine that opens for writing. Nothing is written to it. These two
+belong to no namespace, so they are the machine's own also in a container."""
+
+
+def _try_sandbox(codex: Codex, env: Mapping[str, str]) -> SandboxState:
+    """Run one command in the sandbox of a run: it must read a file inside the workspace and none outside, nor write."""
     with tempfile.TemporaryDirectory(prefix="codex-counsel-probe-") as directory:
         base = Path(directory).resolve()
         for name in ("workspace", "outside"):
@@ -142,7 +182,6 @@ def _try_sandbox(codex: Codex, env: Mapping[str, str]) -> str | None:
         workspace = base / "workspace"
         boundary = sandbox.Boundary(workspace, readable=codex.needs)
         config = sandbox.overrides(boundary, sandbox.fresh_name())
-        command = "cat canary && ! cat ../outside/canary && ! touch canary2 && echo; echo probed"
         argv = [
             str(codex.path),
             "sandbox",
@@ -150,18 +189,21 @@ def _try_sandbox(codex: Codex, env: Mapping[str, str]) -> str | None:
             "--",
             "/bin/sh",
             "-c",
-            command,
+            CANARY,
         ]
         result = run_probe(argv, cwd=workspace, env={**env, "TMPDIR": str(base)})
 
-    if result.stdout.split() == ["canary", "probed"]:
-        return None
+    words = result.stdout.split()
+    if words[:2] == ["canary", "probed"] and set(words[2:]) <= {"writable"}:
+        return SandboxState(None, host_controls_writable="writable" in words)
     both_read = "canarycanary" in result.stdout.replace("\n", "")
     completed = result.returncode == 0 and "probed" in result.stdout
     if both_read or completed:
-        return "the sandbox of this Codex does not bound what a command reads or writes"
+        return SandboxState(
+            "the sandbox of this Codex does not bound what a command reads or writes"
+        )
     output, _ = mask(result.stderr or result.stdout)
-    return one_line(output or "no answer", 300)
+    return SandboxState(one_line(output or "no answer", 300))
 
 
 def models(codex: Codex, env: Mapping[str, str]) -> list[JsonObject]:

@@ -73,7 +73,9 @@ class Boundary:
     `reads` is workspace, toolchains (the same plus `readable` roots of installed tools)
     or host (everything but denials). `secrets_complete` is false when there are more
     secret files than can be denied. Below `searched`, files with the commonest secret
-    names are denied also when they are made during the run.
+    names are denied also when they are made during the run. `host_controls_writable` means that the sandbox
+    leaves the settings of the machine in /proc/sys open to commands, which no profile
+    can change: Codex mounts /proc last.
     """
 
     workspace: Path
@@ -87,6 +89,7 @@ class Boundary:
     secrets: tuple[Path, ...] = ()
     secrets_complete: bool = True
     searched: tuple[Path, ...] = ()
+    host_controls_writable: bool = False
 
     def report(self) -> Sandbox:
         """The boundary as envelopes show it; with secret files left open the read boundary is `partial`."""
@@ -95,6 +98,7 @@ class Boundary:
             mode=self.mode,
             read_boundary=self.reads if bounded else "partial",
             network=self.network,
+            host_controls="writable" if self.host_controls_writable else None,
         )
 
     def with_scratch(self, path: Path) -> Boundary:
@@ -194,7 +198,7 @@ def _filesystem(boundary: Boundary) -> dict[str, Json]:
         access[str(path)] = "write"
     # Denials come last: they replace an earlier entry for the same path.
     roots = (boundary.workspace, *boundary.readable)
-    for path in (*boundary.denied, *boundary.secrets):
+    for path in outermost((*boundary.denied, *boundary.secrets)):
         access[_denial(path, roots)] = "deny"
     for root in boundary.searched:
         access[f"{root}/**/{LATER_SECRETS}"] = "deny"
@@ -202,6 +206,15 @@ def _filesystem(boundary: Boundary) -> dict[str, Json]:
         # Without a limit Codex warns in every run.
         access["glob_scan_max_depth"] = MAX_DEPTH
     return access
+
+
+def outermost(paths: Iterable[Path]) -> list[Path]:
+    """The paths without repetitions and without those below another one.
+
+    With a denial below a denied directory no command can be started.
+    """
+    unique = dict.fromkeys(paths)
+    return [path for path in unique if unique.keys().isdisjoint(path.parents)]
 
 
 def _denial(path: Path, roots: Iterable[Path]) -> str:

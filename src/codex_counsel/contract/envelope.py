@@ -16,6 +16,7 @@ from codex_counsel.contract.vocabulary import (
     Confidence,
     EnforcedReads,
     Grounding,
+    HostControls,
     Phase,
     RunStatus,
     SandboxMode,
@@ -162,6 +163,9 @@ class Sandbox:
         "what was really enforced; partial: some secret files could not be denied"
     )
     network: bool
+    host_controls: HostControls | None = _optional_field(
+        "writable: commands could change settings of the machine (/proc/sys), because Codex ran as root"
+    )
 
 
 @dataclass(kw_only=True)

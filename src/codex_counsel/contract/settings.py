@@ -8,7 +8,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from codex_counsel.contract.vocabulary import ISOLATIONS, READ_BOUNDARIES, Reads
+from codex_counsel.contract.vocabulary import (
+    HOST_CONTROLS_POLICIES,
+    ISOLATIONS,
+    READ_BOUNDARIES,
+    HostControlsPolicy,
+    Reads,
+)
 from codex_counsel.system.json_values import Json, JsonObject
 
 PREFIX = "CODEX_COUNSEL_"
@@ -97,6 +103,11 @@ class Settings:
         "refuse",
         ("refuse", "report"),
         "where more secret files lie in the workspace than can be denied: refuse the run, or report `partial`",
+    )
+    host_controls: HostControlsPolicy = _choice(
+        "report",
+        HOST_CONTROLS_POLICIES,
+        "where commands could change settings of the machine, as for root: say so in each result, or refuse",
     )
     backoff_seconds: int = _number(
         3600, 1, 604_800, "how long a limit is remembered when Codex names no reset"

@@ -50,6 +50,10 @@ READ_BOUNDARIES: tuple[Reads, ...] = get_args(Reads)
 EnforcedReads = Literal["workspace", "toolchains", "partial", "host"]
 """The read boundary that was enforced."""
 ENFORCED_READS: tuple[EnforcedReads, ...] = get_args(EnforcedReads)
+HostControls = Literal["writable"]
+HostControlsPolicy = Literal["report", "refuse"]
+"""What to do where the sandbox leaves settings of the machine writable."""
+HOST_CONTROLS_POLICIES: tuple[HostControlsPolicy, ...] = get_args(HostControlsPolicy)
 
 JOB_ID = r"^[0-9a-f]{32}$"
 """128 random bits. Check it before building any path with it."""

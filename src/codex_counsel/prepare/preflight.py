@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from codex_counsel.prepare.context import Context
     from codex_counsel.prepare.workspace import ResolvedWorkspace
 
+HOST_CONTROLS_WRITABLE = (
+    "as this user, Codex's sandbox leaves settings of the machine in /proc/sys writable"
+)
+HOST_CONTROLS_REMEDY = (
+    "Run as an unprivileged user: in a container or CI job, one that is not root."
+)
+
 
 @dataclass(frozen=True)
 class Preflight:
@@ -34,6 +41,7 @@ class Preflight:
     config: Mapping[str, Json]
     profile: str | None
     isolation: str
+    host_controls_writable: bool = False
 
 
 def check(
@@ -42,7 +50,8 @@ def check(
     """Check the binary, the profile, the login, remembered limits and the sandbox, in this order.
 
     Raises `codex_not_found`, `codex_too_old`, `invalid_arguments` (an unknown profile),
-    `auth_required`, `backing_off`, `sandbox_unavailable` or `codex_config_invalid`.
+    `auth_required`, `backing_off`, `sandbox_unavailable` (also where the settings
+    refuse what the sandbox leaves open) or `codex_config_invalid`.
     """
     codex = find_codex(context, workspace)
     profile = known_profile(context, request.profile or context.settings.profile)
@@ -55,13 +64,34 @@ def check(
     remembered_limits.Limits(context.settings.state, login.identity).check()
 
     runs_commands = not getattr(request, "text_only", False)
+    state = inspect.SandboxState(None)
     if runs_commands:
-        problem = inspect.sandbox_problem(codex, env, context.probes)
-        if problem:
-            raise failures.from_probe(problem)
+        state = inspect.sandbox_state(codex, env, context.probes)
+    error = sandbox_error(context, state)
+    if error:
+        raise error
     return Preflight(
-        workspace, codex, login, config, profile, context.settings.isolation
+        workspace=workspace,
+        codex=codex,
+        login=login,
+        config=config,
+        profile=profile,
+        isolation=context.settings.isolation,
+        host_controls_writable=state.host_controls_writable,
     )
+
+
+def sandbox_error(context: Context, state: inspect.SandboxState) -> CounselError | None:
+    """Why no run may use this sandbox, or None."""
+    if state.problem:
+        return failures.from_probe(state.problem)
+    if state.host_controls_writable and context.settings.host_controls == "refuse":
+        return CounselError(
+            Code.SANDBOX_UNAVAILABLE,
+            HOST_CONTROLS_WRITABLE,
+            repair=f"{HOST_CONTROLS_REMEDY} To accept it, set CODEX_COUNSEL_HOST_CONTROLS=report.",
+        )
+    return None
 
 
 def find_codex(context: Context, workspace: ResolvedWorkspace | None) -> Codex:

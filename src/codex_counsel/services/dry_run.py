@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codex_counsel.codex import command, inspect
+from codex_counsel.codex.sandbox import outermost
 from codex_counsel.contract import paging
 from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Meta, completed
 from codex_counsel.delegate import prepare as delegate
@@ -120,10 +121,11 @@ def _access(
         return {"blocked": {"code": error.code, "message": error.message}}
 
     boundary = turn.boundary
+    reported = asdict(boundary.report())
     sandbox = {
-        **asdict(boundary.report()),
+        **{name: value for name, value in reported.items() if value is not None},
         "readable": _first_paths(boundary.readable),
-        "denied": _first_paths(boundary.denied),
+        "denied": _first_paths(outermost(boundary.denied)),
         "secrets": _first_paths(boundary.secrets),
     }
     return {"sandbox": sandbox, "codex_adds": codex_adds, "isolation": turn.isolation}

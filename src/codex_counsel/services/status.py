@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codex_counsel.claude import plugins
-from codex_counsel.codex import account, binary, failures, inspect
+from codex_counsel.codex import account, binary, inspect
+from codex_counsel.codex.inspect import SandboxState
 from codex_counsel.codex.limits import Limits
 from codex_counsel.contract.envelope import EnvelopeDict, Meta, completed
 from codex_counsel.errors import CATALOG, Code, CounselError
@@ -49,7 +50,7 @@ def report(context: Context, request: Status) -> EnvelopeDict:
         problems.append(error)
         data["codex"] = {"error": error.code, "message": clean(error.message)}
 
-    problems += _problems(data)
+    problems += _problems(context, data)
     data["usable"] = not problems
     if problems:
         reasons = [one_line(problem.message, 200) for problem in problems]
@@ -111,12 +112,12 @@ def _codex(context: Context, request: Status, warnings: list[str]) -> JsonObject
     limits = Limits(context.settings.state, login.identity)
     cleared = limits.clear() if request.clear_limits else False
     in_force = limits.in_force()
-    problem = inspect.sandbox_problem(codex, env, context.probes)
+    state = inspect.sandbox_state(codex, env, context.probes)
     warnings += codex.notices()
-    boundaries = {
-        kind: context.settings.read_boundary or default
-        for kind, default in DEFAULT_BOUNDARIES.items()
-    }
+    if state.host_controls_writable:
+        warnings.append(
+            f"{checks.HOST_CONTROLS_WRITABLE}: {checks.HOST_CONTROLS_REMEDY}"
+        )
     return {
         "codex": {
             "path": str(codex.path),
@@ -127,11 +128,7 @@ def _codex(context: Context, request: Status, warnings: list[str]) -> JsonObject
             "kind": login.kind,
             "hint": None if login.present else checks.login_hint(context.env),
         },
-        "sandbox": {
-            "usable": not problem,
-            "reason": problem,
-            "read_boundary": boundaries,
-        },
+        "sandbox": _sandbox(context, state),
         "limits": {
             "in_force": asdict(in_force) if in_force else None,
             "cleared": cleared,
@@ -145,6 +142,27 @@ def _codex(context: Context, request: Status, warnings: list[str]) -> JsonObject
     }
 
 
+def _sandbox(context: Context, state: SandboxState) -> JsonObject:
+    """`reason` is why no command could run; `host_controls` is there if they are writable."""
+    boundaries = {
+        kind: context.settings.read_boundary or default
+        for kind, default in DEFAULT_BOUNDARIES.items()
+    }
+    sandbox: JsonObject = {
+        "usable": state.problem is None,
+        "reason": state.problem,
+        "read_boundary": boundaries,
+    }
+    if state.host_controls_writable:
+        sandbox["host_controls"] = "writable"
+    return sandbox
+
+
+def _state(sandbox: JsonObject) -> SandboxState:
+    writable = sandbox.get("host_controls") == "writable"
+    return SandboxState(sandbox.get("reason"), host_controls_writable=writable)
+
+
 def _quota(context: Context, codex: Codex, login: Login) -> JsonObject:
     """The live quota of a ChatGPT account; other logins have none to tell."""
     if login.kind not in ("chatgpt", "keyring"):
@@ -156,15 +174,16 @@ def _quota(context: Context, codex: Codex, login: Login) -> JsonObject:
         return {"quota_error": error.message}
 
 
-def _problems(data: JsonObject) -> list[CounselError]:
+def _problems(context: Context, data: JsonObject) -> list[CounselError]:
     """What the checks that did not raise found all the same."""
     problems = []
     hint = data.get("login", {}).get("hint")
     if hint:
         problems.append(CounselError(Code.AUTH_REQUIRED, hint))
-    reason = data.get("sandbox", {}).get("reason")
-    if reason:
-        problems.append(failures.from_probe(reason))
+    state = _state(data.get("sandbox", {}))
+    error = checks.sandbox_error(context, state)
+    if error:
+        problems.append(error)
     limit = data.get("limits", {}).get("in_force")
     if limit:
         problems.append(CounselError(Code.BACKING_OFF, limit["message"]))
