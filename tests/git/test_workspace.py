@@ -10,7 +10,7 @@ import pytest
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.repo import Repo
-from codex_counsel.prepare import directories, secret_files
+from codex_counsel.prepare import directories, secret_files, system_files
 from codex_counsel.prepare import toolchains as toolchains_module
 from codex_counsel.prepare.directories import Directories
 from codex_counsel.prepare.secret_files import find_secrets, uncommitted
@@ -22,7 +22,9 @@ from tests.conftest import World
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Directories:
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Directories:
+    """A user's directories, on a machine without secrets of its own."""
+    monkeypatch.setattr(system_files, "NAMED", ())
     home = tmp_path / "home"
     for path in (home / ".codex", home / ".ssh", home / "code", tmp_path / "state"):
         path.mkdir(parents=True)
@@ -198,6 +200,80 @@ def test_a_package_below_a_denied_directory_stays_open_and_its_neighbours_closed
     other = places.codex_home / "packages/other"
     assert set(places.denied_around(package, other)) == around - {other}
     assert set(places.denied_around(package / "bin", Path("/opt/codex"))) == around
+
+
+# --- secrets of the system
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Path:
+    """The root of a small machine: files by their path below it, with their modes."""
+    root = tmp_path / "system"
+    modes = {
+        "etc/passwd": 0o600,
+        "etc/shadow": 0o644,
+        "etc/hosts": 0o644,
+        "etc/app.conf": 0o640,
+        "etc/ssh/ssh_host_rsa_key": 0o644,
+        "etc/ssh/ssh_host_rsa_key.pub": 0o644,
+        "etc/ssl/certs/ca.pem": 0o644,
+        "etc/ssl/other/server.key": 0o600,
+        "etc/closed/inner/file": 0o644,
+        "srv/elsewhere": 0o600,
+        "run/docker.sock": 0o660,
+    }
+    for name, mode in modes.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+        (root / name).chmod(mode)
+    (root / "etc/closed").chmod(0o750)
+    (root / "etc/link").symlink_to("../srv/elsewhere")
+    (root / "etc/dead").symlink_to("nowhere")
+    (root / "etc/loop").symlink_to(".")
+    os.mkfifo(root / "etc/pipe", 0o600)
+    return root
+
+
+def below(system: Path, paths: list[Path]) -> set[str]:
+    return {str(path.relative_to(system)) for path in paths}
+
+
+def test_secrets_of_the_system_are_known_by_name_whatever_their_modes(
+    system: Path,
+) -> None:
+    found = {"etc/shadow", "etc/ssh/ssh_host_rsa_key", "run/docker.sock"}
+    assert below(system, system_files.named(root=system)) == found
+
+
+def test_what_not_everybody_may_read_in_etc_is_private_and_what_programs_need_is_not(
+    system: Path,
+) -> None:
+    expected = {
+        "etc/app.conf",
+        "etc/ssl/other/server.key",
+        "etc/closed",
+        "srv/elsewhere",
+    }
+    assert below(system, system_files.not_for_everybody(system)) == expected
+
+
+def test_where_nearly_everything_is_closed_the_modes_say_nothing(system: Path) -> None:
+    for number in range(system_files.MAX_PRIVATE):
+        (system / f"etc/{number}").touch(0o600)
+    assert system_files.not_for_everybody(system) == []
+
+
+def test_a_named_place_stays_open_that_holds_the_users_own(system: Path) -> None:
+    """A service's user may live in /var/lib, and TMPDIR may lie in /run/user."""
+    own = system / "run/user/1000/tmp"
+    own.mkdir(parents=True)
+    assert "run/user" in below(system, system_files.named(root=system))
+    assert "run/user" not in below(system, system_files.named((own,), system))
+
+
+def test_a_machine_without_any_of_it_has_no_secrets(tmp_path: Path) -> None:
+    assert system_files.named(root=tmp_path) == []
+    assert system_files.not_for_everybody(tmp_path) == []
 
 
 # --- secret files

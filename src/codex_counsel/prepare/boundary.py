@@ -16,6 +16,7 @@ from codex_counsel.codex.sandbox import (
 from codex_counsel.contract.vocabulary import Reads
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.names import display_name
+from codex_counsel.prepare import system_files
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.prepare.secret_files import SecretFiles, find_secrets, uncommitted
 from codex_counsel.prepare.toolchains import MANAGED, toolchains
@@ -91,11 +92,15 @@ def of_run(
         reads=reads,
         network=bool(getattr(request, "network", False)),
         readable=(*preflight.codex.needs, *roots, *tools),
-        denied=directories.denied_around(*preflight.codex.needs),
+        denied=(
+            *directories.denied_around(*preflight.codex.needs),
+            *system_files.not_for_everybody(),
+        ),
         homes=directories.all_homes(),
         secrets=denied,
         secrets_complete=complete,
         searched=_scanned(searched, found),
+        host_controls_writable=preflight.host_controls_writable,
     )
 
 

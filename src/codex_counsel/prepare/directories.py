@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from codex_counsel.codex.sandbox import why_closed
+from codex_counsel.prepare import system_files
 
 HOMES = (Path("/home"), Path("/Users"))
 """Where the home directories of other users lie."""
@@ -55,10 +57,16 @@ class Directories:
             self.codex_home,
             self.state,
             *(self.home / name for name in CREDENTIALS),
+            *system_files.named(own=self._own()),
         ]
         # Path.exists raises PermissionError where os.path.exists answers no.
         existing = [path for path in paths if os.path.exists(path)]  # noqa: PTH110
         return tuple(dict.fromkeys(path.resolve() for path in existing))
+
+    def _own(self) -> tuple[Path, ...]:
+        """Where runs of this user work or write; no denial of ours holds one of these."""
+        temporary = Path(tempfile.gettempdir())
+        return tuple(path.resolve() for path in (self.home, self.trees, temporary))
 
     def denied_around(self, *needed: Path) -> tuple[Path, ...]:
         """As `denied`, but the paths in `needed`, which a run cannot do without, stay open.
