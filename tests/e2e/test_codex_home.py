@@ -214,6 +214,26 @@ def test_a_run_reads_nothing_of_the_codex_home(placed: World, model: Model) -> N
     assert "SECRET" not in output
 
 
+def test_a_home_behind_a_link_hides_its_credentials_and_breaks_no_command(
+    each_release: World, each_model: Model
+) -> None:
+    """As where /home is a link to /var/home."""
+    link = each_release.base / "link"
+    link.symlink_to(each_release.home)
+    key = each_release.home / ".ssh/id_ed25519"
+    key.parent.mkdir()
+    key.write_text("SECRET", "utf-8")
+    each_release.codex_home_value = ""
+    each_release.settings["READ_BOUNDARY"] = "host"
+    server = each_model(
+        [shell(f"cat {key} {link}/.ssh/id_ed25519; echo tried"), say("ok")]
+    )
+    consult(each_release.counsel(HOME=str(link)))
+    (output,) = server.requests[-1].outputs
+    assert "tried" in output
+    assert "SECRET" not in output
+
+
 def test_the_login_and_the_profile_are_found(placed: World) -> None:
     placed.configure("")
     wire = placed.counsel().status(parse(Status, {}))
