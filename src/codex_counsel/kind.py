@@ -26,10 +26,13 @@ from codex_counsel.system.text import clean, one_line
 if TYPE_CHECKING:
     from codex_counsel.codex.sandbox import Boundary
     from codex_counsel.errors import CounselError
+    from codex_counsel.prepare.attachments import Image
     from codex_counsel.prepare.boundary import Access
 
 PROMPT_SECONDS = 2.0
 """For removing a run's files before its result is stored; most take milliseconds. What is left goes afterwards."""
+IMAGES = "images"
+"""The directory in the job's with the copies of the caller's images; removed when Codex has ended."""
 
 
 class Records(Protocol):
@@ -73,7 +76,7 @@ class Brief:
     prompt: str
     access: Access
     reply_schema: JsonObject | None = None
-    images: tuple[Path, ...] = ()
+    images: tuple[Image, ...] = ()
     scope: JsonObject | None = None
     warnings: tuple[str, ...] = ()
     details: Mapping[str, Json] = field(default_factory=dict)

@@ -16,9 +16,10 @@ from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.paging import BUDGETS
 from codex_counsel.contract.request import JobResult, parse
 from codex_counsel.errors import CATALOG, Code, CounselError
+from codex_counsel.jobs import slots
 from codex_counsel.loopback import Loopback, Request, Usage, say, shell
 from codex_counsel.prepare.prompt_parts import CODEX_LIMIT
-from tests.conftest import World, consult, start_consult
+from tests.conftest import World, consult, start_consult, wait
 from tests.e2e import fakes
 from tests.e2e.pictures import RED_PIXEL
 
@@ -305,6 +306,16 @@ def _linked_secret(world: World) -> Path:
     return world.workspace / "a.png"
 
 
+def _hidden_folder(world: World) -> Path:
+    (world.home / ".screens").mkdir()
+    return png(world.home / ".screens/a.png")
+
+
+def _linked_data(world: World) -> Path:
+    (world.workspace / "a.png").symlink_to(png(world.base / "picture.dat"))
+    return world.workspace / "a.png"
+
+
 IMAGES: dict[str, tuple[Callable[[World], Path], str]] = {
     "missing": (
         lambda world: world.workspace / "absent.png",
@@ -317,10 +328,20 @@ IMAGES: dict[str, tuple[Callable[[World], Path], str]] = {
     "FIFO": (_fifo, "is not a regular file that may be sent"),
     "secret name": (_secret, "is not a regular file that may be sent"),
     "link to a secret name": (_linked_secret, "is not a regular file that may be sent"),
-    "a comma, at which Codex would split": (
-        lambda world: png(world.workspace / "a,b.png"),
-        "has a comma in it",
+    "a picture of the system": (
+        lambda _: Path("/usr/share/pixmaps/a.png"),
+        "belongs to the system",
     ),
+    "a hidden picture outside": (
+        lambda world: png(world.home / ".private.png"),
+        "is hidden",
+    ),
+    "a picture in a hidden folder outside": (_hidden_folder, "is hidden"),
+    "a picture that is not called one outside": (
+        lambda world: png(world.base / "picture.dat"),
+        "only .png .jpg .jpeg .gif .webp may be sent",
+    ),
+    "a link to such a picture": (_linked_data, "lies outside the workspace"),
     "no image": (_no_image, "is not a PNG, JPEG, GIF or WebP file of at most 20 MB"),
     "too large": (_huge, "is not a PNG, JPEG, GIF or WebP file of at most 20 MB"),
 }
@@ -356,6 +377,29 @@ def test_images_reach_the_model_on_the_first_turn_and_on_a_resumed_one(
     )
     assert f"image from outside the workspace: {outside}" in first["meta"]["warnings"]
     assert (second["ok"], second["meta"].get("warnings")) == (True, None)
+
+
+def test_an_image_is_sent_as_it_was_when_it_was_checked(
+    world: World, model: Model
+) -> None:
+    """Codex reads images by path. A job may wait long for a slot, so it is given the copy that was checked."""
+    server = model()
+    picture = png(world.workspace / "a,b .png")
+    world.settings["MAX_RUNNING"] = "1"
+    slot = slots.acquire(str(world.state / "slots"), 1)
+    assert slot is not None
+    try:
+        handle = start_consult(world.counsel(), images=["a,b .png"])
+        copies = list((handle.job.path / "images").iterdir())
+        assert [copy.name for copy in copies] == ["1-a_b_.png"]
+        picture.unlink()
+        picture.symlink_to("/etc/passwd")
+    finally:
+        os.close(slot)
+    envelope = wait(handle)
+    assert envelope["ok"], envelope
+    assert [len(pictures(request)) for request in server.requests] == [1]
+    assert not (handle.job.path / "images").exists()
 
 
 # --- the reply's shape

@@ -147,3 +147,24 @@ def test_what_codex_says_against_it_comes_back(
     with pytest.raises(CounselError, match=words) as error:
         import_session(world, transcript_path=str(session))
     assert error.value.code == code
+
+
+@pytest.mark.parametrize("exchanged", ["the file", "its folder"])
+def test_a_transcript_that_is_exchanged_for_a_link_after_it_was_checked_is_not_copied(
+    world: World, session: Path, exchanged: str
+) -> None:
+    private = world.home / "private"
+    private.mkdir()
+    (private / session.name).write_text("the secret")
+    found = transfer.find(str(session), world.env)
+    if exchanged == "the file":
+        session.unlink()
+        session.symlink_to(private / session.name)
+    else:
+        session.parent.rename(world.base / "moved")
+        session.parent.symlink_to(private)
+    with (
+        pytest.raises(CounselError, match="cannot be read"),
+        transfer.private_copy(found.path),
+    ):
+        pass

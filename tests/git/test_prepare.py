@@ -26,6 +26,7 @@ from codex_counsel.prepare import guidance, workspace
 from codex_counsel.prepare.workspace import ResolvedWorkspace
 from codex_counsel.review.prepare import ReviewBrief, prepare_changes, prepare_plan
 from codex_counsel.services.counsel import Counsel
+from codex_counsel.system.files import read_resolved
 from tests.conftest import World
 from tests.repositories import numbered_lines, write
 from tests.reviews import (
@@ -154,6 +155,18 @@ def _linked_secret(world: World) -> str:
     return "plan.md"
 
 
+def _linked(world: World, target: Path) -> str:
+    (world.workspace / "plan.md").unlink(missing_ok=True)
+    (world.workspace / "plan.md").symlink_to(target)
+    return "plan.md"
+
+
+def _linked_folder(world: World, target: Path) -> str:
+    (world.base / "folder").unlink(missing_ok=True)
+    (world.base / "folder").symlink_to(target.parent)
+    return str(world.base / "folder" / target.name)
+
+
 def _ring(world: World) -> str:
     (world.workspace / "a").symlink_to("b")
     (world.workspace / "b").symlink_to("a")
@@ -189,6 +202,42 @@ UNFIT: dict[str, Callable[[World], str]] = {
         write(world.home, ".claude/a.md").parent / "plans/../a.md"
     ),
     "a name longer than any": lambda _: "a" * 4000,
+    "git's own configuration": lambda world: str(world.workspace / ".git/config"),
+    "the users of the system": lambda _: "/etc/passwd",
+    "a text of the system": lambda _: "/usr/share/doc/notes.md",
+    "the log of the system": lambda _: "/var/log/notes.txt",
+    "what the system runs": lambda _: "/run/notes.md",
+    "another user's notes": lambda _: "/home/somebody-else/notes.md",
+    "a start-up file of the shell": lambda world: str(write(world.home, ".zshrc")),
+    "git's configuration of the user": lambda world: str(
+        write(world.home, ".gitconfig")
+    ),
+    "a hidden text": lambda world: str(write(world.home, ".notes.md")),
+    "a text in a hidden folder": lambda world: str(
+        write(world.home, ".config/app/notes.md")
+    ),
+    "a hidden text in the folder of the plans": lambda world: str(
+        write(world.home, ".claude/plans/keys/../../notes.md")
+    ),
+    "no text, in the folder of the plans": lambda world: str(
+        write(world.home, ".claude/plans/keys.json")
+    ),
+    "the plans of a folder that has none": lambda world: str(
+        write(world.codex_home, "plans/a.md")
+    ),
+    "a file of another kind outside": lambda world: str(
+        write(world.home, "notes.json")
+    ),
+    "a file without a suffix outside": lambda world: str(write(world.home, "notes")),
+    "a link to a file without a suffix": lambda world: _linked(
+        world, write(world.base, "notes")
+    ),
+    "a link to a start-up file": lambda world: _linked(
+        world, write(world.home, ".bashrc")
+    ),
+    "a folder that is a link to a hidden one": lambda world: _linked_folder(
+        world, write(world.home, ".secret/notes.md")
+    ),
 }
 
 
@@ -205,6 +254,41 @@ def test_what_is_no_plan_that_may_be_sent_is_refused(
         Code.INVALID_ARGUMENTS,
         True,
     )
+
+
+@pytest.mark.parametrize("exchanged", ["plan.md", "folder"])
+def test_a_plan_that_is_exchanged_for_a_link_after_it_was_checked_is_not_read(
+    world: World, monkeypatch: pytest.MonkeyPatch, exchanged: str
+) -> None:
+    write(world.workspace, "folder/plan.md", "Do it.")
+    write(world.home, ".secret/plan.md", "the secret")
+
+    def exchange_and_read(path: Path, limit: int) -> bytes | None:
+        if exchanged == "folder":
+            path.parent.rename(world.base / "moved")
+            path.parent.symlink_to(world.home / ".secret")
+        else:
+            path.unlink()
+            path.symlink_to(world.home / ".secret/plan.md")
+        return read_resolved(path, limit)
+
+    monkeypatch.setattr(
+        "codex_counsel.prepare.attachments.read_resolved", exchange_and_read
+    )
+    error = refusal(partial(plan_brief, world, plan_path="folder/plan.md"))
+    assert (error.code, "cannot be read" in error.message) == (
+        Code.INVALID_ARGUMENTS,
+        True,
+    )
+
+
+def test_a_plan_in_a_configuration_directory_of_its_own_can_be_reviewed(
+    world: World,
+) -> None:
+    path = write(world.home, ".claude-work/plans/plan.md", "Do it.")
+    counsel = world.counsel(CLAUDE_CONFIG_DIR=str(world.home / ".claude-work"))
+    task = of_plan(counsel, plan_path=str(path))
+    assert material(task.prompt, "the plan") == "Do it."
 
 
 def test_a_plan_is_given_once(world: World) -> None:

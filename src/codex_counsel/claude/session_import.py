@@ -17,8 +17,10 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.system.files import open_resolved
 
 MAX_TRANSCRIPT = 200_000_000
 FLUSH_SECONDS = 2
@@ -92,15 +94,30 @@ def _confined(path: Path, projects: Path) -> Path:
     try:
         real = path.resolve(strict=True)
         inside = real.is_relative_to(projects.resolve(strict=True))
-        status = real.stat()
     except (OSError, RuntimeError):
         raise _invalid(f"{path} cannot be read") from None
-    is_transcript = real.suffix == SUFFIX and stat.S_ISREG(status.st_mode)
-    if not inside or not is_transcript:
+    if not inside or real.suffix != SUFFIX:
         raise _invalid(f"{path} is no transcript (*{SUFFIX}) in {projects}")
-    if status.st_size > MAX_TRANSCRIPT:
-        raise _invalid(f"{path} has more than {MAX_TRANSCRIPT} bytes")
-    return real
+    with _open_transcript(real):
+        return real
+
+
+def _open_transcript(path: Path) -> BinaryIO:
+    """The opened file of a resolved path: what was exchanged for a link since then is refused."""
+    try:
+        descriptor = open_resolved(path)
+    except OSError as error:
+        raise _invalid(f"{path} cannot be read: {error.strerror}") from None
+    status = os.fstat(descriptor)
+    problem = None
+    if not stat.S_ISREG(status.st_mode):
+        problem = "is no regular file"
+    elif status.st_size > MAX_TRANSCRIPT:
+        problem = f"has more than {MAX_TRANSCRIPT} bytes"
+    if problem:
+        os.close(descriptor)
+        raise _invalid(f"{path} {problem}")
+    return os.fdopen(descriptor, "rb")
 
 
 def _newer_transcript(path: Path) -> Path | None:
@@ -120,10 +137,14 @@ def _invalid(problem: str) -> CounselError:
 
 @contextlib.contextmanager
 def private_copy(transcript: Path) -> Iterator[PrivateCopy]:
-    """Copy a transcript into a temporary home, which is removed at the end."""
+    """Copy a transcript into a temporary home, which is removed at the end. `transcript` is as `find` returned it.
+
+    Raises `invalid_arguments` where the path no longer leads to such a file.
+    """
     with tempfile.TemporaryDirectory(prefix="codex-counsel-transfer-") as directory:
         home = Path(directory).resolve()
         copy = home / ".claude/projects" / transcript.parent.name / transcript.name
         copy.parent.mkdir(parents=True)
-        shutil.copyfile(transcript, copy)
+        with _open_transcript(transcript) as source, copy.open("wb") as target:
+            shutil.copyfileobj(source, target)
         yield PrivateCopy(home, copy)

@@ -34,7 +34,7 @@ def prepare(
         question=request.question,
         extra_context=request.extra_context,
     )
-    images = attachments.images(request.images, workspace)
+    images, warnings = attachments.images(request.images, workspace, context)
     agents = guidance.on_disk(workspace, settings)
     details: JsonObject = {}
     if request.output_schema:
@@ -42,8 +42,6 @@ def prepare(
             "output_schema": request.output_schema,
             "library": _jsonschema_location(),
         }
-    outside = [path for path in images if not path.is_relative_to(workspace.root)]
-    warnings = [f"image from outside the workspace: {path}" for path in outside]
     return Brief(
         prompt=prompt(request, agents.material),
         access=Access.to_repository(workspace),

@@ -84,7 +84,7 @@ def prepare(
     prompt_parts.check_author_text(
         settings.max_input_bytes, task=request.task, extra_context=request.extra_context
     )
-    images = attachments.images(request.images, workspace)
+    images, image_warnings = attachments.images(request.images, workspace, context)
 
     repo = open_repository(workspace, context)
     plan = seed.plan_seed(repo)
@@ -108,7 +108,7 @@ def prepare(
         prompt=prompt(request, agents.material, continued=earlier is not None),
         access=Access("toolchains", readable=readable),
         images=images,
-        warnings=(*warnings, *agents.warnings),
+        warnings=(*image_warnings, *warnings, *agents.warnings),
         details={"delegate": asdict(spec)},
         keeps_files=True,
         seed_plan=plan,

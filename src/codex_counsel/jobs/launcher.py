@@ -16,12 +16,14 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs.handle import Handle, reap_workers
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.spec import Spec
 from codex_counsel.jobs.store import Store
+from codex_counsel.kind import IMAGES
 from codex_counsel.system.files import (
     lock_file,
     open_private,
@@ -29,6 +31,9 @@ from codex_counsel.system.files import (
     write_atomically,
 )
 from codex_counsel.system.json_values import JsonObject
+
+if TYPE_CHECKING:
+    from codex_counsel.prepare.attachments import Image
 
 SCHEMA = "schema.json"
 """The file of the job directory that Codex's reply must match."""
@@ -39,6 +44,9 @@ BOOT = Path(__file__).with_name("boot.py")
 class NewJob:
     """What a job directory is made of. `schema` is what Codex's reply must match; `env` is the worker's and Codex's.
 
+    `images` are copies of what the caller named: Codex reads the very bytes that were
+    checked, however long the job waits for a slot.
+
     `needs_directory` is true for a job whose result is files: it cannot run from a
     private temporary directory.
     """
@@ -47,6 +55,7 @@ class NewJob:
     prompt: str
     schema: JsonObject | None
     env: Mapping[str, str]
+    images: tuple[Image, ...] = ()
     needs_directory: bool = False
 
 
@@ -79,12 +88,13 @@ def _launch_private(store: Store, new: NewJob, reason: OSError) -> Handle:
     warning = f"the state directory cannot be written ({reason.strerror}): this run is not stored and has no job"
     meta = dict(new.spec.meta)
     meta["warnings"] = [*meta.get("warnings", ()), warning]
-    # Codex reads the schema of its reply from the job's directory, wherever that is.
-    schema = str(store.directory / new.spec.job_id / SCHEMA)
-    argv = list(new.spec.argv)
-    if schema in argv:
-        argv[argv.index(schema)] = str(directory / new.spec.job_id / SCHEMA)
-    spec = replace(new.spec, argv=tuple(argv), meta=meta, private=True)
+    # Codex reads the schema of its reply and the images from the job's directory,
+    # wherever that is.
+    planned, made = (
+        str(parent / new.spec.job_id) for parent in (store.directory, directory)
+    )
+    argv = tuple(argument.replace(planned, made) for argument in new.spec.argv)
+    spec = replace(new.spec, argv=argv, meta=meta, private=True)
     try:
         return _publish(directory, replace(new, spec=spec))
     except OSError as error:
@@ -122,6 +132,10 @@ def _fill(directory: Path, new: NewJob) -> None:
     write_atomically(directory / "prompt", new.prompt)
     if new.schema is not None:
         write_atomically(directory / SCHEMA, json.dumps(new.schema))
+    if new.images:
+        (directory / IMAGES).mkdir(mode=0o700)
+    for image in new.images:
+        write_atomically(directory / IMAGES / image.name, image.data)
     os.mkfifo(directory / "control", 0o600)
 
 

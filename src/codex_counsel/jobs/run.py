@@ -22,7 +22,7 @@ from codex_counsel.jobs.journal import Journal
 from codex_counsel.jobs.kinds import KINDS
 from codex_counsel.jobs.quota import Quota
 from codex_counsel.jobs.spec import Spec
-from codex_counsel.kind import EndedRun, failed_run
+from codex_counsel.kind import IMAGES, EndedRun, failed_run
 from codex_counsel.system.files import remove_tree
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.redact import mask
@@ -235,6 +235,8 @@ def conclude(
     error: CounselError | None = None,
 ) -> Envelope:
     """The envelope of an ended run, whatever happened. `error`: why it failed, where only the caller knows."""
+    if (directory / IMAGES).is_dir():
+        remove_tree(directory / IMAGES)
     record = rollout.last_turn(_rollout_file(spec, transcript))
     error = error or _find_error(spec, transcript, exit_, blind=record.sandbox_broken)
     if error:

@@ -7,19 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codex_counsel.codex.sandbox import SYSTEM
 from codex_counsel.contract.envelope import Workspace
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.layout import read_layout
 from codex_counsel.git.repo import Repo
-from codex_counsel.system.secret_names import secret_name
 
 if TYPE_CHECKING:
     from codex_counsel.prepare.context import Context
     from codex_counsel.prepare.directories import Directories
-
-PLANS = "plans"
-"""Where agents keep their plans in a directory that is otherwise closed (`~/.claude/plans`)."""
 
 
 @dataclass(frozen=True)
@@ -41,28 +36,6 @@ class ResolvedWorkspace:
     def outermost(self) -> Path:
         """The top of the repository, or the workspace itself where there is none."""
         return self.top or self.root
-
-    def file(self, argument: str, name: str) -> Path:
-        """The real path of a file that the caller names in an argument.
-
-        Raises `invalid_arguments` for a path that cannot be resolved, or leads to a secret file, or
-        below a denied directory.
-        """
-        try:
-            path = (self.root / name).resolve()
-        except (OSError, RuntimeError):
-            raise CounselError(
-                Code.INVALID_ARGUMENTS, f"{argument}: {name} cannot be resolved"
-            ) from None
-
-        closed = [base for base in (*self.denied, *SYSTEM) if path.is_relative_to(base)]
-        outside_plans = any(not path.is_relative_to(base / PLANS) for base in closed)
-        if secret_name(str(path)) or outside_plans:
-            raise CounselError(
-                Code.INVALID_ARGUMENTS,
-                f"{argument}: {name} is not a regular file that may be sent",
-            )
-        return path
 
     def report(self) -> Workspace:
         """The workspace as the envelope shows it."""

@@ -48,7 +48,7 @@ def prepare_changes(
     """
     _check_scope(request)
     plan, plan_warnings = attachments.plan(
-        request.plan, request.plan_path, workspace, required=False
+        request.plan, request.plan_path, workspace, context, required=False
     )
     settings = context.settings
     prompt_parts.check_author_text(
@@ -94,7 +94,7 @@ def prepare_plan(
     Raises `invalid_arguments`, `input_too_large` or `workspace_invalid`.
     """
     plan, plan_warnings = attachments.plan(
-        request.plan, request.plan_path, workspace, required=True
+        request.plan, request.plan_path, workspace, context, required=True
     )
     settings = context.settings
     prompt_parts.check_author_text(

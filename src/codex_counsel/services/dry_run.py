@@ -112,7 +112,7 @@ def _access(
         preflight = checks.check(context, request, workspace)
         boundary = boundaries.of_run(context, request, preflight, brief.access)
         placement = brief.place(boundary, scratch_directory(context, brief, "JOB"))
-        turn = turn_of(context, request, preflight, brief, placement)
+        turn = turn_of(context, request, preflight, placement)
         env = checks.probe_environment(context, workspace)
         codex_adds = inspect.prompt_additions(
             preflight.codex, env, workspace.root, command.config(turn)

@@ -22,6 +22,7 @@ from codex_counsel.jobs import idempotency, launcher, retention
 from codex_counsel.jobs.launcher import NewJob
 from codex_counsel.jobs.spec import Spec
 from codex_counsel.jobs.store import Store
+from codex_counsel.kind import IMAGES
 from codex_counsel.prepare import boundary as boundaries
 from codex_counsel.prepare import preflight as checks
 from codex_counsel.prepare import workspace as workspaces
@@ -73,9 +74,12 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
         job_id = secrets.token_hex(16)
         scratch = scratch_directory(context, brief, job_id)
         placement = brief.place(boundary, scratch)
-        turn = turn_of(context, request, preflight, brief, placement)
+        turn = turn_of(context, request, preflight, placement)
+        directory = store.directory / job_id
         if brief.reply_schema:
-            turn = replace(turn, schema=store.directory / job_id / launcher.SCHEMA)
+            turn = replace(turn, schema=directory / launcher.SCHEMA)
+        images = [directory / IMAGES / image.name for image in brief.images]
+        turn = replace(turn, images=tuple(images))
 
         spec = Spec(
             job_id=job_id,
@@ -115,6 +119,7 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
             brief.prompt,
             brief.reply_schema,
             env,
+            images=brief.images,
             needs_directory=brief.keeps_files,
         )
         handle = launcher.launch(store, new_job)
@@ -133,10 +138,9 @@ def turn_of(
     context: Context,
     request: RunRequest,
     preflight: Preflight,
-    brief: Brief,
     placement: Placement,
 ) -> Turn:
-    """The turn of Codex that this request stands for. Raises `codex_config_invalid`."""
+    """The turn of Codex that this request stands for, without schema and images. Raises `codex_config_invalid`."""
     servers: tuple[str, ...] = ()
     if preflight.isolation == "lean":
         servers = checks.mcp_servers(context, preflight)
@@ -149,7 +153,6 @@ def turn_of(
         session_id=request.session_id,
         isolation=preflight.isolation,
         mcp_servers=servers,
-        images=brief.images,
         web_search=bool(getattr(request, "web_search", False)),
         text_only=bool(getattr(request, "text_only", False)),
     )
