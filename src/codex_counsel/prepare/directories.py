@@ -15,13 +15,35 @@ HOMES = (Path("/home"), Path("/Users"))
 """Where the home directories of other users lie."""
 
 CREDENTIALS = """
-    .ssh .gnupg .aws .azure .kube .docker .oci .codex .claude .claude.json .password-store .netrc .npmrc
-    .pypirc .pgpass .git-credentials .vault-token .my.cnf .boto .s3cfg .bash_history .zsh_history
-    .python_history .psql_history .config/gcloud .config/gh .config/hub .config/glab-cli
-    .config/git/credentials .config/op .config/doctl .config/rclone .config/google-chrome .config/chromium
-    .config/anthropic .config/openai .mozilla .thunderbird .local/share/keyrings .cargo/credentials
-    .cargo/credentials.toml .gem/credentials .m2/settings.xml .gradle/gradle.properties
-    .terraform.d/credentials.tfrc.json Library/Keychains Library/Cookies Library/Mail
+    .ssh .gnupg .putty .pki .aws .aws-vault .awsvault .saml2aws .azure .kube .docker .oci .aliyun .bluemix .codex
+    .claude .claude.json .gemini/oauth_creds.json .local/share/opencode/auth.json .config/io.datasette.llm
+    .mcp-auth .password-store .lastpass .local/share/lpass .keepassxc .config/keepassxc .config/op
+    .config/1Password .config/Bitwarden .netrc .authinfo .authinfo.gpg .npmrc .pypirc .pgpass .pg_service.conf
+    .git-credentials .gitconfig .gitcookies .config/git .vault-token .my.cnf .mylogin.cnf .boto .s3cfg
+    .passwd-s3fs .databrickscfg .snowsql .snowflake .kaggle .config/kaggle .huggingface
+    .cache/huggingface/token .cache/huggingface/stored_tokens .okta .subversion .hgrc .cvspass .p4tickets
+    .bash_history .zsh_history .sh_history .history .histfile .python_history .node_repl_history .psql_history
+    .mysql_history .sqlite_history .rediscli_history .irb_history .Rhistory .lesshst .viminfo .bash_sessions
+    .zsh_sessions .local/share/fish .local/share/atuin .config/atuin .config/pgcli .config/litecli
+    .bashrc .bash_profile .bash_login .bash_aliases .profile .zshrc .zshenv .zprofile .zlogin .cshrc .tcshrc
+    .kshrc .exports .extra .envrc .env .secrets .config/fish .config/environment.d .pam_environment .Renviron
+    .config/gcloud .config/gh .config/hub .config/glab-cli .config/tea .config/hut .config/doctl
+    .config/rclone .config/stripe .config/fly .fly .config/sops .config/age .age .config/helm
+    .config/github-copilot .config/configstore .config/hcloud .config/scw .config/linode-cli .config/openstack
+    .config/ngrok .ngrok2 .config/argocd .argocd .config/pypoetry/auth.toml .config/containers/auth.json
+    .cloudflared .wrangler .config/.wrangler .netlify .config/netlify .railway .vercel
+    .local/share/com.vercel.cli .pulumi .terraform.d .terraformrc .tofurc .chef .minikube .step .circleci
+    .travis .sentryclirc .condarc .arcrc .config/google-chrome .config/chromium .config/BraveSoftware
+    .config/microsoft-edge .config/vivaldi .config/opera .config/Slack .config/discord .config/Signal
+    .config/anthropic .config/openai .mozilla .thunderbird .local/share/keyrings .local/share/kwalletd
+    .cargo/credentials .cargo/credentials.toml .gem/credentials .bundle/config .composer/auth.json
+    .config/composer/auth.json .m2/settings.xml .m2/settings-security.xml .gradle/gradle.properties
+    .nuget/NuGet .electrum .bitcoin .ethereum .monero .config/solana .near-credentials .foundry/keystores
+    .erlang.cookie .rhosts .shosts .smbcredentials .davfs2 .msmtprc .mbsyncrc .offlineimaprc .fetchmailrc
+    .esmtprc .muttrc .neomuttrc .mutt .config/mutt .config/neomutt .mailrc .irssi .weechat .config/weechat
+    .config/hexchat .purple .config/filezilla .filezilla .lftp .ncftp .remmina .local/share/remmina .vnc
+    .trc .twurlrc .tugboat .recon-ng .config/tailscale Library/Keychains Library/Cookies Library/Mail
+    Library/Messages
 """.split()  # noqa: SIM905  # a list takes three times the room
 """Paths below the home directory that hold credentials or private records."""
 

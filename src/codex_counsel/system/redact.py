@@ -4,12 +4,20 @@ A token is replaced by `[masked:<kind>]`. The number of lines stays, and so does
 precedes a token on its line, so a masked diff is still a diff. Every pattern begins
 with a literal and then matches or fails within a bounded distance: the time is linear
 in the length of the text.
+
+Most shapes are in `data/tokens.txt` and `data/assigned_tokens.txt`, with their sources.
+They are read at the first use, and a pattern is compiled when a text has its prefix.
 """
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+
+DATA = os.path.join(os.path.dirname(__file__), "data")  # noqa: PTH118, PTH120  # the worker waits for pathlib
 
 
 @dataclass(frozen=True)
@@ -18,7 +26,7 @@ class MaskRule:
 
     kind: str
     hints: tuple[str, ...]
-    pattern: re.Pattern[str]
+    pattern: str
 
     def applies(self, text: str) -> bool:
         """A fast test that spares most texts the search by pattern."""
@@ -26,92 +34,227 @@ class MaskRule:
 
     def mask(self, text: str) -> tuple[str, int]:
         """The text with the tokens replaced, and their number."""
+        pattern = _compiled(self.pattern)
         keep = ""
-        if "keep" in self.pattern.groupindex:
+        if "keep" in pattern.groupindex:
             keep = r"\g<keep>"
-        return self.pattern.subn(f"{keep}[masked:{self.kind}]", text)
+        return pattern.subn(f"{keep}[masked:{self.kind}]", text)
 
 
-def _rule(kind: str, hints: str, pattern: str) -> MaskRule:
-    return MaskRule(kind, tuple(hints.split()), re.compile(pattern, re.ASCII))
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.ASCII)
 
 
-# A look-behind stands after the literal that it guards: `re` searches fast for a
-# pattern that begins with a literal.
-RULES: tuple[MaskRule, ...] = (
-    _rule("anthropic-key", "sk-ant-", r"sk-ant-[\w-]{20,}+"),
-    _rule(
-        "openai-key",
-        "sk-",
-        r"sk-(?<![\w-]sk-)(?:(?:proj|svcacct|admin|None)-[\w-]{20,}+|or-v1-[0-9a-f]{32,}+|[A-Za-z0-9]{32,}+)",
-    ),
-    _rule("github-token", "ghp_ gho_ ghu_ ghs_ ghr_", r"gh[pousr]_[A-Za-z0-9]{36,}+"),
-    _rule("github-token", "github_pat_", r"github_pat_\w{22,}+"),
-    _rule(
-        "gitlab-token",
-        "glpat- glptt- gldt- glrt- glcbt- glsoat-",
-        r"gl(?:pat|ptt|dt|rt|cbt|soat)-[\w.-]{20,}+",
-    ),
-    _rule(
-        "aws-key",
-        "AKIA ASIA",
-        r"A(?:KIA|SIA)(?<![A-Za-z0-9]A...)[A-Z0-9]{16}(?![A-Za-z0-9])",
-    ),
-    _rule(
+def read_data(name: str) -> Iterator[str]:
+    """The lines of a data file, without comments and blank ones."""
+    path = os.path.join(DATA, name)  # noqa: PTH118
+    with open(path, encoding="ascii") as file:  # noqa: PTH123
+        for line in file:
+            text = line.strip()
+            if text and not text.startswith("#"):
+                yield text
+
+
+# --- tokens with a prefix
+
+MIN_TOKEN = 20
+"""No token with a prefix has fewer characters, the prefix included."""
+CLASSES = {
+    "{hex}": "[0-9a-f]",
+    "{HEX}": "[0-9A-Fa-f]",
+    "{id}": "[0-9A-Za-z]",
+    "{word}": r"[\w-]",
+    "{b64}": "[0-9A-Za-z+/]",
+    "{digit}": "(?=[A-Za-z_-]{0,60}[0-9])",
+}
+"""What the words in braces mean in `tokens.txt`."""
+
+
+@cache
+def prefix_rules() -> tuple[MaskRule, ...]:
+    """The rules of `tokens.txt`, one for each prefix."""
+    rules: list[MaskRule] = []
+    for line in read_data("tokens.txt"):
+        kind, prefixes, body = (part.strip() for part in line.split(" | "))
+        for word, meaning in CLASSES.items():
+            body = body.replace(word, meaning)
+        if body.endswith("$"):
+            body = f"{body[:-1]}(?![0-9A-Za-z])"
+        rules += [
+            MaskRule(kind, (prefix,), _prefixed(prefix, body))
+            for prefix in prefixes.split()
+        ]
+    return tuple(rules)
+
+
+def _prefixed(prefix: str, body: str) -> str:
+    literal = re.escape(prefix)
+    pattern = literal
+    # `re` searches fast for a pattern that begins with a literal, so the look-behinds
+    # stand after it. What precedes may be the end of an escape: `\n`, `%3D`.
+    if prefix[0].isalnum():
+        pattern += (
+            rf"(?:(?<![0-9A-Za-z]{literal})|(?<=\\[nrt]{literal})"
+            rf"|(?<=%[0-9A-F][0-9A-F]{literal}))"
+        )
+    if prefix.endswith(("/", "=")):
+        pattern = f"(?P<keep>{pattern})"
+    return pattern + body
+
+
+# --- tokens that are known by what stands around them
+
+CONTEXT_RULES: tuple[MaskRule, ...] = (
+    MaskRule(
         "aws-secret",
-        "ecret ECRET",
+        ("ecret", "ECRET"),
         r"(?P<keep>[sS](?:ecret|ECRET)_?(?:[aA]ccess|ACCESS)_?(?:[kK]ey|KEY)['\"]?\s{0,4}[:=]>?\s{0,4}['\"]?)"
         r"[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])",
     ),
-    _rule("google-key", "AIza", r"AIza[\w-]{35}(?![\w-])"),
-    _rule("google-token", "GOCSPX- ya29.", r"(?:GOCSPX-|ya29\.)[\w-]{20,}+"),
-    _rule("slack-token", "xox xapp-", r"x(?:ox[abeoprs]|app)-[A-Za-z0-9-]{10,}+"),
-    _rule(
-        "slack-webhook",
-        "hooks.slack.com",
-        r"(?P<keep>hooks\.slack\.com/services/)[A-Za-z0-9/]{20,}+",
+    MaskRule(
+        "jwt",
+        ("eyJ",),
+        r"eyJ(?<![\w-]eyJ)[\w-]{10,}+\.eyJ[\w-]{10,}+\.[\w-]{10,}+",
     ),
-    _rule(
-        "stripe-key",
-        "sk_live_ sk_test_ rk_live_ rk_test_",
-        r"[sr]k_(?<![A-Za-z0-9].k_)(?:live|test)_[A-Za-z0-9]{16,}+",
+    *(
+        MaskRule(
+            "authorization",
+            (literal,),
+            rf"(?P<keep>{literal}(?<={scheme})\s{{1,3}})(?=[A-Za-z._~+/-]{{0,60}}[0-9])[\w.~+/-]{{20,}}+={{0,2}}",
+        )
+        for literal, scheme in (
+            ("earer", "[bB]earer"),
+            ("BEARER", "BEARER"),
+            ("asic", "[bB]asic"),
+        )
     ),
-    _rule("stripe-key", "whsec_", r"whsec_[A-Za-z0-9+/=]{24,}+"),
-    _rule(
-        "npm-token", "npm_", r"npm_(?<![A-Za-z0-9]npm_)[A-Za-z0-9]{36}(?![A-Za-z0-9])"
-    ),
-    _rule("pypi-token", "pypi-AgE", r"pypi-AgE[\w-]{40,}+"),
-    _rule(
-        "huggingface-token",
-        "hf_",
-        r"hf_(?<![A-Za-z0-9]hf_)[A-Za-z0-9]{34}(?![A-Za-z0-9])",
-    ),
-    _rule("sendgrid-key", "SG.", r"SG\.[\w-]{22}\.[\w-]{43}"),
-    _rule(
-        "azure-key", "AccountKey=", r"(?P<keep>AccountKey=)[A-Za-z0-9+/]{80,}+={0,2}"
-    ),
-    _rule("age-key", "AGE-SECRET-KEY-1", r"AGE-SECRET-KEY-1[A-Z0-9]{50,}+"),
-    _rule("jwt", "eyJ", r"eyJ(?<![\w-]eyJ)[\w-]{10,}+\.eyJ[\w-]{10,}+\.[\w-]{10,}+"),
-    _rule(
+    MaskRule(
         "authorization",
-        "earer BEARER asic",
-        r"(?P<keep>(?:[bB]earer|BEARER|[bB]asic)\s{1,3})(?=[A-Za-z._~+/-]{0,60}[0-9])[\w.~+/-]{20,}+={0,2}",
+        ("uthorization",),
+        r"(?P<keep>uthorization['\"]?[:=]\s{0,3}['\"]?(?:[tT]oken|[kK]ey|[bB]ot)\s{1,3})"
+        r"(?=[A-Za-z._~+/-]{0,60}[0-9])[\w.~+/-]{20,}+={0,2}",
     ),
-    _rule(
+    MaskRule(
         "url-password",
-        "://",
+        ("://",),
         r"(?P<keep>://[^\s/:@'\"<>]{0,128}:)(?![$%{<*]|\[masked:)[^\s/@'\"<>]{1,256}(?=@)",
     ),
+    MaskRule(
+        "telegram-token", (":AA",), r"(?P<keep>:)(?<=[0-9]{8}:)AA[\w-]{33}(?![\w-])"
+    ),
+    MaskRule(
+        "azure-secret",
+        ("Q~",),
+        r"(?P<keep>Q~)(?<=[\w~.]{3}[0-9]Q~)[\w~.-]{31,34}(?![\w~.-])",
+    ),
+    MaskRule(
+        "azure-signature", ("sig=",), r"(?P<keep>sig=)[A-Za-z0-9%+/]{40,90}(?:%3D|=)"
+    ),
+    MaskRule(
+        "maxmind-key", ("_mmk",), r"[A-Za-z0-9]{6}_[A-Za-z0-9]{29}_mmk(?![A-Za-z0-9])"
+    ),
 )
+
+
+# --- tokens that are known by what they are assigned to
+
+_ASSIGNMENT = re.compile(
+    r"[:=][=>]?[ \t]{0,3}['\"]?(?P<value>[\w+/=.~%:-]{15,200}+)(?![\w(\[{<$])", re.ASCII
+)
+_ASSIGNED_NAME = re.compile(
+    r"(?P<name>[A-Za-z][\w.-]{2,60}+)['\"\]]{0,2}[ \t]{0,3}(?::[ \t]?\w{1,20}[ \t]?)?\Z",
+    re.ASCII,
+)
+_NAME_LENGTH = 90
+"""Characters before an assignment in which the name is looked for."""
+_SECRET_WORD = re.compile(r"key|token|secret|passw|credential|auth|_pat\b|signature")
+_SECRET_NAME = re.compile(
+    r"secret|passw|passphrase|credential"
+    r"|(?:api|access|auth|account|private|sign(?:ing)?|encrypt(?:ion)?|master|admin|service)_?key"
+    r"|(?:api|access|auth|refresh|bearer|bot|session|private|personal|deploy|service)_?token"
+)
+_NO_SECRET_NAME = re.compile(
+    r"public|hash|digest|fingerprint|checksum|sha\d|md5|_id\Z|path|file|url|uri|name|version|type"
+)
+_HEX = re.compile(r"[0-9a-f]{32,128}|[0-9A-F]{32,128}", re.ASCII)
+_RANDOM = re.compile(r"[A-Za-z0-9+/_-]{20,128}={0,2}", re.ASCII)
+_WORDS = re.compile(r"[a-z]{7}|(?i:example|change|dummy|xxxx|1234567|abcdef|0000)")
+
+
+@cache
+def assigned_tokens() -> tuple[tuple[str, str], ...]:
+    """The issuers of `assigned_tokens.txt`, each with the pattern of its tokens."""
+    rules = []
+    for line in read_data("assigned_tokens.txt"):
+        issuer, pattern = line.split(" | ")
+        rules.append((issuer.strip(), pattern.strip()))
+    return tuple(rules)
+
+
+def _mask_assigned(text: str) -> tuple[str, int]:
+    count = 0
+
+    def replace(match: re.Match[str]) -> str:
+        nonlocal count
+        before = text[max(0, match.start() - _NAME_LENGTH) : match.start()]
+        name = _ASSIGNED_NAME.search(before)
+        value = match["value"].rstrip(".:")
+        kind = _kind_of_assigned(name["name"], value) if name else None
+        if kind is None:
+            return match[0]
+        count += 1
+        start, end = match.start("value") - match.start(), len(value)
+        return f"{match[0][:start]}[masked:{kind}]{match[0][start + end :]}"
+
+    return _ASSIGNMENT.sub(replace, text), count
+
+
+def _kind_of_assigned(name: str, value: str) -> str | None:
+    """The kind of token that a value is by its name and its shape, or None."""
+    lowered = name.lower().replace("-", "_").replace(".", "_")
+    if not _SECRET_WORD.search(lowered):
+        return None
+    for issuer, pattern in assigned_tokens():
+        has_shape = issuer in lowered and _compiled(pattern).fullmatch(value)
+        if has_shape and any(character.isdigit() for character in value):
+            return f"{issuer.replace('_', '-')}-token"
+    if _SECRET_NAME.search(lowered) and not _NO_SECRET_NAME.search(lowered):
+        return "secret" if _is_random(value) else None
+    return None
+
+
+def _is_random(value: str) -> bool:
+    """Whether the value is none that a person would write or a program would be called."""
+    if _WORDS.search(value):
+        return False
+    digits = sum(character.isdigit() for character in value)
+    if _HEX.fullmatch(value):
+        return 5 <= digits < len(value)
+    upper = sum(character.isupper() for character in value)
+    lower = sum(character.islower() for character in value)
+    return min(digits, upper, lower) >= 3 and bool(_RANDOM.fullmatch(value))
+
+
+# --- all of them
 
 
 def mask(text: str) -> tuple[str, int]:
     """The text with every known token replaced, and the number of tokens."""
     total = 0
-    for rule in RULES:
+    # Most texts are words shorter than any token, and code repeats the longer ones. The
+    # hundreds of prefixes are looked for in what is left.
+    long_words = "\n".join({word for word in text.split() if len(word) >= MIN_TOKEN})
+    for rule in prefix_rules():
+        if rule.hints[0] in long_words:
+            text, count = rule.mask(text)
+            total += count
+    for rule in CONTEXT_RULES:
         if rule.applies(text):
             text, count = rule.mask(text)
             total += count
+    text, count = _mask_assigned(text)
+    total += count
     if "PRIVATE KEY" in text:
         text, count = _mask_private_keys(text)
         total += count

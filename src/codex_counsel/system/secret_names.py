@@ -1,8 +1,13 @@
-"""Which files hold secrets, by their names: nothing is opened."""
+"""Which files hold secrets, by their names: nothing is opened. The names are in `data/secret_files.txt`."""
 
 from __future__ import annotations
 
+import fnmatch
 import re
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+
+from codex_counsel.system.redact import read_data
 
 BACKUPS = re.compile(r"(?:~|\.(?:bak|old|orig|save|sw[op]))+\Z")
 """What editors and people append to the name of a file that they keep a copy of."""
@@ -12,35 +17,79 @@ SAMPLES = re.compile(
     r"(?:^|[._-])(?:example|sample|template|tmpl|dist|defaults|schema)(?:[._-]|$)"
 )
 """Found in the name of a template, which holds no real values."""
+SAMPLE_KIND = "environment file"
+"""The kind of files of which templates are commonly kept beside the real ones."""
 
-SECRET_NAMES: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("environment file", re.compile(r"\.env(?:rc)?(?:[._-].+)?|.*\.env|\.dev\.vars")),
-    (
-        "private key",
-        re.compile(
-            r"\.?id_(?:rsa|dsa|ecdsa|ed25519)(?:_sk)?|.*\.(?:pem|key|p8|ppk)|secring\.gpg"
-        ),
-    ),
-    ("key store", re.compile(r".*\.(?:p12|pfx|jks|keystore|kdbx|bcfks)")),
-    ("infrastructure state", re.compile(r".*\.tfstate(?:\..+)?|.*\.tfvars(?:\.json)?")),
-    (
-        "credentials",
-        re.compile(
-            r"[._]netrc|\.pypirc|\.pgpass|\.npmrc|\.git-credentials|\.htpasswd|\.my\.cnf|\.s3cfg|\.boto|\.dockercfg"
-            r"|\.vault-token|\.?vault[_-]pass(?:word)?(?:\.txt)?|\.?credentials\.json|kubeconfig"
-            r"|secrets\.(?:ya?ml|json|toml)|client_secret.*\.json|service[_-]account.*\.json|local\.settings\.json"
-            r"|application_default_credentials\.json"
-        ),
-    ),
-)
-"""Kinds of secret files, with the pattern of their names in lower case, without folder and backup suffix."""
 
-SECRET_PATHS = re.compile(
-    r"(?:^|/)(?:\.ssh/.+|\.gnupg/.+|\.aws/(?:credentials|config)|\.azure/.+|\.kube/config|\.docker/config\.json"
-    r"|\.cargo/credentials(?:\.toml)?|\.gem/credentials|\.m2/settings\.xml|\.gradle/gradle\.properties"
-    r"|\.config/(?:gcloud|gh|hub|op|doctl|rclone)/.+|\.codex/auth\.json|\.password-store/.+)"
-)
-"""Secret files by folder and name, in lower case."""
+@dataclass
+class SecretNames:
+    """The names of `secret_files.txt`, by how they are looked up; each leads to its kind.
+
+    `paths` holds the parts of `folder/name` by the first of them; the last part `*`
+    is everything below.
+    """
+
+    names: dict[str, str] = field(default_factory=dict)
+    suffixes: dict[str, str] = field(default_factory=dict)
+    globs: list[tuple[str, str]] = field(default_factory=list)
+    paths: dict[str, list[tuple[tuple[str, ...], str]]] = field(default_factory=dict)
+
+    def add(self, entry: str, kind: str) -> None:
+        """Add one line of the file."""
+        suffix = entry.removeprefix("*")
+        if "/" in entry:
+            first, *rest = entry.split("/")
+            self.paths.setdefault(first, []).append((tuple(rest), kind))
+        elif "*" not in entry:
+            self.names[entry] = kind
+        elif entry == f"*{suffix}" and suffix.rfind(".") == 0 and "*" not in suffix:
+            self.suffixes[suffix] = kind
+        else:
+            self.globs.append((kind, fnmatch.translate(entry)))
+
+    def kind_of_name(self, name: str) -> str | None:
+        """The kind by the name alone."""
+        kind = self.names.get(name)
+        if kind is None:
+            dot = name.rfind(".")
+            kind = self.suffixes.get(name[dot:]) if dot >= 0 else None
+        if kind is not None:
+            return kind
+        # One search for all of them: nearly every name is none of these.
+        if not self._any_glob.match(name):
+            return None
+        return next(kind for kind, glob in self.globs if re.match(glob, name))
+
+    @cached_property
+    def _any_glob(self) -> re.Pattern[str]:
+        return re.compile("|".join(glob for _, glob in self.globs))
+
+    def kind_of_path(self, path: str) -> str | None:
+        """The kind by the folders that lead to the file."""
+        parts = path.split("/")
+        for index, part in enumerate(parts[:-1]):
+            for rest, kind in self.paths.get(part, ()):
+                following = tuple(parts[index + 1 :])
+                if rest == following or (
+                    rest[-1] == "*"
+                    and len(following) >= len(rest)
+                    and following[: len(rest) - 1] == rest[:-1]
+                ):
+                    return kind
+        return None
+
+
+@cache
+def secret_names() -> SecretNames:
+    """The names, read at the first use."""
+    names = SecretNames()
+    kind = ""
+    for line in read_data("secret_files.txt"):
+        if line.startswith("["):
+            kind = line.strip("[]")
+        else:
+            names.add(line, kind)
+    return names
 
 
 def secret_name(path: str) -> str | None:
@@ -49,14 +98,14 @@ def secret_name(path: str) -> str | None:
     `path` may be a bare name. Templates of environment files, such as `.env.example`,
     are not secret; a key is, whatever its name.
     """
+    known = secret_names()
     lowered = path.lower()
     if lowered.endswith(_BACKUP_SUFFIXES):
         lowered = BACKUPS.sub("", lowered)
-    if "/" in lowered and SECRET_PATHS.search(lowered):
-        return "credentials"
     name = lowered.rpartition("/")[2]
-    for kind, pattern in SECRET_NAMES:
-        if pattern.fullmatch(name):
-            is_sample = kind == "environment file" and SAMPLES.search(name)
-            return None if is_sample else kind
-    return None
+    kind = known.kind_of_name(name)
+    if kind is None and "/" in lowered:
+        return known.kind_of_path(lowered)
+    if kind == SAMPLE_KIND and SAMPLES.search(name):
+        return None
+    return kind
