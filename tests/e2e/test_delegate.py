@@ -138,10 +138,11 @@ def test_a_model_that_changes_nothing_is_completed_and_says_so(
     assert wire["summary"].startswith("No files were changed. ")
 
 
-def test_what_is_ignored_planted_or_sensitive_is_named(
+def test_what_is_ignored_planted_sensitive_or_built_with_is_named(
     world: World, model: Model, workspace: Path
 ) -> None:
-    script = "mkdir -p sub/.git; echo x > sub/.git/config; echo x > run.log; ln -s /etc/passwd out; echo x > CLAUDE.md"
+    script = "mkdir -p sub/.git; echo x > sub/.git/config; echo x > run.log; ln -s /etc/passwd out"
+    script += "; echo x > CLAUDE.md; echo x > Makefile; ln -s app.py in"
     model([shell(script), say("Done.")])
     wire = delegate(world)
     assert wire["ignored"] == ["run.log"]
@@ -151,8 +152,11 @@ def test_what_is_ignored_planted_or_sensitive_is_named(
     ]
     assert {file["path"]: file.get("sensitive") for file in wire["files"]} == {
         "CLAUDE.md": True,
+        "Makefile": None,
+        "in": None,
         "out": True,
     }
+    assert [file["path"] for file in wire["files"] if file.get("build")] == ["Makefile"]
 
 
 def test_a_long_diff_begins_in_the_result_is_paged_and_is_whole_on_disk(

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 LINK = "120000"
@@ -125,11 +126,23 @@ BUILD: dict[str, str] = {
 }
 """Files that building, testing or installing a project executes. In the same form as SENSITIVE."""
 
-IGNORABLE = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+IGNORABLE = (
+    (0x034F, 0x034F),
+    (0x115F, 0x1160),
+    (0x17B4, 0x17B5),
+    (0x180B, 0x180F),
+    (0x2065, 0x2065),
+    (0x3164, 0x3164),
+    (0xFE00, 0xFE0F),
+    (0xFFA0, 0xFFA0),
+    (0xFFF0, 0xFFF8),
+    (0xE0000, 0xE0FFF),
 )
-"""Characters that are not seen, besides those of the category Cf, and that file systems leave out of comparisons."""
+"""First and last of the characters that are not seen, besides those of the category Cf.
+
+File systems that fold names leave them out of comparisons (Default_Ignorable_Code_Point
+of Unicode).
+"""
 SHORT_NAME = re.compile(r"(?:^|/)[^./~]{1,6}~[1-9][0-9]*(?:\.[^./]{0,3})?(?:/|$)")
 """A name that NTFS and FAT give to some other file: `CLAUDE~1` may be `.claude`."""
 
@@ -140,14 +153,17 @@ def fold(path: bytes) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).casefold()
         text = unicodedata.normalize("NFKC", text)
-        text = IGNORABLE.sub("", text)
-        text = "".join(
-            character for character in text if unicodedata.category(character) != "Cf"
-        )
+        text = "".join(character for character in text if not _is_ignorable(character))
     text = text.casefold()
     # NTFS leaves out dots and spaces at the end, and what follows a colon is a stream.
     parts = [part.partition(":")[0].rstrip(" .") for part in text.split("/")]
     return "/".join(parts)
+
+
+def _is_ignorable(character: str) -> bool:
+    if unicodedata.category(character) == "Cf":
+        return True
+    return any(first <= ord(character) <= last for first, last in IGNORABLE)
 
 
 class _Patterns(NamedTuple):
@@ -187,19 +203,26 @@ def _part_expression(part: str) -> str:
     return "[^/]*".join(literals)
 
 
-_SENSITIVE = _compiled(SENSITIVE)
-_BUILD = _compiled(BUILD)
+# Compiling takes longer than all of a start of the command line.
+@cache
+def _sensitive() -> _Patterns:
+    return _compiled(SENSITIVE)
+
+
+@cache
+def _build() -> _Patterns:
+    return _compiled(BUILD)
 
 
 def is_sensitive(path: bytes) -> bool:
     """Whether tools execute the file or follow it as instructions, judged by its name."""
     folded = fold(path)
-    return bool(_SENSITIVE.paths.match(folded) or SHORT_NAME.search(folded))
+    return bool(_sensitive().paths.match(folded) or SHORT_NAME.search(folded))
 
 
 def is_build_file(path: bytes) -> bool:
     """Whether building, testing or installing the project executes the file, judged by its name."""
-    return bool(_BUILD.paths.match(fold(path)))
+    return bool(_build().paths.match(fold(path)))
 
 
 # --- links
@@ -245,12 +268,12 @@ class TreeLinks:
         destination = self.destination(name)
         if destination is None or is_sensitive(destination):
             return True
-        return bool(_SENSITIVE.folders.match(fold(name)))
+        return bool(_sensitive().folders.match(fold(name)))
 
     def aliases(self) -> Iterator[tuple[bytes, bytes]]:
         """Each link whose name is sensitive, or may begin a sensitive one, and where it leads in the tree."""
         for name in self.names:
-            if is_sensitive(name) or _SENSITIVE.folders.match(fold(name)):
+            if is_sensitive(name) or _sensitive().folders.match(fold(name)):
                 destination = self.destination(name)
                 if destination is not None:
                     yield name, destination

@@ -23,7 +23,7 @@ def project_directories(workspace: Path) -> tuple[Path, ...]:
     a home may be a repository, and its programs are the user's own.
     """
     workspace = workspace.resolve()
-    home = Path.home().resolve()
+    home = _home()
     found = [workspace]
     for folder in (workspace, *workspace.parents):
         if not os.path.lexists(folder / ".git"):
@@ -32,6 +32,14 @@ def project_directories(workspace: Path) -> tuple[Path, ...]:
             if not home.is_relative_to(directory):
                 found.append(directory)
     return tuple(dict.fromkeys(found))
+
+
+def _home() -> Path:
+    try:
+        return Path.home().resolve()
+    except RuntimeError:
+        # A user without a home has no programs there.
+        return Path("/nonexistent")
 
 
 def _other_working_trees(top: Path) -> list[Path]:
