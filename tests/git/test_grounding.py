@@ -239,3 +239,16 @@ def test_binary_file_has_no_lines(project: Project) -> None:
     project.write("a.bin", b"\0\1")
     project.write("new.py")
     assert ReviewedFiles(project.repo(), project.gather()).lines("a.bin") is None
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    ["x = 'user\u202e'", "x = 'user<U+202E>'", "#\rdrop()", "#<U+000D>drop()"],
+)
+def test_hidden_characters_are_found_by_themselves_and_as_they_were_shown(
+    project: Project, evidence: str
+) -> None:
+    project.write("a\u202e.py", "x = 'user\u202e'\n#\rdrop()\n")
+    files = ReviewedFiles(project.repo(), project.gather())
+    for name in ("a\u202e.py", "a<U+202E>.py"):
+        assert files.ground(name, 1, 2, evidence).grounded == "verified"

@@ -620,3 +620,18 @@ def test_a_repository_whose_top_is_a_home_directory_is_refused(world: World) -> 
 
 def test_no_repository_is_an_error_of_its_own(world: World) -> None:
     assert refusal(lambda: change_brief(world)).code == Code.NOT_A_GIT_REPO
+
+
+def test_a_change_with_hidden_characters_is_announced_to_reviewer_and_caller(
+    world: World,
+) -> None:
+    world.repository.begin_changed()
+    assert "written out" not in change_brief(world).prompt
+    world.repository.write("app.py", "x = '\u202e'\n#\rdrop()\n")
+    task = change_brief(world)
+    assert "They are written out in it, each where it stands: <U+000D>, <U+202E>." in (
+        task.prompt
+    )
+    assert task.warnings == (
+        "the change has characters that hide or reorder text; the reviewer got them written out: <U+000D>, <U+202E>",
+    )

@@ -699,3 +699,39 @@ def test_index_and_branch_that_change_meanwhile_have_moved(project: Project) -> 
     commit = project.gather(Scope("commit"))
     project.commit("two")
     assert commit.moved(project.repo())
+
+
+# --- characters that hide or reorder text
+
+
+def test_a_reviewer_sees_characters_that_an_editor_hides(project: Project) -> None:
+    project.write(
+        "app.py", "x = 'user\u202e \u2066# admin\u2069'\n#\rdrop()\na\u200bb\n"
+    )
+    project.write("new.py", "y = '\U000e0041\u2028'\n")
+    diff = project.gather().diff.decode()
+    assert "+x = 'user<U+202E> <U+2066># admin<U+2069>'\n+#<U+000D>drop()\n" in diff
+    assert "+a<U+200B>b\n" in diff
+    assert "+y = '<U+E0041><U+2028>'\n" in diff
+
+
+def test_a_reviewer_of_whole_files_sees_them_too(project: Project) -> None:
+    project.write("app.py", "#\rdrop()\n\u202e\n")
+    diff = project.gather(Scope("files", paths=("app.py",))).diff.decode()
+    assert diff.endswith("1\t#<U+000D>drop()\n2\t<U+202E>\n")
+
+
+@pytest.mark.parametrize("content", [b"import os\n\0", b"\xff\xfe\0\0i\0"])
+@pytest.mark.parametrize("tracked", [False, True], ids=["untracked", "tracked"])
+def test_a_source_file_that_is_made_binary_makes_the_material_incomplete(
+    project: Project, content: bytes, tracked: bool
+) -> None:
+    project.write("other.py", "x\n")
+    project.write("evil.py", content)
+    if tracked:
+        project.git("add", "evil.py")
+    changes = project.gather()
+    assert [(item.path, item.reason) for item in changes.omitted] == [
+        ("evil.py", Reason.BINARY)
+    ]
+    assert not changes.complete

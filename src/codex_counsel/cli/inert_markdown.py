@@ -27,6 +27,7 @@ _ACTIVE = re.compile(
 """What sites turn into links or notifications. The last is the abbreviated id of a commit."""
 _SPECIAL = re.compile(r"[\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_])")
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"})
+_BOT_COMMAND = re.compile(r"^(?=/[a-z])", re.MULTILINE | re.IGNORECASE)
 _LINE_START = re.compile(r"(#{1,6}(?=\s|$)|[-+=/:]|\d{1,9}(?=[.)]))")
 
 
@@ -96,8 +97,10 @@ def code_span(text: str) -> str:
 
 
 def code_block(code: str) -> str:
-    """A fenced block with a longer fence than any backticks in it."""
-    text = visible(code)
+    """A fenced block with a longer fence than any backticks in it. A blank goes before a `/word` that begins a line."""
+    text = visible(code).replace("\r\n", "\n")
+    # Bots look for their commands in the raw text of a comment, in code too.
+    text = _BOT_COMMAND.sub(" ", text)
     fence = "```"
     while fence in text:
         fence += "`"

@@ -361,3 +361,89 @@ def test_a_shadow_goes_whole_also_where_a_run_closed_folders(
     seeded.run("mkdir -p a/b; echo > a/b/c; chmod 0 a/b a")
     seeded.shadow.remove()
     assert not seeded.shadow.base.exists()
+
+
+# --- what the diff for reading hides
+
+
+HIDDEN = {
+    "a lone carriage return": (
+        r"printf '# harmless\r__import__(\"os\").system(\"id\")\n' > a.py",
+        "+# harmless<U+000D>__import__",
+    ),
+    "an override": (r"printf 'x = 1 # \u202e\u2066 admin\n' > a.py", "+x = 1 # <U+202E><U+2066> admin"),
+    "separators": (r"printf 'x\u2028y\u2029z\u0085\n' > a.js", "+x<U+2028>y<U+2029>z<U+0085>"),
+    "tags": (r"printf 'x\U000e0041\n' > a.md", "+x<U+E0041>"),
+    "zero width": (r"printf 'pass\u200bword\n' > a.py", "+pass<U+200B>word"),
+    "a sequence": (r"printf 'rm -rf /\033[2K\033[1A\n' > a.sh", "+rm -rf /<U+001B>[2K<U+001B>[1A"),
+    "a name": (r"touch $'\u202egpj.py'", "b/<U+202E>gpj.py"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "shown"), HIDDEN.values(), ids=HIDDEN)
+def test_what_hides_or_reorders_text_is_written_out_and_the_patch_stays_exact(
+    repository: UserRepository, command: str, shown: str
+) -> None:
+    seeded = repository.seed()
+    work = seeded.work(command)
+    assert shown in work.diff
+    assert work.diff_exact is False
+    assert any("hide or reorder text" in warning for warning in work.warnings)
+    assert apply_to_copy(repository, seeded) == seeded.files
+
+
+def test_ordinary_text_of_any_language_and_crlf_are_shown_exactly(
+    repository: UserRepository,
+) -> None:
+    seeded = repository.seed()
+    work = seeded.work(
+        r"printf 'x = 1\r\ny = \"\u0645\u06cc\u200c\u062e \u2764\ufe0f\"\r\n' > a.py"
+    )
+    assert (work.diff_exact, work.warnings) == (True, [])
+
+
+UNSEEN = {
+    "a NUL": r"printf 'import os\n\0' > a.py",
+    "UTF-16": r"printf '\377\376i\0\n\0' > a.py",
+}
+
+
+@pytest.mark.parametrize("command", UNSEEN.values(), ids=UNSEEN)
+def test_a_source_file_that_the_diff_does_not_show_is_named(
+    repository: UserRepository, command: str
+) -> None:
+    work = repository.seed().work(command)
+    (warning,) = [text for text in work.warnings if "for binary" in text]
+    assert warning.endswith(": a.py")
+
+
+def test_a_program_without_a_suffix_that_the_diff_does_not_show_is_named(
+    repository: UserRepository,
+) -> None:
+    work = repository.seed().work(
+        r"printf '#!/bin/sh\n\0' > deploy; chmod +x deploy; printf '\0' > icon.png"
+    )
+    (warning,) = [text for text in work.warnings if "for binary" in text]
+    assert warning.endswith(": deploy")
+
+
+@pytest.mark.parametrize("attribute", ["-diff", "binary", "diff=hidden"])
+def test_no_attribute_of_the_repository_or_of_the_run_hides_text(
+    repository: UserRepository, attribute: str
+) -> None:
+    repository.write(".gitattributes", f"*.py {attribute}\n")
+    repository.commit("hide")
+    work = repository.seed().work(
+        f"echo 'import os' | tee -a app.py > a.sh; echo '*.sh {attribute}' >> .gitattributes"
+    )
+    assert work.diff.count("+import os") == 2
+    assert work.warnings == []
+
+
+def test_a_diff_that_is_too_long_once_it_is_written_out_is_called_cut(
+    repository: UserRepository,
+) -> None:
+    work = repository.seed().work(
+        r"python3 -c 'print(chr(0x202e) * 1000)' > a.py", limit=5_000
+    )
+    assert any("the first 5000 are here" in warning for warning in work.warnings)
