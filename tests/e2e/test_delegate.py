@@ -104,6 +104,29 @@ def test_a_task_comes_back_as_a_proven_diff_with_its_evidence_and_the_user_is_le
     assert_nothing_is_left(world)
 
 
+def test_codex_finds_no_uncommitted_secret_and_no_file_that_the_repository_names(
+    each_release: World, each_model: Model
+) -> None:
+    world = each_release
+    repository = world.repository.begin()
+    repository.write("conf/.env", "VALUE=committed\n")
+    repository.write(".env", "VALUE=committed\n")
+    repository.commit()
+    repository.write("conf/.env", "VALUE=mine-alone\n")
+    repository.write(".env", "VALUE=mine-alone\n")
+    repository.git("config", "core.excludesFile", str(world.home / "private.txt"))
+    (world.home / "private.txt").write_text("VALUE=mine-alone\n")
+    look = "git show :.env :conf/.env HEAD:.env; mkdir conf; mv conf other && cat other/.env .env; git status --short; grep -rs mine-alone . $(git rev-parse --git-dir); rmdir other"
+    server = each_model([shell(look), say("Done.")])
+    wire = delegate(world)
+    output = server.requests[-1].outputs[0]
+    assert output.count("VALUE=committed") == 3
+    assert "mine-alone" not in output
+    assert wire["files"] == []
+    (warning,) = [text for text in wire["meta"]["warnings"] if "not copied" in text]
+    assert ".env (secret_file)" in warning
+
+
 def test_codex_works_on_what_the_user_sees(
     world: World, model: Model, workspace: Path
 ) -> None:
