@@ -15,7 +15,7 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.loopback import Answer, Loopback, say, shell
 from codex_counsel.system.tree_walk import remove_tree
 from tests.conftest import World
-from tests.e2e.escape import MODEL
+from tests.e2e.escape.scene import MODEL
 
 Model = Callable[..., Loopback]
 DECOYS = 250

@@ -1,8 +1,8 @@
 """A model that really tries to get out: on the real Codex, in worlds that are prepared to help it.
 
 Every trap is first sprung on plain Codex, where it must work: a test that cannot fail
-proves nothing. Then the same world is given to a consultation, on a first turn and on a
-resumed one of the very thread that had escaped.
+proves nothing. Then the same world is given to a consultation and to a delegated task,
+each on a first turn and on a resumed one of the very thread that had escaped.
 """
 
 from __future__ import annotations
@@ -18,10 +18,14 @@ from codex_counsel.contract.request import DryRun, Status, parse
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.loopback import Answer, Loopback, call, patch, run_code, say, shell
 from tests.conftest import World, consult, link_or_copy, pick
-from tests.e2e.escape import EVERYTHING, MODEL, TRAPS, Scene, Trap
+from tests.e2e.escape import user_traps  # noqa: F401  # adds to TRAPS
+from tests.e2e.escape.attempts import EVERYTHING
+from tests.e2e.escape.scene import MODEL, Run, Scene
+from tests.e2e.escape.traps import FULL_ACCESS, TRAPS, Row, Trap
 from tests.e2e.pictures import RED_PIXEL
 
 Model = Callable[..., Loopback]
+NO_TRAP = Trap(frozenset())
 
 
 @pytest.fixture
@@ -30,54 +34,88 @@ def scene(each_release: World) -> Iterator[Scene]:
         yield scene
 
 
-def run_attempts(scene: Scene, server: Loopback, **arguments: Any) -> str:
-    """Run all attempts in a consultation, assert that none had an effect, and return the id of the thread."""
-    wire = scene.ours(**arguments)
+def run_attempts(
+    scene: Scene, server: Loopback, run: Run, trap: Trap = NO_TRAP, **arguments: Any
+) -> tuple[set[str], str, str]:
+    """Run all attempts and return what they achieved, the job and the thread; of a refused run, nothing of each."""
+    scene.restore()
+    place = {
+        "env": trap.env,
+        "workspace_root": trap.workspace and str(trap.workspace),
+    }
+    try:
+        wire = run(**place, **arguments)
+    except CounselError as error:
+        if error.code not in trap.refused:
+            raise
+        return scene.evidence(server), "", ""
     assert wire["status"] == "completed", wire
     report = "".join(server.requests[-1].outputs)
-    assert "root:x:0" in report
-    assert "INSIDE" in report
-    assert "ALL-TRIED" in report
-    assert scene.evidence(server) == set()
-    return str(wire["meta"]["session_id"])
+    for sign in ("root:x:0", "INSIDE", "ALL-TRIED", "TRAP-TRIED"):
+        assert sign in report
+    meta = wire["meta"]
+    return scene.evidence(server), meta["job_id"], meta["session_id"]
+
+
+def assert_held(
+    scene: Scene, server: Loopback, thread: str, trap: Trap = NO_TRAP
+) -> None:
+    """Assert that consultations and tasks achieve nothing, on a first turn and on a turn in the thread that escaped."""
+    achieved = {}
+    first, _, _ = run_attempts(scene, server, scene.consulted, trap)
+    achieved["consult"] = first
+
+    resumed, _, same = run_attempts(
+        scene, server, scene.consulted, trap, session_id=thread
+    )
+    assert same in (thread, "")
+    achieved["consult, resumed"] = resumed
+
+    first, job, _ = run_attempts(scene, server, scene.delegated, trap)
+    achieved["delegate"] = first
+
+    going_on = {"from_job": job} if job else {}
+    resumed, _, same = run_attempts(
+        scene, server, scene.delegated, trap, session_id=thread, **going_on
+    )
+    assert same in (thread, "")
+    achieved["delegate, resumed"] = resumed
+    assert {name: what for name, what in achieved.items() if what} == {}
 
 
 @pytest.mark.parametrize("model", [MODEL, None], ids=["direct tools", "code mode"])
-def test_nothing_gets_out_of_a_consultation_that_gets_out_of_full_access(
+def test_nothing_gets_out_of_a_run_that_gets_out_of_full_access(
     scene: Scene, model: str | None
 ) -> None:
     with scene.model(model=model) as server:
-        thread = scene.plain("--dangerously-bypass-approvals-and-sandbox")
+        thread = scene.plain(*FULL_ACCESS)
         assert EVERYTHING - scene.evidence(server) == set()
-        scene.restore()
-        run_attempts(scene, server)
-        assert run_attempts(scene, server, session_id=thread) == thread
+        assert_held(scene, server, thread)
 
 
 @pytest.mark.parametrize(
-    "lay", TRAPS.values(), ids=[name.replace("_", " ") for name in TRAPS]
+    "row", TRAPS.values(), ids=[name.replace("_", " ") for name in TRAPS]
 )
-def test_a_trap_that_catches_plain_codex_does_not_catch_a_consultation(
-    scene: Scene, lay: Callable[[Scene], Trap]
-) -> None:
-    trap = lay(scene)
+def test_a_trap_that_catches_plain_codex_catches_no_run(scene: Scene, row: Row) -> None:
+    trap = row.lay(scene)
     with scene.model(trap.top, trap.tables) as server:
         thread = scene.plain(
             *trap.flags, env=trap.env, cwd=trap.workspace, argv=trap.argv
         )
         assert trap.wins - scene.evidence(server, trap.ring) == set()
-        scene.restore()
-        place = {
-            "env": trap.env,
-            "workspace_root": trap.workspace and str(trap.workspace),
-        }
-        run_attempts(scene, server, **place)
-        assert run_attempts(scene, server, **place, session_id=thread) == thread
+        assert_held(scene, server, thread, trap)
+
+
+def test_a_review_is_held_as_a_consultation_is(scene: Scene) -> None:
+    (scene.workspace / "notes.txt").write_text("INSIDE, changed\n", "utf-8")
+    with scene.model() as server:
+        achieved, _, _ = run_attempts(scene, server, scene.reviewed)
+        assert achieved == set()
 
 
 def test_what_costs_nothing_runs_nothing_of_the_repository(scene: Scene) -> None:
     laid = [
-        TRAPS[name](scene)
+        TRAPS[name].lay(scene)
         for name in (
             "a_repository_that_the_user_trusts",
             "programs_in_the_repositorys_git_configuration",
@@ -95,7 +133,7 @@ def test_what_costs_nothing_runs_nothing_of_the_repository(scene: Scene) -> None
 def test_isolation_inherit_keeps_the_users_setup_and_the_boundary(scene: Scene) -> None:
     scene.world.settings["ISOLATION"] = "inherit"
     lay = [
-        TRAPS[name](scene)
+        TRAPS[name].lay(scene)
         for name in (
             "rules_of_the_user",
             "a_reviewer_that_approves",
@@ -103,14 +141,15 @@ def test_isolation_inherit_keeps_the_users_setup_and_the_boundary(scene: Scene) 
         )
     ]
     with scene.model("\n".join(trap.top for trap in lay)) as server:
-        run_attempts(scene, server)
+        assert run_attempts(scene, server, scene.consulted)[0] == set()
+        assert run_attempts(scene, server, scene.delegated)[0] == set()
 
 
 def test_with_the_network_on_a_consultation_makes_connections_and_nothing_else(
     scene: Scene,
 ) -> None:
     with scene.model() as server:
-        wire = scene.ours(network=True)
+        wire = scene.consulted(network=True)
         assert scene.evidence(server) == {"connected tcp", "connected unix"}
     assert pick(wire["meta"]["sandbox"], "mode", "read_boundary", "network") == {
         "mode": "read-only",
@@ -124,7 +163,7 @@ def test_the_host_boundary_opens_files_but_no_credentials_and_says_so(
 ) -> None:
     scene.world.settings["READ_BOUNDARY"] = "host"
     with scene.model() as server:
-        wire = scene.ours()
+        wire = scene.consulted()
         assert scene.evidence(server) == {"SECRET-outside"}
     assert pick(wire["meta"]["sandbox"], "mode", "read_boundary", "network") == {
         "mode": "read-only",
@@ -137,13 +176,13 @@ def test_the_host_boundary_opens_files_but_no_credentials_and_says_so(
 def test_extra_roots_can_be_read_and_not_written(scene: Scene) -> None:
     (scene.outside / ".env").write_text("SECRET-env-extra\n")
     with scene.model() as server:
-        scene.ours(extra_roots=[str(scene.outside)])
+        scene.consulted(extra_roots=[str(scene.outside)])
         assert scene.evidence(server) == {"SECRET-outside"}
 
 
 def test_a_credential_directory_is_refused_as_an_extra_root(scene: Scene) -> None:
     with scene.model(), pytest.raises(CounselError) as error:
-        scene.ours(extra_roots=[str(scene.world.home / ".ssh")])
+        scene.consulted(extra_roots=[str(scene.world.home / ".ssh")])
     assert error.value.code == Code.WORKSPACE_INVALID
 
 
@@ -436,7 +475,7 @@ def test_agents_md_is_material_in_our_prompt_and_no_instruction_of_codex(
         scene.plain("-s", "read-only")
         plain = server.requests[0]
         server.requests.clear()
-        scene.ours()
+        scene.consulted()
         ours = server.requests[0]
     assert "OBEY" in plain.prompt
     assert ours.prompt.count("OBEY") == 1
