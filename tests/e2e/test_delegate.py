@@ -116,7 +116,10 @@ def test_codex_finds_no_uncommitted_secret_and_no_file_that_the_repository_names
     repository.write(".env", "VALUE=mine-alone\n")
     repository.git("config", "core.excludesFile", str(world.home / "private.txt"))
     (world.home / "private.txt").write_text("VALUE=mine-alone\n")
-    look = "git show :.env :conf/.env HEAD:.env; mkdir conf; mv conf other && cat other/.env .env; git status --short; grep -rs mine-alone . $(git rev-parse --git-dir); rmdir other"
+    look = (
+        "git show :.env :conf/.env HEAD:.env; mkdir conf; mv conf other && cat other/.env .env;"
+        " git status --short; grep -rs mine-alone . $(git rev-parse --git-dir); rmdir other"
+    )
     server = each_model([shell(look), say("Done.")])
     wire = delegate(world)
     output = server.requests[-1].outputs[0]

@@ -18,7 +18,7 @@ from codex_counsel.contract.request import DryRun, Status, parse
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.loopback import Answer, Loopback, call, patch, run_code, say, shell
 from tests.conftest import World, consult, link_or_copy, pick
-from tests.e2e.escape import user_traps  # noqa: F401  # adds to TRAPS
+from tests.e2e.escape import repository_traps, user_traps  # noqa: F401  # add to TRAPS
 from tests.e2e.escape.attempts import EVERYTHING
 from tests.e2e.escape.scene import MODEL, Run, Scene
 from tests.e2e.escape.traps import FULL_ACCESS, TRAPS, Row, Trap

@@ -160,9 +160,8 @@ class Scene:
         (workspace / "exit").symlink_to(self.outside)
         (workspace / "exit.txt").symlink_to(self.outside / "secret.txt")
         self.world.repository.init()
-        self.commit("notes.txt", "pkg/code.txt")
-        exclude = workspace / ".git/info/exclude"
-        exclude.write_text("/pkg/values\n", "utf-8")
+        (workspace / ".gitignore").write_text("/pkg/values\n", "utf-8")
+        self.commit(".gitignore", "notes.txt", "pkg/code.txt")
 
     def commit(self, *names: str) -> None:
         """Commit these files of the workspace, and none of the secrets beside them."""

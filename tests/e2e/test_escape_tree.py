@@ -1,0 +1,49 @@
+"""A delegated task that fills, breaks or distorts its own tree: the run ends, its work is there, and nothing stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from codex_counsel.loopback import Loopback, say, shell
+from tests.conftest import World
+from tests.e2e.delegation import assert_unchanged, delegate
+from tests.e2e.runs import assert_nothing_is_left
+
+Model = Callable[..., Loopback]
+
+MANY = "python3 -c \"for n in range(10000): open(f'many/{n}', 'w').write(str(n))\""
+SOCKET = "python3 -c \"import socket; socket.socket(socket.AF_UNIX).bind('socket')\""
+SPOILS = {
+    "directories and files without permissions": (
+        'for top in . "$TMPDIR"; do mkdir -p "$top/shut/inner"; echo x > "$top/shut/inner/file";'
+        ' chmod 000 "$top/shut/inner/file" "$top/shut/inner" "$top/shut"; done; chmod 500 .; echo SPOILT'
+    ),
+    "10,000 files in its tree and in the temporary directory": (
+        f'mkdir many; {MANY}; cp -r many "$TMPDIR"; echo SPOILT'
+    ),
+    "a pipe and a socket": f"mkfifo pipe; {SOCKET}; echo SPOILT",
+    "names that are no text": r"touch $'caf\xe9' $'line\nbreak' -- '-rf' $'\x1b[31m'; echo SPOILT",
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILS.values(), ids=SPOILS)
+def test_a_task_that_spoils_its_tree_ends_with_its_work_and_leaves_nothing(
+    each_release: World, each_model: Model, spoil: str
+) -> None:
+    workspace = each_release.repository.begin().root
+    server = each_model(
+        [
+            shell(f"echo made > made.txt\n{spoil}", yield_time_ms=30_000),
+            say("Done."),
+        ]
+    )
+    with assert_unchanged(workspace):
+        wire = delegate(each_release)
+    assert "SPOILT" in server.requests[-1].outputs[0]
+    assert wire["status"] == "completed", wire
+    patch = Path(wire["diff_path"]).read_text("utf-8", "surrogateescape")
+    assert "+++ b/made.txt" in patch
+    assert_nothing_is_left(each_release)
