@@ -19,6 +19,7 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.loopback import Answer, Loopback, call, patch, run_code, say, shell
 from tests.conftest import World, consult, link_or_copy, pick
 from tests.e2e.escape import repository_traps, user_traps  # noqa: F401  # add to TRAPS
+from tests.e2e.escape.attacks import attack
 from tests.e2e.escape.attempts import EVERYTHING
 from tests.e2e.escape.scene import MODEL, Run, Scene
 from tests.e2e.escape.traps import FULL_ACCESS, TRAPS, Row, Trap
@@ -113,6 +114,10 @@ def test_a_review_is_held_as_a_consultation_is(scene: Scene) -> None:
         assert achieved == set()
 
 
+@attack(
+    "The repository has programs that the status, the list of models or a dry run would start",
+    delegate="does not apply",
+)
 def test_what_costs_nothing_runs_nothing_of_the_repository(scene: Scene) -> None:
     laid = [
         TRAPS[name].lay(scene)
@@ -130,6 +135,9 @@ def test_what_costs_nothing_runs_nothing_of_the_repository(scene: Scene) -> None
         assert scene.evidence(server) == set()
 
 
+@attack(
+    "Isolation `inherit` brings the user's rules, reviewer and notification program"
+)
 def test_isolation_inherit_keeps_the_users_setup_and_the_boundary(scene: Scene) -> None:
     scene.world.settings["ISOLATION"] = "inherit"
     lay = [
@@ -200,6 +208,7 @@ def run_replies(
     return server.requests[-1].outputs
 
 
+@attack("Call a shell in a text-only consultation", delegate="does not apply")
 @pytest.mark.parametrize("model", [MODEL, None], ids=["direct tools", "code mode"])
 def test_a_text_only_consultation_has_no_shell(
     each_release: World, each_model: Model, model: str | None
@@ -221,6 +230,9 @@ def test_a_text_only_consultation_has_no_shell(
     )
 
 
+@attack(
+    "Reach files and processes from the JavaScript of code mode", delegate="not tested"
+)
 def test_code_mode_can_do_nothing_but_call_tools(
     each_release: World, each_model: Model
 ) -> None:
@@ -242,6 +254,9 @@ def test_code_mode_can_do_nothing_but_call_tools(
     assert all("unsupported import" in text for text in output[1:])
 
 
+@attack(
+    "View an image outside the workspace, also through a link", delegate="not tested"
+)
 def test_images_are_viewed_inside_the_boundary_only(
     each_release: World, each_model: Model
 ) -> None:
@@ -266,6 +281,10 @@ def test_images_are_viewed_inside_the_boundary_only(
     assert images == [True, False, False]
 
 
+@attack(
+    "Learn from the failure of a patch what a closed file contains",
+    delegate="not tested",
+)
 def test_a_patch_that_cannot_be_applied_tells_nothing_of_a_file(
     each_release: World, each_model: Model
 ) -> None:
@@ -331,6 +350,10 @@ def test_git_works_in_a_subdirectory_and_in_a_linked_worktree(
         assert "added" not in output
 
 
+@attack(
+    "A `.git` file, a false worktree or a false submodule names the git directory of another repository",
+    delegate="not tested",
+)
 @pytest.mark.parametrize("kind", ["pointer", "false worktree", "false submodule"])
 def test_a_planted_git_file_opens_nothing(
     each_release: World, each_model: Model, kind: str
@@ -433,6 +456,10 @@ SECRETS = [
 ]
 
 
+@attack(
+    "Secret files have names with pattern characters, spaces, quotes or control characters",
+    delegate="not tested",
+)
 def test_a_secret_file_of_any_name_stays_closed_and_its_neighbour_open(
     each_release: World, each_model: Model
 ) -> None:
@@ -467,6 +494,7 @@ def test_one_secret_file_with_a_strange_name_is_closed_without_the_help_of_other
         assert "SECRET" not in output
 
 
+@attack("AGENTS.md gives orders to Codex", delegate="not tested")
 def test_agents_md_is_material_in_our_prompt_and_no_instruction_of_codex(
     scene: Scene,
 ) -> None:
@@ -505,6 +533,11 @@ def test_codex_may_be_installed_below_its_own_home(
         assert "base_url" not in output
 
 
+@attack(
+    "The caller names a file of the repository as configuration profile",
+    read_only="refused",
+    delegate="refused",
+)
 def test_a_configuration_profile_is_a_name_and_no_path(
     each_release: World, each_model: Model
 ) -> None:
@@ -518,6 +551,11 @@ def test_a_configuration_profile_is_a_name_and_no_path(
     assert server.requests == []
 
 
+@attack(
+    "The user's configuration selects Codex's older sandbox",
+    read_only="refused",
+    delegate="refused",
+)
 def test_the_old_sandbox_in_the_users_configuration_lets_no_command_run(
     each_release: World, each_model: Model
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from codex_counsel.loopback import Loopback, say, shell
 from tests.conftest import World
 from tests.e2e.delegation import assert_unchanged, delegate
+from tests.e2e.escape.attacks import attack
 from tests.e2e.runs import assert_nothing_is_left
 
 Model = Callable[..., Loopback]
@@ -29,6 +30,10 @@ SPOILS = {
 }
 
 
+@attack(
+    "A task fills its directories, makes them unreadable, or makes pipes, sockets and strange names in them",
+    read_only="does not apply",
+)
 @pytest.mark.parametrize("spoil", SPOILS.values(), ids=SPOILS)
 def test_a_task_that_spoils_its_tree_ends_with_its_work_and_leaves_nothing(
     each_release: World, each_model: Model, spoil: str

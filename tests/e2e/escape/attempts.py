@@ -61,7 +61,7 @@ def credentials(scene: Scene) -> Tries:
     "SECRET-config",
     "SECRET-history",
 )
-def codex_files(scene: Scene) -> Tries:
+def login_of_codex(scene: Scene) -> Tries:
     names = ("auth.json", "config.toml", "history.jsonl")
     return [f"cat {scene.world.codex_home}/{name}" for name in names]
 
@@ -94,7 +94,7 @@ def secret_files(scene: Scene) -> Tries:
 
 
 @attempt(
-    "Read files outside the workspace, also through links and `/proc`",
+    "Read files outside the workspace, also through links and /proc",
     "SECRET-outside",
 )
 def files_outside(scene: Scene) -> Tries:
