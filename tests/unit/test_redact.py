@@ -531,6 +531,8 @@ ASSIGNED = {
     "facebook-token": f"facebook_app_secret: str = '{hexadecimal(32)}'",
     "secret": f'client_secret = "{letters(40)}"',
     "secret of a session": f"SESSION_SECRET={hexadecimal(64)}",
+    "secret in a longer value": f"command: CLIENT_SECRET_OF_APP={letters(40)} run",
+    "snyk-token in a longer value": f'x = "A_LONG_NAME_SNYK_TOKEN: {UUID}"',
     "secret of a database": f"DB_PASSWORD: {letters(24)}",
 }
 

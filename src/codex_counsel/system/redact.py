@@ -160,7 +160,8 @@ CONTEXT_RULES: tuple[MaskRule, ...] = (
 # --- tokens that are known by what they are assigned to
 
 _ASSIGNMENT = re.compile(
-    r"[:=][=>]?[ \t]{0,3}['\"]?(?P<value>[\w+/=.~%:-]{15,200}+)(?![\w(\[{<$])", re.ASCII
+    r"[:=][=>]?[ \t]{0,3}['\"]?(?P<value>(?:[0-9]{5,16}:)?[\w+/.~%-]{15,200}+={0,2})(?![\w(\[{<$])",
+    re.ASCII,
 )
 _ASSIGNED_NAME = re.compile(
     r"(?P<name>[A-Za-z][\w.-]{2,60}+)['\"\]]{0,2}[ \t]{0,3}(?::[ \t]?\w{1,20}[ \t]?)?\Z",
