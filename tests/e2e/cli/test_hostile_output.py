@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 import pytest
 
-from codex_counsel.loopback import Loopback, Script, failed, patch, say, shell
+from codex_counsel.loopback import Loopback, Script, failed, hold, patch, say, shell
 from tests import hostile
 from tests.conftest import World
 from tests.e2e.cli.test_verbs import RunResult, run
@@ -173,3 +178,41 @@ def test_a_traceback_holds_no_command(workflow: World) -> None:
     assert "RuntimeError" in result.stderr
     assert hostile.obeyed_commands(result.stderr) == []
     assert "\x1b" not in result.stderr
+
+
+def test_a_terminal_obeys_nothing_of_the_model_while_it_runs_or_afterwards(
+    world: World, model: Model
+) -> None:
+    gate = hold(say(hostile.ALL))
+    command = "printf '\\033]0;owned\\007'; : '\x1b]0;owned\x07 \u202e ::add-mask::x'"
+    model([shell(command), gate])
+    terminal, other_end = pty.openpty()
+    argv = [sys.executable, "-m", "codex_counsel", "consult", "Hi"]
+    with subprocess.Popen(
+        argv,
+        env=world.env,
+        cwd=world.workspace,
+        stdin=subprocess.DEVNULL,
+        stdout=other_end,
+        stderr=other_end,
+    ) as child:
+        os.close(other_end)
+        assert gate.reached.wait(30)
+        time.sleep(2.5)
+        gate.release.set()
+        output = _read_all(terminal)
+    assert child.returncode == 0
+    ours = output.replace("\r\x1b[K", "")
+    assert "\x1b" not in ours
+    assert hostile.hidden_characters(ours) <= {"\r", "\ufe0f"}
+    # The terminal's driver puts a CR before each LF.
+    assert "\r" not in re.sub("\r+\n", "", ours)
+
+
+def _read_all(terminal: int) -> str:
+    data = bytearray()
+    with contextlib.suppress(OSError):
+        while chunk := os.read(terminal, 65536):
+            data += chunk
+    os.close(terminal)
+    return data.decode()
