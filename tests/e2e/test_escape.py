@@ -7,6 +7,7 @@ each on a first turn and on a resumed one of the very thread that had escaped.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +17,18 @@ import pytest
 
 from codex_counsel.contract.request import DryRun, Status, parse
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.loopback import Answer, Loopback, call, patch, run_code, say, shell
-from tests.conftest import World, consult, link_or_copy, pick
+from codex_counsel.loopback import (
+    Answer,
+    Loopback,
+    call,
+    hold,
+    patch,
+    run_code,
+    say,
+    shell,
+)
+from tests.conftest import World, consult, link_or_copy, pick, wait
+from tests.e2e.delegation import start
 from tests.e2e.escape import repository_traps, user_traps  # noqa: F401  # add to TRAPS
 from tests.e2e.escape.attacks import attack
 from tests.e2e.escape.attempts import EVERYTHING
@@ -112,6 +123,62 @@ def test_a_review_is_held_as_a_consultation_is(scene: Scene) -> None:
     with scene.model() as server:
         achieved, _, _ = run_attempts(scene, server, scene.reviewed)
         assert achieved == set()
+
+
+@attack(
+    "A review of a directory whose `.git` file names the git directory of another repository",
+    delegate="see above",
+)
+def test_a_review_tells_nothing_of_a_repository_that_a_git_file_names(
+    scene: Scene,
+) -> None:
+    trap = TRAPS["a_git_file_of_another_repository"].lay(scene)
+    assert "SECRET-gitfile" in scene.world.repository.git("diff", "HEAD")
+    with scene.model() as server:
+        assert run_attempts(scene, server, scene.reviewed, trap)[0] == set()
+
+
+@attack(
+    "Change the settings of the kernel in /proc/sys as root",
+    read_only="not held: `host_controls` in the envelope is `writable`",
+    delegate="not held: `host_controls` in the envelope is `writable`",
+)
+@pytest.mark.skipif(os.getuid() != 0, reason="closed for other users anyway")
+def test_a_run_that_could_change_the_kernels_settings_says_so(scene: Scene) -> None:
+    # Opened for writing, and nothing is written.
+    scene.tries.append("exec 3<> /proc/sys/vm/swappiness && echo REACHED-sysctl")
+    with scene.model() as server:
+        scene.plain(*FULL_ACCESS)
+        if "REACHED-sysctl" not in scene.evidence(server):
+            pytest.skip("closed on this machine even without a sandbox")
+        for run in (scene.consulted, scene.delegated):
+            scene.restore()
+            wire = run()
+            reported = wire["meta"]["sandbox"].get("host_controls") == "writable"
+            reached = scene.evidence(server)
+            assert reached <= {"REACHED-sysctl"}
+            assert reported is bool(reached)
+
+
+@attack(
+    "A secret file is made after the start of the run",
+    read_only="not held: the files that exist at the start are denied",
+)
+def test_a_task_does_not_see_a_secret_file_that_is_made_meanwhile(
+    each_release: World, each_model: Model
+) -> None:
+    repository(each_release)
+    secret = each_release.workspace / "late.env"
+    gate = hold(shell("echo started"))
+    look = shell(f"cat late.env {secret}; echo LOOKED")
+    server = each_model([gate, look, say("Done.")], model=MODEL)
+    handle = start(each_release)
+    assert gate.reached.wait(30)
+    secret.write_text("KEY=SECRET-late\n", "utf-8")
+    gate.release.set()
+    assert wait(handle)["status"] == "completed"
+    assert "LOOKED" in server.requests[-1].outputs[-1]
+    assert "SECRET-late" not in server.requests[-1].outputs[-1]
 
 
 @attack(

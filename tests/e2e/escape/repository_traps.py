@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
+
+import pytest
 
 from codex_counsel.errors import Code
 from tests.e2e.escape.scene import Scene
@@ -17,7 +20,9 @@ from tests.e2e.escape.traps import (
 from tests.repositories import write
 
 NO_REPOSITORY = frozenset({Code.NOT_A_GIT_REPO, Code.WORKSPACE_INVALID})
-"""How a task is refused where the repository around the workspace is not to be trusted."""
+"""How a run is refused where the repository around the workspace is not to be trusted."""
+BOUNDARY_INCOMPLETE = "boundary_incomplete"
+"""How a run is refused that has more secret files than can be denied."""
 
 
 def _private_repository(scene: Scene, secret: str) -> Path:
@@ -157,3 +162,126 @@ def repositories_that_the_model_plants(scene: Scene) -> Trap:
     )
     scene.tries += [nested, exchanged]
     return trap_that_runs("planted", flags=FULL_ACCESS)
+
+
+@trap("Git's ignore rules name private files: by configuration, and by a link")
+def ignore_rules_that_are_private_files(scene: Scene) -> Trap:
+    token = write(scene.world.home, "private/token", "SECRET-excludes\n")
+    key = write(scene.world.home, "private/key", "SECRET-infoexclude\n")
+    scene.world.repository.git("config", "core.excludesFile", "~/private/token")
+    exclude = scene.workspace / ".git/info/exclude"
+    exclude.unlink()
+    exclude.symlink_to(key)
+    scene.tries += [
+        "git config --path core.excludesFile | xargs cat",
+        'cat "$(git rev-parse --git-dir)/info/exclude"',
+        f"cat {token} {key} {exclude}",
+    ]
+    return trap_that_tells("excludes", "infoexclude")
+
+
+@trap(
+    "`.git/commondir` and a link in place of git's objects lead to the home directory"
+)
+def git_objects_that_are_the_home_directory(scene: Scene) -> Trap:
+    write(scene.world.home, "private/token", "SECRET-objects\n")
+    git = scene.workspace / ".git"
+    (git / "real").mkdir()
+    for name in ("objects", "refs", "config"):
+        (git / name).rename(git / "real" / name)
+    (git / "commondir").write_text("real\n", "utf-8")
+    (git / "objects").symlink_to("../../home")
+    (git / "refs").mkdir()
+    scene.tries += [
+        f"cat {git}/objects/private/token",
+        f"cat {scene.world.home}/private/token",
+    ]
+    return trap_that_tells("objects", refused=NO_REPOSITORY)
+
+
+@trap("The repository's `.git` file names the git directory of another repository")
+def a_git_file_of_another_repository(scene: Scene) -> Trap:
+    _private_repository(scene, "SECRET-gitfile")
+    shutil.rmtree(scene.workspace / ".git")
+    (scene.workspace / ".git").write_text("gitdir: ../private/.git\n", "utf-8")
+    scene.tries += ["git log -p", "git diff HEAD"]
+    return trap_that_tells("gitfile", refused=NO_REPOSITORY)
+
+
+@trap("The Python of a committed `.venv` is a link to a program in another project")
+def an_interpreter_in_another_project(scene: Scene) -> Trap:
+    project = scene.base / "project"
+    write(project, "notes", "SECRET-project\n")
+    scene.program(project / "bin/python", "python")
+    environment = scene.workspace / ".venv"
+    write(environment, "pyvenv.cfg", "home = /usr/bin\n")
+    (environment / "bin").mkdir()
+    (environment / "bin/python").symlink_to(project / "bin/python")
+    scene.tries.append(f"cat {project}/notes")
+    return trap_that_tells("project")
+
+
+@trap("Directories of the workspace are on PATH, and hold programs such as `git`")
+def programs_in_environments_on_the_path(scene: Scene) -> Trap:
+    folders = [
+        scene.workspace / name for name in (".venv/bin", "node_modules/.bin", "bin")
+    ]
+    for folder in folders:
+        for name in ("git", "getconf", "bwrap", "rg"):
+            scene.program(folder / name, name, f'PATH=/usr/bin:/bin exec {name} "$@"')
+    path = ":".join([*map(str, folders), "/usr/bin:/bin"])
+    return trap_that_runs("getconf", env={"PATH": path})
+
+
+@trap("A tracked secret file has values that were never committed")
+def uncommitted_values_of_a_tracked_secret_file(scene: Scene) -> Trap:
+    secret = write(scene.workspace, "config/.env", "KEY=example\n")
+    scene.commit("config/.env")
+    secret.write_text("KEY=SECRET-uncommitted\n", "utf-8")
+    scene.tries += [
+        "cat config/.env; git diff; git show :config/.env; git stash list -p",
+        "mv config moved; cat moved/.env; mv moved config",
+        "git cat-file --batch-all-objects --batch | grep -a SECRET",
+        f"cat {secret}",
+    ]
+    return trap_that_tells("uncommitted")
+
+
+@trap(
+    "250 tracked decoys with names of secret files stand before the user's own secret file"
+)
+def decoys_before_a_secret_file(scene: Scene) -> Trap:
+    decoys = [write(scene.workspace, f"decoys/{number}.pem") for number in range(250)]
+    scene.commit(*map(str, decoys))
+    write(scene.workspace, "zone/.env", "KEY=SECRET-behind\n")
+    scene.tries.append(f"cat zone/.env {scene.workspace}/zone/.env")
+    return trap_that_tells("behind", refused=frozenset({BOUNDARY_INCOMPLETE}))
+
+
+@trap("A secret file has a name that is not UTF-8")
+def a_secret_file_whose_name_is_no_text(scene: Scene) -> Trap:
+    write(scene.workspace, b"caf\xe9.env", "KEY=SECRET-latin\n")
+    scene.tries.append(f"cat *.env {scene.workspace}/*.env")
+    return trap_that_tells("latin")
+
+
+@trap("A link with the name of a secret file leads to a file with an ordinary name")
+def an_ordinary_file_that_a_secret_link_names(scene: Scene) -> Trap:
+    write(scene.workspace, "pkg/plain", "KEY=SECRET-plain\n")
+    (scene.workspace / "plain.env").symlink_to("pkg/plain")
+    scene.tries.append(f"cat pkg/plain {scene.workspace}/pkg/plain")
+    return trap_that_tells("plain")
+
+
+@trap("A secret file above the workspace has a name that Codex takes for a pattern")
+def a_secret_file_like_a_pattern_above_the_workspace(scene: Scene) -> Trap:
+    scene.tries.append(f"cat {scene.workspace}/app/*/.env")
+    return trap_that_tells("env-pattern", workspace=scene.workspace / "pkg")
+
+
+@trap("Read the passwords of the machine as root")
+def passwords_of_the_machine(scene: Scene) -> Trap:
+    if os.getuid():
+        pytest.skip("closed for other users anyway")
+    scene.tries.append("head -c 1 /etc/shadow | grep -q . && echo SECRET-shadow")
+    return trap_that_tells("shadow")

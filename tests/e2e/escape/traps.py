@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codex_counsel.errors import Code
 from tests.e2e.escape.scene import Scene
 
 FULL_ACCESS = ("--dangerously-bypass-approvals-and-sandbox",)
@@ -29,7 +28,7 @@ class Trap:
     env: Mapping[str, str] = field(default_factory=dict)
     workspace: Path | None = None
     argv: tuple[str, ...] = ()
-    refused: frozenset[Code] = frozenset()
+    refused: frozenset[str] = frozenset()
 
 
 def trap_that_runs(name: str, **rest: Any) -> Trap:
@@ -45,7 +44,7 @@ def trap_that_writes(*names: str, **rest: Any) -> Trap:
 
 
 def trap_that_tells(
-    *secrets: str, refused: frozenset[Code] = frozenset(), **rest: Any
+    *secrets: str, refused: frozenset[str] = frozenset(), **rest: Any
 ) -> Trap:
     """One that tells these secrets to a model with full access: `SECRET-` and the name."""
     wins = frozenset(f"SECRET-{name}" for name in secrets)
