@@ -468,3 +468,18 @@ def test_newline_in_a_name_forges_no_file(project: Project) -> None:
     assert [entry.path_bytes for entry in project.gather().entries] == [
         os.fsencode(name)
     ]
+
+
+def test_a_repository_names_no_file_of_the_user_as_ignore_patterns(
+    project: Project, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "own").write_text("*.mine\n")
+    project.git("config", "--global", "core.excludesFile", str(tmp_path / "own"))
+    project.git("config", "core.excludesFile", str(pipe))
+    for name in ("a.mine", "b.txt"):
+        (project.root / name).touch()
+    listed = project.repo().git("ls-files", "-z", "--others", "--exclude-standard")
+    assert b"b.txt" in listed.split(b"\0")
+    assert b"a.mine" not in listed

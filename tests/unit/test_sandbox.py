@@ -193,7 +193,22 @@ def test_secret_files_made_during_the_run_are_denied_by_pattern() -> None:
     entries = profile(Boundary(ROOT, searched=(ROOT,)))["filesystem"]
     (pattern,) = [path for path, access in entries.items() if access == "deny"]
     assert pattern.startswith("/srv/project/**/{.env,")
-    assert entries["glob_scan_max_depth"] == 64
+    assert entries["glob_scan_max_depth"] == 1000
+
+
+def test_what_is_out_of_sight_in_a_home_needs_no_denial() -> None:
+    home = Path("/home/me")
+    boundary = Boundary(
+        ROOT,
+        readable=(home / "tools",),
+        denied=(home / ".ssh", home / "tools/.env", Path("/etc/shadow")),
+        homes=(home,),
+    )
+    entries = profile(boundary)["filesystem"]
+    denied = [path for path, access in entries.items() if access == "deny"]
+    assert denied == ["/home/me/tools/.env", "/etc/shadow"]
+    host = profile(replace(boundary, reads="host"))["filesystem"]
+    assert host["/home/me/.ssh"] == "deny"
 
 
 def test_the_pattern_denies_nothing_but_what_is_a_secret_by_name() -> None:
@@ -222,12 +237,12 @@ def test_a_consultation_may_write_nowhere_but_in_its_scratch_directory() -> None
         ("sp ace/quo'te\"s.env", "sp ace/quo'te\"s.env"),
         ("{a,b}!~$back\\slash.env", "{a,b}!~$back\\slash.env"),
         ("ünï.env", "ünï.env"),
-        ("app/[id]/.env", "?pp/?id?/.env"),
-        ("*.env", "?.env"),
-        ("[x].env", "?x?.env"),
-        ("a?{b}!\\.env", "???b???.env"),
-        ("new\nline\ttab\r.env", "?ew?line?tab?.env"),
-        ("ü[ñ].env", "???ñ?.env"),
+        ("app/[id]/.env", "app/**/?id?/.env"),
+        ("*.env", "**/?.env"),
+        ("[x].env", "**/?x?.env"),
+        ("a?{b}!\\.env", "**/a??b???.env"),
+        ("new\nline\ttab\r.env", "**/new?line?tab?.env"),
+        ("ü[ñ].env", "**/ü?ñ?.env"),
     ],
 )
 def test_a_secret_file_is_denied_by_its_path_or_by_a_pattern_that_covers_it(
@@ -241,6 +256,11 @@ def test_a_secret_file_is_denied_by_its_path_or_by_a_pattern_that_covers_it(
         if access == "deny"
     ]
     assert denied == [f"{ROOT}/{pattern}"]
+
+
+def test_a_pattern_is_searched_to_a_depth_that_no_path_exceeds() -> None:
+    entries = profile(Boundary(ROOT, secrets=(ROOT / "[x].env",)))["filesystem"]
+    assert entries["glob_scan_max_depth"] == 1000
 
 
 @pytest.mark.parametrize("path", ["/a b/ü'\"\\{}!$~#%:,", "/a\x1b\x7f"])

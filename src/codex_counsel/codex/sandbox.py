@@ -31,7 +31,7 @@ This closes what is made or replaced after the run began. It costs 0.5 ms per 1,
 directory entries and command (0.163, 0.169). Where a folder cannot be read, a matching
 name is not UTF-8, or some 1,700 files match, no command runs at all.
 """
-MAX_DEPTH = 64
+MAX_DEPTH = 1000
 """Levels of directories in which Codex looks for these names."""
 MAX_SCANNED = 100_000
 """Entries of a workspace in which Codex is made to look before each command."""
@@ -61,6 +61,9 @@ SYSTEM = tuple(
 
 PATTERN = re.compile(r"[*?\[\]\n\r\t]")
 """Codex takes a path with one of * ? [ ] for a glob pattern, and drops line breaks and tabs from it."""
+
+WILD = re.compile(r"[*?\[\]{}\\!\n\r\t]")
+"""Characters with a meaning in a pattern of Codex."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def is_literal_path(path: Path) -> bool:
 
 def can_be_scanned(root: Path) -> bool:
     """Whether a pattern of Codex can begin with this path."""
-    return not re.search(r"[{}!\\\\]", str(root))
+    return not WILD.search(str(root))
 
 
 def why_closed(
@@ -197,12 +200,12 @@ def _filesystem(boundary: Boundary) -> dict[str, Json]:
     for path in boundary.scratch:
         access[str(path)] = "write"
     # Denials come last: they replace an earlier entry for the same path.
-    roots = (boundary.workspace, *boundary.readable)
-    for path in outermost((*boundary.denied, *boundary.secrets)):
-        access[_denial(path, roots)] = "deny"
+    denials = (*boundary.denied, *boundary.secrets)
+    for path in outermost(path for path in denials if _is_in_sight(path, boundary)):
+        access[_denial(path)] = "deny"
     for root in boundary.searched:
         access[f"{root}/**/{LATER_SECRETS}"] = "deny"
-    if boundary.searched:
+    if any("**" in path for path in access):
         # Without a limit Codex warns in every run.
         access["glob_scan_max_depth"] = MAX_DEPTH
     return access
@@ -217,22 +220,31 @@ def outermost(paths: Iterable[Path]) -> list[Path]:
     return [path for path in unique if unique.keys().isdisjoint(path.parents)]
 
 
-def _denial(path: Path, roots: Iterable[Path]) -> str:
+def _is_in_sight(path: Path, boundary: Boundary) -> bool:
+    """Whether a denial changes anything. A home directory is not opened but for what is named.
+
+    Without this, programs would complain of each file in it that they look for.
+    """
+    if boundary.reads == "host":
+        return True
+    opened = (boundary.workspace, *boundary.readable, *boundary.scratch)
+    if any(path.is_relative_to(root) for root in opened):
+        return True
+    return not any(path.is_relative_to(home) for home in boundary.homes)
+
+
+def _denial(path: Path) -> str:
     """The path itself; or, if Codex would take it for a pattern, a pattern that matches it and little else.
 
-    In that pattern the first character below the root is a wildcard too: up to 0.163 a
-    pattern whose first wildcard stands deeper matches nothing. A wildcard `?` matches
-    one byte.
+    Up to 0.163 a pattern matches only where `**` comes first of its wildcards. A
+    wildcard `?` matches one character.
     """
     if is_literal_path(path):
         return str(path)
-    for root in roots:
-        if path.is_relative_to(root):
-            below = str(path.relative_to(root))
-            first = "?" * len(below[0].encode())
-            rest = re.sub(r"[*?\[\]{}\\!\n\r\t]", "?", below[1:])
-            return f"{root}/{first}{rest}"
-    return str(path)
+    parts = path.parts
+    literal = next(n for n, part in enumerate(parts) if WILD.search(part))
+    rest = [WILD.sub("?", part) for part in parts[literal:]]
+    return "/".join((str(Path(*parts[:literal])), "**", *rest))
 
 
 def toml(value: Json) -> str:

@@ -7,8 +7,6 @@ for it.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from codex_counsel.git.repo import Repo
@@ -19,40 +17,26 @@ from codex_counsel.system.secret_names import secret_name
 
 MAX_PATTERNS = 1 << 20
 """Bytes of patterns that are read of one file."""
-TRUSTED_SCOPES = ("system", "global")
-"""Scopes of git's configuration that a repository has no part in."""
 
 
 def patterns(repo: Repo) -> bytes:
     """The patterns of the user and, after them as git has it, those of the clone."""
     parts = []
-    users_file = users_excludes(repo)
+    users_file = _users_excludes(repo)
     if users_file is not None:
         parts.append(read_regular(users_file, MAX_PATTERNS) or b"")
     parts.append(_patterns_of_clone(repo))
     return b"\n".join(_whole_lines(part) for part in parts)
 
 
-def environment(repo: Repo) -> Mapping[str, str]:
-    """Variables under which git takes the user's file of patterns, whatever file the repository names."""
-    path = users_excludes(repo) or os.devnull
-    count = int(repo.env["GIT_CONFIG_COUNT"])
-    return {
-        "GIT_CONFIG_COUNT": str(count + 1),
-        f"GIT_CONFIG_KEY_{count}": "core.excludesFile",
-        f"GIT_CONFIG_VALUE_{count}": str(path),
-    }
-
-
-def users_excludes(repo: Repo) -> Path | None:
+def _users_excludes(repo: Repo) -> Path | None:
     """The user's own file of patterns, links resolved; None where there is none that runs may know of.
 
     A link is fine: people link the files of their home directory to a repository of
     them. A file that holds secrets by its name or place is not.
     """
-    path = _configured(repo)
-    if path is None or not path.is_absolute():
-        # A relative path would be one of the repository.
+    path = repo.config.users_excludes(repo.env)
+    if path is None:
         return None
     try:
         real = path.resolve(strict=True)
@@ -63,36 +47,6 @@ def users_excludes(repo: Repo) -> Path | None:
     if is_denied or secret_name(str(path)) or secret_name(str(real)):
         return None
     return real
-
-
-def _configured(repo: Repo) -> Path | None:
-    home = repo.env.get("HOME") or str(Path.home())
-    code, output, _ = repo.try_git(
-        "config",
-        "-z",
-        "--show-scope",
-        "--get-all",
-        "core.excludesFile",
-    )
-    if code == 0:
-        # Pairs of scope and value, the one that counts last.
-        fields = os.fsdecode(output).split("\0")
-        pairs = zip(fields[0::2], fields[1::2], strict=False)
-        values = [value for scope, value in pairs if scope in TRUSTED_SCOPES]
-        if values:
-            return _expanded(values[-1], home)
-
-    config_home = repo.env.get("XDG_CONFIG_HOME") or f"{home}/.config"
-    return Path(config_home, "git/ignore")
-
-
-def _expanded(value: str, home: str) -> Path | None:
-    """The path that a setting names; None for the empty one, which switches the file off."""
-    if not value:
-        return None
-    if value.startswith("~/"):
-        return Path(home + value.removeprefix("~"))
-    return Path(os.path.expanduser(value))  # it raises for an unknown user
 
 
 def _patterns_of_clone(repo: Repo) -> bytes:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from codex_counsel.delegate import excludes
 from codex_counsel.delegate.shadow import Shadow, null_terminated
 from codex_counsel.delegate.tree_copy import TreeCopy
 from codex_counsel.errors import Code, CounselError
@@ -260,7 +259,6 @@ def _plan_untracked(repo: Repo, plan: SeedPlan) -> None:
         "-z",
         "--others",
         "--exclude-standard",
-        env=excludes.environment(repo),
     )
     total = 0
     with TreeReader(repo.root) as reader:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NewType
 
 from codex_counsel.git.working_trees import project_directories
@@ -23,7 +24,6 @@ from codex_counsel.system.path import search_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
 GitEnvironment = NewType("GitEnvironment", dict[str, str])
 """The variables of a git process, in which PATH leads to no program of the project."""
@@ -85,6 +85,9 @@ DRIVER_SETTINGS: dict[str, dict[str, str]] = {
 }
 """Settings of named drivers: set to these values for every driver name that the configuration defines."""
 
+USERS_SCOPES = ("system", "global")
+"""Scopes of git's configuration that a repository has no part in."""
+
 NO_PROGRAMS = ("--no-ext-diff", "--no-textconv")
 """For commands that print diffs: nothing else disables `diff.external`, `diff.<name>.command` and `.textconv`."""
 PRINTS_DIFF = frozenset(
@@ -102,20 +105,48 @@ def hardened_arguments(args: Sequence[str | bytes]) -> list[str | bytes]:
 
 @dataclass(frozen=True)
 class Config:
-    """The settings in force, by their full names in lower case as git lists them."""
+    """The settings in force, by their full names in lower case as git lists them.
+
+    `users` are those that the user and the system set, whatever the repository sets.
+    """
 
     values: Mapping[str, str]
+    users: Mapping[str, str]
 
     @classmethod
     def parse(cls, listing: bytes) -> Config:
-        """From `git config --list -z`. The last value of a repeated key counts."""
+        """From `git config --list -z --show-scope`. The last value of a repeated key counts."""
         values: dict[str, str] = {}
-        for record in os.fsdecode(listing).split("\0"):
-            if not record:
-                continue
-            key, newline, value = record.partition("\n")
+        users: dict[str, str] = {}
+        fields = os.fsdecode(listing).split("\0")
+        for scope, setting in zip(fields[0::2], fields[1::2], strict=False):
+            key, newline, value = setting.partition("\n")
             values[key] = value if newline else "true"
-        return cls(values)
+            if scope in USERS_SCOPES:
+                users[key] = values[key]
+        return cls(values, users)
+
+    def users_excludes(self, env: Mapping[str, str]) -> Path | None:
+        """The user's own file of ignore patterns, as git finds it: the setting, else the default; None for none.
+
+        A relative path would be one of the repository.
+        """
+        home = env.get("HOME") or str(Path.home())
+        setting = self.users.get("core.excludesfile")
+        if setting is None:
+            config_home = env.get("XDG_CONFIG_HOME") or f"{home}/.config"
+            return Path(config_home, "git/ignore")
+        if setting.startswith("~/"):
+            setting = home + setting.removeprefix("~")
+        path = Path(setting)
+        return path if path.is_absolute() else None
+
+    def excludes_override(self, env: Mapping[str, str]) -> dict[str, str]:
+        """The setting that must be added so that no repository names a file of the user as ignore patterns."""
+        in_force = self.values.get("core.excludesfile")
+        if in_force == self.users.get("core.excludesfile"):
+            return {}
+        return {"core.excludesFile": str(self.users_excludes(env) or os.devnull)}
 
     def filters(self) -> frozenset[str]:
         """Names of the content filters that would run on files of the working tree."""

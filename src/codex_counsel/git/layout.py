@@ -145,7 +145,9 @@ def _check_contained(layout: Layout) -> None:
     entries += _entries(layout.objects)
     entries += _entries(layout.objects / "pack")
     if (layout.objects / "info/alternates").exists():
+        entries += _entries(layout.common_dir)
         entries += _entries_below(layout.common_dir / "refs")
+        entries += _entries_below(layout.common_dir / "logs")
     for path in entries:
         if not path.is_symlink():
             continue

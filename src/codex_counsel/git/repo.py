@@ -92,7 +92,8 @@ class Repo:
         root = _resolved(top)
         git_dir = _resolved(query("rev-parse", "--absolute-git-dir"))
         layout = _checked_layout(workspace, root, git_dir)
-        config = Config.parse(query("config", "--list", "-z"))
+        config = Config.parse(query("config", "--list", "-z", "--show-scope"))
+        overrides = config.driver_overrides() | config.excludes_override(env)
         return cls(
             workspace=workspace,
             root=root,
@@ -102,7 +103,7 @@ class Repo:
             empty_tree=EMPTY_TREES[object_format.decode()],
             config=config,
             timeout=timeout,
-            env=environment(env, config.driver_overrides(), workspace),
+            env=environment(env, overrides, workspace),
         )
 
     def reopen(self) -> Repo:

@@ -86,20 +86,23 @@ def of_run(
     roots.pop(workspace.root, None)
     searched = (*access.searched, *extra_roots)
     found = find_secrets(searched)
-    denied, complete = _chosen(context, workspace, found)
+    secrets, complete = _chosen(context, workspace, found)
+    denied = (
+        *directories.denied_around(*preflight.codex.needs),
+        *system_files.not_for_everybody(),
+    )
+    if reads == "host":
+        denied = (*denied, *directories.settings())
     return Boundary(
         workspace=workspace.root,
         reads=reads,
         network=bool(getattr(request, "network", False)),
         readable=(*preflight.codex.needs, *roots, *tools),
-        denied=(
-            *directories.denied_around(*preflight.codex.needs),
-            *system_files.not_for_everybody(),
-        ),
+        denied=denied,
         homes=directories.all_homes(),
-        secrets=denied,
+        secrets=secrets,
         secrets_complete=complete,
-        searched=_scanned(searched, found),
+        searched=_scanned(searched, found, denied),
         host_controls_writable=preflight.host_controls_writable,
     )
 
@@ -163,13 +166,23 @@ def _refuse_unless_accepted(
     )
 
 
-def _scanned(roots: Sequence[Path], found: SecretFiles) -> tuple[Path, ...]:
-    """Where Codex itself looks for secret files before each command; nowhere if that would cost much or fail."""
+def _scanned(
+    roots: Sequence[Path], found: SecretFiles, denied: Sequence[Path]
+) -> tuple[Path, ...]:
+    """Where Codex itself looks for secret files before each command; nowhere if that would cost much or fail.
+
+    A match below a denied directory would let no command start.
+    """
     would_fail = found.undeniable or found.unreadable or not found.complete
     too_many = len(found.paths) > MAX_SECRETS // 2 or found.scanned > MAX_SCANNED
     if would_fail or too_many:
         return ()
-    return tuple(root for root in dict.fromkeys(roots) if can_be_scanned(root))
+    scanned = []
+    for root in dict.fromkeys(roots):
+        holds_a_denial = any(path.is_relative_to(root) for path in denied)
+        if can_be_scanned(root) and not holds_a_denial:
+            scanned.append(root)
+    return tuple(scanned)
 
 
 def warnings(boundary: Boundary) -> list[str]:

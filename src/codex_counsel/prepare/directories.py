@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,37 +15,47 @@ HOMES = (Path("/home"), Path("/Users"))
 """Where the home directories of other users lie."""
 
 CREDENTIALS = """
-    .ssh .gnupg .putty .pki .aws .aws-vault .awsvault .saml2aws .azure .kube .docker .oci .aliyun .bluemix .codex
-    .claude .claude.json .gemini/oauth_creds.json .local/share/opencode/auth.json .config/io.datasette.llm
-    .mcp-auth .password-store .lastpass .local/share/lpass .keepassxc .config/keepassxc .config/op
-    .config/1Password .config/Bitwarden .netrc .authinfo .authinfo.gpg .npmrc .pypirc .pgpass .pg_service.conf
-    .git-credentials .gitconfig .gitcookies .config/git .vault-token .my.cnf .mylogin.cnf .boto .s3cfg
-    .passwd-s3fs .databrickscfg .snowsql .snowflake .kaggle .config/kaggle .huggingface
-    .cache/huggingface/token .cache/huggingface/stored_tokens .okta .subversion .hgrc .cvspass .p4tickets
-    .bash_history .zsh_history .sh_history .history .histfile .python_history .node_repl_history .psql_history
-    .mysql_history .sqlite_history .rediscli_history .irb_history .Rhistory .lesshst .viminfo .bash_sessions
-    .zsh_sessions .local/share/fish .local/share/atuin .config/atuin .config/pgcli .config/litecli
-    .bashrc .bash_profile .bash_login .bash_aliases .profile .zshrc .zshenv .zprofile .zlogin .cshrc .tcshrc
-    .kshrc .exports .extra .envrc .env .secrets .config/fish .config/environment.d .pam_environment .Renviron
-    .config/gcloud .config/gh .config/hub .config/glab-cli .config/tea .config/hut .config/doctl
-    .config/rclone .config/stripe .config/fly .fly .config/sops .config/age .age .config/helm
-    .config/github-copilot .config/configstore .config/hcloud .config/scw .config/linode-cli .config/openstack
-    .config/ngrok .ngrok2 .config/argocd .argocd .config/pypoetry/auth.toml .config/containers/auth.json
-    .cloudflared .wrangler .config/.wrangler .netlify .config/netlify .railway .vercel
-    .local/share/com.vercel.cli .pulumi .terraform.d .terraformrc .tofurc .chef .minikube .step .circleci
-    .travis .sentryclirc .condarc .arcrc .config/google-chrome .config/chromium .config/BraveSoftware
-    .config/microsoft-edge .config/vivaldi .config/opera .config/Slack .config/discord .config/Signal
-    .config/anthropic .config/openai .mozilla .thunderbird .local/share/keyrings .local/share/kwalletd
-    .cargo/credentials .cargo/credentials.toml .gem/credentials .bundle/config .composer/auth.json
+    .ssh .gnupg .putty .pki .aws .aws-vault .awsvault .saml2aws .azure .kube .docker .oci .aliyun
+    .bluemix .codex .claude .claude.json .gemini/oauth_creds.json .local/share/opencode/auth.json
+    .config/io.datasette.llm .mcp-auth .password-store .lastpass .local/share/lpass .keepassxc
+    .config/keepassxc .config/op .config/1Password .config/Bitwarden .netrc .authinfo .authinfo.gpg
+    .npmrc .pypirc .pgpass .pg_service.conf .git-credentials .gitcookies .config/git/credentials
+    .vault-token .my.cnf .mylogin.cnf .boto .s3cfg .passwd-s3fs .databrickscfg .snowsql .snowflake
+    .kaggle .config/kaggle .huggingface .cache/huggingface/token .cache/huggingface/stored_tokens .okta
+    .subversion .cvspass .p4tickets .bash_history .zsh_history .sh_history .history .histfile
+    .python_history .node_repl_history .psql_history .mysql_history .sqlite_history .rediscli_history
+    .irb_history .Rhistory .lesshst .viminfo .bash_sessions .zsh_sessions .local/share/fish
+    .local/share/atuin .config/atuin .config/pgcli .config/litecli .envrc .env .secrets .config/gcloud
+    .config/gh .config/hub .config/glab-cli .config/tea .config/hut .config/doctl .config/rclone
+    .config/stripe .config/fly .fly .config/sops .config/age .age .config/helm .config/github-copilot
+    .config/configstore .config/hcloud .config/scw .config/linode-cli .config/openstack .config/ngrok
+    .ngrok2 .config/argocd .argocd .config/pypoetry/auth.toml .config/containers/auth.json .cloudflared
+    .wrangler .config/.wrangler .netlify .config/netlify .railway .vercel .local/share/com.vercel.cli
+    .pulumi .terraform.d .terraformrc .tofurc .chef .minikube .step .circleci .travis .sentryclirc
+    .condarc .arcrc .config/google-chrome .config/chromium .config/BraveSoftware .config/microsoft-edge
+    .config/vivaldi .config/opera .config/Slack .config/discord .config/Signal .config/anthropic
+    .config/openai .mozilla .thunderbird .local/share/keyrings .local/share/kwalletd .cargo/credentials
+    .cargo/credentials.toml .gem/credentials .bundle/config .composer/auth.json
     .config/composer/auth.json .m2/settings.xml .m2/settings-security.xml .gradle/gradle.properties
-    .nuget/NuGet .electrum .bitcoin .ethereum .monero .config/solana .near-credentials .foundry/keystores
-    .erlang.cookie .rhosts .shosts .smbcredentials .davfs2 .msmtprc .mbsyncrc .offlineimaprc .fetchmailrc
-    .esmtprc .muttrc .neomuttrc .mutt .config/mutt .config/neomutt .mailrc .irssi .weechat .config/weechat
-    .config/hexchat .purple .config/filezilla .filezilla .lftp .ncftp .remmina .local/share/remmina .vnc
-    .trc .twurlrc .tugboat .recon-ng .config/tailscale Library/Keychains Library/Cookies Library/Mail
-    Library/Messages
+    .nuget/NuGet .electrum .bitcoin .ethereum .monero .config/solana .near-credentials
+    .foundry/keystores .erlang.cookie .rhosts .shosts .smbcredentials .davfs2 .msmtprc .mbsyncrc
+    .offlineimaprc .fetchmailrc .esmtprc .muttrc .neomuttrc .mutt .config/mutt .config/neomutt .mailrc
+    .irssi .weechat .config/weechat .config/hexchat .purple .config/filezilla .filezilla .lftp .ncftp
+    .remmina .local/share/remmina .vnc .trc .twurlrc .tugboat .recon-ng .config/tailscale
+    Library/Keychains Library/Cookies Library/Mail Library/Messages
 """.split()  # noqa: SIM905  # a list takes three times the room
 """Paths below the home directory that hold credentials or private records."""
+
+SETTINGS = """
+    .bashrc .bash_profile .bash_login .bash_aliases .profile .zshrc .zshenv .zprofile .zlogin .cshrc
+    .tcshrc .kshrc .exports .extra .config/fish .config/environment.d .pam_environment .Renviron
+    .gitconfig .config/git/config .hgrc
+""".split()  # noqa: SIM905  # as above
+"""Settings of shells and programs, in which many people keep tokens too.
+
+They are closed where the whole host may be read. Elsewhere they are not in sight, and a
+repository of such files can be reviewed.
+"""
 
 
 @dataclass(frozen=True)
@@ -70,20 +80,19 @@ class Directories:
         return self.cache / "codex-counsel/trees"
 
     def denied(self) -> tuple[Path, ...]:
-        """The credential paths that exist, all links resolved.
+        """The credential paths that exist, all links resolved."""
+        return _existing(
+            [
+                self.codex_home,
+                self.state,
+                *(self.home / name for name in CREDENTIALS),
+                *system_files.named(own=self._own()),
+            ]
+        )
 
-        A denied link does not cover its target, and with a denied path below a link no
-        command can be started.
-        """
-        paths = [
-            self.codex_home,
-            self.state,
-            *(self.home / name for name in CREDENTIALS),
-            *system_files.named(own=self._own()),
-        ]
-        # Path.exists raises PermissionError where os.path.exists answers no.
-        existing = [path for path in paths if os.path.exists(path)]  # noqa: PTH110
-        return tuple(dict.fromkeys(path.resolve() for path in existing))
+    def settings(self) -> tuple[Path, ...]:
+        """The paths of `SETTINGS` that exist, all links resolved."""
+        return _existing([self.home / name for name in SETTINGS])
 
     def _own(self) -> tuple[Path, ...]:
         """Where runs of this user work or write; no denial of ours holds one of these."""
@@ -122,6 +131,17 @@ class Directories:
             *HOMES,
             *others,
         )
+
+
+def _existing(paths: Iterable[Path]) -> tuple[Path, ...]:
+    """Those that exist, resolved.
+
+    A denied link does not cover its target, and with a denied path below a link no
+    command can be started.
+    """
+    # Path.exists raises PermissionError where os.path.exists answers no.
+    existing = [path for path in paths if os.path.exists(path)]  # noqa: PTH110
+    return tuple(dict.fromkeys(path.resolve() for path in existing))
 
 
 def _cache_directory(env: Mapping[str, str], home: Path) -> Path:

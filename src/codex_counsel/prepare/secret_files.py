@@ -32,7 +32,7 @@ class SecretFiles:
     `paths` are real, and one of a directory stands for all below it. `undeniable` are
     files whose names are not UTF-8, which Codex cannot be told of. `complete` is false
     where the search ended early. `scanned` is the number of directory entries seen;
-    `unreadable` says that a directory could not be read.
+    `unreadable` says that a directory was not searched.
     """
 
     paths: tuple[Path, ...] = ()
@@ -75,7 +75,7 @@ def find_secrets(roots: Iterable[Path]) -> SecretFiles:
         undeniable=tuple(path for path in found if not _is_utf8(path)),
         complete=complete,
         scanned=scanned,
-        unreadable=unreadable,
+        unreadable=unreadable or bool(too_deep),
     )
 
 
