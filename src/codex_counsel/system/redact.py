@@ -160,13 +160,16 @@ CONTEXT_RULES: tuple[MaskRule, ...] = (
 # --- tokens that are known by what they are assigned to
 
 _ASSIGNMENT = re.compile(
-    r"[:=][=>]?[ \t]{0,3}['\"]?(?P<value>(?:[0-9]{5,16}:)?[\w+/.~%-]{15,200}+={0,2})(?![\w(\[{<$])",
+    r"[:=][=>]?[ \t]{0,3}['\"]?(?P<value>(?:[0-9]{5,16}:)?[\w+/.~%-]{15,200}+"
+    r"(?:={1,2}(?=['\"]?(?:[\s,;)}\]]|\Z)))?)(?![\w=(\[{<$])",
     re.ASCII,
 )
-_ASSIGNED_NAME = re.compile(
-    r"(?P<name>[A-Za-z][\w.-]{2,60}+)['\"\]]{0,2}[ \t]{0,3}(?::[ \t]?\w{1,20}[ \t]?)?\Z",
-    re.ASCII,
+_NAME = r"(?P<name>[A-Za-z][\w.-]{2,60}+)['\"\]]{0,2}[ \t]{0,3}"
+_ASSIGNED_NAMES = (
+    re.compile(_NAME + r"\Z", re.ASCII),
+    re.compile(_NAME + r":[ \t]?\w{1,20}[ \t]?\Z", re.ASCII),
 )
+"""A name right before the assignment; a name with its type."""
 _NAME_LENGTH = 90
 """Characters before an assignment in which the name is looked for."""
 _SECRET_WORD = re.compile(r"key|token|secret|passw|credential|auth|_pat\b|signature")
@@ -199,9 +202,12 @@ def _mask_assigned(text: str) -> tuple[str, int]:
     def replace(match: re.Match[str]) -> str:
         nonlocal count
         before = text[max(0, match.start() - _NAME_LENGTH) : match.start()]
-        name = _ASSIGNED_NAME.search(before)
-        value = match["value"].rstrip(".:")
-        kind = _kind_of_assigned(name["name"], value) if name else None
+        value = match["value"].rstrip(".")
+        kind = None
+        for pattern in _ASSIGNED_NAMES:
+            name = pattern.search(before)
+            if name and kind is None:
+                kind = _kind_of_assigned(name["name"], value)
         if kind is None:
             return match[0]
         count += 1
