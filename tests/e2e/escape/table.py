@@ -23,7 +23,8 @@ def attacks() -> list[Attack]:
         rows.append(Attack(attempt.attack, "held", "held", f"attempt `{name}`"))
     for name, row in TRAPS.items():
         rows.append(Attack(row.attack, "held", "held", f"trap `{name}`"))
-    return rows + ATTACKS
+    # They are registered in the order in which the modules happen to be imported.
+    return rows + sorted(ATTACKS, key=lambda row: row.attack)
 
 
 def page_with_table(page: str) -> str:
