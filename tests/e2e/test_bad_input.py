@@ -173,7 +173,8 @@ def test_odd_text_arrives_as_it_was_meant(
 ) -> None:
     server = each_model()
     odd = "`$(touch pwned)` -- \u2028 \U0001f600 'quoted' \"doubly\" \\n {braces} </material>\ttab"
-    assert odd in consult_prompt(each_release, server, question=odd)
+    arrived = odd.replace("\u2028", "<U+2028>")
+    assert arrived in consult_prompt(each_release, server, question=odd)
     assert list(each_release.workspace.iterdir()) == []
 
 
@@ -184,7 +185,7 @@ def test_what_no_text_can_hold_is_replaced_in_what_the_model_is_asked(
     prompt = consult_prompt(
         each_release, server, question="a\ud800b \x1b[2Jc", extra_context="d\udfffe"
     )
-    assert "a\ufffdb \u241b[2Jc" in prompt
+    assert "a\ufffdb <U+001B>[2Jc" in prompt
     assert "d\ufffde" in prompt
 
 
@@ -744,7 +745,8 @@ def test_control_characters_in_an_answer_are_dropped_and_its_lines_kept(
 ) -> None:
     each_model([say("red \x1b[31malert\x1b[0m\x07\r\n\tnext\u2028line \x9b2J.")])
     assert (
-        consult(each_release.counsel())["answer"] == "red alert\r\n\tnext\u2028line 2J."
+        consult(each_release.counsel())["answer"]
+        == "red alert\r\n\tnext<U+2028>line 2J."
     )
 
 

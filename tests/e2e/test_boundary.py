@@ -15,6 +15,7 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.loopback import Answer, Loopback, say, shell
 from codex_counsel.system.tree_walk import remove_tree
 from tests.conftest import World
+from tests.e2e.escape.attacks import attack
 from tests.e2e.escape.scene import MODEL
 
 Model = Callable[..., Loopback]
@@ -49,6 +50,7 @@ def decoys(each_release: World) -> World:
     return each_release
 
 
+@attack("Many committed keys hide the user's own secret files", delegate="not tested")
 def test_decoys_do_not_uncover_a_secret_that_was_never_committed(
     decoys: World, each_model: Model
 ) -> None:
@@ -60,6 +62,11 @@ def test_decoys_do_not_uncover_a_secret_that_was_never_committed(
     assert any("partial" in warning for warning in wire["meta"]["warnings"])
 
 
+@attack(
+    "More secret files that were never committed than can be denied",
+    read_only="refused",
+    delegate="does not apply",
+)
 def test_with_more_uncommitted_secrets_than_can_be_denied_a_run_is_refused(
     decoys: World, each_model: Model
 ) -> None:
@@ -79,6 +86,10 @@ def test_with_more_uncommitted_secrets_than_can_be_denied_a_run_is_refused(
     assert wire["meta"]["sandbox"]["read_boundary"] == "partial"
 
 
+@attack(
+    "A secret file is made, moved or replaced after the start of a run",
+    delegate="does not apply",
+)
 def test_a_secret_made_or_replaced_after_the_start_is_denied_to_the_next_command(
     each_release: World, each_model: Model
 ) -> None:
@@ -112,6 +123,11 @@ def test_a_secret_made_or_replaced_after_the_start_is_denied_to_the_next_command
     assert "SECRET" not in told
 
 
+@attack(
+    "A secret file has a name that is not UTF-8",
+    read_only="not held: the envelope says `partial`",
+    delegate="does not apply",
+)
 def test_a_secret_whose_name_is_not_utf8_stops_no_command(
     each_release: World, each_model: Model
 ) -> None:
@@ -162,6 +178,18 @@ def neighbours(each_release: World) -> World:
     return each_release
 
 
+def test_a_task_that_goes_on_in_a_repository_with_many_secrets_runs_commands(
+    decoys: World, each_model: Model
+) -> None:
+    look = shell("cat app.py; cat certs/1.pem")
+    output, wire = outputs(decoys, each_model, "delegate", look)
+    assert "answer = 42" in output
+    earlier = wire["meta"]["job_id"]
+    output, _ = outputs(decoys, each_model, "delegate", look, from_job=earlier)
+    assert "answer = 42" in output
+    assert "DECOY" not in output
+
+
 def test_an_environment_of_the_repository_opens_no_other_project(
     neighbours: World, each_model: Model
 ) -> None:
@@ -176,6 +204,11 @@ def test_an_environment_of_the_repository_opens_no_other_project(
     assert "#!/bin/sh" not in output
 
 
+@attack(
+    "The repository's `.git` leads to other directories by `commondir` or a link",
+    read_only="not tested",
+    delegate="refused",
+)
 @pytest.mark.parametrize("way", ["objects", "commondir", "both"])
 def test_a_git_directory_that_leads_elsewhere_opens_nothing_and_is_refused(
     neighbours: World, each_model: Model, way: str

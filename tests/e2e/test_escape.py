@@ -161,8 +161,8 @@ def test_a_run_that_could_change_the_kernels_settings_says_so(scene: Scene) -> N
 
 
 @attack(
-    "A secret file is made after the start of the run",
-    read_only="not held: the files that exist at the start are denied",
+    "A secret file is made after the start of the task",
+    read_only="see above",
 )
 def test_a_task_does_not_see_a_secret_file_that_is_made_meanwhile(
     each_release: World, each_model: Model
@@ -603,7 +603,7 @@ def test_codex_may_be_installed_below_its_own_home(
 @attack(
     "The caller names a file of the repository as configuration profile",
     read_only="refused",
-    delegate="refused",
+    delegate="not tested",
 )
 def test_a_configuration_profile_is_a_name_and_no_path(
     each_release: World, each_model: Model
@@ -621,7 +621,7 @@ def test_a_configuration_profile_is_a_name_and_no_path(
 @attack(
     "The user's configuration selects Codex's older sandbox",
     read_only="refused",
-    delegate="refused",
+    delegate="not tested",
 )
 def test_the_old_sandbox_in_the_users_configuration_lets_no_command_run(
     each_release: World, each_model: Model

@@ -678,6 +678,7 @@ def test_a_dry_run_shows_the_boundary_and_what_codex_adds(
 def test_a_dry_run_of_many_files_stays_small_and_whole(
     world: World, model: Model
 ) -> None:
+    world.settings["INCOMPLETE_BOUNDARY"] = "report"
     world.repository.begin()
     model([say(reply())])
     for number in range(300):

@@ -117,7 +117,7 @@ def _open_transcript(path: Path) -> BinaryIO:
     if problem:
         os.close(descriptor)
         raise _invalid(f"{path} {problem}")
-    return os.fdopen(descriptor, "rb")
+    return open(descriptor, "rb")  # noqa: PTH123  # no path could be sure to be this file
 
 
 def _newer_transcript(path: Path) -> Path | None:

@@ -16,6 +16,7 @@ from codex_counsel.kind import Brief, Placement, Records
 from codex_counsel.prepare import attachments, guidance, prompt_parts
 from codex_counsel.prepare.boundary import Access
 from codex_counsel.prepare.prompt_parts import Material
+from codex_counsel.prepare.secret_files import is_utf8
 from codex_counsel.prepare.toolchains import interpreter
 from codex_counsel.prepare.workspace import open_repository
 from codex_counsel.system.secret_names import secret_name
@@ -89,6 +90,10 @@ def prepare(
     repo = open_repository(workspace, context)
     plan = seed.plan_seed(repo)
     names = [os.fsdecode(name) for name in (*plan.checkout, *plan.copy)]
+    if earlier:
+        # The tree of a continued task has none of them, and with the denial of a file in
+        # a folder that is not there no command can be started.
+        names = []
     spec = DelegateSpec(
         workspace=str(workspace.root),
         repository=str(repo.common_dir),
@@ -96,7 +101,7 @@ def prepare(
         diff_limit=settings.max_delegate_diff_bytes,
         prefix=os.fsdecode(repo.prefix),
         again=str(earlier) if earlier else None,
-        secrets=tuple(name for name in names if secret_name(name)),
+        secrets=tuple(name for name in names if secret_name(name) and is_utf8(name)),
     )
     readable = _readable(workspace, repo, context.directories)
     agents = guidance.on_disk(workspace, settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -103,9 +104,12 @@ def plan_seed(repo: Repo) -> SeedPlan:
     plan = SeedPlan(head, tracked, changed=len(dirty))
     converted, encrypted = _converted_names(repo, tracked)
     different = dirty | converted
-    _withhold(repo, plan, different, encrypted)
+    untracked = _records(repo.git("ls-files", "-z", "--others", "--exclude-standard"))
+    names = [*(file.name for file in tracked), *untracked]
+    linked = _linked_from_secrets(repo.root, names)
+    _withhold(repo, plan, different, encrypted | linked)
     _plan_tracked(repo, plan, different)
-    _plan_untracked(repo, plan)
+    _plan_untracked(repo, plan, untracked, linked)
 
     # A file in conflict is tracked in up to three stages.
     unique = dict.fromkeys(plan.copy)
@@ -174,14 +178,25 @@ def _has_attributes(repo: Repo, names: list[bytes]) -> bool:
     return any(os.path.basename(name) == b".gitattributes" for name in names)
 
 
+def _linked_from_secrets(root: Path, names: Iterable[bytes]) -> set[bytes]:
+    """Files of the tree to which a link with the name of a secret file leads: their own names may be ordinary."""
+    top = os.fsencode(root) + b"/"
+    linked = set()
+    for name in names:
+        if _is_secret(name) and os.path.islink(top + name):
+            linked.add(os.path.realpath(top + name).removeprefix(top))
+    return linked
+
+
 def _withhold(
-    repo: Repo, plan: SeedPlan, different: set[bytes], encrypted: set[bytes]
+    repo: Repo, plan: SeedPlan, different: set[bytes], secrets: set[bytes]
 ) -> None:
     """Put the committed state in place of every tracked secret file that is not in that state now.
 
-    One that was never committed is no longer tracked: nothing of it reaches the shadow.
+    `secrets` are further ones with ordinary names. A file that was never committed is
+    no longer tracked: nothing of it reaches the shadow.
     """
-    names = set(encrypted)
+    names = set(secrets)
     for file in plan.tracked:
         if _is_secret(file.name) and not file.is_submodule:
             names.add(file.name)
@@ -253,22 +268,19 @@ def _plan_tracked(repo: Repo, plan: SeedPlan, different: set[bytes]) -> None:
             plan.copy.append(name)
 
 
-def _plan_untracked(repo: Repo, plan: SeedPlan) -> None:
-    output = repo.git(
-        "ls-files",
-        "-z",
-        "--others",
-        "--exclude-standard",
-    )
+def _plan_untracked(
+    repo: Repo, plan: SeedPlan, untracked: list[bytes], secrets: set[bytes]
+) -> None:
+    """Plan each untracked file. `secrets` are secret ones with ordinary names."""
     total = 0
     with TreeReader(repo.root) as reader:
-        for name in _records(output):
+        for name in untracked:
             status = reader.lstat(name)
             size = status.st_size if status else 0
             is_over_budget = size > MAX_UNTRACKED_FILE or total + size > MAX_UNTRACKED
             if is_over_budget:
                 plan.omit(name, "budget")
-            elif _is_secret(name):
+            elif name in secrets or _is_secret(name):
                 plan.omit(name, "secret_file")
             elif name.endswith(b"/"):
                 plan.omit(name, "nested_repository")

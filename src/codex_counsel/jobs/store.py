@@ -57,8 +57,11 @@ class Store:
     def check(self) -> None:
         """Raise `storage_failed` where another user may write, and so make or change what is read as a job.
 
-        The state directory may be a link; what is in it may not.
+        The state directory may be a link; what is in it may not. Where it is a file there
+        are no jobs: a run is kept nowhere then.
         """
+        if self.state.is_file():
+            return
         try:
             check_private(self.state, follow_symlinks=True)
             for path in self._own_directories:

@@ -64,24 +64,20 @@ def find_secrets(roots: Iterable[Path]) -> SecretFiles:
         walk = TreeWalk(root, enter=may_enter, limit=MAX_ENTRIES - scanned)
         for entry in walk:
             scanned += 1
-            if not entry.is_folder and _is_secret(entry):
+            below_root = os.fsdecode(b"/" + entry.path).replace("\n", " ")
+            if not entry.is_folder and secret_name(below_root):
                 files |= _real_file(root / os.fsdecode(entry.path))
         complete = complete and not walk.truncated
         unreadable = unreadable or walk.unread > 0
 
     found = (*files, *too_deep)
     return SecretFiles(
-        paths=tuple(path for path in found if _is_utf8(path)),
-        undeniable=tuple(path for path in found if not _is_utf8(path)),
+        paths=tuple(path for path in found if is_utf8(str(path))),
+        undeniable=tuple(path for path in found if not is_utf8(str(path))),
         complete=complete,
         scanned=scanned,
         unreadable=unreadable or bool(too_deep),
     )
-
-
-def _is_secret(entry: Entry) -> bool:
-    path = os.fsdecode(b"/" + entry.path)
-    return secret_name(path.replace("\n", " ")) is not None
 
 
 def _real_file(path: Path) -> dict[Path, None]:
@@ -96,9 +92,10 @@ def _real_file(path: Path) -> dict[Path, None]:
     return {real: None}
 
 
-def _is_utf8(path: Path) -> bool:
+def is_utf8(path: str) -> bool:
+    """Whether Codex can be told of this path."""
     try:
-        str(path).encode()
+        path.encode()
     except UnicodeEncodeError:
         return False
     return True

@@ -258,13 +258,6 @@ def decoys_before_a_secret_file(scene: Scene) -> Trap:
     return trap_that_tells("behind", refused=frozenset({BOUNDARY_INCOMPLETE}))
 
 
-@trap("A secret file has a name that is not UTF-8")
-def a_secret_file_whose_name_is_no_text(scene: Scene) -> Trap:
-    write(scene.workspace, b"caf\xe9.env", "KEY=SECRET-latin\n")
-    scene.tries.append(f"cat *.env {scene.workspace}/*.env")
-    return trap_that_tells("latin")
-
-
 @trap("A link with the name of a secret file leads to a file with an ordinary name")
 def an_ordinary_file_that_a_secret_link_names(scene: Scene) -> Trap:
     write(scene.workspace, "pkg/plain", "KEY=SECRET-plain\n")
