@@ -104,7 +104,9 @@ def without_hash_commands(text: str) -> str:
 
 def guard(env: Mapping[str, str], argv: list[str]) -> None:
     """Guard the streams of this process. Workflow commands are escaped in a workflow, and if `argv` has its format."""
-    in_workflow = is_workflow(env) or _asks_for_github(argv)
+    # Asked before the arguments are parsed: the parser's own errors repeat them.
+    asks_for_github = any(word.rpartition("=")[2] == "github" for word in argv)
+    in_workflow = is_workflow(env) or asks_for_github
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -124,11 +126,6 @@ def is_workflow(env: Mapping[str, str]) -> bool:
     """Whether a runner of workflows reads what this process prints."""
     values = [env.get(name, "").lower() for name in WORKFLOW_VARIABLES]
     return any(value not in ("", "0", "false") for value in values)
-
-
-def _asks_for_github(argv: list[str]) -> bool:
-    # Before the arguments are parsed, because the parser's own errors repeat them.
-    return any(argument.rpartition("=")[2] == "github" for argument in argv)
 
 
 def json_text(value: Json, *, indent: int | None = 2) -> str:

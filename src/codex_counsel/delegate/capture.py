@@ -117,11 +117,12 @@ def capture_tree(
         base_tree,
         new_tree,
     )
+    changed = [ChangedPath(file.name, file.old_name, file.mode) for file in files]
     return Capture(
         patch_path=patch_path,
         preview=_read_preview(shadow, base_tree, new_tree, preview_limit + 1),
         files=files,
-        sensitive=frozenset(_sensitive_names(files, links)),
+        sensitive=frozenset(sensitive_paths(changed, links)),
         ignored=_ignored_names(shadow),
         suspicious=suspicious[:MAX_LISTED],
         unreachable=unreachable,
@@ -322,11 +323,6 @@ def _links(shadow: Shadow) -> TreeLinks:
         if about.startswith(LINK.encode()):
             names.append(name)
     return TreeLinks(names, read)
-
-
-def _sensitive_names(files: list[CapturedFile], links: TreeLinks) -> list[bytes]:
-    changed = [ChangedPath(file.name, file.old_name, file.mode) for file in files]
-    return sensitive_paths(changed, links)
 
 
 def _links_leading_outside(files: list[CapturedFile], links: TreeLinks) -> list[str]:

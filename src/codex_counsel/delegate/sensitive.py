@@ -178,7 +178,9 @@ def _compiled(table: dict[str, str]) -> _Patterns:
     at_the_top: list[str] = []
     folders: list[str] = []
     for pattern in " ".join(table.values()).split():
-        parts = [_part_expression(part) for part in pattern.strip("/").split("/")]
+        parts = []
+        for part in pattern.strip("/").split("/"):
+            parts.append(re.escape(part).replace(r"\*", "[^/]*"))
         expression = "/".join(parts)
         if pattern.startswith("/"):
             at_the_top.append(expression)
@@ -195,12 +197,6 @@ def _compiled(table: dict[str, str]) -> _Patterns:
 def _any_of(anywhere: list[str], at_the_top: list[str]) -> str:
     top = "|".join([*at_the_top, r"(?!)"])
     return f"(?:(?:.*/)?(?:{'|'.join(anywhere)})|{top})"
-
-
-def _part_expression(part: str) -> str:
-    """The regular expression of one part of a pattern."""
-    literals = [re.escape(literal) for literal in part.split("*")]
-    return "[^/]*".join(literals)
 
 
 # Compiling takes longer than all of a start of the command line.

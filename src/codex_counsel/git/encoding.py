@@ -43,7 +43,8 @@ def utf8(data: bytes) -> bytes:
     """The same text in UTF-8, hidden characters written out; line ends stay as they are."""
     # Most files are plain ASCII, and this test takes a fraction of decoding and
     # searching them.
-    if not data.translate(None, _PLAIN) and not _has_lone_cr(data):
+    has_lone_cr = data.count(b"\r") != data.count(b"\r\n")
+    if not data.translate(None, _PLAIN) and not has_lone_cr:
         return data
     if is_utf16(data):
         even = len(data) & ~1
@@ -54,10 +55,6 @@ def utf8(data: bytes) -> bytes:
     except UnicodeDecodeError:
         text = "\n".join(map(_decode_line, data.split(b"\n")))
     return visible(text).encode()
-
-
-def _has_lone_cr(data: bytes) -> bool:
-    return data.count(b"\r") != data.count(b"\r\n")
 
 
 def _decode_line(line: bytes) -> str:

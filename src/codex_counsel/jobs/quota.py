@@ -72,7 +72,8 @@ class Quota:
     def _look(self, seconds: float) -> bool:
         if self.reason:
             return True
-        if self._disk_is_full():
+        # Also notices files without a name, which no walk finds.
+        if 0 <= self._free() < RESERVE and self._free_at_first >= 2 * RESERVE:
             self.reason = f"The file system of the run's private directory has less than {RESERVE} bytes left"
             return True
         now = time.monotonic()
@@ -136,11 +137,6 @@ class Quota:
                 f"The run made more than {self._max_entries} files and directories"
             )
         return bool(self.reason)
-
-    def _disk_is_full(self) -> bool:
-        """Also notices files without a name, which no walk finds."""
-        free = self._free()
-        return 0 <= free < RESERVE and self._free_at_first >= 2 * RESERVE
 
     def _free(self) -> int:
         """Bytes that this user can still write there; -1 where that cannot be told."""

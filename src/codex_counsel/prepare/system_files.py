@@ -58,11 +58,8 @@ def named(own: Iterable[Path] = (), root: Path = Path("/")) -> list[Path]:
         # Path.exists raises PermissionError where os.path.exists answers no.
         if os.path.exists(root / name):  # noqa: PTH110
             paths.append(root / name)
-    return [path for path in paths if not _holds_any(path, own)]
-
-
-def _holds_any(path: Path, places: Iterable[Path]) -> bool:
-    return any(place.is_relative_to(path) for place in places)
+    holding = {parent for place in own for parent in (place, *place.parents)}
+    return [path for path in paths if path not in holding]
 
 
 def not_for_everybody(root: Path = Path("/")) -> list[Path]:
