@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -94,7 +95,75 @@ def by_a_worktree_of_its_own_making(project: Repository, private: Repository) ->
     (project.root / ".git").write_text("gitdir: worktrees/false\n", "utf-8")
 
 
+def by_a_common_directory_behind_a_git_file(
+    project: Repository, private: Repository
+) -> None:
+    (project.root / ".git").rename(project.root / "g")
+    (project.root / ".git").write_text("gitdir: g\n", "utf-8")
+    project.git("config", "core.worktree", "..", cwd=project.root / "g")
+    (project.root / "g/commondir").write_text(f"{private.root}/.git\n", "utf-8")
+
+
+def by_a_common_directory_with_a_space(
+    project: Repository, private: Repository
+) -> None:
+    shutil.rmtree(project.root / ".git")
+    base = project.root / "base"
+    false = base / "worktrees/false"
+    false.mkdir(parents=True)
+    for name in ("objects", "refs"):
+        (base / name).mkdir()
+    shutil.copy(private.root / ".git/HEAD", base)
+    shutil.copy(private.root / ".git/HEAD", false)
+    (false / "commondir").write_text(" ../..\n", "utf-8")
+    (false / "gitdir").write_text(f"{project.root}/.git\n", "utf-8")
+    (false / " ..").symlink_to(private.root / ".git/objects")
+    (project.root / ".git").write_text("gitdir: base/worktrees/false\n", "utf-8")
+
+
+def _borrow(project: Repository, private: Repository) -> Path:
+    alternates = project.root / ".git/objects/info/alternates"
+    alternates.write_text(f"{private.root}/.git/objects\n", "utf-8")
+    return next((private.root / ".git/refs/heads").iterdir())
+
+
+def by_borrowed_objects_and_a_ref_that_names_a_link(
+    project: Repository, private: Repository
+) -> None:
+    ref = _borrow(project, private)
+    (project.root / ".git/x").mkdir()
+    (project.root / ".git/x/y").symlink_to(ref)
+    branch = next((project.root / ".git/refs/heads").iterdir())
+    branch.write_text("ref: x/y\n", "utf-8")
+
+
+def by_borrowed_objects_and_a_ref_of_a_working_tree(
+    project: Repository, private: Repository
+) -> None:
+    linked = project.root.parent / "linked"
+    project.git("worktree", "add", "-q", str(linked))
+    ref = _borrow(project, private)
+    bisect = project.root / ".git/worktrees/linked/refs/bisect"
+    bisect.mkdir(parents=True)
+    (bisect / "bad").symlink_to(ref)
+
+
+def by_the_submodule_of_another_repository(
+    project: Repository, private: Repository
+) -> None:
+    shutil.rmtree(project.root / ".git")
+    modules = project.root.parent / ".git/modules"
+    modules.mkdir(parents=True)
+    (private.root / ".git").rename(modules / "private")
+    (project.root / ".git").write_text("gitdir: ../.git/modules/private\n", "utf-8")
+
+
 WAYS = (
+    by_a_common_directory_behind_a_git_file,
+    by_a_common_directory_with_a_space,
+    by_borrowed_objects_and_a_ref_that_names_a_link,
+    by_borrowed_objects_and_a_ref_of_a_working_tree,
+    by_the_submodule_of_another_repository,
     by_commondir,
     by_linked_objects,
     by_a_linked_fan_out,

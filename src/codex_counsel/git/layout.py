@@ -59,19 +59,20 @@ class Layout:
 def read_layout(top: Path) -> Layout:
     """The layout of the repository whose working tree is `top`, a real path. Nothing is executed.
 
-    A `.git` file is followed where its target names this working tree in turn, as that
-    of a linked working tree or a submodule does. Raises `workspace_invalid` for any
-    other, and for a git directory whose parts lead out of it.
+    A `.git` file is followed where its target names this working tree in turn: that of
+    a linked working tree in `gitdir`, that of a submodule as `core.worktree`. Raises
+    `workspace_invalid` for any other, and for a git directory whose parts lead out of
+    it.
     """
     entry = top / ".git"
     if entry.is_symlink():
         raise _refused(top, "is a link")
-    if entry.is_dir():
-        layout = Layout(top, entry, entry)
-        if (entry / "commondir").exists():
-            raise _refused(top, "has a file `commondir`, which names another one")
-    else:
+    layout = Layout(top, entry, entry)
+    if not entry.is_dir():
         layout = _layout_of_pointer(top, entry)
+    is_linked = layout.git_dir != layout.common_dir
+    if not is_linked and os.path.lexists(layout.git_dir / "commondir"):
+        raise _refused(top, "has a file `commondir`, which names another one")
     _check_contained(layout)
     return layout
 
@@ -84,7 +85,7 @@ def _layout_of_pointer(top: Path, entry: Path) -> Layout:
             common = _target_of(git_dir / "commondir")
             if git_dir.parent == common / "worktrees":
                 return Layout(top, git_dir, common)
-        elif _is_submodule(git_dir, top) or _names_working_tree(git_dir, top):
+        elif _names_working_tree(git_dir, top):
             return Layout(top, git_dir, git_dir)
     except (OSError, ValueError, RuntimeError):
         raise _refused(top, "is a file that names no git directory") from None
@@ -98,10 +99,13 @@ def _target_of(pointer: Path, prefix: str = "") -> Path:
     data = read_regular(pointer, MAX_POINTER)
     if data is None:
         raise FileNotFoundError(pointer)
-    # Git takes line ends, and nothing else, from the end of the name.
-    name = os.fsdecode(data).removeprefix(prefix).lstrip(" ").rstrip("\r\n")
-    if not name:
-        raise FileNotFoundError(pointer)
+    # Git takes one space after the prefix, and line ends from the end. It is refused
+    # here where another reading could lead elsewhere.
+    name = os.fsdecode(data).removeprefix(prefix).rstrip("\r\n")
+    if prefix:
+        name = name.removeprefix(" ")
+    if not name or name != name.strip() or "\n" in name or "\0" in name:
+        raise ValueError("it names no directory, or more than one")
     return (pointer.parent / name).resolve(strict=True)
 
 
@@ -109,12 +113,6 @@ def _points_back(git_dir: Path, entry: Path) -> bool:
     """Whether the git directory of a linked working tree names this `.git` file as its own."""
     back = git_dir / "gitdir"
     return back.is_file() and _target_of(back) == entry
-
-
-def _is_submodule(git_dir: Path, top: Path) -> bool:
-    return any(
-        git_dir.is_relative_to(parent / ".git/modules") for parent in top.parents
-    )
 
 
 def _names_working_tree(git_dir: Path, top: Path) -> bool:
@@ -136,7 +134,7 @@ def _check_contained(layout: Layout) -> None:
 
     Content of another repository comes with that one's objects. Where the objects are
     our own, a foreign ref only names what is not there. Borrowed objects
-    (`git clone --shared`) are used, but not together with refs that lead elsewhere.
+    (`git clone --shared`) are used, but not together with any link that leads elsewhere.
     """
     if not layout.objects.is_dir():
         raise _refused(layout.top, "has no objects")
@@ -145,9 +143,8 @@ def _check_contained(layout: Layout) -> None:
     entries += _entries(layout.objects)
     entries += _entries(layout.objects / "pack")
     if (layout.objects / "info/alternates").exists():
-        entries += _entries(layout.common_dir)
-        entries += _entries_below(layout.common_dir / "refs")
-        entries += _entries_below(layout.common_dir / "logs")
+        for folder in own:
+            entries += _entries_below(folder)
     for path in entries:
         if not path.is_symlink():
             continue

@@ -91,7 +91,10 @@ class Repo:
         object_format, _, top = output.partition(b"\n")
         root = _resolved(top)
         git_dir = _resolved(query("rev-parse", "--absolute-git-dir"))
-        layout = _checked_layout(workspace, root, git_dir)
+        common_dir = _resolved(
+            query("rev-parse", "--path-format=absolute", "--git-common-dir")
+        )
+        layout = _checked_layout(workspace, Layout(root, git_dir, common_dir))
         config = Config.parse(query("config", "--list", "-z", "--show-scope"))
         overrides = config.driver_overrides() | config.excludes_override(env)
         return cls(
@@ -305,18 +308,19 @@ def _prefix(workspace: Path, root: Path) -> bytes:
     return relative + b"/"
 
 
-def _checked_layout(workspace: Path, root: Path, git_dir: Path) -> Layout:
-    """The layout of the repository that git found.
+def _checked_layout(workspace: Path, found: Layout) -> Layout:
+    """The layout of the repository, as git found it and as its files have it.
 
-    Raises `workspace_invalid` where its `.git` leads elsewhere, or to another git
-    directory than git uses: `core.worktree` may name any directory of the machine.
+    Raises `workspace_invalid` where its `.git` leads elsewhere, or where the two differ:
+    `core.worktree` may name any directory of the machine.
     """
-    if workspace.is_relative_to(root) and os.path.lexists(root / ".git"):
-        layout = read_layout(root)
-        if layout.git_dir == git_dir:
+    top = found.top
+    if workspace.is_relative_to(top) and os.path.lexists(top / ".git"):
+        layout = read_layout(top)
+        if layout == found:
             return layout
     raise CounselError(
         Code.WORKSPACE_INVALID,
-        f"The repository's core.worktree points to {root}, which is not the working tree of {git_dir}.",
+        f"The repository's core.worktree points to {top}, which is not the working tree of {found.git_dir}.",
         repair="Remove core.worktree from the repository's configuration, or choose the directory it belongs to.",
     )
