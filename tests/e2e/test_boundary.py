@@ -13,6 +13,7 @@ import pytest
 from codex_counsel.contract.request import Consult, Delegate, parse
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.loopback import Answer, Loopback, say, shell
+from codex_counsel.prepare import secret_files
 from codex_counsel.system.tree_walk import remove_tree
 from tests.conftest import World
 from tests.e2e.escape.attacks import attack
@@ -140,6 +141,51 @@ def test_a_secret_whose_name_is_not_utf8_stops_no_command(
     assert "answer = 42" in output
     assert "SECRET" not in output
     assert wire["meta"]["sandbox"]["read_boundary"] == "partial"
+
+
+def test_names_in_the_git_directory_stop_no_command(
+    each_release: World, each_model: Model
+) -> None:
+    repository = each_release.repository.init()
+    repository.write("app.py", "answer = 42\n")
+    repository.commit()
+    repository.git("checkout", "-q", "-b", "rotate.pem")
+    look = shell("cat app.py; git log --oneline; git status --short && echo CLEAN")
+    output, _ = outputs(each_release, each_model, "consult", look)
+    assert "answer = 42" in output
+    assert "change" in output
+    assert "CLEAN" in output
+
+
+@pytest.mark.parametrize("target", [".", "..", "/etc", "/dev/null", ".git", "pkg"])
+def test_a_link_with_the_name_of_a_secret_file_stops_no_command(
+    each_release: World, each_model: Model, target: str
+) -> None:
+    repository = each_release.repository.init()
+    repository.write("app.py", "answer = 42\n")
+    repository.write("pkg/.env", "SECRET\n")
+    (each_release.workspace / "x.pem").symlink_to(target)
+    look = shell("cat app.py pkg/.env; git status --short && echo LISTED")
+    output, _ = outputs(each_release, each_model, "consult", look)
+    assert "answer = 42" in output
+    assert "LISTED" in output
+    assert "SECRET" not in output
+
+
+def test_a_secret_that_codex_cannot_search_for_is_refused(
+    world: World, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = model()
+    deep = world.workspace / "d" / ("x" * 120)
+    (world.workspace / "app/[id]").mkdir(parents=True)
+    (world.workspace / "app/[id]/.env").write_text("SECRET\n")
+    (deep / "below").mkdir(parents=True)
+    monkeypatch.setattr(secret_files, "MAX_PATH", 60)
+    with pytest.raises(CounselError) as error:
+        world.counsel().consult(parse(Consult, {"question": "?"}))
+    assert error.value.code == Code.BOUNDARY_INCOMPLETE
+    assert "takes for patterns" in error.value.message
+    assert server.requests == []
 
 
 def test_a_repository_of_any_depth_is_read(

@@ -330,7 +330,26 @@ def test_a_linked_secret_is_found_where_it_really_is(tmp_path: Path) -> None:
     (root / "loop.env").symlink_to(root / "loop.env")
     (root / "cacert.pem").symlink_to("/etc/ssl/certs/ca-certificates.crt")
     (root / "shell.pem").symlink_to("/usr/bin/env")
+    (root / "hosts.env").symlink_to("/etc/hosts")
+    (root / "null.env").symlink_to("/dev/null")
+    (root / "folder.env").symlink_to(other)
+    (root / ".git").mkdir()
+    (root / ".git/HEAD").touch()
+    (root / "head.env").symlink_to(".git/HEAD")
     assert find_secrets([root]).paths == (target,)
+
+
+def test_a_ref_with_the_name_of_a_secret_file_is_none_and_keeps_codex_from_searching(
+    tmp_path: Path,
+) -> None:
+    secrets(tmp_path, ".git/refs/heads/rotate.pem")
+    found = find_secrets([tmp_path])
+    assert (found.paths, found.scannable) == ((), False)
+
+
+def test_a_line_end_hides_no_secret_file(tmp_path: Path) -> None:
+    planted = secrets(tmp_path, ".env\n")
+    assert find_secrets([tmp_path]).paths == tuple(planted)
 
 
 def test_links_to_directories_are_not_followed(tmp_path: Path) -> None:
@@ -429,7 +448,9 @@ def toolchains_on(places: Directories, *entries: str | Path) -> tuple[Path, ...]
         (".pyenv/shims", [".pyenv"]),
         (".cargo/bin", [".cargo"]),
         (".nvm/versions/node/v22/bin", [".nvm/versions/node/v22"]),
-        ("go/sbin", ["go"]),
+        ("go/sbin", ["go/sbin"]),
+        ("code/dotfiles/bin", ["code/dotfiles/bin"]),
+        ("sdk/bin", ["sdk"]),
         ("bin", ["bin"]),
         (".local/bin", [".local/bin", ".local/lib"]),
         ("project/node_modules/.bin", ["project/node_modules/.bin"]),
@@ -440,6 +461,9 @@ def test_a_directory_on_the_path_brings_what_its_programs_need(
 ) -> None:
     (places.home / entry).mkdir(parents=True)
     (places.home / ".local/lib").mkdir(parents=True)
+    (places.home / "sdk/lib").mkdir(parents=True)
+    (places.home / "code/dotfiles/.git").mkdir(parents=True)
+    (places.home / "code/dotfiles/share").mkdir()
     assert list(toolchains_on(places, places.home / entry)) == [
         places.home / name for name in needed
     ]

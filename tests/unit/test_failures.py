@@ -342,6 +342,7 @@ OUTPUTS = {
     "warning: something\nbwrap: setting up uid map: Permission denied": True,
     "sandbox-exec: sandbox_apply: Operation not permitted": True,
     "codex-linux-sandbox: cannot start": True,
+    "error building bubblewrap command: Fatal error: ripgrep unreadable glob scan failed for /w": True,
     "README.md:7: bwrap: is needed": False,
     "one\ntwo\nthree\nfour\nbwrap: quoted from a log far below": False,
     "the sandbox is unavailable": False,

@@ -223,7 +223,8 @@ START_RULES: tuple[FailureRule, ...] = (
 NO_CODE_MODE = re.compile(r"failed to spawn code-mode host|Code Mode is unavailable")
 """Found in a warning of Codex: the program that runs the commands of models in code mode is missing or cannot start."""
 SANDBOX_BROKEN = re.compile(
-    rf"\A(?:.*\n){{0,3}}?(?:(?:bwrap|sandbox-exec|codex-linux-sandbox): |{NO_CODE_MODE.pattern})"
+    r"\A(?:.*\n){0,3}?(?:(?:bwrap|sandbox-exec|codex-linux-sandbox): |error building bubblewrap command"
+    rf"|{NO_CODE_MODE.pattern})"
 )
 """Found at the beginning of a failed command's output: the sandbox failed before the command could print anything."""
 

@@ -12,6 +12,7 @@ from codex_counsel.codex.sandbox import (
     MAX_SECRETS,
     Boundary,
     can_be_scanned,
+    is_literal_path,
 )
 from codex_counsel.contract.vocabulary import Reads
 from codex_counsel.errors import Code, CounselError
@@ -90,6 +91,7 @@ def of_run(
     denied = (
         *directories.denied_around(*preflight.codex.needs),
         *system_files.not_for_everybody(),
+        *_keys_in_git(workspace),
     )
     if reads == "host":
         denied = (*denied, *directories.settings())
@@ -105,6 +107,13 @@ def of_run(
         searched=_scanned(searched, found, denied),
         host_controls_writable=preflight.host_controls_writable,
     )
+
+
+def _keys_in_git(workspace: ResolvedWorkspace) -> list[Path]:
+    """Where git-crypt keeps the keys of the repository."""
+    git_directories = (workspace.outermost / ".git", *workspace.git)
+    folders = [folder / "git-crypt" for folder in git_directories]
+    return [folder.resolve() for folder in folders if folder.is_dir()]
 
 
 def _extra_root(
@@ -137,27 +146,43 @@ def _chosen(
     Where there are too many, those come first whose content was not committed: what
     was, a run can read from git's objects too. Raises `boundary_incomplete`.
     """
-    if found.complete and len(found.paths) <= MAX_SECRETS:
-        return found.paths, not found.undeniable
+    paths = found.paths
+    if not found.scannable:
+        # The patterns that stand for such paths make Codex search too.
+        paths = tuple(path for path in paths if is_literal_path(path))
+    if len(paths) < len(found.paths):
+        _refuse_unless_accepted(
+            context,
+            found,
+            "has secret files whose paths Codex takes for patterns, and folders that it cannot search for them",
+        )
+    if not found.complete:
+        _refuse_unless_accepted(
+            context,
+            found,
+            f"is too large to be searched for secret files ({found.scanned} directory entries were seen)",
+        )
+    if len(paths) <= MAX_SECRETS:
+        is_all = found.complete and len(paths) == len(found.paths)
+        return paths, is_all and not found.undeniable
 
-    first: Sequence[Path] = found.paths
+    first: Sequence[Path] = paths
     if workspace.top:
         repo = workspaces.open_repository(workspace, context)
-        first = uncommitted(found.paths, repo)
-    if not found.complete or len(first) > MAX_SECRETS:
-        _refuse_unless_accepted(context, found, len(first))
-    ordered = dict.fromkeys((*first, *found.paths))
+        first = uncommitted(paths, repo)
+    if len(first) > MAX_SECRETS:
+        _refuse_unless_accepted(
+            context,
+            found,
+            f"has {len(first)} secret files that were never committed, of which {MAX_SECRETS} can be denied",
+        )
+    ordered = dict.fromkeys((*first, *paths))
     return tuple(ordered)[:MAX_SECRETS], False
 
 
-def _refuse_unless_accepted(
-    context: Context, found: SecretFiles, not_committed: int
-) -> None:
+def _refuse_unless_accepted(context: Context, found: SecretFiles, problem: str) -> None:
     if context.settings.incomplete_boundary == "report":
         return
-    problem = f"has {not_committed} secret files that were never committed, of which {MAX_SECRETS} can be denied"
-    if not found.complete:
-        problem = f"is too large to be searched for secret files ({found.scanned} directory entries were seen)"
     examples = [display_name(bytes(path)) for path in found.paths[:5]]
     raise CounselError(
         Code.BOUNDARY_INCOMPLETE,
@@ -173,9 +198,8 @@ def _scanned(
 
     A match below a denied directory would let no command start.
     """
-    would_fail = found.undeniable or found.unreadable or not found.complete
     too_many = len(found.paths) > MAX_SECRETS // 2 or found.scanned > MAX_SCANNED
-    if would_fail or too_many:
+    if too_many or not found.scannable or not found.complete:
         return ()
     scanned = []
     for root in dict.fromkeys(roots):

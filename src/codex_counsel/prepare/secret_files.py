@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from codex_counsel.codex.sandbox import PLATFORM
+from codex_counsel.codex.sandbox import PLATFORM, SYSTEM
 from codex_counsel.git.repo import Repo
 from codex_counsel.system.files import read_regular
 from codex_counsel.system.secret_names import secret_name
@@ -18,7 +18,7 @@ MAX_ENTRIES = 1_000_000
 """Directory entries looked at; in a larger workspace the search is incomplete."""
 MAX_PATH = 2_000
 """Bytes of a path. A directory below a longer one is denied as a whole: no system call takes more than 4,096."""
-MAX_HASHED = 1_000_000
+MAX_HASHED = 100_000
 """Bytes of a file that may be found equal to the committed one."""
 
 CERTIFICATES = tuple(map(Path, ("/etc/ssl/certs", "/etc/pki", "/etc/ca-certificates")))
@@ -31,26 +31,27 @@ class SecretFiles:
 
     `paths` are real, and one of a directory stands for all below it. `undeniable` are
     files whose names are not UTF-8, which Codex cannot be told of. `complete` is false
-    where the search ended early. `scanned` is the number of directory entries seen;
-    `unreadable` says that a directory was not searched.
+    where the search ended early. `scanned` is the number of directory entries seen.
+    `scannable` says whether Codex can look for such files itself: it fails at a folder
+    that cannot be read, and would close refs and objects of git with such names.
     """
 
     paths: tuple[Path, ...] = ()
     undeniable: tuple[Path, ...] = ()
     complete: bool = True
     scanned: int = 0
-    unreadable: bool = False
+    scannable: bool = True
 
 
 def find_secrets(roots: Iterable[Path]) -> SecretFiles:
     """The secret files below the roots. Links to directories are not followed; of a link to a file, the target counts.
 
-    `.git` is passed over: what it holds was committed.
+    What lies in `.git` is none of them: it was committed.
     """
     files: dict[Path, None] = {}
     too_deep: list[Path] = []
     complete = True
-    unreadable = False
+    scannable = True
     scanned = 0
     for root in roots:
 
@@ -59,37 +60,48 @@ def find_secrets(roots: Iterable[Path]) -> SecretFiles:
             if len(path) > MAX_PATH:
                 too_deep.append(root / os.fsdecode(path))
                 return False
-            return folder.name != b".git"
+            return True
 
         walk = TreeWalk(root, enter=may_enter, limit=MAX_ENTRIES - scanned)
         for entry in walk:
             scanned += 1
-            below_root = os.fsdecode(b"/" + entry.path).replace("\n", " ")
-            if not entry.is_folder and secret_name(below_root):
-                files |= _real_file(root / os.fsdecode(entry.path))
+            path = os.fsdecode(entry.path)
+            # A line end in a name would hide it from the patterns.
+            if entry.is_folder or not secret_name("/" + path.replace("\n", "")):
+                continue
+            if ".git" in path.split("/"):
+                scannable = False
+            else:
+                files |= _real_file(root / path)
         complete = complete and not walk.truncated
-        unreadable = unreadable or walk.unread > 0
+        scannable = scannable and not walk.unread
 
     found = (*files, *too_deep)
+    undeniable = tuple(path for path in found if not is_utf8(str(path)))
     return SecretFiles(
-        paths=tuple(path for path in found if is_utf8(str(path))),
-        undeniable=tuple(path for path in found if not is_utf8(str(path))),
+        paths=tuple(path for path in found if path not in undeniable),
+        undeniable=undeniable,
         complete=complete,
         scanned=scanned,
-        unreadable=unreadable or bool(too_deep),
+        scannable=scannable and not too_deep and not undeniable,
     )
 
 
 def _real_file(path: Path) -> dict[Path, None]:
-    """Where the file really is; nothing for a link to nothing or to what every program may read."""
+    """Where the file really is.
+
+    Nothing for a link that leads to no regular file, into git's directory, or to what
+    belongs to the system: its denial would only keep programs from working.
+    """
     # Path.exists raises PermissionError where os.path.exists answers no.
     if not os.path.exists(path):  # noqa: PTH110
         return {}
     real = path.resolve()
-    public = (*CERTIFICATES, *map(Path, PLATFORM))
-    if any(real.is_relative_to(base) for base in public):
+    public = (*CERTIFICATES, *SYSTEM, *map(Path, PLATFORM))
+    is_public = any(real.is_relative_to(base) for base in public)
+    if path.is_symlink() and (not real.is_file() or ".git" in real.parts):
         return {}
-    return {real: None}
+    return {} if is_public else {real: None}
 
 
 def is_utf8(path: str) -> bool:

@@ -27,6 +27,9 @@ MANAGED = (
 )
 """Where version managers keep installations of Python below a home directory."""
 
+LIBRARIES = ("lib", "lib64", "libexec", "share")
+"""What an installation of programs has besides `bin`."""
+
 
 def toolchains(
     path_variable: str, directories: Directories, workspace: Path
@@ -64,7 +67,7 @@ def _directories_needed_by(
     """
     parent = directory.parent
     holds_a_home = any(home.is_relative_to(parent) for home in directories.all_homes())
-    too_wide = len(parent.parts) <= 2 or holds_a_home
+    too_wide = len(parent.parts) <= 2 or holds_a_home or not _is_installation(parent)
     if directory.name not in ("bin", "shims", "sbin") or too_wide:
         return (directory,)
     if parent.name == ".local":
@@ -76,6 +79,15 @@ def _directories_needed_by(
             parent / "pipx",
         )
     return (parent, *interpreter(parent, directories))
+
+
+def _is_installation(folder: Path) -> bool:
+    """Whether this holds installed programs, and is no project with a folder `bin`."""
+    is_hidden = any(part.startswith(".") for part in folder.parts)
+    if is_hidden or folder.is_relative_to("/opt"):
+        return True
+    is_project = (folder / ".git").exists()
+    return not is_project and any((folder / name).is_dir() for name in LIBRARIES)
 
 
 def interpreter(environment: Path, directories: Directories) -> tuple[Path, ...]:
