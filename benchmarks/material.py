@@ -108,7 +108,7 @@ def worktree(path: Path) -> None:
 
 def shadow(path: Path) -> None:
     repo = Repo.open(path, env=os.environ)
-    plan = seed.plan_seed(repo)
+    plan = seed.plan_seed(repo, ())
     seed.populate(repo, plan, Shadow.create(repo, path.parent / "shadow", plan.head))
 
 

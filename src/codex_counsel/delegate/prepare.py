@@ -88,7 +88,7 @@ def prepare(
     images, image_warnings = attachments.images(request.images, workspace, context)
 
     repo = open_repository(workspace, context)
-    plan = seed.plan_seed(repo)
+    plan = seed.plan_seed(repo, workspace.denied)
     names = [os.fsdecode(name) for name in (*plan.checkout, *plan.copy)]
     if earlier:
         # The tree of a continued task has none of them, and with the denial of a file in
@@ -99,6 +99,7 @@ def prepare(
         repository=str(repo.common_dir),
         git_timeout=settings.git_timeout_seconds,
         diff_limit=settings.max_delegate_diff_bytes,
+        denied=tuple(map(str, workspace.denied)),
         prefix=os.fsdecode(repo.prefix),
         again=str(earlier) if earlier else None,
         secrets=tuple(name for name in names if secret_name(name) and is_utf8(name)),

@@ -17,16 +17,18 @@ WORK = "work.json"
 class DelegateSpec:
     """What a worker needs to make the working tree, as it stands in `spec.json` under the key `delegate`.
 
-    `repository` is the user's common git directory, `prefix` the workspace below the
-    top of the repository, `again` the directory of the earlier job to go on from,
-    `secrets` names of tracked files that Codex cannot read. `git_timeout` is in
-    seconds, `diff_limit` in bytes.
+    `repository` is the user's common git directory, `denied` are absolute paths of which
+    nothing may reach the tree, `prefix` is the workspace below the top of the
+    repository, `again` the directory of the earlier job to go on from, `secrets` are
+    names of tracked files that Codex cannot read. `git_timeout` is in seconds,
+    `diff_limit` in bytes.
     """
 
     workspace: str
     repository: str
     git_timeout: float
     diff_limit: int
+    denied: tuple[str, ...]
     prefix: str = ""
     again: str | None = None
     secrets: tuple[str, ...] = ()
@@ -34,7 +36,8 @@ class DelegateSpec:
     @classmethod
     def parse(cls, raw: Mapping[str, Json]) -> DelegateSpec:
         """From the JSON of `spec.json`. Raises TypeError for a record with fields missing or unknown."""
-        return cls(**{**raw, "secrets": tuple(raw.get("secrets", ()))})
+        lists = {name: tuple(raw.get(name, ())) for name in ("denied", "secrets")}
+        return cls(**{**raw, **lists})
 
 
 @dataclass

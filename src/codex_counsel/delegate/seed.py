@@ -13,10 +13,10 @@ from typing import NamedTuple
 from codex_counsel.delegate.shadow import Shadow, null_terminated
 from codex_counsel.delegate.tree_copy import TreeCopy
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.git.names import display_name
+from codex_counsel.git.names import covering_path, display_name
 from codex_counsel.git.repo import Repo
+from codex_counsel.git.secret_links import is_secret_name, secret_link_targets
 from codex_counsel.git.tree_reader import TreeReader
-from codex_counsel.system.secret_names import secret_name
 
 MAX_UNTRACKED_FILE = 50_000_000
 """Bytes of one untracked file; a larger one is not copied."""
@@ -84,10 +84,11 @@ class SeedPlan:
         self.omitted.append((display_name(name), reason))
 
 
-def plan_seed(repo: Repo) -> SeedPlan:
-    """Plan the seed; writes nothing. Five to seven git processes, whatever the size of the repository.
+def plan_seed(repo: Repo, denied: Iterable[Path]) -> SeedPlan:
+    """Plan the seed; writes nothing. Six to eight git processes, whatever the size of the repository.
 
-    Raises `no_commits` before the first commit.
+    Files at or below the absolute paths `denied`, which no run may see, are treated like
+    secret files. Raises `no_commits` before the first commit.
     """
     head = repo.head()
     if head is None:
@@ -106,10 +107,11 @@ def plan_seed(repo: Repo) -> SeedPlan:
     different = dirty | converted
     untracked = _records(repo.git("ls-files", "-z", "--others", "--exclude-standard"))
     names = [*(file.name for file in tracked), *untracked]
-    linked = _linked_from_secrets(repo.root, names)
-    _withhold(repo, plan, different, encrypted | linked)
+    closed = {*map(os.fsencode, denied), *secret_link_targets(repo, names)}
+    secrets = _secret_names(repo.root, names, closed)
+    _withhold(repo, plan, different, encrypted | secrets)
     _plan_tracked(repo, plan, different)
-    _plan_untracked(repo, plan, untracked, linked)
+    _plan_untracked(repo, plan, untracked, secrets)
 
     # A file in conflict is tracked in up to three stages.
     unique = dict.fromkeys(plan.copy)
@@ -178,14 +180,15 @@ def _has_attributes(repo: Repo, names: list[bytes]) -> bool:
     return any(os.path.basename(name) == b".gitattributes" for name in names)
 
 
-def _linked_from_secrets(root: Path, names: Iterable[bytes]) -> set[bytes]:
-    """Files of the tree to which a link with the name of a secret file leads: their own names may be ordinary."""
+def _secret_names(root: Path, names: Iterable[bytes], closed: set[bytes]) -> set[bytes]:
+    """Those of the names that are secret by themselves, or because of where they are: at or below `closed`."""
     top = os.fsencode(root) + b"/"
-    linked = set()
-    for name in names:
-        if _is_secret(name) and os.path.islink(top + name):
-            linked.add(os.path.realpath(top + name).removeprefix(top))
-    return linked
+    closed_names = {path.removeprefix(top) for path in closed if path.startswith(top)}
+    return {
+        name
+        for name in names
+        if is_secret_name(name) or covering_path(name, closed_names)
+    }
 
 
 def _withhold(
@@ -193,13 +196,13 @@ def _withhold(
 ) -> None:
     """Put the committed state in place of every tracked secret file that is not in that state now.
 
-    `secrets` are further ones with ordinary names. A file that was never committed is
-    no longer tracked: nothing of it reaches the shadow.
+    A file that was never committed is no longer tracked: nothing of it reaches the
+    shadow.
     """
     names = set(secrets)
     for file in plan.tracked:
-        if _is_secret(file.name) and not file.is_submodule:
-            names.add(file.name)
+        if file.is_submodule:
+            names.discard(file.name)
     if not names:
         return
 
@@ -233,11 +236,6 @@ def _committed_files(
     return committed
 
 
-def _is_secret(name: bytes) -> bool:
-    # The patterns take a name for one line.
-    return bool(secret_name(os.fsdecode(name).replace("\n", " ")))
-
-
 def same_secrets(shadow: Shadow, base: str, tree: str) -> list[bytes]:
     """Names of the secret files that are the same in two tree objects of the shadow."""
     output = shadow.git(
@@ -245,7 +243,7 @@ def same_secrets(shadow: Shadow, base: str, tree: str) -> list[bytes]:
     )
     changed = set(_records(output))
     names = _records(shadow.git("ls-tree", "-r", "-z", "--name-only", base))
-    return [name for name in names if _is_secret(name) and name not in changed]
+    return [name for name in names if is_secret_name(name) and name not in changed]
 
 
 def _plan_tracked(repo: Repo, plan: SeedPlan, different: set[bytes]) -> None:
@@ -271,7 +269,7 @@ def _plan_tracked(repo: Repo, plan: SeedPlan, different: set[bytes]) -> None:
 def _plan_untracked(
     repo: Repo, plan: SeedPlan, untracked: list[bytes], secrets: set[bytes]
 ) -> None:
-    """Plan each untracked file. `secrets` are secret ones with ordinary names."""
+    """Plan each untracked file. `secrets` are those that the shadow must not get."""
     total = 0
     with TreeReader(repo.root) as reader:
         for name in untracked:
@@ -280,7 +278,7 @@ def _plan_untracked(
             is_over_budget = size > MAX_UNTRACKED_FILE or total + size > MAX_UNTRACKED
             if is_over_budget:
                 plan.omit(name, "budget")
-            elif name in secrets or _is_secret(name):
+            elif name in secrets:
                 plan.omit(name, "secret_file")
             elif name.endswith(b"/"):
                 plan.omit(name, "nested_repository")

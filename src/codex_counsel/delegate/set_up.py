@@ -88,7 +88,7 @@ def _make(spec: DelegateSpec, scratch: Path, directory: Path) -> None:
     if spec.again:
         baseline = _from_earlier_job(repo, Path(spec.again), scratch)
     else:
-        baseline = _from_workspace(repo, scratch)
+        baseline = _from_workspace(repo, spec, scratch)
 
     shadow = baseline.shadow
     (scratch / "tmp").mkdir(mode=0o700, exist_ok=True)
@@ -108,8 +108,8 @@ def _make(spec: DelegateSpec, scratch: Path, directory: Path) -> None:
     write_atomically(directory / SEED, json.dumps(record))
 
 
-def _from_workspace(repo: Repo, scratch: Path) -> _Baseline:
-    plan = seed.plan_seed(repo)
+def _from_workspace(repo: Repo, spec: DelegateSpec, scratch: Path) -> _Baseline:
+    plan = seed.plan_seed(repo, map(Path, spec.denied))
     shadow = Shadow.create(repo, scratch, plan.head)
     tree = seed.populate(repo, plan, shadow)
     # `plan.omitted` is complete only now: `populate` adds unreadable files to it.

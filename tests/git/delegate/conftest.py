@@ -39,7 +39,7 @@ class UserRepository(Repository):
         """Make a shadow and fill it; the repository must be the same, byte for byte, before and after."""
         before = state(self.root)
         repo = self.repo(below)
-        plan = seed.plan_seed(repo)
+        plan = seed.plan_seed(repo, ())
         shadow = Shadow.create(
             repo, self.base / f"shadow-{len(self.shadows)}", plan.head
         )

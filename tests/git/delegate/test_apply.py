@@ -38,7 +38,7 @@ class Diff:
         store = self.seeded.store
         (store / "work.json").write_text(json.dumps(asdict(work)))
         self.spec = DelegateSpec(
-            str(repository.root), str(self.seeded.repo.common_dir), 60, 200_000
+            str(repository.root), str(self.seeded.repo.common_dir), 60, 200_000, ()
         )
         self.wanted = self.seeded.files
 

@@ -300,7 +300,55 @@ def test_a_task_that_goes_on_has_no_uncommitted_value_either(
         assert PRIVATE not in content
 
 
-def _set_up(repository: UserRepository, name: str, again: str = "") -> Shadow:
+def test_nothing_of_a_denied_place_in_the_workspace_reaches_the_tree(
+    repository: UserRepository,
+) -> None:
+    repository.write("codex/history.jsonl", "as it was committed\n")
+    repository.commit()
+    repository.write("codex/history.jsonl", PRIVATE)
+    repository.write("codex/sessions/today.jsonl", PRIVATE)
+    repository.write("state/job/prompt.md", PRIVATE)
+    repository.write("codex-notes", "mine\n")
+    denied = (repository.root / "codex", repository.root / "state")
+
+    shadow = _set_up(repository, "job", denied=denied)
+    assert not any(PRIVATE in content for content in readable(shadow))
+    assert not (shadow.tree / "codex").exists()
+    assert not (shadow.tree / "state").exists()
+    assert (shadow.tree / "codex-notes").read_text() == "mine\n"
+    omitted = json.loads((repository.base / "job/seed.json").read_text())["omitted"]
+    assert dict(omitted) == {
+        "codex/history.jsonl": "secret_file",
+        "codex/sessions/today.jsonl": "secret_file",
+        "state/job/prompt.md": "secret_file",
+    }
+
+
+@pytest.mark.parametrize("ignored", ["", ".env\n"])
+def test_what_a_link_with_a_secret_name_leads_to_does_not_reach_the_tree(
+    repository: UserRepository, ignored: str
+) -> None:
+    repository.write(".gitignore", ignored)
+    repository.write("pkg/known", "as it was committed\n")
+    repository.commit()
+    repository.write("pkg/known", PRIVATE)
+    repository.write("pkg/plain", PRIVATE)
+    (repository.root / ".env").symlink_to("pkg/plain")
+    (repository.root / "pkg/.env").symlink_to("known")
+
+    seeded = repository.seed()
+    assert not any(PRIVATE in content for content in readable(seeded.shadow))
+    for name in ("pkg/plain", "pkg/known"):
+        assert seeded.omitted[name] == "secret_file"
+        assert not (seeded.shadow.tree / name).exists()
+
+
+def _set_up(
+    repository: UserRepository,
+    name: str,
+    again: str = "",
+    denied: tuple[Path, ...] = (),
+) -> Shadow:
     job = repository.base / name
     job.mkdir()
     spec = DelegateSpec(
@@ -308,6 +356,7 @@ def _set_up(repository: UserRepository, name: str, again: str = "") -> Shadow:
         repository=str(repository.root / ".git"),
         git_timeout=60,
         diff_limit=1000,
+        denied=tuple(map(str, denied)),
         again=str(repository.base / again) if again else None,
     )
     scratch = repository.base / f"scratch-{name}"
@@ -331,7 +380,7 @@ def test_a_folder_exchanged_for_a_link_while_it_is_copied_brings_nothing_along(
 ) -> None:
     repository.write("work/notes", "mine\n")
     repo = repository.repo()
-    plan = seed.plan_seed(repo)
+    plan = seed.plan_seed(repo, ())
     shadow = Shadow.create(repo, repository.base / "shadow", plan.head)
     repository.shadows.append(shadow)
     look = os.stat

@@ -175,7 +175,7 @@ def test_git_takes_its_home_from_the_environment_that_is_passed(
     repository.write("file.theirs")
     env = {**os.environ, "HOME": str(repository.base / "other-home")}
     repo = Repo.open(repository.root, 60, env=env)
-    plan = seed.plan_seed(repo)
+    plan = seed.plan_seed(repo, ())
     shadow = Shadow.create(repo, repository.base / "shadow", plan.head)
     repository.shadows.append(shadow)
     baseline = seed.populate(repo, plan, shadow)
@@ -251,7 +251,7 @@ def test_pipes_and_sockets_are_passed_by(repository: UserRepository) -> None:
     os.mkfifo(repository.root / "app.py")
     os.mkfifo(repository.root / "pipe")
     repo = Repo.open(repository.root, 60, env=os.environ)
-    plan = seed.plan_seed(repo)
+    plan = seed.plan_seed(repo, ())
     shadow = Shadow.create(repo, repository.base / "shadow", plan.head)
     repository.shadows.append(shadow)
     seed.populate(repo, plan, shadow)
@@ -524,6 +524,7 @@ def test_a_tree_that_cannot_be_made_leaves_nothing(repository: UserRepository) -
         repository=str(repository.root / ".git"),
         git_timeout=60,
         diff_limit=1000,
+        denied=(),
         again=str(earlier),
     )
     scratch = repository.base / "scratch"
