@@ -462,6 +462,24 @@ def test_guidance_that_is_a_link_to_what_is_not_sent_is_told(
         )
 
 
+@pytest.mark.parametrize("ignored", ["", ".env\npkg/plain\n"])
+def test_guidance_that_leads_to_the_target_of_a_secret_link_is_not_sent(
+    world: World, ignored: str
+) -> None:
+    world.repository.begin()
+    (world.workspace / "AGENTS.md").symlink_to("pkg/plain")
+    world.repository.write(".gitignore", ignored)
+    world.repository.commit()
+    world.repository.write("pkg/plain", "hunter2")
+    (world.workspace / ".env").symlink_to("pkg/plain")
+    consultation = consult_brief(world.counsel())
+    path = world.workspace / "AGENTS.md"
+    assert "hunter2" not in consultation.prompt
+    assert consultation.warnings == (
+        f"not sent: {path} is a link to no file of the repository",
+    )
+
+
 def test_nothing_from_a_denied_place_in_the_repository_is_sent(world: World) -> None:
     world.repository.begin()
     home = world.workspace / "codex"

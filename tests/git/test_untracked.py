@@ -42,6 +42,26 @@ def test_links_are_listed_and_not_followed(project: Project, outside: Path) -> N
         assert b"outside" not in changes.diff
 
 
+@pytest.mark.parametrize("ignored", ["", ".env\n"])
+def test_what_a_link_with_a_secret_name_leads_to_is_not_sent(
+    project: Project, ignored: str
+) -> None:
+    project.write(".gitignore", ignored)
+    project.write("pkg/known", "as it was committed\n")
+    project.commit()
+    project.write("pkg/known", "hunter2\n")
+    project.write("pkg/plain", "hunter2\n")
+    project.write("new.py")
+    (project.root / ".env").symlink_to("pkg/plain")
+    (project.root / "pkg/.env").symlink_to("known")
+    for scope in (Scope(), Scope("files")):
+        changes = project.gather(scope)
+        assert b"hunter2" not in changes.diff
+        reasons = {omitted.path: omitted.reason for omitted in changes.omitted}
+        assert reasons["pkg/plain"] is Reason.SECRET_FILE
+        assert reasons["pkg/known"] is Reason.SECRET_FILE
+
+
 def test_tracked_folder_that_became_a_link_is_not_followed(
     project: Project, outside: Path
 ) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from codex_counsel.git.names import covering_path
 from codex_counsel.prepare.prompt_parts import Material
+from codex_counsel.prepare.secret_files import find_secrets
 from codex_counsel.system.files import read_regular
 from codex_counsel.system.redact import mask
 from codex_counsel.system.secret_names import secret_name
@@ -75,10 +76,23 @@ def _read_on_disk(path: Path, workspace: ResolvedWorkspace) -> str | None:
     is_denied = any(real.is_relative_to(denied) for denied in workspace.denied)
     if is_denied or secret_name(str(real)):
         return None
+    if path.is_symlink() and _is_found_secret(real, workspace):
+        return None
     data = read_regular(real, MAX_GUIDANCE)
     if data is None:
         return None
     return data.decode("utf-8", "replace")
+
+
+def _is_found_secret(real: Path, workspace: ResolvedWorkspace) -> bool:
+    """Whether runs are denied this file because a link with the name of a secret file leads to it, or may do so.
+
+    The whole workspace is searched, so it is asked only of what a link names.
+    """
+    found = find_secrets((workspace.outermost,))
+    secrets = (*found.paths, *found.undeniable)
+    is_secret = any(real.is_relative_to(path) for path in secrets)
+    return is_secret or not found.complete
 
 
 def of_revision(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from codex_counsel.git.encoding import is_program, is_source, utf8
 from codex_counsel.git.names import covering_path
+from codex_counsel.git.secret_links import secret_link_targets
 from codex_counsel.review.changes.budget import Piece, Pool, rank
 from codex_counsel.review.changes.model import ChangedFile, Omitted, Reason
 from codex_counsel.system.redact import mask_bytes
@@ -26,6 +27,7 @@ ROUNDS = 6
 class Collector:
     """Files at the absolute paths `denied`, which no run may see, are treated like secret files.
 
+    So are those to which a link with the name of a secret file leads now.
     `budget` is in bytes. `redactions` counts the secrets masked in what `finish`
     returned.
     """
@@ -43,7 +45,11 @@ class Collector:
         self.pool = Pool(budget)
         self.redactions = 0
         self._root = os.fsencode(repo.root) + b"/"
-        self._denied = frozenset(map(os.fsencode, denied))
+        listed = repo.git(
+            "ls-files", "-z", "--cached", "--others", "--exclude-standard"
+        )
+        linked = secret_link_targets(repo, listed.split(b"\0"))
+        self._denied = frozenset([*map(os.fsencode, denied), *linked])
         self._files: list[ChangedFile] = []
         self._omitted: dict[int, tuple[Reason, int]] = {}
 
