@@ -278,7 +278,16 @@ def test_a_git_directory_that_leads_elsewhere_opens_nothing_and_is_refused(
 
 
 @pytest.mark.parametrize(
-    "root", ["/etc", "/var/log", "{home}/.config/app", "{home}/.cache", "{home}"]
+    "root",
+    [
+        "/etc",
+        "/var/log",
+        "/var/lib",
+        "/usr/share",
+        "{home}/.config/app",
+        "{home}/.cache",
+        "{home}",
+    ],
 )
 def test_a_private_directory_is_refused_as_an_extra_root(
     world: World, model: Model, root: str

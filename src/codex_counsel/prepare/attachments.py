@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.prepare.directories import HOMES
+from codex_counsel.prepare.directories import HOMES, is_of_the_system
 from codex_counsel.system.files import read_resolved
 from codex_counsel.system.redact import mask
 from codex_counsel.system.secret_names import secret_name
@@ -43,18 +43,6 @@ PLAN_SUFFIXES = (
 )
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 """The names of what may come from outside the workspace, in lower case."""
-
-SYSTEM_DIRECTORIES = tuple(
-    Path("/", name)
-    for name in """
-        bin boot dev etc lib lib32 lib64 libx32 proc run sbin snap sys usr var
-        Library System private/etc private/var
-    """.split()  # noqa: SIM905  # a list takes three times the room
-)
-TEMPORARY_DIRECTORIES = tuple(
-    map(Path, ("/var/tmp", "/var/folders", "/private/var/tmp", "/private/var/folders"))  # noqa: S108
-)
-"""Parts of the system directories that are the users': a temporary file may be sent."""
 
 
 @dataclass(frozen=True)
@@ -192,9 +180,7 @@ def _problem_outside(
     """Why this file is none that a person would attach, or None."""
     if any(part.startswith(".") for part in path.parts):
         return "is hidden: a part of its path begins with a dot"
-    of_the_system = any(path.is_relative_to(base) for base in SYSTEM_DIRECTORIES)
-    is_temporary = any(path.is_relative_to(base) for base in TEMPORARY_DIRECTORIES)
-    if of_the_system and not is_temporary:
+    if is_of_the_system(path):
         return "belongs to the system"
 
     home = _home_around(path)

@@ -19,6 +19,7 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.names import display_name
 from codex_counsel.prepare import system_files
 from codex_counsel.prepare import workspace as workspaces
+from codex_counsel.prepare.directories import is_of_the_system
 from codex_counsel.prepare.secret_files import SecretFiles, find_secrets, uncommitted
 from codex_counsel.prepare.toolchains import MANAGED, toolchains
 
@@ -123,6 +124,12 @@ def _extra_root(
     root = workspaces.checked_root(path, directories)
     if root.is_relative_to(workspace.outermost):
         return root
+    if is_of_the_system(root) and not is_of_the_system(workspace.root):
+        raise CounselError(
+            Code.WORKSPACE_INVALID,
+            f"extra_roots: {root} belongs to the operating system",
+            repair="Name a directory of source text.",
+        )
     known = [
         home / place
         for home in directories.all_homes()

@@ -14,6 +14,18 @@ from codex_counsel.prepare import system_files
 HOMES = (Path("/home"), Path("/Users"))
 """Where the home directories of other users lie."""
 
+SYSTEM_DIRECTORIES = tuple(
+    Path("/", name)
+    for name in """
+        bin boot dev etc lib lib32 lib64 libx32 proc run sbin snap sys usr var
+        Library System private/etc private/var
+    """.split()  # noqa: SIM905  # a list takes three times the room
+)
+TEMPORARY_DIRECTORIES = tuple(
+    map(Path, ("/var/tmp", "/var/folders", "/private/var/tmp", "/private/var/folders"))  # noqa: S108
+)
+"""Parts of the system directories that are the users': a temporary file may be sent."""
+
 CREDENTIALS = """
     .ssh .gnupg .putty .pki .aws .aws-vault .awsvault .saml2aws .azure .kube .docker .oci .aliyun
     .bluemix .codex .claude .claude.json .gemini/oauth_creds.json .local/share/opencode/auth.json
@@ -131,6 +143,13 @@ class Directories:
             *HOMES,
             *others,
         )
+
+
+def is_of_the_system(path: Path) -> bool:
+    """Whether the path lies in a directory of the operating system, and not in one for temporary files."""
+    if any(path.is_relative_to(base) for base in TEMPORARY_DIRECTORIES):
+        return False
+    return any(path.is_relative_to(base) for base in SYSTEM_DIRECTORIES)
 
 
 def _existing(paths: Iterable[Path]) -> tuple[Path, ...]:
