@@ -428,6 +428,19 @@ def test_going_on_starts_from_the_earlier_base_also_when_the_user_has_moved_on(
     assert (second["diff"], second["base_sha"]) == (first["diff"], first["base_sha"])
 
 
+def test_a_task_that_made_what_git_refuses_can_be_gone_on_from(
+    world: World, model: Model, workspace: Path
+) -> None:
+    spoil = "echo made > made.txt; rm app.py; mkfifo app.py; ln -s notes.md .gitmodules"
+    server = model([shell(spoil), say("Begun."), shell("cat made.txt"), say("Done.")])
+    first = delegate(world)
+    assert (first["ok"], len(first["planted"])) == (True, 2), first
+    second = delegate(world, from_job=first["meta"]["job_id"])
+    assert "made" in server.requests[-1].outputs[-1]
+    assert second["diff"] == first["diff"]
+    assert_nothing_is_left(world)
+
+
 def test_only_a_finished_task_of_the_same_workspace_can_be_gone_on_from(
     world: World, model: Model, workspace: Path
 ) -> None:

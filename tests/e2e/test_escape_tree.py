@@ -29,6 +29,10 @@ SPOILS = {
     ),
     "10,000 files in its tree": f"mkdir many; {MANY}; echo SPOILT",
     "a pipe and a socket": f"mkfifo pipe; {SOCKET}; echo SPOILT",
+    "a pipe in place of a tracked file": "rm app.py; mkfifo app.py; echo SPOILT",
+    "a link that git refuses": "ln -s app.py .gitmodules; echo SPOILT",
+    "git's directory as another system spells it": "mkdir '.git.'; echo x > '.git./x'; echo SPOILT",
+    "a file of 500 GB that takes no room": "truncate -s 500G sparse.bin; echo SPOILT",
     "names that are no text": r"touch $'caf\xe9' $'line\nbreak' -- '-rf' $'\x1b[31m'; echo SPOILT",
 }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
+import sys
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,11 +19,21 @@ from codex_counsel.delegate.sensitive import (
     TreeLinks,
     sensitive_paths,
 )
-from codex_counsel.delegate.shadow import Bounds, Shadow
+from codex_counsel.delegate.shadow import (
+    Bounds,
+    RefusedFileError,
+    Shadow,
+    ShadowTimeoutError,
+)
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.names import display_name
 from codex_counsel.system.files import open_private, write_atomically
-from codex_counsel.system.tree_walk import TreeWalk, make_accessible, remove_tree
+from codex_counsel.system.tree_walk import (
+    Entry,
+    TreeWalk,
+    make_accessible,
+    remove_tree,
+)
 
 MAX_LISTED = 200
 GIT_DIRECTORIES = (b".git", b"git~1")
@@ -32,9 +44,24 @@ BOUNDS = Bounds(file_bytes=50_000_000, total_bytes=500_000_000, files=20_000)
 """What is captured of a run that put too much into its tree."""
 MAX_VERIFIED = 1_000_000_000
 """Bytes of a patch that can still be verified: it is held in memory."""
+ONLY_LARGE_FILES = Bounds(
+    file_bytes=MAX_VERIFIED, total_bytes=sys.maxsize, files=sys.maxsize
+)
+"""What is captured of a tree with a file that git could not read in time: a sparse one takes no room on the disk."""
+SPECIAL_FILES = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+"""Kinds of files that git does not store. In place of a tracked file it stores nothing at all because of one."""
 
 LineCounts = tuple[int | None, int | None]
 """Added and deleted lines; None for a binary file."""
+
+
+class TooLargeError(CounselError):
+    """The patch has more than MAX_VERIFIED bytes."""
 
 
 class CapturedFile(NamedTuple):
@@ -63,9 +90,10 @@ class Capture:
     `preview` is the beginning of the same for people, in which binary files are only
     named. `diffstat` is git's summary line, empty without a change. `sensitive` are
     names that must be accepted by name. `ignored` are ignored files that the run made.
-    `suspicious` are git directories that were removed and links that lead out of the
-    tree or end nowhere. `left_out` are changed files over the bounds, `unreachable` is
-    the number of directories that git cannot read: their paths are too long.
+    `suspicious` are git directories and special files that were removed, and links that
+    git refuses, lead out of the tree or end nowhere. `left_out` are changed files over
+    the bounds and those that git cannot store, `unreachable` is the number of
+    directories that git cannot read: their paths are too long.
     """
 
     patch_path: Path
@@ -89,22 +117,20 @@ def capture_tree(
     """Capture the shadow's tree and verify that applying diff.patch to `base_tree` yields the captured tree.
 
     Writes `diff.patch` and `base.tar` into `store`. The preview has up to
-    `preview_limit` + 1 bytes, so that a cut one is recognised. Raises `worktree_failed`
-    where git fails or the patch cannot be verified, OSError on a full disk.
+    `preview_limit` + 1 bytes, so that a cut one is recognised. Where not all of the work
+    can be stored, that within BOUNDS is, and `left_out` names the rest. Raises
+    `worktree_failed` where git fails or the patch cannot be verified, OSError on a full
+    disk.
     """
     make_accessible(shadow.tree)
     suspicious, unreachable = _remove_git_directories(shadow)
-    left_out: list[bytes] = []
-    if bounds is None:
-        new_tree = shadow.snapshot()
-    else:
-        new_tree, left_out = shadow.bounded_snapshot(bounds)
+    uncaptured, has_large_file = _remove_what_git_refuses(shadow)
+    suspicious += uncaptured
+    if bounds is None and has_large_file:
+        bounds = ONLY_LARGE_FILES
 
     patch_path = store / "diff.patch"
-    with contextlib.closing(shadow.diff(base_tree, new_tree, exact=True)) as chunks:
-        write_atomically(patch_path, chunks, durable=True)
-    _verify(shadow, base_tree, new_tree, patch_path)
-
+    new_tree, left_out = _store_patch(shadow, base_tree, patch_path, bounds)
     files = _changed_files(shadow, base_tree, new_tree)
     _store_base(shadow, files, store / "base.tar")
     links = _links(shadow)
@@ -154,14 +180,81 @@ def _remove_git_directories(shadow: Shadow) -> tuple[list[str], int]:
     return removed, walk.unread
 
 
+def _remove_what_git_refuses(shadow: Shadow) -> tuple[list[str], bool]:
+    """Remove entries because of which git would store nothing of the tree.
+
+    Returns a line about each, and whether some file has more than MAX_VERIFIED bytes.
+    """
+    removed = []
+    has_large_file = False
+    for entry in TreeWalk(shadow.tree):
+        if entry.is_folder:
+            continue
+        try:
+            status = entry.stat()
+            kind = _refused_kind(entry, status)
+            if kind:
+                os.unlink(entry.name, dir_fd=entry.folder.descriptor)
+                removed.append(f"{display_name(entry.path)} ({kind}, removed)")
+        except FileNotFoundError:
+            continue
+        if entry.is_file and status.st_size > MAX_VERIFIED:
+            has_large_file = True
+    return removed, has_large_file
+
+
+def _refused_kind(entry: Entry, status: os.stat_result) -> str | None:
+    # Git takes this name for its own in any case of its letters.
+    if entry.is_link and entry.name.lower() == b".gitmodules":
+        target = os.readlink(entry.name, dir_fd=entry.folder.descriptor)
+        return f"a link to {display_name(target)} that git refuses"
+    return SPECIAL_FILES.get(stat.S_IFMT(status.st_mode))
+
+
 def _is_git_directory(name: bytes) -> bool:
     return name.lower() in GIT_DIRECTORIES
+
+
+def _store_patch(
+    shadow: Shadow, base_tree: str, patch_path: Path, bounds: Bounds | None
+) -> tuple[str, list[bytes]]:
+    """Write the verified patch. Returns the id of the captured tree and the names that it lacks.
+
+    What cannot be stored as a whole is stored within BOUNDS. Where even that takes too
+    long, the patterns that the run made are not followed.
+    """
+    index = shadow.read_index()
+    try:
+        return _store_patch_within(shadow, base_tree, patch_path, bounds)
+    except (RefusedFileError, ShadowTimeoutError, TooLargeError):
+        shadow.restore_index(index)
+    try:
+        return _store_patch_within(shadow, base_tree, patch_path, BOUNDS)
+    except ShadowTimeoutError:
+        shadow.restore_index(index)
+    patterns = shadow.reset_patterns()
+    new_tree, left_out = _store_patch_within(shadow, base_tree, patch_path, BOUNDS)
+    return new_tree, [*patterns, *left_out]
+
+
+def _store_patch_within(
+    shadow: Shadow, base_tree: str, patch_path: Path, bounds: Bounds | None
+) -> tuple[str, list[bytes]]:
+    left_out: list[bytes] = []
+    if bounds is None:
+        new_tree = shadow.snapshot()
+    else:
+        new_tree, left_out = shadow.bounded_snapshot(bounds)
+    with contextlib.closing(shadow.diff(base_tree, new_tree, exact=True)) as chunks:
+        write_atomically(patch_path, chunks, durable=True)
+    _verify(shadow, base_tree, new_tree, patch_path)
+    return new_tree, left_out
 
 
 def _verify(shadow: Shadow, base_tree: str, new_tree: str, patch_path: Path) -> None:
     size = patch_path.stat().st_size
     if size > MAX_VERIFIED:
-        raise CounselError(
+        raise TooLargeError(
             Code.WORKTREE_FAILED,
             f"The diff has {size} bytes, too many to be verified",
         )

@@ -131,7 +131,8 @@ def make_result(record: JsonObject, capture: Capture, limit: int) -> DelegateRes
         )
     if capture.left_out:
         warnings.append(
-            f"not captured, because the run put too much into its tree: {', '.join(capture.left_out[:20])}"
+            "not captured, because there is too much of it or git cannot store it: "
+            f"{', '.join(capture.left_out[:MAX_NAMED])}"
         )
     if not whole:
         warnings.append(
@@ -155,6 +156,7 @@ def make_result(record: JsonObject, capture: Capture, limit: int) -> DelegateRes
         ignored=capture.ignored,
         planted=capture.suspicious,
         warnings=warnings,
+        partial=bool(capture.left_out),
     )
 
 
@@ -228,13 +230,11 @@ def add_result(
     envelope.ignored = result.ignored or None
     envelope.planted = result.planted or None
     envelope.meta.warnings += result.warnings
+    envelope.partial = result.partial or not envelope.ok or None
     if envelope.ok:
-        envelope.partial = None
         envelope.summary = (
             f"{result.diffstat or 'No files were changed'}. {envelope.summary}"
         )
-    else:
-        envelope.partial = True
 
 
 def _add_loss(envelope: Envelope, why: str) -> None:

@@ -45,7 +45,8 @@ class DelegateResult:
     """What came of a task, JSON-ready. Paths in `files` are for reading.
 
     `names` holds for each file its path, its path before a rename, and git's mode; the
-    paths in Latin-1, which keeps each byte as one character. `lost` is why there is no
+    paths in Latin-1, which keeps each byte as one character. `partial` says that the
+    diff lacks changed files, which a warning names. `lost` is why there is no
     diff of what was done: the work is still in the tree, which is not removed then.
     """
 
@@ -59,6 +60,7 @@ class DelegateResult:
     ignored: list[str] = field(default_factory=list)
     planted: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    partial: bool = False
     lost: str | None = None
 
     @classmethod

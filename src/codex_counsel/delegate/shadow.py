@@ -9,6 +9,7 @@ every file as the bytes it has: no line ends are converted and no filter runs.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,7 +26,12 @@ from codex_counsel.git.hardening import (
 from codex_counsel.git.process import GitProcess, GitTimeout, find_git
 from codex_counsel.git.repo import Repo
 from codex_counsel.git.tree_reader import TreeReader
-from codex_counsel.system.files import REMOVE_SECONDS, remove_tree
+from codex_counsel.system.files import (
+    REMOVE_SECONDS,
+    remove_tree,
+    write_atomically,
+)
+from codex_counsel.system.tree_walk import TreeWalk
 
 RAW_SETTINGS = {
     "core.attributesFile": os.devnull,
@@ -33,6 +39,10 @@ RAW_SETTINGS = {
     "core.checkStat": "default",
     "core.excludesFile": os.devnull,
     "core.fileMode": "true",
+    # A run may make any name; which of them are dangerous is decided when a diff is
+    # applied.
+    "core.protectHFS": "false",
+    "core.protectNTFS": "false",
     "core.symlinks": "true",
     "core.untrackedCache": "false",
     "index.threads": "true",
@@ -40,6 +50,10 @@ RAW_SETTINGS = {
 """Git settings under which every file is taken as the bytes it has."""
 RAW_ATTRIBUTES = "* -text -eol -filter -ident -working-tree-encoding -merge !diff\n"
 """`info/attributes` of the shadow, which wins over every `.gitattributes` of its tree."""
+REFUSALS = ("invalid path", "can only add", "unsupported file type")
+"""What git says about a file that it takes into no index."""
+PATTERN_FILES = (b".gitattributes", b".gitignore")
+"""Files of a tree whose patterns git compares with every name."""
 DIFF_COMMAND = (
     "diff-tree",
     "-r",
@@ -82,6 +96,14 @@ class Bounds:
 
 class ShadowGitError(CounselError):
     """A git command in the shadow ended with a non-zero exit code."""
+
+
+class RefusedFileError(ShadowGitError):
+    """Git takes a file into no index."""
+
+
+class ShadowTimeoutError(CounselError):
+    """A git command in the shadow did not finish within its time."""
 
 
 def git_environment(inherited: Mapping[str, str], workspace: Path) -> GitEnvironment:
@@ -167,7 +189,7 @@ class Shadow:
         """Run git in the shadow and return its output. `index` names another index file than the tree's.
 
         Raises ShadowGitError with git's own message where it fails, and
-        `worktree_failed` after `timeout` seconds.
+        ShadowTimeoutError after `timeout` seconds.
         """
         with self.stream(*args, stdin=stdin, index=index) as chunks:
             return b"".join(chunks)
@@ -191,12 +213,15 @@ class Shadow:
                 exit_code = process.code
                 stderr = bytes(process.stderr)
         except GitTimeout:
-            raise CounselError(
+            raise ShadowTimeoutError(
                 Code.WORKTREE_FAILED, f"`git {name}` took too long"
             ) from None
         if exit_code:
             error_line = _error_line(stderr)
-            raise ShadowGitError(
+            error_class = ShadowGitError
+            if any(refusal in error_line for refusal in REFUSALS):
+                error_class = RefusedFileError
+            raise error_class(
                 Code.WORKTREE_FAILED, f"`git {name}` failed: {error_line}"
             )
 
@@ -218,22 +243,83 @@ class Shadow:
         return self.write_tree()
 
     def bounded_snapshot(self, bounds: Bounds) -> tuple[str, list[bytes]]:
-        """As `snapshot`, but leave changes out that go over the bounds; returns the tree's id and those names."""
+        """As `snapshot`, but leave out changes over the bounds and files that git refuses.
+
+        Returns the tree's id and the names that were left out.
+        """
         self._show_sparse_files()
         changed = self.git("diff-files", "--name-only", "-z", "--no-renames")
         new = self.git("ls-files", "--others", "--exclude-standard", "-z")
         names = [*changed.split(b"\0")[:-1], *new.split(b"\0")[:-1]]
         stored, left_out = bounds.apply(self.tree, names)
-        self.git(
-            "update-index",
-            "-z",
-            "--add",
-            "--remove",
-            "--replace",
-            "--stdin",
-            stdin=null_terminated(stored),
-        )
+        left_out += self._update_index(stored)
         return self.write_tree(), left_out
+
+    def _update_index(self, names: list[bytes]) -> list[bytes]:
+        """Take these files into the index as they are now; returns those that git refuses.
+
+        Git refuses all for the sake of one, so the names are halved until the one is
+        found. After `timeout` seconds of that, the files of a refused part count as
+        refused too.
+        """
+        refused: list[bytes] = []
+        pending = [names]
+        deadline = time.monotonic() + self.timeout
+        while pending:
+            part = pending.pop()
+            try:
+                self.git(
+                    "update-index",
+                    "-z",
+                    "--add",
+                    "--remove",
+                    "--replace",
+                    "--stdin",
+                    stdin=null_terminated(part),
+                )
+            except RefusedFileError:
+                if len(part) == 1 or time.monotonic() > deadline:
+                    refused += part
+                    continue
+                middle = len(part) // 2
+                pending += [part[middle:], part[:middle]]
+        return refused
+
+    def read_index(self) -> bytes:
+        """The content of the index file, for `restore_index`."""
+        return (self.git_dir / "index").read_bytes()
+
+    def restore_index(self, content: bytes) -> None:
+        """Put the index back, also after git was killed while it wrote one."""
+        write_atomically(self.git_dir / "index", content)
+        (self.git_dir / "index.lock").unlink(missing_ok=True)
+
+    def reset_patterns(self) -> list[bytes]:
+        """Put changed and new pattern files back to what the index has, and return their names.
+
+        Matching a crafted pattern may take git for ever.
+        """
+        tracked = set(self.git("ls-files", "-z").split(b"\0"))
+        output = self.git("diff-files", "--name-only", "-z", "--no-renames")
+        changed = set(output.split(b"\0"))
+        reset = []
+        for entry in TreeWalk(self.tree):
+            if entry.name not in PATTERN_FILES or entry.is_folder:
+                continue
+            name = entry.path
+            if name in changed or name not in tracked:
+                os.unlink(entry.name, dir_fd=entry.folder.descriptor)
+                reset.append(name)
+        present = [name for name in reset if name in tracked]
+        self.git(
+            "checkout-index",
+            "-z",
+            "--force",
+            "--index",
+            "--stdin",
+            stdin=null_terminated(present),
+        )
+        return reset
 
     def _show_sparse_files(self) -> None:
         """Clear the skip-worktree bit of files that exist now, so that `git add` sees them."""

@@ -598,7 +598,17 @@ def test_where_the_baseline_was_too_large_to_keep_a_changed_file_is_still_judged
 
 
 @pytest.mark.parametrize(
-    "name", [".git/hooks/post-checkout", ".GIT/config", "sub/.git/config"]
+    "name",
+    [
+        ".git/hooks/post-checkout",
+        ".GIT/config",
+        "sub/.git/config",
+        ".git./config",
+        ".git /config",
+        ".git::$INDEX_ALLOCATION/config",
+        "git~1.../config",
+        r"a\\.git\\config",
+    ],
 )
 def test_what_belongs_to_git_is_never_written_named_or_not(
     repository: UserRepository, name: str

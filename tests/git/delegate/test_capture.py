@@ -13,8 +13,8 @@ import pytest
 from codex_counsel.delegate import capture
 from codex_counsel.delegate.apply_plan import read_base
 from codex_counsel.delegate.sensitive import TreeLinks
-from codex_counsel.delegate.shadow import Shadow
-from codex_counsel.errors import CounselError
+from codex_counsel.delegate.shadow import Shadow, ShadowTimeoutError
+from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.repo import Repo
 from tests.git.delegate.conftest import Seeded, UserRepository
 from tests.git.delegate.states import files
@@ -137,6 +137,83 @@ def test_a_repository_that_a_run_plants_is_reported_and_its_files_are_captured(
     )
     assert rows(work) == [("A", "in/f")]
     assert work.planted == [f"in/{name} (a git directory, removed)"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".git./x", ".git /x", ".git::$INDEX_ALLOCATION/x", "git~1.../x", r"a\.git\x"],
+)
+def test_a_name_that_another_system_takes_for_a_git_directory_is_captured_and_sensitive(
+    repository: UserRepository, name: str
+) -> None:
+    seeded = repository.seed()
+    folder = "$(dirname -- '" + name + "')"
+    seeded.run(f"mkdir -p \"{folder}\"; echo x > '{name}'; echo work > made.txt")
+    captured = seeded.capture()
+    assert {file.name for file in captured.files} == {b"made.txt", name.encode()}
+    assert captured.sensitive == {name.encode()}
+
+
+@pytest.mark.parametrize("name", [".gitmodules", "in/.GitModules"])
+def test_a_link_that_git_refuses_is_reported_and_the_rest_is_captured(
+    repository: UserRepository, name: str
+) -> None:
+    seeded = repository.seed()
+    work = seeded.work(f"mkdir in; ln -s app.py {name}; echo work > made.txt")
+    assert rows(work) == [("A", "made.txt")]
+    assert work.planted == [f"{name} (a link to app.py that git refuses, removed)"]
+
+
+def test_a_pipe_in_place_of_a_tracked_file_is_reported_and_the_rest_is_captured(
+    repository: UserRepository,
+) -> None:
+    seeded = repository.seed()
+    work = seeded.work("rm app.py; mkfifo app.py; echo work > made.txt")
+    assert rows(work) == [("D", "app.py"), ("A", "made.txt")]
+    assert work.planted == ["app.py (a FIFO, removed)"]
+
+
+def test_a_sparse_file_that_would_take_git_too_long_is_named_and_the_rest_is_captured(
+    repository: UserRepository,
+) -> None:
+    seeded = repository.seed()
+    work = seeded.work("truncate -s 500G sparse.bin; echo work > made.txt")
+    assert (rows(work), work.partial) == ([("A", "made.txt")], True)
+    assert "sparse.bin" in work.warnings[0]
+
+
+def test_patterns_that_git_takes_too_long_to_match_are_named_and_the_rest_is_captured(
+    repository: UserRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeded = repository.seed()
+    seeded.run("echo pattern >> .gitignore; echo work > made.txt; echo x > new.log")
+    seeded.run("mkdir in; echo pattern > in/.gitattributes")
+    git = Shadow.git
+
+    def slow_with_pattern(shadow: Shadow, *args: Any, **more: Any) -> bytes:
+        follows_patterns = args[0] == "add" or "--exclude-standard" in args
+        if follows_patterns and "pattern" in (shadow.tree / ".gitignore").read_text():
+            (shadow.git_dir / "index.lock").touch()
+            raise ShadowTimeoutError(Code.WORKTREE_FAILED, "took too long")
+        return git(shadow, *args, **more)
+
+    monkeypatch.setattr(Shadow, "git", slow_with_pattern)
+    captured = seeded.capture()
+    assert [file.name for file in captured.files] == [b"made.txt"]
+    assert sorted(captured.left_out) == [".gitignore", "in/.gitattributes"]
+    assert captured.ignored == ["new.log"]
+
+
+def test_a_file_that_git_refuses_for_any_reason_does_not_take_the_others_with_it(
+    repository: UserRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capture, "SPECIAL_FILES", {})
+    seeded = repository.seed()
+    work = seeded.work(
+        "rm app.py run.sh; mkfifo app.py run.sh; for n in $(seq 20); do echo > $n; done"
+    )
+    assert (len(rows(work)), work.partial) == (20, True)
+    assert "app.py, run.sh" in work.warnings[0]
 
 
 def test_a_real_repository_inside_is_captured_as_files_and_not_as_a_submodule(
