@@ -15,7 +15,7 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.loopback import Answer, Loopback, say, shell
 from codex_counsel.prepare import secret_files
 from codex_counsel.system.tree_walk import remove_tree
-from tests.conftest import World
+from tests.conftest import World, consult
 from tests.e2e.escape.attacks import attack
 from tests.e2e.escape.scene import MODEL
 
@@ -300,6 +300,24 @@ def test_a_private_directory_is_refused_as_an_extra_root(
     with pytest.raises(CounselError) as error:
         world.counsel().consult(request)
     assert error.value.code == Code.WORKSPACE_INVALID
+
+
+@pytest.mark.parametrize("root", ["{home}/.config/app", "/usr/share", "/var/lib"])
+def test_a_private_directory_is_refused_as_workspace_unless_the_session_works_there(
+    world: World, model: Model, root: str
+) -> None:
+    model()
+    path = Path(root.format(home=world.home))
+    if not path.is_dir():
+        path.mkdir(parents=True)
+    request = parse(Consult, {"question": "?", "workspace_root": str(path)})
+    with pytest.raises(CounselError) as error:
+        world.counsel().consult(request)
+    assert error.value.code == Code.WORKSPACE_INVALID
+
+    there = world.counsel(CLAUDE_PROJECT_DIR=str(path))
+    assert consult(there)["ok"]
+    assert consult(there, workspace_root=str(path))["ok"]
 
 
 def test_downloaded_packages_and_neighbouring_projects_are_read_as_extra_roots(

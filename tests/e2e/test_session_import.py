@@ -79,6 +79,8 @@ def test_a_session_of_the_project_that_was_written_later_is_named(
     model()
     newer = session.with_name("newer.jsonl")
     newer.write_bytes(session.read_bytes())
+    session.with_name("loop.jsonl").symlink_to("loop.jsonl")
+    session.with_name("lost.jsonl").symlink_to("nowhere")
     os.utime(session, (0, 0))
     (warning,) = import_session(world, {"CLAUDE_CODE_SESSION_ID": ID})["meta"][
         "warnings"

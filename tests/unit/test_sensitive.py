@@ -32,6 +32,8 @@ OBEYED = """
     .config/mise/config.toml .gdbinit .lldbinit .pdbrc .Rprofile .irbrc sitecustomize.py .bashrc
     .npmrc web/.npmrc .yarnrc .yarnrc.yml .yarn/releases/yarn.cjs .pnpmfile.cjs .cargo/config .cargo/config.toml
     .mvn/extensions.xml bunfig.toml pip.conf ansible.cfg .bundle/config
+    .venv/bin/ls venv/lib/python3.12/site-packages/x.pth node_modules/.bin/tsc .direnv/bin/git tools/.bin/x
+    app/pyvenv.cfg vendor/bin/phpunit tools/bazel .bazeliskrc .ycm_extra_conf.py .appveyor/x.ps1
     .gitmodules .gitattributes .gitconfig .githooks/pre-commit .husky/pre-commit .pre-commit-config.yaml
     .pre-commit-config.yml lefthook.yml .lefthook.yaml lefthook-local.yml .lintstagedrc.json .hg/hgrc .git/hooks/x
     .github/workflows/ci.yml .github/actions/a/action.yml .github/dependabot.yml .gitlab-ci.yml .gitlab/ci/a.yml

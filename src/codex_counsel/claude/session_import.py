@@ -125,7 +125,11 @@ def _newer_transcript(path: Path) -> Path | None:
     latest: Path | None = None
     latest_time = path.stat().st_mtime
     for other in path.parent.glob(f"*{SUFFIX}"):
-        modified = other.stat().st_mtime
+        try:
+            modified = other.stat().st_mtime
+        except OSError:
+            # A link to nothing, or a session that has just been deleted.
+            continue
         if other != path and modified > latest_time:
             latest, latest_time = other, modified
     return latest

@@ -33,6 +33,7 @@ SENSITIVE: dict[str, str] = {
         .roorules* .kilo* .aider* .continue* .amp .junie* .trae* .opencode* opencode.json opencode.jsonc .goose*
         .copilot* .kiro* .amazonq .augment* .qodo .qwen* .crush* crush.json .factory .openhands .devin
         .warp* .iflow* .tabnine* .cody .sourcegraph .pearai .rovodev .zencoder .firebender* .antigravity
+        .grok .qoder .codebuddy .vibe .serena .specify
         .idx .ruler .pr_agent.toml .coderabbit.y*ml .aiexclude
         *.mcp*.json *.mcp*.toml mcp.json mcp_config.json mcp-config.json mcp_settings.json .mcp
         hooks/hooks.json
@@ -50,12 +51,15 @@ SENSITIVE: dict[str, str] = {
         .mise* mise.toml mise.*.toml mise/config* .config/mise .rtx.toml .asdfrc .rvmrc .sdkmanrc .flox devenv.local.nix
         sitecustomize.py usercustomize.py .pythonrc* .pdbrc* .ipython .jupyter
         .gdbinit .lldbinit .rprofile .renviron .irbrc .pryrc .byebugrc .ghci .iex.exs .ocamlinit .perldb
-        .curlrc .wgetrc .netrc .ssh .gnupg
+        .rdbgrc .octaverc .luacheckrc .ycm_extra_conf.py .clangd .curlrc .wgetrc .netrc .ssh .gnupg
+    """,
+    "installed programs and packages": """
+        .venv venv node_modules .direnv pyvenv.cfg .bin vendor/bin .shadowenv.d site-packages
     """,
     "package managers": """
         .npmrc .yarnrc* .yarn .pnpmfile.* .pnp.* bunfig.toml .cargo/config* .cargo/credentials* .mvn .m2
         pip.conf pip.ini .pypirc .condarc .gemrc .bundle .sbtopts .jvmopts nuget.config .nuget
-        ansible.cfg .terraformrc terraform.rc
+        ansible.cfg .terraformrc terraform.rc .config/dotnet-tools.json .bazeliskrc tools/bazel
     """,
     "git": """
         .git git~1 .gitmodules .gitattributes .gitconfig .git-hooks .githooks .husky* .lfsconfig
@@ -65,7 +69,7 @@ SENSITIVE: dict[str, str] = {
     "continuous integration": """
         .github/workflows .github/actions .github/dependabot.y*ml .github/codeowners .gitlab-ci* .gitlab
         .circleci .travis.y*ml .drone* .woodpecker* .buildkite buildkite.y*ml azure-pipelines* .azure-pipelines*
-        .azuredevops .pipelines bitbucket-pipelines* appveyor.y*ml .appveyor.y*ml cloudbuild*.y*ml
+        .azuredevops .pipelines bitbucket-pipelines* appveyor.y*ml .appveyor* cloudbuild*.y*ml
         cloudbuild*.json .cloudbuild .cirrus.* .semaphore .tekton .teamcity .forgejo .gitea .ci .builds .build.yml
         jenkinsfile* *.jenkinsfile .jenkins* jenkins.y*ml codemagic.y*ml bitrise.y*ml wercker.y*ml
         .shippable.y*ml .scrutinizer.y*ml buddy.y*ml .buddy codefresh* .codefresh .harness screwdriver.y*ml

@@ -11,6 +11,7 @@ from codex_counsel.contract.envelope import Workspace
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.layout import read_layout
 from codex_counsel.git.repo import Repo
+from codex_counsel.prepare.directories import is_of_the_system
 
 if TYPE_CHECKING:
     from codex_counsel.prepare.context import Context
@@ -53,6 +54,8 @@ def resolve(context: Context, argument: str | None) -> ResolvedWorkspace:
     source, path = _choose(context, argument)
     root = checked_root(path, context.directories)
     top, git = find_repository(root, context.directories)
+    if source == "argument" and top is None:
+        _check_unversioned(root, context)
     return ResolvedWorkspace(root, source, top, git, context.directories.denied())
 
 
@@ -72,6 +75,19 @@ def _choose(context: Context, argument: str | None) -> tuple[str, str]:
     if project:
         return "CLAUDE_PROJECT_DIR", project
     return "cwd", str(context.cwd)
+
+
+def _check_unversioned(root: Path, context: Context) -> None:
+    """Raise where the directory is no project, and a caller may have been told by others to name it."""
+    _, own = _choose(context, None)
+    is_own = root.is_relative_to(Path(own).resolve())
+    is_hidden = any(part.startswith(".") for part in root.parts)
+    if (is_hidden or is_of_the_system(root)) and not is_own:
+        raise _invalid(
+            root,
+            "is in no repository, and lies in a hidden directory or one of the system: "
+            "only a session that works there may name it",
+        )
 
 
 def open_repository(workspace: ResolvedWorkspace, context: Context) -> Repo:

@@ -146,7 +146,7 @@ class UnsafeDirectoryError(Exception):
 def make_private(path: str | os.PathLike[str]) -> None:
     """Make a directory for us alone (mode 0700), with its parents. Raises OSError, or as `check_private`."""
     folder = os.path.dirname(os.fspath(path))
-    os.makedirs(folder, exist_ok=True)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
     try:
         # `makedirs` would make this one too with the mode that the umask leaves.
         os.mkdir(path, 0o700)
