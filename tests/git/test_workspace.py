@@ -228,6 +228,8 @@ def system(tmp_path: Path) -> Path:
         (root / name).chmod(mode)
     (root / "etc/closed").chmod(0o750)
     (root / "etc/link").symlink_to("../srv/elsewhere")
+    (root / "home/nixos").mkdir(mode=0o700, parents=True)
+    (root / "etc/nixos").symlink_to("../home/nixos")
     (root / "etc/dead").symlink_to("nowhere")
     (root / "etc/loop").symlink_to(".")
     os.mkfifo(root / "etc/pipe", 0o600)
@@ -243,6 +245,11 @@ def test_secrets_of_the_system_are_known_by_name_whatever_their_modes(
 ) -> None:
     found = {"etc/shadow", "etc/ssh/ssh_host_rsa_key", "run/docker.sock"}
     assert below(system, system_files.named(root=system)) == found
+
+
+def test_a_link_to_a_device_is_not_denied(places: Directories) -> None:
+    (places.home / ".bash_history").symlink_to("/dev/null")
+    assert Path("/dev/null") not in places.denied()
 
 
 def test_what_not_everybody_may_read_in_etc_is_private_and_what_programs_need_is_not(

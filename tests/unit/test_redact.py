@@ -367,6 +367,8 @@ OPEN = [
         ".azure-pipelines/a.yml",
         ".circleci/config.yml",
         ".travis.yml",
+        ".travis/install.sh",
+        "drivers/net/wireguard/device.c",
         ".fly.toml",
         "fly.toml",
         ".helm/values.yaml",

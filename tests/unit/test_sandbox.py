@@ -207,6 +207,8 @@ def test_what_is_out_of_sight_in_a_home_needs_no_denial() -> None:
     entries = profile(boundary)["filesystem"]
     denied = [path for path, access in entries.items() if access == "deny"]
     assert denied == ["/home/me/tools/.env", "/etc/shadow"]
+    root_is_home = profile(replace(boundary, homes=(Path("/"), home)))["filesystem"]
+    assert root_is_home["/etc/shadow"] == "deny"
     host = profile(replace(boundary, reads="host"))["filesystem"]
     assert host["/home/me/.ssh"] == "deny"
 

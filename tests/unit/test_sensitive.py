@@ -198,3 +198,8 @@ def test_a_file_beside_what_such_a_link_leads_to_needs_none() -> None:
     links = {"CLAUDE.md": "docs/notes.md", ".github": "ci", "latest": "docs"}
     files = {"docs/other.md": None, "ci/readme.md": None, "docs/notes.md.txt": None}
     assert refused(dict(files), links) == []
+
+
+def test_an_alias_does_not_hide_behind_another_one_of_the_same_file() -> None:
+    links = {".github": "notes.md", "AGENTS.md": "notes.md"}
+    assert refused({"notes.md": None}, links) == ["notes.md"]

@@ -230,7 +230,9 @@ def _is_in_sight(path: Path, boundary: Boundary) -> bool:
     opened = (boundary.workspace, *boundary.readable, *boundary.scratch)
     if any(path.is_relative_to(root) for root in opened):
         return True
-    return not any(path.is_relative_to(home) for home in boundary.homes)
+    # In a container the home may be the root itself.
+    homes = set(boundary.homes) - {Path("/")}
+    return not any(path.is_relative_to(home) for home in homes)
 
 
 def _denial(path: Path) -> str:

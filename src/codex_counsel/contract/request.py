@@ -252,7 +252,7 @@ class ReviewPlan(RunRequest):
     )
     plan_path: str | None = _argument(
         None,
-        "a file, also outside the workspace",
+        "a file; outside the workspace a text file or a plan of Claude Code",
         **PATH,
     )
     focus: str | None = _argument(**TEXT)

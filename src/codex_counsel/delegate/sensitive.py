@@ -308,7 +308,9 @@ def sensitive_paths(files: Iterable[ChangedPath], links: TreeLinks) -> list[byte
 def _has_sensitive_alias(name: bytes, aliases: Iterable[tuple[bytes, bytes]]) -> bool:
     for link, destination in aliases:
         if name == destination:
-            return is_sensitive(link)
+            if is_sensitive(link):
+                return True
+            continue
         below = destination + b"/" if destination else b""
         if name.startswith(below) and is_sensitive(link + b"/" + name[len(below) :]):
             return True

@@ -153,14 +153,15 @@ def is_of_the_system(path: Path) -> bool:
 
 
 def _existing(paths: Iterable[Path]) -> tuple[Path, ...]:
-    """Those that exist, resolved.
+    """The files and directories that exist, resolved: with /dev/null denied, for one, no program works.
 
     A denied link does not cover its target, and with a denied path below a link no
     command can be started.
     """
     # Path.exists raises PermissionError where os.path.exists answers no.
     existing = [path for path in paths if os.path.exists(path)]  # noqa: PTH110
-    return tuple(dict.fromkeys(path.resolve() for path in existing))
+    real = dict.fromkeys(path.resolve() for path in existing)
+    return tuple(path for path in real if path.is_dir() or not path.is_char_device())
 
 
 def _cache_directory(env: Mapping[str, str], home: Path) -> Path:

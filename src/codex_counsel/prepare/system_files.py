@@ -88,7 +88,10 @@ def _closed_entries(root: Path, top: Path) -> Iterator[Path]:
                 continue
             is_open = _open_to_others(mode) or _is_needed(entry.path, root)
             if not is_open:
-                yield Path(entry.path).resolve()
+                # A link may lead to a directory that its user works in.
+                real = Path(entry.path).resolve()
+                if stat.S_ISREG(mode) or real.is_relative_to(top.resolve()):
+                    yield real
             elif stat.S_ISDIR(mode) and not entry.is_symlink():
                 folders.append(entry.path)
 
