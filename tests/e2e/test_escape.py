@@ -372,9 +372,10 @@ def test_a_toolchain_below_the_home_directory_works_when_it_is_opened(
 ) -> None:
     tools = each_release.home / "tools"
     (tools / "bin").mkdir(parents=True)
-    (tools / "greeting").write_text("hello from home")
+    (tools / "share").mkdir()
+    (tools / "share/greeting").write_text("hello from home")
     program = tools / "bin" / "greet"
-    program.write_text('#!/bin/sh\ncat "$(dirname "$0")/../greeting"\n')
+    program.write_text('#!/bin/sh\ncat "$(dirname "$0")/../share/greeting"\n')
     program.chmod(0o755)
     (each_release.home / "private").write_text("SECRET-private")
     output = []
