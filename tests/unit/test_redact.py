@@ -381,6 +381,11 @@ def test_file_named_like_a_secret_is_withheld(path: str) -> None:
     assert secret_name(path)
 
 
+@pytest.mark.parametrize("path", [".env\n", "a/.e\tnv", "id_rsa\r", "x\x1b.pem"])
+def test_a_control_character_hides_no_secret_name(path: str) -> None:
+    assert secret_name(path)
+
+
 @pytest.mark.parametrize("path", OPEN)
 def test_file_named_like_no_secret_is_open(path: str) -> None:
     assert secret_name(path) is None

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 def is_secret_name(name: bytes) -> bool:
     """Whether a file with this name, from the root, is secret."""
-    # The patterns take a name for one line.
-    return bool(secret_name(os.fsdecode(name).replace("\n", " ")))
+    return secret_name(os.fsdecode(name)) is not None
 
 
 def secret_link_targets(repo: Repo, listed: Iterable[bytes]) -> set[bytes]:

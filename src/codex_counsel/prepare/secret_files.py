@@ -66,8 +66,7 @@ def find_secrets(roots: Iterable[Path]) -> SecretFiles:
         for entry in walk:
             scanned += 1
             path = os.fsdecode(entry.path)
-            # A line end in a name would hide it from the patterns.
-            if entry.is_folder or not secret_name("/" + path.replace("\n", "")):
+            if entry.is_folder or not secret_name(f"/{path}"):
                 continue
             if ".git" in path.split("/"):
                 scannable = False

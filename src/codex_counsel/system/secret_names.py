@@ -17,6 +17,7 @@ SAMPLES = re.compile(
     r"(?:^|[._-])(?:example|sample|template|tmpl|dist|defaults|schema)(?:[._-]|$)"
 )
 """Found in the name of a template, which holds no real values."""
+CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 SAMPLE_KIND = "environment file"
 """The kind of files of which templates are commonly kept beside the real ones."""
 
@@ -96,10 +97,13 @@ def secret_name(path: str) -> str | None:
     """The kind of secret that a file of this name holds, or None. A backup copy of a secret file is one, too.
 
     `path` may be a bare name. Templates of environment files, such as `.env.example`,
-    are not secret; a key is, whatever its name.
+    are not secret; a key is, whatever its name. Control characters count for nothing:
+    they do not hide a name.
     """
     known = secret_names()
     lowered = path.lower()
+    if not lowered.isprintable():
+        lowered = CONTROLS.sub("", lowered)
     if lowered.endswith(_BACKUP_SUFFIXES):
         lowered = BACKUPS.sub("", lowered)
     name = lowered.rpartition("/")[2]
