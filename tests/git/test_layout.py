@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from codex_counsel.git.layout import read_layout
 from codex_counsel.git.repo import Repo
 from codex_counsel.prepare.directories import Directories
 from codex_counsel.prepare.workspace import find_repository
+from codex_counsel.system.tree_walk import remove_tree
 from tests.conftest import World
 from tests.repositories import Repository
 
@@ -244,3 +247,41 @@ def test_a_head_that_is_a_link_within_the_git_directory_is_used(
     head.unlink()
     head.symlink_to(target)
     assert Repo.open(world.workspace, env=world.env).head()
+
+
+@pytest.mark.parametrize("closed", ["objects", "objects/pack"])
+def test_a_git_directory_that_cannot_be_read_is_refused_by_name(
+    world: World, project: Repository, closed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = project.root / ".git" / closed
+    iterdir = Path.iterdir
+
+    def refuse(path: Path) -> Iterator[Path]:
+        if path == folder:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(CounselError) as error:
+        Repo.open(world.workspace, env=world.env)
+    assert "cannot be read: Permission denied" in error.value.message
+
+
+def test_a_link_at_any_depth_is_found_beside_borrowed_objects(
+    world: World, project: Repository, private: Repository
+) -> None:
+    ref = _borrow(project, private)
+    top = project.root / ".git/refs/heads"
+    folder = os.open(top, os.O_DIRECTORY)
+    # Shorter than the longest path, and deeper than Python's stack.
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=folder)
+        below = os.open("d", os.O_DIRECTORY, dir_fd=folder)
+        os.close(folder)
+        folder = below
+    os.symlink(ref, "theirs", dir_fd=folder)
+    os.close(folder)
+    with pytest.raises(CounselError) as error:
+        read_layout(world.workspace)
+    assert error.value.code == Code.WORKSPACE_INVALID
+    assert remove_tree(top / "d")

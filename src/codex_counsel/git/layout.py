@@ -7,14 +7,16 @@ one: neither a run, which may read git's objects, nor our own git, whose output 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.files import read_regular
+from codex_counsel.system.tree_walk import TreeWalk
 
 READ_BY_GIT = (
     "HEAD",
@@ -136,33 +138,35 @@ def _check_contained(layout: Layout) -> None:
     our own, a foreign ref only names what is not there. Borrowed objects
     (`git clone --shared`) are used, but not together with any link that leads elsewhere.
     """
-    if not layout.objects.is_dir():
-        raise _refused(layout.top, "has no objects")
     own = (layout.common_dir, layout.git_dir)
+    try:
+        if not layout.objects.is_dir():
+            raise _refused(layout.top, "has no objects")
+        links = _links(layout, own)
+    except OSError as error:
+        raise _refused(layout.top, f"cannot be read: {error.strerror}") from None
+    for link in links:
+        real = link.resolve()
+        if not any(real.is_relative_to(folder) for folder in own):
+            raise _refused(layout.top, f"leads out of itself by the link {link}")
+
+
+def _links(layout: Layout, own: Iterable[Path]) -> list[Path]:
+    """The links among what git reads; all links, where objects are borrowed. Raises OSError."""
     entries = [folder / name for folder in own for name in READ_BY_GIT]
-    entries += _entries(layout.objects)
-    entries += _entries(layout.objects / "pack")
+    for folder in (layout.objects, layout.objects / "pack"):
+        if folder.is_dir():
+            entries += folder.iterdir()
+    links = [path for path in entries if path.is_symlink()]
+
     if (layout.objects / "info/alternates").exists():
         for folder in own:
-            entries += _entries_below(folder)
-    for path in entries:
-        if not path.is_symlink():
-            continue
-        real = path.resolve()
-        if not any(real.is_relative_to(folder) for folder in own):
-            raise _refused(layout.top, f"leads out of itself by the link {path}")
-
-
-def _entries(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return list(folder.iterdir())
-
-
-def _entries_below(folder: Path) -> Iterator[Path]:
-    for directory, names, files in os.walk(folder):
-        for name in (*names, *files):
-            yield Path(directory, name)
+            walk = TreeWalk(folder)
+            found = [entry.path for entry in walk if entry.is_link]
+            if walk.unread or walk.truncated:
+                raise PermissionError(errno.EACCES, f"not all of {folder} can be read")
+            links += [folder / os.fsdecode(path) for path in found]
+    return links
 
 
 def _refused(top: Path, why: str) -> CounselError:
