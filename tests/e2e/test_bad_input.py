@@ -764,3 +764,17 @@ def test_a_pattern_that_never_ends_does_not_keep_the_run_alive(
     wire = consult(world.counsel(), output_schema=schema)
     assert (wire["error"]["code"], wire["partial"]) == ("incomplete", True)
     assert "within 5 seconds" in wire["error"]["message"]
+
+
+@pytest.mark.parametrize("text_only", [False, True])
+def test_a_temporary_directory_that_codex_takes_for_a_pattern_is_named(
+    world: World, model: Model, monkeypatch: pytest.MonkeyPatch, text_only: bool
+) -> None:
+    server = model()
+    odd = world.base / "tmp[1]"
+    odd.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(odd))
+    with pytest.raises(CounselError) as error:
+        consult(world.counsel(), text_only=text_only)
+    assert "TMPDIR" in f"{error.value.message} {error.value.repair}"
+    assert server.requests == []

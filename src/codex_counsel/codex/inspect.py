@@ -175,6 +175,9 @@ def _try_sandbox(codex: Codex, env: Mapping[str, str]) -> SandboxState:
     """Run one command in the sandbox of a run: it must read a file inside the workspace and none outside, nor write."""
     with tempfile.TemporaryDirectory(prefix="codex-counsel-probe-") as directory:
         base = Path(directory).resolve()
+        reason = sandbox.why_unsafe(base)
+        if reason:
+            return SandboxState(f"the directory that TMPDIR names {reason}")
         for name in ("workspace", "outside"):
             (base / name).mkdir()
             (base / name / "canary").write_text("canary", "ascii")

@@ -143,10 +143,10 @@ def why_closed(
     for base in SYSTEM:
         if path.is_relative_to(base) or base.is_relative_to(path):
             return "belongs to the running system"
-    return _why_unsafe(path, denied)
+    return why_unsafe(path, denied)
 
 
-def _why_unsafe(path: Path, denied: Iterable[Path]) -> str | None:
+def why_unsafe(path: Path, denied: Iterable[Path] = ()) -> str | None:
     """The part of the gate that holds for our own directories too, which may lie in a temporary file system."""
     if not path.is_absolute() or os.path.realpath(path) != str(path):
         return "is not an absolute path without links"
@@ -165,9 +165,13 @@ def _check(boundary: Boundary) -> None:
         if reason:
             raise CounselError(Code.WORKSPACE_INVALID, f"{path} {reason}")
     for path in boundary.scratch:
-        reason = _why_unsafe(path, boundary.denied)
+        reason = why_unsafe(path, boundary.denied)
         if reason:
-            raise CounselError(Code.WORKSPACE_INVALID, f"{path} {reason}")
+            raise CounselError(
+                Code.WORKSPACE_INVALID,
+                f"{path} {reason}",
+                repair="Set TMPDIR, for a task XDG_CACHE_HOME, to another directory.",
+            )
 
 
 def overrides(boundary: Boundary, name: str) -> tuple[str, ...]:
