@@ -26,7 +26,7 @@ from codex_counsel.prepare import guidance, workspace
 from codex_counsel.prepare.workspace import ResolvedWorkspace
 from codex_counsel.review.prepare import ReviewBrief, prepare_changes, prepare_plan
 from codex_counsel.services.counsel import Counsel
-from codex_counsel.system.files import read_resolved
+from codex_counsel.system.directory_descriptors import read_file
 from tests.conftest import World
 from tests.repositories import numbered_lines, write
 from tests.reviews import (
@@ -270,10 +270,10 @@ def test_a_plan_that_is_exchanged_for_a_link_after_it_was_checked_is_not_read(
         else:
             path.unlink()
             path.symlink_to(world.home / ".secret/plan.md")
-        return read_resolved(path, limit)
+        return read_file(path, limit)
 
     monkeypatch.setattr(
-        "codex_counsel.prepare.attachments.read_resolved", exchange_and_read
+        "codex_counsel.prepare.attachments.read_file", exchange_and_read
     )
     error = refusal(partial(plan_brief, world, plan_path="folder/plan.md"))
     assert (error.code, "cannot be read" in error.message) == (

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.system.files import open_resolved
+from codex_counsel.system.directory_descriptors import open_file
 
 MAX_TRANSCRIPT = 200_000_000
 FLUSH_SECONDS = 2
@@ -105,7 +105,7 @@ def _confined(path: Path, projects: Path) -> Path:
 def _open_transcript(path: Path) -> BinaryIO:
     """The opened file of a resolved path: what was exchanged for a link since then is refused."""
     try:
-        descriptor = open_resolved(path)
+        descriptor = open_file(path)
     except OSError as error:
         raise _invalid(f"{path} cannot be read: {error.strerror}") from None
     status = os.fstat(descriptor)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.prepare.directories import HOMES, is_of_the_system
-from codex_counsel.system.files import read_resolved
+from codex_counsel.system.directory_descriptors import read_file
 from codex_counsel.system.redact import mask
 from codex_counsel.system.secret_names import secret_name
 
@@ -204,7 +204,7 @@ def _home_around(path: Path) -> Path | None:
 def _read(argument: str, name: str, path: Path, limit: int) -> bytes:
     """At most one byte more than `limit`."""
     try:
-        data = read_resolved(path, limit + 1)
+        data = read_file(path, limit + 1)
     except OSError as error:
         raise _refusal(argument, name, f"cannot be read: {error.strerror}") from None
     if data is None:

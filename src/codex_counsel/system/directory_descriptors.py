@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 # A directory that may be entered but not listed can be opened with O_PATH, where there
 # is one.
 DIRECTORY_FLAGS = (
     getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 )
+# Without O_NONBLOCK, opening a FIFO in place of a file would wait for a writer.
+FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 LIST_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -28,6 +31,29 @@ def open_resolved(path: bytes) -> int:
         return open_below(root, path.strip(b"/"))
     finally:
         os.close(root)
+
+
+def open_file(path: str | os.PathLike[str]) -> int:
+    """Open a file for reading by its absolute path, in which no part may be a link. Raises as `open_resolved`.
+
+    What was exchanged for a link after the path was resolved is not followed.
+    """
+    folder, name = os.path.split(os.fsencode(path))
+    directory = open_resolved(folder)
+    try:
+        return os.open(name, FILE_FLAGS, dir_fd=directory)
+    finally:
+        os.close(directory)
+
+
+def read_file(path: str | os.PathLike[str], limit: int) -> bytes | None:
+    """At most `limit` bytes of a regular file, opened as by `open_file`. None for what is no regular file."""
+    descriptor = open_file(path)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    with open(descriptor, "rb") as file:
+        return file.read(limit)
 
 
 def open_below(directory: int, path: bytes) -> int:

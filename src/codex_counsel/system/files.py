@@ -86,42 +86,6 @@ def read_regular(path: str | os.PathLike[str], limit: int) -> bytes | None:
             return None
 
 
-def open_resolved(path: str | os.PathLike[str]) -> int:
-    """Open a file by an absolute path without links, `..` or `.` in it: the descriptor, for reading.
-
-    Each part is opened in the one before. So a directory that was exchanged for a link
-    after the path was resolved leads nowhere. Raises OSError.
-    """
-    # Where there is no O_PATH, a directory must be readable to be opened.
-    step = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY
-    parts = os.fspath(path).strip("/").split("/")
-    directory = os.open("/", step | os.O_CLOEXEC)
-    try:
-        for part in parts[:-1]:
-            following = os.open(
-                part, step | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory
-            )
-            os.close(directory)
-            directory = following
-        return os.open(
-            parts[-1],
-            os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
-            dir_fd=directory,
-        )
-    finally:
-        os.close(directory)
-
-
-def read_resolved(path: str | os.PathLike[str], limit: int) -> bytes | None:
-    """At most `limit` bytes of a regular file, as `open_resolved`. None for what is no regular file."""
-    descriptor = open_resolved(path)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        return None
-    with open(descriptor, "rb") as file:
-        return file.read(limit)
-
-
 def read_json(path: str | os.PathLike[str]) -> Json:
     """The parsed file. Raises FileNotFoundError; OSError or ValueError for what cannot be read or is no JSON."""
     with open(path, encoding="utf-8") as file:
