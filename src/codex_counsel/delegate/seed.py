@@ -317,15 +317,7 @@ def populate(repo: Repo, plan: SeedPlan, shadow: Shadow) -> str:
         stdin=b"".join(index_records),
     )
     shadow.expect_absent([*plan.sparse, *plan.withheld])
-    if plan.checkout:
-        shadow.git(
-            "checkout-index",
-            "-z",
-            "--force",
-            "--index",
-            "--stdin",
-            stdin=null_terminated(plan.checkout),
-        )
+    shadow.write_files(plan.checkout)
     _copy_files(repo, plan, shadow)
     return shadow.snapshot()
 

@@ -310,15 +310,7 @@ class Shadow:
             if name in changed or name not in tracked:
                 os.unlink(entry.name, dir_fd=entry.folder.descriptor)
                 reset.append(name)
-        present = [name for name in reset if name in tracked]
-        self.git(
-            "checkout-index",
-            "-z",
-            "--force",
-            "--index",
-            "--stdin",
-            stdin=null_terminated(present),
-        )
+        self.write_files(name for name in reset if name in tracked)
         return reset
 
     def _show_sparse_files(self) -> None:
@@ -399,6 +391,17 @@ class Shadow:
         finally:
             index.unlink(missing_ok=True)
 
+    def write_files(self, names: Iterable[bytes]) -> None:
+        """Write these files of the index into the working tree."""
+        self.git(
+            "checkout-index",
+            "-z",
+            "--force",
+            "--index",
+            "--stdin",
+            stdin=null_terminated(names),
+        )
+
     def check_out(self, base: str, tree: str, absent: Iterable[bytes]) -> None:
         """Fill the empty working tree from the tree object `tree`, with the index as it is for `base`.
 
@@ -407,15 +410,7 @@ class Shadow:
         left_out = set(absent)
         self.git("read-tree", tree)
         names = self.git("ls-files", "-z").split(b"\0")[:-1]
-        present = [name for name in names if name not in left_out]
-        self.git(
-            "checkout-index",
-            "-z",
-            "--force",
-            "--index",
-            "--stdin",
-            stdin=null_terminated(present),
-        )
+        self.write_files(name for name in names if name not in left_out)
         # `-m` keeps what the index knows of files that are the same: git need not read
         # them again. `-i` looks at no file.
         self.git("read-tree", "-m", "-i", base)
