@@ -276,6 +276,31 @@ def test_a_git_directory_that_leads_elsewhere_opens_nothing_and_is_refused(
     assert server.requests == []
 
 
+def test_the_keys_of_git_crypt_are_closed(
+    each_release: World, each_model: Model
+) -> None:
+    repository = each_release.repository.init()
+    repository.write("app.py", "answer = 42\n")
+    repository.commit()
+    repository.write(".git/git-crypt/keys/default", "SECRET\n")
+    look = shell("cat app.py .git/git-crypt/keys/default; git log --oneline")
+    output, _ = outputs(each_release, each_model, "consult", look)
+    assert "answer = 42" in output
+    assert "SECRET" not in output
+
+
+def test_the_host_boundary_closes_settings_in_which_tokens_are_kept(
+    each_release: World, each_model: Model
+) -> None:
+    each_release.settings["READ_BOUNDARY"] = "host"
+    for name in (".zshrc", ".gitconfig", "notes.txt"):
+        (each_release.home / name).write_text(f"CONTENT of {name}\n")
+    look = shell("cat ~/.zshrc ~/.gitconfig ~/notes.txt")
+    output, _ = outputs(each_release, each_model, "consult", look)
+    assert "CONTENT of notes.txt" in output
+    assert "CONTENT of ." not in output
+
+
 # --- what a caller names
 
 

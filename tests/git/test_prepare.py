@@ -22,7 +22,7 @@ from codex_counsel.contract.request import (
 from codex_counsel.delegate.prepare import prepare as delegate
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.kind import Brief
-from codex_counsel.prepare import guidance, workspace
+from codex_counsel.prepare import attachments, directories, guidance, workspace
 from codex_counsel.prepare.workspace import ResolvedWorkspace
 from codex_counsel.review.prepare import ReviewBrief, prepare_changes, prepare_plan
 from codex_counsel.services.counsel import Counsel
@@ -254,6 +254,24 @@ def test_what_is_no_plan_that_may_be_sent_is_refused(
         Code.INVALID_ARGUMENTS,
         True,
     )
+
+
+def test_a_text_of_the_system_or_of_another_user_is_refused_for_its_place(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system, homes = world.base / "system", world.base / "homes"
+    monkeypatch.setattr(directories, "SYSTEM_DIRECTORIES", (system,))
+    monkeypatch.setattr(attachments, "HOMES", (homes,))
+    of_the_system = str(write(system, "notes.md", "Do it."))
+    of_another = str(write(homes, "somebody-else/notes.md", "Do it."))
+    for path, reason in (
+        (of_the_system, "belongs to the system"),
+        (of_another, "belongs to another user"),
+    ):
+        error = refusal(partial(plan_brief, world, plan_path=path))
+        assert reason in error.message
+    beside = str(write(world.base, "notes/plan.md", "Do it."))
+    assert material(plan_brief(world, plan_path=beside).prompt, "the plan") == "Do it."
 
 
 @pytest.mark.parametrize("exchanged", ["plan.md", "folder"])

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from codex_counsel.codex import sandbox
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.repo import Repo
 from codex_counsel.prepare import directories, secret_files, system_files
 from codex_counsel.prepare import toolchains as toolchains_module
+from codex_counsel.prepare.boundary import _scanned
 from codex_counsel.prepare.directories import Directories
-from codex_counsel.prepare.secret_files import find_secrets, uncommitted
+from codex_counsel.prepare.secret_files import SecretFiles, find_secrets, uncommitted
 from codex_counsel.prepare.toolchains import interpreter, toolchains
 from codex_counsel.prepare.workspace import checked_root, find_repository
 from codex_counsel.system.files import read_regular
@@ -717,3 +720,80 @@ def test_text_is_read_from_regular_files_only(tmp_path: Path) -> None:
     assert [
         read_regular(tmp_path / name, 9) for name in ("link", "pipe", "missing", ".")
     ] == [None] * 4
+
+
+# --- what of the user and of the system stays closed
+
+NAMED = system_files.NAMED
+"""As they are; the tests above do without them."""
+CLOSED = [
+    ".ssh",
+    ".aws",
+    ".netrc",
+    ".databrickscfg",
+    ".terraformrc",
+    ".config/stripe",
+    ".config/fly",
+    ".config/sops",
+    ".config/helm",
+    ".snowsql",
+    ".subversion",
+    ".config/github-copilot",
+    ".kaggle",
+    ".local/share/atuin",
+    ".local/share/fish",
+    ".mysql_history",
+    ".config/configstore",
+    ".electrum",
+    ".config/age",
+    ".docker",
+    ".config/git/credentials",
+]
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_credentials_of_well_known_programs_are_denied(
+    places: Directories, name: str
+) -> None:
+    path = places.home / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(exist_ok=True)
+    assert path in places.denied()
+
+
+@pytest.mark.skipif(not Path("/etc/shadow").exists(), reason="there is none here")
+def test_the_passwords_of_the_system_are_denied(
+    places: Directories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system_files, "NAMED", NAMED)
+    assert Path("/etc/shadow") in places.denied()
+
+
+def test_settings_are_closed_beside_the_credentials_and_can_be_reviewed(
+    places: Directories,
+) -> None:
+    for name in (".zshrc", ".gitconfig"):
+        (places.home / name).touch()
+    assert set(places.settings()) == {
+        places.home / ".zshrc",
+        places.home / ".gitconfig",
+    }
+    assert set(places.settings()).isdisjoint(places.denied())
+
+
+def test_codex_searches_by_itself_only_where_that_works_and_costs_little(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "root"
+    found = SecretFiles(scanned=sandbox.MAX_SCANNED)
+    assert _scanned([root], found, [tmp_path / "other"]) == (root,)
+    many = tuple(root / f"{n}.env" for n in range(sandbox.MAX_SECRETS))
+    for unfit in (
+        replace(found, scanned=sandbox.MAX_SCANNED + 1),
+        replace(found, scannable=False),
+        replace(found, complete=False),
+        replace(found, paths=many),
+    ):
+        assert _scanned([root], unfit, []) == ()
+    assert _scanned([root], found, [root / "state"]) == ()
+    assert _scanned([tmp_path / "{a}"], found, []) == ()

@@ -186,6 +186,15 @@ def test_no_text_of_a_reviewer_becomes_a_workflow_command() -> None:
     )
 
 
+def test_an_annotation_holds_no_command_of_a_runner_that_looks_anywhere_in_a_line() -> (
+    None
+):
+    hostile = "x ##[group]y ##vso[task.setvariable variable=z]1"
+    output = github(review({"title": hostile, "risk": hostile}, summary=hostile))
+    assert "##[" not in output
+    assert "##vso[" not in output
+
+
 def test_an_annotation_says_when_its_evidence_was_not_found() -> None:
     bare = {name: FINDING[name] for name in ("severity", "title")}
     assert (

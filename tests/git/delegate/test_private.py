@@ -79,6 +79,18 @@ def test_a_home_file_that_the_repository_names_as_excludes_is_not_read(
     assert_private(repository.seed())
 
 
+@pytest.mark.parametrize("name", [".ssh/config", "deploy.pem"])
+def test_a_file_with_credentials_is_not_read_even_if_the_user_names_it(
+    repository: UserRepository, own_git_settings: Path, name: str
+) -> None:
+    path = Path(os.environ["HOME"]) / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(PRIVATE + b"\n*.bak\n")
+    repository.git("config", "--global", "core.excludesFile", str(path))
+    shadow = repository.seed().shadow
+    assert PRIVATE not in shadow.excludes.read_bytes()
+
+
 def test_a_file_that_an_included_configuration_names_is_not_read(
     repository: UserRepository, private_file: Path
 ) -> None:
