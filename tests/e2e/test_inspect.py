@@ -96,12 +96,10 @@ def test_a_broken_configuration_is_reported_in_codexs_own_words(
 
 
 def test_models_come_with_their_efforts_and_the_default_first(
-    each_release: World,
+    each_release: World, probes: ProbeCache
 ) -> None:
-    listed = models(
-        each_release.codex(),
-        {**each_release.env, "CODEX_HOME": str(each_release.codex_home)},
-    )
+    env = {**each_release.env, "CODEX_HOME": str(each_release.codex_home)}
+    listed = models(each_release.codex(), env, probes)
     assert listed[0]["default"] is True
     assert all(row["model"] and row["efforts"] for row in listed)
     assert "gpt-5.5" in [row["model"] for row in listed]

@@ -209,11 +209,27 @@ def _try_sandbox(codex: Codex, env: Mapping[str, str]) -> SandboxState:
     return SandboxState(one_line(output or "no answer", 300))
 
 
-def models(codex: Codex, env: Mapping[str, str]) -> list[JsonObject]:
+def models(
+    codex: Codex, env: Mapping[str, str], probes: ProbeCache
+) -> list[JsonObject]:
     """The models that this release lists to its users, the default first, each with its efforts.
 
-    Raises `codex_config_invalid`.
+    Cached until the binary or config.toml changes. Raises `codex_config_invalid`.
     """
+    key = (
+        "models",
+        file_stamp(codex.path),
+        file_stamp(home_of(env) / "config.toml"),
+    )
+    cached = probes.get(*key)
+    if isinstance(cached, list):
+        return list(cached)
+    rows = _ask_models(codex, env)
+    probes.put(rows, *key)
+    return rows
+
+
+def _ask_models(codex: Codex, env: Mapping[str, str]) -> list[JsonObject]:
     argv = [str(codex.path), "debug", "models", "--bundled"]
     result = run_probe(argv, env=env)
     try:

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from codex_counsel import __version__
 from codex_counsel.contract.vocabulary import (
     Confidence,
+    EffortSource,
     EnforcedReads,
     Grounding,
     HostControls,
@@ -199,6 +200,10 @@ class Meta:
     codex: CodexUsed | None = None
     model: str | None = None
     effort: str | None = None
+    effort_source: EffortSource | None = _optional_field(
+        "who decided it; codex: the user's Codex configuration; opinion: nobody, so this server asked for a high one; "
+        "model: its own default"
+    )
     usage: Usage | None = _optional_field("tokens of this run")
     elapsed_ms: int | None = None
     scope: JsonObject | None = None

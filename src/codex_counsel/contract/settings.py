@@ -51,7 +51,13 @@ class Settings:
         "model for every run; unset: what the user's Codex is configured for"
     )
     effort: str | None = _text(
-        "reasoning effort for every run; unset: the user's Codex configuration"
+        "reasoning effort for every run; unset: the user's Codex configuration, then `OPINION_EFFORT`"
+    )
+    opinion_effort: str = _choice(
+        "high",
+        ("high", "model"),
+        "effort of consult and review where neither caller, setting nor Codex configuration names one: high, "
+        "or what the model takes by itself",
     )
     profile: str | None = _text(
         "Codex's own configuration profile (`$CODEX_HOME/NAME.config.toml`)"

@@ -55,6 +55,10 @@ HostControlsPolicy = Literal["report", "refuse"]
 """What to do where the sandbox leaves settings of the machine writable."""
 HOST_CONTROLS_POLICIES: tuple[HostControlsPolicy, ...] = get_args(HostControlsPolicy)
 
+EffortSource = Literal["caller", "setting", "codex", "opinion", "model"]
+"""Who decided the reasoning effort. `opinion`: nobody did, and a second opinion is asked at a high one."""
+EFFORT_SOURCES: tuple[EffortSource, ...] = get_args(EffortSource)
+
 JOB_ID = r"^[0-9a-f]{32}$"
 """128 random bits. Check it before building any path with it."""
 THREAD_ID = (

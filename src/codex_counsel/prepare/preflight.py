@@ -33,10 +33,15 @@ HOST_CONTROLS_REMEDY = (
 
 @dataclass(frozen=True)
 class Preflight:
-    """What the checks found. `config` is what the user's Codex is configured for; `profile` is Codex's own."""
+    """What the checks found.
+
+    `env` is the environment of a probe. `config` is what the user's Codex is configured
+    for; `profile` is Codex's own.
+    """
 
     workspace: ResolvedWorkspace
     codex: Codex
+    env: Mapping[str, str]
     login: Login
     config: Mapping[str, Json]
     profile: str | None
@@ -73,6 +78,7 @@ def check(
     return Preflight(
         workspace=workspace,
         codex=codex,
+        env=env,
         login=login,
         config=config,
         profile=profile,
@@ -139,10 +145,9 @@ def existing_codex_home(context: Context) -> Path:
 
 def mcp_servers(context: Context, preflight: Preflight) -> tuple[str, ...]:
     """The MCP servers of the user that a run would start, to be switched off. Raises `codex_config_invalid`."""
-    env = probe_environment(context, preflight.workspace)
     root = preflight.workspace.root
     return inspect.mcp_servers(
-        preflight.codex, env, root, preflight.profile, context.probes
+        preflight.codex, preflight.env, root, preflight.profile, context.probes
     )
 
 

@@ -185,7 +185,8 @@ class Counsel:
         """Models and efforts that the installed Codex lists."""
         workspace = workspaces.resolve_or_none(self.context)
         codex = checks.find_codex(self.context, workspace)
-        rows = inspect.models(codex, checks.probe_environment(self.context, workspace))
+        env = checks.probe_environment(self.context, workspace)
+        rows = inspect.models(codex, env, self.context.probes)
         defaults = [row["model"] for row in rows if row.get("default")]
         default = defaults[0] if defaults else "none"
         return completed(

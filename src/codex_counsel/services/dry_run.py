@@ -17,6 +17,7 @@ from codex_counsel.delegate import seed
 from codex_counsel.errors import CounselError
 from codex_counsel.jobs.store import Store
 from codex_counsel.prepare import boundary as boundaries
+from codex_counsel.prepare import effort as efforts
 from codex_counsel.prepare import preflight as checks
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.review import prepare as review
@@ -112,10 +113,10 @@ def _access(
         preflight = checks.check(context, request, workspace)
         boundary = boundaries.of_run(context, request, preflight, brief.access)
         placement = brief.place(boundary, scratch_directory(context, brief, "JOB"))
-        turn = turn_of(context, request, preflight, placement)
-        env = checks.probe_environment(context, workspace)
+        effort = efforts.of_run(context, request, preflight)
+        turn = turn_of(context, request, preflight, placement, effort)
         codex_adds = inspect.prompt_additions(
-            preflight.codex, env, workspace.root, command.config(turn)
+            preflight.codex, preflight.env, workspace.root, command.config(turn)
         )
     except CounselError as error:
         return {"blocked": {"code": error.code, "message": error.message}}
@@ -128,7 +129,13 @@ def _access(
         "denied": _first_paths(outermost(boundary.denied)),
         "secrets": _first_paths(boundary.secrets),
     }
-    return {"sandbox": sandbox, "codex_adds": codex_adds, "isolation": turn.isolation}
+    return {
+        "sandbox": sandbox,
+        "codex_adds": codex_adds,
+        "isolation": turn.isolation,
+        "effort": effort.name,
+        "effort_source": effort.source,
+    }
 
 
 def _first_paths(paths: Iterable[Path]) -> list[str]:

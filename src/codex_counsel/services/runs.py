@@ -24,6 +24,7 @@ from codex_counsel.jobs.spec import Spec
 from codex_counsel.jobs.store import Store
 from codex_counsel.kind import IMAGES
 from codex_counsel.prepare import boundary as boundaries
+from codex_counsel.prepare import effort as efforts
 from codex_counsel.prepare import preflight as checks
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.review import prepare as review
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from codex_counsel.jobs.handle import Handle
     from codex_counsel.kind import Brief, Placement
     from codex_counsel.prepare.context import Context
+    from codex_counsel.prepare.effort import Effort
     from codex_counsel.prepare.preflight import Preflight
 
 MAX_SUBJECT = 200
@@ -74,7 +76,8 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
         job_id = secrets.token_hex(16)
         scratch = scratch_directory(context, brief, job_id)
         placement = brief.place(boundary, scratch)
-        turn = turn_of(context, request, preflight, placement)
+        effort = efforts.of_run(context, request, preflight)
+        turn = turn_of(context, request, preflight, placement, effort)
         directory = store.directory / job_id
         if brief.reply_schema:
             turn = replace(turn, schema=directory / launcher.SCHEMA)
@@ -100,7 +103,7 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
             workspace=str(workspace.root),
             max_bytes=context.settings.max_tree_bytes,
             max_entries=context.settings.max_tree_entries,
-            meta=_meta_template(preflight, turn, brief),
+            meta=_meta_template(preflight, turn, brief, effort),
             session_id=request.session_id,
             detached=background,
             **brief.details,
@@ -139,6 +142,7 @@ def turn_of(
     request: RunRequest,
     preflight: Preflight,
     placement: Placement,
+    effort: Effort,
 ) -> Turn:
     """The turn of Codex that this request stands for, without schema and images. Raises `codex_config_invalid`."""
     servers: tuple[str, ...] = ()
@@ -148,7 +152,7 @@ def turn_of(
         boundary=placement.boundary,
         cwd=placement.cwd,
         model=request.model or context.settings.model,
-        effort=request.effort or context.settings.effort,
+        effort=effort.name,
         profile=preflight.profile,
         session_id=request.session_id,
         isolation=preflight.isolation,
@@ -158,7 +162,9 @@ def turn_of(
     )
 
 
-def _meta_template(preflight: Preflight, turn: Turn, brief: Brief) -> JsonObject:
+def _meta_template(
+    preflight: Preflight, turn: Turn, brief: Brief, effort: Effort
+) -> JsonObject:
     """What is known of the envelope's `meta` before the run; JSON-ready, without what does not apply."""
     missing_parts = [] if turn.text_only else preflight.codex.notices()
     meta = Meta(
@@ -168,7 +174,8 @@ def _meta_template(preflight: Preflight, turn: Turn, brief: Brief) -> JsonObject
             path=str(preflight.codex.path), version=preflight.codex.version
         ),
         model=turn.model or preflight.config.get("model"),
-        effort=turn.effort or preflight.config.get("model_reasoning_effort"),
+        effort=effort.name,
+        effort_source=effort.source,
         isolation=preflight.isolation,
         scope=brief.scope,
         warnings=[*brief.warnings, *boundaries.warnings(turn.boundary), *missing_parts],

@@ -12,12 +12,15 @@ from codex_counsel.codex.inspect import SandboxState
 from codex_counsel.codex.limits import Limits
 from codex_counsel.contract.envelope import EnvelopeDict, Meta, completed
 from codex_counsel.errors import CATALOG, Code, CounselError
+from codex_counsel.prepare import effort as efforts
 from codex_counsel.prepare import preflight as checks
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import clean, one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from codex_counsel.codex.account import Login
     from codex_counsel.codex.binary import Codex
     from codex_counsel.contract.request import Status
@@ -135,10 +138,38 @@ def _codex(context: Context, request: Status, warnings: list[str]) -> JsonObject
             **_quota(context, codex, login),
         },
         "defaults": {
-            "model": context.settings.model or config.get("model"),
+            **_defaults(context, codex, env, config),
             "isolation": context.settings.isolation,
-            "effort": context.settings.effort or config.get("model_reasoning_effort"),
         },
+    }
+
+
+def _defaults(
+    context: Context, codex: Codex, env: Mapping[str, str], config: JsonObject
+) -> JsonObject:
+    """Model and effort of a run whose caller names neither, and who decided them.
+
+    An effort of None is what the model takes by itself: `model_effort`, where this
+    Codex lists the model.
+    """
+    model = context.settings.model or config.get("model")
+    configured = efforts.of_user(context, config)
+    opinion = configured or efforts.of_opinion(context, codex, env, model)
+    delegate = configured or efforts.Effort(None, "model")
+    row = efforts.listed_model(context, codex, env, model) or {"model": model}
+    source = "codex"
+    if context.settings.model:
+        source = "setting"
+    elif model is None:
+        source = "default"
+    return {
+        "model": row["model"],
+        "model_source": source,
+        "model_effort": row.get("default_effort"),
+        "effort": opinion.name,
+        "effort_source": opinion.source,
+        "delegate_effort": delegate.name,
+        "delegate_effort_source": delegate.source,
     }
 
 
