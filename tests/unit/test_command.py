@@ -195,6 +195,7 @@ def test_what_asks_outlives_the_run_or_adds_to_the_prompt_is_off_by_name() -> No
         ({"web_search": True}, ("-c", 'web_search="live"')),
         ({"text_only": True}, ("-c", "features.shell_tool=false")),
         ({"isolation": "strict"}, ("--ignore-rules", "--ignore-user-config")),
+        ({"isolation": "strict"}, ("-c", "include_environment_context=false")),
         (
             {"mcp_servers": ("a", "b.c")},
             ("-c", 'mcp_servers={"a"={"enabled"=false},"b.c"={"enabled"=false}}'),

@@ -253,6 +253,7 @@ WHOLE = Envelope(
         codex=CodexUsed(path="/c", version="1"),
         model="m",
         effort="high",
+        effort_source="caller",
         usage=Usage(input=1, cached_input=2, output=3, reasoning=4),
         elapsed_ms=1,
         scope={"kind": "range"},

@@ -73,6 +73,9 @@ LEAN_PINS = (
 )
 """Switch off what the user has set up for his own sessions; isolation `inherit` leaves these out."""
 
+NO_ENVIRONMENT_BLOCK = "include_environment_context=false"
+"""Keeps Codex from telling the model the paths of the workspace and of the denied files, the date and the time zone."""
+
 DROPPED_PREFIXES = (
     "ANTHROPIC_",
     "CLAUDE",
@@ -162,6 +165,8 @@ def config(turn: Turn) -> tuple[str, ...]:
     ]
     if turn.isolation != "inherit":
         values += LEAN_PINS
+    if turn.isolation == "strict":
+        values.append(NO_ENVIRONMENT_BLOCK)
     if turn.isolation != "inherit" and turn.mcp_servers:
         servers = {name: {"enabled": False} for name in turn.mcp_servers}
         values.append(f"mcp_servers={toml(servers)}")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from codex_counsel.prepare.context import Context
     from codex_counsel.prepare.workspace import ResolvedWorkspace
 
+GUIDANCE_OF_USER = ("AGENTS.override.md", "AGENTS.md")
+"""In the Codex home; Codex sends the first one that there is (0.148 to 0.169)."""
 HOST_CONTROLS_WRITABLE = (
     "as this user, Codex's sandbox leaves settings of the machine in /proc/sys writable"
 )
@@ -36,7 +38,7 @@ class Preflight:
     """What the checks found.
 
     `env` is the environment of a probe. `config` is what the user's Codex is configured
-    for; `profile` is Codex's own.
+    for; `profile` is Codex's own. `warnings` are for the envelope.
     """
 
     workspace: ResolvedWorkspace
@@ -47,6 +49,7 @@ class Preflight:
     profile: str | None
     isolation: str
     host_controls_writable: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 def check(
@@ -84,7 +87,19 @@ def check(
         profile=profile,
         isolation=context.settings.isolation,
         host_controls_writable=state.host_controls_writable,
+        warnings=_guidance_sent_by_codex(context),
     )
+
+
+def _guidance_sent_by_codex(context: Context) -> tuple[str, ...]:
+    """A warning for the user's own AGENTS.md where nothing of his was to be sent: Codex has no switch for it."""
+    if context.settings.isolation != "strict":
+        return ()
+    for name in GUIDANCE_OF_USER:
+        file = context.directories.codex_home / name
+        if file.is_file():
+            return (f"Codex sends {file} also with isolation strict",)
+    return ()
 
 
 def sandbox_error(context: Context, state: inspect.SandboxState) -> CounselError | None:

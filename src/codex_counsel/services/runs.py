@@ -178,7 +178,12 @@ def _meta_template(
         effort_source=effort.source,
         isolation=preflight.isolation,
         scope=brief.scope,
-        warnings=[*brief.warnings, *boundaries.warnings(turn.boundary), *missing_parts],
+        warnings=[
+            *brief.warnings,
+            *boundaries.warnings(turn.boundary),
+            *preflight.warnings,
+            *missing_parts,
+        ],
         fingerprint=catalogue.fingerprint(),
     )
     return {name: value for name, value in asdict(meta).items() if value is not None}
