@@ -129,7 +129,7 @@ CATALOG: dict[Code, Meaning] = {
     ),
     Code.RATE_LIMITED: Meaning(
         "The model service is limiting requests.",
-        "Wait as long as retry_after_ms says, then call again.",
+        "Wait as long as retry_after_ms says, a minute where it is missing, then call again.",
         retryable=True,
         exit_code=UNAVAILABLE,
     ),

@@ -476,6 +476,7 @@ def test_a_reply_of_another_shape_is_a_failure_that_keeps_the_text(
         True,
     )
     assert words in wire["error"]["message"]
+    assert "simplify output_schema" in wire["error"]["repair"]
     assert join_pages(world, wire, "answer") == reply
     assert "data" not in wire
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -235,12 +236,6 @@ SERVICE: dict[str, Case] = {
     "malformed item": Case(
         malformed(), Code.EMPTY_OUTPUT, "completed its turn without a message"
     ),
-    "key of the provider missing": Case(
-        say("Never."),
-        Code.AUTH_REQUIRED,
-        "Missing environment variable: `ABSENT_KEY`",
-        keys={"env_key": "ABSENT_KEY"},
-    ),
 }
 """The rows of what a model service can do, retries off."""
 
@@ -336,25 +331,57 @@ def test_a_login_that_cannot_be_renewed_says_whether_to_log_in_again(
 # --- before anything is spent
 
 
-@pytest.mark.parametrize(
-    ("env", "words"),
-    [
-        ({}, "Codex is not logged in"),
-        (
-            {"OPENAI_API_KEY": "sk-x"},
-            "OPENAI_API_KEY is set, but codex exec reads CODEX",
-        ),
-    ],
-    ids=["nothing", "only OPENAI_API_KEY"],
-)
 def test_without_a_login_nothing_is_started_and_the_way_to_one_is_named(
-    each_release: World, env: dict[str, str], words: str
+    each_release: World,
 ) -> None:
-    with pytest.raises(CounselError, match=words) as refusal:
-        consult(each_release.counsel(**env))
+    with pytest.raises(CounselError, match="Codex is not logged in") as refusal:
+        consult(each_release.counsel())
     assert refusal.value.code == Code.AUTH_REQUIRED
     assert "codex login" in CATALOG[Code.AUTH_REQUIRED].repair
     assert not (each_release.state / "jobs").exists()
+
+
+def test_the_key_that_codex_does_not_read_becomes_a_login_by_the_line_of_the_repair(
+    each_release: World, each_model: Model
+) -> None:
+    server = each_model(requires_openai_auth=True)
+    key = {"OPENAI_API_KEY": "sk-of-the-user"}
+    with pytest.raises(CounselError, match="OPENAI_API_KEY is set") as refusal:
+        consult(each_release.counsel(**key))
+    assert refusal.value.code == Code.AUTH_REQUIRED
+    assert "CODEX_API_KEY" in (refusal.value.repair or "")
+    consult(each_release.counsel(CODEX_API_KEY=key["OPENAI_API_KEY"]))
+
+    line = (refusal.value.repair or "").split("`")[1]
+    programs = f"{Path(each_release.binary).parent}:{os.environ['PATH']}"
+    env = {**each_release.env, **key, "PATH": programs}
+    subprocess.run(["/bin/sh", "-c", line], env=env, check=True, capture_output=True)
+    consult(each_release.counsel())
+    sent = [request.headers["authorization"] for request in server.requests]
+    assert sent == ["Bearer sk-of-the-user"] * 2
+
+
+def test_a_missing_variable_of_the_users_provider_is_named_before_anything_is_started(
+    each_release: World, each_model: Model
+) -> None:
+    server = each_model(env_key="KEY_OF_MINE")
+    counsel = each_release.counsel()
+    with pytest.raises(CounselError, match="KEY_OF_MINE, which is not set") as refusal:
+        consult(counsel)
+    assert refusal.value.code == Code.AUTH_REQUIRED
+    repair = refusal.value.repair or ""
+    assert "Set KEY_OF_MINE" in repair
+    assert "codex login" not in repair
+    status = counsel.status(Status())
+    assert (status["next_steps"], status["data"]["usable"]) == ([repair], False)
+    assert not (each_release.state / "jobs").exists()
+
+    consult(each_release.counsel(KEY_OF_MINE="first"))
+    # Codex reads further variables from this file.
+    (each_release.codex_home / ".env").write_text("KEY_OF_MINE=second\n")
+    consult(each_release.counsel())
+    sent = [request.headers["authorization"] for request in server.requests]
+    assert sent == ["Bearer first", "Bearer second"]
 
 
 BROKEN_CONFIGS = {

@@ -106,14 +106,20 @@ def test_the_reset_is_read_in_the_zone_that_codex_writes_it_in(
     assert reset <= limit_marks(each_release)[0]["until"] <= reset + 60
 
 
-def test_a_limit_without_a_reset_lasts_as_long_as_the_setting_says(
-    each_release: World, each_model: Model
+@pytest.mark.parametrize(
+    ("settings", "seconds"), [({}, 300), ({"BACKOFF_SECONDS": "600"}, 600)]
+)
+def test_a_limit_without_a_reset_is_tried_again_after_minutes_or_as_the_setting_says(
+    each_release: World, each_model: Model, settings: dict[str, str], seconds: int
 ) -> None:
     each_model(usage_limit("team"))
-    each_release.settings["BACKOFF_SECONDS"] = "600"
+    each_release.settings |= settings
     met = consult(each_release.counsel())["error"]
     assert "retry_after_ms" not in met
-    assert 0 < refusal_of(each_release).details["until"] - time.time() <= 600
+    refusal = refusal_of(each_release)
+    left = refusal.details["until"] - time.time()
+    assert seconds - 60 < left <= seconds
+    assert "names no end; the next try" in refusal.message
 
 
 def test_the_exact_reset_of_the_account_is_used_where_codex_recorded_it(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,13 @@ class Login:
 
     `kind` is none, api_key, chatgpt, provider (one of the user's own) or keyring.
     `identity` differs between accounts and does not reveal them: 16 hexadecimal digits
-    of a hash.
+    of a hash. `missing_variable` is the one that the provider reads its key from, where
+    it is not set.
     """
 
     kind: str
     identity: str
+    missing_variable: str | None = None
 
     @property
     def present(self) -> bool:
@@ -49,9 +52,7 @@ def login(
     table = _provider_table(provider, config)
     has_own_key = provider != "openai" and not table.get("requires_openai_auth")
     if has_own_key:
-        base_url = table.get("base_url")
-        key = env.get(str(table.get("env_key")), "")
-        return Login("provider", _identity(provider, f"{base_url} {key}"))
+        return _provider_login(provider, table, codex_home, env)
 
     # `codex exec` does not read OPENAI_API_KEY.
     api_key = env.get("CODEX_API_KEY")
@@ -79,6 +80,31 @@ def _provider_table(provider: str, config: Mapping[str, Json]) -> Mapping[str, J
     if not isinstance(table, dict):
         return {}
     return table
+
+
+def _provider_login(
+    provider: str,
+    table: Mapping[str, Json],
+    codex_home: Path,
+    env: Mapping[str, str],
+) -> Login:
+    """The user's own provider, whose key Codex takes from a variable if the provider's table names one."""
+    variable = str(table.get("env_key") or "")
+    key = env.get(variable, "")
+    identity = _identity(provider, f"{table.get('base_url')} {key}")
+    if variable and not key and not _dotenv_sets(codex_home / ".env", variable):
+        return Login("none", identity, missing_variable=variable)
+    return Login("provider", identity)
+
+
+def _dotenv_sets(file: Path, variable: str) -> bool:
+    """Whether the file of variables that Codex reads itself has a line for this one."""
+    try:
+        text = file.read_text("utf-8", "replace")
+    except OSError:
+        return False
+    line = rf"^\s*(?:export\s+)?{re.escape(variable)}\s*="
+    return re.search(line, text, re.MULTILINE) is not None
 
 
 def _stored_login(codex_home: Path) -> Login | None:

@@ -22,11 +22,15 @@ _LIMIT_OF_ONE_MODEL = re.compile(r"hit your usage limit for ")
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit in force until `until` (epoch seconds). `code` and `message` are those of the failure that told of it."""
+    """A limit in force until `until` (epoch seconds). `code` and `message` are those of the failure that told of it.
+
+    `reset_known` is false where nothing told when it ends: then `until` is the next try.
+    """
 
     code: str
     message: str
     until: float
+    reset_known: bool = True
 
 
 class Limits:
@@ -52,9 +56,12 @@ class Limits:
             return
         remaining = max(limit.until - time.time(), 0)
         when = time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(limit.until))
+        until = f"lasts until {when}"
+        if not limit.reset_known:
+            until = f"names no end; the next try can be made at {when}"
         raise CounselError(
             Code.BACKING_OFF,
-            f"An earlier run met a limit that lasts until {when}: {limit.message}",
+            f"An earlier run met a limit that {until}: {limit.message}",
             retry_after_ms=int(remaining * 1000),
             details={"limit": limit.code, "until": int(limit.until)},
         )
@@ -74,13 +81,17 @@ class Limits:
         Codex's own record of the thread tells the exact reset where there is one.
         """
         now = time.time()
-        until = _end_of(failure, codex_home, default_seconds, thread_id)
+        until = _end_of(failure, codex_home, thread_id)
+        reset_known = until is not None
+        if until is None:
+            until = now + default_seconds
         if until <= now:
             return
         limit = Limit(
             code=failure.code,
             message=failure.message,
             until=min(until, now + MAX_LIMIT_SECONDS - 1),
+            reset_known=reset_known,
         )
         # If it cannot be written, the next call meets the limit itself.
         with contextlib.suppress(OSError):
@@ -96,13 +107,8 @@ class Limits:
         return True
 
 
-def _end_of(
-    failure: Failure,
-    codex_home: Path,
-    default_seconds: float,
-    thread_id: str | None,
-) -> float:
-    """Epoch seconds until which no run should be tried; 0 for a failure that says nothing about the next run."""
+def _end_of(failure: Failure, codex_home: Path, thread_id: str | None) -> float | None:
+    """Epoch seconds of the reset; 0 for a failure that says nothing about the next run, None for an unknown reset."""
     if failure.code == Code.RATE_LIMITED and failure.retry_after_ms is None:
         return 0
     if _LIMIT_OF_ONE_MODEL.search(failure.message):
@@ -113,4 +119,4 @@ def _end_of(
             return record.resets_at
     if failure.retry_after_ms is not None:
         return time.time() + failure.retry_after_ms / 1000
-    return time.time() + default_seconds
+    return None

@@ -42,6 +42,11 @@ def _validated(answer: str, output_schema: JsonObject, library: str | None) -> J
             return read_reply(answer, output_schema)
     except TimeLimitExceeded:
         message = f"The reply could not be validated with output_schema within {VALIDATION_SECONDS:g} seconds"
-        raise CounselError(Code.INCOMPLETE, message) from None
     except ValueError as error:
-        raise CounselError(Code.INCOMPLETE, one_line(str(error), 1000)) from None
+        message = one_line(str(error), 1000)
+    raise CounselError(
+        Code.INCOMPLETE,
+        message,
+        repair="The reply is in `answer`. Continue with session_id and say what is wrong with it, or simplify "
+        "output_schema.",
+    )

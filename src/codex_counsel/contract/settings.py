@@ -116,7 +116,7 @@ class Settings:
         "where commands could change settings of the machine, as for root: say so in each result, or refuse",
     )
     backoff_seconds: int = _number(
-        3600, 1, 604_800, "how long a limit is remembered when Codex names no reset"
+        300, 1, 604_800, "how long a limit is remembered when Codex names no reset"
     )
     state_dir: str | None = _text(
         "where jobs are kept; unset: the platform's state directory"

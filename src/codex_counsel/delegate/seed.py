@@ -92,7 +92,11 @@ def plan_seed(repo: Repo, denied: Iterable[Path]) -> SeedPlan:
     """
     head = repo.head()
     if head is None:
-        raise CounselError(Code.NO_COMMITS, "A task needs a first commit to start from")
+        raise CounselError(
+            Code.NO_COMMITS,
+            "A task needs a first commit to start from",
+            repair="Commit once; `git commit --allow-empty -m start` is enough.",
+        )
 
     tracked = []
     output = repo.git("ls-files", "-z", "--stage", "-v")

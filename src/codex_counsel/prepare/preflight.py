@@ -68,7 +68,7 @@ def check(
 
     login = account.login(codex, context.directories.codex_home, env, config)
     if not login.present:
-        raise CounselError(Code.AUTH_REQUIRED, login_hint(context.env))
+        raise login_error(login, context.env)
     remembered_limits.Limits(context.settings.state, login.identity).check()
 
     runs_commands = not getattr(request, "text_only", False)
@@ -185,8 +185,20 @@ def known_profile(context: Context, name: str | None) -> str | None:
     return name
 
 
-def login_hint(env: Mapping[str, str]) -> str:
-    """Why there is no login, in one sentence."""
+def login_error(login: Login, env: Mapping[str, str]) -> CounselError:
+    """Why there is no login, and the shortest way to one."""
+    variable = login.missing_variable
+    if variable:
+        return CounselError(
+            Code.AUTH_REQUIRED,
+            f"The model provider of your Codex configuration reads its key from {variable}, which is not set",
+            repair=f"Set {variable} in the environment in which this server or command is started.",
+        )
     if env.get("OPENAI_API_KEY"):
-        return "Codex is not logged in; OPENAI_API_KEY is set, but codex exec reads CODEX_API_KEY only"
-    return "Codex is not logged in"
+        return CounselError(
+            Code.AUTH_REQUIRED,
+            "Codex is not logged in; OPENAI_API_KEY is set, but codex exec does not read it",
+            repair="Run `printenv OPENAI_API_KEY | codex login --with-api-key` once, or give one run the key in "
+            "CODEX_API_KEY.",
+        )
+    return CounselError(Code.AUTH_REQUIRED, "Codex is not logged in")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from codex_counsel.claude import plugins
 from codex_counsel.codex import account, binary, inspect
+from codex_counsel.codex.account import Login
 from codex_counsel.codex.inspect import SandboxState
 from codex_counsel.codex.limits import Limits
 from codex_counsel.contract.envelope import EnvelopeDict, Meta, completed
@@ -21,7 +22,6 @@ from codex_counsel.system.text import clean, one_line
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from codex_counsel.codex.account import Login
     from codex_counsel.codex.binary import Codex
     from codex_counsel.contract.request import Status
     from codex_counsel.contract.settings import Settings
@@ -129,7 +129,7 @@ def _codex(context: Context, request: Status, warnings: list[str]) -> JsonObject
         },
         "login": {
             "kind": login.kind,
-            "hint": None if login.present else checks.login_hint(context.env),
+            "missing_variable": login.missing_variable,
         },
         "sandbox": _sandbox(context, state),
         "limits": {
@@ -208,9 +208,10 @@ def _quota(context: Context, codex: Codex, login: Login) -> JsonObject:
 def _problems(context: Context, data: JsonObject) -> list[CounselError]:
     """What the checks that did not raise found all the same."""
     problems = []
-    hint = data.get("login", {}).get("hint")
-    if hint:
-        problems.append(CounselError(Code.AUTH_REQUIRED, hint))
+    login = data.get("login", {})
+    if login.get("kind") == "none":
+        missing = Login("none", "", missing_variable=login["missing_variable"])
+        problems.append(checks.login_error(missing, context.env))
     state = _state(data.get("sandbox", {}))
     error = checks.sandbox_error(context, state)
     if error:

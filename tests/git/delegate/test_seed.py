@@ -486,6 +486,7 @@ def test_a_repository_without_commits_is_refused(empty: UserRepository) -> None:
     with pytest.raises(CounselError) as error:
         empty.seed()
     assert error.value.code == Code.NO_COMMITS
+    assert "git commit --allow-empty" in (error.value.repair or "")
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root reads every file")
