@@ -192,7 +192,7 @@ def test_a_repository_that_leads_to_another_one_is_not_used(
         Repo.open(world.workspace, env=world.env)
     assert error.value.code == Code.WORKSPACE_INVALID
     directories = Directories.of(world.env, world.state)
-    _, opened = find_repository(world.workspace, directories)
+    _, opened = find_repository(world.workspace, directories.gate())
     assert opened == ()
 
 

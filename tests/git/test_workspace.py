@@ -36,7 +36,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Directories:
 
 def refusal(path: str | Path, places: Directories) -> str:
     with pytest.raises(CounselError) as error:
-        checked_root(path, places)
+        checked_root(path, places.gate())
     assert error.value.code == Code.WORKSPACE_INVALID
     return error.value.message
 
@@ -48,7 +48,7 @@ def test_an_ordinary_directory_is_given_with_its_links_resolved(
     places: Directories, tmp_path: Path
 ) -> None:
     (tmp_path / "link").symlink_to(places.home / "code")
-    assert checked_root(str(tmp_path / "link"), places) == places.home / "code"
+    assert checked_root(str(tmp_path / "link"), places.gate()) == places.home / "code"
 
 
 @pytest.mark.parametrize("path", ["/", "/home", "/root", "//", "/usr/.."])
@@ -77,7 +77,7 @@ def test_another_users_home_is_refused(
     (tmp_path / "homes/someone/code").mkdir(parents=True)
     assert "home directory" in refusal(tmp_path / "homes/someone", places)
     assert (
-        checked_root(tmp_path / "homes/someone/code", places)
+        checked_root(tmp_path / "homes/someone/code", places.gate())
         == tmp_path / "homes/someone/code"
     )
 
@@ -112,7 +112,8 @@ def test_the_codex_home_and_the_state_directory_are_refused_wherever_they_are(
     for path in ("elsewhere/codex", "elsewhere/state", "elsewhere/state/jobs"):
         assert "no run may see" in refusal(tmp_path / path, places)
     assert (
-        checked_root(tmp_path / "elsewhere/code", places) == tmp_path / "elsewhere/code"
+        checked_root(tmp_path / "elsewhere/code", places.gate())
+        == tmp_path / "elsewhere/code"
     )
 
 
@@ -163,7 +164,7 @@ def test_a_closed_directory_of_another_homes_parent_is_no_crash(
 ) -> None:
     (tmp_path / "homes").touch()
     monkeypatch.setattr(directories, "HOMES", (tmp_path / "homes",))
-    assert checked_root(places.home / "code", places) == places.home / "code"
+    assert checked_root(places.home / "code", places.gate()) == places.home / "code"
 
 
 # --- what is denied
@@ -192,17 +193,19 @@ def test_a_package_below_a_denied_directory_stays_open_and_its_neighbours_closed
     (package / "bin").mkdir(parents=True)
     (places.codex_home / "packages/other").mkdir()
     (places.codex_home / "auth.json").touch()
-    around = set(places.denied_around(package))
+    around = set(places.gate().denied_around(package))
     assert around == {
         places.codex_home / "auth.json",
         places.codex_home / "packages/other",
         places.state,
         places.home / ".ssh",
     }
-    assert set(places.denied_around(Path("/opt/codex"))) == set(places.denied())
+    assert set(places.gate().denied_around(Path("/opt/codex"))) == set(places.denied())
     other = places.codex_home / "packages/other"
-    assert set(places.denied_around(package, other)) == around - {other}
-    assert set(places.denied_around(package / "bin", Path("/opt/codex"))) == around
+    assert set(places.gate().denied_around(package, other)) == around - {other}
+    assert (
+        set(places.gate().denied_around(package / "bin", Path("/opt/codex"))) == around
+    )
 
 
 # --- secrets of the system
@@ -449,7 +452,7 @@ def test_what_is_committed_as_it_stands_is_told_from_what_is_not(
 
 def toolchains_on(places: Directories, *entries: str | Path) -> tuple[Path, ...]:
     path = os.pathsep.join(map(str, entries))
-    return toolchains(path, places, places.home / "workspace")
+    return toolchains(path, places.gate(), places.home / "workspace")
 
 
 @pytest.mark.parametrize(
@@ -513,12 +516,12 @@ def test_neither_a_home_nor_credentials_nor_a_wide_directory_are_opened_by_a_pat
         )
         == ()
     )
-    assert toolchains_module._directories_needed_by(Path("/tmp/bin"), places) == (
-        Path("/tmp/bin"),
-    )
-    assert toolchains_module._directories_needed_by(Path("/opt/thing/bin"), places) == (
-        Path("/opt/thing"),
-    )
+    assert toolchains_module._directories_needed_by(
+        Path("/tmp/bin"), places.gate()
+    ) == (Path("/tmp/bin"),)
+    assert toolchains_module._directories_needed_by(
+        Path("/opt/thing/bin"), places.gate()
+    ) == (Path("/opt/thing"),)
 
 
 def installation(prefix: Path) -> Path:
@@ -553,7 +556,7 @@ def test_the_installation_of_an_environment_is_opened_and_nothing_around_it(
 ) -> None:
     program = installation(tmp_path / prefix)
     venv = environment(places.home / "code/.venv", program)
-    assert interpreter(venv, places) == (tmp_path / prefix,)
+    assert interpreter(venv, places.gate()) == (tmp_path / prefix,)
 
 
 def test_an_environment_opens_no_other_project(
@@ -577,7 +580,7 @@ def test_an_environment_opens_no_other_project(
     )
     for number, target in enumerate(targets):
         venv = environment(tmp_path / f"project/{number}/.venv", target)
-        assert interpreter(venv, places) == ()
+        assert interpreter(venv, places.gate()) == ()
 
 
 def test_entries_of_the_path_inside_the_workspace_open_nothing(
@@ -608,7 +611,7 @@ def repo(world: World) -> World:
 
 
 def repository_of(world: World, root: Path) -> tuple[Path | None, tuple[Path, ...]]:
-    return find_repository(root, Directories.of(world.env, world.state))
+    return find_repository(root, Directories.of(world.env, world.state).gate())
 
 
 def test_outside_a_repository_there_is_none(world: World) -> None:

@@ -152,9 +152,9 @@ def why_unsafe(path: Path, denied: Iterable[Path] = ()) -> str | None:
         return "is not an absolute path without links"
     if not is_literal_path(path):
         return "has one of * ? [ ] or a line break or tab in its path, which Codex takes for a pattern"
-    for base in denied:
-        if path.is_relative_to(base):
-            return f"lies in {base}, which no run may see"
+    closed = {path, *path.parents}.intersection(denied)
+    for base in closed:
+        return f"lies in {base}, which no run may see"
     return None
 
 
@@ -231,12 +231,12 @@ def _is_in_sight(path: Path, boundary: Boundary) -> bool:
     """
     if boundary.reads == "host":
         return True
-    opened = (boundary.workspace, *boundary.readable, *boundary.scratch)
-    if any(path.is_relative_to(root) for root in opened):
+    around = {path, *path.parents}
+    if around.intersection((boundary.workspace, *boundary.readable, *boundary.scratch)):
         return True
     # In a container the home may be the root itself.
-    homes = set(boundary.homes) - {Path("/")}
-    return not any(path.is_relative_to(home) for home in homes)
+    around.discard(Path("/"))
+    return around.isdisjoint(boundary.homes)
 
 
 def _denial(path: Path) -> str:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from codex_counsel.contract.request import Delegate
     from codex_counsel.git.repo import Repo
     from codex_counsel.prepare.context import Context
-    from codex_counsel.prepare.directories import Directories
     from codex_counsel.prepare.workspace import ResolvedWorkspace
 
 MAX_WARNED = 20
@@ -104,7 +103,7 @@ def prepare(
         again=str(earlier) if earlier else None,
         secrets=tuple(name for name in names if secret_name(name) and is_utf8(name)),
     )
-    readable = _readable(workspace, repo, context.directories)
+    readable = _readable(workspace, repo)
     agents = guidance.on_disk(workspace, settings)
     warnings = []
     if plan.omitted:
@@ -135,14 +134,12 @@ def prompt(
     )
 
 
-def _readable(
-    workspace: ResolvedWorkspace, repo: Repo, directories: Directories
-) -> tuple[Path, ...]:
+def _readable(workspace: ResolvedWorkspace, repo: Repo) -> tuple[Path, ...]:
     """What a task needs of the user's repository: git's objects, and the project's own environments."""
     paths = [repo.common_dir / "objects"]
     for folder in (workspace.outermost, workspace.root):
         for name in ENVIRONMENTS:
             environment = folder / name
             if environment.is_dir() and not environment.is_symlink():
-                paths += [environment, *interpreter(environment, directories)]
-    return tuple(path for path in paths if not directories.why_closed(path))
+                paths += [environment, *interpreter(environment, workspace.gate)]
+    return tuple(path for path in paths if not workspace.gate.why_closed(path))

@@ -26,7 +26,6 @@ from codex_counsel.prepare.toolchains import MANAGED, toolchains
 if TYPE_CHECKING:
     from codex_counsel.contract.request import RunRequest
     from codex_counsel.prepare.context import Context
-    from codex_counsel.prepare.directories import Directories
     from codex_counsel.prepare.preflight import Preflight
     from codex_counsel.prepare.workspace import ResolvedWorkspace
 
@@ -73,16 +72,13 @@ def of_run(
     `INCOMPLETE_BOUNDARY` is `report`.
     """
     workspace = preflight.workspace
-    directories = context.directories
-    extra_roots = [
-        _extra_root(path, workspace, directories) for path in request.extra_roots
-    ]
+    extra_roots = [_extra_root(path, workspace) for path in request.extra_roots]
     reads = context.settings.read_boundary or access.reads
 
     tools: tuple[Path, ...] = ()
     if reads == "toolchains":
         path_variable = context.env.get("PATH", "")
-        tools = toolchains(path_variable, directories, workspace.outermost)
+        tools = toolchains(path_variable, workspace.gate, workspace.outermost)
 
     roots = dict.fromkeys([*access.readable, *extra_roots])
     roots.pop(workspace.root, None)
@@ -90,19 +86,19 @@ def of_run(
     found = find_secrets(searched)
     secrets, complete = _chosen(context, workspace, found)
     denied = (
-        *directories.denied_around(*preflight.codex.needs),
+        *workspace.gate.denied_around(*preflight.codex.needs),
         *system_files.not_for_everybody(),
         *_keys_in_git(workspace),
     )
     if reads == "host":
-        denied = (*denied, *directories.settings())
+        denied = (*denied, *context.directories.settings())
     return Boundary(
         workspace=workspace.root,
         reads=reads,
         network=bool(getattr(request, "network", False)),
         readable=(*preflight.codex.needs, *roots, *tools),
         denied=denied,
-        homes=directories.all_homes(),
+        homes=workspace.gate.homes,
         secrets=secrets,
         secrets_complete=complete,
         searched=_scanned(searched, found, denied),
@@ -117,11 +113,9 @@ def _keys_in_git(workspace: ResolvedWorkspace) -> list[Path]:
     return [folder.resolve() for folder in folders if folder.is_dir()]
 
 
-def _extra_root(
-    path: str, workspace: ResolvedWorkspace, directories: Directories
-) -> Path:
+def _extra_root(path: str, workspace: ResolvedWorkspace) -> Path:
     """The directory, resolved. The caller may have been told by others to name it, so private places are refused."""
-    root = workspaces.checked_root(path, directories)
+    root = workspaces.checked_root(path, workspace.gate)
     if root.is_relative_to(workspace.outermost):
         return root
     if is_of_the_system(root) and not is_of_the_system(workspace.root):
@@ -131,9 +125,7 @@ def _extra_root(
             repair="Name a directory of source text.",
         )
     known = [
-        home / place
-        for home in directories.all_homes()
-        for place in (*MANAGED, *PACKAGES)
+        home / place for home in workspace.gate.homes for place in (*MANAGED, *PACKAGES)
     ]
     is_hidden = any(part.startswith(".") for part in root.parts)
     if is_hidden and not any(root.is_relative_to(place) for place in known):

@@ -111,21 +111,9 @@ class Directories:
         temporary = Path(tempfile.gettempdir())
         return tuple(path.resolve() for path in (self.home, self.trees, temporary))
 
-    def denied_around(self, *needed: Path) -> tuple[Path, ...]:
-        """As `denied`, but the paths in `needed`, which a run cannot do without, stay open.
-
-        Codex may be installed below its own home, and nothing can open what lies below
-        a denial. So the denial of the whole directory is replaced by denials of
-        everything beside the way to the needed path.
-        """
-        paths: list[Path] = []
-        for denied in self.denied():
-            paths += _denials_around(denied, needed)
-        return tuple(paths)
-
-    def why_closed(self, path: Path) -> str | None:
-        """Why no run may be given this directory, or None. See `sandbox.why_closed`."""
-        return why_closed(path, self.all_homes(), self.denied())
+    def gate(self) -> Gate:
+        """What no run may be given, as it is now. Made once per request, because making it reads the disk."""
+        return Gate(self.all_homes(), self.denied())
 
     def all_homes(self) -> tuple[Path, ...]:
         """This user's home directory and those of all others on this machine."""
@@ -143,6 +131,30 @@ class Directories:
             *HOMES,
             *others,
         )
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What no run may be given: the home directories of this machine, and paths with credentials."""
+
+    homes: tuple[Path, ...]
+    denied: tuple[Path, ...]
+
+    def why_closed(self, path: Path) -> str | None:
+        """Why no run may be given this directory, or None. See `sandbox.why_closed`."""
+        return why_closed(path, self.homes, self.denied)
+
+    def denied_around(self, *needed: Path) -> tuple[Path, ...]:
+        """As `denied`, but the paths in `needed`, which a run cannot do without, stay open.
+
+        Codex may be installed below its own home, and nothing can open what lies below
+        a denial. So the denial of the whole directory is replaced by denials of
+        everything beside the way to the needed path.
+        """
+        paths: list[Path] = []
+        for denied in self.denied:
+            paths += _denials_around(denied, needed)
+        return tuple(paths)
 
 
 def is_of_the_system(path: Path) -> bool:

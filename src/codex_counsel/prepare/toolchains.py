@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from codex_counsel.codex.sandbox import PLATFORM
 
 if TYPE_CHECKING:
-    from codex_counsel.prepare.directories import Directories
+    from codex_counsel.prepare.directories import Gate
 
 MANAGED = (
     ".pyenv/versions",
@@ -31,9 +31,7 @@ LIBRARIES = ("lib", "lib64", "libexec", "share")
 """What an installation of programs has besides `bin`."""
 
 
-def toolchains(
-    path_variable: str, directories: Directories, workspace: Path
-) -> tuple[Path, ...]:
+def toolchains(path_variable: str, gate: Gate, workspace: Path) -> tuple[Path, ...]:
     """Directories that the programs on `PATH` need, where they lie outside the platform's own.
 
     Entries inside the workspace count for nothing: what it names, others may have
@@ -47,26 +45,24 @@ def toolchains(
         real = Path(entry).resolve()
         if any(path.is_relative_to(workspace) for path in (Path(entry), real)):
             continue
-        for root in _directories_needed_by(real, directories):
-            if _may_be_opened(root, directories):
+        for root in _directories_needed_by(real, gate):
+            if _may_be_opened(root, gate):
                 roots[root] = None
     return tuple(roots)
 
 
-def _may_be_opened(path: Path, directories: Directories) -> bool:
+def _may_be_opened(path: Path, gate: Gate) -> bool:
     is_platform = any(path.is_relative_to(base) for base in PLATFORM)
-    return path.is_dir() and not is_platform and not directories.why_closed(path)
+    return path.is_dir() and not is_platform and not gate.why_closed(path)
 
 
-def _directories_needed_by(
-    directory: Path, directories: Directories
-) -> tuple[Path, ...]:
+def _directories_needed_by(directory: Path, gate: Gate) -> tuple[Path, ...]:
     """What an entry of `PATH` needs: `~/.pyenv/shims` needs `~/.pyenv`.
 
     Of `~/bin`, `~/.local/bin` or `/srv/bin` the parent would open too much.
     """
     parent = directory.parent
-    holds_a_home = any(home.is_relative_to(parent) for home in directories.all_homes())
+    holds_a_home = any(home.is_relative_to(parent) for home in gate.homes)
     too_wide = len(parent.parts) <= 2 or holds_a_home or not _is_installation(parent)
     if directory.name not in ("bin", "shims", "sbin") or too_wide:
         return (directory,)
@@ -78,7 +74,7 @@ def _directories_needed_by(
             parent / "share/mise",
             parent / "pipx",
         )
-    return (parent, *interpreter(parent, directories))
+    return (parent, *interpreter(parent, gate))
 
 
 def _is_installation(folder: Path) -> bool:
@@ -90,7 +86,7 @@ def _is_installation(folder: Path) -> bool:
     return not is_project and any((folder / name).is_dir() for name in LIBRARIES)
 
 
-def interpreter(environment: Path, directories: Directories) -> tuple[Path, ...]:
+def interpreter(environment: Path, gate: Gate) -> tuple[Path, ...]:
     """The installation that a virtual environment's `python` leads to, or nothing where it is no Python.
 
     The link may come from a repository. So its target must have the form of an
@@ -104,9 +100,9 @@ def interpreter(environment: Path, directories: Directories) -> tuple[Path, ...]
     except (OSError, RuntimeError):
         return ()
     installation = real.parent.parent
-    if not _is_python(real) or directories.why_closed(installation):
+    if not _is_python(real) or gate.why_closed(installation):
         return ()
-    if not _is_program_place(installation, directories):
+    if not _is_program_place(installation, gate):
         return ()
     return (installation,)
 
@@ -121,8 +117,8 @@ def _is_python(program: Path) -> bool:
     return any(library.glob("py*/os.py"))
 
 
-def _is_program_place(installation: Path, directories: Directories) -> bool:
-    homes = set(directories.all_homes()) - {Path("/")}
+def _is_program_place(installation: Path, gate: Gate) -> bool:
+    homes = set(gate.homes) - {Path("/")}
     around = [home for home in homes if installation.is_relative_to(home)]
     if not around:
         return True

@@ -15,7 +15,7 @@ from codex_counsel.prepare.directories import is_of_the_system
 
 if TYPE_CHECKING:
     from codex_counsel.prepare.context import Context
-    from codex_counsel.prepare.directories import Directories
+    from codex_counsel.prepare.directories import Gate
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,19 @@ class ResolvedWorkspace:
 
     `source` is `argument`, `CLAUDE_PROJECT_DIR` or `cwd`. Inside a repository, `top` is
     the top of its working tree and `git` are git directories outside of it that git
-    needs to read. Nothing below `denied` is sent to the model.
+    needs to read. `gate` tells what else no run may be given.
     """
 
     root: Path
     source: str
     top: Path | None
     git: tuple[Path, ...]
-    denied: tuple[Path, ...] = ()
+    gate: Gate
+
+    @property
+    def denied(self) -> tuple[Path, ...]:
+        """Nothing below these is sent to the model."""
+        return self.gate.denied
 
     @property
     def outermost(self) -> Path:
@@ -52,11 +57,12 @@ def resolve(context: Context, argument: str | None) -> ResolvedWorkspace:
     Raises `workspace_invalid` for a directory that runs may not use.
     """
     source, path = _choose(context, argument)
-    root = checked_root(path, context.directories)
-    top, git = find_repository(root, context.directories)
+    gate = context.directories.gate()
+    root = checked_root(path, gate)
+    top, git = find_repository(root, gate)
     if source == "argument" and top is None:
         _check_unversioned(root, context)
-    return ResolvedWorkspace(root, source, top, git, context.directories.denied())
+    return ResolvedWorkspace(root, source, top, git, gate)
 
 
 def resolve_or_none(context: Context) -> ResolvedWorkspace | None:
@@ -103,14 +109,14 @@ def open_repository(workspace: ResolvedWorkspace, context: Context) -> Repo:
     return repo
 
 
-def checked_root(path: str | Path, directories: Directories) -> Path:
+def checked_root(path: str | Path, gate: Gate) -> Path:
     """The directory, resolved. Raises `workspace_invalid` for one that runs may not use."""
     path = Path(path)
     if not path.is_absolute():
         raise _invalid(path, "is not an absolute path")
 
     root = _resolve_directory(path)
-    reason = directories.why_closed(root)
+    reason = gate.why_closed(root)
     if reason:
         raise _invalid(root, reason)
     return root
@@ -136,9 +142,7 @@ def _invalid(path: Path, why: str) -> CounselError:
     return CounselError(Code.WORKSPACE_INVALID, f"{path} {why}")
 
 
-def find_repository(
-    root: Path, directories: Directories
-) -> tuple[Path | None, tuple[Path, ...]]:
+def find_repository(root: Path, gate: Gate) -> tuple[Path | None, tuple[Path, ...]]:
     """The top of the repository around `root`, and the git directories outside of it that git needs to read.
 
     Read from files, so that nothing is executed. A `.git` that leads to another
@@ -152,23 +156,23 @@ def find_repository(
             continue
         if folder != root and entry.stat().st_uid != os.getuid():
             return None, ()
-        return _allowed_top(folder, directories), _outside(folder, directories)
+        return _allowed_top(folder, gate), _outside(folder, gate)
     return None, ()
 
 
-def _allowed_top(folder: Path, directories: Directories) -> Path | None:
+def _allowed_top(folder: Path, gate: Gate) -> Path | None:
     try:
-        return checked_root(folder, directories)
+        return checked_root(folder, gate)
     except CounselError:
         return None
 
 
-def _outside(folder: Path, directories: Directories) -> tuple[Path, ...]:
+def _outside(folder: Path, gate: Gate) -> tuple[Path, ...]:
     """The git directories outside of the working tree that a run may read: all that are needed, or none."""
     try:
         outside = read_layout(folder).outside
     except CounselError:
         return ()
-    if any(directories.why_closed(path) for path in outside):
+    if any(gate.why_closed(path) for path in outside):
         return ()
     return outside
