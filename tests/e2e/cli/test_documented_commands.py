@@ -1,0 +1,146 @@
+"""Every command of the pages, run in a shell exactly as written, in the order in which a reader meets them.
+
+Only what stands for something of the reader's own is replaced: job ids, a thread id and
+`uv run`, because the tests have the command on PATH already.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codex_counsel.loopback import Loopback, Reply, Request, say, shell
+from tests.conftest import World
+
+Model = Callable[..., Loopback]
+ROOT = Path(__file__).parents[3]
+PAGES = ["README.md", "docs/tutorial.md", "docs/how-to.md"]
+THREAD = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+SECONDS = 180
+
+PASS = {
+    "verdict": "pass",
+    "confidence": "high",
+    "summary": "It holds.",
+    "findings": [],
+    "questions": [],
+    "assumptions": [],
+    "next_steps": [],
+}
+ANY_OBJECT = {
+    "type": "object",
+    "properties": {"modules": {"type": "string"}},
+    "required": ["modules"],
+    "additionalProperties": False,
+}
+
+
+def answer(request: Request) -> Reply:
+    """A passing review, a task that is done by writing one file, or an answer."""
+    if request.schema == ANY_OBJECT:
+        return say({"modules": "none"})
+    if request.schema:
+        return say(json.dumps(PASS))
+    if "The task:" in request.prompt and not request.outputs:
+        return shell(f"echo done >> done-{request.index}.txt")
+    return say("Done.")
+
+
+def commands_of(page: str) -> list[str]:
+    """The lines of fenced blocks without a language that run this project."""
+    lines = []
+    language = None
+    for line in (ROOT / page).read_text("utf-8").splitlines():
+        if line.startswith("```"):
+            language = None if language is not None else line[3:]
+        elif language == "":
+            lines.append(re.sub(r"^(?:pip install uv && )?uv run ", "", line))
+    return [line for line in lines if line.startswith("codex-counsel ")]
+
+
+@pytest.fixture
+def project(world: World) -> Path:
+    """A repository with everything that the pages name: a remote, a tag, a branch, a plan, and work in progress."""
+    repository = world.repository.init()
+    for name in (
+        "src/client.py",
+        "src/auth/login.py",
+        "docs/plan.md",
+        "tests/test_cache.py",
+    ):
+        repository.write(name)
+    repository.commit("first")
+    repository.git("tag", "v1.2")
+    repository.write("src/client.py", "second\n")
+    repository.commit("second")
+    repository.git("init", "--quiet", "--bare", str(world.base / "origin"))
+    repository.git("remote", "add", "origin", str(world.base / "origin"))
+    repository.git("push", "--quiet", "origin", "main")
+    repository.git("switch", "--quiet", "--create", "feature")
+    repository.write("src/client.py", "third\n")
+    repository.commit("third")
+    repository.write("src/auth/login.py", "in progress\n")
+    (world.workspace / "schema.json").write_text(json.dumps(ANY_OBJECT))
+    (world.base / "shared-library").mkdir()
+    return world.workspace
+
+
+class Reader:
+    """Somebody who types the commands of a page into one shell session, and fills in what a command printed before."""
+
+    def __init__(self, world: World, project: Path) -> None:
+        programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self.env = {**world.env, "PATH": programs, "CI_JOB_ID": "7"}
+        self.project = project
+
+    def type(self, line: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["/bin/sh", "-c", line],
+            env=self.env,
+            cwd=self.project,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+
+    def jobs(self) -> Iterator[dict[str, Any]]:
+        """The jobs of the session, newest first."""
+        wire = json.loads(self.type("codex-counsel jobs --json").stdout)
+        yield from wire["data"]["jobs"]
+
+    def filled_in(self, line: str) -> str:
+        if "JOB" in line.replace("CI_JOB_ID", "").split():
+            needs_diff = "apply" in line or "--from-job" in line
+            wanted = "codex_delegate" if needs_diff else "codex_"
+            job = next(row for row in self.jobs() if row["tool"].startswith(wanted))
+            line = re.sub(r"\bJOB\b", job["job_id"], line)
+        if THREAD.search(line):
+            reviews = (row for row in self.jobs() if "review" in row["tool"])
+            line = THREAD.sub(next(reviews)["session_id"], line)
+        return line
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_works_as_it_is_written(
+    world: World, model: Model, project: Path, page: str
+) -> None:
+    model(answer)
+    reader = Reader(world, project)
+    commands = commands_of(page)
+    assert commands
+    failures = []
+    for line in commands:
+        result = reader.type(reader.filled_in(line))
+        if result.returncode != 0 or "Traceback" in result.stderr:
+            failures.append((line, result.returncode, result.stderr[-500:]))
+    assert failures == []
