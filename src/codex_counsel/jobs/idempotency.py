@@ -1,8 +1,9 @@
 """One idempotency key, one run: `keys/<digest of tool and key>` names the job and a digest of its arguments.
 
-Invariants: whoever looks at a note or writes it holds `keys/<digest>.lock`. The note is
-written once before the launch, to know that it can be, and again with the job's id: a
-run that no note names would be paid for again.
+Invariants: whoever looks at a note or writes it holds `keys/<digest>.lock`, and holds it
+until the launch is over. The note is written before the job is published: a run that no
+note names would be paid for again. So a note without a job is that of a launch that
+failed or was killed, and its key is free.
 """
 
 from __future__ import annotations
@@ -33,15 +34,12 @@ class Claim:
     note: Path | None = None
     arguments: str = ""
 
-    def record(self, handle: Handle) -> None:
-        """Note the launched run. Raises `storage_failed`, and ends the run, where that is impossible."""
+    def note_job(self, job_id: str) -> None:
+        """Note the run that is to be launched now. Raises OSError."""
         if self.note is None:
             return
-        try:
-            _write(self.note, handle.job.id, self.arguments)
-        except OSError as error:
-            handle.release()
-            raise _storage_error(error) from None
+        entry = {"job_id": job_id, "arguments": self.arguments}
+        write_atomically(self.note, json.dumps(entry))
 
 
 def digest(*parts: str) -> str:
@@ -75,10 +73,7 @@ def claim(store: Store, tool: str, key: str | None, arguments: str) -> Iterator[
             repair="Call again with the same key: you get that run.",
         )
     try:
-        earlier = _earlier(store, note, arguments)
-        if earlier is None:
-            _write(note, None, arguments)
-        yield Claim(earlier, note, arguments)
+        yield Claim(_earlier(store, note, arguments), note, arguments)
     except OSError as error:
         raise _storage_error(error) from None
     finally:
@@ -86,13 +81,18 @@ def claim(store: Store, tool: str, key: str | None, arguments: str) -> Iterator[
 
 
 def _earlier(store: Store, note: Path, arguments: str) -> Handle | None:
-    """The run that the note names, unless it failed. A note that cannot be read names none."""
+    """The run that the note names, unless it failed. A note that makes no sense names none.
+
+    Raises OSError where nobody can tell: a run that exists must not be paid for again.
+    """
     try:
         entry = read_json(note)
         job = store.job(str(entry["job_id"]))
         outcome = recovery.outcome(job)
         earlier_arguments = entry.get("arguments")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, CounselError):
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError, CounselError):
         return None
     if outcome and outcome["status"] != "completed":
         return None
@@ -103,10 +103,6 @@ def _earlier(store: Store, note: Path, arguments: str) -> Handle | None:
         )
     job.request_stay()
     return Handle(job)
-
-
-def _write(note: Path, job_id: str | None, arguments: str) -> None:
-    write_atomically(note, json.dumps({"job_id": job_id, "arguments": arguments}))
 
 
 def _storage_error(error: OSError) -> CounselError:

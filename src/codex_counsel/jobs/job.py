@@ -9,6 +9,7 @@ dead run: see `recovery`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import time
@@ -125,7 +126,10 @@ class Job:
             descriptor = lock_file(self.path / "lock", shared=True)
         except LockError:
             raise
-        except OSError:
+        except OSError as error:
+            # Without a descriptor or memory to spare, nothing can be told.
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                raise LockError(error.errno, error.strerror) from None
             return False
         if descriptor is None:
             return True

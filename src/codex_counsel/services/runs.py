@@ -124,10 +124,10 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
             env,
             images=brief.images,
             needs_directory=brief.keeps_files,
+            stays=request.idempotency_key is not None,
         )
-        handle = launcher.launch(store, new_job)
-        claim.record(handle)
-        return handle
+        claim.note_job(job_id)
+        return launcher.launch(store, new_job)
 
 
 def scratch_directory(context: Context, brief: Brief, name: str) -> Path:

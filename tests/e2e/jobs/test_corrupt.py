@@ -22,6 +22,7 @@ from codex_counsel.contract.request import (
 )
 from codex_counsel.errors import CounselError
 from codex_counsel.jobs import recovery, retention
+from codex_counsel.system import files
 from codex_counsel.system.files import LockError
 from tests.conftest import World, until, wait
 from tests.e2e.jobs.conftest import STARTED, JobFactory, printing
@@ -243,6 +244,25 @@ def test_a_lock_that_cannot_be_taken_ends_no_run(
 
     with monkeypatch.context() as patched:
         patched.setattr("fcntl.flock", flock)
+        with pytest.raises(LockError):
+            recovery.outcome(handle.job)
+    assert codex.alive()
+    gate.write_text("go\n")
+    assert wait(handle)["status"] == "completed"
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_a_lock_that_there_is_no_descriptor_for_ends_no_run(
+    factory: JobFactory, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    handle, gate = factory.launch_waiting(STARTED)
+    codex = until(lambda: handle.job.state().codex)
+
+    def open_private(*_: object) -> None:
+        raise OSError(number, "None left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "open_private", open_private)
         with pytest.raises(LockError):
             recovery.outcome(handle.job)
     assert codex.alive()

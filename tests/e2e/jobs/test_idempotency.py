@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from codex_counsel.errors import CounselError
-from codex_counsel.jobs import idempotency, launcher, recovery
+from codex_counsel.jobs import idempotency, launcher
 from codex_counsel.jobs.handle import Handle
 from codex_counsel.loopback import Loopback, failed, hold, say
 from codex_counsel.services.counsel import Counsel
@@ -207,25 +208,93 @@ def test_a_key_whose_run_is_being_started_elsewhere_holds_up_no_other_and_its_ow
     assert wait(ask(counsel))["answer"] == "Once."
 
 
-def test_a_run_whose_key_cannot_be_written_down_is_ended(
+def test_a_run_whose_key_cannot_be_written_down_is_not_started(
     world: World, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = hold(say("Too late."))
-    model(gate)
-    counsel = world.counsel()
-    written: list[str] = []
+    server = model([say("Never.")])
 
     def write(path: Path, text: str) -> None:
-        if written:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        written.append(text)
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(idempotency, "write_atomically", write)
     with pytest.raises(CounselError, match="needs the state directory") as caught:
-        ask(counsel)
+        ask(world.counsel())
     assert caught.value.code == "storage_failed"
-    (job,) = counsel.store.jobs()
-    assert until(lambda: recovery.outcome(job))["status"] == "cancelled"
+    assert list(world.counsel().store.jobs()) == []
+    assert server.requests == []
+
+
+LAUNCHER = """
+import os, signal, sys
+from pathlib import Path
+from codex_counsel.contract.request import Consult, parse
+from codex_counsel.jobs import launcher
+from codex_counsel.services.counsel import Counsel
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+moment = sys.argv[2]
+if moment == "note":
+    launcher.launch = die
+elif moment == "directory":
+    launcher.lock_file = die
+elif moment == "publish":
+    launcher._spawn = die
+elif moment == "spawn":
+    launcher.Handle = die
+request = parse(Consult, {"question": "Is it fine?", "idempotency_key": "k"})
+Counsel(dict(os.environ), Path(sys.argv[1])).consult(request)
+die()
+"""
+
+
+@pytest.mark.parametrize("moment", ["note", "directory", "publish", "spawn", "launch"])
+def test_a_caller_killed_after_any_step_of_a_launch_leaves_a_key_that_is_paid_once(
+    world: World, model: Model, moment: str
+) -> None:
+    server = model([say("Once.")])
+    argv = [sys.executable, "-c", LAUNCHER, str(world.workspace), moment]
+    killed = subprocess.run(argv, env=world.env, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    again = ask(world.counsel())
+    assert wait(again)["answer"] == "Once."
+    assert again.is_joined == (moment in ("spawn", "launch"))
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.EIO])
+def test_a_note_that_cannot_be_opened_is_not_taken_for_a_free_key(
+    world: World, model: Model, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    server = model([say("Once.")])
+    counsel = world.counsel()
+    wait(ask(counsel))
+
+    def read_json(_: object) -> None:
+        raise OSError(error, "no")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(idempotency, "read_json", read_json)
+        with pytest.raises(CounselError, match="storage_failed"):
+            ask(counsel)
+    assert wait(ask(counsel))["answer"] == "Once."
+    assert len(server.requests) == 1
+
+
+def test_a_run_with_a_key_is_not_kept_in_a_private_directory(
+    world: World, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = model([say("Never.")])
+
+    def publish(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(launcher, "_publish", publish)
+    with pytest.raises(CounselError, match="idempotency key need") as caught:
+        ask(world.counsel())
+    assert caught.value.code == "storage_failed"
+    assert server.requests == []
 
 
 def test_a_launch_that_fails_on_the_disk_under_a_key_is_a_failure_of_storage(
