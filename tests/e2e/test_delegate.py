@@ -41,6 +41,7 @@ from codex_counsel.loopback import (
     usage_limit,
 )
 from tests.conftest import World, consult, pick, until, wait
+from tests.e2e import fakes
 from tests.e2e.delegation import (
     assert_unchanged,
     delegate,
@@ -690,6 +691,27 @@ def test_a_killed_worker_touches_nothing_of_the_users_and_loses_nothing_that_was
     assert_nothing_is_left(world)
 
 
+def test_a_task_that_was_done_when_its_worker_died_is_done_and_has_its_diff(
+    world: World, model: Model, workspace: Path
+) -> None:
+    model([say("Never.")])
+    fakes.install(
+        world,
+        "tree = sys.argv[sys.argv.index('-C') + 1]; begin(); open(f'{tree}/new.txt', 'w').write('new\\n');"
+        " message('Done.'); end(); signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(600)",
+    )
+    with assert_unchanged(workspace):
+        handle = start(world, background=True)
+        until(lambda: handle.job.state().phase == "finishing")
+        kill_worker(handle.job)
+        wire = until(lambda: recovery.outcome(handle.job))
+    handle.release()
+    assert (wire["status"], wire["answer"]) == ("completed", "Done.")
+    assert "+new\n" in wire["diff"]
+    assert handle.job.result() == wire
+    assert_nothing_is_left(world)
+
+
 def script(request: Request, last: Reply) -> Reply:
     return EDIT if not request.outputs else last
 
@@ -914,10 +936,8 @@ def test_a_cache_directory_that_cannot_be_made_is_a_failure_by_name(
 def test_a_codex_that_vanished_leaves_no_tree(
     world: World, model: Model, workspace: Path
 ) -> None:
-    from tests.e2e.fakes import install
-
     model([say("No.")])
-    install(world, "os.unlink(sys.argv[0])")
+    fakes.install(world, "os.unlink(sys.argv[0])")
     counsel = world.counsel()
     handle = counsel.delegate(parse(Delegate, {"task": "Fix it."}))
     assert wait(handle)["ok"] is False

@@ -19,6 +19,7 @@ from codex_counsel.codex import probe
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.request import Status, parse
 from codex_counsel.errors import CATALOG, Code, CounselError
+from codex_counsel.jobs import recovery
 from codex_counsel.loopback import (
     Account,
     Loopback,
@@ -707,8 +708,8 @@ MISBEHAVIOUR: dict[str, tuple[str, Code, str]] = {
     ),
     "numbers beyond all measure": (
         'begin(); message("So."); out.write(b\'{"type": "turn.completed", "usage": {"input_tokens": 1e999}}\\n\')',
-        Code.PROCESS_DIED,
-        "in the middle of its turn",
+        Code.INCOMPLETE,
+        "answer may be missing",
     ),
 }
 
@@ -733,6 +734,25 @@ def test_an_answer_stands_though_codex_hangs_or_fails_after_completing_its_turn(
     model()
     fakes.install(world, 'begin(); message("Done."); end(); sys.exit(7)')
     assert consult(world.counsel())["answer"] == "Done."
+
+
+@pytest.mark.parametrize("damage", ["too long", "cut off"])
+def test_an_interim_message_is_not_the_answer_where_the_last_one_is_damaged(
+    world: World, model: Model, damage: str
+) -> None:
+    model()
+    last = {
+        "too long": 'message("x" * 34_000_000)',
+        "cut off": r"""out.write(b'{"type":"item.completed","item":{"type":"agent_mess' + b"\n")""",
+    }
+    fakes.install(world, f'begin(); message("Looking."); {last[damage]}; end()')
+    wire = consult(world.counsel())
+    is_named(wire, Code.INCOMPLETE, "answer may be missing")
+    assert (wire["answer"], wire["partial"]) == ("Looking.", True)
+    again = world.counsel().store.job(wire["meta"]["job_id"])
+    (again.path / "result.json").unlink()
+    wire = recovery.outcome(again) or {}
+    is_named(wire, Code.INCOMPLETE, "answer may be missing")
 
 
 def test_an_answer_of_lone_surrogates_and_control_characters_arrives_scrubbed(

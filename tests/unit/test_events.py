@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from codex_counsel.codex import events
 from codex_counsel.codex.events import (
     CommandEnded,
     CommandStarted,
+    Damaged,
     Event,
     FilesChanged,
     ItemWarning,
@@ -160,28 +162,15 @@ def test_an_answer_may_hold_any_character_and_any_length() -> None:
 GARBAGE = {
     "empty": b"",
     "text": b"WARNING: something",
-    "half": b'{"type": "turn.st',
     "a list": b"[]",
     "a number": b"7",
     "null": b"null",
     "no type": b"{}",
     "another type": b'{"type": "thread.renamed"}',
     "no thread id": b'{"type": "thread.started"}',
-    "no item": b'{"type": "item.completed"}',
-    "an item that is none": b'{"type": "item.completed", "item": []}',
-    "a null item": b'{"type": "item.completed", "item": null}',
-    "an item without a type": b'{"type": "item.completed", "item": {}}',
-    "a message without text": b'{"type": "item.completed", "item": {"type": "agent_message"}}',
     "a command without an id": b'{"type": "item.completed", "item": {"type": "command_execution"}}',
     "a word for an exit code": b'{"type":"item.completed","item":{"type":"command_execution","id":1,"exit_code":"x"}}',
     "an error that is a word": b'{"type": "turn.failed", "error": "no"}',
-    "usage as a list": b'{"type": "turn.completed", "usage": [1]}',
-    "endless usage": b'{"type": "turn.completed", "usage": {"input_tokens": 1e999}}',
-    "no number": b'{"type": "turn.completed", "usage": {"input_tokens": NaN}}',
-    "too many digits": b'{"type": "turn.completed", "usage": {"input_tokens": '
-    + b"9" * 5000
-    + b"}}",
-    "invalid UTF-8": b'{"type": "error", "message": "\xff\xfe"}',
     "bottomless": b"[" * 200_000,
     "changes that are none": b'{"type":"item.completed","item":{"type":"file_change","changes":[{}]}}',
 }
@@ -191,6 +180,55 @@ GARBAGE = {
 def test_what_is_no_event_is_noise_and_no_crash(line: bytes) -> None:
     assert events.parse(line) == Noise(line)
     assert Transcript().add(events.parse(line)) is False
+
+
+ANSWER = json.dumps(item("agent_message", text="The answer.")).encode()
+DAMAGED = {
+    "half": b'{"type": "turn.st',
+    "a beginning that is lost": ANSWER[7:],
+    "no item": b'{"type": "item.completed"}',
+    "an item that is none": b'{"type": "item.completed", "item": []}',
+    "a null item": b'{"type": "item.completed", "item": null}',
+    "an item without a type": b'{"type": "item.completed", "item": {}}',
+    "a message without text": b'{"type": "item.completed", "item": {"type": "agent_message"}}',
+    "a message that is no text": b'{"type": "item.completed", "item": {"type": "agent_message", "text": null}}',
+    "usage as a list": b'{"type": "turn.completed", "usage": [1]}',
+    "endless usage": b'{"type": "turn.completed", "usage": {"input_tokens": 1e999}}',
+    "no number": b'{"type": "turn.completed", "usage": {"input_tokens": NaN}}',
+    "too many digits": b'{"type": "turn.completed", "usage": {"input_tokens": '
+    + b"9" * 5000
+    + b"}}",
+    "invalid UTF-8": ANSWER.replace(b"answer", b"\xff\xfe"),
+    **{f"cut at {at}": ANSWER[:at] for at in range(1, len(ANSWER), 13)},
+}
+
+
+@pytest.mark.parametrize("line", DAMAGED.values(), ids=DAMAGED.keys())
+def test_a_line_that_may_have_been_the_answer_or_the_end_is_damaged(
+    line: bytes,
+) -> None:
+    assert events.parse(line) == Damaged(line)
+    transcript = Transcript()
+    assert transcript.add(events.parse(line)) is False
+    assert transcript.answer_lost
+    transcript.add(Message("A later answer."))
+    assert not transcript.answer_lost
+
+
+def test_damage_after_the_end_of_a_turn_costs_no_answer() -> None:
+    transcript = Transcript()
+    for event in (Message("It."), TurnCompleted(Tokens(1, 1, 1, 1)), Damaged(b"{")):
+        transcript.add(event)
+    assert not transcript.answer_lost
+
+
+def test_a_message_of_which_only_the_start_was_reported_may_have_been_the_answer() -> (
+    None
+):
+    transcript = transcript_of(
+        item("agent_message", text="Looking."), before(item("agent_message", text=""))
+    )
+    assert transcript.answer_lost
 
 
 # --- folded together
@@ -237,6 +275,20 @@ def test_the_last_command_is_the_running_one_or_else_the_latest() -> None:
     assert transcript_of().last_command is None
     assert transcript_of(first).last_command == "first"
     assert transcript_of(first, running).last_command == "second"
+
+
+def test_a_long_run_is_held_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codex_counsel.codex.transcript.MAX_TEXT", 10)
+    transcript = Transcript()
+    for number in range(1000):
+        transcript.add(Message(f"{number} " + "answer " * 1000))
+        transcript.add(ItemWarning(f"{number}" + " warning" * 100))
+        transcript.add(Notice(f"{number}" + " notice" * 100))
+        transcript.add(CommandStarted(f"open {number}", "open " * 100))
+        transcript.add(CommandStarted(str(number), "make " * 100))
+        transcript.add(CommandEnded(str(number), "make " * 100, 0, "out " * 100))
+    assert transcript.answer == "999 " + "answer " * 1000
+    assert len(pickle.dumps(transcript)) < 15_000
 
 
 def test_warnings_are_kept_once_and_not_without_end() -> None:

@@ -32,13 +32,34 @@ def transcript(*said: events.Event) -> Transcript:
     return found
 
 
-def test_a_cancel_that_came_after_the_answer_keeps_it() -> None:
-    envelope = conclude(SPEC, transcript(*ANSWERED), Exit("cancelled"), NOWHERE)
+def test_a_cancel_that_came_after_a_message_keeps_it() -> None:
+    envelope = conclude(SPEC, transcript(ANSWERED[0]), Exit("cancelled"), NOWHERE)
     assert (envelope.status, envelope.answer, envelope.partial) == (
         "cancelled",
         "The answer.",
         True,
     )
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        (events.Message("Looking."), events.Damaged(b"{"), ANSWERED[1]),
+        (events.Damaged(b"{"), ANSWERED[1]),
+        (events.Message("Looking."), events.Damaged(b"{")),
+    ],
+    ids=["a message", "the only message", "the end of the turn"],
+)
+def test_an_interim_message_is_not_the_answer_where_a_later_line_was_damaged(
+    record: tuple[events.Event, ...],
+) -> None:
+    envelope = conclude(SPEC, transcript(*record), Exit("exited", 0), NOWHERE)
+    assert envelope.error
+    assert envelope.error.code == Code.INCOMPLETE
+    interim = None
+    if isinstance(record[0], events.Message):
+        interim = "Looking."
+    assert (envelope.ok, envelope.answer) == (False, interim)
 
 
 def test_tokens_in_what_codex_and_its_commands_say_are_masked() -> None:
@@ -101,7 +122,18 @@ def test_a_token_in_what_was_said_before_a_failure_is_masked() -> None:
     assert (envelope.answer, envelope.error.details["last_message"]) == (masked, masked)
 
 
-@pytest.mark.parametrize("reason", ["timeout", "stalled"])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "timeout",
+        "stalled",
+        "quota",
+        "cancelled",
+        "abandoned",
+        "died",
+        "unsaved",
+    ],
+)
 def test_an_answer_stands_though_codex_had_to_be_ended_after_its_turn(
     reason: str,
 ) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from codex_counsel.system.json_values import JsonObject
+from codex_counsel.system.json_values import Json, JsonObject
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,13 @@ class Noise:
     line: bytes
 
 
+@dataclass(frozen=True)
+class Damaged:
+    """A line that cannot be read and may have been a message of the model, or the end of its turn."""
+
+    line: bytes
+
+
 Event = (
     ThreadStarted
     | TurnStarted
@@ -132,22 +139,36 @@ Event = (
     | TurnCompleted
     | TurnFailed
     | Noise
+    | Damaged
 )
 
 
 def parse(line: bytes) -> Event:
-    """The event of one line, without its line feed. Never raises: a line that cannot be read is `Noise`."""
+    """The event of one line, without its line feed. Never raises: what cannot be read is `Damaged` or `Noise`."""
     try:
-        return _parse_event(json.loads(line)) or Noise(line)
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ):
+        raw = json.loads(line)
+    except (ValueError, RecursionError):
+        if line.lstrip().startswith(b"{") or b'"type"' in line:
+            return Damaged(line)
         return Noise(line)
+    try:
+        return _parse_event(raw) or Noise(line)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        if _is_decisive(raw):
+            return Damaged(line)
+        return Noise(line)
+
+
+def _is_decisive(raw: Json) -> bool:
+    """Whether this may be meant as a message of the model, or as the end of the turn."""
+    match raw:
+        case {"type": "turn.completed"}:
+            return True
+        case {"type": "item.completed", "item": {"type": str(kind)}}:
+            return kind == "agent_message"
+        case {"type": "item.completed"}:
+            return True
+    return False
 
 
 def _parse_event(raw: JsonObject) -> Event | None:  # noqa: PLR0911  # one for each type
@@ -171,7 +192,7 @@ def _parse_event(raw: JsonObject) -> Event | None:  # noqa: PLR0911  # one for e
 def _parse_item(item: JsonObject, *, completed: bool) -> Event:  # noqa: PLR0911  # one for each type
     match item["type"]:
         case "agent_message" if completed:
-            return Message(str(item["text"]))
+            return Message(_text(item["text"]))
         case "reasoning" if completed:
             return Reasoning(str(item.get("text") or ""))
         case "command_execution" if completed:
@@ -191,3 +212,9 @@ def _parse_item(item: JsonObject, *, completed: bool) -> Event:  # noqa: PLR0911
         case "error" if completed:
             return ItemWarning(str(item["message"]))
     return OtherItem(str(item["type"]))
+
+
+def _text(value: Json) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a message is a string")
+    return value

@@ -1,11 +1,13 @@
 """The events of a run folded into what its envelope and its progress line need.
 
-Commands, warnings and notices are masked here; messages and the failure are masked
-where they are used.
+Commands, warnings and notices are masked here; the answer and the failure are masked
+where they are used. A run of any length is held in bounded memory: the last message, the
+last commands, and the beginnings of long texts.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 from codex_counsel.codex import events
@@ -14,6 +16,10 @@ from codex_counsel.contract.vocabulary import Phase
 from codex_counsel.system.redact import mask
 
 MAX_WARNINGS = 10
+MAX_COMMANDS = 50
+"""Finished commands that are kept, the last ones; and as many that still run."""
+MAX_TEXT = 10_000
+"""Characters that are kept of a command, a warning or a notice."""
 
 _OWN_WARNINGS = ("unrecognized configuration setting", "Reading additional input")
 """What Codex says about our own options: older releases do not know each of them."""
@@ -35,28 +41,24 @@ class Command:
 class Transcript:
     """What a run has done so far.
 
-    `notice` is Codex's latest sentence about a retry. `failure` is the message of a
-    failed turn. `open_commands` maps the ids of running commands to their command
-    lines.
+    `answer` is the last message that is not blank: Codex does not mark which message is
+    the final one. `answer_lost` means that a line after it may have been a later
+    message and could not be read. `notice` is Codex's latest sentence about a retry.
+    `failure` is the message of a failed turn. `open_commands` maps the ids of running
+    commands to their command lines.
     """
 
     thread_id: str | None = None
-    messages: list[str] = field(default_factory=list)
-    commands: list[Command] = field(default_factory=list)
+    answer: str | None = None
+    answer_lost: bool = False
+    commands: deque[Command] = field(default_factory=lambda: deque(maxlen=MAX_COMMANDS))
     warnings: list[str] = field(default_factory=list)
     notice: str | None = None
     tokens: events.Tokens | None = None
     failure: str | None = None
     completed: bool = False
     open_commands: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def answer(self) -> str | None:
-        """The last message that is not blank. Codex does not mark which message is the final one."""
-        for text in reversed(self.messages):
-            if text.strip():
-                return text
-        return None
+    _has_working_command: bool = False
 
     @property
     def phase(self) -> Phase:
@@ -81,41 +83,69 @@ class Transcript:
     @property
     def sandbox_broken(self) -> bool:
         """Whether every command failed at setting up the sandbox: the model answered without seeing any file."""
-        return bool(self.commands) and all(command.blocked for command in self.commands)
+        return bool(self.commands) and not self._has_working_command
 
     def add(self, event: events.Event) -> bool:
         """Fold one event in; true when it is a sign of life, false for a line that is no event."""
         match event:
             case events.ThreadStarted(thread_id):
                 self.thread_id = thread_id
-            case events.Message(text):
-                self.messages.append(text)
+            case events.Message(text) if text.strip():
+                self.answer = text
+                self.answer_lost = False
+            case events.Damaged() | events.OtherItem("agent_message"):
+                # The second is a message that had not ended yet.
+                self.answer_lost = self.answer_lost or not self.completed
             case events.CommandStarted(item, command):
-                self.open_commands[item], _ = mask(command)
+                self._add_open_command(item, command)
             case events.CommandEnded():
                 self._add_command(event)
             case events.ItemWarning(message):
                 self._add_warning(message)
             case events.Notice(message):
-                self.notice, _ = mask(message)
+                self.notice = _short(message)
             case events.TurnCompleted(tokens):
                 self.tokens = tokens
                 self.completed = True
             case events.TurnFailed(message):
                 self.failure = message
-        return not isinstance(event, events.Noise)
+        return not isinstance(event, events.Noise | events.Damaged)
+
+    def _add_open_command(self, item: str, command: str) -> None:
+        self.open_commands[item] = _short(command)
+        if len(self.open_commands) > MAX_COMMANDS:
+            oldest = next(iter(self.open_commands))
+            del self.open_commands[oldest]
 
     def _add_command(self, event: events.CommandEnded) -> None:
         self.open_commands.pop(event.item, None)
         blocked = False
         if event.exit_code:
             blocked = bool(SANDBOX_BROKEN.search(event.output[:_SANDBOX_ERROR_WITHIN]))
-        command, _ = mask(event.command)
+        if not blocked:
+            self._has_working_command = True
+        command = _short(event.command)
         self.commands.append(Command(command, event.exit_code, blocked))
 
     def _add_warning(self, message: str) -> None:
-        warning, _ = mask(message)
+        warning = _short(message)
         if warning in self.warnings or len(self.warnings) >= MAX_WARNINGS:
             return
         if not any(words in warning for words in _OWN_WARNINGS):
             self.warnings.append(warning)
+
+
+def decides_answer(event: events.Event) -> bool:
+    """Whether the event changes which text the answer is, or whether there is one."""
+    match event:
+        case events.Message(text):
+            return bool(text.strip())
+        case events.Damaged() | events.OtherItem("agent_message"):
+            return True
+    return False
+
+
+def _short(text: str) -> str:
+    # Masked first: a token that is cut has no shape any more.
+    masked, _ = mask(text)
+    return masked[:MAX_TEXT]

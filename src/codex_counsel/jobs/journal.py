@@ -3,8 +3,11 @@
 The worker imports this before it starts Codex, so it imports little.
 
 Invariants: `state.json` is replaced in one step. `result.json` is linked into place, so
-the first result stands and no reader sees a part of one. A full disk costs files, never
-the run: what cannot be stored still goes to stdout.
+the first result stands and no reader sees a part of one. `events.jsonl` is what Codex
+printed up to some point, of which the last line may be a part. Only where it is full,
+the lines that end a turn follow: the answer and the event. So a recorded end of a turn
+means that the answer before it is whole. A full disk costs files, never the run: what
+cannot be stored still goes to stdout.
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ if TYPE_CHECKING:
 STATE_INTERVAL = 0.25
 """Seconds between two writes of `state.json` when neither the phase, the thread nor the command changed."""
 MAX_EVENTS = 64 * 1024 * 1024
-"""Bytes of events that are kept."""
+"""Bytes of events that are kept, besides those that end the turn."""
+BLOCK = 4096
+"""Bytes in which a file system gives out room, on most."""
 
 
 class Journal:
@@ -39,6 +44,8 @@ class Journal:
         self._state_written = 0.0
         self._events = -1
         self._event_bytes = 0
+        self._record_torn = False
+        self._withheld_answer = b""
 
     def cancel_requested(self) -> bool:
         """Whether somebody made the file `cancel`."""
@@ -69,16 +76,32 @@ class Journal:
         with contextlib.suppress(OSError):
             write_atomically(f"{self.directory}/state.json", json.dumps(self._state))
 
-    def add_event(self, line: bytes) -> None:
-        """Append one line of Codex's output to `events.jsonl`."""
+    def add_event(
+        self, line: bytes, *, decides_answer: bool = False, ends_turn: bool = False
+    ) -> None:
+        """Append one line of Codex's output to `events.jsonl`; when that is full, only those that end the turn."""
         self._event_bytes += len(line) + 1
-        if self._event_bytes > MAX_EVENTS:
+        if self._event_bytes <= MAX_EVENTS:
+            self._append(line)
+        elif decides_answer:
+            self._withheld_answer = line
+        elif ends_turn:
+            if self._withheld_answer:
+                self._append(self._withheld_answer)
+            self._append(line)
+
+    def _append(self, line: bytes) -> None:
+        """After a line that could not be written, nothing is: what follows it would look whole."""
+        if self._record_torn:
             return
+        data = line + b"\n"
+        written = 0
         with contextlib.suppress(OSError):
             if self._events < 0:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
                 self._events = open_private(f"{self.directory}/events.jsonl", flags)
-            os.write(self._events, line + b"\n")
+            written = os.write(self._events, data)
+        self._record_torn = written < len(data)
 
     def commit(self, envelope: EnvelopeDict) -> None:
         """Store the result unless there is one, and write the one that stands to stdout for a launcher that waits."""
@@ -94,12 +117,12 @@ class Journal:
         """Returns the text of the result that stands: the one now in `result.json`, or ours if none can be stored."""
         text = json.dumps(envelope, ensure_ascii=False)
         try:
-            return self._link_result(text)
+            return link_result(self.directory, text)
         except OSError:
             # A full disk: the events make room for the result that they led to.
-            self._delete_events()
+            self._delete_events(len(text.encode("utf-8", "replace")))
         try:
-            return self._link_result(text)
+            return link_result(self.directory, text)
         except OSError as error:
             reason = error.strerror
 
@@ -116,23 +139,31 @@ class Journal:
         envelope["meta"].setdefault("warnings", []).append(warning)
         return json.dumps(envelope, ensure_ascii=False)
 
-    def _link_result(self, text: str) -> str:
-        """Commit by `link`, which never replaces a result; returns the text that is in `result.json` then."""
-        result = f"{self.directory}/result.json"
-        draft = f"{self.directory}/.result-{os.getpid()}"
-        try:
-            write_atomically(draft, text, durable=True)
-            with contextlib.suppress(FileExistsError):
-                os.link(draft, result)
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(draft)
-        with open(result, encoding="utf-8") as file:
-            return file.read()
-
-    def _delete_events(self) -> None:
+    def _delete_events(self, needed: int) -> None:
+        """Make room for a result of so many bytes. Where that would not do, the events stay: they are all there is."""
+        path = f"{self.directory}/events.jsonl"
         with contextlib.suppress(OSError):
-            os.unlink(f"{self.directory}/events.jsonl")
+            if -(-needed // BLOCK) * BLOCK > os.stat(path).st_blocks * 512:
+                return
+            os.unlink(path)
             # The room is free only once nobody has the file open.
             os.close(self._events)
             self._events = -1
+
+
+def link_result(directory: str, text: str) -> str:
+    """Commit by `link`, which never replaces a result; returns the text that is in `result.json` then.
+
+    Raises OSError where it cannot be stored.
+    """
+    result = f"{directory}/result.json"
+    draft = f"{directory}/.result-{os.getpid()}"
+    try:
+        write_atomically(draft, text, durable=True)
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, result)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(draft)
+    with open(result, encoding="utf-8") as file:
+        return file.read()

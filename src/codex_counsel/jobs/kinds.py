@@ -25,25 +25,20 @@ KIND_FIELDS = ("output_schema", "library", "review", "delegate")
 class Kind:
     """A row of the table.
 
-    `conclude` makes the envelope of an ended run; it may be called again for a run it
-    has concluded before.
+    `conclude` makes the envelope of an ended run, one process at a time; it may be
+    called again for a run it has concluded before.
 
     `set_up(details, scratch, directory)` makes what Codex starts in; None where an
-    empty scratch directory will do. It raises CounselError or OSError. `exclusive`
-    means that `conclude` changes files of the job: one process at a time may call it,
-    under the job's lock.
+    empty scratch directory will do. It raises CounselError or OSError.
     """
 
     def __init__(
         self,
         conclude: Callable[[EndedRun], Envelope],
         set_up: Callable[[Mapping[str, Json], str, str], None] | None = None,
-        *,
-        exclusive: bool = False,
     ) -> None:
         self.conclude = conclude
         self.set_up = set_up
-        self.exclusive = exclusive
 
 
 def name_of(*, review: object, delegate: object) -> KindName:
@@ -82,5 +77,5 @@ def _conclude_delegate(ended: EndedRun) -> Envelope:
 KINDS: dict[KindName, Kind] = {
     "consult": Kind(_conclude_consult),
     "review": Kind(_conclude_review),
-    "delegate": Kind(_conclude_delegate, _set_up_delegate, exclusive=True),
+    "delegate": Kind(_conclude_delegate, _set_up_delegate),
 }

@@ -1,19 +1,21 @@
 """The outcome of a job, also of one whose worker is gone: what that left running is ended, what it recorded is shown.
 
 Invariants: the lock is probed before the result is looked for, because a worker commits
-before it lets the lock go. That a run died is derived by every reader anew and never
-stored. Where the conclusion changes files of the job, one reader at a time concludes,
-under the job's lock.
+before it lets the lock go. One reader at a time concludes a dead run, under the job's
+lock, and stores the conclusion as a worker does: the first result stands. Only where it
+cannot be stored, every reader derives it anew from the same files.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 from pathlib import Path
 
 from codex_counsel.contract.envelope import Envelope, EnvelopeDict
 from codex_counsel.jobs.job import Job
-from codex_counsel.jobs.kinds import KINDS
+from codex_counsel.jobs.journal import link_result
 from codex_counsel.jobs.spec import Spec
 from codex_counsel.system import process_tree
 from codex_counsel.system.files import LockError, lock_file
@@ -37,29 +39,51 @@ def outcome(job: Job) -> EnvelopeDict | None:
 def recover(job: Job) -> EnvelopeDict | None:
     """End what a dead run left and conclude it. None while another process does so: for us the run has not ended."""
     spec = job.spec()
-    if not KINDS[spec.kind].exclusive:
-        return _conclude(job, spec).wire()
-
     try:
         lock = lock_file(job.path / "lock", create=False, patience=LOCK_PATIENCE)
     except LockError:
         raise
-    except OSError:  # the record is being dropped, or was damaged
-        return _conclude(job, spec).wire()
+    except OSError:  # the record is read-only, damaged, or being dropped
+        return _conclude(job, spec, end_processes(job)).wire()
     if lock is None:
         return None
     try:
-        return _conclude(job, spec).wire()
+        # Another reader may have been faster.
+        return job.result() or _conclude_once(job, spec)
     finally:
         os.close(lock)
 
 
-def _conclude(job: Job, spec: Spec) -> Envelope:
+def _conclude_once(job: Job, spec: Spec) -> EnvelopeDict:
+    survivors = end_processes(job)
+    ended = job.ended_at()
+    envelope = _conclude(job, spec, survivors).wire()
+    if survivors or not _is_captured(job, spec):  # the next reader tries again
+        return envelope
+    try:
+        text = link_result(str(job.path), json.dumps(envelope, ensure_ascii=False))
+    except OSError:
+        return envelope
+    # The record is as old as the run, not as its first reader.
+    with contextlib.suppress(OSError):
+        os.utime(job.path / "result.json", (ended, ended))
+    return dict(json.loads(text))
+
+
+def _is_captured(job: Job, spec: Spec) -> bool:
+    """Whether nothing of a task is left in its tree alone."""
+    from codex_counsel.delegate.record import WORK
+
+    if spec.kind != "delegate" or (job.path / WORK).is_file():
+        return True
+    return not Path(spec.scratch).exists()
+
+
+def _conclude(job: Job, spec: Spec, survivors: list[int]) -> Envelope:
     # Most jobs are read as they were committed, and a list of them is to be on the
     # screen at once.
     from codex_counsel.jobs.run import Exit, conclude, recorded_transcript
 
-    survivors = end_processes(job)
     transcript = recorded_transcript(job.path)
     transcript.thread_id = transcript.thread_id or job.state().thread_id
     exit_ = Exit(_reason(job), survivors=tuple(survivors))

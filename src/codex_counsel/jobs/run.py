@@ -14,7 +14,7 @@ from pathlib import Path
 
 from codex_counsel.codex import events, failures, rollout
 from codex_counsel.codex.limits import Limits
-from codex_counsel.codex.transcript import Transcript
+from codex_counsel.codex.transcript import Transcript, decides_answer
 from codex_counsel.contract.envelope import Envelope, Meta, Usage, failed
 from codex_counsel.delegate.record import WORK
 from codex_counsel.errors import Code, CounselError
@@ -26,11 +26,9 @@ from codex_counsel.kind import IMAGES, EndedRun, failed_run
 from codex_counsel.system.files import remove_tree
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.redact import mask
-from codex_counsel.system.supervisor import Supervisor
+from codex_counsel.system.supervisor import MAX_LINE, Supervisor
 from codex_counsel.system.text import one_line
 
-MAX_COMMANDS = 50
-"""Finished commands that a result can list, the last ones."""
 STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -81,8 +79,13 @@ def execute(spec: Spec, supervisor: Supervisor, journal: Journal) -> None:
         spec, transcript
     )
     for line in supervisor.lines():
-        journal.add_event(line)
-        if transcript.add(events.parse(line)):
+        event = events.parse(line)
+        journal.add_event(
+            line,
+            decides_answer=decides_answer(event),
+            ends_turn=isinstance(event, events.TurnCompleted | events.TurnFailed),
+        )
+        if transcript.add(event):
             supervisor.note_activity()
         if transcript.completed or transcript.failure:
             supervisor.expect_end()
@@ -114,11 +117,12 @@ def finish(
     journal: Journal,
     error: CounselError | None = None,
 ) -> None:
-    """Conclude, commit, then tidy. A cancel that comes before the commit wins over any other result."""
+    """Conclude, commit, then tidy. A cancel that comes before the commit wins, unless Codex completed its turn."""
     directory = Path(journal.directory)
     envelope = conclude(spec, transcript, exit_, directory, error)
     remember_limit(spec, envelope)
-    if envelope.status != "cancelled" and journal.cancel_requested():
+    may_cancel = not transcript.completed and envelope.status != "cancelled"
+    if may_cancel and journal.cancel_requested():
         envelope = conclude(
             spec, transcript, replace(exit_, reason="cancelled"), directory
         )
@@ -271,8 +275,7 @@ def conclude(
 
 def _commands(transcript: Transcript) -> tuple[tuple[str, int | None], ...]:
     """The command lines with their exit codes: the last ones that ended, then those that still ran."""
-    last = transcript.commands[-MAX_COMMANDS:]
-    ended = [(command.command, command.exit_code) for command in last]
+    ended = [(command.command, command.exit_code) for command in transcript.commands]
     unfinished = [(command, None) for command in transcript.open_commands.values()]
     return (*ended, *unfinished)
 
@@ -320,8 +323,10 @@ def _find_error(
     `blind` means that by Codex's own record every command failed at setting up the
     sandbox.
     """
-    completed_late = transcript.completed and exit_.reason in _late_reasons(spec)
-    if exit_.reason != "exited" and not completed_late:
+    # Whatever ended the run later does not count once its turn was completed. Only a
+    # task that put too much into its tree has no whole result.
+    is_too_much = exit_.reason == "quota" and spec.kind == "delegate"
+    if is_too_much or (exit_.reason != "exited" and not transcript.completed):
         return _error_of_reason(spec, transcript, exit_)
 
     if transcript.failure is not None:
@@ -329,10 +334,19 @@ def _find_error(
 
     if not transcript.completed:
         return _early_exit_error(transcript, exit_)
+    return _answer_error(spec, transcript, blind=blind)
 
+
+def _answer_error(
+    spec: Spec, transcript: Transcript, *, blind: bool
+) -> CounselError | None:
+    """Why the answer of a completed turn is none."""
     if spec.session_id and transcript.thread_id != spec.session_id:
         message = f"Codex began a new thread instead of continuing {spec.session_id}"
         return CounselError(Code.SESSION_NOT_FOUND, message)
+
+    if transcript.answer_lost:
+        return _lost_answer_error()
 
     if not transcript.answer:
         message = "Codex completed its turn without a message"
@@ -341,11 +355,13 @@ def _find_error(
     return _sandbox_error(spec, transcript, blind=blind)
 
 
-def _late_reasons(spec: Spec) -> tuple[str, ...]:
-    """Reasons for ending a run that do not count once its turn was completed."""
-    if spec.kind == "delegate":
-        return ("timeout", "stalled")
-    return ("timeout", "stalled", "quota")
+def _lost_answer_error() -> CounselError:
+    return CounselError(
+        Code.INCOMPLETE,
+        "Codex's answer may be missing: a line at the end of its output was damaged, or longer than "
+        f"{MAX_LINE >> 20} MiB; what came before it is kept",
+        repair="Continue with session_id and ask for the answer again.",
+    )
 
 
 def _error_of_reason(spec: Spec, transcript: Transcript, exit_: Exit) -> CounselError:
@@ -389,7 +405,10 @@ def _early_exit_error(transcript: Transcript, exit_: Exit) -> CounselError:
     if not transcript.thread_id and failed_to_start:
         return failures.from_start(exit_.stderr, exit_.returncode)
 
-    if exit_.returncode == 0 and not transcript.messages:
+    if exit_.returncode == 0 and transcript.answer_lost:
+        return _lost_answer_error()
+
+    if exit_.returncode == 0 and not transcript.answer:
         message = "Codex ended without an error and without a message"
         return CounselError(Code.EMPTY_OUTPUT, message)
 

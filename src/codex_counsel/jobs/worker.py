@@ -9,7 +9,8 @@ Invariants:
   module and those it imports use the standard library only, and few modules of that.
 - End-of-file on the lifetime pipe ends the run. One byte makes it a background job: from then on end-of-file means
   nothing.
-- A cancel is looked for before Codex starts and before the result is committed (see `run.finish`).
+- A cancel is looked for before Codex starts and, unless its turn was completed, before the result is committed (see
+  `run.finish`).
 """
 
 from __future__ import annotations

@@ -31,7 +31,8 @@ GRACE = 2.0
 LINGER = 5.0
 """Seconds that the child may live on after its work is done or its pipes are closed."""
 MAX_LINE = 32 * 1024 * 1024
-"""Bytes; a longer line is dropped, and an empty one takes its place."""
+"""Bytes; a longer line is cut to its first `CUT_LINE` bytes."""
+CUT_LINE = 1000
 MAX_STDERR = 256 * 1024
 """Bytes; beyond that the older half of stderr is dropped."""
 CHUNK = 1 << 16
@@ -201,11 +202,12 @@ class Supervisor:
         self._extend_line(rest)
 
     def _extend_line(self, part: bytes) -> None:
-        if self._skip_line or len(self._unfinished_line) + len(part) > MAX_LINE:
-            self._unfinished_line.clear()
+        if self._skip_line:
+            return
+        self._unfinished_line += part
+        if len(self._unfinished_line) > MAX_LINE:
+            self._unfinished_line = self._unfinished_line[:CUT_LINE]
             self._skip_line = True
-        else:
-            self._unfinished_line += part
 
     def _on_stderr(self) -> None:
         self.stderr += self._read(self.child.stderr)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,13 @@ from codex_counsel.codex import events
 from codex_counsel.codex.transcript import Transcript
 from codex_counsel.jobs import run
 from codex_counsel.jobs.journal import Journal
-from codex_counsel.jobs.run import Exit, conclude_defect, conclude_unstarted, finish
+from codex_counsel.jobs.run import (
+    Exit,
+    conclude_defect,
+    conclude_unstarted,
+    finish,
+    recorded_transcript,
+)
 from codex_counsel.jobs.spec import Spec
 from codex_counsel.jobs.worker import Worker
 from codex_counsel.system.supervisor import Supervisor
@@ -46,11 +54,12 @@ def journal(factory: JobFactory, spec: Spec) -> Journal:
     return journal
 
 
-def transcript() -> Transcript:
-    whole = Transcript()
-    for line in (STARTED, MESSAGE, COMPLETED):
-        whole.add(events.parse(line.encode()))
-    return whole
+def transcript(*lines: str) -> Transcript:
+    """That of a whole turn, or of these lines."""
+    folded = Transcript()
+    for line in lines or TURN:
+        folded.add(events.parse(line.encode()))
+    return folded
 
 
 def result(journal: Journal) -> dict[str, Any]:
@@ -60,18 +69,28 @@ def result(journal: Journal) -> dict[str, Any]:
     return envelope
 
 
-def test_a_cancel_that_comes_before_the_commit_wins_and_keeps_the_answer(
+@pytest.mark.parametrize("reason", ["exited", "cancelled", "abandoned"])
+def test_a_cancel_between_the_end_of_a_turn_and_the_commit_costs_nobody_the_answer(
+    spec: Spec, journal: Journal, reason: str
+) -> None:
+    (Path(journal.directory) / "cancel").touch()
+    finish(spec, transcript(), Exit(reason, 0), journal)
+    envelope = result(journal)
+    assert (envelope["status"], envelope["answer"]) == ("completed", "It is fine.")
+    assert not Path(spec.scratch).exists()
+
+
+def test_a_cancel_before_the_commit_wins_over_any_other_failure(
     spec: Spec, journal: Journal
 ) -> None:
     (Path(journal.directory) / "cancel").touch()
-    finish(spec, transcript(), Exit("exited", 0), journal)
+    finish(spec, transcript(STARTED, MESSAGE), Exit("exited", 1), journal)
     envelope = result(journal)
     assert (envelope["status"], envelope["answer"], envelope["partial"]) == (
         "cancelled",
         "It is fine.",
         True,
     )
-    assert not Path(spec.scratch).exists()
 
 
 def test_a_second_result_does_not_replace_the_first(
@@ -140,6 +159,45 @@ def test_events_beyond_the_limit_are_not_kept(
     journal.add_event(b"{}")
     journal.add_event(b"{}")
     assert events_file.read_bytes() == kept + b"{}\n"
+    # Only what decides the answer follows, when the turn ends.
+    for line in (b"interim", b"answer"):
+        journal.add_event(line, decides_answer=True)
+    journal.add_event(b"{}")
+    assert events_file.read_bytes() == kept + b"{}\n"
+    journal.add_event(b"end", ends_turn=True)
+    assert events_file.read_bytes() == kept + b"{}\nanswer\nend\n"
+
+
+def test_nothing_follows_in_the_record_after_a_line_that_could_not_be_written(
+    spec: Spec, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events_file = Path(journal.directory) / "events.jsonl"
+    kept = events_file.read_bytes()
+    real_write = os.write
+
+    def write(descriptor: int, data: bytes) -> int:
+        return real_write(descriptor, data[:5])
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.write", write)
+        journal.add_event(b"the answer")
+    journal.add_event(COMPLETED.encode(), ends_turn=True)
+    assert events_file.read_bytes() == kept + b"the a"
+
+
+def test_events_that_would_not_make_enough_room_are_not_given_up_for_it(
+    spec: Spec, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link_result(*_: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("codex_counsel.jobs.journal.link_result", link_result)
+    meta = {"warnings": ["x" * 10_000]}
+    (Path(journal.directory) / "prompt").touch()
+    journal.commit({"ok": True, "status": "completed", "meta": meta})
+    assert recorded_transcript(Path(journal.directory)).completed
+    journal.commit({"ok": True, "status": "completed", "meta": {}})
+    assert not (Path(journal.directory) / "events.jsonl").exists()
 
 
 def test_a_defect_ends_in_an_envelope_with_what_was_recorded(

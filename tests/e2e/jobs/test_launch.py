@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +20,12 @@ import pytest
 
 from codex_counsel.errors import CounselError
 from codex_counsel.jobs import recovery, retention
+from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.launcher import NewJob, launch
 from codex_counsel.jobs.store import Store
 from tests.conftest import living, until, wait
 from tests.e2e.jobs.conftest import (
-    COMPLETED,
     MESSAGE,
     STARTED,
     THREAD,
@@ -31,7 +33,7 @@ from tests.e2e.jobs.conftest import (
     JobFactory,
     printing,
 )
-from tests.e2e.runs import worker_of
+from tests.e2e.runs import kill_worker, worker_of
 
 READER = """
 import sys
@@ -203,23 +205,83 @@ def test_a_killed_worker_is_seen_in_the_next_read_with_what_it_had_recorded(
     assert recovery.outcome(Job(handle.job.path)) == wire
     assert living(handle.job.id) == []
     assert list(factory.world.temp.iterdir()) == []
-    assert list(handle.job.path.glob("result.json")) == []
+    assert handle.job.result() == wire
 
 
-def test_a_turn_that_was_complete_when_its_worker_died_is_no_success(
-    factory: JobFactory,
-) -> None:
-    handle = factory.launch(
-        f"printf '%s\\n' '{STARTED}' '{MESSAGE}' '{COMPLETED}'; exec sleep 600"
-    )
+def finishing(factory: JobFactory) -> Handle:
+    """A run whose turn is complete and recorded, and whose Codex does not end."""
+    handle = factory.launch(f"trap '' INT; {printing(*TURN)}; exec sleep 600")
     until(lambda: handle.job.state().phase == "finishing")
-    os.kill(worker_of(handle.job).pid, signal.SIGKILL)
-    wire = wait(handle)
-    assert (wire["status"], wire["error"]["code"], wire["answer"]) == (
-        "failed",
-        "process_died",
+    return handle
+
+
+def cancel_and_kill_worker(job: Job) -> None:
+    job.request_cancel()
+    os.kill(worker_of(job).pid, signal.SIGKILL)
+
+
+ENDS: dict[str, Callable[[JobFactory, Handle], object]] = {
+    "worker killed": lambda _, handle: kill_worker(handle.job),
+    "worker told to end": lambda _, handle: os.kill(
+        worker_of(handle.job).pid, signal.SIGTERM
+    ),
+    "launcher gone": lambda _, handle: handle.release(),
+    "cancel": lambda factory, handle: factory.store.cancel(handle.job),
+    "cancel, worker killed": lambda _, handle: cancel_and_kill_worker(handle.job),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_turn_that_was_complete_is_delivered_as_such_whatever_ended_its_worker_then(
+    factory: JobFactory, end: str
+) -> None:
+    handle = finishing(factory)
+    ENDS[end](factory, handle)
+    wire = until(lambda: recovery.outcome(handle.job))
+    assert (wire["status"], wire["ok"], wire["answer"]) == (
+        "completed",
+        True,
         "It is fine.",
     )
+    assert handle.job.result() == wire == factory.store.cancel(handle.job)
+    assert living(handle.job.id) == []
+
+
+def test_a_dead_run_is_concluded_once_and_is_as_old_as_it_was(
+    factory: JobFactory,
+) -> None:
+    handle, _ = factory.launch_waiting(STARTED)
+    until((handle.job.path / "events.jsonl").exists)
+    os.kill(worker_of(handle.job).pid, signal.SIGKILL)
+    until(lambda: not handle.job.alive())
+    long_ago = 1_000_000_000
+    os.utime(handle.job.path / "events.jsonl", (long_ago, long_ago))
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(
+            pool.map(lambda _: until(lambda: recovery.outcome(handle.job)), range(8))
+        )
+    assert outcomes == [handle.job.result()] * 8
+    assert handle.job.ended_at() == long_ago
+    (handle.job.path / "cancel").touch()
+    assert recovery.outcome(handle.job) == outcomes[0]
+
+
+def test_a_conclusion_that_cannot_be_stored_is_the_same_for_every_reader(
+    factory: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = finishing(factory)
+    os.kill(worker_of(handle.job).pid, signal.SIGKILL)
+    until(lambda: not handle.job.alive())
+
+    def link_result(*_: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recovery, "link_result", link_result)
+        first, second = (recovery.outcome(handle.job) for _ in range(2))
+    assert first
+    assert (first, handle.job.result()) == (second, None)
+    assert recovery.outcome(handle.job) == first == handle.job.result()
 
 
 @pytest.mark.parametrize("missing", ["the program", "the workspace"])
