@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,19 @@ def test_the_last_turn_is_counted_apart_from_those_before_it(tmp_path: Path) -> 
     assert rollout.last_turn(file) == TurnRecord(
         "new", "high", Tokens(250, 120, 25, 11), None
     )
+
+
+def test_what_was_said_in_a_long_thread_is_not_held_in_memory(tmp_path: Path) -> None:
+    said = record("response_item", type="message", role="assistant", text="x" * 10**6)
+    file = write_rollout(
+        tmp_path, turn_start(), *[said] * 30, context("m"), token_count(1, 1, 1, 1)
+    )
+    tracemalloc.start()
+    try:
+        assert rollout.last_turn(file).model == "m"
+        assert tracemalloc.get_traced_memory()[1] < 5 * 10**6
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_turn_that_ended_before_it_was_counted_has_no_tokens(tmp_path: Path) -> None:

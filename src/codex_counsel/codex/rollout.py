@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -97,7 +98,8 @@ def last_turn(file: Path | None) -> TurnRecord:
     if file is None:
         return TurnRecord()
     try:
-        return _parse_last_turn(file.read_bytes().splitlines())
+        with file.open("rb") as lines:
+            return _parse_last_turn(lines)
     except (
         OSError,
         ValueError,
@@ -110,16 +112,20 @@ def last_turn(file: Path | None) -> TurnRecord:
         return TurnRecord()
 
 
-# A record can have megabytes, so lines are told apart by their first bytes and only the
-# few that matter are parsed.
+# A record can have hundreds of megabytes, so lines are told apart by their first bytes,
+# and only the few that matter are kept and parsed.
+_KEPT = (b'"turn_context"', b'"token_count"', b"_call")
 
 
-def _parse_last_turn(lines: list[bytes]) -> TurnRecord:
-    begin = 0
-    for index, line in enumerate(lines):
+def _parse_last_turn(lines: Iterable[bytes]) -> TurnRecord:
+    counts_before: list[bytes] = []
+    turn: list[bytes] = []
+    for line in lines:
         if b'"task_started"' in line[:400]:
-            begin = index
-    turn = lines[begin:]
+            counts_before += [kept for kept in turn if b'"token_count"' in kept[:200]]
+            turn = []
+        elif any(marker in line[:200] for marker in _KEPT):
+            turn.append(line)
 
     contexts = _payloads(turn, b'"turn_context"') or [{}]
     context = contexts[-1]
@@ -127,7 +133,7 @@ def _parse_last_turn(lines: list[bytes]) -> TurnRecord:
     return TurnRecord(
         model=context.get("model"),
         effort=context.get("effort"),
-        tokens=_tokens_of_turn(counts, _payloads(lines[:begin], b'"token_count"')),
+        tokens=_tokens_of_turn(counts, _payloads(counts_before, b'"token_count"')),
         resets_at=_reset(counts),
         sandbox_broken=_sandbox_broken(turn),
     )
