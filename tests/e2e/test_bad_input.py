@@ -387,8 +387,7 @@ def test_an_image_is_sent_as_it_was_when_it_was_checked(
     server = model()
     picture = png(world.workspace / "a,b .png")
     world.settings["MAX_RUNNING"] = "1"
-    slot = slots.acquire(str(world.state / "slots"), 1)
-    assert slot is not None
+    ticket = slots.Ticket(str(world.state / "queue"))
     try:
         handle = start_consult(world.counsel(), images=["a,b .png"])
         copies = list((handle.job.path / "images").iterdir())
@@ -396,7 +395,7 @@ def test_an_image_is_sent_as_it_was_when_it_was_checked(
         picture.unlink()
         picture.symlink_to("/etc/passwd")
     finally:
-        os.close(slot)
+        os.close(ticket.descriptor)
     envelope = wait(handle)
     assert envelope["ok"], envelope
     assert [len(pictures(request)) for request in server.requests] == [1]

@@ -4,7 +4,7 @@ Its stdin is the lifetime pipe of its launcher.
 
 Invariants:
 
-- The job's lock, inherited from the launcher, is held until the process ends, and so is its slot.
+- The job's lock, inherited from the launcher, is held until the process ends, and so is its place in the queue.
 - Codex starts before anything is imported that only its output needs: `run`, which reads it, comes afterwards. So this
   module and those it imports use the standard library only, and few modules of that.
 - End-of-file on the lifetime pipe ends the run. One byte makes it a background job: from then on end-of-file means
@@ -21,9 +21,9 @@ import select
 import signal
 import time
 
-from codex_counsel.jobs import slots
 from codex_counsel.jobs.journal import Journal
 from codex_counsel.jobs.kinds import KIND_FIELDS, KINDS, name_of
+from codex_counsel.jobs.slots import Ticket
 from codex_counsel.system.files import read_json
 from codex_counsel.system.process_tree import Identity, become_subreaper
 from codex_counsel.system.supervisor import Supervisor, start_child
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 LIFETIME_PIPE = 0
 STDERR = 2
-QUEUE_POLL = 0.1
-"""Seconds between two looks for a free slot."""
+QUEUE_LOOK = 10.0
+"""Seconds after which a queued worker looks around though nothing woke it."""
 
 
 def main(directory: str, lock: int) -> None:
@@ -68,10 +68,12 @@ class Worker:
             self._control = os.open(f"{directory}/control", flags)
 
     def run(self) -> None:
-        """Wait for a slot, start Codex, supervise it. Every way out commits an envelope, a defect too."""
+        """Wait for our turn, start Codex, supervise it. Every way out commits an envelope, a defect too."""
         self.journal.update_state(phase="queued", worker=Identity.of(os.getpid()))
-        self._wait_for_slot()
-        if self.end_reason:
+        # Where no ticket can be made, none is needed.
+        with contextlib.suppress(OSError):
+            self._wait_for_turn(Ticket(f"{self.spec['state']}/queue"))
+        if self._check_requests():
             self._conclude_unstarted()
             return
 
@@ -83,17 +85,17 @@ class Worker:
             return
         self._supervise(codex)
 
-    def _wait_for_slot(self) -> None:
-        """Returns with a slot, or when the run is to end. Where no slot file can be made, none is needed."""
-        directory = f"{self.spec['state']}/slots"
+    def _wait_for_turn(self, ticket: Ticket) -> None:
+        """Returns when the run may begin, or is to end."""
         while not self._check_requests():
+            ahead = ticket.ahead(self.spec["slots"])
             try:
-                slot = slots.acquire(directory, self.spec["slots"])
-            except OSError:
-                return
-            if slot is not None:
-                return  # the descriptor stays open: it holds the slot
-            self._sleep_in_queue()
+                if len(ahead) < self.spec["slots"]:
+                    return
+                self._sleep_in_queue(ahead)
+            finally:
+                for descriptor in ahead:
+                    os.close(descriptor)
 
     def _check_requests(self) -> bool:
         """Look whether somebody asked for a detach or a cancel; returns whether the run is to end."""
@@ -102,13 +104,14 @@ class Worker:
             self._end("cancelled")
         return bool(self.end_reason)
 
-    def _sleep_in_queue(self) -> None:
-        sources = []
+    def _sleep_in_queue(self, ahead: list[int]) -> None:
+        """Until a run before this one ends, or somebody asks for something."""
+        sources = list(ahead)
         if not self.detached:
             sources.append(LIFETIME_PIPE)
         if self._control >= 0:
             sources.append(self._control)
-        readable, _, _ = select.select(sources, [], [], QUEUE_POLL)
+        readable, _, _ = select.select(sources, [], [], QUEUE_LOOK)
         if LIFETIME_PIPE in readable:
             self.on_lifetime_pipe()
 
@@ -182,6 +185,9 @@ class Worker:
     def on_signal(self, _number: int, _frame: object) -> None:
         """End the run as a cancel does."""
         self._end("cancelled")
+        # A queued worker sleeps on after a signal, but not after a byte.
+        with contextlib.suppress(OSError):
+            os.write(self._control, b"c")
 
     def _read_control(self) -> None:
         """Empty the FIFO: `d` asks to detach, any other byte only wakes the worker."""

@@ -77,7 +77,7 @@ def test_every_file_of_ours_is_for_its_owner_alone(world: World, model: Model) -
         "jobs",
         "keys",
         "gone",
-        "slots",
+        "queue",
         "limits",
     }
 

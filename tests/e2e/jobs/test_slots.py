@@ -2,26 +2,145 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
+import signal
+import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-from codex_counsel.jobs import recovery, slots
-from tests.conftest import World, until, wait
-from tests.e2e.jobs.conftest import STARTED, JobFactory
+import pytest
+
+from codex_counsel.jobs import recovery
+from codex_counsel.jobs.handle import Handle
+from codex_counsel.jobs.slots import Ticket
+from codex_counsel.jobs.worker import QUEUE_LOOK
+from tests.conftest import until, wait
+from tests.e2e.jobs.conftest import STARTED, TURN, JobFactory, printing
+from tests.e2e.runs import worker_of
 
 
-def test_a_slot_is_held_by_one_and_free_when_its_holder_ends(world: World) -> None:
-    directory = str(world.base / "slots")
-    with ThreadPoolExecutor(8) as pool:
-        acquired = list(pool.map(lambda _: slots.acquire(directory, 3), range(8)))
-    descriptors = [descriptor for descriptor in acquired if descriptor is not None]
-    assert len(descriptors) == 3
-    assert slots.acquire(directory, 3) is None
-    os.close(descriptors.pop())
-    descriptors.append(until(lambda: slots.acquire(directory, 3)))
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[Callable[[], Ticket]]:
+    """Draws tickets, and gives them back when the test is over."""
+    tickets: list[Ticket] = []
+
+    def draw() -> Ticket:
+        tickets.append(Ticket(str(tmp_path / "queue")))
+        return tickets[-1]
+
+    yield draw
+    for ticket in tickets:
+        with contextlib.suppress(OSError):
+            os.close(ticket.descriptor)
+
+
+def living_ahead(ticket: Ticket, count: int) -> int:
+    descriptors = ticket.ahead(count)
     for descriptor in descriptors:
         os.close(descriptor)
+    return len(descriptors)
+
+
+def test_tickets_come_up_in_the_order_in_which_they_were_drawn(
+    queue: Callable[[], Ticket],
+) -> None:
+    tickets = [queue() for _ in range(5)]
+    assert [living_ahead(ticket, 3) for ticket in tickets] == [0, 1, 2, 3, 3]
+    os.close(tickets[1].descriptor)
+    assert [living_ahead(ticket, 3) for ticket in tickets[3:]] == [2, 3]
+
+
+def test_who_waits_is_woken_by_the_end_of_any_run_that_matters(
+    queue: Callable[[], Ticket],
+) -> None:
+    tickets = [queue() for _ in range(4)]
+    ahead = tickets[3].ahead(2)
+    assert select.select(ahead, [], [], 0)[0] == []
+    # The first of three: two are left, and these are the ones that are waited for.
+    os.close(tickets[0].descriptor)
+    assert select.select(ahead, [], [], 0)[0] == []
+    os.close(tickets[1].descriptor)
+    assert len(select.select(ahead, [], [], 30)[0]) == 1
+    for descriptor in ahead:
+        os.close(descriptor)
+    assert living_ahead(tickets[3], 2) == 1
+
+
+def test_tickets_drawn_at_once_have_numbers_of_their_own_and_dead_ones_are_removed(
+    queue: Callable[[], Ticket], tmp_path: Path
+) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        tickets = list(pool.map(lambda _: queue(), range(24)))
+    assert sorted(living_ahead(ticket, 99) for ticket in tickets) == list(range(24))
+    for ticket in tickets:
+        os.close(ticket.descriptor)
+    assert living_ahead(queue(), 99) == 0
+    assert {path.name for path in (tmp_path / "queue").iterdir()} == {"lock", "1"}
+
+
+def test_runs_begin_in_the_order_in_which_they_came_and_poll_for_nothing(
+    factory: JobFactory,
+) -> None:
+    running, gate = factory.launch_waiting(STARTED, slots=1)
+    until(lambda: running.job.state().phase != "queued")
+    order = factory.world.base / "order"
+    handles = []
+    for number in range(8):
+        handle = factory.launch(
+            f"echo {number} >> {order}; {printing(*TURN)}", slots=1, detached=True
+        )
+        handles.append(handle)
+        until(lambda: tickets(factory) == len(handles) + 1)
+    until(lambda: switches_within(0.2, handles) == 0)
+    assert switches_within(1.0, handles) == 0
+    os.kill(worker_of(handles[3].job).pid, signal.SIGKILL)
+    gate.write_text("go\n")
+    until(lambda: statuses(factory) == {"completed": 8, "failed": 1})
+    assert order.read_text().split() == ["0", "1", "2", "4", "5", "6", "7"]
+
+
+def tickets(factory: JobFactory) -> int:
+    """How many tickets were drawn, if none was removed."""
+    queue = factory.store.state / "queue"
+    return sum(path.name.isdigit() for path in queue.iterdir())
+
+
+def switches_within(seconds: float, handles: list[Handle]) -> int:
+    """How often the workers woke up."""
+    before = sum(map(switches, handles))
+    time.sleep(seconds)
+    return sum(map(switches, handles)) - before
+
+
+def switches(handle: Handle) -> int:
+    """How often the worker went to sleep in its life."""
+    status = Path(f"/proc/{worker_of(handle.job).pid}/status").read_text()
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
+@pytest.mark.parametrize("end", ["cancel", "signal", "launcher gone"])
+def test_a_queued_run_that_sleeps_is_ended_at_once(
+    factory: JobFactory, end: str
+) -> None:
+    first, _ = factory.launch_waiting(STARTED, slots=1)
+    until(lambda: first.job.state().phase != "queued")
+    handle = factory.launch(slots=1)
+    until(lambda: tickets(factory) == 2)
+    began = time.monotonic()
+    if end == "cancel":
+        handle.job.request_cancel()
+    elif end == "signal":
+        os.kill(worker_of(handle.job).pid, signal.SIGTERM)
+    else:
+        handle.release()
+    outcome = until(lambda: recovery.outcome(handle.job))
+    assert outcome["status"] == "cancelled"
+    # Without a reason it looks around only after a while.
+    assert time.monotonic() - began < QUEUE_LOOK / 2
 
 
 def test_runs_beyond_the_slots_are_queued_and_shown_so_until_one_ends(
