@@ -17,6 +17,7 @@ class Code(StrEnum):
     NOTHING_TO_REVIEW = "nothing_to_review"
     UNKNOWN_REF = "unknown_ref"
     INPUT_TOO_LARGE = "input_too_large"
+    NOT_INSTALLED = "not_installed"
     CODEX_NOT_FOUND = "codex_not_found"
     CODEX_TOO_OLD = "codex_too_old"
     UNSUPPORTED_PLATFORM = "unsupported_platform"
@@ -101,6 +102,12 @@ CATALOG: dict[Code, Meaning] = {
         "The text is longer than a run accepts; nothing was spent.",
         "Shorten it, or name files of the workspace instead of pasting them.",
         exit_code=USAGE,
+    ),
+    Code.NOT_INSTALLED: Meaning(
+        "The server of the Claude Code plugin is not there: its installation, at the first start, goes on or has failed.",
+        "Mend what the message names, such as the network or a full disk, then call again: that tries it again.",
+        retryable=True,
+        exit_code=UNAVAILABLE,
     ),
     Code.CODEX_NOT_FOUND: Meaning(
         "No usable Codex binary was found.",

@@ -282,8 +282,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path / "checkout"
 
 
-@pytest.fixture(scope="session")
-def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The plugin's data folder of all sessions: its environment is made once."""
     folder = tmp_path_factory.getbasetemp().parent / "plugin-data"
     folder.mkdir(exist_ok=True)
@@ -293,6 +292,11 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=True,
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_environment(tmp_path_factory)
 
 
 def _release(path: str) -> str:

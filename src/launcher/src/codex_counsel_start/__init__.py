@@ -4,38 +4,38 @@
 
 The environment is a copy: its name is a hash of all it was made from, so neither an
 update nor an edit changes the code of a server that runs. A later start needs no
-package index. Standard library only: so does `uvx` itself.
+package index. While the environment is being made, a stand-in answers the client.
+Standard library only: so does `uvx` itself.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 from codex_counsel_start import venv
-from codex_counsel_start.stand_in import serve
-
-PATIENCE_SECONDS = 25
-"""Claude Code gives a server 30 seconds."""
-INSTALLING = (
-    "codex-counsel is still being installed, which happens once. "
-    "Its tools appear after a reconnect (/mcp) in a minute."
-)
 
 
 def main() -> int:
     root, *words = sys.argv[1:] or sys.exit(__doc__)
+    plugin = Path(root).resolve()
     home = _home()
     if words == ["--build"]:
-        venv.build(Path(root).resolve(), home)
+        venv.build(plugin, home)
         return 0
-    made, problem = _made(Path(root).resolve(), home)
-    if made:
-        _hand_over(made, words)
-    return serve(problem)
+
+    wanted = venv.path(plugin, home)
+    if venv.hold(wanted):
+        _hand_over(wanted, words)
+
+    # Imported only where they are needed: most starts end above.
+    from codex_counsel_start.installation import Installation
+    from codex_counsel_start.stand_in import StandIn
+
+    stand_in = StandIn(Installation(plugin, home, wanted))
+    return stand_in.serve(*_server(wanted, words))
 
 
 def _home() -> Path:
@@ -49,46 +49,14 @@ def _home() -> Path:
     )
 
 
-def _made(root: Path, home: Path) -> tuple[Path | None, str]:
-    """The environment, made now if need be; else why there is none."""
-    if not (root / "uv.lock").is_file():
-        return None, f"{root} is not the folder of codex-counsel: it has no uv.lock."
-    wanted = venv.path(root, home)
-    if venv.hold(wanted):
-        return wanted, ""
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        # In a session of its own: a client that loses its patience does not stop the
-        # installation.
-        with (home / "install.log").open("wb") as log:
-            argv = [
-                sys.executable,
-                "-I",
-                "-m",
-                "codex_counsel_start",
-                str(root),
-                "--build",
-            ]
-            maker = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        failed = maker.wait(PATIENCE_SECONDS) != 0
-    except subprocess.TimeoutExpired:
-        return None, INSTALLING
-    except OSError as error:
-        return None, f"codex-counsel cannot be installed in {home}: {error.strerror}."
-    if failed or not venv.hold(wanted):
-        said = (home / "install.log").read_text("utf-8", "replace").strip()
-        return None, f"codex-counsel could not be installed. uv said:\n{said[-1500:]}"
-    return wanted, ""
-
-
 def _hand_over(made: Path, words: list[str]) -> NoReturn:
-    """Become the server, so that the client's signals reach it, in the environment that the user's shell had."""
+    """Become the server, so that the client's signals reach it."""
+    argv, env = _server(made, words)
+    os.execve(argv[0], argv, env)  # noqa: S606  # no shell
+
+
+def _server(made: Path, words: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The server's command line, and its environment: that of the user's shell and the plugin's settings."""
     env = dict(os.environ)
     own = os.path.join(sys.prefix, "bin") + os.pathsep  # noqa: PTH118  # compared as text
     env["PATH"] = env.get("PATH", "").removeprefix(own)
@@ -96,7 +64,7 @@ def _hand_over(made: Path, words: list[str]) -> NoReturn:
         env.pop(name, None)
     python = str(made / "bin" / "python")
     argv = [python, "-I", "-m", "codex_counsel", *words]
-    os.execve(python, argv, env | _options(env))  # noqa: S606  # no shell
+    return argv, env | _options(env)
 
 
 def _options(env: dict[str, str]) -> dict[str, str]:

@@ -14,6 +14,8 @@ from pathlib import Path
 MARK = "in-use"
 KEEP_SECONDS = 86_400
 """A run in the background outlives its server, but at most two hours."""
+BUILD_SECONDS = 1_800
+"""Later starts wait for the lock of this one."""
 MISLEADING = (
     "VIRTUAL_ENV",
     "UV_PYTHON",
@@ -34,6 +36,8 @@ def path(root: Path, home: Path) -> Path:
         if file.is_file() and file.suffix != ".pyc"
     )
     for file in (root / "uv.lock", root / "pyproject.toml", *sources):
+        if not file.is_file():
+            continue
         digest.update(
             f"\0{file.relative_to(root)}\0".encode("utf-8", "surrogateescape")
         )
@@ -63,20 +67,29 @@ def build(root: Path, home: Path) -> None:
         for left in (wanted, *home.glob("draft-*")):
             shutil.rmtree(left, ignore_errors=True)
         draft = home / f"draft-{wanted.name}"
-        done = subprocess.run(_sync(root), env=_environment(draft), check=False)
-        if done.returncode:
-            sys.exit(done.returncode)
+        _run(_sync(root), _environment(draft))
         (draft / MARK).touch()
         draft.rename(wanted)
         _drop_old(home)
 
 
+def _run(argv: list[str], env: dict[str, str]) -> None:
+    """Run uv; exit with its code if it fails."""
+    try:
+        done = subprocess.run(argv, env=env, check=False, timeout=BUILD_SECONDS)
+    except subprocess.TimeoutExpired:
+        sys.exit(f"uv did not end within {BUILD_SECONDS} seconds")
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def find_uv() -> str | None:
+    """The uv that runs this, or else that on PATH."""
+    return os.environ.get("UV") or shutil.which("uv")
+
+
 def _sync(root: Path) -> list[str]:
-    uv = (
-        os.environ.get("UV")
-        or shutil.which("uv")
-        or sys.exit("there is no `uv` on PATH")
-    )
+    uv = find_uv() or sys.exit("there is no `uv` on PATH")
     python = os.path.realpath(sys.executable)
     what = [
         "--frozen",
