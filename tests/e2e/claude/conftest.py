@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import termios
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -297,6 +298,23 @@ def make_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_environment(tmp_path_factory)
+
+
+@contextmanager
+def first_start(claude: Claude, environments: Path) -> Iterator[Callable[[], None]]:
+    """The plugin's environment is not there until the function is called."""
+    data = claude.config / "plugins/data/codex-inline"
+    data.unlink()
+    data.mkdir()
+    (made,) = environments.glob("venv-*")
+    with (data / "build.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        def install() -> None:
+            (data / made.name).symlink_to(made)
+            lock.close()
+
+        yield install
 
 
 def _release(path: str) -> str:

@@ -12,13 +12,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
 from codex_counsel.loopback import Loopback, hold, say
 from tests.conftest import World, living, until
 from tests.e2e.claude.anthropic import JSON, Turn, text, use
-from tests.e2e.claude.conftest import PREFIX, ROOT, Claude, uv
+from tests.e2e.claude.conftest import PREFIX, ROOT, Claude, first_start, uv
 
 Models = Callable[..., Loopback]
 CONSULT = PREFIX + "codex_consult"
@@ -203,17 +204,44 @@ def test_without_uv_the_setup_command_says_what_is_missing(
     assert "No such tool" in session.tool_results[0]
 
 
-def test_where_the_server_cannot_be_installed_the_model_is_told_why(
+def test_where_the_server_cannot_be_installed_each_call_says_why(
     claude: Claude, checkout: Path, model: Models
 ) -> None:
     model()
     (checkout / "uv.lock").write_text("broken", "utf-8")
-    session = replace(claude, plugin=checkout).ask("/codex:setup", status)
+    session = replace(claude, plugin=checkout).ask("/codex:status", status)
     assert session.servers == {"plugin:codex:counsel": "connected"}
-    texts = session.api.turns[0].system + "\n".join(session.api.turns[0].user_texts)
-    for words in (texts, session.tool_results[0]):
-        assert "codex-counsel could not be installed" in words
+    assert (
+        "not_installed: codex-counsel could not be installed"
+        in (session.tool_results[0])
+    )
     assert "Failed to parse `uv.lock`" in session.tool_results[0]
+
+
+def test_a_session_that_begins_before_the_server_is_installed_is_served_by_it(
+    claude: Claude, environments: Path, model: Models
+) -> None:
+    """With the patience that Claude Code has by default."""
+    model([say("It is fine.")])
+    user = replace(
+        claude,
+        settings={
+            "MCP_CONNECTION_NONBLOCKING": "",
+            "MCP_CONNECT_TIMEOUT_MS": "",
+            "MCP_TIMEOUT": "",
+        },
+    )
+    with first_start(claude, environments) as install:
+        script = once(CONSULT, question="Is it?")
+
+        def installing(turn: Turn) -> list[JSON]:
+            Timer(3, install).start()
+            return script(turn)
+
+        session = user.ask("/codex:consult Is it?", installing)
+    assert session.servers == {"plugin:codex:counsel": "connected"}
+    assert (session.code, session.denials) == (0, [])
+    assert '"answer":"It is fine."' in session.tool_results[0]
 
 
 def test_without_codex_the_model_knows_at_once_and_the_status_says_what_to_do(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from codex_counsel.jobs import recovery
 from codex_counsel.loopback import Loopback, hold, say
 from tests.conftest import living, until
 from tests.e2e.claude.anthropic import JSON, Turn, request_in, text, use
-from tests.e2e.claude.conftest import PREFIX, Claude
+from tests.e2e.claude.conftest import PREFIX, Claude, first_start
 
 Models = Callable[..., Loopback]
 TYPED = "/codex:consult Is it?"
@@ -59,6 +60,25 @@ def test_a_run_is_a_task_whose_end_is_told_to_the_model(
     assert re.findall("[0-9a-f]{32}", output)[0] in [
         row["job_id"] for row in claude_with_tasks.world.counsel().store.rows()
     ]
+
+
+def test_native_tasks_are_there_in_a_slow_first_session_and_in_the_next_one(
+    claude_with_tasks: Claude, environments: Path, model: Models
+) -> None:
+    model(lambda _: say("It is fine."))
+    first = claude_with_tasks.api(consulting)
+    with (
+        first_start(claude_with_tasks, environments) as install,
+        claude_with_tasks.terminal(first, TYPED),
+    ):
+        first.wait_for_request(1)
+        install()
+        assert "started server-side task" in first.wait_for_request(2).tool_results[0]
+        assert '"answer":"It is fine."' in notification(first.turns)
+    second = claude_with_tasks.api(consulting)
+    with claude_with_tasks.terminal(second, TYPED):
+        assert "started server-side task" in second.wait_for_request(2).tool_results[0]
+        assert '"answer":"It is fine."' in notification(second.turns)
 
 
 def test_a_task_is_picked_up_by_the_session_that_continues_a_killed_one(
