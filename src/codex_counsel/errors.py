@@ -104,7 +104,7 @@ CATALOG: dict[Code, Meaning] = {
         exit_code=USAGE,
     ),
     Code.NOT_INSTALLED: Meaning(
-        "The server of the Claude Code plugin is not there: its installation, at the first start, goes on or has failed.",
+        "The Claude Code plugin has not installed its server: the first start is still doing that, or could not.",
         "Mend what the message names, such as the network or a full disk, then call again: that tries it again.",
         retryable=True,
         exit_code=UNAVAILABLE,

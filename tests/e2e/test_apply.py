@@ -50,6 +50,7 @@ def test_a_diff_of_every_kind_is_checked_applied_refused_a_second_time_and_undon
         True,
         result["files"],
     )
+    assert "files changed" in checked["diffstat"]
     assert (workspace / "app.py").read_text() == "answer = 42\n"
     assert os.access(workspace / "app.py", os.X_OK)
     assert (workspace / "dos.txt").read_bytes() == b"a\r\nmine\r\nb\r\n"

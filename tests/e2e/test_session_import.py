@@ -60,6 +60,81 @@ def test_a_session_becomes_a_thread_that_knows_what_was_said(
     assert living(str(world.base)) == []
 
 
+def append(session: Path, *rows: dict[str, Any]) -> None:
+    number = len(session.read_text("utf-8").splitlines())
+    common = {"cwd": "/a/project", "sessionId": ID}
+    with session.open("a", encoding="utf-8") as file:
+        for row in rows:
+            number += 1
+            about = {"uuid": f"u{number}", "timestamp": f"2026-01-01T00:00:{number}Z"}
+            file.write(json.dumps({**common, **about, **row}) + "\n")
+
+
+def message(role: str, content: Any, **more: Any) -> dict[str, Any]:
+    return {"type": role, "message": {"role": role, "content": content}, **more}
+
+
+def use_of(tool: str, call_id: str) -> dict[str, Any]:
+    call = {"type": "tool_use", "id": call_id, "name": tool, "input": {}}
+    return message("assistant", [call])
+
+
+TYPED = "<command-message>codex:transfer</command-message>\n<command-name>/codex:transfer</command-name>"
+TRANSFER = "mcp__plugin_codex_counsel__codex_transfer"
+RESULT = {"type": "tool_result", "tool_use_id": "call", "content": "codex resume X"}
+
+
+def test_the_hand_over_itself_is_left_out_and_what_was_taken_is_said(
+    world: World, session: Path, model: Any
+) -> None:
+    server = model()
+    hand_over = (
+        message("user", TYPED),
+        message("user", "Copy this session", isMeta=True),
+        use_of(TRANSFER, "call"),
+        message("user", [RESULT]),
+        message("assistant", [{"type": "text", "text": "It goes on in Codex."}]),
+    )
+    append(session, *hand_over, message("user", "And\nwhy is it slow?"), *hand_over[:3])
+    wire = import_session(world, transcript_path=str(session))
+    data = wire["data"]
+    assert (data["turns"], data["first_words"], data["last_words"]) == (
+        2,
+        "Why is the cache cold?",
+        "And why is it slow?",
+    )
+    assert data["transcript"] == str(session)
+    assert "2 turns" in wire["summary"]
+
+    consult(world.counsel(), session_id=wire["meta"]["session_id"])
+    for words in ("Why is the cache cold?", "It is cleared", "why is it slow?"):
+        assert words in json.dumps(server.requests[-1].body)
+    for words in ("codex:transfer", "It goes on in Codex", TRANSFER, "resume X"):
+        assert words not in json.dumps(server.requests[-1].body)
+
+
+def test_a_call_without_the_command_is_left_out_and_the_words_of_the_user_stay(
+    world: World, session: Path, model: Any
+) -> None:
+    server = model()
+    append(session, message("user", "Now Codex."), use_of(TRANSFER, "call"))
+    wire = import_session(world, transcript_path=str(session))
+    consult(world.counsel(), session_id=wire["meta"]["session_id"])
+    assert wire["data"]["last_words"] == "Now Codex."
+    assert "Now Codex." in server.requests[-1].prompt
+    assert TRANSFER not in json.dumps(server.requests[-1].body)
+
+
+def test_a_session_that_holds_only_its_hand_over_is_refused(
+    world: World, session: Path, model: Any
+) -> None:
+    model()
+    session.write_text("", "utf-8")
+    append(session, message("user", TYPED), use_of(TRANSFER, "call"))
+    with pytest.raises(CounselError, match="nothing that could be handed over"):
+        import_session(world, transcript_path=str(session))
+
+
 def test_without_a_path_it_is_the_session_that_started_this_process(
     world: World, session: Path, model: Any
 ) -> None:

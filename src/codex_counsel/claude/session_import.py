@@ -1,8 +1,10 @@
 """The transcript of a Claude Code session: which file it is, and a private copy of it for the import into Codex.
 
-Codex imports sessions from `$HOME/.claude/projects` alone. The copy lies in such a
-folder of a temporary home: it does not change while the session goes on, and the user's
-own configuration directory may be anywhere.
+The copy lacks the hand-over itself: the command `/codex:transfer` with all that follows
+it in that turn, and calls of the tool. Codex imports sessions from
+`$HOME/.claude/projects` alone. The copy lies in such a folder of a temporary home: it
+does not change while the session goes on, and the user's own configuration directory
+may be anywhere.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-import shutil
+import re
 import stat
 import tempfile
 import time
@@ -19,13 +21,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from codex_counsel.claude.transcript import (
+    begins_turn,
+    blocks,
+    parse_message,
+    text_of,
+)
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.directory_descriptors import open_file
+from codex_counsel.system.json_values import JsonObject
+from codex_counsel.system.text import one_line, visible
 
 MAX_TRANSCRIPT = 200_000_000
 FLUSH_SECONDS = 2
 """Seconds that a session which has just begun may take until its file is there."""
 SUFFIX = ".jsonl"
+COMMAND = "<command-name>/codex:transfer</command-name>"
+TOOL = "__codex_transfer"
+MAX_WORDS = 120
+"""Characters of the first and of the last message that are shown."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +53,33 @@ class SessionTranscript:
     newer: Path | None = None
 
 
+@dataclass
+class Contents:
+    """What is handed over: how often the user wrote, and the first and the last words, each on one line."""
+
+    turns: int = 0
+    first_words: str = ""
+    last_words: str = ""
+
+    def add(self, row: JsonObject) -> None:
+        """Count a message."""
+        if row.get("isMeta") or row.get("isSidechain"):
+            return
+        if begins_turn(row):
+            self.turns += 1
+        words = one_line(visible(_without_tags(text_of(row))), MAX_WORDS)
+        if words:
+            self.first_words = self.first_words or words
+            self.last_words = words
+
+
 @dataclass(frozen=True)
 class PrivateCopy:
     """`home` is the value for HOME, `path` the copy in it."""
 
     home: Path
     path: Path
+    contents: Contents
 
 
 def projects_directory(env: Mapping[str, str]) -> Path:
@@ -143,12 +178,54 @@ def _invalid(problem: str) -> CounselError:
 def private_copy(transcript: Path) -> Iterator[PrivateCopy]:
     """Copy a transcript into a temporary home, which is removed at the end. `transcript` is as `find` returned it.
 
-    Raises `invalid_arguments` where the path no longer leads to such a file.
+    Raises `invalid_arguments` where the path no longer leads to such a file, and where
+    the session holds nothing but its hand-over.
     """
     with tempfile.TemporaryDirectory(prefix="codex-counsel-transfer-") as directory:
         home = Path(directory).resolve()
         copy = home / ".claude/projects" / transcript.parent.name / transcript.name
         copy.parent.mkdir(parents=True)
         with _open_transcript(transcript) as source, copy.open("wb") as target:
-            shutil.copyfileobj(source, target)
-        yield PrivateCopy(home, copy)
+            contents = _copy_without_hand_over(source, target)
+        if not contents.turns:
+            raise _invalid(f"{transcript} holds nothing that could be handed over")
+        yield PrivateCopy(home, copy, contents)
+
+
+def _copy_without_hand_over(source: BinaryIO, target: BinaryIO) -> Contents:
+    contents = Contents()
+    calls: set[str] = set()
+    in_hand_over = False
+    for line in source:
+        row = parse_message(line)
+        if row and begins_turn(row):
+            in_hand_over = COMMAND in text_of(row)
+        if in_hand_over or (row and _is_call(row, calls)):
+            continue
+        target.write(line)
+        if row:
+            contents.add(row)
+    return contents
+
+
+def _is_call(row: JsonObject, calls: set[str]) -> bool:
+    """Whether this is a call of the tool, whose id is then added to `calls`, or the result of one of these."""
+    for block in blocks(row):
+        if str(block.get("name")).endswith(TOOL):
+            calls.add(str(block.get("id")))
+            return True
+        if block.get("tool_use_id") in calls:
+            return True
+    return False
+
+
+def _without_tags(words: str) -> str:
+    """The words of a slash command as the user typed them."""
+    name = re.search("<command-name>(.*?)</command-name>", words, re.DOTALL)
+    if not name:
+        return words
+    arguments = re.search("<command-args>(.*?)</command-args>", words, re.DOTALL)
+    typed = [name[1]]
+    if arguments:
+        typed.append(arguments[1])
+    return " ".join(typed).strip()

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codex_counsel.claude.transcript import begins_turn, blocks, parse_message
 from codex_counsel.system.text import one_line, visible
 
 if TYPE_CHECKING:
@@ -103,8 +104,8 @@ def edited_files(stop: Stop) -> tuple[str, ...]:
     """
     root = os.path.normpath(stop.root)
     paths: dict[str, None] = {}
-    for row in _rows(stop.transcript):
-        if _begins_turn(row):
+    for row in _messages(stop.transcript):
+        if begins_turn(row):
             paths.clear()
         for path in _edited_paths(row):
             # Paths are relative to the root; `..` is resolved by text alone.
@@ -116,32 +117,18 @@ def edited_files(stop: Stop) -> tuple[str, ...]:
     return tuple(paths)
 
 
-def _rows(transcript: Path) -> Iterator[JsonObject]:
-    """The lines of a transcript that are messages; other and damaged ones are passed over."""
+def _messages(transcript: Path) -> Iterator[JsonObject]:
     with transcript.open("rb") as file:
         for line in file:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict) and isinstance(row.get("message"), dict):
+            row = parse_message(line)
+            if row:
                 yield row
-
-
-def _begins_turn(row: JsonObject) -> bool:
-    """Whether the user wrote this: rows of type user are also results of tools, and what hooks and subagents say."""
-    if row.get("type") != "user":
-        return False
-    if row.get("isMeta") or row.get("isSidechain"):
-        return False
-    kinds = [block.get("type") for block in _blocks(row)]
-    return "tool_result" not in kinds
 
 
 def _edited_paths(row: JsonObject) -> Iterator[str]:
     if row.get("type") != "assistant":
         return
-    for block in _blocks(row):
+    for block in blocks(row):
         argument = EDITORS.get(str(block.get("name")))
         if block.get("type") != "tool_use" or argument is None:
             continue
@@ -149,14 +136,6 @@ def _edited_paths(row: JsonObject) -> Iterator[str]:
         path = arguments.get(argument)
         if isinstance(path, str):
             yield path
-
-
-def _blocks(row: JsonObject) -> list[JsonObject]:
-    """The content of a message as a list of objects; none where it is plain text."""
-    content = row["message"].get("content")
-    if not isinstance(content, list):
-        return []
-    return [block for block in content if isinstance(block, dict)]
 
 
 # --- what is reported to Claude

@@ -203,6 +203,7 @@ def _apply(
         return {
             "summary": f"{files} can be changed; nothing was written",
             "applied": False,
+            "diffstat": diff.result.diffstat,
             "files": plan.paths,
             "merged": plan.merged_paths,
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -222,6 +222,8 @@ class Counsel:
             )
 
         command = f"codex resume {thread}"
+        contents = copy.contents
+        turns = "1 turn" if contents.turns == 1 else f"{contents.turns} turns"
         warnings = []
         if transcript.newer:
             warnings.append(
@@ -229,11 +231,12 @@ class Counsel:
             )
         return completed(
             request.tool,
-            f"This session goes on in Codex with: {command}",
+            f"This session ({turns}) goes on in Codex with: {command}",
             {
                 "resume_command": command,
                 "transcript": str(transcript.path),
                 "bytes": transcript.path.stat().st_size,
+                **asdict(contents),
             },
             Meta(session_id=thread, workspace=workspace.report(), warnings=warnings),
         ).wire()

@@ -172,10 +172,30 @@ def test_a_delegated_task_comes_back_as_a_diff_and_is_applied_by_a_command_of_it
     assert (repository.workspace / "a.txt").read_text("utf-8") == "one\nmore\n"
 
     job = envelope["meta"]["job_id"]
-    second = claude.ask(f"/codex:apply {job}", calling(COMMANDS["apply"].arguments))
+    check = {"job_id": job, "check_only": True}
+    undo = {"job_id": job, "undo": True}
+
+    def applying(turn: Turn) -> list[JSON]:
+        """A model that does the steps of the command, one after the other."""
+        assert "3. Call the tool again" in turn.command
+        if not turn.tool_results:
+            return [use(PREFIX + "codex_apply", **check)]
+        if len(turn.tool_results) == 1:
+            return [text("a.txt"), use(PREFIX + "codex_apply", job_id=job)]
+        return [text("done")]
+
+    second = claude.ask(f"/codex:apply {job}", applying)
     assert (second.code, second.denials) == (0, [])
-    assert second.calls == [(PREFIX + "codex_apply", {"job_id": job})]
+    assert [arguments for _, arguments in second.calls] == [check, {"job_id": job}]
+    checked = json.loads(second.tool_results[0])["data"]
+    assert (checked["applied"], checked["files"]) == (False, ["a.txt"])
+    assert "1 file changed" in checked["diffstat"]
     assert (repository.workspace / "a.txt").read_text("utf-8") == "one\ntwo\n"
+
+    third = claude.ask(f"/codex:apply undo {job}", calling(lambda _: undo))
+    assert (third.code, third.denials) == (0, [])
+    assert third.calls == [(PREFIX + "codex_apply", undo)]
+    assert (repository.workspace / "a.txt").read_text("utf-8") == "one\nmore\n"
 
 
 def test_a_task_in_the_background_returns_its_job_and_outlives_the_session(
@@ -203,7 +223,12 @@ def test_transfer_hands_the_session_over_and_the_thread_can_be_asked_on(
         named.extend(re.findall(r"`(\S+\.jsonl)`", turn.command))
         return calling(lambda _: {"transcript_path": named[0]})(turn)
 
-    session = claude.ask("/codex:transfer", script)
+    first = claude.ask(
+        "Why is the cache cold?", lambda _: [text("It is cleared at start.")]
+    )
+    session = claude.ask(
+        "/codex:transfer", script, "--resume", first.result["session_id"]
+    )
     assert (session.code, session.denials) == (0, [])
     assert session.calls == [
         (
@@ -217,4 +242,11 @@ def test_transfer_hands_the_session_over_and_the_thread_can_be_asked_on(
 
     answer = consult(repository.counsel(), session_id=thread)
     assert answer["meta"]["session_id"] == thread
-    assert "<command-name>/codex:transfer" in server.requests[-1].prompt
+    assert "Why is the cache cold?" in server.requests[-1].prompt
+    assert "codex:transfer" not in server.requests[-1].prompt
+    data = envelope["data"]
+    assert (data["turns"], data["first_words"], data["last_words"]) == (
+        1,
+        "Why is the cache cold?",
+        "It is cleared at start.",
+    )

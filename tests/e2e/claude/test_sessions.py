@@ -232,13 +232,8 @@ def test_a_session_that_begins_before_the_server_is_installed_is_served_by_it(
         },
     )
     with first_start(claude, environments) as install:
-        script = once(CONSULT, question="Is it?")
-
-        def installing(turn: Turn) -> list[JSON]:
-            Timer(3, install).start()
-            return script(turn)
-
-        session = user.ask("/codex:consult Is it?", installing)
+        Timer(8, install).start()
+        session = user.ask("/codex:consult Is it?", once(CONSULT, question="Is it?"))
     assert session.servers == {"plugin:codex:counsel": "connected"}
     assert (session.code, session.denials) == (0, [])
     assert '"answer":"It is fine."' in session.tool_results[0]

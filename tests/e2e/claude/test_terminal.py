@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,28 @@ def test_native_tasks_are_there_in_a_slow_first_session_and_in_the_next_one(
     with claude_with_tasks.terminal(second, TYPED):
         assert "started server-side task" in second.wait_for_request(2).tool_results[0]
         assert '"answer":"It is fine."' in notification(second.turns)
+
+
+def test_a_further_page_of_a_task_is_fetched_without_a_question_where_a_rule_allows_it(
+    claude_with_tasks: Claude, model: Models
+) -> None:
+    """The permission of the command that began the task ends with its turn."""
+    model(lambda _: say("It is fine."))
+    rule = {"permissions": {"allow": [PREFIX + "codex_job_result"]}}
+    claude_with_tasks.config.joinpath("settings.json").write_text(json.dumps(rule))
+
+    def script(turn: Turn) -> list[JSON]:
+        words = task_notification(turn)
+        if not words or turn.tool_results:
+            return consulting(turn)
+        job = re.findall("[0-9a-f]{32}", words)[-1]
+        return [use(PREFIX + "codex_job_result", job_id=job)]
+
+    api = claude_with_tasks.api(script)
+    with claude_with_tasks.terminal(api, TYPED):
+        notification(api.turns)
+        fetched = api.wait_for_request(4).tool_results
+    assert '"answer":"It is fine."' in fetched[-1]
 
 
 def test_a_task_is_picked_up_by_the_session_that_continues_a_killed_one(
