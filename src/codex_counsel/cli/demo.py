@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +126,11 @@ class Sample:
         return self.base / "shop"
 
     @property
+    def named(self) -> dict[str, str]:
+        """The argument that names it: no variable and no current directory may lead a call elsewhere."""
+        return {"workspace_root": str(self.repository)}
+
+    @property
     def home(self) -> Path:
         """A home directory with secrets that are made up."""
         return self.base / "home"
@@ -183,9 +188,9 @@ def demonstrate(*, live: bool) -> int:
 
 def _run_live(sample: Sample) -> int:
     print("Consulting with your own Codex and login.")
-    counsel = Counsel(dict(os.environ), sample.repository)
+    counsel = Counsel(_without(os.environ, "CLAUDE_PROJECT_DIR"), sample.repository)
     return (
-        _show_consult(counsel)
+        _show_consult(counsel, sample)
         or _show_review(counsel, sample)
         or _show_delegate(counsel, sample)
     )
@@ -198,7 +203,7 @@ def _run_scripted(sample: Sample, attempts: list[Attempt]) -> int:
     with Loopback(_script(attempts)) as server:
         (sample.home / ".codex/config.toml").write_text(server.config_toml(), "utf-8")
         counsel = Counsel(_environment(sample), sample.repository)
-        code = _show_consult(counsel)
+        code = _show_consult(counsel, sample)
         if code:
             return code
 
@@ -216,9 +221,10 @@ def _run_scripted(sample: Sample, attempts: list[Attempt]) -> int:
 # --- the three parts; each returns an exit code
 
 
-def _show_consult(counsel: Counsel) -> int:
+def _show_consult(counsel: Counsel, sample: Sample) -> int:
     print(f"\n== A consultation\n\nQuestion: {QUESTION}\n", flush=True)
-    result = _finish(counsel, counsel.consult(parse(Consult, {"question": QUESTION})))
+    request = parse(Consult, {**sample.named, "question": QUESTION})
+    result = _finish(counsel, counsel.consult(request))
     if result.error:
         return _show_failure(result)
     print(
@@ -236,7 +242,8 @@ def _show_review(counsel: Counsel, sample: Sample) -> int:
         "\n== A review of uncommitted work: refund() was added to shop.py, with a bug\n",
         flush=True,
     )
-    result = _finish(counsel, counsel.review_changes(parse(ReviewChanges, {})))
+    request = parse(ReviewChanges, sample.named)
+    result = _finish(counsel, counsel.review_changes(request))
     if result.error:
         return _show_failure(result)
     print(_indented(terminal_text(result)))
@@ -250,7 +257,8 @@ def _show_review(counsel: Counsel, sample: Sample) -> int:
 def _show_delegate(counsel: Counsel, sample: Sample) -> int:
     print(f"\n== A delegated task\n\nTask: {TASK}\n", flush=True)
     before = _git(sample.repository, "status", "--short")
-    result = _finish(counsel, counsel.delegate(parse(Delegate, {"task": TASK})))
+    request = parse(Delegate, {**sample.named, "task": TASK})
+    result = _finish(counsel, counsel.delegate(request))
     if result.error:
         return _show_failure(result)
     print(_indented(delegate_report(result)))
@@ -258,7 +266,8 @@ def _show_delegate(counsel: Counsel, sample: Sample) -> int:
     is_untouched = _git(sample.repository, "status", "--short") == before
     state = "untouched" if is_untouched else "CHANGED"
     print(f"\nYour files meanwhile: {state}. Now the diff is applied, on request:")
-    outcome = counsel.apply(parse(Apply, {"job_id": result.meta.job_id}))
+    apply = parse(Apply, {**sample.named, "job_id": result.meta.job_id})
+    outcome = counsel.apply(apply)
     print(f"  {outcome['summary']}")
     print(_indented(_git(sample.repository, "status", "--short")))
     if is_untouched:
@@ -289,18 +298,17 @@ def _indented(words: str) -> str:
 
 def _environment(sample: Sample) -> dict[str, str]:
     """The user's environment, but with the sample's home, so that nothing of the user's is touched."""
-    foreign = ("CODEX_", "OPENAI_", "XDG_")
-    env = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(foreign)
-    }
+    env = _without(os.environ, "CLAUDE_", "CODEX_", "OPENAI_", "XDG_")
     env["HOME"] = str(sample.home)
     env["CODEX_HOME"] = str(sample.home / ".codex")
     env["CODEX_COUNSEL_STATE_DIR"] = str(sample.base / "state")
     if os.environ.get("CODEX_COUNSEL_CODEX_BIN"):
         env["CODEX_COUNSEL_CODEX_BIN"] = os.environ["CODEX_COUNSEL_CODEX_BIN"]
     return env
+
+
+def _without(env: Mapping[str, str], *prefixes: str) -> dict[str, str]:
+    return {name: value for name, value in env.items() if not name.startswith(prefixes)}
 
 
 def _script(attempts: list[Attempt]) -> Callable[[Request], Answer]:

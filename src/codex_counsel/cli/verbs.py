@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -44,7 +45,14 @@ def _counsel() -> Counsel:
     # The verbs which only read jobs do without it, and so without Codex and git.
     from codex_counsel.services.counsel import Counsel
 
-    return Counsel()
+    # In a terminal the current directory is meant. This variable is for the MCP server,
+    # whose own directory says nothing, and for the gate.
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "CLAUDE_PROJECT_DIR"
+    }
+    return Counsel(env)
 
 
 # --- verbs that run the model

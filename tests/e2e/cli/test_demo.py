@@ -5,7 +5,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+from codex_counsel.loopback import Answer, Loopback, Request, patch, say
+from tests.e2e.cli.conftest import WorldInClaudeCode
+from tests.reviews import reply
+
+Model = Callable[..., Loopback]
+FIX = """\
+*** Begin Patch
+*** Update File: shop.py
+@@
+-FREE_FROM = 100.00
++FREE_FROM = 99.99
+*** End Patch
+"""
 
 
 def demo(tmp_path: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -71,3 +86,38 @@ def test_the_demo_delegates_a_fix_whose_check_ran_in_the_sandbox_and_applies_it_
     assert "exit 0: /bin/bash -c 'python3 test_shop.py'" in delegated
     assert "Your files meanwhile: untouched." in delegated
     assert "2 files were changed; the index was left alone" in delegated
+
+
+def test_inside_claude_code_the_demo_uses_its_sample_and_not_the_project(
+    world: WorldInClaudeCode,
+) -> None:
+    result = demo(world.base, CLAUDE_PROJECT_DIR=str(world.project))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "THE SANDBOX DID NOT" not in result.stdout
+
+
+def test_the_live_demo_touches_its_sample_alone(
+    world: WorldInClaudeCode, model: Model
+) -> None:
+    def answer(request: Request) -> Answer:
+        if request.schema:
+            return say(reply())
+        if "prove it with a test" in request.prompt and not request.outputs:
+            return patch(FIX)
+        return say("Fine.")
+
+    server = model(answer)
+    argv = [sys.executable, "-m", "codex_counsel", "demo", "--live"]
+    result = subprocess.run(
+        argv,
+        env=world.env,
+        cwd=world.project,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Your files meanwhile: untouched." in result.stdout
+    assert "1 file was changed" in result.stdout
+    assert all(str(world.project) not in request.prompt for request in server.requests)

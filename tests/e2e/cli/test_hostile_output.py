@@ -17,6 +17,7 @@ import pytest
 from codex_counsel.loopback import Loopback, Script, failed, hold, patch, say, shell
 from tests import hostile
 from tests.conftest import World
+from tests.e2e.cli.conftest import WorldInClaudeCode
 from tests.e2e.cli.test_verbs import RunResult, run
 from tests.reviews import reply
 
@@ -47,7 +48,7 @@ OUTCOMES: dict[str, Script] = {
 }
 
 
-class WorldInWorkflow(World):
+class WorldInWorkflow(WorldInClaudeCode):
     """A world whose processes are steps of a workflow."""
 
     @property
