@@ -55,17 +55,44 @@ class Code(StrEnum):
     INTERNAL = "internal"
 
 
+DONE = 0
+FOUND = 1
+USAGE = 2
+UNAVAILABLE = 3
+TIMED_OUT = 4
+FAILED = 5
+UNFINISHED = 6
+INTERRUPTED = 130
+NO_READER = 141
+
+EXIT_CODES: dict[int, str] = {
+    DONE: "done; a review has no finding at or above --fail-on",
+    FOUND: "a review has a finding at or above --fail-on; a diff does not apply",
+    USAGE: "the command, its arguments or the state of the directory do not fit; nothing was spent",
+    UNAVAILABLE: "Codex cannot be used now: missing, no login, no sandbox, a limit, no network, no storage",
+    TIMED_OUT: "the run reached its time limit, or Codex was silent for too long",
+    FAILED: "the run failed or gave no usable result, such as a review without a verdict",
+    UNFINISHED: "the run has not ended yet",
+    INTERRUPTED: "the run was cancelled or interrupted",
+    NO_READER: "nobody reads the output",
+}
+"""The exit codes of the command line, which its help and the reference list."""
+
+
 @dataclass(frozen=True)
 class Meaning:
-    """What a code stands for. `exit_code` is the command line's; `retryable` means: the same call may succeed later."""
+    """What a code stands for. `exit_code` is the command line's; `retryable` means: the same call may succeed later.
+
+    `repair` speaks of tools and their arguments, `terminal_repair` of verbs and flags,
+    where other words do not make the one out of the other.
+    """
 
     meaning: str
     repair: str
+    terminal_repair: str | None = None
     retryable: bool = False
-    exit_code: int = 1
+    exit_code: int = FAILED
 
-
-USAGE, UNAVAILABLE, TIMED_OUT, INTERRUPTED = 2, 3, 4, 130
 
 CATALOG: dict[Code, Meaning] = {
     Code.INVALID_ARGUMENTS: Meaning(
@@ -76,6 +103,7 @@ CATALOG: dict[Code, Meaning] = {
     Code.WORKSPACE_INVALID: Meaning(
         "The workspace is missing, unreadable, not a directory, or one that runs may not use.",
         "Pass workspace_root as the absolute path of the project's directory.",
+        terminal_repair="Change to the project's directory, or name it with -C.",
         exit_code=USAGE,
     ),
     Code.NOT_A_GIT_REPO: Meaning(
@@ -86,11 +114,13 @@ CATALOG: dict[Code, Meaning] = {
     Code.NO_COMMITS: Meaning(
         "The repository has no commit yet.",
         "Commit once, or review with scope files.",
+        terminal_repair="Commit once, or review whole files with --scope files.",
         exit_code=USAGE,
     ),
     Code.NOTHING_TO_REVIEW: Meaning(
         "The chosen scope holds no change.",
         "Choose another scope, base or paths.",
+        terminal_repair="Choose another --scope, --base or other files.",
         exit_code=USAGE,
     ),
     Code.UNKNOWN_REF: Meaning(
@@ -137,6 +167,7 @@ CATALOG: dict[Code, Meaning] = {
     Code.RATE_LIMITED: Meaning(
         "The model service is limiting requests.",
         "Wait as long as retry_after_ms says, a minute where it is missing, then call again.",
+        terminal_repair="Wait a while, then call again.",
         retryable=True,
         exit_code=UNAVAILABLE,
     ),
@@ -176,6 +207,8 @@ CATALOG: dict[Code, Meaning] = {
         "The workspace has more secret files than can be denied to a run, or is too large to search; nothing was run.",
         "Name a smaller directory as workspace_root, move the files away, or accept it with "
         "CODEX_COUNSEL_INCOMPLETE_BOUNDARY=report.",
+        terminal_repair="Name a smaller directory with -C, move the files away, or accept it with "
+        "CODEX_COUNSEL_INCOMPLETE_BOUNDARY=report.",
         exit_code=UNAVAILABLE,
     ),
     Code.TIMEOUT: Meaning(
@@ -198,7 +231,6 @@ CATALOG: dict[Code, Meaning] = {
         "Codex or the worker that supervises it died before a result was written.",
         "Call again; session_id continues the thread where one is named.",
         retryable=True,
-        exit_code=UNAVAILABLE,
     ),
     Code.EMPTY_OUTPUT: Meaning(
         "Codex finished its turn without an answer.",
@@ -217,20 +249,25 @@ CATALOG: dict[Code, Meaning] = {
     Code.APPLY_CONFLICT: Meaning(
         "The stored diff does not apply to the tree as it is now; nothing was changed.",
         "Look at the named files, or delegate again from the present state.",
+        exit_code=FOUND,
     ),
     Code.JOB_NOT_FOUND: Meaning(
         "There is no such job, or its record has expired.",
         "codex_job_list shows the jobs that exist.",
+        terminal_repair="`codex-counsel jobs --all` lists the runs that exist.",
         exit_code=USAGE,
     ),
     Code.JOB_RUNNING: Meaning(
         "The job has not finished.",
         "Poll codex_job_status, or wait with wait_seconds.",
+        terminal_repair="Wait for it with `codex-counsel result --wait JOB`.",
         retryable=True,
+        exit_code=UNFINISHED,
     ),
     Code.JOB_CORRUPT: Meaning(
         "The job's record cannot be read.",
         "Look into its directory; codex_job_cancel removes what still runs.",
+        terminal_repair="Look into its directory; `codex-counsel cancel JOB` removes what still runs.",
     ),
     Code.IDEMPOTENCY_CONFLICT: Meaning(
         "This idempotency key was used for other arguments.",
@@ -245,12 +282,14 @@ CATALOG: dict[Code, Meaning] = {
     Code.SESSION_NOT_FOUND: Meaning(
         "Codex has no thread of this id.",
         "Leave session_id out to start a new thread; codex_job_list shows earlier ones.",
+        terminal_repair="Leave --session-id out to start a new thread; `codex-counsel jobs --json` has earlier ones.",
         exit_code=USAGE,
     ),
     Code.SESSION_BUSY: Meaning(
         "Another run is writing to this thread.",
         "Wait for it, or start a new thread.",
         retryable=True,
+        exit_code=UNAVAILABLE,
     ),
     Code.CODEX_CONFIG_INVALID: Meaning(
         "Codex refused its configuration.",
@@ -272,6 +311,7 @@ CATALOG: dict[Code, Meaning] = {
     Code.INCOMPLETE: Meaning(
         "The answer was cut off by the model service.",
         "Continue with session_id and ask for the rest.",
+        terminal_repair="Continue with --session-id and ask for the rest.",
         retryable=True,
     ),
     Code.POLICY_REFUSED: Meaning(
@@ -284,7 +324,6 @@ CATALOG: dict[Code, Meaning] = {
     Code.INTERNAL: Meaning(
         "A defect of this bridge.",
         "Please report it with the message; go on without Codex.",
-        exit_code=UNAVAILABLE,
     ),
 }
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
-from codex_counsel.cli.formats import github, markdown, render, sarif, terminal_text
+from codex_counsel.cli.formats import github, markdown, render, sarif
+from codex_counsel.cli.page import Page
 from codex_counsel.cli.parser import FORMATS
-from codex_counsel.cli.render import show
-from codex_counsel.cli.verbs import is_clean
-from codex_counsel.contract.envelope import Envelope
-from codex_counsel.contract.vocabulary import SEVERITIES, Severity
+from codex_counsel.cli.render import FailOn, Output, add_envelope, exit_code
+from codex_counsel.contract.envelope import Envelope, failed
+from codex_counsel.contract.vocabulary import SEVERITIES
+from codex_counsel.errors import Code, CounselError
 
 FINDING: dict[str, Any] = {
     "severity": "high",
@@ -64,6 +65,18 @@ HOSTILE = "a%b\r\n::error file=x::boom\n::set-output name=a::b\n`` ``` # <b>, c:
 # --- for a terminal
 
 
+def terminal_text(result: Envelope) -> str:
+    page = Page()
+    add_envelope(page, result)
+    return str(page)
+
+
+def in_format(result: Envelope, name: str) -> str:
+    if name == "text":
+        return terminal_text(result)
+    return render(result, name)
+
+
 def test_text_shows_the_finding_its_place_and_what_was_left_out() -> None:
     output = terminal_text(review({}, questions=["Why?"]))
     assert (
@@ -72,7 +85,7 @@ def test_text_shows_the_finding_its_place_and_what_was_left_out() -> None:
     )
     assert "questions: Why?" in output
     assert (
-        "2 files, 100 bytes sent; all of the change was seen\n  left out: a_b.png (binary, 7 bytes)"
+        "  2 files, 100 bytes sent; all of the change was seen\n  left out: a_b.png (binary, 7 bytes)"
         in output
     )
     assert "note: pass became concerns" in output
@@ -111,7 +124,7 @@ def test_the_place_of_a_finding_says_how_sure_it_is(
 @pytest.mark.parametrize("name", ["text", "markdown"])
 def test_an_answer_without_a_verdict_is_shown_whole(name: str) -> None:
     wire = review(verdict="unknown", answer="I could not\nsay.", findings=None)
-    assert "I could not\nsay." in render(wire, name)
+    assert "I could not\nsay." in in_format(wire, name)
 
 
 def test_part_of_a_change_is_called_so() -> None:
@@ -301,33 +314,75 @@ def test_every_format_takes_every_severity_and_hostile_text(
     hostile = dict.fromkeys(
         ("title", "file", "section", "evidence", "risk", "recommendation"), HOSTILE
     )
-    output = render(review(hostile | {"severity": severity}, questions=[HOSTILE]), name)
+    hostile_review = review(hostile | {"severity": severity}, questions=[HOSTILE])
+    output = in_format(hostile_review, name)
     assert severity in output.lower() or name == "github"
     if name in ("json", "sarif"):
         assert json.loads(output)
 
 
-CLEAN: dict[str, tuple[Envelope, Severity | Literal["never"], bool]] = {
-    "nothing found": (review(verdict="pass"), "high", True),
-    "at the severity": (review({}), "high", False),
-    "above the severity": (review({"severity": "critical"}), "high", False),
-    "below the severity": (review({"severity": "medium"}), "high", True),
-    "below critical": (review({}), "critical", True),
-    "any at all": (review({"severity": "nit"}), "nit", False),
-    "never": (review({"severity": "critical"}), "never", True),
-    "unknown": (review(verdict="unknown"), "critical", False),
-    "unknown and never": (review(verdict="unknown"), "never", True),
-    "a fail that names nothing": (review(verdict="fail"), "critical", False),
-    "a fail below the severity": (review({}, verdict="fail"), "critical", False),
-    "a fail and never": (review({}, verdict="fail"), "never", True),
+FAILURE = failed(
+    "codex_review_changes",
+    CounselError(Code.JOB_RUNNING, f"workspace_root: {HOSTILE}"),
+)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_of_a_failure_names_it_and_what_to_do(name: str) -> None:
+    output = in_format(FAILURE, name)
+    assert "job_running" in output
+    if name != "json":
+        assert "codex-counsel result --wait JOB" in output
+        assert "workspace_root" not in output
+    if name == "github":
+        assert output.startswith("::error title=Codex review::job_running: -C: a%25b")
+        assert "\n" not in output
+
+
+def test_sarif_of_a_failure_is_a_run_that_did_not_succeed() -> None:
+    log = sarif(FAILURE)
+    (run,) = log["runs"]
+    (invocation,) = run["invocations"]
+    levels = [note["level"] for note in invocation["toolExecutionNotifications"]]
+    assert (log["version"], run["results"], invocation["executionSuccessful"]) == (
+        "2.1.0",
+        [],
+        False,
+    )
+    assert levels == ["error", "error"]
+
+
+CODES: dict[str, tuple[Envelope, FailOn, int]] = {
+    "nothing found": (review(verdict="pass"), "high", 0),
+    "at the severity": (review({}), "high", 1),
+    "above the severity": (review({"severity": "critical"}), "high", 1),
+    "below the severity": (review({"severity": "medium"}), "high", 0),
+    "below critical": (review({}), "critical", 0),
+    "any at all": (review({"severity": "nit"}), "nit", 1),
+    "never": (review({"severity": "critical"}), "never", 0),
+    "no verdict": (review(verdict="unknown"), "critical", 5),
+    "no verdict and a finding": (review({}, verdict="unknown"), "high", 1),
+    "no verdict and never": (review(verdict="unknown"), "never", 0),
+    "a fail that names nothing": (review(verdict="fail"), "critical", 5),
+    "a fail below the severity": (review({}, verdict="fail"), "critical", 0),
+    "a pass with a finding": (review({}, verdict="pass"), "high", 1),
+    "a fail and never": (review({}, verdict="fail"), "never", 0),
+    "not ended": (review(status="running", verdict=None), "high", 6),
+    "a failed run": (FAILURE, "never", 6),
 }
 
 
-@pytest.mark.parametrize(("wire", "fail_on", "clean"), CLEAN.values(), ids=CLEAN.keys())
-def test_what_counts_as_clean(
-    wire: Envelope, fail_on: Severity | Literal["never"], clean: bool
+@pytest.mark.parametrize(("result", "fail_on", "code"), CODES.values(), ids=CODES)
+def test_the_findings_decide_on_the_exit_code_of_a_review(
+    result: Envelope, fail_on: FailOn, code: int
 ) -> None:
-    assert is_clean(wire, fail_on) is clean
+    assert exit_code(result.wire(), fail_on) == code
+
+
+def test_a_failure_that_only_another_release_knows_has_an_exit_code() -> None:
+    wire = FAILURE.wire()
+    wire["error"]["code"] = "new_code"
+    assert exit_code(wire) == 5
 
 
 def test_a_result_with_what_only_another_release_knows_is_printed_as_json(
@@ -341,5 +396,5 @@ def test_a_result_with_what_only_another_release_knows_is_printed_as_json(
         "verdict": "splendid",
         "meta": {"server_version": "9"},
     }
-    assert show(wire, as_json=False) == 0
+    Output().show(wire)
     assert json.loads(capsys.readouterr().out) == wire

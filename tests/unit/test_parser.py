@@ -15,25 +15,28 @@ from codex_counsel.contract.request import (
     JobList,
     ReviewChanges,
     ReviewPlan,
+    Transfer,
     argument_names,
 )
 
-RUN = "json workspace-root background context-file web-search model effort profile session-id idempotency-key "
-RUN += "extra-root timeout-seconds"
+OUTPUT = "json color quiet"
+RUN = f"{OUTPUT} output workspace-root background context-file web-search model "
+RUN += "effort profile session-id idempotency-key extra-root timeout-seconds"
 REVIEW = f"{RUN} format fail-on focus stance"
 FLAGS = {
     "mcp": "",
-    "status": "json workspace-root clear-limits",
+    "status": f"{OUTPUT} workspace-root clear-limits",
     "demo": "live",
     "consult": f"{RUN} stance output-schema text-only network image",
     "review": f"{REVIEW} scope base commit range plan plan-path dry-run network",
     "plan": REVIEW,
     "delegate": f"{RUN} from-job dry-run network image",
-    "apply": "json workspace-root check-only undo allow-path",
-    "models": "json",
-    "jobs": "json workspace-root status limit sweep",
-    "result": "json wait",
-    "cancel": "json",
+    "apply": f"{OUTPUT} workspace-root check-only undo allow-path",
+    "models": OUTPUT,
+    "jobs": f"{OUTPUT} workspace-root status limit sweep all",
+    "result": f"{OUTPUT} output wait format fail-on",
+    "cancel": OUTPUT,
+    "transfer": f"{OUTPUT} workspace-root",
     "gate": "",
     "gate install": "project fail-on rounds",
     "gate remove": "project",
@@ -93,6 +96,7 @@ def test_every_argument_has_a_help_text(name: str) -> None:
         ("delegate", Delegate),
         ("apply", Apply),
         ("jobs", JobList),
+        ("transfer", Transfer),
     ],
 )
 def test_every_argument_of_a_request_can_be_given(

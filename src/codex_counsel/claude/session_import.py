@@ -107,6 +107,23 @@ def find(transcript_path: str | None, env: Mapping[str, str]) -> SessionTranscri
     return SessionTranscript(path, _newer_transcript(path))
 
 
+def newest(directory: Path, env: Mapping[str, str]) -> Path:
+    """The transcript of this directory's sessions that was written to last. Raises `invalid_arguments` for none."""
+    # Claude Code names the folder after the directory, with a dash for each other
+    # character.
+    folder = projects_directory(env) / re.sub("[^A-Za-z0-9]", "-", str(directory))
+    latest: Path | None = None
+    latest_time = 0.0
+    for path in folder.glob(f"*{SUFFIX}"):
+        with contextlib.suppress(OSError):
+            modified = path.stat().st_mtime
+            if modified > latest_time:
+                latest, latest_time = path, modified
+    if latest is None:
+        raise _invalid(f"Claude Code has no session of {directory}; name one")
+    return latest
+
+
 def _locate(name: str, projects: Path) -> Path:
     if os.sep in name:
         return _confined(Path(name), projects)

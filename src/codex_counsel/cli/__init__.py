@@ -5,26 +5,37 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 
 from codex_counsel.cli import parser
 from codex_counsel.cli.output import guard
-from codex_counsel.errors import CounselError
+from codex_counsel.errors import DONE, FAILED, NO_READER, Code, CounselError
 from codex_counsel.system.platform import require_posix
 
 
 def run(argv: list[str]) -> int:
     """Run one verb; the number is the exit code of the process."""
     guard(os.environ, argv)
-    arguments = parser.build_parser(argv).parse_args(argv)
+    arguments = parser.parse(argv)
+    if arguments.verb is None:
+        parser.build_parser().print_help()
+        return DONE
     try:
-        return _run_verb(arguments)
+        code = _run_verb(arguments)
+        sys.stdout.flush()
     except CounselError as error:
         return _show_failure(arguments, error)
+    except KeyboardInterrupt:
+        return _show_failure(arguments, CounselError(Code.CANCELLED, "Interrupted"))
     except BrokenPipeError:
         # The reader of our output is gone. Closing stderr keeps Python from reporting
         # that at exit.
         sys.stderr.close()
-        return 1
+        return NO_READER
+    except Exception:  # noqa: BLE001  # Python's own exit code for it is that of findings
+        traceback.print_exc()
+        return FAILED
+    return code
 
 
 def _run_verb(arguments: argparse.Namespace) -> int:
@@ -44,8 +55,10 @@ def _run_verb(arguments: argparse.Namespace) -> int:
 
         return run_gate(arguments)
 
+    from codex_counsel.cli.progress import LINE
     from codex_counsel.cli.verbs import HANDLERS
 
+    LINE.quiet = arguments.quiet
     return HANDLERS[arguments.verb](arguments)
 
 
@@ -53,5 +66,4 @@ def _show_failure(arguments: argparse.Namespace, error: CounselError) -> int:
     # Needed only where a verb fails before there is an envelope.
     from codex_counsel.cli.render import show_error
 
-    as_json = getattr(arguments, "json", False)
-    return show_error(f"codex-counsel {arguments.verb}", error, as_json=as_json)
+    return show_error(arguments, error)

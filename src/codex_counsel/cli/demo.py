@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from codex_counsel.cli.formats import footer, terminal_text
-from codex_counsel.cli.progress import ProgressLine
-from codex_counsel.cli.render import delegate_report, exit_code
+from codex_counsel.cli.formats import add_footer, add_review
+from codex_counsel.cli.page import Look, Page
+from codex_counsel.cli.progress import LINE
+from codex_counsel.cli.render import add_delegate, exit_code
 from codex_counsel.contract.envelope import Envelope
 from codex_counsel.contract.request import (
     Apply,
@@ -227,11 +229,12 @@ def _show_consult(counsel: Counsel, sample: Sample) -> int:
     result = _finish(counsel, counsel.consult(request))
     if result.error:
         return _show_failure(result)
-    print(
-        "\n".join(
-            ["Codex's answer:", "", _indented(result.answer or ""), "", *footer(result)]
-        )
-    )
+    page = _page()
+    page.add("Codex's answer:\n")
+    page.add(result.answer or "", indent="  ")
+    page.add()
+    add_footer(page, result)
+    page.print()
     return 0
 
 
@@ -246,7 +249,9 @@ def _show_review(counsel: Counsel, sample: Sample) -> int:
     result = _finish(counsel, counsel.review_changes(request))
     if result.error:
         return _show_failure(result)
-    print(_indented(terminal_text(result)))
+    page = _page()
+    add_review(page, result)
+    page.print()
     print(
         "\n(moved: the quoted code was found in the file, on another line than the reviewer said;"
         "\nunverified: it was not found, so look before you believe it)"
@@ -261,7 +266,9 @@ def _show_delegate(counsel: Counsel, sample: Sample) -> int:
     result = _finish(counsel, counsel.delegate(request))
     if result.error:
         return _show_failure(result)
-    print(_indented(delegate_report(result)))
+    page = _page()
+    add_delegate(page, result)
+    page.print()
 
     is_untouched = _git(sample.repository, "status", "--short") == before
     state = "untouched" if is_untouched else "CHANGED"
@@ -276,7 +283,7 @@ def _show_delegate(counsel: Counsel, sample: Sample) -> int:
 
 
 def _finish(counsel: Counsel, handle: Handle) -> Envelope:
-    with ProgressLine() as line:
+    with LINE as line:
         wire = counsel.follow(handle, line.update)
     return Envelope.parse(counsel.deliver(handle, wire))
 
@@ -287,6 +294,10 @@ def _show_failure(result: Envelope) -> int:
             f"{result.error.code}: {result.error.message}\nwhat to do: {result.error.repair}"
         )
     return exit_code(result.wire())
+
+
+def _page() -> Page:
+    return Page(Look.of(sys.stdout, os.environ))
 
 
 def _indented(words: str) -> str:

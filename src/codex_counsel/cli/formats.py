@@ -7,7 +7,9 @@ from urllib.parse import quote
 from codex_counsel import __version__
 from codex_counsel.cli.inert_markdown import code_block, code_span, inline, prose
 from codex_counsel.cli.output import json_text, without_hash_commands
-from codex_counsel.contract.envelope import Envelope, Finding
+from codex_counsel.cli.page import Page, Style
+from codex_counsel.cli.words import in_terminal_words, repair_of
+from codex_counsel.contract.envelope import Envelope, Failure, Finding
 from codex_counsel.contract.vocabulary import SEVERITIES, Severity
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import one_line, visible
@@ -35,15 +37,26 @@ GITHUB_COMMANDS: dict[Severity, str] = {
     "low": "notice",
     "nit": "notice",
 }
+SEVERITY_STYLES: dict[Severity, Style] = {
+    "critical": "alarm",
+    "high": "red",
+    "medium": "yellow",
+    "low": "cyan",
+    "nit": "dim",
+}
+VERDICT_STYLES: dict[str, Style] = {
+    "pass": "green",
+    "concerns": "yellow",
+    "fail": "red",
+    "unknown": "yellow",
+}
 MAX_ENTRY = 2_000
 """Characters of an entry of a reviewer's lists."""
 
 
 def render(review: Envelope, name: str) -> str:
-    """The review in one of `parser.FORMATS`."""
+    """The review, or the failure of one, in a format of `parser.FORMATS` other than `text`."""
     match name:
-        case "text":
-            return terminal_text(review)
         case "markdown":
             return markdown(review)
         case "json":
@@ -58,60 +71,69 @@ def render(review: Envelope, name: str) -> str:
 # --- for a terminal
 
 
-def terminal_text(review: Envelope) -> str:
-    """The review as lines for a terminal."""
-    lines = [review.summary, ""]
+def add_review(page: Page, review: Envelope) -> None:
+    """Add the review: summary, findings, the reviewer's lists, what was sent, where it comes from."""
+    page.add(review.summary, VERDICT_STYLES.get(review.verdict or "", "bold"))
+    page.add()
     for finding in review.findings or ():
-        lines.append(f"{finding.severity.upper()}  {_title(finding)}")
-        lines.append(f"  {_place(finding)}")
-        lines += _prefixed("  | ", finding.evidence)
-        lines += _prefixed("  ", finding.risk)
-        lines += _prefixed("  -> ", finding.recommendation)
-        lines.append("")
+        severity = finding.severity.upper()
+        page.add_spans(
+            (severity, SEVERITY_STYLES[finding.severity]),
+            (f"  {_title(finding)}", "bold"),
+        )
+        page.add(_place(finding), "cyan", indent="  ")
+        _add_prefixed(page, "  | ", finding.evidence, "dim")
+        _add_prefixed(page, "  ", finding.risk)
+        _add_prefixed(page, "  -> ", finding.recommendation)
+        page.add()
     if review.answer is not None:
-        lines += [review.answer, ""]
+        page.add_prose(review.answer)
+        page.add()
 
     for name, entries in _lists(review).items():
         for entry in entries:
-            lines.append(f"{name}: {one_line(entry, MAX_ENTRY)}")
-    lines += _coverage(review)
-    lines += footer(review)
-    return "\n".join(lines)
+            title = name.replace("_", " ")
+            page.add(f"{title}: {one_line(entry, MAX_ENTRY)}")
+    for line in _coverage(review):
+        page.note(line)
+    add_footer(page, review)
 
 
-def footer(result: Envelope) -> list[str]:
-    """Where a result came from and what it cost."""
+def add_footer(page: Page, result: Envelope) -> None:
+    """Add where a result comes from, what it cost, how to go on, and the warnings."""
     meta = result.meta
-    version = None
+    codex = "Codex"
     if meta.codex:
-        version = meta.codex.version
+        codex = f"Codex {meta.codex.version}"
     model = meta.model or "default model"
     if meta.effort:
         model += f", effort {meta.effort}"
     seconds = (meta.elapsed_ms or 0) / 1000
-    lines = [f"— Codex {version}, {model}, {seconds:.1f} s"]
+    if not page.look.quiet:
+        page.add(f"— {codex}, {model}, {seconds:.1f} s", "dim")
 
     sandbox = meta.sandbox
     if sandbox:
         network = "on" if sandbox.network else "off"
-        lines.append(
-            f"  sandbox: {sandbox.mode}, reads {sandbox.read_boundary}, network {network}"
+        page.note(
+            f"sandbox: {sandbox.mode}, reads {sandbox.read_boundary}, network {network}"
         )
     usage = meta.usage
     if usage:
-        lines.append(
-            f"  tokens: {usage.input} in ({usage.cached_input} cached), {usage.output} out"
+        page.note(
+            f"tokens: {usage.input} in ({usage.cached_input} cached), {usage.output} out"
         )
-    lines.append(f"  continue with: --session-id {meta.session_id}")
+    if meta.session_id:
+        page.note(f"continue with: --session-id {meta.session_id}")
     for warning in meta.warnings:
-        lines.append(f"  note: {warning}")
-    return lines
+        page.note(f"note: {in_terminal_words(warning)}", "yellow")
 
 
-def _prefixed(prefix: str, words: str | None) -> list[str]:
-    if not words:
-        return []
-    return [prefix + line for line in visible(words).splitlines()]
+def _add_prefixed(
+    page: Page, prefix: str, words: str | None, style: Style = ""
+) -> None:
+    for line in visible(words or "").splitlines():
+        page.add(line, style, indent=prefix)
 
 
 # --- for a pull request
@@ -119,6 +141,12 @@ def _prefixed(prefix: str, words: str | None) -> list[str]:
 
 def markdown(review: Envelope) -> str:
     """The review as Markdown, for a comment on a pull request. No text of the model is active in it."""
+    if review.error:
+        return _markdown_of_failure(review, review.error)
+    return _markdown_of_review(review)
+
+
+def _markdown_of_review(review: Envelope) -> str:
     lines = [f"## Codex: {inline(review.summary)}", ""]
     for finding in review.findings or ():
         lines += [f"### {finding.severity}: {inline(_title(finding))}", ""]
@@ -146,11 +174,29 @@ def markdown(review: Envelope) -> str:
     return "\n".join(lines)
 
 
+def _markdown_of_failure(review: Envelope, error: Failure) -> str:
+    lines = [
+        "## Codex: nothing was reviewed",
+        "",
+        prose(_reason(error)),
+        "",
+        prose(f"What to do: {repair_of(error)}"),
+    ]
+    if review.answer:
+        lines += ["", "**interim message, no finished review**", ""]
+        lines.append(prose(review.answer))
+    return "\n".join(lines)
+
+
 # --- for a workflow log
 
 
 def github(review: Envelope) -> str:
     """Workflow commands: annotations on the lines of a pull request. No text in them can become another command."""
+    if review.error:
+        words = f"{_reason(review.error)}\nWhat to do: {repair_of(review.error)}"
+        return f"::error title=Codex review::{_escape(words)}"
+
     lines = [_annotation(finding) for finding in review.findings or ()]
     command = "notice"
     if review.verdict == "unknown":
@@ -226,10 +272,13 @@ def _rule(severity: Severity) -> JsonObject:
 
 
 def _invocation(review: Envelope) -> JsonObject:
-    success = review.verdict != "unknown"
+    success = review.error is None and review.verdict not in (None, "unknown")
     level = "note" if success else "error"
+    notes = [review.summary]
+    if review.error:
+        notes = [_reason(review.error), f"What to do: {repair_of(review.error)}"]
     notifications = []
-    for note in (review.summary, *review.meta.warnings):
+    for note in (*notes, *review.meta.warnings):
         message = {"text": _without_links(note)}
         notifications.append({"level": level, "message": message})
     return {
@@ -271,6 +320,10 @@ def _location(finding: Finding, file: str) -> JsonObject:
 # --- parts of several formats
 
 
+def _reason(error: Failure) -> str:
+    return f"{error.code}: {in_terminal_words(error.message)}"
+
+
 def _title(finding: Finding) -> str:
     return one_line(finding.title, 300)
 
@@ -308,9 +361,17 @@ def _coverage(review: Envelope) -> list[str]:
     extent = "NOT all of the change was seen"
     if coverage.complete:
         extent = "all of the change was seen"
-    lines = [f"  {coverage.files} files, {coverage.bytes} bytes sent; {extent}"]
+    files = counted(coverage.files, "file")
+    lines = [f"{files}, {counted(coverage.bytes, 'byte')} sent; {extent}"]
     for omission in coverage.omitted:
-        lines.append(
-            f"  left out: {omission.path} ({omission.reason}, {omission.bytes} bytes)"
-        )
+        reason = omission.reason.replace("_", " ")
+        if omission.bytes:
+            reason += f", {counted(omission.bytes, 'byte')}"
+        lines.append(f"left out: {omission.path} ({reason})")
     return lines
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 file`, `12,345 files`."""
+    plural = "" if number == 1 else "s"
+    return f"{number:,} {noun}{plural}"

@@ -70,9 +70,9 @@ class GuardedStream:
         for line in lines:
             self.write(line)
 
-    def write_own(self, text: str) -> None:
+    def write_own(self, text: str) -> int:
         """Write terminal sequences or workflow commands of ours. Nothing foreign may be in them unescaped."""
-        self._stream.write(text)
+        return self._stream.write(text)
 
     def _without_commands(self, text: str) -> str:
         *lines, rest = text.split("\n")
@@ -132,6 +132,16 @@ def json_text(value: Json, *, indent: int | None = 2) -> str:
     """The value as JSON that holds no hidden character and no command: it is printed as it stands."""
     text = json_escaped(json.dumps(value, ensure_ascii=False, indent=indent))
     return _SECTION.sub(r"section\\u005f", _ANYWHERE.sub(r"\\u0023", text))
+
+
+def write_styled(stream: TextIO, text: str, sequence: str) -> None:
+    """Write text of any origin in the style that the parameters of a terminal sequence begin."""
+    write_own = stream.write
+    if isinstance(stream, GuardedStream):
+        write_own = stream.write_own
+    write_own(f"\x1b[{sequence}m")
+    stream.write(text)
+    write_own("\x1b[0m")
 
 
 def print_own(text: str, stream: TextIO, end: str = "\n") -> None:

@@ -7,10 +7,12 @@ By hand is only what a terminal needs differently.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import re
+import sys
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, dataclass, fields
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from codex_counsel import __version__
 from codex_counsel.contract.request import (
@@ -23,20 +25,22 @@ from codex_counsel.contract.request import (
     RunRequest,
     Status,
     ToolRequest,
+    Transfer,
 )
 from codex_counsel.contract.vocabulary import SEVERITIES
+from codex_counsel.errors import EXIT_CODES, USAGE
 from codex_counsel.system.json_values import JsonObject
 
 FORMATS = ("text", "markdown", "json", "sarif", "github")
 GATE_SEVERITIES = SEVERITIES[:-1]
 DESCRIPTION = "Ask OpenAI's Codex for a second opinion, supervised and sandboxed."
-EXIT_CODES = (
-    "exit codes: 0 done or clean, 1 failed or findings, 2 usage, "
-    "3 no Codex, 4 timed out or stalled, 130 interrupted"
+COLOURS = ("auto", "always", "never")
+EPILOG = "exit codes:\n" + "\n".join(
+    f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items()
 )
 
 HELP = {
-    "workspace_root": "the project's directory",
+    "workspace_root": "the project's directory; default: the current one",
     "model": "the model; default: that of your Codex configuration",
     "effort": "the reasoning effort; default: that of your Codex configuration",
     "extra_roots": "a further directory that Codex may read; may be repeated",
@@ -48,7 +52,7 @@ HELP = {
     "network": "let its commands use the network",
     "focus": "what to look at, or a question about an earlier review",
     "plan_path": "a file with what was agreed",
-    "from_job": "go on from this delegate's diff and thread",
+    "from_job": "go on from this delegate's diff and thread; its id, or how it begins",
     "allow_paths": "a sensitive path that you have looked at and accept; may be repeated",
     "check_only": "report whether the diff would apply; write nothing",
     "status": "only runs with this status",
@@ -84,31 +88,93 @@ class Verb:
     prints_envelope: bool = True
 
 
-def build_parser(argv: list[str] | None = None) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are short and name what was probably meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the mistake, and exit with the code for usage."""
+        words = _with_suggestion(message, self._words())
+        print(f"{self.prog}: {words}\nsee: {self.prog} --help", file=sys.stderr)
+        sys.exit(USAGE)
+
+    def _words(self) -> list[str]:
+        """What may be written on this command line: flags, and the choices of arguments."""
+        words: list[str] = []
+        for action in self._actions:
+            words += action.option_strings
+            words += [str(choice) for choice in action.choices or ()]
+        return words
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The arguments. Without a verb, `verb` is None. Exits on a mistake, and for --help and --version."""
+    parser = build_parser(argv)
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        of_verb = _parsers_of_verbs(parser).get(arguments.verb or "", parser)
+        of_verb.error(f"there is no argument {unknown[0]!r} here")
+    return arguments
+
+
+def build_parser(argv: list[str] | None = None) -> Parser:
     """The parser. With `argv` only the verb that it names gets its flags: building all takes longer than some verbs."""
-    parser = argparse.ArgumentParser(
-        prog="codex-counsel", description=DESCRIPTION, epilog=EXIT_CODES
+    parser = Parser(
+        prog="codex-counsel",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--version", action="version", version=f"codex-counsel {__version__}"
     )
-    parsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    parsers = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
 
     for verb in VERBS:
         verb_parser = parsers.add_parser(
-            verb.name, help=verb.help, description=verb.help, epilog=EXIT_CODES
+            verb.name,
+            help=verb.help,
+            description=verb.help,
+            epilog=EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if argv is not None and verb.name not in argv[:1]:
             continue
-        if verb.prints_envelope:
-            verb_parser.add_argument(
-                "--json", action="store_true", help="print the envelope as JSON"
-            )
         if verb.add_arguments:
             verb.add_arguments(verb_parser)
         if verb.request:
             _add_flags(verb_parser, verb.request, without=verb.positional)
+        if verb.prints_envelope:
+            _add_output_flags(verb_parser)
     return parser
+
+
+def _parsers_of_verbs(parser: Parser) -> dict[str, Parser]:
+    for action in parser._actions:  # noqa: SLF001  # argparse has no public way to them
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            return dict(action.choices)
+    return {}
+
+
+def _with_suggestion(message: str, words: Iterable[str]) -> str:
+    """The message, with the word that comes nearest to the one that it names as unknown."""
+    message = re.sub(
+        r"^argument VERB: invalid choice: '?(.+?)'? \(choose.*",
+        r"there is no verb '\1'",
+        message,
+        flags=re.DOTALL,
+    )
+    match = re.search(
+        r"(?:invalid choice: |there is no (?:verb|argument) )['\"]?([^'\"=]+)", message
+    )
+    if match is None:
+        return message
+    # Only a mistake needs it.
+    from difflib import get_close_matches
+
+    near = get_close_matches(match[1], list(words), n=1)
+    if near:
+        return f"{message}; did you mean {near[0]}?"
+    return message
 
 
 # --- flags from requests
@@ -149,13 +215,22 @@ def _add_flag(parser: argparse.ArgumentParser, item: Field[Any], hint: Any) -> N
     if choices:
         options["choices"] = choices
 
-    name = item.name
-    if kind is tuple:
-        name = name.removesuffix("s")  # `--image FILE`, once for each of `images`
-    flags = [f"--{name.replace('_', '-')}"]
+    flags = [_long_flag(item.name)]
     if item.name in SHORT_FLAGS:
         flags.insert(0, SHORT_FLAGS[item.name])
     parser.add_argument(*flags, **options)
+
+
+def _long_flag(name: str) -> str:
+    # `--image FILE`, once for each of `images`.
+    if name in ("images", "extra_roots", "allow_paths", "paths"):
+        name = name.removesuffix("s")
+    return f"--{name.replace('_', '-')}"
+
+
+def flag_of(name: str) -> str:
+    """The flag of an argument as it is named to people: the short one where there is one."""
+    return SHORT_FLAGS.get(name) or _long_flag(name)
 
 
 def _kind(hint: Any) -> tuple[type, tuple[str, ...]]:
@@ -222,14 +297,36 @@ def _delegate(parser: argparse.ArgumentParser) -> None:
 
 def _jobs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
+        "--all", action="store_true", help="of all directories, not of this one alone"
+    )
+    parser.add_argument(
         "--sweep", action="store_true", help="first remove what killed runs left behind"
     )
 
 
+def _apply(parser: argparse.ArgumentParser) -> None:
+    _add_job_id(parser, "the newest delegate of this directory that fits")
+
+
 def _result(parser: argparse.ArgumentParser) -> None:
-    _add_job_id(parser)
+    _add_job_id(parser, "the newest run of this directory")
     parser.add_argument(
         "--wait", action="store_true", help="wait until the run has ended"
+    )
+    _add_document_flags(parser)
+    _add_output_file(parser)
+
+
+def _cancel(parser: argparse.ArgumentParser) -> None:
+    _add_job_id(parser, "the newest run of this directory that has not ended")
+
+
+def _transfer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "transcript_path",
+        nargs="?",
+        metavar="SESSION",
+        help="the session's id, or its file; default: the newest of this directory",
     )
 
 
@@ -266,27 +363,59 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--context-file", metavar="FILE", help="further material from a file"
     )
+    _add_output_file(parser)
 
 
 def _add_review_flags(parser: argparse.ArgumentParser) -> None:
     _add_run_flags(parser)
-    severities = (*SEVERITIES, "never")
+    _add_document_flags(parser)
+
+
+def _add_document_flags(parser: argparse.ArgumentParser) -> None:
+    """How a review is printed, and when it counts as not clean."""
     parser.add_argument(
-        "--format", choices=FORMATS, default="text", help="how the review is printed"
+        "--format",
+        choices=FORMATS,
+        help="how a review is printed; a run that failed is a document too. Default: text",
     )
     parser.add_argument(
         "--fail-on",
-        choices=severities,
+        choices=(*SEVERITIES, "never"),
         default="high",
-        help="exit 1 from this severity on",
+        help="exit 1 for a finding of this severity or a graver one, whatever the verdict; default: high",
     )
 
 
-def _add_job_id(parser: argparse.ArgumentParser) -> None:
+def _add_output_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output", metavar="FILE", help="write the result to a file, a failure too"
+    )
+
+
+def _add_output_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--json", action="store_true", help="print the envelope as JSON"
+    )
+    parser.add_argument(
+        "--color",
+        choices=COLOURS,
+        default="auto",
+        help="auto: on a terminal, unless NO_COLOR is set",
+    )
+    parser.add_argument(
+        "-q",
+        "--quiet",
+        action="store_true",
+        help="print the result alone: no progress, no notes",
+    )
+
+
+def _add_job_id(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
         "job_id",
+        nargs="?",
         metavar="JOB",
-        help="the id of the run; `codex-counsel jobs` lists them",
+        help=f"the run's id, or how it begins; default: {default}",
     )
 
 
@@ -340,7 +469,7 @@ VERBS = (
         "apply a delegate's diff to the working tree",
         Apply,
         positional=("job_id",),
-        add_arguments=_add_job_id,
+        add_arguments=_apply,
     ),
     Verb(
         "models",
@@ -348,7 +477,7 @@ VERBS = (
     ),
     Verb(
         "jobs",
-        "list runs",
+        "list the runs of this directory",
         JobList,
         add_arguments=_jobs,
     ),
@@ -360,7 +489,14 @@ VERBS = (
     Verb(
         "cancel",
         "end a run and all its processes",
-        add_arguments=_add_job_id,
+        add_arguments=_cancel,
+    ),
+    Verb(
+        "transfer",
+        "go on in Codex with a session of Claude Code",
+        Transfer,
+        positional=("transcript_path",),
+        add_arguments=_transfer,
     ),
     Verb(
         "gate",

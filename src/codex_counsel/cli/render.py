@@ -1,51 +1,144 @@
-"""Results as a person wants to read them."""
+"""Results as a person, or the program that was named with --format, wants to read them; and their exit codes."""
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TextIO, cast
 
-from codex_counsel.cli.formats import footer, render, terminal_text
-from codex_counsel.cli.output import json_text, print_own
-from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Failure, failed
-from codex_counsel.errors import CATALOG, Code, CounselError
-from codex_counsel.system.json_values import Json, JsonObject
+from codex_counsel.cli.formats import add_footer, add_review, render
+from codex_counsel.cli.output import GuardedStream, is_workflow, json_text, print_own
+from codex_counsel.cli.page import Look, Page
+from codex_counsel.cli.progress import LINE
+from codex_counsel.cli.reports import REPORTS, add_files
+from codex_counsel.cli.words import (
+    HIDDEN_DETAILS,
+    LABELS,
+    in_terminal_words,
+    repair_of,
+)
+from codex_counsel.contract.envelope import (
+    Envelope,
+    EnvelopeDict,
+    Failure,
+    failed,
+    progress_line,
+)
+from codex_counsel.contract.vocabulary import Severity, severities_from
+from codex_counsel.errors import (
+    CATALOG,
+    DONE,
+    FAILED,
+    FOUND,
+    INTERRUPTED,
+    UNFINISHED,
+    Code,
+    CounselError,
+)
+from codex_counsel.system.json_values import Json
 from codex_counsel.system.text import one_line, visible
 
-
-def show(wire: EnvelopeDict, *, as_json: bool) -> int:
-    """Print an envelope, a failure to stderr unless it is printed as JSON. Returns 0 for `ok`, else 1."""
-    if as_json:
-        print(json_text(wire))
-    elif wire["ok"]:
-        print(_text(wire))
-    else:
-        print(_text(wire), file=sys.stderr)
-
-    if wire["ok"]:
-        return 0
-    return 1
+FailOn = Severity | Literal["never"]
+DOCUMENTS = ("markdown", "sarif", "github")
+"""The formats of a review that are for another reader than a person at a terminal."""
 
 
-def print_review(review: Envelope, name: str) -> None:
-    """Print the review in one of `parser.FORMATS`."""
-    text = render(review, name)
-    if name == "github":
-        print_own(text, sys.stdout)
-    else:
-        print(text)
+@dataclass(frozen=True)
+class Output:
+    """Where a verb prints, and as what.
+
+    `is_named` says that a format or a file was asked for: then a failure is written
+    there too, so that its reader gets a valid document in every case.
+    """
+
+    format: str = "text"
+    is_named: bool = False
+    file: Path | None = None
+    colour: str = "auto"
+    quiet: bool = False
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> Output:
+        """What the flags of the verb say; each verb has only some of them."""
+        named = getattr(arguments, "format", None)
+        if getattr(arguments, "json", False):
+            named = "json"
+        file = getattr(arguments, "output", None)
+        return cls(
+            format=named or "text",
+            is_named=bool(named or file),
+            file=Path(file) if file else None,
+            colour=getattr(arguments, "color", "auto"),
+            quiet=getattr(arguments, "quiet", False),
+        )
+
+    def check(self) -> None:
+        """Raise `invalid_arguments` where the file could not be written, before anything is spent."""
+        if self.file is None:
+            return
+        target = self.file if self.file.exists() else self.file.absolute().parent
+        if self.file.is_dir() or not os.access(target, os.W_OK):
+            raise CounselError(
+                Code.INVALID_ARGUMENTS, f"--output: {self.file} cannot be written"
+            )
+
+    def show(self, wire: EnvelopeDict) -> None:
+        """Print an envelope, and flush it. A failure goes to stderr; also to where a document was asked for."""
+        LINE.erase()
+        if not wire["ok"]:
+            self._show_failure(wire)
+        if wire["ok"] or self.is_named:
+            with self._opened() as stream:
+                self._write(wire, stream)
+
+    def _show_failure(self, wire: EnvelopeDict) -> None:
+        is_on_stdout = self.is_named and self.file is None
+        if is_on_stdout and self.format in ("text", "json"):
+            return
+        look = Look.of(sys.stderr, os.environ, self.colour, quiet=self.quiet)
+        _page(wire, look).print(sys.stderr)
+
+    def _write(self, wire: EnvelopeDict, stream: TextIO) -> None:
+        if self.format == "json":
+            print(json_text(wire), file=stream)
+        elif self.format == "text" or _is_unfinished(wire):
+            look = Look.of(stream, os.environ, self.colour, quiet=self.quiet)
+            _page(wire, look).print(stream)
+        elif self.format == "github":
+            print_own(render(parse_envelope(wire), "github"), stream)
+        else:
+            print(render(parse_envelope(wire), self.format), file=stream)
+
+    @contextmanager
+    def _opened(self) -> Iterator[TextIO]:
+        if self.file is None:
+            yield sys.stdout
+            # What could not be printed is not delivered: this flush may fail.
+            sys.stdout.flush()
+            return
+        try:
+            with self.file.open("w", encoding="utf-8") as file:
+                in_workflow = is_workflow(os.environ)
+                yield cast("TextIO", GuardedStream(file, in_workflow=in_workflow))
+        except OSError as error:
+            raise CounselError(
+                Code.STORAGE_FAILED,
+                f"--output: {self.file}: {error.strerror}",
+                repair="`codex-counsel result` prints the newest result of this directory again.",
+            ) from None
 
 
-def _text(wire: EnvelopeDict) -> str:
-    """The envelope as text; as JSON where another release stored something that this one does not know."""
-    try:
-        return readable(Envelope.parse(wire))
-    except ValueError:
-        return json_text(wire)
-
-
-def show_error(name: str, error: CounselError, *, as_json: bool) -> int:
-    """Print a failure as the envelope of the tool `name`; returns the exit code of its error code."""
-    show(failed(name, error).wire(), as_json=as_json)
+def show_error(arguments: argparse.Namespace, error: CounselError) -> int:
+    """Print a failure that has no envelope yet; returns the exit code of its error code."""
+    wire = failed(f"codex-counsel {arguments.verb}", error).wire()
+    # It was on stderr already where the file cannot be written.
+    with suppress(CounselError):
+        Output.of(arguments).show(wire)
     return CATALOG[error.code].exit_code
 
 
@@ -59,114 +152,157 @@ def parse_envelope(wire: EnvelopeDict) -> Envelope:
         ) from None
 
 
-def exit_code(wire: EnvelopeDict) -> int:
-    """The exit code of a run with this result: that of its error code, if it failed."""
-    if "error" in wire:
-        return CATALOG[Code(wire["error"]["code"])].exit_code
-    if wire["ok"]:
-        return 0
-    return 1
+# --- exit codes
 
 
-def readable(envelope: Envelope) -> str:
-    """The envelope as text for a terminal."""
+def exit_code(wire: EnvelopeDict, fail_on: FailOn = "high") -> int:
+    """The exit code of a run with this result; `fail_on` is for reviews."""
+    if not wire["ok"]:
+        return _exit_code_of_failure(wire)
+    if _is_unfinished(wire):
+        return UNFINISHED
+    if "verdict" in wire:
+        return _exit_code_of_review(parse_envelope(wire), fail_on)
+    return DONE
+
+
+def _exit_code_of_failure(wire: EnvelopeDict) -> int:
+    code = wire.get("error", {}).get("code")
+    # Another release may have stored one that this release does not know.
+    if code in set(Code):
+        return CATALOG[Code(code)].exit_code
+    if wire["status"] == "cancelled":
+        return INTERRUPTED
+    return FAILED
+
+
+def _exit_code_of_review(review: Envelope, fail_on: FailOn) -> int:
+    """Findings decide. Without one that is grave enough, a review must have a verdict that its findings explain."""
+    if fail_on == "never":
+        return DONE
+    findings = review.findings or []
+    grave = severities_from(fail_on)
+    if any(finding.severity in grave for finding in findings):
+        return FOUND
+    if review.verdict == "unknown" or (review.verdict == "fail" and not findings):
+        return FAILED
+    return DONE
+
+
+def _is_unfinished(wire: EnvelopeDict) -> bool:
+    return wire["status"] in ("queued", "running")
+
+
+# --- as text
+
+
+def _page(wire: EnvelopeDict, look: Look) -> Page:
+    """The envelope as text; as JSON where another release stored something that this one does not know."""
+    page = Page(look)
+    try:
+        envelope = Envelope.parse(wire)
+    except ValueError:
+        for line in json_text(wire).splitlines():
+            page.add_spans((line, ""))
+        return page
+    add_envelope(page, envelope)
+    return page
+
+
+def add_envelope(page: Page, envelope: Envelope) -> None:
+    """Add the envelope of any tool."""
     if envelope.error:
-        return "\n".join(_failure(envelope, envelope.error))
-    if envelope.verdict:
-        return terminal_text(envelope)
-    if envelope.diffstat is not None:
-        return delegate_report(envelope)
-    if envelope.answer is not None:
-        return "\n".join([envelope.answer, "", *footer(envelope)])
-    if envelope.status in ("running", "queued"):
-        return f"{envelope.summary}\nfetch it with: codex-counsel result --wait {envelope.job_id}"
+        _add_failure(page, envelope, envelope.error)
+    elif envelope.verdict:
+        add_review(page, envelope)
+    elif envelope.diffstat is not None:
+        add_delegate(page, envelope)
+    elif envelope.answer is not None:
+        page.add_prose(envelope.answer)
+        if not page.look.quiet:
+            page.add()
+        add_footer(page, envelope)
+    elif envelope.status in ("running", "queued"):
+        _add_running(page, envelope)
+    elif envelope.tool in REPORTS:
+        REPORTS[envelope.tool](page, envelope)
+    else:
+        _add_other(page, envelope)
 
-    lines = [envelope.summary]
-    lines += _data(envelope.data)
-    for step in envelope.next_steps or ():
-        lines.append(f"to do: {step}")
-    return "\n".join(lines)
+
+def _add_running(page: Page, envelope: Envelope) -> None:
+    state: str = envelope.status
+    if envelope.progress:
+        state = progress_line(envelope.progress)
+    page.add(f"Job {envelope.job_id} is not finished: {state}")
+    page.note(f"fetch it with: codex-counsel result --wait {envelope.job_id}", "")
 
 
-def delegate_report(envelope: Envelope) -> str:
-    """A delegate's report, its diff, what it ran and what to look at before it is applied."""
-    lines = [
-        envelope.answer or "",
-        "",
-        visible(envelope.diff or ""),
-    ]
+def _add_other(page: Page, envelope: Envelope) -> None:
+    page.add(in_terminal_words(envelope.summary))
+    if envelope.next:
+        job_id = envelope.next.arguments.get("job_id", "JOB")
+        page.note(f"see it with: codex-counsel result {job_id}")
+    for warning in envelope.meta.warnings:
+        page.note(f"note: {in_terminal_words(warning)}", "yellow")
+
+
+def add_delegate(page: Page, envelope: Envelope) -> None:
+    """Add a delegate's report, its diff, what it ran and what to look at before it is applied."""
+    page.add_prose(envelope.answer or "")
+    page.add()
+    page.add_diff(visible(envelope.diff or "").rstrip("\n"))
+    page.add()
     if envelope.checks:
-        lines.append("commands it ran:")
+        page.add("commands it ran:", "bold")
     for check in envelope.checks or ():
         command = one_line(check.command, 100)
-        lines.append(f"  exit {check.exit_code}: {command}")
+        if check.exit_code is None:
+            page.add(f"unfinished: {command}", "yellow", indent="  ")
+        elif check.exit_code:
+            page.add(f"exit {check.exit_code}: {command}", "red", indent="  ")
+        else:
+            page.add(f"exit 0: {command}", "green", indent="  ")
 
-    lines.append(str(envelope.diffstat))
+    page.add(str(envelope.diffstat).strip(), "bold")
+    add_files(page, envelope.files or ())
     for name in envelope.ignored or ():
-        lines.append(f"  ignored, not in the diff: {name}")
+        page.add(f"ignored, not in the diff: {name}", indent="  ")
     for name in envelope.planted or ():
-        lines.append(f"  PLANTED: {name}")
-    for file in envelope.files or ():
-        if file.sensitive:
-            lines.append(f"  sensitive: {file.path}")
+        page.add(f"PLANTED: {name}", "alarm", indent="  ")
     if envelope.files:
-        lines.append(f"apply it with: codex-counsel apply {envelope.meta.job_id}")
-
-    lines += footer(envelope)
-    return "\n".join(lines)
+        page.add(f"apply it with: codex-counsel apply {envelope.meta.job_id}")
+    add_footer(page, envelope)
 
 
-def _failure(envelope: Envelope, error: Failure) -> list[str]:
-    lines = [
-        f"{error.code}: {error.message}",
-        f"what to do: {error.repair}",
-    ]
+def _add_failure(page: Page, envelope: Envelope, error: Failure) -> None:
+    message = in_terminal_words(error.message)
+    page.add(f"{error.code}: {message}", "red")
+    page.add(f"what to do: {repair_of(error)}")
+    if error.retry_after_ms:
+        page.add(f"retry after: {error.retry_after_ms // 1000} s")
     if envelope.files:
-        lines.append(f"its work so far: {envelope.diffstat}, in {envelope.diff_path}")
+        page.add(f"its work so far: {envelope.diffstat}, in {envelope.diff_path}")
     if envelope.answer:
-        lines += ["", "interim message:", envelope.answer]
-    for name, value in (error.details or {}).items():
-        lines.append(f"{name}: {_flat(value)}")
-    return lines
-
-
-def _data(data: Json) -> list[str]:
-    """The object of a free tool: jobs and models as tables, all else as one line per key."""
-    lines: list[str] = []
-    if not isinstance(data, dict):
-        return lines
-    if "jobs" in data:
-        for row in data["jobs"]:
-            lines.append(_job(row))
-        return lines
-    if "models" in data:
-        for row in data["models"]:
-            efforts = ", ".join(row["efforts"])
-            lines.append(f"  {row['model']}: {efforts}")
-        return lines
-
-    for name, value in data.items():
-        if name not in ("settings", "usable"):
-            lines.append(f"  {name}: {_flat(value)}")
-    return lines
-
-
-def _job(row: JsonObject) -> str:
-    columns = (
-        row.get("started", "-"),
-        row["job_id"],
-        f"{row['status']:<9}",
-        row.get("tool", "-"),
-        row.get("subject", ""),
-    )
-    return "  " + "  ".join(columns)
+        page.add()
+        page.add("interim message:")
+        page.add_prose(envelope.answer)
+    details = error.details or {}
+    if envelope.meta.job_id:
+        details = {"job_id": envelope.meta.job_id, **details}
+    for name, value in details.items():
+        if name not in HIDDEN_DETAILS:
+            label = LABELS.get(name, name.replace("_", " "))
+            page.add(f"{label}: {_flat(value)}")
 
 
 def _flat(value: Json) -> str:
+    if isinstance(value, list):
+        return ", ".join(_flat(item) for item in value)
     if not isinstance(value, dict):
         return str(value)
     parts = []
     for name, item in value.items():
         if item is not None:
-            parts.append(f"{name} {_flat(item)}")
+            parts.append(f"{name.replace('_', ' ')} {_flat(item)}")
     return ", ".join(parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from codex_counsel.claude.stop_gate import HOOK_SECONDS, Stop
-from codex_counsel.cli.progress import ProgressLine
+from codex_counsel.cli.progress import LINE
 from codex_counsel.contract.envelope import Envelope, failed
 from codex_counsel.contract.request import ReviewChanges, parse
 from codex_counsel.contract.vocabulary import Severity, severities_from
@@ -29,7 +29,7 @@ def review_files(stop: Stop, paths: tuple[str, ...], thread: str | None) -> Enve
     counsel = Counsel(cwd=stop.root)
     try:
         handle = counsel.review_changes(parse(ReviewChanges, arguments))
-        with ProgressLine() as line:
+        with LINE as line:
             wire = counsel.follow(handle, line.update)
         return Envelope.parse(counsel.deliver(handle, wire))
     except CounselError as error:

@@ -8,11 +8,12 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from codex_counsel.cli.progress import ProgressLine
-from codex_counsel.cli.render import exit_code, parse_envelope, print_review, show
-from codex_counsel.contract.envelope import Envelope, EnvelopeDict
+from codex_counsel.cli.progress import LINE
+from codex_counsel.cli.render import DOCUMENTS, Output, exit_code
+from codex_counsel.cli.waiting import wait
+from codex_counsel.contract.envelope import EnvelopeDict, Meta, failed
 from codex_counsel.contract.request import (
     Apply,
     Consult,
@@ -25,16 +26,18 @@ from codex_counsel.contract.request import (
     ReviewPlan,
     Status,
     ToolRequest,
+    Transfer,
     argument_names,
     parse,
     validate,
 )
-from codex_counsel.contract.vocabulary import TERMINAL, Severity, severities_from
-from codex_counsel.errors import INTERRUPTED, UNAVAILABLE, Code, CounselError
-from codex_counsel.services import results
+from codex_counsel.contract.vocabulary import TERMINAL
+from codex_counsel.errors import DONE, FOUND, UNAVAILABLE, Code, CounselError
+from codex_counsel.services import choosing, results
 from codex_counsel.system.json_values import Json, JsonObject
 
 if TYPE_CHECKING:
+    from codex_counsel.jobs.store import Row, Store
     from codex_counsel.services.counsel import Counsel, Handle
 
 PATH_ARGUMENTS = ("workspace_root", "plan_path")
@@ -42,6 +45,7 @@ PATH_LIST_ARGUMENTS = ("images", "extra_roots")
 
 
 def _counsel() -> Counsel:
+    LINE.say("getting ready …")
     # The verbs which only read jobs do without it, and so without Codex and git.
     from codex_counsel.services.counsel import Counsel
 
@@ -59,186 +63,274 @@ def _counsel() -> Counsel:
 
 
 def _consult(arguments: argparse.Namespace) -> int:
+    Output.of(arguments).check()
     values = _run_values(Consult, arguments)
-    values["question"] = _text_or_stdin(arguments.question)
+    values["question"] = _text_or_stdin(arguments.question, "question")
     if arguments.output_schema:
         values["output_schema"] = _read_json(arguments.output_schema)
-    request = parse(Consult, values)
-
     counsel = _counsel()
+    request = parse(Consult, values)
     handle = counsel.consult(request, background=arguments.background)
-    return _print_result(counsel, handle, arguments)
+    return _finish(counsel, handle, arguments)
 
 
 def _review(arguments: argparse.Namespace) -> int:
-    if arguments.format == "json":
-        arguments.json = True
+    output = Output.of(arguments)
+    output.check()
     values = _run_values(ReviewChanges, arguments)
+    counsel = _counsel()
     if arguments.dry_run:
-        request = parse(DryRun, {**values, "detail": "summary"})
-        return show(_counsel().dry_run(request), as_json=arguments.json)
+        request = parse(DryRun, values)
+        output.show(counsel.dry_run(request))
+        return DONE
 
     review = parse(ReviewChanges, values)
-    counsel = _counsel()
     handle = counsel.review_changes(review, background=arguments.background)
-    return _print_review(counsel, handle, arguments)
+    return _finish(counsel, handle, arguments)
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    if arguments.format == "json":
-        arguments.json = True
+    Output.of(arguments).check()
     values = _run_values(ReviewPlan, arguments)
     if arguments.plan_path == "-":
-        values["plan"] = _read_stdin()
+        values["plan"] = _read_stdin("plan")
         del values["plan_path"]
-    request = parse(ReviewPlan, values)
-
     counsel = _counsel()
+    request = parse(ReviewPlan, values)
     handle = counsel.review_plan(request, background=arguments.background)
-    return _print_review(counsel, handle, arguments)
+    return _finish(counsel, handle, arguments)
 
 
 def _delegate(arguments: argparse.Namespace) -> int:
+    output = Output.of(arguments)
+    output.check()
     values = _run_values(Delegate, arguments)
-    values["task"] = _text_or_stdin(arguments.task)
+    values["task"] = _text_or_stdin(arguments.task, "task")
+    if "from_job" in values:
+        values["from_job"] = choosing.job_id(results.open_store(), values["from_job"])
     counsel = _counsel()
     if arguments.dry_run:
-        return show(
-            counsel.delegate_dry_run(parse(DelegateDryRun, values)),
-            as_json=arguments.json,
-        )
+        preview = parse(DelegateDryRun, values)
+        output.show(counsel.delegate_dry_run(preview))
+        return DONE
 
-    handle = counsel.delegate(parse(Delegate, values), background=arguments.background)
-    return _print_result(counsel, handle, arguments)
+    request = parse(Delegate, values)
+    handle = counsel.delegate(request, background=arguments.background)
+    return _finish(counsel, handle, arguments)
 
 
-def _print_result(
-    counsel: Counsel, handle: Handle, arguments: argparse.Namespace
-) -> int:
+def _finish(counsel: Counsel, handle: Handle, arguments: argparse.Namespace) -> int:
     """Print the result, or with --background where to fetch it; returns the exit code."""
+    output = Output.of(arguments)
     if arguments.background:
-        return show(counsel.detach(handle), as_json=arguments.json)
-    wire = _wait(counsel, handle)
-    if wire is None:
-        return INTERRUPTED
-    return _print_and_deliver(counsel, handle, wire, as_json=arguments.json)
+        output.show(counsel.detach(handle))
+        return DONE
 
-
-def _print_review(
-    counsel: Counsel, handle: Handle, arguments: argparse.Namespace
-) -> int:
-    """As `_print_result`, in the format that was asked for; 1 for a review that is not clean."""
-    if arguments.background:
-        return show(counsel.detach(handle), as_json=arguments.json)
-    wire = _wait(counsel, handle)
-    if wire is None:
-        return INTERRUPTED
-    if not wire["ok"]:
-        return _print_and_deliver(counsel, handle, wire, as_json=arguments.json)
-
-    review = parse_envelope(wire)
-    if arguments.json:
-        show(wire, as_json=True)
-    else:
-        print_review(review, arguments.format)
-    sys.stdout.flush()
-    counsel.deliver(handle, wire)
-    if is_clean(review, arguments.fail_on):
-        return 0
-    return 1
-
-
-def is_clean(review: Envelope, fail_on: Severity | Literal["never"]) -> bool:
-    """Whether there is no finding at or above the severity, and a verdict other than `fail` and `unknown`."""
-    if fail_on == "never":
-        return True
-    if review.verdict in ("unknown", "fail"):
-        return False
-    grave = severities_from(fail_on)
-    return not any(finding.severity in grave for finding in review.findings or ())
-
-
-def _wait(counsel: Counsel, handle: Handle) -> EnvelopeDict | None:
-    """The result, with a progress line meanwhile. An interrupt ends the run before this process, and is None."""
-    try:
-        with ProgressLine() as line:
-            return counsel.follow(handle, line.update)
-    except KeyboardInterrupt:
-        counsel.interrupt(handle)
-        print("interrupted: the run was cancelled", file=sys.stderr)
-        return None
-
-
-def _print_and_deliver(
-    counsel: Counsel, handle: Handle, wire: EnvelopeDict, *, as_json: bool
-) -> int:
-    show(wire, as_json=as_json)
-    # What could not be printed is not delivered: this flush may fail.
-    sys.stdout.flush()
-    counsel.deliver(handle, wire)
-    return exit_code(wire)
+    wire = wait(counsel, handle)
+    output.show(wire)
+    if wire["status"] in TERMINAL:
+        counsel.deliver(handle, wire)
+    return exit_code(wire, getattr(arguments, "fail_on", "high"))
 
 
 # --- verbs that do not
 
 
 def _apply(arguments: argparse.Namespace) -> int:
-    request = parse(Apply, _values(Apply, arguments))
-    return show(_counsel().apply(request), as_json=arguments.json)
+    """Apply, check or undo the diff of the named delegate, or of the newest one that fits."""
+    values = _values(Apply, arguments)
+    values["job_id"] = _chosen_diff(arguments)
+    output = Output.of(arguments)
+    counsel = _counsel()
+    try:
+        output.show(counsel.apply(parse(Apply, values)))
+    except CounselError as error:
+        # Not to apply is an answer here, and the question was a right one.
+        does_not_apply = error.code in (Code.APPLY_CONFLICT, Code.POLICY_REFUSED)
+        if not does_not_apply:
+            raise
+        if arguments.check_only:
+            error.message = f"It would not be applied: {error.message}"
+        output.show(failed(Apply.tool, error, Meta(job_id=values["job_id"])).wire())
+        return FOUND
+    return DONE
+
+
+def _chosen_diff(arguments: argparse.Namespace) -> str:
+    store = results.open_store()
+    if arguments.job_id:
+        return choosing.job_id(store, arguments.job_id)
+
+    directory = _directory(arguments)
+    if arguments.undo:
+        row = choosing.newest(
+            store,
+            directory,
+            lambda row: choosing.has_applied_diff(store, row),
+            "applied diff",
+        )
+    else:
+        row = choosing.newest(
+            store,
+            directory,
+            lambda row: choosing.has_unapplied_diff(store, row),
+            "delegate with a diff that is not applied",
+        )
+    return _say_which(row)
 
 
 def _status(arguments: argparse.Namespace) -> int:
     request = parse(Status, _values(Status, arguments))
     wire = _counsel().status(request)
-    show(wire, as_json=arguments.json)
+    Output.of(arguments).show(wire)
     if wire["data"]["usable"]:
-        return 0
+        return DONE
     return UNAVAILABLE
 
 
 def _models(arguments: argparse.Namespace) -> int:
-    return show(_counsel().models(), as_json=arguments.json)
+    Output.of(arguments).show(_counsel().models())
+    return DONE
+
+
+def _transfer(arguments: argparse.Namespace) -> int:
+    values = _values(Transfer, arguments)
+    values["transcript_path"] = _transcript(arguments)
+    counsel = _counsel()
+    Output.of(arguments).show(counsel.transfer(parse(Transfer, values)))
+    return DONE
+
+
+def _transcript(arguments: argparse.Namespace) -> str:
+    """The argument of the request for a session that is named by its id or file; without one the newest."""
+    # It imports what the other verbs do without.
+    from codex_counsel.claude import session_import
+
+    named: str | None = arguments.transcript_path
+    if named is None:
+        return str(session_import.newest(_directory(arguments), os.environ))
+    if os.sep in named or Path(named).is_file():
+        return str(Path(named).absolute())
+    return named.removesuffix(session_import.SUFFIX) + session_import.SUFFIX
 
 
 # --- verbs that only read jobs: they import neither pydantic nor what is needed to run Codex
 
 
 def _jobs(arguments: argparse.Namespace) -> int:
-    request = validate(JobList(**_values(JobList, arguments)))
+    """The runs of this directory, or of all."""
+    output = Output.of(arguments)
     if arguments.sweep:
         count = _counsel().sweep()
         plural = "" if count == 1 else "s"
+        LINE.erase()
         print(f"removed {count} tree{plural} of killed runs", file=sys.stderr)
-    return show(results.job_list(results.open_store(), request), as_json=arguments.json)
+
+    values = _values(JobList, arguments)
+    if arguments.all:
+        values.pop("workspace_root", None)
+    else:
+        values["workspace_root"] = str(_directory(arguments))
+    store = results.open_store()
+    wire = results.job_list(store, validate(JobList(**values)))
+    if output.format == "text" and not wire["data"]["jobs"]:
+        _say_that_there_are_none(store, values)
+        return DONE
+    output.show(wire)
+    if output.format == "text" and wire["meta"].get("truncated"):
+        print("there are more: --limit N shows up to 200", file=sys.stderr)
+    return DONE
+
+
+def _say_that_there_are_none(store: Store, values: JsonObject) -> None:
+    if "workspace_root" not in values:
+        print("There are no such runs.")
+        return
+    print(f"There are no such runs of {values['workspace_root']}.")
+    others = results.job_list(store, JobList(limit=1))
+    if others["data"]["jobs"]:
+        print("Those of other directories: codex-counsel jobs --all", file=sys.stderr)
 
 
 def _result(arguments: argparse.Namespace) -> int:
     """The whole result: a terminal has no byte budget."""
+    output = Output.of(arguments)
+    output.check()
     store = results.open_store()
+    job_id = _chosen_job(store, arguments)
     if arguments.wait:
-        handle = results.join(store, arguments.job_id)
-        with ProgressLine() as line:
+        handle = results.join(store, job_id)
+        with LINE as line:
             wire = results.follow(handle, line.update)
     else:
-        wire = results.whole_result(store, arguments.job_id)
+        wire = results.whole_result(store, job_id)
 
-    show(wire, as_json=arguments.json)
-    # What could not be printed is not delivered: this flush may fail.
-    sys.stdout.flush()
+    _check_document(output, wire, job_id)
+    output.show(wire)
     if wire["status"] in TERMINAL:
-        results.mark_received(store, arguments.job_id)
-    return exit_code(wire)
+        results.mark_received(store, job_id)
+    return exit_code(wire, arguments.fail_on)
+
+
+def _chosen_job(store: Store, arguments: argparse.Namespace) -> str:
+    if arguments.job_id:
+        return choosing.job_id(store, arguments.job_id)
+    row = choosing.newest(store, _directory(arguments), lambda _: True, "run")
+    return _say_which(row)
+
+
+def _check_document(output: Output, wire: EnvelopeDict, job_id: str) -> None:
+    """Raise where the format is one for reviews and this is no ended review."""
+    if output.format not in DOCUMENTS:
+        return
+    if wire["status"] not in TERMINAL:
+        raise CounselError(Code.JOB_RUNNING, f"Job {job_id} has not finished")
+    if wire["ok"] and "verdict" not in wire:
+        raise CounselError(
+            Code.INVALID_ARGUMENTS,
+            f"--format {output.format} is for reviews, and job {job_id} is none",
+        )
 
 
 def _cancel(arguments: argparse.Namespace) -> int:
-    request = validate(JobCancel(job_id=arguments.job_id))
+    """End the run. One that had ended is shown, with the exit code that `result` has for it."""
     store = results.open_store()
+    if arguments.job_id:
+        job_id = choosing.job_id(store, arguments.job_id)
+    else:
+        row = choosing.newest(
+            store,
+            _directory(arguments),
+            lambda row: row["status"] in ("queued", "running"),
+            "running job",
+        )
+        job_id = _say_which(row)
+    request = validate(JobCancel(job_id=job_id))
+    LINE.say("ending it …")
     wire = results.cancel(store, request)
+    Output.of(arguments).show(wire)
     results.acknowledge(store, request, wire)
-    return show(wire, as_json=arguments.json)
+    return exit_code(wire)
+
+
+def _say_which(row: Row) -> str:
+    """Say on stderr which run was chosen; returns its id."""
+    kind = row.get("tool", "run").removeprefix("codex_").replace("_", " ")
+    words = f"the newest that fits: {kind} {row['job_id']}"
+    subject = row.get("subject")
+    if subject:
+        words += f" ({subject})"
+    print(words, file=sys.stderr)
+    return row["job_id"]
 
 
 # --- from the command line to arguments of a request
+
+
+def _directory(arguments: argparse.Namespace) -> Path:
+    """The directory that -C names, or the current one; as jobs have it, without links."""
+    named: str | None = getattr(arguments, "workspace_root", None)
+    return Path(named or Path.cwd()).resolve()
 
 
 def _values(request: type[ToolRequest], arguments: argparse.Namespace) -> JsonObject:
@@ -265,13 +357,15 @@ def _run_values(
     return values
 
 
-def _text_or_stdin(text: str) -> str:
+def _text_or_stdin(text: str, name: str) -> str:
     if text == "-":
-        return _read_stdin()
+        return _read_stdin(name)
     return text
 
 
-def _read_stdin() -> str:
+def _read_stdin(name: str) -> str:
+    if sys.stdin.isatty():
+        print(f"Type the {name}, and end it with Ctrl-D:", file=sys.stderr)
     return sys.stdin.buffer.read().decode("utf-8", "replace")
 
 
@@ -304,4 +398,5 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "jobs": _jobs,
     "result": _result,
     "cancel": _cancel,
+    "transfer": _transfer,
 }

@@ -32,11 +32,14 @@ if TYPE_CHECKING:
     from codex_counsel.kind import Brief
     from codex_counsel.prepare.context import Context
     from codex_counsel.prepare.workspace import ResolvedWorkspace
+    from codex_counsel.review.changes.model import ChangedFile
 
 MAX_PATHS = 50
 """Paths of each kind that are listed."""
 MAX_OMITTED = 200
 """Files listed that would not be in a delegate's tree."""
+MAX_FILES_BYTES = {"full": 12_000, "summary": 2_000}
+"""Bytes of the list of files of a review."""
 BYTES_PER_TOKEN = 4
 """A rough guide."""
 PROMPT_BYTES = {"full": (24_000, 12_000, 6_000, 600), "summary": (600,)}
@@ -60,7 +63,8 @@ def preview_review(context: Context, request: DryRun) -> EnvelopeDict:
     sent = None
     if brief.changes:
         sent = coverage(brief.changes)
-        files = f"{sent.files} files, "
+        files = f"{_count_of_files(sent.files)}, "
+        data |= _files(brief.changes.entries, MAX_FILES_BYTES[request.detail])
     envelope = completed(
         request.tool,
         f"would send {files}{cost}; nothing was spent",
@@ -83,7 +87,7 @@ def preview_delegate(context: Context, request: DelegateDryRun) -> EnvelopeDict:
     }
     return completed(
         request.tool,
-        f"would start from {len(plan.checkout) + len(plan.copy)} files; nothing was spent",
+        f"would start from {_count_of_files(len(plan.checkout) + len(plan.copy))}; nothing was spent",
         data,
         Meta(workspace=workspace.report(), warnings=list(brief.warnings)),
     ).wire()
@@ -98,6 +102,28 @@ def _seed(plan: SeedPlan, workspace: ResolvedWorkspace) -> JsonObject:
         "bytes": seed.total_bytes(workspace.outermost, plan),
         "omitted": plan.omitted[:MAX_OMITTED],
     }
+
+
+def _count_of_files(number: int) -> str:
+    return "1 file" if number == 1 else f"{number} files"
+
+
+def _files(entries: Iterable[ChangedFile], budget: int) -> JsonObject:
+    """`files` of the change as far as so many bytes go, and the number of `files_not_shown`."""
+    rows: list[JsonObject] = []
+    hidden = 0
+    for entry in entries:
+        row: JsonObject = {"path": entry.path, "status": entry.status}
+        if not entry.binary:
+            row |= {"added": entry.added, "deleted": entry.deleted}
+        budget -= size(json.dumps(row, ensure_ascii=False))
+        if budget < 0:
+            hidden += 1
+        else:
+            rows.append(row)
+    if hidden:
+        return {"files": rows, "files_not_shown": hidden}
+    return {"files": rows}
 
 
 def _prompt_size(brief: Brief) -> dict[str, int]:

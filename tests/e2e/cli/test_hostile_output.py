@@ -191,7 +191,7 @@ def test_a_terminal_obeys_nothing_of_the_model_while_it_runs_or_afterwards(
     argv = [sys.executable, "-m", "codex_counsel", "consult", "Hi"]
     with subprocess.Popen(
         argv,
-        env=world.env,
+        env={**world.env, "TERM": "xterm"},
         cwd=world.workspace,
         stdin=subprocess.DEVNULL,
         stdout=other_end,
@@ -203,7 +203,8 @@ def test_a_terminal_obeys_nothing_of_the_model_while_it_runs_or_afterwards(
         gate.release.set()
         output = _read_all(terminal)
     assert child.returncode == 0
-    ours = output.replace("\r\x1b[K", "")
+    assert "\x1b[2m" in output
+    ours = re.sub("\r\x1b\\[K|\x1b\\[[0-9;]{1,4}m", "", output)
     assert "\x1b" not in ours
     assert hostile.hidden_characters(ours) <= {"\r", "\ufe0f"}
     # The terminal's driver puts a CR before each LF.

@@ -32,7 +32,12 @@ EXITS: dict[str, tuple[Any, tuple[str, ...], int]] = {
         ("--fail-on", "medium"),
         1,
     ),
-    "no verdict": ("It is fine.", (), 1),
+    "a finding below the severity asked for": (
+        reply({"severity": "high"}, verdict="fail"),
+        ("--fail-on", "critical"),
+        0,
+    ),
+    "no verdict": ("It is fine.", (), 5),
     "no verdict, never": ("It is fine.", ("--fail-on", "never"), 0),
 }
 
@@ -47,7 +52,7 @@ def test_the_exit_code_says_whether_the_change_is_clean(
     model([say(said)])
     result = run(world, "review", *arguments)
     assert (result.code, result.err) == (code, "")
-    assert "1 files, " in result.out
+    assert "1 file, " in result.out
 
 
 def test_a_review_reads_well(world: World, model: Model) -> None:
@@ -121,17 +126,17 @@ def test_the_other_formats_are_printed_alone(world: World, model: Model) -> None
         (("--scope", "branch", "--base", "main; id"), "unknown_ref: "),
         (
             ("--scope", "branch", "--base=--output=x"),
-            "invalid_arguments: base: begins with '-'",
+            "invalid_arguments: --base: begins with '-'",
         ),
         (("--scope", "staged"), "nothing_to_review: "),
-        (("--commit", "HEAD"), "invalid_arguments: commit: belongs to scope commit"),
+        (("--commit", "HEAD"), "invalid_arguments: --commit: belongs to scope commit"),
         (("absent.py",), "invalid_arguments: No file matches absent.py"),
-        (("--plan-path", "absent.md"), "invalid_arguments: plan_path: "),
+        (("--plan-path", "absent.md"), "invalid_arguments: --plan-path: "),
         (
             ("--context-file", "absent.md"),
             "invalid_arguments: --context-file: absent.md: No such file",
         ),
-        (("--focus", " "), "invalid_arguments: focus: is blank"),
+        (("--focus", " "), "invalid_arguments: --focus: is blank"),
     ],
 )
 def test_bad_usage_exits_with_2(
@@ -148,11 +153,50 @@ def test_bad_usage_exits_with_2(
     assert server.requests == []
 
 
-def test_codex_being_unavailable_exits_with_3(world: World, model: Model) -> None:
+@pytest.mark.parametrize("name", ["text", "markdown", "json", "sarif", "github"])
+def test_a_failed_run_is_a_document_in_every_format(
+    world: World, model: Model, name: str
+) -> None:
     world.repository.begin_changed()
     model([http_error(500)])
-    result = run(world, "review", "--format", "github", "--fail-on", "never")
-    assert (result.code, result.out) == (3, "")
+    result = run(world, "review", "--format", name, "--fail-on", "never")
+    assert (result.code, "upstream_error" in result.out) == (3, True)
+    if name == "sarif":
+        (sarif,) = json.loads(result.out)["runs"]
+        assert sarif["invocations"][0]["executionSuccessful"] is False
+    if name == "json":
+        assert json.loads(result.out)["error"]["code"] == "upstream_error"
+    if name == "github":
+        assert result.out.startswith("::error title=Codex review::upstream_error: ")
+    # Whoever sends the document elsewhere sees the reason all the same.
+    in_both = name in ("markdown", "sarif", "github")
+    assert ("what to do: " in result.err) == in_both
+
+
+@pytest.mark.parametrize("flags", [("--format", "sarif"), ("--json",)])
+@pytest.mark.parametrize("scope", ["staged", "working_tree"])
+def test_a_file_gets_the_document_of_a_review_and_of_a_mistake(
+    world: World, model: Model, flags: tuple[str, ...], scope: str
+) -> None:
+    world.repository.begin_changed()
+    model([say(reply())])
+    file = world.base / "review.out"
+    result = run(world, "review", "--scope", scope, "--output", str(file), *flags)
+    failed = scope == "staged"
+    assert (result.code, result.out) == (2 if failed else 0, "")
+    assert ("nothing_to_review" in result.err) == failed
+    document = json.loads(file.read_text("utf-8"))
+    assert ("nothing_to_review" in str(document)) == failed
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_spent(
+    world: World, model: Model
+) -> None:
+    world.repository.begin_changed()
+    server = model()
+    result = run(world, "review", "--output", "absent/review.txt")
+    assert (result.code, server.requests) == (2, [])
+    assert "--output: absent/review.txt cannot be written" in result.err
 
 
 def test_without_a_login_a_review_exits_with_3_and_a_dry_run_says_so(
@@ -176,6 +220,10 @@ def test_a_review_in_the_background_is_fetched_by_its_job_id(
     job = run(world, "review", "--background", "--json").json["job_id"]
     result = run(world, "result", "--wait", job)
     assert (result.code, "MEDIUM  The seventh line is wrong" in result.out) == (0, True)
+    assert run(world, "result", "--fail-on", "medium", job).code == 1
+    log = json.loads(run(world, "result", "--format", "sarif", job).out)
+    assert len(log["runs"][0]["results"]) == 1
+    assert run(world, "cancel", job).code == 0
 
 
 def test_a_review_is_continued_by_its_session_id(world: World, model: Model) -> None:

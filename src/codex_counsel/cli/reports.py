@@ -1,0 +1,422 @@
+"""What each tool that runs no model found, as a person wants to read it."""
+
+from __future__ import annotations
+
+import time
+from calendar import timegm
+from collections.abc import Callable, Iterable, Sequence
+
+from codex_counsel.cli.formats import counted
+from codex_counsel.cli.page import Page, Style, columns, fitted
+from codex_counsel.cli.words import in_terminal_words
+from codex_counsel.contract.envelope import Coverage, DiffFile, Envelope
+from codex_counsel.system.json_values import JsonObject
+from codex_counsel.system.text import one_line
+
+SHORT_ID = 8
+MAX_PATHS = 20
+"""Paths of a list that a report shows; `--json` has them all."""
+STATUS_STYLES: dict[str, Style] = {
+    "completed": "green",
+    "pass": "green",
+    "concerns": "yellow",
+    "fail": "red",
+    "unknown": "yellow",
+    "failed": "red",
+    "corrupt": "red",
+    "running": "cyan",
+    "queued": "cyan",
+    "cancelled": "dim",
+}
+
+
+# --- jobs
+
+
+def add_jobs(page: Page, envelope: Envelope) -> None:
+    """Add a table with a line for each run. On a terminal it fits the width and ids are shortened."""
+    rows: list[JsonObject] = envelope.data["jobs"]
+    is_wide = page.look.width is None
+    length = 32 if is_wide else _short_length([row["job_id"] for row in rows])
+    directories = {row.get("workspace", "") for row in rows}
+    head = ["JOB", "KIND", "STATE", "AGE", "TOOK", "TOKENS"]
+    if len(directories) > 1:
+        head.append("DIRECTORY")
+    table = [head]
+    for row in rows:
+        cells = [
+            str(row["job_id"])[:length],
+            _kind(row),
+            _state(row),
+            _age(row),
+            duration(row.get("elapsed_ms")),
+            _tokens(row),
+        ]
+        if len(directories) > 1:
+            cells.append(_directory(row, is_wide=is_wide))
+        table.append(cells)
+
+    widths = [max(columns(line[index]) for line in table) for index in range(len(head))]
+    used = sum(width + 2 for width in widths)
+    room = None
+    if page.look.width is not None:
+        room = max(page.look.width - used, 0)
+
+    if not page.look.quiet:
+        titles = "".join(
+            _padded(title, width) for title, width in zip(head, widths, strict=True)
+        )
+        page.add_spans((fitted(f"{titles}REQUEST", page.look.width), "dim"))
+    for row, cells in zip(rows, table[1:], strict=True):
+        before = "".join(
+            _padded(cell, width)
+            for cell, width in zip(cells[:2], widths[:2], strict=True)
+        )
+        after = "".join(
+            _padded(cell, width)
+            for cell, width in zip(cells[3:], widths[3:], strict=True)
+        )
+        style = STATUS_STYLES.get(row.get("verdict") or row["status"], "")
+        request = one_line(str(row.get("subject") or row.get("error") or ""), 200)
+        page.add_spans(
+            (before, ""),
+            (_padded(cells[2], widths[2]), style),
+            ((after + fitted(request, room)).rstrip(), ""),
+        )
+
+
+def _short_length(ids: Sequence[str]) -> int:
+    """How many digits tell these ids apart, at least eight."""
+    length = SHORT_ID
+    while len({name[:length] for name in ids}) < len(set(ids)):
+        length += 1
+    return length
+
+
+def _kind(row: JsonObject) -> str:
+    words = str(row.get("tool", "-")).removeprefix("codex_")
+    return {"review_changes": "review", "review_plan": "plan"}.get(words, words)
+
+
+def _state(row: JsonObject) -> str:
+    """The verdict of a review that has one, else the status."""
+    if row.get("verdict"):
+        return str(row["verdict"])
+    if row["status"] == "completed":
+        return "done"
+    return str(row["status"])
+
+
+def _age(row: JsonObject) -> str:
+    started = row.get("started")
+    if not started:
+        return "-"
+    moment = timegm(time.strptime(str(started), "%Y-%m-%dT%H:%M:%SZ"))
+    seconds = max(int(time.time() - moment), 0)
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def duration(milliseconds: int | None) -> str:
+    """`4 s`, `3m 20s`, `1h 02m`."""
+    if milliseconds is None:
+        return "-"
+    seconds = milliseconds // 1000
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60}m {seconds % 60:02}s"
+    return f"{seconds // 3600}h {seconds % 3600 // 60:02}m"
+
+
+def _tokens(row: JsonObject) -> str:
+    tokens = row.get("tokens")
+    if not tokens:
+        return "-"
+    count = tokens.get("input", 0) + tokens.get("output", 0)
+    if count < 1000:
+        return str(count)
+    if count < 1_000_000:
+        return f"{count / 1000:.1f}k"
+    return f"{count / 1_000_000:.1f}M"
+
+
+def _directory(row: JsonObject, *, is_wide: bool) -> str:
+    path = str(row.get("workspace", "-"))
+    if is_wide:
+        return one_line(path, 500)
+    return fitted(one_line(path.rpartition("/")[2], 100), 14)
+
+
+def _padded(cell: str, width: int) -> str:
+    return cell + " " * (width - columns(cell) + 2)
+
+
+# --- status, models
+
+
+def add_status(page: Page, envelope: Envelope) -> None:
+    """Add whether Codex is usable here, with every warning of the envelope."""
+    data = envelope.data
+    style: Style = "green" if data.get("usable") else "red"
+    page.add(in_terminal_words(envelope.summary), style)
+    lines = [
+        ("codex", _codex(data.get("codex", {}))),
+        ("login", _login(data.get("login"))),
+        ("sandbox", _sandbox(data.get("sandbox"))),
+        ("limits", _limits(data.get("limits"))),
+        ("directory", _workspace(data.get("workspace", {}))),
+        ("defaults", _defaults(data.get("defaults"))),
+        ("results in", str(data.get("state_dir", ""))),
+    ]
+    for name, words in lines:
+        if words:
+            page.add(f"{name:<11}{words}", indent="  ")
+    for warning in envelope.meta.warnings:
+        page.add(f"warning: {in_terminal_words(warning)}", "yellow", indent="  ")
+    for step in envelope.next_steps or ():
+        page.add(f"to do: {in_terminal_words(step)}", "bold")
+
+
+def _codex(codex: JsonObject) -> str:
+    if "error" in codex:
+        return _problem(codex)
+    return f"{codex.get('version')} at {codex.get('path')} (from {codex.get('source')})"
+
+
+def _login(login: JsonObject | None) -> str:
+    if not login:
+        return ""
+    if login.get("hint"):
+        return "none"
+    return f"by {login['kind']}"
+
+
+def _sandbox(sandbox: JsonObject | None) -> str:
+    if not sandbox:
+        return ""
+    if not sandbox.get("usable"):
+        return f"NOT usable: {sandbox.get('reason')}"
+    reads = sandbox.get("read_boundary", {})
+    kinds = ", ".join(f"{kind}: {boundary}" for kind, boundary in reads.items())
+    return f"usable; a run may read: {kinds}"
+
+
+def _limits(limits: JsonObject | None) -> str:
+    if not limits:
+        return ""
+    parts = []
+    in_force = limits.get("in_force")
+    if in_force:
+        parts.append(str(in_force.get("message")))
+    if limits.get("cleared"):
+        parts.append("the remembered limit was forgotten")
+    for name in ("quota", "quota_error"):
+        if limits.get(name):
+            parts.append(f"{name.replace('_', ' ')}: {_flat(limits[name])}")
+    return "; ".join(parts) or "none in force"
+
+
+def _workspace(workspace: JsonObject) -> str:
+    if "error" in workspace:
+        return _problem(workspace)
+    repository = workspace.get("repository")
+    root = workspace.get("root")
+    if repository is None:
+        return f"{root}, in no repository"
+    if repository == root:
+        return f"{root}, a repository"
+    return f"{root}, in the repository {repository}"
+
+
+def _problem(part: JsonObject) -> str:
+    return f"{part['error']}: {in_terminal_words(str(part.get('message', '')))}"
+
+
+def _defaults(defaults: JsonObject | None) -> str:
+    """Each default on its name; what nobody chose is Codex's."""
+    if not defaults:
+        return ""
+    parts = []
+    for name, value in defaults.items():
+        words = "Codex's own" if value is None else _flat(value)
+        parts.append(f"{name.replace('_', ' ')}: {words}")
+    return ", ".join(parts)
+
+
+def _flat(value: object) -> str:
+    """A value of unknown shape on one line."""
+    if isinstance(value, dict):
+        parts = []
+        for name, item in value.items():
+            if item is not None:
+                parts.append(f"{name} {_flat(item)}".replace("_", " "))
+        return ", ".join(parts)
+    if isinstance(value, list):
+        return ", ".join(_flat(item) for item in value)
+    return str(value)
+
+
+def add_models(page: Page, envelope: Envelope) -> None:
+    """Add a line for each model, with its efforts."""
+    rows: list[JsonObject] = envelope.data["models"]
+    page.add(envelope.summary, "bold")
+    width = max((columns(str(row["model"])) for row in rows), default=0)
+    for row in rows:
+        efforts = []
+        for effort in row["efforts"]:
+            mark = ""
+            if effort == row.get("default_effort"):
+                mark = " (default)"
+            efforts.append(f"{effort}{mark}")
+        name = _padded(str(row["model"]), width)
+        style: Style = "bold" if row.get("default") else ""
+        page.add_spans((f"  {name}", style), (", ".join(efforts), ""))
+
+
+# --- dry runs
+
+
+def add_dry_run(page: Page, envelope: Envelope) -> None:
+    """Add what a review or a delegate would send, start from and be able to touch."""
+    data = envelope.data
+    page.add(in_terminal_words(envelope.summary), "bold")
+    blocked = data.get("blocked")
+    if blocked:
+        words = in_terminal_words(str(blocked["message"]))
+        page.add(f"but it could not run now: {blocked['code']}: {words}", "red")
+    files = data.get("files") or []
+    if files:
+        page.add("files:")
+    for file in files:
+        page.add_spans(*_changed_file(DiffFile(**file)))
+    _add_more(page, data.get("files_not_shown", 0), "more files")
+
+    if envelope.coverage:
+        _add_coverage(page, envelope.coverage)
+    seed = data.get("seed")
+    if seed:
+        _add_seed(page, seed)
+    sandbox = data.get("sandbox")
+    if sandbox:
+        _add_sandbox(page, sandbox)
+    for part in data.get("codex_adds") or ():
+        page.note(f"Codex adds: {_flat(part)}")
+    for warning in envelope.meta.warnings:
+        page.note(f"note: {in_terminal_words(warning)}", "yellow")
+
+
+def _add_coverage(page: Page, coverage: Coverage) -> None:
+    extent = "NOT all of the change is sent"
+    if coverage.complete:
+        extent = "all of the change is sent"
+    page.add(
+        f"{extent}; left out: {len(coverage.omitted)}, masked: {coverage.redactions}"
+    )
+    for omission in coverage.omitted:
+        reason = omission.reason.replace("_", " ")
+        page.add(f"{omission.path} ({reason})", indent="  ")
+
+
+def _add_seed(page: Page, seed: JsonObject) -> None:
+    head = str(seed.get("head") or "no commit")[:12]
+    page.add(
+        f"start: {head}, {counted(seed['tracked'], 'tracked file')} ({seed['changed']} changed), "
+        f"{counted(seed['untracked'], 'untracked file')}, {counted(seed['bytes'], 'byte')}"
+    )
+    omitted = seed.get("omitted") or []
+    if omitted:
+        page.add("not in the copy:")
+    for entry in omitted[:MAX_PATHS]:
+        path, reason = entry
+        page.add(f"{path} ({reason.replace('_', ' ')})", indent="  ")
+    _add_more(page, len(omitted) - MAX_PATHS, "more; --json lists them")
+
+
+def _add_sandbox(page: Page, sandbox: JsonObject) -> None:
+    network = "on" if sandbox.get("network") else "off"
+    page.add(
+        f"sandbox: {sandbox.get('mode')}, reads {sandbox.get('read_boundary')}, network {network}"
+    )
+    for name, title in (
+        ("readable", "also readable"),
+        ("secrets", "secret files, denied"),
+        ("denied", "denied"),
+    ):
+        paths = sandbox.get(name) or []
+        if not paths:
+            continue
+        page.note(f"{title}: {', '.join(paths[:MAX_PATHS])}")
+        _add_more(page, len(paths) - MAX_PATHS, "more; --json lists them")
+
+
+def _add_more(page: Page, count: int, words: str) -> None:
+    if count > 0:
+        page.note(f"and {count} {words}")
+
+
+# --- diffs
+
+
+def add_files(page: Page, files: Iterable[DiffFile]) -> None:
+    """Add a line for each file of a diff, with what needs a look before it is applied."""
+    for file in files:
+        page.add_spans(*_changed_file(file))
+
+
+def _changed_file(file: DiffFile) -> list[tuple[str, Style]]:
+    spans: list[tuple[str, Style]] = [(f"  {file.status} {file.path}", "")]
+    if file.added:
+        spans.append((f" +{file.added}", "green"))
+    if file.deleted:
+        spans.append((f" -{file.deleted}", "red"))
+    if file.sensitive:
+        spans.append(("  sensitive: tools execute or obey it", "alarm"))
+    if file.build:
+        spans.append(("  build: building or testing executes it", "yellow"))
+    return spans
+
+
+def add_apply(page: Page, envelope: Envelope) -> None:
+    """Add what was written, would be written or was put back, and how to take it back."""
+    data = envelope.data
+    page.add(in_terminal_words(envelope.summary), "green")
+    merged = set(data.get("merged") or ())
+    for path in data.get("files") or ():
+        mark = "  (merged with your changes)" if path in merged else ""
+        page.add(f"{path}{mark}", indent="  ")
+    kept = data.get("kept")
+    if kept:
+        page.add(f"kept: {_flat(kept)}", "yellow", indent="  ")
+    if data.get("undo"):
+        page.add(
+            f"take it back with: codex-counsel apply --undo {envelope.meta.job_id}"
+        )
+    for warning in envelope.meta.warnings:
+        page.add(f"note: {in_terminal_words(warning)}", "yellow", indent="  ")
+
+
+def add_transfer(page: Page, envelope: Envelope) -> None:
+    """Add which session goes on in Codex, what of it was taken over, and with which command."""
+    data = dict(envelope.data)
+    page.add(envelope.summary, "green")
+    page.add(f"session: {data.pop('transcript', '')}", indent="  ")
+    data.pop("resume_command", None)
+    for name, value in data.items():
+        page.add(f"{name.replace('_', ' ')}: {_flat(value)}", indent="  ")
+    for warning in envelope.meta.warnings:
+        page.add(f"note: {in_terminal_words(warning)}", "yellow", indent="  ")
+
+
+REPORTS: dict[str, Callable[[Page, Envelope], None]] = {
+    "codex_job_list": add_jobs,
+    "codex_status": add_status,
+    "codex_models": add_models,
+    "codex_dry_run": add_dry_run,
+    "codex_delegate_dry_run": add_dry_run,
+    "codex_apply": add_apply,
+    "codex_transfer": add_transfer,
+}
+"""By the tool of the envelope."""

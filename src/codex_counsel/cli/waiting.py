@@ -1,0 +1,81 @@
+"""Waiting for a run, and what Ctrl-C means meanwhile."""
+
+from __future__ import annotations
+
+import select
+import sys
+from typing import TYPE_CHECKING
+
+from codex_counsel.cli.progress import LINE
+from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.contract.request import JobStatus
+from codex_counsel.errors import Code, CounselError
+
+if TYPE_CHECKING:
+    from codex_counsel.services.counsel import Counsel, Handle
+
+LOOK_SECONDS = 0.5
+"""Between two looks at the run while the user decides."""
+
+
+def wait(counsel: Counsel, handle: Handle) -> EnvelopeDict:
+    """The result; or the `running` envelope of a run that the user let go on. Raises `cancelled`.
+
+    On a terminal, Ctrl-C asks whether to let it run, and a second one ends it. Elsewhere
+    the first one does.
+    """
+    try:
+        with LINE as line:
+            return counsel.follow(handle, line.update)
+    except KeyboardInterrupt:
+        pass
+
+    can_ask = sys.stdin.isatty() and sys.stderr.isatty() and not handle.private
+    if can_ask:
+        try:
+            return _ask(counsel, handle)
+        except KeyboardInterrupt:
+            pass
+    if can_ask:
+        print("\nending it …", file=sys.stderr, flush=True)
+    thread = _thread_of(counsel, handle)
+    counsel.interrupt(handle)
+    details = {"session_id": thread} if thread else {}
+    raise CounselError(
+        Code.CANCELLED,
+        f"interrupted: job {handle.job.id} was cancelled",
+        details=details,
+    )
+
+
+def _ask(counsel: Counsel, handle: Handle) -> EnvelopeDict:
+    job_id = handle.job.id
+    thread = _thread_of(counsel, handle)
+    named = f"Job {job_id}"
+    if thread:
+        named += f", thread {thread},"
+    print(
+        f"\n{named} is still running.\n"
+        "  Enter: let it run in the background\n"
+        "  Ctrl-C again: end it",
+        file=sys.stderr,
+        flush=True,
+    )
+    while True:
+        result = counsel.collect(handle)
+        if result is not None:
+            return result
+        ready, _, _ = select.select([sys.stdin], [], [], LOOK_SECONDS)
+        if ready:
+            sys.stdin.readline()
+            return counsel.detach(handle)
+
+
+def _thread_of(counsel: Counsel, handle: Handle) -> str | None:
+    """The Codex thread of the run, once there is one."""
+    try:
+        wire = counsel.job_status(JobStatus(job_id=handle.job.id))
+    except CounselError:
+        return None
+    thread: str | None = wire["meta"].get("session_id")
+    return thread

@@ -1,0 +1,104 @@
+"""Which run a person means: one named by the beginning of its id, or the newest one of a directory that fits.
+
+Imports as little as `results`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from codex_counsel.contract.request import Delegate, JobList
+from codex_counsel.errors import Code, CounselError
+from codex_counsel.jobs.store import Row, Store
+from codex_counsel.services import results
+
+MIN_PREFIX = 4
+FULL_LENGTH = 32
+MAX_NAMED = 10
+"""Runs that an ambiguous beginning lists."""
+
+
+def job_id(store: Store, beginning: str) -> str:
+    """The id that begins so. A full id is returned as it is, whether or not there is such a job.
+
+    Raises `invalid_arguments` for what begins no id, or more than one; `job_not_found`.
+    """
+    if re.fullmatch(f"[0-9a-f]{{{FULL_LENGTH}}}", beginning):
+        return beginning
+    if not re.fullmatch(f"[0-9a-f]{{{MIN_PREFIX},{FULL_LENGTH}}}", beginning):
+        raise CounselError(
+            Code.INVALID_ARGUMENTS,
+            f"JOB: that is no job id: one has {FULL_LENGTH} of the digits 0-9 and a-f, "
+            f"and its first {MIN_PREFIX} or more will do where no other begins so",
+            repair="`codex-counsel jobs` lists the ids.",
+        )
+
+    ids = [job.id for job in store.jobs() if job.id.startswith(beginning)]
+    if not ids:
+        raise CounselError(Code.JOB_NOT_FOUND, f"There is no job {beginning}…")
+    if len(ids) > 1:
+        more = ""
+        if len(ids) > MAX_NAMED:
+            more = f", and {len(ids) - MAX_NAMED} more"
+        raise CounselError(
+            Code.INVALID_ARGUMENTS,
+            f"JOB: {beginning} begins {len(ids)} ids: {', '.join(sorted(ids)[:MAX_NAMED])}{more}",
+            repair="Name more digits of the one that you mean.",
+        )
+    return ids[0]
+
+
+def newest(
+    store: Store, directory: Path, fits: Callable[[Row], bool], words: str
+) -> Row:
+    """The newest run of the directory that fits. Raises `job_not_found`, with `words` for what was looked for."""
+    for row in rows(store, JobList(workspace_root=str(directory), limit=200)):
+        if fits(row):
+            return row
+    raise CounselError(
+        Code.JOB_NOT_FOUND,
+        f"There is no {words} of {directory}",
+        repair="Name the run: `codex-counsel jobs --all` lists those of all directories.",
+    )
+
+
+def rows(store: Store, request: JobList) -> Iterator[Row]:
+    """All rows that the request asks for, from all pages."""
+    while True:
+        wire = results.job_list(store, request)
+        yield from wire["data"]["jobs"]
+        cursor = wire["meta"].get("next_cursor")
+        if cursor is None:
+            return
+        request = replace(request, cursor=cursor)
+
+
+def has_unapplied_diff(store: Store, row: Row) -> bool:
+    """Whether the row is an ended delegate whose diff was not applied, or was taken back."""
+    return _has_diff(store, row) and not _is_applied(store, row)
+
+
+def has_applied_diff(store: Store, row: Row) -> bool:
+    """Whether the row is a delegate whose diff can be taken back."""
+    return _has_diff(store, row) and _is_applied(store, row)
+
+
+def _has_diff(store: Store, row: Row) -> bool:
+    if row.get("tool") != Delegate.tool or row["status"] in ("queued", "running"):
+        return False
+    try:
+        patch = store.job(row["job_id"]).path / "diff.patch"
+        return patch.stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def _is_applied(store: Store, row: Row) -> bool:
+    try:
+        mark = store.job(row["job_id"]).path / "applied"
+        return mark.read_bytes().startswith(b"done")
+    except FileNotFoundError:
+        return False
