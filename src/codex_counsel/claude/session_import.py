@@ -14,7 +14,6 @@ import glob
 import os
 import re
 import stat
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -31,7 +30,10 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.directory_descriptors import open_file
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import one_line, visible
+from codex_counsel.system.temporary import temporary_directory
 
+TRANSFER_PREFIX = "codex-counsel-transfer-"
+"""Begins the names of the temporary homes with a copy of a transcript."""
 MAX_TRANSCRIPT = 200_000_000
 FLUSH_SECONDS = 2
 """Seconds that a session which has just begun may take until its file is there."""
@@ -198,8 +200,7 @@ def private_copy(transcript: Path) -> Iterator[PrivateCopy]:
     Raises `invalid_arguments` where the path no longer leads to such a file, and where
     the session holds nothing but its hand-over.
     """
-    with tempfile.TemporaryDirectory(prefix="codex-counsel-transfer-") as directory:
-        home = Path(directory).resolve()
+    with temporary_directory(TRANSFER_PREFIX) as home:
         copy = home / ".claude/projects" / transcript.parent.name / transcript.name
         copy.parent.mkdir(parents=True)
         with _open_transcript(transcript) as source, copy.open("wb") as target:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,8 +23,11 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.json_values import Json, JsonObject
 from codex_counsel.system.process_tree import boot_id
 from codex_counsel.system.redact import mask
+from codex_counsel.system.temporary import temporary_directory
 from codex_counsel.system.text import one_line
 
+PROBE_PREFIX = "codex-counsel-probe-"
+"""Begins the names of the temporary directories in which the sandbox is tried."""
 SYSTEM_CONFIGURATION = (
     Path("/etc/codex/config.toml"),
     Path("/etc/codex/managed_config.toml"),
@@ -173,8 +175,7 @@ belong to no namespace, so they are the machine's own also in a container."""
 
 def _try_sandbox(codex: Codex, env: Mapping[str, str]) -> SandboxState:
     """Run one command in the sandbox of a run: it must read a file inside the workspace and none outside, nor write."""
-    with tempfile.TemporaryDirectory(prefix="codex-counsel-probe-") as directory:
-        base = Path(directory).resolve()
+    with temporary_directory(PROBE_PREFIX) as base:
         reason = sandbox.why_unsafe(base)
         if reason:
             return SandboxState(f"the directory that TMPDIR names {reason}")

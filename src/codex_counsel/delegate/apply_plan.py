@@ -40,6 +40,9 @@ from codex_counsel.git.repo import Repo
 from codex_counsel.system.directory_descriptors import entries
 from codex_counsel.system.files import remove_tree
 
+ROOM = 4_000_000
+"""Bytes that must be free after git failed; with less it may have failed for want of room."""
+
 
 @dataclass(frozen=True)
 class PatchPlan:
@@ -69,12 +72,13 @@ def plan_apply(
     directory: Path,
     scratch: Path,
     *,
-    allow_paths: Iterable[str],
+    allow_paths: Iterable[str] | None,
 ) -> PatchPlan:
     """Plan applying the diff that lies in the job's `directory`. Writes only below `scratch`.
 
-    Raises `apply_conflict`, and `policy_refused` for sensitive paths that are not among
-    `allow_paths`.
+    Raises `apply_conflict`, `storage_failed` where there is no room for the plan, and
+    `policy_refused` for sensitive paths that are not among `allow_paths`; None allows
+    all.
     """
     names = _changed_names(result)
     patch = (directory / "diff.patch").read_bytes()
@@ -93,7 +97,8 @@ def plan_apply(
     if after is None:
         reason = "changed since the run began, and its baseline was too large to be kept for a merge"
         raise conflict_error(names, reason)
-    _check_sensitive(result, _links_after(repo, tree, after), allow_paths)
+    if allow_paths is not None:
+        _check_sensitive(result, _links_after(repo, tree, after), allow_paths)
     return PatchPlan(
         before=live,
         after=after,
@@ -108,11 +113,21 @@ def plan_undo(
     result: DelegateResult,
     patch: bytes,
     scratch: Path,
+    *,
+    complete: PatchPlan | None,
 ) -> PatchPlan:
-    """Plan taking a diff back with its undo patch. Raises `apply_conflict` where the files changed since."""
+    """Plan taking a diff back with its undo patch. Raises `apply_conflict` where the files changed since.
+
+    `complete` is the plan that finishes a diff of which some files are not written yet.
+    """
     names = _changed_names(result)
-    live = read_files(tree, names)
-    after = _apply_patch(repo, live, patch, scratch / "undone")
+    if complete is None:
+        live = read_files(tree, names)
+        applied = live
+    else:
+        live = complete.before
+        applied = complete.after
+    after = _apply_patch(repo, applied, patch, scratch / "undone")
     if after is None:
         raise conflict_error(names, "changed since the diff was applied")
     return PatchPlan(
@@ -137,6 +152,15 @@ def make_undo_patch(repo: Repo, plan: PatchPlan, scratch: Path) -> bytes:
     patch = b"".join(chunks)
     remove_tree(scratch)
     return patch
+
+
+def check_room(directory: Path) -> None:
+    """Raise OSError where a file of a moderate size cannot be written to the directory."""
+    probe = directory / "room"
+    try:
+        probe.write_bytes(b"\0" * ROOM)
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def _create_shadow(repo: Repo, scratch: Path) -> Shadow:
@@ -239,6 +263,7 @@ def _apply_patch(
             if patch:
                 shadow.git("apply", "--binary", "--whitespace=nowarn", "-", stdin=patch)
         except ShadowGitError:
+            check_room(scratch)
             return None
         after = read_files(tree, list(files))
     for name, state in after.items():

@@ -1,12 +1,12 @@
-"""Write files of a working tree: all or none, each by a rename within its folder, never through a link.
+"""Read and write single files of a working tree, never through a link.
 
 A name is a path relative to the root of the tree, as bytes. The root is opened once;
 every file is reached from it by descriptors of the folders on the way, and read,
 written, renamed and removed in the folder that was opened. So a folder that is
 exchanged for a link meanwhile leads nowhere.
 
-Every file is read again just before it is replaced, and a failure half-way puts back
-what was there.
+`write_file` is for trees of our own. The user's tree, where he may save at any moment,
+is written by `live_writer.py`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from codex_counsel.system.directory_descriptors import (
     open_resolved,
     open_subdirectory,
 )
-from codex_counsel.system.files import write_atomically
 
 REGULAR = "100644"
 EXECUTABLE = "100755"
@@ -81,10 +80,6 @@ class WorkTree:
         os.close(self.descriptor)
 
 
-class HalfWrittenError(CounselError):
-    """Writing failed, and so did putting back what was there: some files are new and others old."""
-
-
 def conflict_error(
     names: list[bytes],
     reason: str,
@@ -124,17 +119,14 @@ def read_file(
     a name that belongs to git.
     """
     try:
-        with _folder_of(tree, name, changing) as folder:
+        with folder_of(tree, name, changing) as folder:
             if folder is None:
                 return None
             last = os.path.basename(name)
+            state = read_entry(folder, last)
+            if state:
+                return state
             kind = os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode
-            if stat.S_ISLNK(kind):
-                return FileState(os.readlink(last, dir_fd=folder), LINK)
-            if stat.S_ISREG(kind):
-                state = _read_regular_file(folder, last)
-                if state:
-                    return state
             if stat.S_ISDIR(kind) and _contains_only(tree, name, changing):
                 return None
     except (FileNotFoundError, NotADirectoryError):
@@ -160,6 +152,16 @@ def read_link(tree: WorkTree, name: bytes) -> bytes | None:
         os.close(folder)
 
 
+def read_entry(folder: int, last: bytes) -> FileState | None:
+    """A file or a link in an open folder; None for anything else. Raises OSError, FileNotFoundError for nothing."""
+    kind = os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode
+    if stat.S_ISLNK(kind):
+        return FileState(os.readlink(last, dir_fd=folder), LINK)
+    if not stat.S_ISREG(kind):
+        return None
+    return _read_regular_file(folder, last)
+
+
 def _read_regular_file(folder: int, last: bytes) -> FileState | None:
     """None where it is no regular file any more."""
     descriptor = os.open(last, READ_FLAGS, dir_fd=folder)
@@ -177,7 +179,7 @@ def _read_regular_file(folder: int, last: bytes) -> FileState | None:
 
 
 @contextlib.contextmanager
-def _folder_of(
+def folder_of(
     tree: WorkTree,
     name: bytes,
     changing: Collection[bytes] = (),
@@ -269,44 +271,7 @@ def _contains_only(
     return True
 
 
-# --- writing all or none
-
-
-def replace_files(
-    tree: WorkTree,
-    before: FileStates,
-    after: FileStates,
-    kept: Path,
-) -> None:
-    """Write every file of `after` that differs from `before`, or put back what was there and raise.
-
-    A file that somebody changed after it was written here is not put back; its earlier
-    content is stored below the directory `kept`. Raises `apply_conflict` where a file
-    is no longer as in `before`, `storage_failed` where writing fails, and
-    HalfWrittenError where a file cannot be put back.
-    """
-    changed: FileStates = {}
-    for name, state in after.items():
-        if state != before[name]:
-            changed[name] = state
-
-    begun: list[bytes] = []
-    try:
-        for name in removals_first(changed):
-            if read_file(tree, name, changed) != before[name]:
-                raise conflict_error([name], "changed while the diff was being applied")  # noqa: TRY301  # the handler puts back
-            begun.append(name)
-            write_file(tree, name, changed[name])
-    except BaseException as error:
-        edited = _put_back(tree, before, changed, begun, error)
-        if edited and isinstance(error, Exception):
-            raise _edited_error(error, edited, kept) from None
-        if not isinstance(error, OSError):
-            raise
-        raise CounselError(
-            Code.STORAGE_FAILED,
-            f"Writing failed ({error.strerror}); every file was put back",
-        ) from None
+# --- writing
 
 
 def removals_first(files: FileStates) -> list[bytes]:
@@ -314,99 +279,28 @@ def removals_first(files: FileStates) -> list[bytes]:
     return sorted(files, key=lambda name: files[name] is not None)
 
 
-def _put_back(
-    tree: WorkTree,
-    before: FileStates,
-    after: FileStates,
-    begun: list[bytes],
-    error: BaseException,
-) -> FileStates:
-    """Write the files that were begun as they were, the last one first.
-
-    Returns, as they were, those that are neither as before nor as after: somebody
-    changed them meanwhile, and they stay. Raises HalfWrittenError where one cannot be
-    written.
-    """
-    originals = {name: before[name] for name in reversed(begun)}
-    edited: FileStates = {}
-    failed = []
-    for name in removals_first(originals):
-        original = originals[name]
-        try:
-            current = read_file(tree, name, before)
-            if current == after[name]:
-                write_file(tree, name, original)
-            elif current != original:
-                edited[name] = original
-        except (OSError, CounselError):
-            failed.append(display_name(name))
-    if failed:
-        names = ", ".join(failed[:20])
-        raise HalfWrittenError(
-            Code.STORAGE_FAILED,
-            f"Writing failed ({error}), and these files could not be put back: {names}",
-            repair="Make room or give back the permissions, then call codex_apply again, which finishes the files.",
-            details={"files": failed[:200]},
-        ) from None
-    return edited
-
-
-def _edited_error(
-    error: Exception,
-    edited: FileStates,
-    kept: Path,
-) -> CounselError:
-    """Store the earlier content of files that were edited meanwhile, and say where it is."""
-    stored = []
-    for name, original in edited.items():
-        if original is None:
-            continue
-        path = os.path.join(os.fsencode(kept), name)
-        try:
-            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            write_atomically(os.fsdecode(path), original.data)
-            stored.append(os.fsdecode(path))
-        except OSError:
-            # The undo patch in the job's directory contains it too.
-            continue
-
-    names = [display_name(name) for name in edited]
-    listed = ", ".join(names[:20])
-    code = Code.STORAGE_FAILED
-    if isinstance(error, CounselError):
-        code = error.code
-    return CounselError(
-        code,
-        f"Applying was given up half-way ({error}). Somebody changed {listed} after it was written: "
-        "what is there now was left alone; every other file was put back",
-        repair="Compare these files with their earlier content, which is in the files named in `kept`.",
-        details={"files": names[:200], "kept": stored[:200]},
-    )
-
-
-# --- writing one file
-
-
 def write_file(tree: WorkTree, name: bytes, state: FileState | None) -> None:
-    """Put one file in place by a rename within its folder; with None, remove it and the folders that become empty.
+    """Put one file in place, whatever was there; with None, remove it and the folders that become empty.
 
     Missing folders are made. Raises `apply_conflict` where a parent is a link, a file
     or another repository, or was moved away while the file was written, and OSError
     where writing fails.
     """
-    if state is None:
-        _remove_file(tree, name)
-        return
     last = os.path.basename(name)
-    with _folder_of(tree, name, create=True) as folder:
+    if state is None:
+        with folder_of(tree, name) as folder:
+            if folder is None:
+                return
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.unlink(last, dir_fd=folder)
+        remove_empty_folders(tree, name)
+        return
+    with folder_of(tree, name, create=True) as folder:
         if folder is None:
-            # The folder that was just made is gone again.
-            raise conflict_error([name], "lies in a folder that somebody removes")
-        unique = secrets.token_hex(6)
-        draft = b".codex-counsel-" + unique.encode()
+            raise vanished_error(name)
+        draft = b".codex-counsel-" + secrets.token_hex(6).encode()
         try:
-            permissions = _permissions_for(folder, last, state)
-            _write_draft(folder, draft, state, permissions)
+            write_draft(folder, draft, state, permissions_for(folder, last, state))
             # An empty folder may be in the way: the files in it went before.
             with contextlib.suppress(OSError):
                 os.rmdir(last, dir_fd=folder)
@@ -415,18 +309,23 @@ def write_file(tree: WorkTree, name: bytes, state: FileState | None) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(draft, dir_fd=folder)
             raise
-        _check_place(tree, name, folder)
+        check_place(tree, name, folder)
 
 
-def _check_place(tree: WorkTree, name: bytes, folder: int) -> None:
+def vanished_error(name: bytes) -> CounselError:
+    """For a folder that was just made, and is gone again."""
+    return conflict_error([name], "lies in a folder that somebody removes")
+
+
+def check_place(tree: WorkTree, name: bytes, folder: int) -> None:
     """Raise `apply_conflict` unless the name still leads to the open folder: else the file was written elsewhere."""
-    with _folder_of(tree, name) as current:
+    with folder_of(tree, name) as current:
         if current is None or not os.path.samestat(os.fstat(current), os.fstat(folder)):
             reason = "lies in a folder that was moved away while it was written"
             raise conflict_error([name], reason)
 
 
-def _permissions_for(folder: int, last: bytes, state: FileState) -> int | None:
+def permissions_for(folder: int, last: bytes, state: FileState) -> int | None:
     """Those of the state, else those of the file of this name, made executable or not as git's mode says.
 
     None where neither has any: then the umask decides.
@@ -449,7 +348,7 @@ def _permissions_for(folder: int, last: bytes, state: FileState) -> int | None:
     return permissions | (readable >> 2)
 
 
-def _write_draft(
+def write_draft(
     folder: int,
     draft: bytes,
     state: FileState,
@@ -469,13 +368,8 @@ def _write_draft(
             os.fchmod(descriptor, permissions)
 
 
-def _remove_file(tree: WorkTree, name: bytes) -> None:
-    with _folder_of(tree, name) as folder:
-        if folder is None:
-            return
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.unlink(os.path.basename(name), dir_fd=folder)
-    # The first folder that is not empty raises, and stays.
+def remove_empty_folders(tree: WorkTree, name: bytes) -> None:
+    """Remove the folders that a file was in, up to the first one that is not empty."""
     with contextlib.suppress(OSError):
         path = os.path.dirname(name)
         while path:

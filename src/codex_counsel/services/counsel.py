@@ -16,7 +16,7 @@ from codex_counsel.codex.sandbox import is_literal_path
 from codex_counsel.codex.thread_import import import_session
 from codex_counsel.contract import catalogue
 from codex_counsel.contract.envelope import EnvelopeDict, Meta, Progress, completed
-from codex_counsel.delegate.apply import StoredDiff, apply_diff
+from codex_counsel.delegate.apply import StoredDiff, apply_diff, sweep_applying
 from codex_counsel.delegate.conclude import orphaned_trees
 from codex_counsel.delegate.record import DelegateSpec
 from codex_counsel.delegate.shadow import Shadow, git_environment
@@ -29,6 +29,7 @@ from codex_counsel.prepare import preflight as checks
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.prepare.context import Context
 from codex_counsel.services import dry_run, results, runs, status
+from codex_counsel.system.temporary import remove_abandoned
 
 if TYPE_CHECKING:
     from codex_counsel.contract.request import (
@@ -127,11 +128,14 @@ class Counsel:
         return replace(request, session_id=outcome.get("meta", {}).get("session_id"))
 
     def sweep(self) -> int:
-        """Capture and remove what dead delegates of any session left; returns how many trees were removed.
+        """Remove what killed processes of any session left, a delegate's tree once it is captured.
 
-        A tree whose job record is gone is removed. One that cannot be captured stays as
-        long as the record.
+        Returns how many trees were removed. One whose job record is gone is removed. One
+        that cannot be captured stays as long as the record.
         """
+        sweep_applying(self.settings.state)
+        for prefix in (inspect.PROBE_PREFIX, session_import.TRANSFER_PREFIX):
+            remove_abandoned(prefix)
         trees = list(orphaned_trees(self.context.directories.trees))
         for scratch, directory in trees:
             if directory.is_dir():
@@ -155,14 +159,20 @@ class Counsel:
     def apply(self, request: Apply) -> EnvelopeDict:
         """Put a delegate's diff onto the live tree, check only, or take it back."""
         job = self.store.job(request.job_id)
-        workspace = workspaces.resolve(
-            self.context, request.workspace_root or job.spec().workspace
-        )
         if recovery.outcome(job) is None:
             raise CounselError(Code.JOB_RUNNING, f"Job {job.id} has not finished")
         raw = job.spec().delegate
         diff = StoredDiff.load(
-            job.id, job.path, DelegateSpec.parse(raw) if raw else None
+            job.id,
+            job.path,
+            DelegateSpec.parse(raw) if raw else None,
+            self.settings.state,
+        )
+        # What was applied is taken back, or finished, where it was applied.
+        place = diff.mark.place
+        default_root = place.root if place else job.spec().workspace
+        workspace = workspaces.resolve(
+            self.context, request.workspace_root or default_root
         )
         data = apply_diff(
             diff,

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from codex_counsel.contract.request import Apply
-from codex_counsel.delegate import apply, apply_plan, tree_writer
+from codex_counsel.delegate import apply, apply_plan, live_writer
+from codex_counsel.delegate.live_writer import LiveWriter
 from codex_counsel.delegate.record import DelegateSpec
-from codex_counsel.delegate.tree_writer import FileState, WorkTree
+from codex_counsel.delegate.tree_writer import FileState
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.system import exchange as exchanges
+from codex_counsel.system.files import write_atomically
 from tests.git.delegate.conftest import UserRepository
 from tests.git.delegate.states import files, state
 from tests.git.delegate.test_capture import RUNS
@@ -43,7 +49,9 @@ class Diff:
         self.wanted = self.seeded.files
 
     def __call__(self, root: Path | None = None, **arguments: Any) -> dict[str, Any]:
-        diff = apply.StoredDiff.load(JOB, self.seeded.store, self.spec)
+        diff = apply.StoredDiff.load(
+            JOB, self.seeded.store, self.spec, self.repository.base
+        )
         request = Apply(job_id=JOB, **arguments)
         return apply.apply_diff(
             diff, root or self.repository.root, request, 60, os.environ
@@ -59,7 +67,9 @@ class Diff:
 
     @property
     def mark(self) -> str:
-        return (self.seeded.store / "applied").read_text()
+        return apply.AppliedMark(
+            JOB, self.seeded.store, self.repository.base / f"applying/{JOB}.json"
+        ).state
 
 
 LINKS = ["again", "latest", "app.py", "docs", ".gitattributes"]
@@ -407,16 +417,15 @@ def test_a_failure_half_way_puts_everything_back(
         repository,
         "echo x >> app.py; rm -r gone; mkdir deep; echo x > deep/new; chmod -x run.sh",
     )
-    write_file, calls = tree_writer.write_file, []
+    replace, calls = LiveWriter.replace, []
 
-    def flaky(tree: WorkTree, name: bytes, state: FileState | None) -> None:
-        if tree.root == repository.root:
-            calls.append(name)
-            if len(calls) == failing:
-                raise OSError(28, "No space left on device")
-        write_file(tree, name, state)
+    def flaky(writer: LiveWriter, name: bytes, *states: FileState | None) -> None:
+        calls.append(name)
+        if len(calls) == failing:
+            raise OSError(28, "No space left on device")
+        replace(writer, name, *states)
 
-    monkeypatch.setattr(tree_writer, "write_file", flaky)
+    monkeypatch.setattr(LiveWriter, "replace", flaky)
     error = diff.refusal()
     assert (error.code, "every file was put back" in error.message) == (
         Code.STORAGE_FAILED,
@@ -434,16 +443,15 @@ def test_a_failure_that_cannot_be_mended_says_which_files_and_the_next_call_fini
     diff = Diff(
         repository, "echo x >> app.py; echo x >> docs/readme.md; echo x >> run.sh"
     )
-    before, write_file, calls = state(repository.root), tree_writer.write_file, []
+    before, replace, calls = state(repository.root), LiveWriter.replace, []
 
-    def broken(tree: WorkTree, name: bytes, state: FileState | None) -> None:
-        if tree.root == repository.root:
-            calls.append(name)
-            if len(calls) >= 2:
-                raise OSError(30, "Read-only file system")
-        write_file(tree, name, state)
+    def broken(writer: LiveWriter, name: bytes, *states: FileState | None) -> None:
+        calls.append(name)
+        if len(calls) >= 2:
+            raise OSError(30, "Read-only file system")
+        replace(writer, name, *states)
 
-    monkeypatch.setattr(tree_writer, "write_file", broken)
+    monkeypatch.setattr(LiveWriter, "replace", broken)
     with pytest.raises(CounselError) as error:
         diff()
     assert (error.value.code, error.value.details["files"]) == (
@@ -451,7 +459,6 @@ def test_a_failure_that_cannot_be_mended_says_which_files_and_the_next_call_fini
         ["app.py"],
     )
     monkeypatch.undo()
-    assert diff.refusal(undo=True).message.endswith("was interrupted half-way")
     diff()
     assert files(repository.root) == diff.wanted
     diff(undo=True)
@@ -467,17 +474,16 @@ def test_what_the_user_saves_while_a_diff_is_given_up_half_way_stays(
     )
     before = state(repository.root)
     earlier = (repository.root / "app.py").read_bytes()
-    write_file, calls = tree_writer.write_file, []
+    replace, calls = LiveWriter.replace, []
 
-    def failing(tree: WorkTree, name: bytes, state: FileState | None) -> None:
-        if tree.root == repository.root:
-            calls.append(name)
-            if len(calls) == 3:
-                save(repository.root / "app.py", edited)
-                raise OSError(28, "No space left on device")
-        write_file(tree, name, state)
+    def failing(writer: LiveWriter, name: bytes, *states: FileState | None) -> None:
+        calls.append(name)
+        if len(calls) == 3:
+            save(repository.root / "app.py", edited)
+            raise OSError(28, "No space left on device")
+        replace(writer, name, *states)
 
-    monkeypatch.setattr(tree_writer, "write_file", failing)
+    monkeypatch.setattr(LiveWriter, "replace", failing)
     with pytest.raises(CounselError) as error:
         diff()
     assert calls[0] == b"app.py"
@@ -485,7 +491,7 @@ def test_what_the_user_saves_while_a_diff_is_given_up_half_way_stays(
         Code.STORAGE_FAILED,
         ["app.py"],
     )
-    assert "app.py after it was written" in error.value.message
+    assert "changed app.py meanwhile" in error.value.message
     assert [Path(path).read_bytes() for path in error.value.details["kept"]] == [
         earlier
     ]
@@ -503,6 +509,210 @@ def save(path: Path, text: str | None) -> None:
         path.write_text(text)
 
 
+KILLS = [
+    (apply, "write_atomically", 1),
+    (apply, "write_atomically", 2),
+    (apply, "write_atomically", 3),
+    (live_writer, "_write_draft", 1),
+    (live_writer, "rename_new", 1),
+    (live_writer, "exchange", 1),
+    (live_writer, "has_writers", 3),
+    (live_writer, "_unlink", 1),
+]
+
+
+@pytest.mark.parametrize("is_after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(("module", "seam", "call"), KILLS)
+@pytest.mark.parametrize("goes_on", ["apply", "undo", "undo after a sweep"])
+def test_whatever_the_step_a_process_is_killed_at_the_diff_goes_on_and_comes_off(
+    repository: UserRepository,
+    module: ModuleType,
+    seam: str,
+    call: int,
+    goes_on: str,
+    *,
+    is_after: bool,
+) -> None:
+    diff = Diff(
+        repository, "echo x >> app.py; rm docs/readme.md; echo x > new; chmod -x run.sh"
+    )
+    before = state(repository.root)
+    if not os.fork():
+        kill_at(module, seam, call, is_after=is_after)
+        diff()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 9
+    undo_patch = diff.seeded.store / "undo.patch"
+    assert diff.mark != "begun" or undo_patch.stat().st_size
+    if goes_on == "undo after a sweep":
+        apply.sweep_applying(repository.base)
+        assert not list(repository.root.rglob(".codex-counsel-*"))
+        assert not list((repository.base / "applying").glob("*.tmp"))
+    if goes_on == "apply" and diff.mark != "done":
+        diff()
+        assert (files(repository.root), diff.mark) == (diff.wanted, "done")
+    if diff.mark:
+        diff(undo=True)
+    assert state(repository.root) == before
+
+
+def kill_at(module: ModuleType, seam: str, call: int, *, is_after: bool) -> None:
+    """End this process, as a SIGKILL would, before or after one call of a function."""
+    real = getattr(module, seam)
+    calls = []
+
+    def fatal(*arguments: Any, **more: Any) -> Any:
+        calls.append(arguments)
+        is_now = len(calls) == call
+        if is_now and not is_after:
+            os._exit(9)
+        result = real(*arguments, **more)
+        if is_now:
+            os._exit(9)
+        return result
+
+    setattr(module, seam, fatal)
+
+
+def test_the_sweep_leaves_alone_what_a_live_call_writes(
+    repository: UserRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diff = Diff(repository, "echo x >> app.py")
+    exchange = exchanges.exchange
+    seen: list[Path] = []
+
+    def meanwhile(*arguments: Any) -> bool:
+        apply.sweep_applying(repository.base)
+        seen.extend(repository.root.glob(".codex-counsel-*"))
+        return exchange(*arguments)
+
+    monkeypatch.setattr(live_writer, "exchange", meanwhile)
+    diff()
+    assert len(seen) == 1
+    assert files(repository.root) == diff.wanted
+
+
+def test_the_record_of_a_removed_job_goes_with_the_drafts_that_it_names(
+    repository: UserRepository,
+) -> None:
+    diff = Diff(repository, "echo x >> app.py")
+    if not os.fork():
+        kill_at(live_writer, "_unlink", 1, is_after=False)
+        diff()
+        os._exit(0)
+    os.wait()
+    assert list(repository.root.glob(".codex-counsel-*"))
+    shutil.rmtree(diff.seeded.store)
+    record = repository.base / f"applying/{JOB}.json"
+    apply.sweep_applying(repository.base)
+    assert record.exists()
+    for path in record.parent.iterdir():
+        os.utime(path, (0, 0))
+    apply.sweep_applying(repository.base)
+    assert not record.exists()
+    assert not list(repository.root.glob(".codex-counsel-*"))
+
+
+@pytest.mark.parametrize("limit", [0, 100, 1500, 3000])
+@pytest.mark.parametrize("undoing", [False, True], ids=["applying", "undoing"])
+def test_without_room_the_tree_stays_and_the_same_call_works_later(
+    repository: UserRepository, limit: int, *, undoing: bool
+) -> None:
+    diff = Diff(
+        repository, "seq 2000 > big; echo x >> app.py; seq 2000 >> docs/readme.md"
+    )
+    if undoing:
+        diff()
+    before = state(repository.root)
+    reader, writer = os.pipe()
+    if not os.fork():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        try:
+            diff(undo=undoing)
+        except CounselError as error:
+            os.write(writer, f"{error.code}: {error.repair}".encode())
+        os._exit(0)
+    os.wait()
+    os.close(writer)
+    with open(reader, "rb") as file:
+        answer = file.read().decode()
+    assert answer.startswith("storage_failed: Make room")
+    assert state(repository.root) == before
+    diff(undo=undoing)
+
+
+def test_a_record_that_cannot_be_finished_says_that_every_file_was_written(
+    repository: UserRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diff = Diff(repository, "echo x >> app.py")
+
+    def full(path: Path, *arguments: Any, **more: Any) -> None:
+        if path.name == "applied":
+            raise OSError(28, "No space left on device")
+        write_atomically(path, *arguments, **more)
+
+    monkeypatch.setattr(apply, "write_atomically", full)
+    with pytest.raises(CounselError) as error:
+        diff()
+    assert error.value.code == Code.STORAGE_FAILED
+    assert "Every file was written" in error.value.message
+    assert diff.mark == "begun"
+    monkeypatch.undo()
+    diff()
+    assert (files(repository.root), diff.mark) == (diff.wanted, "done")
+
+
+def test_a_diff_is_marked_as_applied_only_while_it_is(
+    repository: UserRepository,
+) -> None:
+    diff = Diff(repository, "echo x >> app.py")
+    applied = diff.seeded.store / "applied"
+    diff(check_only=True)
+    assert not applied.exists()
+    diff()
+    assert applied.exists()
+    diff(undo=True)
+    assert not applied.exists()
+
+
+def test_a_mark_of_an_earlier_version_is_understood(repository: UserRepository) -> None:
+    diff = Diff(repository, "echo x >> app.py")
+    diff()
+    (diff.seeded.store / "applied").write_text("done")
+    assert diff.refusal().code == Code.ALREADY_APPLIED
+    (diff.seeded.store / "applied").write_text("begun")
+    diff()
+    diff(undo=True)
+    (diff.seeded.store / "applied").write_text("")
+    diff()
+
+
+def test_a_diff_is_taken_back_in_the_tree_that_it_was_applied_in(
+    repository: UserRepository,
+) -> None:
+    linked = repository.base / "linked"
+    repository.git("worktree", "add", "-q", str(linked), "-b", "side")
+    diff = Diff(repository, "echo more >> app.py")
+    before = state(linked)
+    diff(linked)
+    error = diff.refusal(undo=True)
+    assert (error.code, str(linked) in error.message) == (Code.WORKSPACE_INVALID, True)
+    diff(linked, undo=True)
+    assert state(linked) == before
+
+
+def test_a_diff_is_taken_back_after_its_repository_was_moved(
+    repository: UserRepository,
+) -> None:
+    diff = Diff(repository, "echo more >> app.py")
+    diff()
+    moved = repository.root.with_name("moved")
+    repository.root.rename(moved)
+    diff(moved, undo=True)
+    assert not (moved / "app.py").read_text().endswith("more\n")
+    moved.rename(repository.root)
+
+
 @pytest.mark.parametrize("killed_at", range(1, 5))
 @pytest.mark.parametrize("undoing", [False, True], ids=["applying", "undoing"])
 def test_a_process_killed_half_way_is_finished_by_the_next_call(
@@ -516,22 +726,22 @@ def test_a_process_killed_half_way_is_finished_by_the_next_call(
         diff()
     child = os.fork()
     if not child:  # what a SIGKILL leaves: no handler ran
-        write_file, calls = tree_writer.write_file, [0]
+        replace, calls = LiveWriter.replace, [0]
 
-        def fatal(tree: WorkTree, name: bytes, state: FileState | None) -> None:
-            if tree.root == repository.root:
-                calls[0] += 1
-                if calls[0] == killed_at:
-                    os._exit(9)
-            write_file(tree, name, state)
+        def fatal(writer: LiveWriter, name: bytes, *states: FileState | None) -> None:
+            calls[0] += 1
+            if calls[0] == killed_at:
+                os._exit(9)
+            replace(writer, name, *states)
 
-        tree_writer.write_file = fatal
+        LiveWriter.replace = fatal  # type: ignore[method-assign, assignment]
         diff(undo=undoing)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert diff.mark == "begun"
-    diff()
-    assert (files(repository.root), diff.mark) == (diff.wanted, "done")
+    if killed_at > 2:
+        diff()
+        assert (files(repository.root), diff.mark) == (diff.wanted, "done")
     diff(undo=True)
     assert state(repository.root) == before
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from codex_counsel.delegate import tree_writer
+from codex_counsel.delegate import live_writer, tree_writer
+from codex_counsel.delegate.live_writer import Drafts, LiveWriter
 from codex_counsel.delegate.tree_writer import (
     FileState,
+    FileStates,
     WorkTree,
     read_file,
-    replace_files,
     write_file,
 )
 from codex_counsel.errors import Code, CounselError
@@ -70,9 +71,22 @@ def after_the(call: int, tree: WorkTree, function: Callable[..., Any]) -> Any:
     return exchanging
 
 
+def patch_seam(
+    monkeypatch: pytest.MonkeyPatch, tree: WorkTree, seam: str, call: int
+) -> None:
+    module = live_writer if hasattr(live_writer, seam) else tree_writer
+    monkeypatch.setattr(module, seam, after_the(call, tree, getattr(module, seam)))
+
+
+def replace_files(
+    tree: WorkTree, before: FileStates, after: FileStates, kept: Path
+) -> None:
+    LiveWriter(tree, Drafts("token", before), kept).replace_files(before, after)
+
+
 def changes(tree: WorkTree, kept: Path, name: bytes, after: FileState | None) -> str:
     """The code of the refusal to change one file, or `done`."""
-    before = {name: tree_writer.read_file(tree, name)}
+    before = {name: read_file(tree, name)}
     try:
         replace_files(tree, before, {name: after}, kept)
     except CounselError as error:
@@ -83,9 +97,11 @@ def changes(tree: WorkTree, kept: Path, name: bytes, after: FileState | None) ->
 @pytest.mark.parametrize(
     ("seam", "call"),
     [
-        ("read_file", 2),
+        ("read_file", 1),
         ("_open_folder_of", 3),
-        ("_permissions_for", 1),
+        ("permissions_for", 1),
+        ("write_draft", 1),
+        ("rename_new", 1),
         ("_write_draft", 1),
     ],
 )
@@ -98,8 +114,7 @@ def test_an_exchange_before_the_write_sends_nothing_outside(
     name: bytes,
 ) -> None:
     was_outside = state(outside(tree))
-    exchanging = after_the(call, tree, getattr(tree_writer, seam))
-    monkeypatch.setattr(tree_writer, seam, exchanging)
+    patch_seam(monkeypatch, tree, seam, call)
     kept = tree.root.parent / "kept"
     refusal = changes(tree, kept, name, NEW)
     assert refusal in {Code.STORAGE_FAILED, Code.APPLY_CONFLICT}
@@ -107,7 +122,7 @@ def test_an_exchange_before_the_write_sends_nothing_outside(
     assert state(outside(tree)) == was_outside
 
 
-@pytest.mark.parametrize(("seam", "call"), [("read_file", 2), ("_open_folder_of", 3)])
+@pytest.mark.parametrize(("seam", "call"), [("read_file", 1), ("_open_folder_of", 3)])
 @pytest.mark.parametrize("name", [b"docs/file", b"docs/deep/file"])
 def test_an_exchange_before_the_removal_removes_nothing_outside(
     tree: WorkTree,
@@ -117,8 +132,7 @@ def test_an_exchange_before_the_removal_removes_nothing_outside(
     name: bytes,
 ) -> None:
     was_outside = state(outside(tree))
-    exchanging = after_the(call, tree, getattr(tree_writer, seam))
-    monkeypatch.setattr(tree_writer, seam, exchanging)
+    patch_seam(monkeypatch, tree, seam, call)
     changes(tree, tree.root.parent / "kept", name, None)
     assert (tree.root / "docs").is_symlink()
     assert state(outside(tree)) == was_outside
@@ -130,16 +144,16 @@ def test_an_exchange_before_putting_back_sends_nothing_outside(
     before = {name: read_file(tree, name) for name in (b"docs/file", b"docs/deep/file")}
     was_outside = state(outside(tree))
     writes = []
-    real = tree_writer.write_file
+    real = LiveWriter.replace
 
-    def failing(tree: WorkTree, name: bytes, state: FileState | None) -> None:
+    def failing(writer: LiveWriter, name: bytes, *states: FileState | None) -> None:
         writes.append(name)
         if len(writes) == 2:
             exchange(tree)
             raise OSError(28, "No space left on device")
-        real(tree, name, state)
+        real(writer, name, *states)
 
-    monkeypatch.setattr(tree_writer, "write_file", failing)
+    monkeypatch.setattr(LiveWriter, "replace", failing)
     with pytest.raises(CounselError) as error:
         replace_files(tree, before, dict.fromkeys(before, NEW), tmp_path / "kept")
     assert "could not be put back" in error.value.message

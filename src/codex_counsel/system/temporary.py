@@ -1,0 +1,46 @@
+"""Temporary directories with a lock that their maker holds: others can tell those that killed processes left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from codex_counsel.system.files import lock_file, remove_tree
+
+LOCK = "lock"
+"""The file in a temporary directory whose lock is held as long as the directory is used."""
+
+
+@contextlib.contextmanager
+def temporary_directory(prefix: str) -> Iterator[Path]:
+    """A private directory, a resolved path, removed at the end. Raises OSError."""
+    with tempfile.TemporaryDirectory(
+        prefix=prefix, ignore_cleanup_errors=True
+    ) as directory:
+        lock = lock_file(Path(directory) / LOCK)
+        try:
+            yield Path(directory).resolve()
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+
+def remove_abandoned(prefix: str) -> None:
+    """Remove the directories of this user that killed processes left under this prefix. Never raises."""
+    for directory in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):
+            status = directory.lstat()
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+                continue
+            # One without a lock is just being made, or is nothing of ours.
+            lock = lock_file(directory / LOCK, create=False)
+            if lock is None:
+                continue
+            try:
+                remove_tree(directory)
+            finally:
+                os.close(lock)

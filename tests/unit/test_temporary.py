@@ -1,0 +1,53 @@
+"""Temporary directories of killed processes are removed; those in use, and what only has such a name, stay."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from codex_counsel.system.files import lock_file
+from codex_counsel.system.temporary import remove_abandoned, temporary_directory
+
+PREFIX = "codex-counsel-test-"
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_a_directory_in_use_stays_and_is_gone_at_the_end(temporary: Path) -> None:
+    with temporary_directory(PREFIX) as directory:
+        remove_abandoned(PREFIX)
+        assert directory.is_dir()
+    assert not list(temporary.glob(f"{PREFIX}*"))
+
+
+def test_a_directory_whose_maker_was_killed_is_removed(temporary: Path) -> None:
+    left = temporary / f"{PREFIX}left"
+    left.mkdir()
+    descriptor = lock_file(left / "lock")
+    assert descriptor is not None
+    remove_abandoned(PREFIX)
+    assert left.is_dir()
+    os.close(descriptor)
+    remove_abandoned("another-")
+    assert left.is_dir()
+    remove_abandoned(PREFIX)
+    assert not left.exists()
+
+
+def test_what_only_has_such_a_name_stays(temporary: Path) -> None:
+    outside = temporary / "outside"
+    outside.mkdir()
+    (outside / "lock").write_text("")
+    (temporary / f"{PREFIX}link").symlink_to(outside)
+    (temporary / f"{PREFIX}file").write_text("")
+    (temporary / f"{PREFIX}without-a-lock").mkdir()
+    remove_abandoned(PREFIX)
+    assert len(list(temporary.glob(f"{PREFIX}*"))) == 3
+    assert (outside / "lock").exists()
