@@ -29,8 +29,8 @@ from codex_counsel.claude.transcript import (
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.directory_descriptors import open_file
 from codex_counsel.system.json_values import JsonObject
-from codex_counsel.system.text import one_line, visible
 from codex_counsel.system.temporary import temporary_directory
+from codex_counsel.system.text import one_line, visible
 
 TRANSFER_PREFIX = "codex-counsel-transfer-"
 """Begins the names of the temporary homes with a copy of a transcript."""
