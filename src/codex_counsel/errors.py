@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -35,6 +36,7 @@ class Code(StrEnum):
     STALLED = "stalled"
     CANCELLED = "cancelled"
     PROCESS_DIED = "process_died"
+    RESOURCE_LIMIT = "resource_limit"
     EMPTY_OUTPUT = "empty_output"
     WORKTREE_FAILED = "worktree_failed"
     QUOTA_EXCEEDED = "quota_exceeded"
@@ -232,6 +234,13 @@ CATALOG: dict[Code, Meaning] = {
         "Call again; session_id continues the thread where one is named.",
         retryable=True,
     ),
+    Code.RESOURCE_LIMIT: Meaning(
+        "Codex or a process around it ran out of file descriptors, threads or memory.",
+        "Raise the limit of this session or container (`ulimit -n`: 256 or more; `ulimit -v` and `ulimit -u`: "
+        "unlimited) or end other programs, then call again.",
+        retryable=True,
+        exit_code=UNAVAILABLE,
+    ),
     Code.EMPTY_OUTPUT: Meaning(
         "Codex finished its turn without an answer.",
         "Call again, or ask more specifically.",
@@ -342,3 +351,13 @@ class CounselError(Exception):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
+
+
+USED_UP = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+
+
+def error_of(code: Code, message: str, error: OSError) -> CounselError:
+    """The error with this code for what the system refused; with `resource_limit` where it had no more to give."""
+    if error.errno in USED_UP:
+        code = Code.RESOURCE_LIMIT
+    return CounselError(code, f"{message}: {error}")

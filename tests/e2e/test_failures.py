@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -734,6 +735,32 @@ def test_an_answer_stands_though_codex_hangs_or_fails_after_completing_its_turn(
     model()
     fakes.install(world, 'begin(); message("Done."); end(); sys.exit(7)')
     assert consult(world.counsel())["answer"] == "Done."
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [*(f"ulimit -n {count}" for count in (12, 18, 22, 36, 44)), "ulimit -v 200000"],
+)
+@pytest.mark.parametrize("probed", [True, False])
+def test_too_few_descriptors_and_too_little_memory_are_named_as_what_they_are(
+    world: World, model: Model, limit: str, probed: bool
+) -> None:
+    model([shell("ls"), say("Fine.")])
+    if probed:
+        consult(world.counsel())
+    verb = f"{sys.executable} -m codex_counsel consult --json 'Is it fine?'"
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{limit}; exec {verb}"],
+        env=world.env,
+        cwd=world.workspace,
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    wire = json.loads(done.stdout)
+    if not wire["ok"]:  # how much is enough depends on the machine
+        assert wire["error"]["code"] == Code.RESOURCE_LIMIT, wire
+        assert "ulimit" in wire["error"]["repair"]
+    assert not wire["ok"] or limit not in ("ulimit -n 12", "ulimit -v 200000")
 
 
 @pytest.mark.parametrize("damage", ["too long", "cut off"])

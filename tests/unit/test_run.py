@@ -109,6 +109,40 @@ def test_a_task_that_never_started_lists_no_commands_at_all() -> None:
     assert envelope.checks is None
 
 
+LOG = "2026-11-21T19:58:52.033103Z ERROR codex_core::session: "
+
+
+@pytest.mark.parametrize(
+    ("stderr", "code"),
+    [
+        (f"{LOG}it is shut: No file descriptors (os error 24)\n", "resource_limit"),
+        ("memory allocation of 4194304 bytes failed", "resource_limit"),
+        (f"{LOG}Resource temporarily unavailable (os error 11)", "network_unavailable"),
+        ("", "network_unavailable"),
+    ],
+)
+def test_a_network_that_fails_for_want_of_descriptors_or_memory_is_named_so(
+    stderr: str, code: str
+) -> None:
+    failed = events.TurnFailed("Connection failed: error sending request")
+    envelope = conclude(SPEC, transcript(failed), Exit("exited", 1, stderr), NOWHERE)
+    assert envelope.error
+    assert envelope.error.code == code
+    assert "ERROR" not in envelope.error.message
+
+
+def test_little_memory_is_named_where_codex_died_without_a_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (200 << 20, 200 << 20))
+    codes = []
+    for ending in (Exit("exited", -11), Exit("timeout"), Exit("died")):
+        envelope = conclude(SPEC, transcript(), ending, NOWHERE)
+        assert envelope.error
+        codes.append(envelope.error.code)
+    assert codes == [Code.RESOURCE_LIMIT, Code.RESOURCE_LIMIT, Code.PROCESS_DIED]
+
+
 def test_a_token_in_what_was_said_before_a_failure_is_masked() -> None:
     said = (
         events.ThreadStarted("t"),

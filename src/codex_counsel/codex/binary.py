@@ -9,6 +9,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from codex_counsel.codex import failures
 from codex_counsel.codex.probe import ProbeCache, file_stamp, run_probe
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.path import search_path
@@ -140,8 +141,11 @@ def _ask_version(path: Path) -> str:
     else:
         output = one_line(result.stdout or result.stderr, 80) or "nothing"
         problem = f"answered {output!r}"
-    message = f"{path} {problem} when asked for --version, so it is not a working Codex"
-    raise CounselError(Code.CODEX_NOT_FOUND, message)
+    message = f"{path} {problem} when asked for --version"
+    shortage = failures.exhaustion(result.stderr) or failures.memory_shortage(message)
+    if shortage:
+        raise shortage
+    raise CounselError(Code.CODEX_NOT_FOUND, f"{message}, so it is not a working Codex")
 
 
 def _readable_parts(binary: Path) -> tuple[Path, ...]:

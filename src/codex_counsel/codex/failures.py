@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,7 +27,14 @@ class FailureRule:
     example: str
 
 
+_EXHAUSTED_RULE = FailureRule(
+    Code.RESOURCE_LIMIT,
+    r"\(os error (?:11|12|23|24)\)|memory allocation of \d+ bytes failed",
+    "… No file descriptors available (os error 24)",
+)
+
 TURN_RULES: tuple[FailureRule, ...] = (
+    _EXHAUSTED_RULE,
     FailureRule(
         Code.USAGE_LIMIT,
         r"hit your usage limit",
@@ -178,6 +186,7 @@ TURN_RULES: tuple[FailureRule, ...] = (
 """For the message of the event `turn.failed`."""
 
 START_RULES: tuple[FailureRule, ...] = (
+    _EXHAUSTED_RULE,
     FailureRule(
         Code.SESSION_NOT_FOUND,
         r"no rollout found for thread id",
@@ -228,6 +237,18 @@ SANDBOX_BROKEN = re.compile(
 )
 """Found at the beginning of a failed command's output: the sandbox failed before the command could print anything."""
 
+_EXHAUSTED = re.compile(
+    r"(?:\d{4}-\d\d-\d\dT\S+\s+[A-Z]+\s+\S+:\s+)?"
+    r"([^\n]*(?:\(os error (?:12|23|24)\)|Too many open files|Cannot allocate memory"
+    r"|memory allocation of \d+ bytes failed|failed to spawn thread)[^\n]*)"
+)
+"""A line, of a log or not, about descriptors, memory or threads that were used up.
+
+EAGAIN (11) alone is nothing unusual in a log.
+"""
+LEAST_MEMORY = 1 << 30
+"""Bytes of address space below which Codex dies or hangs without a word."""
+
 _HARMLESS = re.compile(
     r"Reading (?:additional input|prompt) from stdin|WARNING: |[Ww]arning: |\d{4}-\d\d-\d\dT\S+\s+(?:ERROR|WARN|INFO)"
 )
@@ -257,8 +278,35 @@ def from_start(stderr: str, returncode: int | None) -> CounselError:
     return CounselError(code, one_line(sentence, 1000))
 
 
+def exhaustion(*texts: str) -> CounselError | None:
+    """The error where one of the texts says that descriptors, threads or memory were used up."""
+    for text in texts:
+        match = _EXHAUSTED.search(text)
+        if match:
+            sentence, _ = mask(match[1])
+            return CounselError(
+                Code.RESOURCE_LIMIT,
+                one_line(f"Codex ran out of resources: {sentence}", 1000),
+            )
+    return None
+
+
+def memory_shortage(problem: str) -> CounselError | None:
+    """The error for a Codex that failed without a word, where this process and so Codex may use little memory."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY or limit >= LEAST_MEMORY:
+        return None
+    return CounselError(
+        Code.RESOURCE_LIMIT,
+        f"{problem}; its memory is limited to {limit >> 20} MiB (`ulimit -v`), and it needs {LEAST_MEMORY >> 20}",
+    )
+
+
 def from_probe(reason: str) -> CounselError:
     """The error for the problem of a `SandboxState`: `codex_config_invalid` where Codex refuses its configuration."""
+    shortage = exhaustion(reason)
+    if shortage:
+        return shortage
     is_codex_error = re.search(r"(?:^|\s)[Ee]rror: ", reason)
     if is_codex_error and "bwrap: " not in reason:
         return CounselError(Code.CODEX_CONFIG_INVALID, reason)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from codex_counsel.errors import Code, CounselError
+from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.jobs import recovery
 from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.store import Store
@@ -106,6 +106,5 @@ def _earlier(store: Store, note: Path, arguments: str) -> Handle | None:
 
 
 def _storage_error(error: OSError) -> CounselError:
-    return CounselError(
-        Code.STORAGE_FAILED, f"An idempotency key needs the state directory: {error}"
-    )
+    message = "An idempotency key needs the state directory"
+    return error_of(Code.STORAGE_FAILED, message, error)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codex_counsel.errors import Code, CounselError
+from codex_counsel.errors import USED_UP, Code, CounselError, error_of
 from codex_counsel.jobs.handle import Handle, reap_workers
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.spec import Spec
@@ -66,12 +66,17 @@ class NewJob:
 def launch(store: Store, new: NewJob) -> Handle:
     """Publish the job and start its worker. Without a writable state directory it lives in a private one.
 
-    Raises `storage_failed`, also where the state directory is one that others may write.
+    Raises `storage_failed`, also where the state directory is one that others may write,
+    and `resource_limit`.
     """
     try:
         store.prepare()
         return _publish(store.directory, new)
     except OSError as error:
+        if error.errno in USED_UP:
+            raise error_of(
+                Code.STORAGE_FAILED, "No job can be started", error
+            ) from None
         return _launch_private(store, new, error)
 
 
@@ -85,8 +90,8 @@ def _launch_private(store: Store, new: NewJob, reason: OSError) -> Handle:
     try:
         directory = Path(tempfile.mkdtemp(prefix="codex-counsel-job-"))
     except OSError as error:
-        raise CounselError(
-            Code.STORAGE_FAILED, f"No directory for a job can be made: {error}"
+        raise error_of(
+            Code.STORAGE_FAILED, "No directory for a job can be made", error
         ) from None
 
     warning = f"the state directory cannot be written ({reason.strerror}): this run is not stored and has no job"
@@ -103,9 +108,7 @@ def _launch_private(store: Store, new: NewJob, reason: OSError) -> Handle:
         return _publish(directory, replace(new, spec=spec))
     except OSError as error:
         remove_tree(directory)
-        raise CounselError(
-            Code.STORAGE_FAILED, f"No job can be started: {error}"
-        ) from None
+        raise error_of(Code.STORAGE_FAILED, "No job can be started", error) from None
 
 
 def _publish(directory: Path, new: NewJob) -> Handle:

@@ -17,7 +17,7 @@ from codex_counsel.codex.limits import Limits
 from codex_counsel.codex.transcript import Transcript, decides_answer
 from codex_counsel.contract.envelope import Envelope, Meta, Usage, failed
 from codex_counsel.delegate.record import WORK
-from codex_counsel.errors import Code, CounselError
+from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.jobs.journal import Journal
 from codex_counsel.jobs.kinds import KINDS
 from codex_counsel.jobs.quota import Quota
@@ -29,6 +29,13 @@ from codex_counsel.system.redact import mask
 from codex_counsel.system.supervisor import MAX_LINE, Supervisor
 from codex_counsel.system.text import one_line
 
+OFTEN_A_SHORTAGE = (
+    Code.NETWORK_UNAVAILABLE,
+    Code.STREAM_DISCONNECTED,
+    Code.SANDBOX_UNAVAILABLE,
+    Code.PROCESS_DIED,
+    Code.EMPTY_OUTPUT,
+)
 STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -166,7 +173,7 @@ def _start_error(error: Exception | None) -> CounselError | None:
     code = Code.PROCESS_DIED
     if error.errno in STORAGE_ERRORS:
         code = Code.STORAGE_FAILED
-    return CounselError(code, f"Codex could not be started: {error}")
+    return error_of(code, "Codex could not be started", error)
 
 
 def conclude_defect(spec: Spec, journal: Journal, defect: Exception) -> None:
@@ -243,6 +250,8 @@ def conclude(
         remove_tree(directory / IMAGES)
     record = rollout.last_turn(_rollout_file(spec, transcript))
     error = error or _find_error(spec, transcript, exit_, blind=record.sandbox_broken)
+    if error:
+        error = _shortage(error, transcript, exit_) or error
     if error:
         _add_traces(error, spec, transcript, exit_)
     ended = EndedRun(
@@ -353,6 +362,21 @@ def _answer_error(
         return CounselError(Code.EMPTY_OUTPUT, message)
 
     return _sandbox_error(spec, transcript, blind=blind)
+
+
+def _shortage(
+    error: CounselError, transcript: Transcript, exit_: Exit
+) -> CounselError | None:
+    """What lies behind a failure that Codex explains otherwise when it runs out of descriptors, threads or memory."""
+    is_mute = exit_.reason in ("timeout", "stalled") and not transcript.thread_id
+    if error.code not in OFTEN_A_SHORTAGE and not is_mute:
+        return None
+    shortage = failures.exhaustion(exit_.stderr, *transcript.warnings)
+    if shortage or not (is_mute or error.code == Code.PROCESS_DIED):
+        return shortage
+    if exit_.reason == "died":  # the limits of a reader are not those of the run
+        return None
+    return failures.memory_shortage(error.message)
 
 
 def _lost_answer_error() -> CounselError:

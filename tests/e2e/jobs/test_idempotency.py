@@ -263,9 +263,12 @@ def test_a_caller_killed_after_any_step_of_a_launch_leaves_a_key_that_is_paid_on
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("error", [errno.EMFILE, errno.EIO])
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(errno.EMFILE, "resource_limit"), (errno.EIO, "storage_failed")],
+)
 def test_a_note_that_cannot_be_opened_is_not_taken_for_a_free_key(
-    world: World, model: Model, monkeypatch: pytest.MonkeyPatch, error: int
+    world: World, model: Model, monkeypatch: pytest.MonkeyPatch, error: int, code: str
 ) -> None:
     server = model([say("Once.")])
     counsel = world.counsel()
@@ -276,7 +279,7 @@ def test_a_note_that_cannot_be_opened_is_not_taken_for_a_free_key(
 
     with monkeypatch.context() as patched:
         patched.setattr(idempotency, "read_json", read_json)
-        with pytest.raises(CounselError, match="storage_failed"):
+        with pytest.raises(CounselError, match=code):
             ask(counsel)
     assert wait(ask(counsel))["answer"] == "Once."
     assert len(server.requests) == 1
