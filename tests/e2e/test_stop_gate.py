@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from codex_counsel.claude import stop_gate
 from codex_counsel.cli import run
 from codex_counsel.loopback import Loopback, http_error, say
 from codex_counsel.loopback.trouble import error
 from tests import hostile
 from tests.conftest import World
+from tests.e2e.fakes import executable
 
 Model = Callable[..., Loopback]
 BAD_LINE = "refund = prices[position - 1]"
@@ -289,3 +291,41 @@ def test_a_finding_cannot_pass_for_another_one_or_hide_anything(
     assert [row.partition(" ")[0] for row in rows] == ["-"]
     assert last.endswith("switches this gate off.)")
     assert hostile.hidden_characters(decision["reason"]) <= {"\n", "\ufe0f"}
+
+
+def test_the_hook_is_harmless_where_its_program_is_gone_or_too_old(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exit code of 2 would keep Claude from ending its turn."""
+    nowhere = str(world.base / "venv/bin/python")
+    empty = executable(world.base / "python", "echo Traceback >&2; exit 2")
+    for program in (nowhere, str(empty)):
+        monkeypatch.setattr(sys, "executable", program)
+        line = stop_gate.hook_command("--fail-on", "high")
+        result = subprocess.run(
+            line, shell=True, input=b"{}", capture_output=True, check=False
+        )
+        assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
+
+
+def test_the_status_says_where_the_gate_is_and_whether_its_program_exists(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Session(world, monkeypatch, capsys)
+    settings = world.home / ".claude/settings.json"
+    assert run(["gate", "status"]) == 1
+    assert "not installed" in capsys.readouterr().out
+
+    assert run(["gate", "install", "--fail-on", "low"]) == 0
+    assert run(["gate", "status"]) == 0
+    output = capsys.readouterr().out
+    assert str(settings) in output
+    assert "--fail-on low" in output
+
+    text = settings.read_text("utf-8").replace(sys.executable, "/nonexistent/python")
+    settings.write_text(text, "utf-8")
+    assert run(["gate", "status"]) == 1
+    assert "/nonexistent/python is gone" in capsys.readouterr().err
+
+    settings.write_text('{"hooks": {"Stop": [{"hooks": 1}, 2]}}', "utf-8")
+    assert run(["gate", "status"]) == 1

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 HOOK_SIGNATURE = "-m codex_counsel gate run"
 """By this part of its command the gate is recognised among other hooks."""
+HARMLESS = "2>/dev/null || true"
 EDITORS = {
     "Edit": "file_path",
     "Write": "file_path",
@@ -177,10 +178,42 @@ def settings_file(env: Mapping[str, str], project: Path | None) -> Path:
 
 
 def hook_command(*flags: str) -> str:
-    """The hook's command line. It names this interpreter, because a hook does not get the PATH of a login shell."""
+    """The hook's command line. It names this interpreter, because a hook does not get the PATH of a login shell.
+
+    It succeeds without a word where the program is gone or cannot start: an exit code of
+    2 would keep Claude from ending its turn.
+    """
     interpreter = shlex.quote(sys.executable)
     arguments = shlex.join(flags)
-    return f"{interpreter} -I {HOOK_SIGNATURE} {arguments}".strip()
+    return f"{interpreter} -I {HOOK_SIGNATURE} {arguments} {HARMLESS}"
+
+
+def find_hook(settings: JsonObject) -> str:
+    """The command line of the gate in these settings; empty where it is not installed."""
+    hooks = settings.get("hooks")
+    groups = hooks.get("Stop") if isinstance(hooks, dict) else None
+    if not isinstance(groups, list):
+        return ""
+    for group in groups:
+        for hook in _hooks_of(group):
+            if _is_gate(hook):
+                return str(hook["command"])
+    return ""
+
+
+def program_of(line: str) -> str:
+    """The program that the gate's command line starts; empty where the line cannot be read."""
+    try:
+        return shlex.split(line)[0]
+    except (ValueError, IndexError):
+        return ""
+
+
+def _hooks_of(group: Json) -> list[Json]:
+    if not isinstance(group, dict) or not isinstance(group.get("hooks"), list):
+        return []
+    hooks: list[Json] = group["hooks"]
+    return hooks
 
 
 def with_hook(settings: JsonObject, line: str) -> JsonObject:

@@ -54,6 +54,10 @@ def _run_verb(arguments: argparse.Namespace) -> int:
         from codex_counsel.cli.gate import run_gate
 
         return run_gate(arguments)
+    if arguments.verb == "uninstall":
+        from codex_counsel.cli.uninstall import run_uninstall
+
+        return run_uninstall(arguments)
 
     from codex_counsel.cli.progress import LINE
     from codex_counsel.cli.verbs import HANDLERS

@@ -1,4 +1,4 @@
-"""`gate install`, `gate remove`, and `gate run`, which is the hook: it never fails a turn of Claude Code."""
+"""`gate install`, `gate remove`, `gate status`, and `gate run`, which is the hook: it never fails a turn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from codex_counsel.contract.settings import load
 from codex_counsel.contract.vocabulary import Severity
 from codex_counsel.errors import Code
 from codex_counsel.system.json_values import JsonObject
-from codex_counsel.system.text import clean, one_line
+from codex_counsel.system.text import clean, one_line, visible
 
 
 def run_gate(arguments: argparse.Namespace) -> int:
@@ -26,6 +26,8 @@ def run_gate(arguments: argparse.Namespace) -> int:
             return _install(arguments)
         case "remove":
             return _remove(arguments)
+        case "status":
+            return _status(arguments)
     return _run(arguments)
 
 
@@ -42,7 +44,7 @@ def _install(arguments: argparse.Namespace) -> int:
         "--fail-on", arguments.fail_on, "--rounds", str(arguments.rounds)
     )
     file = _settings_file(arguments)
-    if not _change(file, lambda settings: stop_gate.with_hook(settings, line)):
+    if not change_settings(file, lambda settings: stop_gate.with_hook(settings, line)):
         return 1
     print(f"the gate is in {file}; {stop_gate.OFF}")
     return 0
@@ -50,7 +52,7 @@ def _install(arguments: argparse.Namespace) -> int:
 
 def _remove(arguments: argparse.Namespace) -> int:
     file = _settings_file(arguments)
-    if not _change(file, stop_gate.without_hook):
+    if not change_settings(file, stop_gate.without_hook):
         return 1
     print(f"the gate is not in {file} (any more)")
     return 0
@@ -63,7 +65,41 @@ def _settings_file(arguments: argparse.Namespace) -> Path:
     return stop_gate.settings_file(os.environ, project)
 
 
-def _change(file: Path, change: Callable[[JsonObject], JsonObject]) -> bool:
+def _status(_arguments: argparse.Namespace) -> int:
+    """Where the gate is installed, and whether what it starts is there. 1 where it is not, or would do nothing."""
+    hooks = []
+    for project in (None, Path.cwd()):
+        file = stop_gate.settings_file(os.environ, project)
+        line = stop_gate.find_hook(read_settings(file))
+        if line:
+            hooks.append((file, line))
+    if not hooks:
+        print("the gate is not installed, neither for you nor for this directory")
+        return 1
+
+    code = 0
+    for file, line in hooks:
+        print(visible(f"the gate is in {file}: {line}"))
+        program = stop_gate.program_of(line)
+        if not program or not os.access(program, os.X_OK):
+            code = _fail(
+                f"{program} is gone, so the gate does nothing: install it again, or remove it"
+            )
+    return code
+
+
+def read_settings(file: Path) -> JsonObject:
+    """The settings of Claude Code in this file; empty where it is missing or damaged."""
+    try:
+        settings = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(settings, dict):
+        return {}
+    return settings
+
+
+def change_settings(file: Path, change: Callable[[JsonObject], JsonObject]) -> bool:
     """Rewrite the settings at once; false, with a sentence on stderr, if they are left as they are."""
     try:
         before = {}

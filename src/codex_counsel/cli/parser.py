@@ -336,6 +336,7 @@ def _gate(parser: argparse.ArgumentParser) -> None:
         "install", help="add the hook to your settings of Claude Code"
     )
     remove = actions.add_parser("remove", help="take it out again")
+    actions.add_parser("status", help="is it installed, and does its program exist")
     run = actions.add_parser(
         "run", help="the hook itself: reads the event from standard input"
     )
@@ -354,6 +355,16 @@ def _gate(parser: argparse.ArgumentParser) -> None:
         action.add_argument(
             "--rounds", type=int, choices=(1, 2, 3), default=1, help=rounds
         )
+
+
+def _uninstall(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument(
+        "--keep-results", action="store_true", help="keep the runs with their results"
+    )
+    parser.add_argument(
+        "--end-runs", action="store_true", help="first end the runs that have not ended"
+    )
 
 
 def _add_run_flags(parser: argparse.ArgumentParser) -> None:
@@ -502,6 +513,12 @@ VERBS = (
         "gate",
         "an opt-in review at the end of each turn of Claude Code",
         add_arguments=_gate,
+        prints_envelope=False,
+    ),
+    Verb(
+        "uninstall",
+        "remove all that codex-counsel keeps on this machine; asks first",
+        add_arguments=_uninstall,
         prints_envelope=False,
     ),
 )

@@ -1,0 +1,151 @@
+"""`uninstall`: shows what is there, removes it after a question, and nothing else."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from codex_counsel.cli import run
+from codex_counsel.loopback import Loopback, hold, patch, say
+from tests.conftest import World, consult, living, start_consult, until
+
+Model = Callable[..., Loopback]
+EDIT = "*** Begin Patch\n*** Add File: new.txt\n+new\n*** End Patch\n"
+
+
+@pytest.fixture
+def used(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A machine on which the gate and an environment of the plugin are installed."""
+    for name in os.environ:
+        if name.startswith(("CODEX_", "CLAUDE_", "XDG_")):
+            monkeypatch.delenv(name)
+    for name, value in world.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(world.workspace)
+    world.repository.init().commit()
+    settings(world).parent.mkdir()
+    settings(world).write_text(json.dumps({"theme": "dark"}), "utf-8")
+    assert run(["gate", "install"]) == 0
+    environment(world).mkdir(parents=True)
+    (environment(world) / "in-use").touch()
+    return world
+
+
+def settings(world: World) -> Path:
+    return world.home / ".claude/settings.json"
+
+
+def environment(world: World) -> Path:
+    return world.home / ".claude/plugins/data/codex-codex-counsel/venv-0123"
+
+
+def files_of(world: World) -> list[str]:
+    """All files and directories of the user but the workspace and what Codex keeps."""
+    roots = (world.home, world.state)
+    paths = [path for root in roots for path in root.rglob("*")]
+    return sorted(
+        str(path.relative_to(world.base))
+        for path in paths
+        if not path.is_relative_to(world.codex_home)
+    )
+
+
+def test_everything_is_shown_and_removed_and_what_is_not_ours_stays(
+    used: World, model: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model([patch(EDIT), say("Done.")])
+    assert run(["delegate", "Add a file"]) == 0
+    consult(used.counsel())
+    (used.state / "notes.txt").write_text("mine", "utf-8")
+    before = files_of(used)
+
+    assert run(["uninstall"]) == 2
+    output = capsys.readouterr()
+    assert "add --yes" in output.err
+    for path in (used.state / "jobs", environment(used), settings(used)):
+        assert str(path) in output.out
+    assert files_of(used) == before
+
+    assert run(["uninstall", "--yes"]) == 0
+    assert "claude plugin uninstall codex@codex-counsel" in capsys.readouterr().out
+    assert json.loads(settings(used).read_text("utf-8")) == {"theme": "dark"}
+    assert [path.name for path in used.state.iterdir()] == ["notes.txt"]
+    left = "\n".join(files_of(used))
+    assert "venv-" not in left
+    assert ".cache/codex-counsel" not in left
+    assert run(["uninstall", "--yes"]) == 0
+    assert "nothing to remove" in capsys.readouterr().out
+
+
+def test_the_usual_state_directory_goes_as_a_whole(
+    used: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CODEX_COUNSEL_STATE_DIR")
+    state = used.home / ".local/state/codex-counsel"
+    (state / "of a later version").mkdir(parents=True)
+    assert run(["uninstall", "--yes"]) == 0
+    assert not state.exists()
+
+
+def test_with_keep_results_they_can_still_be_fetched(
+    used: World, model: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model([say("It is fine.")])
+    job = consult(used.counsel())["meta"]["job_id"]
+    assert run(["uninstall", "--yes", "--keep-results"]) == 0
+    assert not environment(used).exists()
+    capsys.readouterr()
+    assert run(["result", job]) == 0
+    assert "It is fine." in capsys.readouterr().out
+
+
+def test_while_a_run_lives_it_is_refused_unless_runs_are_to_be_ended(
+    used: World, model: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model([hold(say("too late"))])
+    counsel = used.counsel()
+    handle = start_consult(counsel, background=True)
+    counsel.detach(handle)
+    until(lambda: handle.job.state().phase not in ("queued", "starting"))
+    assert run(["uninstall", "--yes"]) == 2
+    assert "1 runs have not ended" in capsys.readouterr().err
+    assert handle.job.path.exists()
+
+    assert run(["uninstall", "--yes", "--end-runs"]) == 0
+    assert living(handle.job.id) == []
+    assert not used.state.exists()
+
+
+def test_while_a_session_uses_the_server_it_is_refused(
+    used: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (environment(used) / "in-use").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        assert run(["uninstall", "--yes"]) == 2
+    assert "close it first" in capsys.readouterr().err
+    assert environment(used).exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "removed"), [("n", False), ("", False), ("y", True)]
+)
+def test_on_a_terminal_it_asks(answer: str, removed: bool, used: World) -> None:
+    ours, theirs = os.openpty()
+    argv = [sys.executable, "-m", "codex_counsel", "uninstall"]
+    with subprocess.Popen(
+        argv, stdin=theirs, stdout=subprocess.PIPE, cwd=used.workspace
+    ) as process:
+        os.write(ours, f"{answer}\n".encode())
+        output, _ = process.communicate(timeout=60)
+    os.close(ours)
+    os.close(theirs)
+    assert b"Remove all of this? [y/N]" in output
+    assert process.returncode == (0 if removed else 2)
+    assert environment(used).exists() != removed
