@@ -115,7 +115,7 @@ def test_while_a_run_lives_it_is_refused_unless_runs_are_to_be_ended(
     counsel.detach(handle)
     until(lambda: handle.job.state().phase not in ("queued", "starting"))
     assert run(["uninstall", "--yes"]) == 2
-    assert "1 runs have not ended" in capsys.readouterr().err
+    assert "runs that have not ended: 1;" in capsys.readouterr().err
     assert handle.job.path.exists()
 
     assert run(["uninstall", "--yes", "--end-runs"]) == 0

@@ -32,6 +32,7 @@ PROGRAMS = {
     "cd",
     "claude",
     "codex-counsel",
+    "git",
     "lint-imports",
     "mypy",
     "npm",

@@ -40,7 +40,9 @@ FLAGS = {
     "gate": "",
     "gate install": "project fail-on rounds",
     "gate remove": "project",
+    "gate status": "",
     "gate run": "fail-on rounds",
+    "uninstall": "yes keep-results end-runs",
 }
 """What scripts of users rely on."""
 

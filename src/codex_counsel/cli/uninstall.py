@@ -50,7 +50,7 @@ def run_uninstall(arguments: argparse.Namespace) -> int:
     running = uninstall.unfinished(store)
     if running and not arguments.end_runs:
         return _refuse(
-            f"{len(running)} runs have not ended: `codex-counsel jobs` lists them; --end-runs ends them first"
+            f"runs that have not ended: {len(running)}; `codex-counsel jobs` lists them, --end-runs ends them first"
         )
     in_use = uninstall.environments_in_use(found)
     if in_use:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -74,6 +75,33 @@ def test_installed_from_a_marketplace_it_runs_with_the_settings_chosen_there(
     data = json.loads(session.tool_results[0])["data"]
     assert (data["defaults"]["model"], data["defaults"]["effort"]) == ("gpt-9", "low")
     assert set(data["sandbox"]["read_boundary"].values()) == {"toolchains"}
+
+
+def test_installed_as_the_how_to_says_no_environment_is_copied(
+    claude: Claude, model: Models
+) -> None:
+    model()
+    page = (ROOT / "docs/how-to/claude-code.md").read_text("utf-8")
+    block = page.partition("## Install")[2].split("```")[1]
+    lines = block.replace("/path/to/codex-counsel", f"file://{ROOT}").splitlines()
+    user = Installed(**vars(claude))
+    for line in filter(None, lines):
+        program, *words = shlex.split(line)
+        argv = [{"claude": claude.binary}.get(program, program), *words]
+        subprocess.run(
+            argv, cwd=claude.world.base, env=claude.env, check=True, timeout=100
+        )
+    copied = claude.config / "plugins"
+    sizes = [
+        path.lstat().st_size
+        for path in copied.rglob("*")
+        if not path.is_relative_to(copied / "data")
+    ]
+    print(sum(sizes))
+    assert 100_000 < sum(sizes) < 10_000_000
+    session = user.ask("/codex:status", status)
+    assert session.servers == {"plugin:codex:counsel": "connected"}
+    assert '"usable":true' in session.tool_results[0]
 
 
 def test_a_variable_of_the_user_goes_before_the_setting_of_the_plugin(
