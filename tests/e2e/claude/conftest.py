@@ -1,6 +1,7 @@
 """The real Claude Code with the plugin, in a world of its own. Only the tokens of both models are scripted.
 
-`CODEX_COUNSEL_TEST_CLAUDE` names the `claude` binaries to test with (a path list).
+`CODEX_COUNSEL_TEST_CLAUDE` names the `claude` binaries to test with (a path list). Without
+it the tests take the `claude` on PATH, or install the newest one from npm, once.
 """
 
 from __future__ import annotations
@@ -40,7 +41,13 @@ RELEASES = [
     for path in os.environ.get("CODEX_COUNSEL_TEST_CLAUDE", "").split(os.pathsep)
     if path
 ]
-ABSENT = "no Claude Code to test with: CODEX_COUNSEL_TEST_CLAUDE names no binary"
+INSTALLED = ROOT / ".cache/claude-latest"
+"""Where the newest release is installed, here and by `.ci/run`."""
+ABSENT = (
+    "no Claude Code to test with: there is none on PATH, and npm could not install it. "
+    f"With a network: npm install --prefix {INSTALLED} @anthropic-ai/claude-code@latest"
+)
+INSTALL_SECONDS = 900
 PREFIX = "mcp__plugin_codex_counsel__"
 
 
@@ -320,16 +327,62 @@ def first_start(claude: Claude, environments: Path) -> Iterator[Callable[[], Non
 def _release(path: str) -> str:
     return next(
         (part for part in Path(path).parts if part.startswith("claude-")),
-        path or "none",
+        path or "newest",
     )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Install Claude Code where tests need it: before they start, because each test has a time limit."""
+    if RELEASES:
+        return
+    if any("claude" in getattr(item, "fixturenames", ()) for item in items):
+        _find_or_install()
+
+
+@cache
+def _find_or_install() -> str:
+    """The `claude` to test with; empty where there is none."""
+    found = shutil.which("claude")
+    if found:
+        return found
+    binary = INSTALLED / "node_modules/.bin/claude"
+    INSTALLED.mkdir(parents=True, exist_ok=True)
+    # The processes of one test run do this one after the other.
+    with (INSTALLED / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _runs(binary):
+            _install()
+    return str(binary) if _runs(binary) else ""
+
+
+def _install() -> None:
+    options = ["--silent", "--no-audit", "--no-fund", "--fetch-retries=1"]
+    package = "@anthropic-ai/claude-code@latest"
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(
+            ["npm", "install", *options, "--prefix", str(INSTALLED), package],
+            stdin=subprocess.DEVNULL,
+            check=False,
+            timeout=INSTALL_SECONDS,
+        )
+
+
+def _runs(binary: Path) -> bool:
+    try:
+        done = subprocess.run([binary, "--version"], capture_output=True, check=False)
+    except OSError:
+        return False
+    return done.returncode == 0
 
 
 @pytest.fixture(params=RELEASES or [""], ids=_release)
 def claude(world: World, request: pytest.FixtureRequest) -> Iterator[Claude]:
     """Each release at hand, with the plugin's environment already made."""
-    if not request.param:
+    binary = request.param or _find_or_install()
+    if not binary:
         pytest.skip(ABSENT)
-    claude = Claude(request.param, world)
+    claude = Claude(binary, world)
     environments = request.getfixturevalue("environments")
     data = claude.config / "plugins/data"
     data.mkdir(parents=True)
