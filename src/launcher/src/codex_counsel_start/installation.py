@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,8 @@ from codex_counsel_start import venv
 
 MAX_LOG = 1_500
 """Characters of uv's last words that are passed on."""
+NEEDED_BYTES = 150_000_000
+"""An environment and what uv needs beside it."""
 
 
 class Installation:
@@ -42,7 +45,7 @@ class Installation:
         argv = [sys.executable, "-I", "-m", "codex_counsel_start"]
         try:
             self._home.mkdir(parents=True, exist_ok=True)
-            self._log = tempfile.TemporaryFile(dir=self._home)  # noqa: SIM115  # closed at the end of the attempt
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed at the end of the attempt
             # In a session of its own: it goes on when the client loses its patience, and
             # the next session finds it done.
             self._process = subprocess.Popen(
@@ -68,7 +71,7 @@ class Installation:
             return True
         self._changed = time.monotonic()
         said = self._last_words() or f"nothing; it ended with code {code}"
-        self.problem = f"codex-counsel could not be installed. uv said:\n{said}"
+        self.problem = f"codex-counsel could not be installed. uv said:\n{said}{self._lack_of_room()}"
         return False
 
     def _obstacle(self) -> str:
@@ -79,6 +82,16 @@ class Installation:
         if not venv.find_uv():
             return "codex-counsel cannot be installed: there is no `uv` on PATH."
         return ""
+
+    def _lack_of_room(self) -> str:
+        """A sentence about a full disk, on which uv cannot always report it."""
+        try:
+            free = shutil.disk_usage(self._home).free
+        except OSError:
+            return ""
+        if free >= NEEDED_BYTES:
+            return ""
+        return f"\nThere are only {free // 1_000_000} MB left for {self._home}."
 
     def _last_words(self) -> str:
         if self._log is None:

@@ -32,6 +32,8 @@ RETRY_SECONDS = 10.0
 STUCK_SECONDS = 30.0
 """A client that reads nothing for so long is gone."""
 RETRY_AFTER_MS = 15_000
+MAX_SUMMARY = 300
+"""Characters of a message in a summary."""
 CHUNK = 4096
 REFUSED = -32000
 
@@ -247,7 +249,9 @@ def failed_call(template: JSON, tool: str, failure: JSON) -> JSON:
         text = text.replace(error[name], failure.get(name, error[name]))
     error |= failure
     envelope["tool"] = tool
-    first_line = error["message"].partition("\n")[0]
-    envelope["summary"] = f"{tool} failed: {first_line}"
+    words = " ".join(error["message"].split())
+    if len(words) > MAX_SUMMARY:
+        words = words[: MAX_SUMMARY - 1] + "…"
+    envelope["summary"] = f"{tool} failed: {words}"
     result["content"][0]["text"] = text
     return result

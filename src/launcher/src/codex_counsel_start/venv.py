@@ -67,7 +67,12 @@ def build(root: Path, home: Path) -> None:
         for left in (wanted, *home.glob("draft-*")):
             shutil.rmtree(left, ignore_errors=True)
         draft = home / f"draft-{wanted.name}"
-        _run(_sync(root), _environment(draft))
+        try:
+            _run(_sync(root), _environment(draft))
+        except SystemExit:
+            # On a full disk it would be in the way of everything else.
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
         (draft / MARK).touch()
         draft.rename(wanted)
         _drop_old(home)
