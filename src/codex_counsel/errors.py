@@ -70,12 +70,12 @@ NO_READER = 141
 EXIT_CODES: dict[int, str] = {
     DONE: "done; a review has no finding at or above --fail-on",
     FOUND: "a review has a finding at or above --fail-on; a diff does not apply",
-    USAGE: "the command, its arguments or the state of the directory do not fit; nothing was spent",
-    UNAVAILABLE: "Codex cannot be used now: missing, no login, no sandbox, a limit, no network, no storage",
-    TIMED_OUT: "the run reached its time limit, or Codex was silent for too long",
-    FAILED: "the run failed or gave no usable result, such as a review without a verdict",
+    USAGE: "wrong arguments, unknown job, wrong directory, nothing to review",
+    UNAVAILABLE: "not possible now: Codex, login, sandbox, limit, network, storage",
+    TIMED_OUT: "the run reached its time limit, or Codex was silent too long",
+    FAILED: "the run failed, or a review has no verdict",
     UNFINISHED: "the run has not ended yet",
-    INTERRUPTED: "the run was cancelled or interrupted",
+    INTERRUPTED: "cancelled or interrupted",
     NO_READER: "nobody reads the output",
 }
 """The exit codes of the command line, which its help and the reference list."""
@@ -100,6 +100,7 @@ CATALOG: dict[Code, Meaning] = {
     Code.INVALID_ARGUMENTS: Meaning(
         "An argument is missing, unknown, blank or malformed; nothing was spent.",
         "Correct the arguments named in the message and call again.",
+        terminal_repair="Correct what the message names; --help shows what can be given.",
         exit_code=USAGE,
     ),
     Code.WORKSPACE_INVALID: Meaning(
@@ -115,8 +116,7 @@ CATALOG: dict[Code, Meaning] = {
     ),
     Code.NO_COMMITS: Meaning(
         "The repository has no commit yet.",
-        "Commit once, or review with scope files.",
-        terminal_repair="Commit once, or review whole files with --scope files.",
+        "Commit once. A review works without a commit too, with scope files.",
         exit_code=USAGE,
     ),
     Code.NOTHING_TO_REVIEW: Meaning(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from codex_counsel.cli import parser
+from codex_counsel.cli import parser, run
 from codex_counsel.contract.request import (
     Apply,
     Consult,
@@ -18,6 +18,7 @@ from codex_counsel.contract.request import (
     Transfer,
     argument_names,
 )
+from codex_counsel.errors import EXIT_CODES
 
 OUTPUT = "json color quiet"
 RUN = f"{OUTPUT} output workspace-root background context-file web-search model "
@@ -138,3 +139,36 @@ def test_a_flag_has_the_default_and_the_choices_of_its_field() -> None:
     with pytest.raises(SystemExit) as error:
         parser.build_parser().parse_args(["review", "--scope", "everything"])
     assert error.value.code == 2
+
+
+MISTAKES: dict[str, tuple[list[str], str]] = {
+    "a verb": (["reviw"], "there is no verb 'reviw'; did you mean review?"),
+    "nothing like a verb": (["xyzzy"], "there is no verb 'xyzzy'\n"),
+    "a flag": (["review", "--fial-on", "high"], "did you mean --fail-on?"),
+    "a flag with a value": (["review", "--fial-on=high"], "did you mean --fail-on?"),
+    "a choice": (["review", "--scope", "brnch"], "did you mean branch?"),
+    "a flag of another verb": (["jobs", "--stance", "x"], "there is no argument"),
+}
+
+
+@pytest.mark.parametrize(("argv", "words"), MISTAKES.values(), ids=MISTAKES)
+def test_a_near_miss_is_answered_with_what_was_meant(
+    argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as error:
+        parser.parse(argv)
+    assert error.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_without_a_verb_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 0
+    assert capsys.readouterr().out == parser.build_parser().format_help()
+
+
+@pytest.mark.parametrize("name", [None, "review", "result"])
+def test_the_help_lists_the_exit_codes(name: str | None) -> None:
+    text = BUILT[name].format_help() if name else parser.build_parser().format_help()
+    for code, meaning in EXIT_CODES.items():
+        assert f"  {code:<4} {meaning}\n" in text
+    assert max(map(len, parser.EPILOG.splitlines())) <= 80

@@ -28,9 +28,9 @@ def run(argv: list[str]) -> int:
     except KeyboardInterrupt:
         return _show_failure(arguments, CounselError(Code.CANCELLED, "Interrupted"))
     except BrokenPipeError:
-        # The reader of our output is gone. Closing stderr keeps Python from reporting
-        # that at exit.
-        sys.stderr.close()
+        # The reader of our output is gone. What is still in the buffers must not make
+        # Python report that at exit, and choose an exit code of its own.
+        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
         return NO_READER
     except Exception:  # noqa: BLE001  # Python's own exit code for it is that of findings
         traceback.print_exc()

@@ -81,6 +81,15 @@ class Page:
             for part in wrapped(f"{indent}{line}".rstrip(), self.look.width):
                 self.lines.append([(part, style)])
 
+    def add_labelled(self, label: str, text: str) -> None:
+        """Add a label of a table of two columns, and the text beside it."""
+        width = None
+        if self.look.width is not None:
+            width = max(self.look.width - len(label), MIN_WIDTH // 2)
+        for index, part in enumerate(wrapped(text, width)):
+            before = label if index == 0 else " " * len(label)
+            self.lines.append([(before, "dim"), (part, "")])
+
     def add_spans(self, *spans: Span) -> None:
         """Add one line as it is."""
         self.lines.append(list(spans))
@@ -88,7 +97,7 @@ class Page:
     def add_prose(self, text: str) -> None:
         """Add Markdown: code and tables stay as they are, other lines are wrapped."""
         fence = ""
-        for line in text.split("\n"):
+        for line in text.rstrip("\n").split("\n"):
             mark = line.lstrip()[:3]
             is_code = bool(fence) or line.startswith(("    ", "\t", "|"))
             if mark in ("```", "~~~") and fence in ("", mark):

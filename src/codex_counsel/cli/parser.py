@@ -67,6 +67,18 @@ METAVARS = {
     "plan_path": "FILE",
     "allow_paths": "PATH",
     "from_job": "JOB",
+    "base": "REF",
+    "commit": "REF",
+    "range": "A..B",
+    "focus": "TEXT",
+    "plan": "TEXT",
+    "model": "NAME",
+    "effort": "NAME",
+    "profile": "NAME",
+    "session_id": "ID",
+    "idempotency_key": "KEY",
+    "timeout_seconds": "N",
+    "limit": "N",
 }
 SHORT_FLAGS = {"workspace_root": "-C"}
 NO_FLAGS = {"detail", "cursor", "extra_context", "output_schema"}
@@ -270,7 +282,7 @@ def _review(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths",
         nargs="*",
-        help="only these files or folders, relative to the workspace",
+        help="only these files or folders, relative to the project",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="show what would be sent; free"
@@ -449,7 +461,7 @@ VERBS = (
     ),
     Verb(
         "consult",
-        "ask a question about the workspace",
+        "ask a question about the project",
         Consult,
         positional=("question",),
         add_arguments=_consult,

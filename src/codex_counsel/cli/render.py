@@ -87,12 +87,15 @@ class Output:
                 Code.INVALID_ARGUMENTS, f"--output: {self.file} cannot be written"
             )
 
-    def show(self, wire: EnvelopeDict) -> None:
-        """Print an envelope, and flush it. A failure goes to stderr; also to where a document was asked for."""
+    def show(self, wire: EnvelopeDict, *, is_answer: bool = False) -> None:
+        """Print an envelope, and flush it. A failure goes to stderr; also to where a document was asked for.
+
+        `is_answer` marks a failure that answers what was asked: it is printed as a result.
+        """
         LINE.erase()
-        if not wire["ok"]:
+        if not wire["ok"] and not is_answer:
             self._show_failure(wire)
-        if wire["ok"] or self.is_named:
+        if wire["ok"] or is_answer or self.is_named:
             with self._opened() as stream:
                 self._write(wire, stream)
 

@@ -13,9 +13,19 @@ from codex_counsel.contract.envelope import Coverage, DiffFile, Envelope
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import one_line
 
+HEAD = ("JOB", "KIND", "STATE", "AGE", "TOOK", "TOKENS", "DIRECTORY")
+STATE = HEAD.index("STATE")
 SHORT_ID = 8
 MAX_PATHS = 20
 """Paths of a list that a report shows; `--json` has them all."""
+FIRST_PATHS = 3
+"""The same where they stand on one line."""
+LOGINS = {
+    "api_key": "an API key",
+    "chatgpt": "a ChatGPT account",
+    "provider": "that of your own model provider",
+    "keyring": "in the keyring",
+}
 STATUS_STYLES: dict[str, Style] = {
     "completed": "green",
     "pass": "green",
@@ -38,51 +48,44 @@ def add_jobs(page: Page, envelope: Envelope) -> None:
     rows: list[JsonObject] = envelope.data["jobs"]
     is_wide = page.look.width is None
     length = 32 if is_wide else _short_length([row["job_id"] for row in rows])
-    directories = {row.get("workspace", "") for row in rows}
-    head = ["JOB", "KIND", "STATE", "AGE", "TOOK", "TOKENS"]
-    if len(directories) > 1:
-        head.append("DIRECTORY")
-    table = [head]
-    for row in rows:
-        cells = [
+    table = [
+        [
             str(row["job_id"])[:length],
             _kind(row),
             _state(row),
             _age(row),
             duration(row.get("elapsed_ms")),
             _tokens(row),
+            _directory(row, is_wide=is_wide),
         ]
-        if len(directories) > 1:
-            cells.append(_directory(row, is_wide=is_wide))
-        table.append(cells)
-
-    widths = [max(columns(line[index]) for line in table) for index in range(len(head))]
-    used = sum(width + 2 for width in widths)
+        for row in rows
+    ]
+    # A column in which no row, or each row, says the same is left out.
+    kept = [0, 1, 2, 3]
+    for index in (4, 5):
+        if any(cells[index] != "-" for cells in table):
+            kept.append(index)
+    if len({row.get("workspace") for row in rows}) > 1:
+        kept.append(6)
+    widths = [
+        max(columns(cells[index]) for cells in (*table, HEAD)) for index in range(7)
+    ]
+    used = sum(widths[index] + 2 for index in kept)
     room = None
     if page.look.width is not None:
         room = max(page.look.width - used, 0)
 
     if not page.look.quiet:
-        titles = "".join(
-            _padded(title, width) for title, width in zip(head, widths, strict=True)
-        )
+        titles = "".join(_padded(HEAD[index], widths[index]) for index in kept)
         page.add_spans((fitted(f"{titles}REQUEST", page.look.width), "dim"))
-    for row, cells in zip(rows, table[1:], strict=True):
-        before = "".join(
-            _padded(cell, width)
-            for cell, width in zip(cells[:2], widths[:2], strict=True)
-        )
-        after = "".join(
-            _padded(cell, width)
-            for cell, width in zip(cells[3:], widths[3:], strict=True)
-        )
+    for row, cells in zip(rows, table, strict=True):
         style = STATUS_STYLES.get(row.get("verdict") or row["status"], "")
+        spans: list[tuple[str, Style]] = []
+        for index in kept:
+            padded = _padded(cells[index], widths[index])
+            spans.append((padded, style if index == STATE else ""))
         request = one_line(str(row.get("subject") or row.get("error") or ""), 200)
-        page.add_spans(
-            (before, ""),
-            (_padded(cells[2], widths[2]), style),
-            ((after + fitted(request, room)).rstrip(), ""),
-        )
+        page.add_spans(*spans, (fitted(request, room), ""))
 
 
 def _short_length(ids: Sequence[str]) -> int:
@@ -173,7 +176,7 @@ def add_status(page: Page, envelope: Envelope) -> None:
     ]
     for name, words in lines:
         if words:
-            page.add(f"{name:<11}{words}", indent="  ")
+            page.add_labelled(f"  {name:<12}", words)
     for warning in envelope.meta.warnings:
         page.add(f"warning: {in_terminal_words(warning)}", "yellow", indent="  ")
     for step in envelope.next_steps or ():
@@ -191,7 +194,7 @@ def _login(login: JsonObject | None) -> str:
         return ""
     if login.get("hint"):
         return "none"
-    return f"by {login['kind']}"
+    return LOGINS.get(login["kind"], str(login["kind"]))
 
 
 def _sandbox(sandbox: JsonObject | None) -> str:
@@ -302,8 +305,10 @@ def add_dry_run(page: Page, envelope: Envelope) -> None:
     sandbox = data.get("sandbox")
     if sandbox:
         _add_sandbox(page, sandbox)
-    for part in data.get("codex_adds") or ():
-        page.note(f"Codex adds: {_flat(part)}")
+    additions = data.get("codex_adds") or ()
+    if additions:
+        total = sum(part.get("bytes", 0) for part in additions)
+        page.note(f"Codex adds {counted(total, 'byte')} of its own instructions")
     for warning in envelope.meta.warnings:
         page.note(f"note: {in_terminal_words(warning)}", "yellow")
 
@@ -342,14 +347,15 @@ def _add_sandbox(page: Page, sandbox: JsonObject) -> None:
     )
     for name, title in (
         ("readable", "also readable"),
-        ("secrets", "secret files, denied"),
-        ("denied", "denied"),
+        ("secrets", "secret files of the workspace, denied"),
+        ("denied", "denied elsewhere"),
     ):
         paths = sandbox.get(name) or []
-        if not paths:
-            continue
-        page.note(f"{title}: {', '.join(paths[:MAX_PATHS])}")
-        _add_more(page, len(paths) - MAX_PATHS, "more; --json lists them")
+        if paths:
+            more = ""
+            if len(paths) > FIRST_PATHS:
+                more = f" and {len(paths) - FIRST_PATHS} more"
+            page.note(f"- {title}: {', '.join(paths[:FIRST_PATHS])}{more}")
 
 
 def _add_more(page: Page, count: int, words: str) -> None:

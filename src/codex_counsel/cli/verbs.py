@@ -32,7 +32,7 @@ from codex_counsel.contract.request import (
     validate,
 )
 from codex_counsel.contract.vocabulary import TERMINAL
-from codex_counsel.errors import DONE, FOUND, UNAVAILABLE, Code, CounselError
+from codex_counsel.errors import DONE, FOUND, UNAVAILABLE, USAGE, Code, CounselError
 from codex_counsel.services import choosing, results
 from codex_counsel.system.json_values import Json, JsonObject
 
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from codex_counsel.services.counsel import Counsel, Handle
 
 PATH_ARGUMENTS = ("workspace_root", "plan_path")
+DOES_NOT_APPLY = (Code.APPLY_CONFLICT, Code.POLICY_REFUSED, Code.ALREADY_APPLIED)
+"""What can be wrong with a diff, and not with the call."""
 PATH_LIST_ARGUMENTS = ("images", "extra_roots")
 
 
@@ -145,13 +147,15 @@ def _apply(arguments: argparse.Namespace) -> int:
     try:
         output.show(counsel.apply(parse(Apply, values)))
     except CounselError as error:
-        # Not to apply is an answer here, and the question was a right one.
-        does_not_apply = error.code in (Code.APPLY_CONFLICT, Code.POLICY_REFUSED)
-        if not does_not_apply:
+        if error.code not in DOES_NOT_APPLY:
             raise
         if arguments.check_only:
-            error.message = f"It would not be applied: {error.message}"
-        output.show(failed(Apply.tool, error, Meta(job_id=values["job_id"])).wire())
+            error.message = f"This diff would not be applied: {error.message}"
+        wire = failed(Apply.tool, error, Meta(job_id=values["job_id"])).wire()
+        # To a question, "no" is an answer.
+        output.show(wire, is_answer=arguments.check_only)
+        if error.code == Code.ALREADY_APPLIED and not arguments.check_only:
+            return USAGE
         return FOUND
     return DONE
 

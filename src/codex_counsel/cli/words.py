@@ -13,6 +13,7 @@ from functools import cache
 from codex_counsel.cli.parser import VERBS, flag_of
 from codex_counsel.contract.envelope import Failure
 from codex_counsel.contract.request import ToolRequest
+from codex_counsel.contract.vocabulary import SCOPES
 from codex_counsel.errors import CATALOG, Code
 
 TOOLS = {
@@ -45,7 +46,7 @@ LABELS = {
     "session_id": "thread",
     "last_message": "last message",
     "survivors": "processes that live on",
-    "allow_paths": "to be accepted, each with --allow-path",
+    "allow_paths": "to look at",
     "job_id": "job",
     "exit_code": "exit code of git",
 }
@@ -82,7 +83,9 @@ def _pattern() -> re.Pattern[str]:
     return re.compile(
         r"`?(?<![\w/.-])(?P<tool>codex_[a-z_]+[a-z])(?![\w/])`?"
         rf"|(?<![\w/.-])(?P<compound>{'|'.join(compound)})(?![\w/]|\.\w)"
-        rf"|(?:(?<=; )|^)(?P<single>{'|'.join(single)})(?:\.\d+)?(?=: )"
+        rf"|(?:(?<=; )|(?<=Pass )|^)(?P<single>{'|'.join(single)})(?:\.\d+)?(?=: )"
+        rf"|\b[Ss]cope (?P<scope>{'|'.join(SCOPES)})\b"
+        r"|String should match pattern (?P<pattern>'\S+')"
     )
 
 
@@ -95,6 +98,10 @@ def _translated(match: re.Match[str]) -> str:
     if match["tool"]:
         verb = _tools().get(match["tool"])
         return f"`codex-counsel {verb}`" if verb else match[0]
+    if match["scope"]:
+        return f"--scope {match['scope']}"
+    if match["pattern"]:
+        return "this has not the form of an id"
     return _arguments()[match["compound"] or match["single"]]
 
 

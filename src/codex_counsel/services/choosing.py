@@ -60,7 +60,7 @@ def newest(
             return row
     raise CounselError(
         Code.JOB_NOT_FOUND,
-        f"There is no {words} of {directory}",
+        f"{directory} has no {words}",
         repair="Name the run: `codex-counsel jobs --all` lists those of all directories.",
     )
 

@@ -1,0 +1,130 @@
+"""Runs that are named by the beginning of an id, or not at all: the newest of this directory that fits."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from codex_counsel.loopback import Loopback, Reply, Request, patch, say, stall
+from tests.conftest import World, living
+from tests.e2e.cli.test_verbs import run
+
+Model = Callable[..., Loopback]
+FIX = patch(
+    "*** Begin Patch\n*** Update File: app.py\n@@\n-answer = 41\n+answer = 42\n*** End Patch\n"
+)
+
+
+def answer(request: Request) -> Reply:
+    """What the question or task asks for."""
+    if "Wait." in request.prompt:
+        return stall()
+    if "Fix it." in request.prompt and not request.outputs:
+        return FIX
+    for question in ("First", "Second"):
+        if question in request.prompt:
+            return say(f"{question}.")
+    return say("Done.")
+
+
+def next_second() -> None:
+    """Wait until a new run is newer: records are ordered by the second of their start."""
+    time.sleep(1.05)
+
+
+def test_an_id_may_be_shortened_unless_that_is_ambiguous(
+    world: World, model: Model
+) -> None:
+    model([say("Yes.")])
+    job = run(world, "consult", "--json", "Really?").json["meta"]["job_id"]
+    assert run(world, "result", job[:4]).out.startswith("Yes.")
+
+    # The same record under an id that begins likewise.
+    twin = job[:12] + "f" * 20
+    jobs = world.state / "jobs"
+    shutil.copytree(jobs / job, jobs / twin, ignore=shutil.ignore_patterns("control"))
+    for verb in ("result", "cancel", "apply"):
+        result = run(world, verb, job[:10])
+        assert result.code == 2
+        assert job in result.err
+        assert twin in result.err
+    assert run(world, "result", job[:12] + "f").code == 0
+    assert run(world, "result", job[:3]).code == 2
+
+
+def test_the_newest_run_of_this_directory_is_shown_and_named(
+    world: World, model: Model
+) -> None:
+    model(answer)
+    other = world.base / "elsewhere"
+    other.mkdir()
+    run(world, "consult", "First?")
+    next_second()
+    job = run(world, "consult", "--json", "Second?").json["meta"]["job_id"]
+    next_second()
+    elsewhere = run(world, "consult", "--json", "-C", str(other), "3?").json
+    result = run(world, "result")
+    assert (result.code, result.out.splitlines()[0]) == (0, "Second.")
+    assert f"consult {job} (Second?)" in result.err
+
+    listed = run(world, "jobs").out
+    assert (job in listed, elsewhere["meta"]["job_id"] in listed) == (True, False)
+    assert elsewhere["meta"]["job_id"] in run(world, "jobs", "--all").out
+    assert elsewhere["meta"]["job_id"] in run(world, "jobs", "-C", str(other)).out
+    empty = run(world, "jobs", "--status", "failed")
+    assert (empty.code, "There are no such runs of" in empty.out) == (0, True)
+
+
+def test_cancel_takes_the_newest_run_that_has_not_ended(
+    world: World, model: Model
+) -> None:
+    server = model(answer)
+    job = run(world, "consult", "--background", "--json", "Wait.").json["job_id"]
+    server.asked(1)
+    unfinished = run(world, "result", job[:8])
+    assert (unfinished.code, "is not finished" in unfinished.out) == (6, True)
+    assert run(world, "result", "--format", "sarif", job).code == 6
+    next_second()
+    assert run(world, "consult", "Now?").code == 0
+    result = run(world, "cancel")
+    assert (result.code, job in result.err, living(job)) == (0, True, [])
+    assert run(world, "result", job).code == 130
+    assert run(world, "cancel", job).code == 0
+    assert run(world, "cancel").code == 2
+
+
+def test_apply_takes_the_newest_diff_that_is_not_applied(
+    world: World, model: Model, workspace: Path
+) -> None:
+    model(answer)
+    job = run(world, "delegate", "--json", "Fix it.").json["meta"]["job_id"]
+    next_second()
+    run(world, "delegate", "Do nothing.")
+    assert run(world, "apply", "--check-only").code == 0
+    result = run(world, "apply")
+    assert (result.code, job in result.err) == (0, True)
+    assert (workspace / "app.py").read_text() == "answer = 42\n"
+    assert run(world, "apply").code == 2
+    assert run(world, "apply", "--undo").code == 0
+    assert (workspace / "app.py").read_text() == "answer = 41\n"
+    assert run(world, "apply", "--check-only").code == 0
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_check_reports_that_a_diff_would_not_apply(
+    world: World, model: Model, workspace: Path, flags: tuple[str, ...]
+) -> None:
+    model([FIX, say("Fixed.")])
+    run(world, "delegate", "Fix it.")
+    (workspace / "app.py").write_text("answer = 43\n")
+    checked = run(world, "apply", "--check-only", *flags)
+    assert (checked.code, "app.py" in checked.out) == (1, True)
+    assert "apply_conflict" in checked.out
+    assert "apply_conflict" not in checked.err
+    refused = run(world, "apply", *flags)
+    assert refused.code == 1
+    assert (workspace / "app.py").read_text() == "answer = 43\n"

@@ -1,0 +1,155 @@
+"""What tools that run no model found, as a person reads it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from codex_counsel.cli.page import Look, Page, columns
+from codex_counsel.cli.render import add_envelope
+from codex_counsel.cli.reports import duration
+from codex_counsel.contract.envelope import Envelope
+
+
+def page(tool: str, data: Any, width: int | None = None, **changes: Any) -> str:
+    wire = {
+        "ok": True,
+        "status": "completed",
+        "tool": tool,
+        "summary": "It is so.",
+        "data": data,
+        "meta": {},
+    }
+    page = Page(Look(width))
+    add_envelope(page, Envelope.parse({**wire, **changes}))
+    return str(page)
+
+
+def row(number: int, **changes: Any) -> dict[str, Any]:
+    started = time.gmtime(time.time() - 200)
+    return {
+        "job_id": f"{number:032x}"[::-1],
+        "tool": "codex_review_changes",
+        "status": "completed",
+        "workspace": "/home/me/project",
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", started),
+        "subject": "Is this a question with a rather long text? " * 2,
+        **changes,
+    }
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_the_list_of_jobs_fits_the_width(width: int) -> None:
+    rows = [
+        row(1, verdict="concerns", elapsed_ms=83_000, tokens={"input": 1, "output": 2}),
+        row(2, tool="codex_delegate", status="running", workspace="/home/me/日本"),
+        {"job_id": "3" * 32, "status": "corrupt", "error": "It cannot be read."},
+    ]
+    lines = page("codex_job_list", {"jobs": rows}, width).splitlines()
+    assert len(lines) == 4
+    fixed = 75
+    assert max(map(columns, lines)) <= max(width, fixed)
+    assert lines[1].startswith("10000000  review")
+    assert ("concerns" in lines[1], "3 min" in lines[1], "1m 23s" in lines[1]) == (
+        True,
+        True,
+        True,
+    )
+
+
+def test_without_a_terminal_the_ids_are_whole_and_nothing_is_cut() -> None:
+    job = row(7)
+    (_, line) = page("codex_job_list", {"jobs": [job]}).splitlines()
+    assert line.split()[0] == job["job_id"]
+    assert job["subject"].strip() in line
+
+
+def test_shortened_ids_are_long_enough_to_differ() -> None:
+    rows = [row(1, job_id="a" * 31 + end) for end in "bc"]
+    lines = page("codex_job_list", {"jobs": rows}, 80).splitlines()
+    assert len({line.split()[0] for line in lines[1:]}) == 2
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "words"),
+    [
+        (None, "-"),
+        (900, "0 s"),
+        (59_999, "59 s"),
+        (83_000, "1m 23s"),
+        (3_720_000, "1h 02m"),
+    ],
+)
+def test_durations(milliseconds: int | None, words: str) -> None:
+    assert duration(milliseconds) == words
+
+
+def test_status_has_every_warning_and_every_step() -> None:
+    text = page(
+        "codex_status",
+        {
+            "usable": False,
+            "codex": {"path": "/bin/codex", "version": "1", "source": "PATH"},
+            "login": {"kind": "none", "hint": "Run `codex login`."},
+            "sandbox": {"usable": True, "read_boundary": {"consult": "workspace"}},
+            "defaults": {"model": None, "isolation": "lean"},
+        },
+        meta={"warnings": ["first", "set timeout_seconds"]},
+        next_steps=["Use workspace_root."],
+    )
+    assert "warning: first" in text
+    assert "warning: set --timeout-seconds" in text
+    assert "to do: Use -C." in text
+    assert "login       none" in text
+    assert "kind" not in text
+    assert "{" not in text
+
+
+def test_a_delegate_shows_what_a_build_executes() -> None:
+    files = [
+        {"path": "Makefile", "status": "A", "added": 1, "deleted": 0, "build": True},
+        {"path": ".envrc", "status": "M", "sensitive": True},
+    ]
+    text = page("codex_delegate", None, diffstat="2 files changed", files=files)
+    assert "A Makefile +1  build: building or testing executes it" in text
+    assert "M .envrc  sensitive: tools execute or obey it" in text
+
+
+def test_a_dry_run_lists_the_files_and_what_is_left_out() -> None:
+    text = page(
+        "codex_dry_run",
+        {
+            "files": [{"path": "a.py", "status": "M", "added": 2, "deleted": 1}],
+            "files_not_shown": 3,
+            "blocked": {"code": "auth_required", "message": "No login."},
+        },
+        coverage={
+            "files": 4,
+            "omitted": [{"path": ".env", "reason": "secret_file"}],
+        },
+    )
+    assert "  M a.py +2 -1\n  and 3 more files\n" in text
+    assert "but it could not run now: auth_required: No login." in text
+    assert "NOT all of the change is sent; left out: 1" in text
+    assert "  .env (secret file)" in text
+
+
+def test_an_applied_diff_says_how_to_take_it_back() -> None:
+    text = page(
+        "codex_apply",
+        {
+            "applied": True,
+            "files": ["a.py", "b.py"],
+            "merged": ["b.py"],
+            "undo": {"tool": "codex_apply"},
+        },
+        meta={"job_id": "7" * 32},
+    )
+    assert text.splitlines() == [
+        "It is so.",
+        "  a.py",
+        "  b.py  (merged with your changes)",
+        f"take it back with: codex-counsel apply --undo {'7' * 32}",
+    ]
