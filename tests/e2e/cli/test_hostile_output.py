@@ -137,8 +137,42 @@ def test_in_a_workflow_a_task_its_diff_and_its_record_hold_no_command(
         ("delegate", "--dry-run", "x"),
         ("review", "--dry-run"),
         ("consult", "\n::add-mask::x"),
+        ("jobs", "--all", "--color", "never"),
+        ("result", job[:6], "--quiet"),
+        ("apply",),
+        ("apply", "--undo"),
+        ("transfer", "\n::add-mask::x"),
     ):
         assert_inert(run(workflow, *arguments, *flags))
+
+
+def test_in_a_workflow_colours_do_not_let_a_command_begin_a_line(
+    workflow: World, model: Model
+) -> None:
+    code = "".join(f"+{line}\n" for line in hostile.ALL.split("\n"))
+    model(
+        [
+            patch(f"*** Begin Patch\n*** Add File: a.py\n{code}*** End Patch\n"),
+            say(hostile.ALL),
+        ]
+    )
+    file = workflow.base / "result.txt"
+    run(
+        workflow,
+        "delegate",
+        "--color=always",
+        f"--output={file}",
+        hostile.COMMANDS["after a line end"],
+    )
+    results = [
+        run(workflow, "result", "--color", "always"),
+        run(workflow, "jobs", "--color", "always"),
+        RunResult(0, file.read_text("utf-8"), ""),
+    ]
+    for result in results:
+        assert "-commands::" in result.out
+        plain = re.sub("\x1b\\[[0-9;]{1,4}m", "", result.out)
+        assert_inert(RunResult(result.code, plain, result.err))
 
 
 @pytest.mark.parametrize(
