@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import traceback
 
 from codex_counsel.cli import parser
 from codex_counsel.cli.output import guard
@@ -33,6 +32,9 @@ def run(argv: list[str]) -> int:
         sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
         return NO_READER
     except Exception:  # noqa: BLE001  # Python's own exit code for it is that of findings
+        # Rarely needed, and start-up time shows it.
+        import traceback
+
         traceback.print_exc()
         return FAILED
     return code

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from codex_counsel.cli.formats import add_footer, add_review
 from codex_counsel.cli.page import Look, Page
 from codex_counsel.cli.progress import LINE
 from codex_counsel.cli.render import add_delegate, exit_code
+from codex_counsel.cli.review_text import add_footer, add_review
 from codex_counsel.contract.envelope import Envelope
 from codex_counsel.contract.request import (
     Apply,

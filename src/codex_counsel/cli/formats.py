@@ -1,4 +1,4 @@
-"""A review for its reader: a terminal, a pull request, a code-scanning upload, a workflow log."""
+"""A review as a document: for a pull request, a code-scanning upload, a workflow log."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from urllib.parse import quote
 from codex_counsel import __version__
 from codex_counsel.cli.inert_markdown import code_block, code_span, inline, prose
 from codex_counsel.cli.output import json_text, without_hash_commands
-from codex_counsel.cli.page import Page, Style
-from codex_counsel.cli.words import in_terminal_words, repair_of
+from codex_counsel.cli.review_text import (
+    MAX_ENTRY,
+    coverage_lines,
+    lists_of,
+    place_of,
+    reason_of,
+    title_of,
+)
+from codex_counsel.cli.words import repair_of
 from codex_counsel.contract.envelope import Envelope, Failure, Finding
 from codex_counsel.contract.vocabulary import SEVERITIES, Severity
 from codex_counsel.system.json_values import JsonObject
-from codex_counsel.system.text import one_line, visible
+from codex_counsel.system.text import visible
 
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 SARIF_LEVELS: dict[Severity, str] = {
@@ -37,21 +44,6 @@ GITHUB_COMMANDS: dict[Severity, str] = {
     "low": "notice",
     "nit": "notice",
 }
-SEVERITY_STYLES: dict[Severity, Style] = {
-    "critical": "alarm",
-    "high": "red",
-    "medium": "yellow",
-    "low": "cyan",
-    "nit": "dim",
-}
-VERDICT_STYLES: dict[str, Style] = {
-    "pass": "green",
-    "concerns": "yellow",
-    "fail": "red",
-    "unknown": "yellow",
-}
-MAX_ENTRY = 2_000
-"""Characters of an entry of a reviewer's lists."""
 
 
 def render(review: Envelope, name: str) -> str:
@@ -68,74 +60,6 @@ def render(review: Envelope, name: str) -> str:
     raise ValueError(f"there is no format {name!r}")
 
 
-# --- for a terminal
-
-
-def add_review(page: Page, review: Envelope) -> None:
-    """Add the review: summary, findings, the reviewer's lists, what was sent, where it comes from."""
-    page.add(review.summary, VERDICT_STYLES.get(review.verdict or "", "bold"))
-    page.add()
-    for finding in review.findings or ():
-        severity = finding.severity.upper()
-        page.add_spans(
-            (severity, SEVERITY_STYLES[finding.severity]),
-            (f"  {_title(finding)}", "bold"),
-        )
-        page.add(_place(finding), "cyan", indent="  ")
-        _add_prefixed(page, "  | ", finding.evidence, "dim")
-        _add_prefixed(page, "  ", finding.risk)
-        _add_prefixed(page, "  -> ", finding.recommendation)
-        page.add()
-    if review.answer is not None:
-        page.add_prose(review.answer)
-        page.add()
-
-    for name, entries in _lists(review).items():
-        for entry in entries:
-            title = name.replace("_", " ")
-            page.add(f"{title}: {one_line(entry, MAX_ENTRY)}")
-    for line in _coverage(review):
-        page.note(line)
-    add_footer(page, review)
-
-
-def add_footer(page: Page, result: Envelope) -> None:
-    """Add where a result comes from, what it cost, how to go on, and the warnings."""
-    meta = result.meta
-    codex = "Codex"
-    if meta.codex:
-        codex = f"Codex {meta.codex.version}"
-    model = meta.model or "default model"
-    if meta.effort:
-        model += f", effort {meta.effort}"
-    seconds = (meta.elapsed_ms or 0) / 1000
-    if not page.look.quiet:
-        page.add(f"— {codex}, {model}, {seconds:.1f} s", "dim")
-
-    sandbox = meta.sandbox
-    if sandbox:
-        network = "on" if sandbox.network else "off"
-        page.note(
-            f"sandbox: {sandbox.mode}, reads {sandbox.read_boundary}, network {network}"
-        )
-    usage = meta.usage
-    if usage:
-        page.note(
-            f"tokens: {usage.input} in ({usage.cached_input} cached), {usage.output} out"
-        )
-    if meta.session_id:
-        page.note(f"continue with: --session-id {meta.session_id}")
-    for warning in meta.warnings:
-        page.note(f"note: {in_terminal_words(warning)}", "yellow")
-
-
-def _add_prefixed(
-    page: Page, prefix: str, words: str | None, style: Style = ""
-) -> None:
-    for line in visible(words or "").splitlines():
-        page.add(line, style, indent=prefix)
-
-
 # --- for a pull request
 
 
@@ -149,8 +73,8 @@ def markdown(review: Envelope) -> str:
 def _markdown_of_review(review: Envelope) -> str:
     lines = [f"## Codex: {inline(review.summary)}", ""]
     for finding in review.findings or ():
-        lines += [f"### {finding.severity}: {inline(_title(finding))}", ""]
-        lines += [code_span(_place(finding)), ""]
+        lines += [f"### {finding.severity}: {inline(title_of(finding))}", ""]
+        lines += [code_span(place_of(finding)), ""]
         if finding.evidence:
             lines += [code_block(finding.evidence), ""]
         if finding.risk:
@@ -159,14 +83,14 @@ def _markdown_of_review(review: Envelope) -> str:
             lines += [prose(finding.recommendation), ""]
     if review.answer is not None:
         lines += [prose(review.answer), ""]
-    for name, entries in _lists(review).items():
+    for name, entries in lists_of(review).items():
         title = name.replace("_", " ")
         lines += [f"**{title}**", ""]
         for entry in entries:
             lines.append(f"- {inline(entry, MAX_ENTRY)}")
         lines.append("")
 
-    for line in _coverage(review):
+    for line in coverage_lines(review):
         lines.append(f"- {inline(line)}")
     for warning in review.meta.warnings:
         note = inline(f"note: {warning}")
@@ -178,7 +102,7 @@ def _markdown_of_failure(review: Envelope, error: Failure) -> str:
     lines = [
         "## Codex: nothing was reviewed",
         "",
-        prose(_reason(error)),
+        prose(reason_of(error)),
         "",
         prose(f"What to do: {repair_of(error)}"),
     ]
@@ -194,7 +118,7 @@ def _markdown_of_failure(review: Envelope, error: Failure) -> str:
 def github(review: Envelope) -> str:
     """Workflow commands: annotations on the lines of a pull request. No text in them can become another command."""
     if review.error:
-        words = f"{_reason(review.error)}\nWhat to do: {repair_of(review.error)}"
+        words = f"{reason_of(review.error)}\nWhat to do: {repair_of(review.error)}"
         return f"::error title=Codex review::{_escape(words)}"
 
     lines = [_annotation(finding) for finding in review.findings or ()]
@@ -276,7 +200,7 @@ def _invocation(review: Envelope) -> JsonObject:
     level = "note" if success else "error"
     notes = [review.summary]
     if review.error:
-        notes = [_reason(review.error), f"What to do: {repair_of(review.error)}"]
+        notes = [reason_of(review.error), f"What to do: {repair_of(review.error)}"]
     notifications = []
     for note in (*notes, *review.meta.warnings):
         message = {"text": _without_links(note)}
@@ -315,63 +239,3 @@ def _location(finding: Finding, file: str) -> JsonObject:
             "endLine": finding.line_end or finding.line,
         }
     return {"physicalLocation": physical}
-
-
-# --- parts of several formats
-
-
-def _reason(error: Failure) -> str:
-    return f"{error.code}: {in_terminal_words(error.message)}"
-
-
-def _title(finding: Finding) -> str:
-    return one_line(finding.title, 300)
-
-
-def _place(finding: Finding) -> str:
-    """`src/app.py:3-5 (verified)`: the place, and how far it can be trusted."""
-    where = finding.section or "no place named"
-    if finding.file:
-        where = one_line(finding.file, 500)
-        if finding.line:
-            where += f":{finding.line}"
-        if finding.line_end not in (None, finding.line):
-            where += f"-{finding.line_end}"
-
-    trust: str = finding.grounded or "unverified"
-    if finding.in_diff is False:
-        trust += ", outside the change"
-    return f"{where} ({trust})"
-
-
-def _lists(review: Envelope) -> dict[str, list[str]]:
-    """The reviewer's lists that are not empty, by their names."""
-    lists = {
-        "questions": review.questions,
-        "assumptions": review.assumptions,
-        "next_steps": review.next_steps,
-    }
-    return {name: entries for name, entries in lists.items() if entries}
-
-
-def _coverage(review: Envelope) -> list[str]:
-    coverage = review.coverage
-    if not coverage:
-        return []
-    extent = "NOT all of the change was seen"
-    if coverage.complete:
-        extent = "all of the change was seen"
-    files = counted(coverage.files, "file")
-    lines = [f"{files}, {counted(coverage.bytes, 'byte')} sent; {extent}"]
-    for omission in coverage.omitted:
-        reason = omission.reason.replace("_", " ")
-        if omission.bytes:
-            reason += f", {counted(omission.bytes, 'byte')}"
-        lines.append(f"left out: {omission.path} ({reason})")
-    return lines
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 file`, `12,345 files`."""
-    plural = "" if number == 1 else "s"
-    return f"{number:,} {noun}{plural}"

@@ -25,8 +25,9 @@ SEQUENCES: dict[Style, str] = {
 Span = tuple[str, Style]
 MIN_WIDTH = 40
 
-_HANG = re.compile(r"\s*(?:[-*+>|] |-> |\d{1,3}[.)] )?")
-_WORDS = re.compile(r"\S+\s*|\s+")
+HANG = r"\s*(?:[-*+>|] |-> |\d{1,3}[.)] )?"
+"""What later lines of an item are indented by."""
+WORDS = r"\S+\s*|\s+"
 
 
 @dataclass(frozen=True)
@@ -154,13 +155,13 @@ def wrapped(line: str, width: int | None) -> list[str]:
     """The line in parts of at most `width` columns, cut between words; later parts begin below the first word."""
     if width is None or columns(line) <= width:
         return [line]
-    hang = _HANG.match(line)
+    hang = re.match(HANG, line)
     prefix = hang[0] if hang else ""
     indent = " " * min(columns(prefix), width // 2)
     parts = []
     part = prefix
     is_empty = True
-    for word in _WORDS.findall(line[len(prefix) :]):
+    for word in re.findall(WORDS, line[len(prefix) :]):
         if not is_empty and columns((part + word).rstrip()) > width:
             parts.append(part.rstrip())
             part = indent

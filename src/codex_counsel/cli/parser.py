@@ -7,6 +7,7 @@ By hand is only what a terminal needs differently.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -15,6 +16,7 @@ from types import NoneType
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from codex_counsel import __version__
+from codex_counsel.cli.page import terminal_width
 from codex_counsel.contract.request import (
     Apply,
     Consult,
@@ -100,6 +102,13 @@ class Verb:
     prints_envelope: bool = True
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """As argparse's own, which imports `shutil` for the width, and is made anew for each flag."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=terminal_width(sys.stdout, os.environ) - 2)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are short and name what was probably meant."""
 
@@ -134,12 +143,14 @@ def build_parser(argv: list[str] | None = None) -> Parser:
         prog="codex-counsel",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument(
         "--version", action="version", version=f"codex-counsel {__version__}"
     )
-    parsers = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
+    parsers = parser.add_subparsers(
+        dest="verb", metavar="VERB", title="verbs", prog="codex-counsel"
+    )
 
     for verb in VERBS:
         verb_parser = parsers.add_parser(
@@ -147,7 +158,7 @@ def build_parser(argv: list[str] | None = None) -> Parser:
             help=verb.help,
             description=verb.help,
             epilog=EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpFormatter,
         )
         if argv is not None and verb.name not in argv[:1]:
             continue

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TextIO, cast
 
-from codex_counsel.cli.formats import add_footer, add_review, render
 from codex_counsel.cli.output import GuardedStream, is_workflow, json_text, print_own
 from codex_counsel.cli.page import Look, Page
 from codex_counsel.cli.progress import LINE
 from codex_counsel.cli.reports import REPORTS, add_files
+from codex_counsel.cli.review_text import add_footer, add_review
 from codex_counsel.cli.words import (
     HIDDEN_DETAILS,
     LABELS,
@@ -112,10 +112,18 @@ class Output:
         elif self.format == "text" or _is_unfinished(wire):
             look = Look.of(stream, os.environ, self.colour, quiet=self.quiet)
             _page(wire, look).print(stream)
-        elif self.format == "github":
-            print_own(render(parse_envelope(wire), "github"), stream)
         else:
-            print(render(parse_envelope(wire), self.format), file=stream)
+            self._write_document(parse_envelope(wire), stream)
+
+    def _write_document(self, review: Envelope, stream: TextIO) -> None:
+        # The usual text does without it.
+        from codex_counsel.cli.formats import render
+
+        text = render(review, self.format)
+        if self.format == "github":
+            print_own(text, stream)
+        else:
+            print(text, file=stream)
 
     @contextmanager
     def _opened(self) -> Iterator[TextIO]:

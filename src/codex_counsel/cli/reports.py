@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from calendar import timegm
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 
-from codex_counsel.cli.formats import counted
 from codex_counsel.cli.page import Page, Style, columns, fitted
+from codex_counsel.cli.review_text import counted
 from codex_counsel.cli.words import in_terminal_words
 from codex_counsel.contract.envelope import Coverage, DiffFile, Envelope
 from codex_counsel.system.json_values import JsonObject
@@ -114,8 +114,8 @@ def _age(row: JsonObject) -> str:
     started = row.get("started")
     if not started:
         return "-"
-    moment = timegm(time.strptime(str(started), "%Y-%m-%dT%H:%M:%SZ"))
-    seconds = max(int(time.time() - moment), 0)
+    moment = datetime.fromisoformat(str(started))
+    seconds = max(int(time.time() - moment.timestamp()), 0)
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{seconds // size} {unit}"

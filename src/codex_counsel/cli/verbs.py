@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from codex_counsel.cli.progress import LINE
 from codex_counsel.cli.render import DOCUMENTS, Output, exit_code
-from codex_counsel.cli.waiting import wait
 from codex_counsel.contract.envelope import EnvelopeDict, Meta, failed
 from codex_counsel.contract.request import (
     Apply,
@@ -127,6 +126,9 @@ def _finish(counsel: Counsel, handle: Handle, arguments: argparse.Namespace) -> 
     if arguments.background:
         output.show(counsel.detach(handle))
         return DONE
+
+    # The verbs that only read jobs do without it.
+    from codex_counsel.cli.waiting import wait
 
     wire = wait(counsel, handle)
     output.show(wire)

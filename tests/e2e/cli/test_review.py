@@ -129,7 +129,10 @@ def test_the_other_formats_are_printed_alone(world: World, model: Model) -> None
             "invalid_arguments: --base: begins with '-'",
         ),
         (("--scope", "staged"), "nothing_to_review: "),
-        (("--commit", "HEAD"), "invalid_arguments: --commit: belongs to scope commit"),
+        (
+            ("--commit", "HEAD"),
+            "invalid_arguments: --commit: belongs to --scope commit",
+        ),
         (("absent.py",), "invalid_arguments: No file matches absent.py"),
         (("--plan-path", "absent.md"), "invalid_arguments: --plan-path: "),
         (

@@ -1,0 +1,150 @@
+"""A review and its failure for a terminal, and the parts that documents have too."""
+
+from __future__ import annotations
+
+from codex_counsel.cli.page import Page, Style
+from codex_counsel.cli.words import in_terminal_words
+from codex_counsel.contract.envelope import Envelope, Failure, Finding
+from codex_counsel.contract.vocabulary import Severity
+from codex_counsel.system.text import one_line, visible
+
+SEVERITY_STYLES: dict[Severity, Style] = {
+    "critical": "alarm",
+    "high": "red",
+    "medium": "yellow",
+    "low": "cyan",
+    "nit": "dim",
+}
+VERDICT_STYLES: dict[str, Style] = {
+    "pass": "green",
+    "concerns": "yellow",
+    "fail": "red",
+    "unknown": "yellow",
+}
+MAX_ENTRY = 2_000
+"""Characters of an entry of a reviewer's lists."""
+
+
+def add_review(page: Page, review: Envelope) -> None:
+    """Add the review: summary, findings, the reviewer's lists, what was sent, where it comes from."""
+    page.add(review.summary, VERDICT_STYLES.get(review.verdict or "", "bold"))
+    page.add()
+    for finding in review.findings or ():
+        severity = finding.severity.upper()
+        page.add_spans(
+            (severity, SEVERITY_STYLES[finding.severity]),
+            (f"  {title_of(finding)}", "bold"),
+        )
+        page.add(place_of(finding), "cyan", indent="  ")
+        _add_prefixed(page, "  | ", finding.evidence, "dim")
+        _add_prefixed(page, "  ", finding.risk)
+        _add_prefixed(page, "  -> ", finding.recommendation)
+        page.add()
+    if review.answer is not None:
+        page.add_prose(review.answer)
+        page.add()
+
+    for name, entries in lists_of(review).items():
+        for entry in entries:
+            title = name.replace("_", " ")
+            page.add(f"{title}: {one_line(entry, MAX_ENTRY)}")
+    for line in coverage_lines(review):
+        page.note(line)
+    add_footer(page, review)
+
+
+def add_footer(page: Page, result: Envelope) -> None:
+    """Add where a result comes from, what it cost, how to go on, and the warnings."""
+    meta = result.meta
+    codex = "Codex"
+    if meta.codex:
+        codex = f"Codex {meta.codex.version}"
+    model = meta.model or "default model"
+    if meta.effort:
+        model += f", effort {meta.effort}"
+    seconds = (meta.elapsed_ms or 0) / 1000
+    if not page.look.quiet:
+        page.add(f"— {codex}, {model}, {seconds:.1f} s", "dim")
+
+    sandbox = meta.sandbox
+    if sandbox:
+        network = "on" if sandbox.network else "off"
+        page.note(
+            f"sandbox: {sandbox.mode}, reads {sandbox.read_boundary}, network {network}"
+        )
+    usage = meta.usage
+    if usage:
+        page.note(
+            f"tokens: {usage.input} in ({usage.cached_input} cached), {usage.output} out"
+        )
+    if meta.session_id:
+        page.note(f"continue with: --session-id {meta.session_id}")
+    for warning in meta.warnings:
+        page.note(f"note: {in_terminal_words(warning)}", "yellow")
+
+
+def _add_prefixed(
+    page: Page, prefix: str, words: str | None, style: Style = ""
+) -> None:
+    for line in visible(words or "").splitlines():
+        page.add(line, style, indent=prefix)
+
+
+# --- parts of documents too
+
+
+def reason_of(error: Failure) -> str:
+    return f"{error.code}: {in_terminal_words(error.message)}"
+
+
+def title_of(finding: Finding) -> str:
+    return one_line(finding.title, 300)
+
+
+def place_of(finding: Finding) -> str:
+    """`src/app.py:3-5 (verified)`: the place, and how far it can be trusted."""
+    where = finding.section or "no place named"
+    if finding.file:
+        where = one_line(finding.file, 500)
+        if finding.line:
+            where += f":{finding.line}"
+        if finding.line_end not in (None, finding.line):
+            where += f"-{finding.line_end}"
+
+    trust: str = finding.grounded or "unverified"
+    if finding.in_diff is False:
+        trust += ", outside the change"
+    return f"{where} ({trust})"
+
+
+def lists_of(review: Envelope) -> dict[str, list[str]]:
+    """The reviewer's lists that are not empty, by their names."""
+    lists = {
+        "questions": review.questions,
+        "assumptions": review.assumptions,
+        "next_steps": review.next_steps,
+    }
+    return {name: entries for name, entries in lists.items() if entries}
+
+
+def coverage_lines(review: Envelope) -> list[str]:
+    coverage = review.coverage
+    if not coverage:
+        return []
+    extent = "NOT all of the change was seen"
+    if coverage.complete:
+        extent = "all of the change was seen"
+    files = counted(coverage.files, "file")
+    lines = [f"{files}, {counted(coverage.bytes, 'byte')} sent; {extent}"]
+    for omission in coverage.omitted:
+        reason = omission.reason.replace("_", " ")
+        if omission.bytes:
+            reason += f", {counted(omission.bytes, 'byte')}"
+        lines.append(f"left out: {omission.path} ({reason})")
+    return lines
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 file`, `12,345 files`."""
+    plural = "" if number == 1 else "s"
+    return f"{number:,} {noun}{plural}"
