@@ -146,10 +146,11 @@ def test_an_applied_diff_says_how_to_take_it_back() -> None:
             "undo": {"tool": "codex_apply"},
         },
         meta={"job_id": "7" * 32},
+        files=[{"path": "b.py", "status": "M", "added": 3, "build": True}],
     )
     assert text.splitlines() == [
         "It is so.",
-        "  a.py",
-        "  b.py  (merged with your changes)",
+        "    a.py",
+        "  M b.py +3  build: building or testing executes it  merged with your changes",
         f"take it back with: codex-counsel apply --undo {'7' * 32}",
     ]

@@ -25,7 +25,8 @@ def run(argv: list[str]) -> int:
     except CounselError as error:
         return _show_failure(arguments, error)
     except KeyboardInterrupt:
-        return _show_failure(arguments, CounselError(Code.CANCELLED, "Interrupted"))
+        interrupt = CounselError(Code.CANCELLED, "Interrupted", repair="Call again.")
+        return _show_failure(arguments, interrupt)
     except BrokenPipeError:
         # The reader of our output is gone. What is still in the buffers must not make
         # Python report that at exit, and choose an exit code of its own.

@@ -390,9 +390,12 @@ def add_apply(page: Page, envelope: Envelope) -> None:
     data = envelope.data
     page.add(in_terminal_words(envelope.summary), "green")
     merged = set(data.get("merged") or ())
+    known = {file.path: file for file in envelope.files or ()}
     for path in data.get("files") or ():
-        mark = "  (merged with your changes)" if path in merged else ""
-        page.add(f"{path}{mark}", indent="  ")
+        spans = _changed_file(known.get(path) or DiffFile(path=path, status=" "))
+        if path in merged:
+            spans.append(("  merged with your changes", "cyan"))
+        page.add_spans(*spans)
     kept = data.get("kept")
     if kept:
         page.add(f"kept: {_flat(kept)}", "yellow", indent="  ")

@@ -147,7 +147,7 @@ def _apply(arguments: argparse.Namespace) -> int:
     output = Output.of(arguments)
     counsel = _counsel()
     try:
-        output.show(counsel.apply(parse(Apply, values)))
+        wire = counsel.apply(parse(Apply, values))
     except CounselError as error:
         if error.code not in DOES_NOT_APPLY:
             raise
@@ -159,6 +159,9 @@ def _apply(arguments: argparse.Namespace) -> int:
         if error.code == Code.ALREADY_APPLIED and not arguments.check_only:
             return USAGE
         return FOUND
+    # The files with their numbers of lines, and with what needs a look.
+    stored = results.whole_result(results.open_store(), values["job_id"])
+    output.show({**wire, "files": stored.get("files")})
     return DONE
 
 
@@ -265,9 +268,7 @@ def _result(arguments: argparse.Namespace) -> int:
     store = results.open_store()
     job_id = _chosen_job(store, arguments)
     if arguments.wait:
-        handle = results.join(store, job_id)
-        with LINE as line:
-            wire = results.follow(handle, line.update)
+        wire = _wait_for_job(store, job_id)
     else:
         wire = results.whole_result(store, job_id)
 
@@ -276,6 +277,21 @@ def _result(arguments: argparse.Namespace) -> int:
     if wire["status"] in TERMINAL:
         results.mark_received(store, job_id)
     return exit_code(wire, arguments.fail_on)
+
+
+def _wait_for_job(store: Store, job_id: str) -> EnvelopeDict:
+    """The result. An interrupt ends the waiting alone: the run has another caller, or none."""
+    handle = results.join(store, job_id)
+    try:
+        with LINE as line:
+            return results.follow(handle, line.update)
+    except KeyboardInterrupt:
+        raise CounselError(
+            Code.CANCELLED,
+            f"Interrupted: job {job_id} goes on",
+            repair=f"Fetch it with `codex-counsel result --wait {job_id}`, or end it with "
+            f"`codex-counsel cancel {job_id}`.",
+        ) from None
 
 
 def _chosen_job(store: Store, arguments: argparse.Namespace) -> str:

@@ -82,7 +82,7 @@ def _pattern() -> re.Pattern[str]:
     # A single word is an argument only where it is named as the place of a mistake.
     return re.compile(
         r"`?(?<![\w/.-])(?P<tool>codex_[a-z_]+[a-z])(?![\w/])`?"
-        rf"|(?<![\w/.-])(?P<compound>{'|'.join(compound)})(?![\w/]|\.\w)"
+        rf"|(?<![\w/.`-])(?P<compound>{'|'.join(compound)})(?![\w/]|\.\w)"
         rf"|(?:(?<=; )|(?<=Pass )|^)(?P<single>{'|'.join(single)})(?:\.\d+)?(?=: )"
         rf"|\b[Ss]cope (?P<scope>{'|'.join(SCOPES)})\b"
         r"|String should match pattern (?P<pattern>'\S+')"

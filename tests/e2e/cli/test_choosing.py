@@ -11,6 +11,7 @@ import pytest
 
 from codex_counsel.loopback import Loopback, Reply, Request, patch, say, stall
 from tests.conftest import World, living
+from tests.e2e.cli.terminal import CTRL_C, terminal
 from tests.e2e.cli.test_verbs import run
 
 Model = Callable[..., Loopback]
@@ -128,3 +129,18 @@ def test_a_check_reports_that_a_diff_would_not_apply(
     refused = run(world, "apply", *flags)
     assert refused.code == 1
     assert (workspace / "app.py").read_text() == "answer = 43\n"
+
+
+def test_an_interrupt_of_waiting_for_another_run_leaves_it_alone(
+    world: World, model: Model
+) -> None:
+    server = model(answer)
+    job = run(world, "consult", "--background", "--json", "Wait.").json["job_id"]
+    server.asked(1)
+    with terminal(world, "result", "--wait", job) as screen:
+        screen.wait_for("thinking")
+        screen.type(CTRL_C)
+        assert screen.finish() == 130
+    assert f"job {job} goes on" in " ".join(screen.text.split())
+    assert living(job) != []
+    assert run(world, "cancel").code == 0

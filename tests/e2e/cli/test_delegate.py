@@ -91,7 +91,7 @@ def test_a_task_may_come_from_standard_input_and_go_on_from_an_earlier_one(
     wire = run(world, "delegate", "--json", stdin="Fix `it`.\n").json
     assert "Fix `it`." in server.requests[0].prompt
     again = run(
-        world, "delegate", "--json", "--from-job", wire["meta"]["job_id"], "Go on."
+        world, "delegate", "--json", "--from-job", wire["meta"]["job_id"][:8], "Go on."
     ).json
     assert (again["meta"]["session_id"], again["diff"]) == (
         wire["meta"]["session_id"],
