@@ -684,6 +684,7 @@ def test_a_dry_run_of_many_files_stays_small_and_whole(
     for number in range(300):
         world.repository.write(f"{'d' * 60}/{number:03}.png", b"\0")
         world.repository.write(f"{'s' * 60}/{number:03}.pem")
+        world.repository.write(f"{'t' * 60}/{number:03}.py", "x = 1\n")
     world.repository.write("long.py", "x = 1\n" * 20_000)
     wire = dry_run(world.counsel())
     assert len(json.dumps(wire).encode()) <= 40_000
@@ -691,6 +692,10 @@ def test_a_dry_run_of_many_files_stays_small_and_whole(
     assert wire["data"]["sandbox"]["read_boundary"] == "partial"
     assert wire["data"]["sandbox"]["secrets"][-1] == "and 150 more"
     assert "next_cursor" not in wire["meta"]
+    files = wire["data"]["files"]
+    assert len(files) + wire["data"]["files_not_shown"] == 301
+    assert wire["summary"].startswith("would send 301 files, ")
+    assert not {file["path"][-4:] for file in files} & {".png", ".pem"}
 
 
 # --- nothing configured is run

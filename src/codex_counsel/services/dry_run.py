@@ -21,6 +21,7 @@ from codex_counsel.prepare import effort as efforts
 from codex_counsel.prepare import preflight as checks
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.review import prepare as review
+from codex_counsel.review.changes.model import Reason
 from codex_counsel.review.record import coverage
 from codex_counsel.services.runs import scratch_directory, turn_of
 from codex_counsel.system.json_values import JsonObject
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
     from codex_counsel.kind import Brief
     from codex_counsel.prepare.context import Context
     from codex_counsel.prepare.workspace import ResolvedWorkspace
-    from codex_counsel.review.changes.model import ChangedFile
+    from codex_counsel.review.changes.changes import Changes
 
 MAX_PATHS = 50
 """Paths of each kind that are listed."""
 MAX_OMITTED = 200
 """Files listed that would not be in a delegate's tree."""
-MAX_FILES_BYTES = {"full": 12_000, "summary": 2_000}
+MAX_FILES_BYTES = {"full": 8_000, "summary": 1_500}
 """Bytes of the list of files of a review."""
 BYTES_PER_TOKEN = 4
 """A rough guide."""
@@ -63,8 +64,10 @@ def preview_review(context: Context, request: DryRun) -> EnvelopeDict:
     sent = None
     if brief.changes:
         sent = coverage(brief.changes)
-        files = f"{_count_of_files(sent.files)}, "
-        data |= _files(brief.changes.entries, MAX_FILES_BYTES[request.detail])
+        listed = _files(brief.changes, MAX_FILES_BYTES[request.detail])
+        count = len(listed["files"]) + listed.get("files_not_shown", 0)
+        files = f"{_count_of_files(count)}, "
+        data |= listed
     envelope = completed(
         request.tool,
         f"would send {files}{cost}; nothing was spent",
@@ -108,11 +111,16 @@ def _count_of_files(number: int) -> str:
     return "1 file" if number == 1 else f"{number} files"
 
 
-def _files(entries: Iterable[ChangedFile], budget: int) -> JsonObject:
-    """`files` of the change as far as so many bytes go, and the number of `files_not_shown`."""
+def _files(changes: Changes, budget: int) -> JsonObject:
+    """`files` that are sent, as far as so many bytes go, and the number of `files_not_shown`."""
+    left_out = {
+        omitted.path for omitted in changes.omitted if omitted.reason != Reason.PARTIAL
+    }
     rows: list[JsonObject] = []
     hidden = 0
-    for entry in entries:
+    for entry in changes.entries:
+        if entry.path in left_out:
+            continue
         row: JsonObject = {"path": entry.path, "status": entry.status}
         if not entry.binary:
             row |= {"added": entry.added, "deleted": entry.deleted}
