@@ -552,12 +552,14 @@ def test_submodule_bump_is_shown_as_its_commits(
     project.git("submodule", "--quiet", "add", str(tmp_path / "other"), "inner")
     project.commit("with a submodule")
     inner = type(project)(project.root / "inner")
-    inner.write("app.py", "inside\n")
-    assert refusal_of(project, Scope()).code is Code.NOTHING_TO_REVIEW
     bumped = inner.commit("bump")
     changes = project.gather()
     assert statuses(changes) == {"inner": "M"}
     assert f"+Subproject commit {bumped}\n".encode() in changes.diff
+    assert changes.omitted == (Omitted("inner", Reason.SUBMODULE, 0),)
+    assert not changes.complete
+    project.commit()
+    assert project.gather(Scope("commit")).omitted == changes.omitted
 
 
 def test_conflict_is_shown_with_its_marks_and_status(project: Project) -> None:

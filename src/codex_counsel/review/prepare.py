@@ -13,7 +13,7 @@ from codex_counsel.prepare.boundary import Access
 from codex_counsel.prepare.prompt_parts import Material
 from codex_counsel.prepare.workspace import open_repository
 from codex_counsel.review import prompt
-from codex_counsel.review.changes.changes import Changes, gather
+from codex_counsel.review.changes.changes import Changes, gather, submodules_note
 from codex_counsel.review.changes.model import Scope
 from codex_counsel.review.record import ReviewRecord, material_digest
 from codex_counsel.review.reply import reply_schema
@@ -21,6 +21,7 @@ from codex_counsel.system.json_values import JsonObject
 
 if TYPE_CHECKING:
     from codex_counsel.contract.request import ReviewChanges, ReviewPlan
+    from codex_counsel.git.repo import Repo
     from codex_counsel.prepare.context import Context
     from codex_counsel.prepare.workspace import ResolvedWorkspace
 
@@ -77,7 +78,12 @@ def prepare_changes(
         access=Access.to_repository(workspace),
         reply_schema=reply_schema(plan=False),
         scope=_reported_scope(request, changes),
-        warnings=(*plan_warnings, *agents.warnings, *_hidden_warnings(changes)),
+        warnings=(
+            *plan_warnings,
+            *agents.warnings,
+            *_hidden_warnings(changes),
+            *_submodule_warnings(repo, changes),
+        ),
         details={"review": record.to_json()},
         changes=changes,
     )
@@ -129,6 +135,11 @@ def _hidden_warnings(changes: Changes) -> tuple[str, ...]:
     return (
         f"the change has characters that hide or reorder text; the reviewer got them written out: {kinds}",
     )
+
+
+def _submodule_warnings(repo: Repo, changes: Changes) -> tuple[str, ...]:
+    note = submodules_note(repo.root, changes.omitted)
+    return (note,) if note else ()
 
 
 def _check_scope(request: ReviewChanges) -> None:

@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.attributes import attributes
 from codex_counsel.git.names import covering_path, display_name, from_root
+from codex_counsel.git.submodules import GITLINK, dirty_submodules
 from codex_counsel.git.tree_reader import TreeReader
 from codex_counsel.review.changes import untracked
 from codex_counsel.review.changes.collector import Collector
 from codex_counsel.review.changes.comparison import Comparison, comparison_of
 from codex_counsel.review.changes.history import history
-from codex_counsel.review.changes.model import ChangedFile, Commit, Omitted, Scope
+from codex_counsel.review.changes.model import (
+    ChangedFile,
+    Commit,
+    Omitted,
+    Reason,
+    Scope,
+)
 from codex_counsel.review.changes.snapshot import (
     Snapshot,
     compute_fingerprint,
@@ -28,6 +35,8 @@ if TYPE_CHECKING:
 
     from codex_counsel.git.repo import Repo
 
+MAX_NAMED = 10
+"""Submodules that a note names."""
 MAX_LISTED = 50
 """Omitted files in the details of an error."""
 
@@ -144,6 +153,12 @@ def _collect_changes(
             tracked.collect(stream.texts(), unmerged)
     tracked.omit_unmerged(unmerged)
     untracked.collect(collector, others, about, untracked.NEW_FILES)
+    for change in snapshot.changes:
+        if change.status != "D" and GITLINK in change.modes:
+            collector.omit_submodule(change.new)
+    if comparison.state == "working_tree":
+        for submodule in dirty_submodules(collector.repo, paths):
+            collector.omit_submodule(submodule.path)
     return fingerprint
 
 
@@ -201,8 +216,22 @@ def _nothing(repo: Repo, scope: Scope, omitted: tuple[Omitted, ...]) -> CounselE
     for item in omitted[:MAX_LISTED]:
         row = {"path": item.path, "reason": item.reason.value, "bytes": item.bytes}
         rows.append(row)
+    submodules = submodules_note(repo.root, omitted)
     return CounselError(
         Code.NOTHING_TO_REVIEW,
         f"Scope {scope.kind}{where} holds {len(omitted)} files, none of which can be shown ({reasons}).",
+        repair=submodules or None,
         details={"omitted": rows},
+    )
+
+
+def submodules_note(root: Path, omitted: tuple[Omitted, ...]) -> str:
+    """How to review the work in submodules, empty where none was left out."""
+    paths = [item.path for item in omitted if item.reason is Reason.SUBMODULE]
+    if not paths:
+        return ""
+    names = ", ".join(paths[:MAX_NAMED])
+    return (
+        f"What changed inside these {len(paths)} submodules is not part of this review: {names}. "
+        f"Review each as a repository of its own, with {root / paths[0]} as workspace_root."
     )

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from codex_counsel.git.encoding import is_program, is_source, utf8
-from codex_counsel.git.names import covering_path
+from codex_counsel.git.names import covering_path, display_name
 from codex_counsel.git.secret_links import secret_link_targets
 from codex_counsel.review.changes.budget import Piece, Pool, rank
 from codex_counsel.review.changes.model import ChangedFile, Omitted, Reason
@@ -52,6 +52,7 @@ class Collector:
         self._denied = frozenset([*map(os.fsencode, denied), *linked])
         self._files: list[ChangedFile] = []
         self._omitted: dict[int, tuple[Reason, int]] = {}
+        self._submodules: dict[bytes, None] = {}
 
     def add(
         self,
@@ -72,6 +73,10 @@ class Collector:
         self._omitted[len(self._files)] = reason, size
         binary = file.binary or reason is Reason.BINARY
         self._files.append(file._replace(bytes=size, binary=binary))
+
+    def omit_submodule(self, path: bytes) -> None:
+        """List a submodule of which at most the id of its commit is sent."""
+        self._submodules[path] = None
 
     def names(self) -> set[bytes]:
         """Old and new names of all files so far."""
@@ -101,6 +106,8 @@ class Collector:
                 omitted.append(Omitted(file.path, Reason.BUDGET, missing))
             elif missing:
                 omitted.append(Omitted(file.path, Reason.PARTIAL, missing))
+        for path in sorted(self._submodules):
+            omitted.append(Omitted(display_name(path), Reason.SUBMODULE, 0))
         files = tuple(self._files[index] for index in order)
         return files, b"".join(material), tuple(omitted)
 

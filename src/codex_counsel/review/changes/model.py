@@ -26,6 +26,7 @@ class Reason(StrEnum):
     SYMLINK = "symlink"
     SPECIAL_FILE = "special_file"
     NESTED_REPOSITORY = "nested_repository"
+    SUBMODULE = "submodule"
     UNREADABLE = "unreadable"
     FILTERED = "filtered"
     UNMERGED = "unmerged"
@@ -37,10 +38,12 @@ class Reason(StrEnum):
         """Whether changes that a reviewer could have read were not sent, so that no `pass` can rest on the rest.
 
         Links, special files and nested repositories hold no text for a reviewer; they
-        are listed and do not make the material incomplete. For binaries and secret
+        are listed and do not make the material incomplete. Of a submodule only the id of
+        its commit is shown, and what changed in it was not seen. For binaries and secret
         files it depends on the file: see `Omitted.readable`.
         """
         return self in {
+            Reason.SUBMODULE,
             Reason.UNREADABLE,
             Reason.FILTERED,
             Reason.UNMERGED,
