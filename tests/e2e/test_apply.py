@@ -74,6 +74,38 @@ def test_a_diff_of_every_kind_is_checked_applied_refused_a_second_time_and_undon
     assert state(workspace) == before
 
 
+def test_a_change_inside_a_submodule_is_made_applied_there_and_undone(
+    world: World, model: Model, workspace: Path
+) -> None:
+    library = world.repository_at(world.base / "library").begin()
+    allow = ("-c", "protocol.file.allow=always")
+    world.repository.git(*allow, "submodule", "--quiet", "add", str(library.root))
+    world.repository.write("library/app.py", "answer = 41\n")
+    before = state(workspace)
+    model([shell("cat library/app.py; sed -i 's/41/42/' library/app.py"), say("Done.")])
+    result = delegate(world)
+    assert [row["path"] for row in result["files"]] == ["library/app.py"]
+    assert any("library" in warning for warning in result["meta"]["warnings"])
+    apply(world, result["meta"]["job_id"])
+    assert (workspace / "library/app.py").read_text() == "answer = 42\n"
+    apply(world, result["meta"]["job_id"], undo=True)
+    assert state(workspace) == before
+
+
+def test_a_diff_in_a_linked_tree_is_undone_there_without_naming_it(
+    world: World, model: Model, workspace: Path
+) -> None:
+    linked = world.base / "linked"
+    world.repository.git("worktree", "add", "--quiet", str(linked), "-b", "side")
+    model([shell("echo new > fresh.txt"), say("Done.")])
+    job = delegate(world)["meta"]["job_id"]
+    apply(world, job, workspace_root=str(linked))
+    assert (linked / "fresh.txt").exists()
+    with assert_unchanged(workspace):
+        apply(world, job, undo=True)
+    assert not (linked / "fresh.txt").exists()
+
+
 def test_the_stored_reverse_patch_undoes_by_hand_too(
     world: World, model: Model, workspace: Path
 ) -> None:

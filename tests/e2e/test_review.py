@@ -256,6 +256,25 @@ def test_a_submodule_is_reviewed_in_its_own_state(world: World, model: Model) ->
     assert wire["verdict"] == "pass"
 
 
+def test_work_inside_a_submodule_takes_the_pass_away_and_says_where_to_review_it(
+    world: World, model: Model
+) -> None:
+    world.repository.begin_changed()
+    library = world.repository_at(world.base / "library").begin()
+    allow = ("-c", "protocol.file.allow=always")
+    world.repository.git(*allow, "submodule", "--quiet", "add", str(library.root))
+    world.repository.git("commit", "--quiet", "--message", "add", "library")
+    world.repository.write("library/inner.py", "inner = 1\n")
+    model([say(reply())])
+    wire = review(world.counsel())
+    assert wire["verdict"] == "unknown"
+    assert wire["coverage"]["complete"] is False
+    (omitted,) = wire["coverage"]["omitted"]
+    assert (omitted["path"], omitted["reason"]) == ("library", "submodule")
+    place = str(world.workspace / "library")
+    assert any(place in warning for warning in wire["meta"]["warnings"])
+
+
 # --- what is withheld, masked, fenced
 
 

@@ -130,10 +130,14 @@ class TreePlace:
 
 @dataclass(frozen=True)
 class ApplyRecord:
-    """What a call writes: the tree, the token of its drafts, and of each file its name in Latin-1 and two digests."""
+    """What a call writes: the tree, the token of its drafts, and of each file its name in Latin-1 and two digests.
+
+    `submodules` are those in the tree that it may write, in Latin-1 too.
+    """
 
     place: TreePlace
     token: str
+    submodules: list[str]
     files: list[tuple[str, str | None, str | None]]
 
     @classmethod
@@ -143,14 +147,16 @@ class ApplyRecord:
         for name, state in plan.after.items():
             before = digest(plan.before[name])
             files.append((name.decode("latin-1"), before, digest(state)))
-        return cls(TreePlace.of(tree), secrets.token_hex(8), files)
+        submodules = [name.decode("latin-1") for name in sorted(tree.repositories)]
+        return cls(TreePlace.of(tree), secrets.token_hex(8), submodules, files)
 
     @classmethod
     def parse(cls, raw: Json) -> ApplyRecord | None:
         """From JSON; None for what is no record."""
         try:
             files = [(name, before, after) for name, before, after in raw["files"]]
-            return cls(TreePlace(**raw["place"]), raw["token"], files)
+            place = TreePlace(**raw["place"])
+            return cls(place, raw["token"], raw["submodules"], files)
         except (KeyError, TypeError, ValueError):
             return None
 
@@ -166,10 +172,7 @@ class ApplyRecord:
         return writer.stored
 
     def _digests(self) -> list[tuple[bytes, str | None, str | None]]:
-        return [
-            (name.encode("latin-1"), before, after)
-            for name, before, after in self.files
-        ]
+        return [(_to_bytes(name), before, after) for name, before, after in self.files]
 
 
 class AppliedMark:
@@ -260,7 +263,7 @@ def apply_diff(
     """
     repo = Repo.open(root, timeout, env=env)
     try:
-        tree = WorkTree(repo.root)
+        tree = WorkTree(repo.root, map(_to_bytes, diff.result.submodules))
     except OSError as error:
         raise CounselError(
             Code.WORKSPACE_INVALID, f"{repo.root} cannot be opened: {error.strerror}"
@@ -521,9 +524,15 @@ def _remove_recorded(path: Path, kept: Path) -> None:
     record = ApplyRecord.parse(read_json_or_none(path))
     if record is None:
         return
-    with WorkTree(Path(record.place.root)) as tree:
+    root = Path(record.place.root)
+    with WorkTree(root, map(_to_bytes, record.submodules)) as tree:
         if record.place == TreePlace.of(tree):
             record.remove_drafts(tree, kept)
+
+
+def _to_bytes(name: str) -> bytes:
+    """A name as it stands in our records, where Latin-1 keeps each byte."""
+    return name.encode("latin-1")
 
 
 def _saved_by_others(changed_since: list[str], stored: list[str]) -> dict[str, object]:

@@ -157,6 +157,7 @@ def make_result(record: JsonObject, capture: Capture, limit: int) -> DelegateRes
         planted=capture.suspicious,
         warnings=warnings,
         partial=bool(capture.left_out),
+        submodules=list(record.get("submodules", ())),
     )
 
 

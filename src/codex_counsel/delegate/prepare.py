@@ -12,6 +12,7 @@ from codex_counsel.codex.sandbox import MAX_SECRETS, Boundary
 from codex_counsel.delegate import seed
 from codex_counsel.delegate.record import DelegateSpec
 from codex_counsel.delegate.seed import SeedPlan
+from codex_counsel.git.names import display_name
 from codex_counsel.kind import Brief, Placement, Records
 from codex_counsel.prepare import attachments, guidance, prompt_parts
 from codex_counsel.prepare.boundary import Access
@@ -109,6 +110,12 @@ def prepare(
     if plan.omitted:
         left_out = [f"{path} ({reason})" for path, reason in plan.omitted[:MAX_WARNED]]
         warnings.append(f"not copied into the tree: {', '.join(left_out)}")
+    if plan.submodules:
+        inside = ", ".join(map(display_name, plan.submodules[:MAX_WARNED]))
+        warnings.append(
+            f"the tree has the files of these submodules as its own: {inside}; "
+            "what changes in them is part of the diff, and is to be committed in each of them"
+        )
     return DelegateBrief(
         prompt=prompt(request, agents.material, continued=earlier is not None),
         access=Access("toolchains", readable=readable),

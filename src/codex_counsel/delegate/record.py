@@ -46,7 +46,8 @@ class DelegateResult:
 
     `names` holds for each file its path, its path before a rename, and git's mode; the
     paths in Latin-1, which keeps each byte as one character. `partial` says that the
-    diff lacks changed files, which a warning names. `lost` is why there is no
+    diff lacks changed files, which a warning names. `submodules` are those whose files
+    were in the tree, in Latin-1 too. `lost` is why there is no
     diff of what was done: the work is still in the tree, which is not removed then.
     """
 
@@ -61,6 +62,7 @@ class DelegateResult:
     planted: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     partial: bool = False
+    submodules: list[str] = field(default_factory=list)
     lost: str | None = None
 
     @classmethod

@@ -12,16 +12,24 @@ from typing import NamedTuple
 
 from codex_counsel.delegate.shadow import Shadow, null_terminated
 from codex_counsel.delegate.tree_copy import TreeCopy
+from codex_counsel.delegate.tree_writer import is_plain_part
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.names import covering_path, display_name
 from codex_counsel.git.repo import Repo
 from codex_counsel.git.secret_links import is_secret_name, secret_link_targets
+from codex_counsel.git.submodules import (
+    MAX_EXAMINED,
+    open_submodule,
+    submodule_paths,
+)
 from codex_counsel.git.tree_reader import TreeReader
 
 MAX_UNTRACKED_FILE = 50_000_000
 """Bytes of one untracked file; a larger one is not copied."""
 MAX_UNTRACKED = 500_000_000
 """Bytes of all untracked files together."""
+MAX_SUBMODULES = 100_000_000
+"""Bytes of the files of all submodules together: the baseline that is kept for a continued task contains them."""
 CONVERTING_ATTRIBUTES = (
     "text",
     "eol",
@@ -61,6 +69,8 @@ class SeedPlan:
 
     `checkout` files are written from git's objects, `copy` files are copied from the
     user's tree. `sparse` files are tracked and absent from the user's tree too.
+    `submodules` are those of which the shadow gets the files, as plain files: a list of
+    names, the nested ones too; `inner` are these files.
     `withheld` are secret files that differ from the commit: `tracked` has them as they
     were committed, and the tree has no such file.
     `omitted` are displayed names with a reason: `submodule`, `sparse`, `budget`,
@@ -75,6 +85,8 @@ class SeedPlan:
     copy: list[bytes] = field(default_factory=list)
     sparse: list[bytes] = field(default_factory=list)
     withheld: list[bytes] = field(default_factory=list)
+    submodules: list[bytes] = field(default_factory=list)
+    inner: list[bytes] = field(default_factory=list)
     omitted: list[tuple[str, str]] = field(default_factory=list)
     untracked: int = 0
     changed: int = 0
@@ -85,7 +97,7 @@ class SeedPlan:
 
 
 def plan_seed(repo: Repo, denied: Iterable[Path]) -> SeedPlan:
-    """Plan the seed; writes nothing. Six to eight git processes, whatever the size of the repository.
+    """Plan the seed; writes nothing. Six to eight git processes, whatever the size of the repository or a submodule.
 
     Files at or below the absolute paths `denied`, which no run may see, are treated like
     secret files. Raises `no_commits` before the first commit.
@@ -116,6 +128,7 @@ def plan_seed(repo: Repo, denied: Iterable[Path]) -> SeedPlan:
     _withhold(repo, plan, different, encrypted | secrets)
     _plan_tracked(repo, plan, different)
     _plan_untracked(repo, plan, untracked, secrets)
+    _plan_submodules(repo, plan, closed)
 
     # A file in conflict is tracked in up to three stages.
     unique = dict.fromkeys(plan.copy)
@@ -260,8 +273,8 @@ def _plan_tracked(repo: Repo, plan: SeedPlan, different: set[bytes]) -> None:
         if name in withheld:
             continue
         if file.is_submodule:
-            plan.omit(name, "submodule")
-        elif file.is_skip_worktree and not os.path.lexists(root + name):
+            continue
+        if file.is_skip_worktree and not os.path.lexists(root + name):
             plan.omit(name, "sparse")
             plan.sparse.append(name)
         elif is_clean:
@@ -292,15 +305,86 @@ def _plan_untracked(
                 plan.copy.append(name)
 
 
-def total_bytes(root: Path, plan: SeedPlan) -> int:
-    """Bytes of the user's files, below `root`, that the plan brings into the shadow."""
+def _plan_submodules(repo: Repo, plan: SeedPlan, closed: set[bytes]) -> None:
+    """Plan the files of every submodule that can be opened, as they lie in the user's tree. The others are omitted.
+
+    `closed` are absolute paths of which nothing may reach the shadow.
+    """
+    room = MAX_SUBMODULES
+    paths = dict.fromkeys(file.name for file in plan.tracked if file.is_submodule)
+    pending = [(repo, b"", path) for path in reversed(paths)]
+    while pending:
+        parent, prefix, path = pending.pop()
+        full_path = prefix + path
+        try:
+            # Each costs several git processes.
+            is_one_too_many = len(plan.submodules) >= MAX_EXAMINED
+            submodule = None if is_one_too_many else open_submodule(parent, path)
+            if submodule is None:
+                plan.omit(full_path, "submodule")
+                continue
+            names = _submodule_files(submodule, plan, full_path + b"/", closed)
+            nested = submodule_paths(submodule)
+        except CounselError:
+            # Git refuses it, or it leads to another repository.
+            plan.omit(full_path, "submodule")
+            continue
+        size = _total_size(submodule.root, names)
+        if size > room:
+            plan.omit(full_path, "budget")
+            continue
+        room -= size
+        plan.submodules.append(full_path)
+        plan.inner += [full_path + b"/" + name for name in names]
+        pending += [(submodule, full_path + b"/", inner) for inner in reversed(nested)]
+
+
+def _submodule_files(
+    submodule: Repo, plan: SeedPlan, prefix: bytes, closed: set[bytes]
+) -> list[bytes]:
+    """The tracked and untracked files of a submodule but the secret ones, which are omitted."""
+    output = submodule.git("ls-files", "-z", "--stage")
+    tracked = []
+    for record in _records(output):
+        about, _, name = record.partition(b"\t")
+        mode, sha, stage = about.split(b" ")
+        file = TrackedFile(b"H", mode, sha, stage, name)
+        if not file.is_submodule:
+            tracked.append(file)
+    _, encrypted = _converted_names(submodule, tracked)
+    untracked = _records(
+        submodule.git("ls-files", "-z", "--others", "--exclude-standard")
+    )
+    names = list(dict.fromkeys([*(file.name for file in tracked), *untracked]))
+    closed = closed.union(secret_link_targets(submodule, names))
+    secrets = encrypted | _secret_names(submodule.root, names, closed)
+    files = []
+    for name in names:
+        if name in secrets:
+            plan.omit(prefix + name, "secret_file")
+        elif name.endswith(b"/"):
+            plan.omit(prefix + name, "nested_repository")
+        elif not all(map(is_plain_part, name.split(b"/"))):
+            # Only in a crafted index: a git directory, or a way out of the tree.
+            plan.omit(prefix + name, "unreadable")
+        else:
+            files.append(name)
+    return files
+
+
+def _total_size(root: Path, names: Iterable[bytes]) -> int:
     total = 0
     with TreeReader(root) as reader:
-        for name in (*plan.checkout, *plan.copy):
+        for name in names:
             status = reader.lstat(name)
             if status:
                 total += status.st_size
     return total
+
+
+def total_bytes(root: Path, plan: SeedPlan) -> int:
+    """Bytes of the user's files, below `root`, that the plan brings into the shadow."""
+    return _total_size(root, (*plan.checkout, *plan.copy, *plan.inner))
 
 
 def populate(repo: Repo, plan: SeedPlan, shadow: Shadow) -> str:
@@ -323,13 +407,16 @@ def populate(repo: Repo, plan: SeedPlan, shadow: Shadow) -> str:
     shadow.expect_absent([*plan.sparse, *plan.withheld])
     shadow.write_files(plan.checkout)
     _copy_files(repo, plan, shadow)
+    # Ignored files that a submodule tracks would not be stored otherwise.
+    for name in shadow.store_files(plan.inner):
+        plan.omit(name, "unreadable")
     return shadow.snapshot()
 
 
 def _copy_files(repo: Repo, plan: SeedPlan, shadow: Shadow) -> None:
-    """Copy `plan.copy`, links as links. A file that is gone is left out."""
+    """Copy the files of the plan, links as links. A file that is gone is left out."""
     with TreeCopy(repo.root, shadow.tree) as copies:
-        for name in plan.copy:
+        for name in (*plan.copy, *plan.inner):
             try:
                 copies.copy(name)
             except (FileNotFoundError, NotADirectoryError):

@@ -38,12 +38,16 @@ SEED_PATCH = "seed.patch"
 
 @dataclass(frozen=True)
 class _Baseline:
-    """The tree as Codex finds it: the user's commit, the tree object, and what was left out with the reason."""
+    """The tree as Codex finds it: the user's commit, the tree object, and what was left out with the reason.
+
+    `submodules` are names in Latin-1.
+    """
 
     shadow: Shadow
     head: str
     tree: str
     omitted: list[list[str]]
+    submodules: list[str]
 
 
 def set_up(
@@ -104,6 +108,7 @@ def _make(spec: DelegateSpec, scratch: Path, directory: Path) -> None:
         "head": baseline.head,
         "base_tree": baseline.tree,
         "omitted": baseline.omitted[:MAX_LISTED],
+        "submodules": baseline.submodules,
     }
     write_atomically(directory / SEED, json.dumps(record))
 
@@ -113,7 +118,9 @@ def _from_workspace(repo: Repo, spec: DelegateSpec, scratch: Path) -> _Baseline:
     shadow = Shadow.create(repo, scratch, plan.head)
     tree = seed.populate(repo, plan, shadow)
     # `plan.omitted` is complete only now: `populate` adds unreadable files to it.
-    return _Baseline(shadow, plan.head, tree, [list(item) for item in plan.omitted])
+    omitted = [list(item) for item in plan.omitted]
+    submodules = [name.decode("latin-1") for name in plan.submodules]
+    return _Baseline(shadow, plan.head, tree, omitted, submodules)
 
 
 def _from_earlier_job(repo: Repo, earlier: Path, scratch: Path) -> _Baseline:
@@ -133,7 +140,9 @@ def _from_earlier_job(repo: Repo, earlier: Path, scratch: Path) -> _Baseline:
     tree = shadow.apply_to_tree(base_tree, patch)
     absent = seed.same_secrets(shadow, base_tree, tree)
     shadow.check_out(base_tree, tree, absent)
-    return _Baseline(shadow, head, base_tree, list(record.get("omitted", ())))
+    omitted = list(record.get("omitted", ()))
+    submodules = list(record.get("submodules", ()))
+    return _Baseline(shadow, head, base_tree, omitted, submodules)
 
 
 def _tree_of(shadow: Shadow, commit: str) -> str:

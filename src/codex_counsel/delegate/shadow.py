@@ -252,10 +252,10 @@ class Shadow:
         new = self.git("ls-files", "--others", "--exclude-standard", "-z")
         names = [*changed.split(b"\0")[:-1], *new.split(b"\0")[:-1]]
         stored, left_out = bounds.apply(self.tree, names)
-        left_out += self._update_index(stored)
+        left_out += self.store_files(stored)
         return self.write_tree(), left_out
 
-    def _update_index(self, names: list[bytes]) -> list[bytes]:
+    def store_files(self, names: list[bytes]) -> list[bytes]:
         """Take these files into the index as they are now; returns those that git refuses.
 
         Git refuses all for the sake of one, so the names are halved until the one is

@@ -113,7 +113,9 @@ class _Folders:
         return folder
 
     def _open_below(self, above: int, name: bytes) -> int:
-        """Raises NotADirectoryError for a link."""
+        """Raises NotADirectoryError for a link, and for a name that leads out of the tree."""
+        if name in (b"", b".", b".."):
+            raise NotADirectoryError(errno.ENOTDIR, "no name of a folder")
         if self._create:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(name, dir_fd=above)

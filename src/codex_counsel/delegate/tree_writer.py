@@ -15,7 +15,7 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -65,12 +65,14 @@ FileStates = dict[bytes, FileState | None]
 class WorkTree:
     """A working tree whose `root` is open, a path without links. Use it in a `with` block.
 
-    Raises OSError where the root is no directory, or where its path leads through a
-    link.
+    `repositories` are names of folders with a repository of their own that may be
+    written too. Raises OSError where the root is no directory, or where its path leads
+    through a link.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, repositories: Iterable[bytes] = ()) -> None:
         self.root = root
+        self.repositories = frozenset(repositories)
         self.descriptor = open_resolved(os.fsencode(root))
 
     def __enter__(self) -> Self:
@@ -228,7 +230,7 @@ def _open_folder_of(
                 raise conflict_error([name], reason) from None
             os.close(folder)
             folder = subfolder
-            if exists(folder, b".git"):
+            if parent not in tree.repositories and exists(folder, b".git"):
                 reason = f"lies in another repository, {display_name(parent)}"
                 raise conflict_error([name], reason)  # noqa: TRY301  # a handler closes
     except FileNotFoundError:
@@ -241,11 +243,16 @@ def _open_folder_of(
 
 
 def _check_parts(name: bytes, parts: list[bytes]) -> None:
-    for part in parts:
-        if not GIT_DIRECTORIES.isdisjoint(fold(part).split("/")):
-            raise conflict_error([name], "belongs to git itself")
-        if part in (b"", b".", b".."):
-            raise conflict_error([name], "is no name of a file in the tree")
+    if not all(map(is_plain_part, parts)):
+        reason = "belongs to git itself, or is no name of a file in the tree"
+        raise conflict_error([name], reason)
+
+
+def is_plain_part(part: bytes) -> bool:
+    """Whether a part of a name leads neither into a git directory nor out of the tree."""
+    if part in (b"", b".", b".."):
+        return False
+    return GIT_DIRECTORIES.isdisjoint(fold(part).split("/"))
 
 
 def _contains_only(

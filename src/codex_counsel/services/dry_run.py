@@ -15,6 +15,7 @@ from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Meta, comple
 from codex_counsel.delegate import prepare as delegate
 from codex_counsel.delegate import seed
 from codex_counsel.errors import CounselError
+from codex_counsel.git.names import display_name
 from codex_counsel.jobs.store import Store
 from codex_counsel.prepare import boundary as boundaries
 from codex_counsel.prepare import effort as efforts
@@ -83,6 +84,7 @@ def preview_delegate(context: Context, request: DelegateDryRun) -> EnvelopeDict:
     workspace = workspaces.resolve(context, request.workspace_root)
     brief = delegate.prepare(request, workspace, context, Store(context.settings.state))
     plan = brief.seed_plan
+    files = len(plan.checkout) + len(plan.copy) + len(plan.inner)
     data = {
         **_prompt_size(brief),
         **_access(context, request, workspace, brief),
@@ -90,7 +92,7 @@ def preview_delegate(context: Context, request: DelegateDryRun) -> EnvelopeDict:
     }
     return completed(
         request.tool,
-        f"would start from {_count_of_files(len(plan.checkout) + len(plan.copy))}; nothing was spent",
+        f"would start from {_count_of_files(files)}; nothing was spent",
         data,
         Meta(workspace=workspace.report(), warnings=list(brief.warnings)),
     ).wire()
@@ -103,6 +105,7 @@ def _seed(plan: SeedPlan, workspace: ResolvedWorkspace) -> JsonObject:
         "untracked": plan.untracked,
         "changed": plan.changed,
         "bytes": seed.total_bytes(workspace.outermost, plan),
+        "submodules": [display_name(name) for name in plan.submodules[:MAX_OMITTED]],
         "omitted": plan.omitted[:MAX_OMITTED],
     }
 

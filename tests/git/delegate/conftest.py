@@ -84,6 +84,7 @@ class Seeded:
         details = {
             "head": self.plan.head,
             "omitted": [list(item) for item in self.plan.omitted],
+            "submodules": [name.decode("latin-1") for name in self.plan.submodules],
         }
         return make_result(details, self.capture(limit), limit)
 

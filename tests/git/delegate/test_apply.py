@@ -537,11 +537,7 @@ def test_whatever_the_step_a_process_is_killed_at_the_diff_goes_on_and_comes_off
         repository, "echo x >> app.py; rm docs/readme.md; echo x > new; chmod -x run.sh"
     )
     before = state(repository.root)
-    if not os.fork():
-        kill_at(module, seam, call, is_after=is_after)
-        diff()
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.wait()[1]) == 9
+    assert in_child(lambda: kill_at(module, seam, call, is_after=is_after), diff) == 9
     undo_patch = diff.seeded.store / "undo.patch"
     assert diff.mark != "begun" or undo_patch.stat().st_size
     if goes_on == "undo after a sweep":
@@ -554,6 +550,25 @@ def test_whatever_the_step_a_process_is_killed_at_the_diff_goes_on_and_comes_off
     if diff.mark:
         diff(undo=True)
     assert state(repository.root) == before
+
+
+def in_child(*steps: Callable[[], object]) -> int:
+    """Do these steps in a child process, and return its exit code."""
+    child = os.fork()
+    if not child:
+        # Whatever is raised: a second copy of the test runner must not go on.
+        try:
+            for step in steps:
+                step()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def kill_before_the_first_removal() -> None:
+    """At this moment the draft, which holds the earlier file, is still in the tree."""
+    kill_at(live_writer, "_unlink", 1, is_after=False)
 
 
 def kill_at(module: ModuleType, seam: str, call: int, *, is_after: bool) -> None:
@@ -596,11 +611,7 @@ def test_the_record_of_a_removed_job_goes_with_the_drafts_that_it_names(
     repository: UserRepository,
 ) -> None:
     diff = Diff(repository, "echo x >> app.py")
-    if not os.fork():
-        kill_at(live_writer, "_unlink", 1, is_after=False)
-        diff()
-        os._exit(0)
-    os.wait()
+    assert in_child(kill_before_the_first_removal, diff) == 9
     assert list(repository.root.glob(".codex-counsel-*"))
     shutil.rmtree(diff.seeded.store)
     record = repository.base / f"applying/{JOB}.json"
@@ -625,14 +636,15 @@ def test_without_room_the_tree_stays_and_the_same_call_works_later(
         diff()
     before = state(repository.root)
     reader, writer = os.pipe()
-    if not os.fork():
+
+    def without_room() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         try:
             diff(undo=undoing)
         except CounselError as error:
             os.write(writer, f"{error.code}: {error.repair}".encode())
-        os._exit(0)
-    os.wait()
+
+    in_child(without_room)
     os.close(writer)
     with open(reader, "rb") as file:
         answer = file.read().decode()

@@ -258,25 +258,6 @@ def test_pipes_and_sockets_are_passed_by(repository: UserRepository) -> None:
     assert not {b"app.py", b"pipe"} & set(files(shadow.tree))
 
 
-def test_submodules_are_left_out_and_named_also_dirty_ones(
-    repository: UserRepository,
-) -> None:
-    other = Repository(repository.base / "other").init()
-    other.write("file", "x\n")
-    other.commit()
-    repository.git("submodule", "--quiet", "add", str(other.root), "sub")
-    repository.commit()
-    repository.write("sub/file", "dirty\n")
-    repository.write("sub/untracked", "dirty\n")
-    seeded = repository.seed()
-    assert seeded.omitted == {"sub": "submodule"}
-    assert set(seeded.files) == set(files(repository.root)) - {
-        b"sub/file",
-        b"sub/untracked",
-        b"sub/.git",
-    }
-
-
 def test_a_nested_repository_is_left_out_and_named(repository: UserRepository) -> None:
     nested = Repository(repository.root / "nested").init()
     nested.write("file", "x\n")
