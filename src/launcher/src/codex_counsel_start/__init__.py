@@ -18,13 +18,13 @@ from typing import NoReturn
 from codex_counsel_start import venv
 
 
-def main() -> int:
+def main() -> None:
     root, *words = sys.argv[1:] or sys.exit(__doc__)
     plugin = Path(root).resolve()
     home = _home()
     if words == ["--build"]:
         venv.build(plugin, home)
-        return 0
+        return
 
     wanted = venv.path(plugin, home)
     if venv.hold(wanted):
@@ -35,7 +35,7 @@ def main() -> int:
     from codex_counsel_start.stand_in import StandIn
 
     stand_in = StandIn(Installation(plugin, home, wanted))
-    return stand_in.serve(*_server(wanted, words))
+    stand_in.serve(*_server(wanted, words))
 
 
 def _home() -> Path:

@@ -1,5 +1,3 @@
-import sys
-
 from codex_counsel_start import main
 
-sys.exit(main())
+main()

@@ -9,7 +9,7 @@ import signal
 import subprocess
 from threading import Event, Thread
 from types import FrameType
-from typing import IO
+from typing import IO, NoReturn
 
 END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LAST_WORDS_SECONDS = 5.0
@@ -18,8 +18,8 @@ LAST_WORDS_SECONDS = 5.0
 
 def relay(
     argv: list[str], env: dict[str, str], handshake: list[bytes], pending: bytes
-) -> int:
-    """Run the server to its end; returns its exit code, 128 and more for a signal.
+) -> NoReturn:
+    """Run the server to its end, and exit with its code, 128 and more for a signal.
 
     The server gets the lines of the handshake, which the client has been answered
     already, and then what is pending. It ends when this process does: its stdin closes.

@@ -12,10 +12,11 @@ import json
 import os
 import select
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from codex_counsel_start.installation import Installation
 from codex_counsel_start.relay import relay
@@ -67,17 +68,17 @@ class StandIn:
         self._handshake: list[bytes] = []
         self._held: list[Held] = []
 
-    def serve(self, argv: list[str], env: dict[str, str]) -> int:
-        """Answer until the client goes, or the server (this command) has taken over and ended: its exit code."""
+    def serve(self, argv: list[str], env: dict[str, str]) -> NoReturn:
+        """Answer until there is the server (this command), which then takes over, or until the client goes."""
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         try:
             while not self._installation.is_ready():
                 self._answer_waiting()
                 self._read()
         except ClientGone:
-            return 1 if self._installation.problem else 0
+            sys.exit(1 if self._installation.problem else 0)
         lines = [held.line for held in self._held]
-        return relay(argv, env, self._handshake, b"".join([*lines, self._input]))
+        relay(argv, env, self._handshake, b"".join([*lines, self._input]))
 
     # --- reading
 
@@ -96,7 +97,7 @@ class StandIn:
         """Answer a message, or hold it for the server."""
         try:
             message = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict) or not isinstance(message.get("method"), str):
             # The server knows what to say to this.
