@@ -292,7 +292,10 @@ def checkout(tmp_path: Path) -> Path:
 
 def make_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The plugin's data folder of all sessions: its environment is made once."""
-    folder = tmp_path_factory.getbasetemp().parent / "plugin-data"
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # that of all processes of this run
+    folder = base / "plugin-data"
     folder.mkdir(exist_ok=True)
     subprocess.run(
         [uv(), *LAUNCHER, str(ROOT), "--build"],
