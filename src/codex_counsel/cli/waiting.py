@@ -19,10 +19,10 @@ LOOK_SECONDS = 0.5
 
 
 def wait(counsel: Counsel, handle: Handle) -> EnvelopeDict:
-    """The result; or the `running` envelope of a run that the user let go on. Raises `cancelled`.
+    """The result; that of a run which an interrupt ended; the `running` envelope of one that the user let go on.
 
     On a terminal, Ctrl-C asks whether to let it run, and a second one ends it. Elsewhere
-    the first one does.
+    the first one does. Raises `cancelled` for an ended run without a record.
     """
     try:
         with LINE as line:
@@ -38,14 +38,22 @@ def wait(counsel: Counsel, handle: Handle) -> EnvelopeDict:
             pass
     if can_ask:
         print("\nending it …", file=sys.stderr, flush=True)
-    thread = _thread_of(counsel, handle)
     counsel.interrupt(handle)
-    details = {"session_id": thread} if thread else {}
-    raise CounselError(
-        Code.CANCELLED,
-        f"interrupted: job {handle.job.id} was cancelled",
-        details=details,
-    )
+    # What it had done before, or its result if it was quicker.
+    outcome = counsel.collect(handle)
+    if outcome is not None:
+        return _by_the_user(outcome)
+    raise CounselError(Code.CANCELLED, f"Job {handle.job.id} was cancelled")
+
+
+def _by_the_user(outcome: EnvelopeDict) -> EnvelopeDict:
+    """For the worker of a cancelled run, its caller went away. The caller is still here."""
+    if outcome["status"] == "cancelled" and "error" in outcome:
+        return {
+            **outcome,
+            "error": {**outcome["error"], "message": "The run was cancelled"},
+        }
+    return outcome
 
 
 def _ask(counsel: Counsel, handle: Handle) -> EnvelopeDict:

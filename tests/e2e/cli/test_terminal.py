@@ -118,16 +118,21 @@ def test_ctrl_c_names_the_run_and_enter_lets_it_go_on(
     assert f"--session-id {named[2]}" in result.out
 
 
-def test_a_second_ctrl_c_ends_the_run(world: World, model: Model) -> None:
+def test_a_second_ctrl_c_ends_the_run_and_shows_what_it_had_done(
+    world: World, model: Model
+) -> None:
+    world.repository.begin()
     gate = hold(say("Never."))
-    model([gate])
-    with terminal(world, "consult", "Wait.") as screen:
+    model([FIX, gate])
+    with terminal(world, "delegate", "Wait.") as screen:
         assert gate.reached.wait(30)
         screen.type(CTRL_C)
         screen.wait_for("Ctrl-C again: end it")
         screen.type(CTRL_C)
         assert screen.finish() == 130
-    assert "was cancelled" in screen.text
+    assert "cancelled: The run was cancelled" in screen.text
+    assert "its work so far: 1 file changed" in screen.text
+    assert re.search(r"^thread: [0-9a-f-]{36}$", screen.text, re.MULTILINE)
     assert living(str(world.state)) == []
 
 
