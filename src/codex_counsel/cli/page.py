@@ -190,6 +190,8 @@ def fitted(text: str, width: int | None) -> str:
     """The text cut to so many columns, with an ellipsis where something is missing."""
     if width is None or columns(text) <= width:
         return text
+    if width < 1:
+        return ""
     while text and columns(text) > width - 1:
         text = text[:-1]
     return f"{text.rstrip()}…"

@@ -15,6 +15,10 @@ from codex_counsel.system.text import one_line
 
 HEAD = ("JOB", "KIND", "STATE", "AGE", "TOOK", "TOKENS", "DIRECTORY")
 STATE = HEAD.index("STATE")
+ALWAYS_SHOWN = 4
+"""The first columns; the others go where a narrow terminal has no room for them."""
+MIN_REQUEST = 16
+"""Columns for the words of the request."""
 SHORT_ID = 8
 MAX_PATHS = 20
 """Paths of a list that a report shows; `--json` has them all."""
@@ -61,7 +65,7 @@ def add_jobs(page: Page, envelope: Envelope) -> None:
         for row in rows
     ]
     # A column in which no row, or each row, says the same is left out.
-    kept = [0, 1, 2, 3]
+    kept = list(range(ALWAYS_SHOWN))
     for index in (4, 5):
         if any(cells[index] != "-" for cells in table):
             kept.append(index)
@@ -70,10 +74,11 @@ def add_jobs(page: Page, envelope: Envelope) -> None:
     widths = [
         max(columns(cells[index]) for cells in (*table, HEAD)) for index in range(7)
     ]
-    used = sum(widths[index] + 2 for index in kept)
     room = None
     if page.look.width is not None:
-        room = max(page.look.width - used, 0)
+        room = page.look.width - sum(widths[index] + 2 for index in kept)
+        while room < MIN_REQUEST and len(kept) > ALWAYS_SHOWN:
+            room += widths[kept.pop()] + 2
 
     if not page.look.quiet:
         titles = "".join(_padded(HEAD[index], widths[index]) for index in kept)

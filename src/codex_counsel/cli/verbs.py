@@ -144,6 +144,8 @@ def _apply(arguments: argparse.Namespace) -> int:
     """Apply, check or undo the diff of the named delegate, or of the newest one that fits."""
     values = _values(Apply, arguments)
     values["job_id"] = _chosen_diff(arguments)
+    # The files with their numbers of lines, and with what needs a look.
+    stored = results.whole_result(results.open_store(), values["job_id"])
     output = Output.of(arguments)
     counsel = _counsel()
     try:
@@ -159,9 +161,9 @@ def _apply(arguments: argparse.Namespace) -> int:
         if error.code == Code.ALREADY_APPLIED and not arguments.check_only:
             return USAGE
         return FOUND
-    # The files with their numbers of lines, and with what needs a look.
-    stored = results.whole_result(results.open_store(), values["job_id"])
-    output.show({**wire, "files": stored.get("files")})
+    if "files" in stored:
+        wire = {**wire, "files": stored["files"]}
+    output.show(wire)
     return DONE
 
 
