@@ -84,7 +84,7 @@ class Settings:
         200_000,
         1_000,
         10_000_000,
-        "bytes of a diff that a result contains; the rest is only on disk",
+        "bytes of a diff that a result contains; further pages have the rest",
     )
     max_tree_bytes: int = _number(
         10_000_000_000,

@@ -1,12 +1,14 @@
 """Kind 3, a delegated task, after the run: the tree is captured as a patch, removed, and the result put together.
 
 In the job directory: `diff.patch` and `base.tar` (what Codex made of the baseline),
-`work.json` (the same for people). The tree goes once it is captured; one that cannot be
+`work.json` (the same for people), and of a long diff `diff.txt` (the rest for people,
+too). The tree goes once it is captured; one that cannot be
 captured stays, and the result says where.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -21,7 +23,12 @@ from codex_counsel.delegate.capture import (
     CapturedFile,
     capture_tree,
 )
-from codex_counsel.delegate.record import WORK, DelegateResult, DelegateSpec
+from codex_counsel.delegate.record import (
+    READABLE_DIFF,
+    WORK,
+    DelegateResult,
+    DelegateSpec,
+)
 from codex_counsel.delegate.sensitive import is_build_file
 from codex_counsel.delegate.set_up import OWNER, SEED
 from codex_counsel.delegate.shadow import Bounds, Shadow, git_environment
@@ -47,6 +54,8 @@ EXECUTABLE = "100755"
 """Git's mode of a file that can be executed."""
 MAX_COMMAND = 2_000
 """Bytes of a command that a result shows."""
+MAX_READABLE = 5_000_000
+"""Bytes of a diff for reading that is masked and stored. Masking takes a third of a second for each million."""
 UNCLAIMED_SECONDS = 3600
 """Age from which a scratch directory without an owner is taken for abandoned: set-up writes the owner first."""
 
@@ -95,8 +104,9 @@ def _capture(
     try:
         record = read_json(directory / SEED)
         head = str(record["head"])
+        preview_limit = max(spec.diff_limit, MAX_READABLE)
         capture = capture_tree(
-            shadow, record["base_tree"], directory, spec.diff_limit, bounds
+            shadow, record["base_tree"], directory, preview_limit, bounds
         )
         result = make_result(record, capture, spec.diff_limit)
         write_atomically(directory / WORK, json.dumps(asdict(result)))
@@ -111,12 +121,21 @@ def _capture(
 
 
 def make_result(record: JsonObject, capture: Capture, limit: int) -> DelegateResult:
-    """The result of a captured tree. `record` is `seed.json`, `limit` is in bytes of the diff for reading."""
+    """The result of a captured tree. `record` is `seed.json`, `limit` is in bytes of the diff in the result.
+
+    A diff for reading that is longer than the limit is stored beside the patch.
+    """
+    readable_limit = max(limit, MAX_READABLE)
     text = visible(capture.preview.decode("utf-8", "replace"))
-    diff, masked = mask(cut(text, limit))
+    readable, masked = mask(cut(text, readable_limit))
+    diff = cut(readable, limit)
     patch = capture.patch_path
     # What is written out takes more room than what it stands for.
-    whole = len(capture.preview) <= limit and size(text) <= limit
+    whole = size(text) <= limit and len(capture.preview) <= limit
+    if not whole:
+        # Without it only the further pages are missing.
+        with contextlib.suppress(OSError):
+            write_atomically(patch.with_name(READABLE_DIFF), readable)
     exact = whole and not masked and diff.encode() == patch.read_bytes()
 
     warnings = []
@@ -135,8 +154,12 @@ def make_result(record: JsonObject, capture: Capture, limit: int) -> DelegateRes
             f"{', '.join(capture.left_out[:MAX_NAMED])}"
         )
     if not whole:
+        paged = "further pages of the result have the rest"
+        if size(text) > readable_limit:
+            paged = f"further pages of the result have {readable_limit}"
         warnings.append(
-            f"the diff has {patch.stat().st_size} bytes; the first {limit} are here, all are in diff_path"
+            f"the diff has {patch.stat().st_size} bytes; the first {limit} are in the stored result, {paged}, "
+            "and diff_path has all"
         )
     warnings += _what_the_diff_hides(capture, diff, exact=exact)
     return DelegateResult(

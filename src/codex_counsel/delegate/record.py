@@ -11,6 +11,8 @@ from codex_counsel.system.json_values import Json, JsonObject
 
 WORK = "work.json"
 """The file of the job directory that holds a `DelegateResult`."""
+READABLE_DIFF = "diff.txt"
+"""The file with the diff for reading, where that is longer than what the result holds of it."""
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from codex_counsel.contract.request import (
 )
 from codex_counsel.contract.settings import Settings, load
 from codex_counsel.contract.vocabulary import TERMINAL, Detail
+from codex_counsel.delegate.record import READABLE_DIFF
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs import recovery, retention
 from codex_counsel.jobs.job import Job
@@ -114,7 +115,10 @@ def _outcome_within(job: Job, seconds: float) -> EnvelopeDict | None:
 def whole_result(store: Store, job_id: str) -> EnvelopeDict:
     """The stored envelope without paging, or the `running` one; raises `job_not_found`."""
     job = store.job(job_id)
-    return recovery.outcome(job) or job.running().wire()
+    outcome = recovery.outcome(job)
+    if outcome is None:
+        return job.running().wire()
+    return _with_whole_diff(job, outcome)
 
 
 def mark_received(store: Store, job_id: str) -> None:
@@ -135,7 +139,7 @@ def deliver(
     """The first page of a finished run, marked as delivered if it is the last. A run without a record comes whole."""
     if handle.private or not (handle.job.path / "result.json").exists():
         return outcome
-    page = paging.first_page(outcome, detail)
+    page = paging.first_page(_with_whole_diff(handle.job, outcome), detail)
     if is_last_page(page):
         mark_received(store, handle.job.id)
     return page
@@ -174,9 +178,21 @@ def read_result(store: Store, request: JobResult) -> EnvelopeDict:
     outcome = _outcome_within(job, request.wait_seconds)
     if outcome is None:
         return job.running().wire()
+    whole = _with_whole_diff(job, outcome)
     if request.cursor:
-        return paging.page_at(outcome, request.cursor, request.detail)
-    return paging.first_page(outcome, request.detail)
+        return paging.page_at(whole, request.cursor, request.detail)
+    return paging.first_page(whole, request.detail)
+
+
+def _with_whole_diff(job: Job, outcome: EnvelopeDict) -> EnvelopeDict:
+    """The envelope with all of a diff for reading of which the stored one has only the beginning."""
+    if "diff" not in outcome:
+        return outcome
+    try:
+        text = (job.path / READABLE_DIFF).read_bytes().decode()
+    except (OSError, ValueError):
+        return outcome
+    return {**outcome, "diff": text}
 
 
 def acknowledge(
@@ -195,7 +211,7 @@ def cancel(store: Store, request: JobCancel) -> EnvelopeDict:
     job = store.job(request.job_id)
     outcome = store.cancel(job)
     if outcome["status"] != "cancelled":
-        return paging.first_page(outcome, "full")
+        return paging.first_page(_with_whole_diff(job, outcome), "full")
     return _cancelled(request, outcome).wire()
 
 

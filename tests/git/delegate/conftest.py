@@ -11,7 +11,7 @@ import pytest
 
 from codex_counsel.delegate import seed
 from codex_counsel.delegate.capture import Capture, capture_tree
-from codex_counsel.delegate.conclude import make_result
+from codex_counsel.delegate.conclude import MAX_READABLE, make_result
 from codex_counsel.delegate.record import DelegateResult
 from codex_counsel.delegate.seed import SeedPlan
 from codex_counsel.delegate.shadow import Shadow
@@ -76,7 +76,8 @@ class Seeded:
 
     def capture(self, limit: int = 200_000) -> Capture:
         self.store.mkdir(exist_ok=True)
-        return capture_tree(self.shadow, self.base, self.store, limit)
+        preview_limit = max(limit, MAX_READABLE)
+        return capture_tree(self.shadow, self.base, self.store, preview_limit)
 
     def work(self, command: str = "true", limit: int = 200_000) -> DelegateResult:
         """Run the command and return the result that the job's record would contain."""

@@ -12,6 +12,7 @@ import pytest
 
 from codex_counsel.delegate import capture
 from codex_counsel.delegate.apply_plan import read_base
+from codex_counsel.delegate.conclude import MAX_READABLE
 from codex_counsel.delegate.sensitive import TreeLinks
 from codex_counsel.delegate.shadow import Shadow, ShadowTimeoutError
 from codex_counsel.errors import Code, CounselError
@@ -357,9 +358,10 @@ def test_a_diff_over_the_limit_begins_in_the_result_and_is_whole_on_disk(
     whole = (seeded.store / "diff.patch").read_text()
     assert work.diff == whole[:1000]
     assert work.diff_exact is False
-    assert work.warnings == [
-        f"the diff has {len(whole)} bytes; the first 1000 are here, all are in diff_path"
-    ]
+    (warning,) = work.warnings
+    assert f"the diff has {len(whole)} bytes; the first 1000 are" in warning
+    assert f"further pages of the result have {MAX_READABLE}" in warning
+    assert (seeded.store / "diff.txt").read_text() == whole[:MAX_READABLE]
     assert apply_to_copy(repository, seeded) == seeded.files
 
 
@@ -523,4 +525,4 @@ def test_a_diff_that_is_too_long_once_it_is_written_out_is_called_cut(
     work = repository.seed().work(
         r"python3 -c 'print(chr(0x202e) * 1000)' > a.py", limit=5_000
     )
-    assert any("the first 5000 are here" in warning for warning in work.warnings)
+    assert any("the first 5000 are in" in warning for warning in work.warnings)
