@@ -134,7 +134,7 @@ class Journal:
         with contextlib.suppress(OSError):
             os.rename(f"{self.directory}/prompt", f"{self.directory}/{sign}")
         warning = (
-            f"this result could not be stored ({reason}): it cannot be fetched again"
+            f"this result could not be stored ({reason}): fetched again, it may be less"
         )
         envelope["meta"].setdefault("warnings", []).append(warning)
         return json.dumps(envelope, ensure_ascii=False)

@@ -79,7 +79,7 @@ def test_a_disk_that_fills_meanwhile_costs_the_record_but_not_the_answer(
     wire = report["wire"]
     assert wire["status"] == "completed"
     assert wire["answer"].endswith("And more.")
-    assert "it cannot be fetched again" in wire["meta"]["warnings"][-1]
+    assert "fetched again, it may be less" in wire["meta"]["warnings"][-1]
     assert report["later"] == "storage_failed"
 
 
