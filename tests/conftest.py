@@ -18,6 +18,7 @@ from codex_counsel.codex.binary import Codex, find
 from codex_counsel.codex.probe import ProbeCache
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.request import Consult, parse
+from codex_counsel.jobs import evictor
 from codex_counsel.jobs.handle import Handle
 from codex_counsel.loopback import Loopback, Script, say
 from codex_counsel.services.counsel import Counsel
@@ -221,7 +222,10 @@ def wait(handle: Handle, seconds: float = 60) -> EnvelopeDict:
 
 
 def living(marker: str) -> list[str]:
-    """Return the command lines of live processes that have the text in their environment or command line."""
+    """Return the command lines of live processes that have the text in their environment or command line.
+
+    Without the process that a worker starts to drop old records: it ends by itself.
+    """
     commands = []
     for entry in Path("/proc").glob("[0-9]*"):
         if int(entry.name) == os.getpid():
@@ -235,6 +239,8 @@ def living(marker: str) -> list[str]:
         if state in "ZX":
             continue
         command = argv.replace(b"\0", b" ").decode("utf-8", "replace")
+        if evictor.__file__ in command:
+            continue
         if marker in command or marker in environment.decode("utf-8", "replace"):
             commands.append(command)
     return commands

@@ -619,6 +619,13 @@ def test_a_resumed_turn_keeps_thread_and_boundary_and_counts_its_own_tokens(
         "output": 20,
         "reasoning": 10,
     }
+    assert "usage_thread" not in first["meta"]
+    assert second["meta"]["usage_thread"] == {
+        "input": 1200,
+        "cached_input": 480,
+        "output": 120,
+        "reasoning": 60,
+    }
     assert "First?" in server.requests[-1].prompt
     assert "a secret outside" not in server.requests[-1].outputs[-1]
     assert list(each_release.workspace.iterdir()) == []

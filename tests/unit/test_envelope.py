@@ -255,6 +255,7 @@ WHOLE = Envelope(
         effort="high",
         effort_source="caller",
         usage=Usage(input=1, cached_input=2, output=3, reasoning=4),
+        usage_thread=Usage(input=5, cached_input=6, output=7, reasoning=8),
         elapsed_ms=1,
         scope={"kind": "range"},
         isolation="lean",

@@ -149,7 +149,7 @@ TOOLS: tuple[ToolDescription, ...] = (
     ToolDescription(
         "codex_job_consume_result",
         JobConsume,
-        "codex_job_result, and delete the record once all of it was returned. Free.",
+        "codex_job_result, and delete the record a minute after all of it was returned. Free.",
         changes=True,
     ),
     ToolDescription(

@@ -205,6 +205,9 @@ class Meta:
         "model: its own default"
     )
     usage: Usage | None = _optional_field("tokens of this run")
+    usage_thread: Usage | None = _optional_field(
+        "tokens of the whole thread up to now, where this run continued one"
+    )
     elapsed_ms: int | None = None
     scope: JsonObject | None = None
     isolation: str | None = None

@@ -390,7 +390,7 @@ class JobResult(ToolRequest):
 
 
 class JobConsume(JobResult):
-    """A page of the result; after the last page the record is deleted."""
+    """A page of the result; a minute after the last page, or later, the record is deleted."""
 
     tool: ClassVar[str] = "codex_job_consume_result"
 

@@ -122,7 +122,7 @@ class Settings:
         "where jobs are kept; unset: the platform's state directory"
     )
     job_ttl: int = _number(
-        86_400, 60, 31_536_000, "seconds a delivered job is kept after its end"
+        86_400, 60, 31_536_000, "seconds a job is kept after its delivery"
     )
     job_max_count: int = _number(50, 1, 1000, "delivered jobs kept per workspace")
     log_level: str = _choice("WARNING", LOG_LEVELS, "verbosity on stderr")

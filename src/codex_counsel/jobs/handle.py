@@ -14,6 +14,7 @@ from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs import recovery
 from codex_counsel.jobs.job import Job
+from codex_counsel.jobs.store import end_if_overdue
 from codex_counsel.system.files import remove_tree
 
 EXIT_PATIENCE = 4.0
@@ -21,6 +22,9 @@ EXIT_PATIENCE = 4.0
 
 JOINED_PAUSE = 0.1
 """Seconds between two looks at a run that another process launched."""
+
+OVERDUE_PAUSE = 5.0
+"""Seconds between two looks whether the worker keeps its time limit."""
 
 
 class Handle:
@@ -45,6 +49,7 @@ class Handle:
         self._worker = worker
         self._output = bytearray()
         self._output_ended: float | None = None
+        self._next_check = time.monotonic() + OVERDUE_PAUSE
         if worker and worker.stdout:
             self.descriptor = worker.stdout.fileno()
             os.set_blocking(self.descriptor, False)
@@ -55,7 +60,11 @@ class Handle:
         return self._worker is None
 
     def collect(self) -> EnvelopeDict | None:
-        """Read what is there, never blocking: the terminal envelope once the run has ended, else None."""
+        """Read what is there: the terminal envelope once the run has ended, else None.
+
+        Blocks only to end a run whose worker does not keep its time limit.
+        """
+        self._check_time_limit()
         if self._output_ended is not None:
             return self._stored_result(self._output_ended)
         if self.descriptor < 0:
@@ -78,6 +87,16 @@ class Handle:
             return self._stored_result(self._output_ended)
         self._remove_private()
         return dict(envelope)
+
+    def is_running(self) -> bool:
+        """Whether there is nothing to collect yet, as far as a cheap look tells."""
+        self._check_time_limit()
+        return self.job.is_running()
+
+    def _check_time_limit(self) -> None:
+        if time.monotonic() >= self._next_check:
+            self._next_check = time.monotonic() + OVERDUE_PAUSE
+            end_if_overdue(self.job)
 
     def wait(self, seconds: float) -> None:
         """Sleep until there may be something to collect, at most so long. A joined run can only be looked at again."""

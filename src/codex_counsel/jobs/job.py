@@ -25,6 +25,7 @@ from codex_counsel.contract.envelope import (
 )
 from codex_counsel.contract.vocabulary import JOB_ID, PHASES, TERMINAL, Phase, RunStatus
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.jobs import clock
 from codex_counsel.jobs.spec import Spec
 from codex_counsel.system.files import LockError, lock_file, open_private, read_json
 from codex_counsel.system.json_values import JsonObject
@@ -38,7 +39,8 @@ class State:
     """`state.json`, written by the worker alone.
 
     `last_event` is the time of Codex's last event in epoch seconds (`heard` in the
-    file).
+    file). `since` is when the worker, and later Codex, was started, by the clock
+    `time.monotonic` of the boot that the worker's identity names.
     """
 
     phase: Phase = "queued"
@@ -47,6 +49,7 @@ class State:
     thread_id: str | None = None
     last_command: str | None = None
     last_event: float | None = None
+    since: float | None = None
     detached: bool = False
 
     @classmethod
@@ -56,8 +59,10 @@ class State:
         if phase not in PHASES:
             raise ValueError("no phase")
         last_event = raw.get("heard")
-        if not isinstance(last_event, int | float | None):
-            raise TypeError("no time")
+        since = raw.get("since")
+        for moment in (last_event, since):
+            if not isinstance(moment, int | float | None):
+                raise TypeError("no time")
         return cls(
             phase=phase,
             worker=_identity(raw.get("worker")),
@@ -65,6 +70,7 @@ class State:
             thread_id=_text(raw.get("thread_id")),
             last_command=_text(raw.get("last_command")),
             last_event=last_event,
+            since=since,
             detached=raw.get("detached") is True,
         )
 
@@ -94,6 +100,11 @@ class Job:
         self.id = path.name
         if not re.fullmatch(JOB_ID, self.id):
             raise CounselError(Code.JOB_NOT_FOUND, "That is not a job id")
+
+    @property
+    def state_directory(self) -> Path:
+        """The state directory that the job is in, or the private directory that stands for it."""
+        return self.path.parent.parent
 
     # --- what the files say
 
@@ -247,11 +258,25 @@ class Job:
             finally:
                 os.close(descriptor)
 
+    def mark_overdue(self) -> None:
+        """Note that the run is ended from outside because its worker did not keep its time limit."""
+        with contextlib.suppress(OSError):
+            self._create("overdue")
+
+    def is_running(self) -> bool:
+        """Whether the run goes on, as far as two cheap looks tell. False where that cannot be told."""
+        try:
+            return self.alive() and not (self.path / "result.json").exists()
+        except OSError:
+            return False
+
     def is_delivered(self) -> bool:
         """Whether a caller has the whole result."""
         return (self.path / "delivered").exists()
 
     def mark_delivered(self) -> None:
-        """Note that a caller has the whole result."""
+        """Note that a caller has the whole result, and when it had it first."""
+        if self.is_delivered():
+            return
         with contextlib.suppress(OSError):  # an unmarked record is only kept longer
-            (self.path / "delivered").touch(0o600)
+            clock.stamp(self.path / "delivered", self.state_directory)

@@ -98,6 +98,8 @@ def _conclude(job: Job, spec: Spec, survivors: list[int]) -> Envelope:
 
 
 def _reason(job: Job) -> str:
+    if (job.path / "overdue").exists():
+        return "timeout"
     if (job.path / "unsaved").exists():
         return "unsaved"
     if job.cancel_requested():

@@ -1,119 +1,123 @@
 """What is kept, how long, and what is remembered of what went.
 
-A delivered result is kept for the time that the settings say, a workspace's newest ones
-only. One that nobody fetched, or whose diff nobody applied, is kept for 30 days or
-until such results fill 1 GB; the oldest go first. A dropped record leaves a tombstone,
-`<state>/gone/<job id>.json`, which remembers the thread.
+A record is old when it is old by two clocks, the wall clock and the count of `clock`:
+one clock that is set wrong drops nothing.
+
+- A result that was delivered is kept for the time that the settings say, a workspace's newest ones only.
+- One whose diff nobody applied is kept for 30 days.
+- One that nobody fetched has no age: the oldest go when there are more than 10,000, or when they fill 1 GB.
+- One that was consumed is kept for a minute, because its reader may not have got it, and may ask again.
+
+A dropped record leaves a tombstone, `<state>/gone/<job id>.json`, which remembers the
+thread. All this is done by `evictor`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
+import random
 import time
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from codex_counsel.errors import CounselError
+from codex_counsel.jobs import clock, summary
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.store import Store, row_of
-from codex_counsel.system.files import remove_tree, write_atomically
+from codex_counsel.system.files import (
+    lock_file,
+    read_json_or_none,
+    remove_tree,
+    write_atomically,
+)
 
-UNDELIVERED_SECONDS = 30 * 86_400
+READER_SECONDS = 60.0
+"""How long a result is kept at least after it was given out: the reply may not have reached its reader."""
+UNAPPLIED_SECONDS = 30 * 86_400
+UNDELIVERED_COUNT = 10_000
 UNDELIVERED_BYTES = 1_000_000_000
-TOMBSTONE_SECONDS = 3 * UNDELIVERED_SECONDS
+MAX_TOMBSTONES = 10_000
 REMAINS_SECONDS = 3600
 """How old a directory must be to be what an interrupted launch or removal left."""
 LEFTOVER_SECONDS = 5.0
 """For removing what a run left behind: the next run waits for this."""
-EVICT_INTERVAL = 60
-"""Seconds between two looks at all jobs, for all processes together."""
+EVICT_SECONDS = 10.0
+"""Time that one look may take. What it did not come to is for the next one."""
 TOMBSTONE_FIELDS = ("job_id", "session_id", "tool", "status", "started")
 
 
 def evict(store: Store, ttl: int, per_workspace: int) -> None:
     """Drop what need not be kept. `ttl` (seconds) and `per_workspace` (jobs) bound what was delivered."""
-    if not _due(store):
-        return
-    ended = [job for job in store.jobs() if not job.alive()]
-    ended.sort(key=Job.ended_at, reverse=True)
-
-    done: list[Job] = []
-    wanted: list[Job] = []
-    for job in ended:
-        if job.is_delivered() and not job.has_unapplied_diff():
-            done.append(job)
-        else:
-            wanted.append(job)
-    _evict_done(store, done, ttl, per_workspace)
-    _evict_wanted(store, wanted)
-
-    _remove_old(store, "jobs/.birth-*", REMAINS_SECONDS)
-    _remove_old(store, "jobs/.trash-*", REMAINS_SECONDS)
-    _remove_old(store, "gone/*.json", TOMBSTONE_SECONDS)
+    clock.advance(store.state)
+    drop_consumed(store)
+    deadline = time.monotonic() + EVICT_SECONDS
+    _evict_records(store, _Kept(ttl, per_workspace), deadline)
+    _remove_remains(store, ".birth-*")
+    _remove_remains(store, ".trash-*")
+    _remove_oldest_tombstones(store)
+    _remove_unused_keys(store, deadline)
+    _remove_unused_threads(store, deadline)
 
 
-def _due(store: Store) -> bool:
-    marker = store.state / "evicted"
-    try:
-        age = time.time() - marker.stat().st_mtime
-    except OSError:
-        age = EVICT_INTERVAL
-    # A negative age is that of a marker from before the clock was set back.
-    if 0 <= age < EVICT_INTERVAL:
-        return False
-    with contextlib.suppress(OSError):
-        marker.touch(0o600)
-    return True
+# --- records
 
 
-def _evict_done(
-    store: Store, newest_first: list[Job], ttl: int, per_workspace: int
-) -> None:
-    jobs_in: Counter[str | None] = Counter()
-    for job in newest_first:
-        row = row_of(job) or {}
+@dataclass
+class _Kept:
+    """What is kept so far, when the records are looked at from the newest to the oldest."""
+
+    ttl: int
+    per_workspace: int
+    delivered: Counter[object] = field(default_factory=Counter)
+    undelivered: int = 0
+    undelivered_bytes: int = 0
+
+    def add(self, job: Job, row: summary.Row) -> bool:
+        """Count an ended job; returns whether it is kept."""
+        age = _delivered_age(job)
+        if age is None:
+            return self._has_room(job)
+        if job.has_unapplied_diff():
+            return self._has_room(job) and age <= UNAPPLIED_SECONDS
         workspace = row.get("workspace")
-        jobs_in[workspace] += 1
-        too_old = _age(job) > ttl
-        too_many = jobs_in[workspace] > per_workspace
-        if too_old or too_many:
+        self.delivered[workspace] += 1
+        if age <= READER_SECONDS:
+            return True
+        return age <= self.ttl and self.delivered[workspace] <= self.per_workspace
+
+    def _has_room(self, job: Job) -> bool:
+        """Whether there is room for one that nobody fetched or applied."""
+        stored = summary.read(job)
+        size = 0
+        if stored:
+            _, size = stored
+        self.undelivered += 1
+        self.undelivered_bytes += size
+        too_many = self.undelivered > UNDELIVERED_COUNT
+        return not too_many and self.undelivered_bytes <= UNDELIVERED_BYTES
+
+
+def _evict_records(store: Store, kept: _Kept, deadline: float) -> None:
+    for job in store.newest_first():
+        if time.monotonic() > deadline:
+            return
+        row = row_of(job)
+        if row is None or row["status"] in ("queued", "running"):
+            continue
+        if not kept.add(job, row):
             drop(store, job)
 
 
-def _evict_wanted(store: Store, newest_first: list[Job]) -> None:
-    total_bytes = 0
-    for job in newest_first:
-        total_bytes += _size(job)
-        too_old = _age(job) > UNDELIVERED_SECONDS
-        too_large = total_bytes > UNDELIVERED_BYTES
-        if too_old or too_large:
-            drop(store, job)
-
-
-def _age(job: Job) -> float:
-    return time.time() - job.ended_at()
-
-
-def _size(job: Job) -> int:
-    """Bytes of the record."""
-    total = 0
-    for file in job.path.glob("*"):
-        with contextlib.suppress(OSError):  # it vanished meanwhile
-            total += file.lstat().st_size
-    return total
-
-
-def _remove_old(store: Store, pattern: str, seconds: float) -> None:
-    for path in store.state.glob(pattern):
-        with contextlib.suppress(OSError):
-            age = time.time() - path.stat().st_mtime
-            if age <= seconds:
-                continue
-            if path.is_dir():
-                remove_tree(path)
-            else:
-                path.unlink()
+def _delivered_age(job: Job) -> float | None:
+    """Seconds since the result was delivered; None if it was not."""
+    try:
+        return clock.age(job.path / "delivered", job.state_directory)
+    except OSError:
+        return None
 
 
 def drop(store: Store, job: Job) -> None:
@@ -148,3 +152,103 @@ def _leftover(job: Job) -> Path | None:
     if spec.kind == "delegate" or job.id not in Path(spec.scratch).name:
         return None
     return Path(spec.scratch)
+
+
+# --- consumed results: `<state>/consumed/<job id>`, stamped when the result was given out
+
+
+def mark_consumed(store: Store, job: Job) -> None:
+    """Note that the record may go. Raises OSError, or as `Store.check`."""
+    store.prepare()
+    clock.advance(store.state)
+    clock.stamp(store.state / "consumed" / job.id, store.state)
+
+
+def drop_consumed(store: Store) -> None:
+    """Drop the records that were consumed more than a minute ago."""
+    for path in _files(store.state / "consumed"):
+        try:
+            age = clock.age(path, store.state)
+            if age < READER_SECONDS:
+                continue
+            job = store.job(path.name)
+        except OSError:  # another process was faster
+            continue
+        except CounselError:
+            job = None
+        if job:
+            drop(store, job)
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+# --- the rest of the state directory
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    with contextlib.suppress(OSError):
+        yield from directory.iterdir()
+
+
+def _remove_remains(store: Store, pattern: str) -> None:
+    """Remove what an interrupted launch or removal left."""
+    for path in store.directory.glob(pattern):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > REMAINS_SECONDS:
+                remove_tree(path)
+
+
+def _remove_oldest_tombstones(store: Store) -> None:
+    files: list[tuple[float, Path]] = []
+    for path in _files(store.state / "gone"):
+        with contextlib.suppress(OSError):
+            files.append((path.stat().st_mtime, path))
+    files.sort(reverse=True)
+    for _, path in files[MAX_TOMBSTONES:]:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _remove_unused_keys(store: Store, deadline: float) -> None:
+    """Remove the notes of idempotency keys whose job is gone, with their locks."""
+    names = {path.name.partition(".")[0] for path in _files(store.state / "keys")}
+    # In no order: those that this look does not come to must have their turn some time.
+    for name in random.sample(sorted(names), len(names)):
+        if time.monotonic() > deadline:
+            return
+        note = store.state / "keys" / name
+        if _is_unused(store, note):
+            with contextlib.suppress(OSError):
+                _remove_key(store, note)
+
+
+def _is_unused(store: Store, note: Path) -> bool:
+    entry = read_json_or_none(note)
+    if not isinstance(entry, dict):
+        return True
+    return not (store.directory / str(entry.get("job_id"))).is_dir()
+
+
+def _remove_key(store: Store, note: Path) -> None:
+    """Raises OSError. The key is held meanwhile, so no call is about to start its run."""
+    lock = note.with_name(f"{note.name}.lock")
+    descriptor = lock_file(lock)
+    if descriptor is None:
+        return
+    try:
+        if _is_unused(store, note):
+            note.unlink(missing_ok=True)
+            lock.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _remove_unused_threads(store: Store, deadline: float) -> None:
+    """Remove the notes of threads whose last review is gone."""
+    for path in _files(store.state / "threads"):
+        if time.monotonic() > deadline:
+            return
+        with contextlib.suppress(OSError):
+            job_id = path.read_text("ascii", "replace")
+            if not (store.directory / job_id).is_dir():
+                path.unlink()

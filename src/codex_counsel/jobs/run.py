@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from codex_counsel.codex import events, failures, rollout
+from codex_counsel.codex.events import Tokens
 from codex_counsel.codex.limits import Limits
 from codex_counsel.codex.transcript import Transcript, decides_answer
 from codex_counsel.contract.envelope import Envelope, Meta, Usage, failed
 from codex_counsel.delegate.record import WORK
 from codex_counsel.errors import Code, CounselError, error_of
+from codex_counsel.jobs import threads
 from codex_counsel.jobs.journal import Journal
 from codex_counsel.jobs.kinds import KINDS
 from codex_counsel.jobs.quota import Quota
@@ -85,6 +87,7 @@ def execute(spec: Spec, supervisor: Supervisor, journal: Journal) -> None:
     supervisor.seconds_since_other_activity = lambda: _seconds_since_other_activity(
         spec, transcript
     )
+    noted_thread = False
     for line in supervisor.lines():
         event = events.parse(line)
         journal.add_event(
@@ -97,6 +100,9 @@ def execute(spec: Spec, supervisor: Supervisor, journal: Journal) -> None:
         if transcript.completed or transcript.failure:
             supervisor.expect_end()
         journal.note_progress(transcript)
+        if spec.review and transcript.thread_id and not noted_thread:
+            threads.note_review(spec.state, transcript.thread_id, spec.job_id)
+            noted_thread = True
     exit_ = Exit.of(supervisor)
     # What a run made just before its end is still to be captured.
     if spec.kind == "delegate" and quota.exceeded_at_end() and exit_.reason == "exited":
@@ -305,12 +311,10 @@ def _meta(
     if tokens is None and spec.session_id is None:
         tokens = transcript.tokens
     if tokens:
-        meta.usage = Usage(
-            input=tokens.input,
-            cached_input=tokens.cached_input,
-            output=tokens.output,
-            reasoning=tokens.reasoning,
-        )
+        meta.usage = _usage(tokens)
+
+    if spec.session_id and transcript.tokens:
+        meta.usage_thread = _usage(transcript.tokens)
 
     for warning in transcript.warnings:
         meta.warnings.append(one_line(warning, 300))
@@ -319,6 +323,15 @@ def _meta(
             f"processes that could not be ended: {list(exit_.survivors)}"
         )
     return meta
+
+
+def _usage(tokens: Tokens) -> Usage:
+    return Usage(
+        input=tokens.input,
+        cached_input=tokens.cached_input,
+        output=tokens.output,
+        reasoning=tokens.reasoning,
+    )
 
 
 # --- why there is no result

@@ -35,7 +35,7 @@ FIELD_TYPES: tuple[tuple[type | UnionType, tuple[str, ...]], ...] = (
     ),
     (str | None, ("session_id", "library")),
     (int | float, ("created", "total", "idle", "backoff")),
-    (int, ("slots", "ttl", "format", "max_bytes", "max_entries")),
+    (int, ("slots", "ttl", "max_records", "format", "max_bytes", "max_entries")),
     (bool, ("detached", "private")),
     (tuple, ("argv",)),
     (dict, ("meta",)),
@@ -49,7 +49,8 @@ class Spec:
     """`created` is in epoch seconds; `total`, `idle`, `backoff` and `ttl` are seconds; paths are absolute.
 
     `meta` are the fields of the envelope's `meta` that are known before the run.
-    `max_bytes` and `max_entries` are what the run may add to `scratch`. `output_schema`,
+    `max_bytes` and `max_entries` are what the run may add to `scratch`. `max_records` is
+    how many delivered jobs of a workspace are kept, each for `ttl`. `output_schema`,
     `library`, `review` and `delegate` belong to one kind of run each: see `details`.
     """
 
@@ -77,6 +78,7 @@ class Spec:
     library: str | None = None
     max_bytes: int = NO_LIMIT
     max_entries: int = NO_LIMIT
+    max_records: int = 50
     detached: bool = False
     private: bool = False
     format: int = FORMAT

@@ -8,31 +8,47 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.vocabulary import JOB_ID
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.jobs import recovery
+from codex_counsel.jobs import recovery, summary, threads
 from codex_counsel.jobs.job import Job
+from codex_counsel.jobs.summary import Row
 from codex_counsel.system.files import (
     UnsafeDirectoryError,
     check_private,
     read_json_or_none,
 )
-from codex_counsel.system.text import clean, one_line
+from codex_counsel.system.text import clean
 
 CANCEL_PATIENCE = 15.0
 """Seconds; longer than SIGINT, grace, SIGKILL and sweep together take."""
 KILL_PATIENCE = 2.0
 """Seconds in which a killed worker has let its lock go."""
+STOPPED_GRACE = 30.0
+"""Seconds over its limit after which a run with a stopped worker is ended from outside."""
+HUNG_GRACE = 900.0
+"""The same for a worker that is not stopped: what a task made may take it minutes to store."""
+_JOB_ID = re.compile(JOB_ID)
 
-Row = dict[str, str]
-"""A job in a list: `job_id`, `status`, `tool`, `session_id`, `workspace`, `started` (UTC) and `subject`.
+LIST_SECONDS = 0.8
+"""Time in which a list reads records that have no summary; what is left then is for its next page."""
 
-`session_id` is absent until there is a thread. Of a corrupt record there are only
-`job_id`, `status` and `error`.
-"""
+
+@dataclass(frozen=True)
+class Page:
+    """A part of a list. `places` are those of its rows among all jobs, of which there are `total`.
+
+    `end` is the place where the next part begins, None at the end of the list.
+    """
+
+    rows: list[Row]
+    places: list[int]
+    end: int | None
+    total: int
 
 
 class Store:
@@ -44,7 +60,8 @@ class Store:
 
     @property
     def _own_directories(self) -> tuple[Path, ...]:
-        return (self.directory, self.state / "keys", self.state / "gone")
+        names = ("keys", "gone", "threads", "consumed")
+        return (self.directory, *(self.state / name for name in names))
 
     def prepare(self) -> None:
         """Make the directories, private. Raises OSError, or as `check`."""
@@ -76,7 +93,7 @@ class Store:
     def job(self, job_id: str) -> Job:
         """Raises `job_not_found`, with what the tombstone of a dropped job remembers in its details; or as `check`."""
         self.check()
-        if not re.fullmatch(JOB_ID, job_id):
+        if not _JOB_ID.fullmatch(job_id):
             raise CounselError(
                 Code.JOB_NOT_FOUND,
                 "That is not a job id: one has 32 hexadecimal digits",
@@ -99,34 +116,70 @@ class Store:
         self.check()
         with contextlib.suppress(OSError):
             for path in self.directory.iterdir():
-                if re.fullmatch(JOB_ID, path.name):
+                if _JOB_ID.fullmatch(path.name):
                     yield Job(path)
+
+    def newest_first(self) -> Iterator[Job]:
+        """Every published job, by the time at which its `spec.json` was written. Raises as `check`."""
+        for name in self._newest_names():
+            yield Job(self.directory / name)
+
+    def _newest_names(self) -> list[str]:
+        """The job ids in that order. No record is read; what cannot be looked at comes last."""
+        self.check()
+        found: list[tuple[int, str]] = []
+        with contextlib.suppress(OSError), os.scandir(self.directory) as entries:
+            for entry in entries:
+                if _JOB_ID.fullmatch(entry.name):
+                    found.append((_created_ns(entry.path), entry.name))
+        found.sort(reverse=True)
+        return [name for _, name in found]
 
     def rows(self) -> list[Row]:
         """One row per job, newest first; a corrupt record is a row that says so."""
         rows: list[Row] = []
-        for job in self.jobs():
+        for job in self.newest_first():
             row = row_of(job)
             if row:
                 rows.append(row)
-        rows.sort(key=lambda row: (row.get("started", ""), row["job_id"]), reverse=True)
         return rows
+
+    def page(
+        self, start: int, limit: int, workspace: str | None, status: str | None
+    ) -> Page:
+        """At most `limit` rows from the place `start` on, newest first, of this workspace and status.
+
+        Only what is shown is read, or must be read to know that it is not shown. A part
+        with fewer rows than there are ends where too many records had no summary: they
+        have one when the next part is asked for.
+        """
+        names = self._newest_names()
+        rows: list[Row] = []
+        places: list[int] = []
+        deadline = time.monotonic() + LIST_SECONDS
+        for place, name in enumerate(names[start:], start):
+            is_overdue = time.monotonic() > deadline and place > start
+            if is_overdue or len(rows) == limit:
+                return Page(rows, places, place, len(names))
+            row = row_of(Job(self.directory / name))
+            if row is None:
+                continue
+            of_workspace = workspace in (None, row.get("workspace"))
+            if of_workspace and status in (None, row["status"]):
+                rows.append(row)
+                places.append(place)
+        return Page(rows, places, None, len(names))
 
     def last_sent_digest(self, thread_id: str) -> str | None:
         """The digest of the material that the latest review of this thread was sent; None where none is on record."""
-        latest = 0.0
-        digest = ""
-        for job in self.jobs():
-            if job.state().thread_id != thread_id:
-                continue
-            try:
-                spec = job.spec()
-            except CounselError:
-                continue
-            if spec.review and spec.created > latest:
-                latest = spec.created
-                digest = str(spec.review.get("sent", ""))
-        return digest or None
+        job_id = threads.last_review(self.state, thread_id)
+        if job_id is None:
+            return None
+        try:
+            review = self.job(job_id).spec().review or {}
+        except CounselError:
+            return None
+        return str(review.get("sent", "")) or None
 
     def ended_delegate(self, job_id: str) -> Job:
         """A delegate job that has ended. Raises `job_not_found`, `job_running` or `invalid_arguments` (no diff)."""
@@ -187,6 +240,34 @@ def _ends_within(job: Job, seconds: float) -> bool:
     return True
 
 
+def end_if_overdue(job: Job) -> None:
+    """End a run whose worker does not keep the time limit, because it is stopped or hangs.
+
+    Its outcome is a `timeout` then, unless Codex had completed its turn.
+    """
+    try:
+        is_overdue = job.is_running() and _is_overdue(job)
+    except CounselError:  # without a spec there is no limit
+        return
+    if not is_overdue:
+        return
+    job.mark_overdue()
+    _signal_worker(job, signal.SIGKILL)
+    recovery.end_processes(job)
+    _ends_within(job, KILL_PATIENCE)
+
+
+def _is_overdue(job: Job) -> bool:
+    state = job.state()
+    if state.since is None or state.worker is None or not state.worker.alive():
+        return False
+    seconds_over = time.monotonic() - state.since - job.spec().total
+    if seconds_over > STOPPED_GRACE and state.worker.stopped():
+        return True
+    # There is no limit for how long a job is queued.
+    return seconds_over > HUNG_GRACE and state.phase != "queued"
+
+
 def _signal_worker(job: Job, number: int) -> None:
     worker = job.state().worker
     if worker and worker.alive():
@@ -194,11 +275,25 @@ def _signal_worker(job: Job, number: int) -> None:
             os.kill(worker.pid, number)
 
 
+def _created_ns(path: str) -> int:
+    try:
+        # Without a Path: this is called for every record.
+        return os.stat(f"{path}/spec.json").st_mtime_ns  # noqa: PTH116
+    except OSError:
+        return 0
+
+
 def row_of(job: Job) -> Row | None:
-    """The job's row, or None when the record vanished while it was looked at."""
+    """The job's row, or None when the record vanished while it was looked at.
+
+    An ended job that has no summary gets one.
+    """
+    stored = summary.read(job)
+    if stored:
+        row, _ = stored
+        return row
     try:
         spec = job.spec()
-        state = job.state()
         outcome = recovery.outcome(job)
     except CounselError as error:
         if error.code != Code.JOB_CORRUPT and not job.path.exists():
@@ -208,24 +303,9 @@ def row_of(job: Job) -> Row | None:
             "status": "corrupt",
             "error": clean(str(error)),
         }
+    if outcome is None:
+        return summary.running_row(job, spec)
 
-    status = "running"
-    session_id = state.thread_id
-    if outcome:
-        status = str(outcome["status"])
-        session_id = outcome["meta"].get("session_id") or session_id
-    elif state.phase == "queued":
-        status = "queued"
-
-    started = time.gmtime(spec.created)
-    row = {
-        "job_id": job.id,
-        "tool": spec.tool,
-        "status": status,
-        "workspace": spec.workspace,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", started),
-        "subject": one_line(spec.subject, 80),
-    }
-    if session_id:
-        row["session_id"] = session_id
+    row = summary.ended_row(job, spec, outcome)
+    summary.store(job, row)
     return row

@@ -21,6 +21,7 @@ import select
 import signal
 import time
 
+from codex_counsel.jobs import evictor
 from codex_counsel.jobs.journal import Journal
 from codex_counsel.jobs.kinds import KIND_FIELDS, KINDS, name_of
 from codex_counsel.jobs.slots import Ticket
@@ -48,6 +49,10 @@ def main(directory: str, lock: int) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, worker.on_signal)
     worker.run()
+    # A cancel, and a launcher that goes, leave no process behind.
+    if not worker.end_reason and not worker.spec["private"]:
+        spec = worker.spec
+        evictor.start_if_due(spec["state"], spec["ttl"], spec["max_records"])
 
 
 class Worker:
@@ -69,7 +74,9 @@ class Worker:
 
     def run(self) -> None:
         """Wait for our turn, start Codex, supervise it. Every way out commits an envelope, a defect too."""
-        self.journal.update_state(phase="queued", worker=Identity.of(os.getpid()))
+        self.journal.update_state(
+            phase="queued", worker=Identity.of(os.getpid()), since=time.monotonic()
+        )
         # Where no ticket can be made, none is needed.
         with contextlib.suppress(OSError):
             self._wait_for_turn(Ticket(f"{self.spec['state']}/queue"))
@@ -137,6 +144,7 @@ class Worker:
             phase="starting",
             codex=Identity.of(codex.pid),
             heard=time.time(),
+            since=time.monotonic(),
         )
         return codex
 

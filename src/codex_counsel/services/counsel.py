@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LOG", "Counsel", "Handle"]
 
+SWEEP_SECONDS = 1.0
 LOG = logging.getLogger("codex_counsel")
 
 
@@ -131,13 +134,19 @@ class Counsel:
         """Remove what killed processes of any session left, a delegate's tree once it is captured.
 
         Returns how many trees were removed. One whose job record is gone is removed. One
-        that cannot be captured stays as long as the record.
+        that cannot be captured stays as long as the record. The next run waits for this,
+        so what a moment is too short for is left to the next sweep.
         """
         sweep_applying(self.settings.state)
         for prefix in (inspect.PROBE_PREFIX, session_import.TRANSFER_PREFIX):
             remove_abandoned(prefix)
         trees = list(orphaned_trees(self.context.directories.trees))
+        # In no order: a tree that cannot be captured must not keep the others waiting.
+        random.shuffle(trees)
+        deadline = time.monotonic() + SWEEP_SECONDS
         for scratch, directory in trees:
+            if time.monotonic() > deadline:
+                break
             if directory.is_dir():
                 # A damaged record must not keep the other trees from being removed.
                 with contextlib.suppress(CounselError, OSError):
@@ -285,6 +294,10 @@ class Counsel:
         """Jobs of this user, newest first."""
         return results.job_list(self.store, request)
 
+    def drop_consumed(self) -> None:
+        """Drop the records that were consumed more than a minute ago."""
+        results.drop_consumed(self.store)
+
     def acknowledge(self, request: JobResult | JobCancel, page: EnvelopeDict) -> None:
         """The caller has received the page: with the last one the job is marked as delivered, or consumed."""
         results.acknowledge(self.store, request, page)
@@ -300,6 +313,10 @@ class Counsel:
     ) -> EnvelopeDict:
         """Wait for the end of the run and return its envelope. Calls `on_progress` about once a second."""
         return results.follow(handle, on_progress)
+
+    def join(self, job_id: str) -> Handle:
+        """A handle on a run that another call started; raises `job_not_found`."""
+        return results.join(self.store, job_id)
 
     def collect(self, handle: Handle) -> EnvelopeDict | None:
         """The envelope once the run has ended, else None. Never blocks."""

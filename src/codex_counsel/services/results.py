@@ -6,6 +6,7 @@ jobs` starts fast.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable
@@ -35,12 +36,14 @@ from codex_counsel.delegate.record import READABLE_DIFF
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs import recovery, retention
 from codex_counsel.jobs.job import Job
-from codex_counsel.jobs.store import Store
+from codex_counsel.jobs.store import Page, Store, end_if_overdue
 
 if TYPE_CHECKING:
     from codex_counsel.jobs.handle import Handle
 
 FOLLOW_SECONDS = 1.0
+FIRST_PAUSE, LAST_PAUSE = 0.02, 0.5
+"""Seconds between two looks at a run that another process launched, at first and after a while."""
 STATUS_FIELDS = ("ok", "status", "tool", "summary", "verdict", "error", "meta")
 
 
@@ -98,15 +101,21 @@ def times(store: Store, job_id: str, ttl: int) -> Times:
 
 def _outcome_within(job: Job, seconds: float) -> EnvelopeDict | None:
     """The terminal envelope, waited for at most so long; None while the run lives."""
+    end_if_overdue(job)
     deadline = time.monotonic() + seconds
-    pause = 0.02
+    pause = FIRST_PAUSE
     while True:
         outcome = recovery.outcome(job)
         left = deadline - time.monotonic()
         if outcome is not None or left <= 0:
             return outcome
         time.sleep(min(pause, left))
-        pause = min(pause * 1.5, 0.5)
+        pause = next_pause(pause)
+
+
+def next_pause(pause: float) -> float:
+    """How long to wait until the next look at a run, after a look that came after `pause` seconds."""
+    return min(pause * 1.5, LAST_PAUSE)
 
 
 # --- results
@@ -115,6 +124,7 @@ def _outcome_within(job: Job, seconds: float) -> EnvelopeDict | None:
 def whole_result(store: Store, job_id: str) -> EnvelopeDict:
     """The stored envelope without paging, or the `running` one; raises `job_not_found`."""
     job = store.job(job_id)
+    end_if_overdue(job)
     outcome = recovery.outcome(job)
     if outcome is None:
         return job.running().wire()
@@ -198,12 +208,29 @@ def _with_whole_diff(job: Job, outcome: EnvelopeDict) -> EnvelopeDict:
 def acknowledge(
     store: Store, request: JobResult | JobCancel, page: EnvelopeDict
 ) -> None:
-    """The caller has received the page. With the last page the job is marked as delivered, or consumed."""
+    """The page is about to be sent. With the last page the job is marked as delivered, or consumed.
+
+    A consumed record is dropped by a later sweep: the page may be lost on its way, and
+    is returned again until then. Raises `storage_failed` where that cannot be noted.
+    """
     if not is_last_page(page):
         return
     mark_received(store, request.job_id)
-    if isinstance(request, JobConsume):
-        retention.drop(store, Job(store.directory / request.job_id))
+    if not isinstance(request, JobConsume):
+        return
+    retention.drop_consumed(store)
+    try:
+        retention.mark_consumed(store, Job(store.directory / request.job_id))
+    except OSError as error:
+        raise CounselError(
+            Code.STORAGE_FAILED, f"The result is kept: it cannot be marked: {error}"
+        ) from None
+
+
+def drop_consumed(store: Store) -> None:
+    """Drop the records that were consumed more than a minute ago."""
+    with contextlib.suppress(OSError, CounselError):
+        retention.drop_consumed(store)
 
 
 def cancel(store: Store, request: JobCancel) -> EnvelopeDict:
@@ -241,19 +268,27 @@ def job_list(store: Store, request: JobList) -> EnvelopeDict:
             Code.INVALID_ARGUMENTS, "cursor: belongs to no page of this list"
         )
 
-    rows = store.rows()
+    workspace = None
     if request.workspace_root:
-        root = str(Path(request.workspace_root).resolve())
-        rows = [row for row in rows if row.get("workspace") == root]
-    if request.status:
-        rows = [row for row in rows if row["status"] == request.status]
-
+        workspace = str(Path(request.workspace_root).resolve())
     start = int(request.cursor or 0)
-    listed = paging.rows_of_one_page(rows[start : start + request.limit])
-    end = start + len(listed)
+    page = store.page(start, request.limit, workspace, request.status)
+
+    listed = paging.rows_of_one_page(page.rows)
+    end = page.end
+    if len(listed) < len(page.rows):
+        end = page.places[len(listed)]
     meta = Meta()
-    if len(rows) > end:
+    if end is not None:
         meta = Meta(next_cursor=str(end), truncated=True)
     return completed(
-        request.tool, f"{len(rows)} jobs, {len(listed)} shown", {"jobs": listed}, meta
+        request.tool, _list_summary(request, page, len(listed)), {"jobs": listed}, meta
     ).wire()
+
+
+def _list_summary(request: JobList, page: Page, shown: int) -> str:
+    if not request.workspace_root and not request.status:
+        return f"{page.total} jobs, {shown} shown"
+    if page.end is None and not request.cursor:
+        return f"{len(page.rows)} jobs match, {shown} shown"
+    return f"{shown} matching jobs shown, of {page.total} jobs in all"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import tempfile
 import time
@@ -18,7 +17,7 @@ from codex_counsel.contract import catalogue
 from codex_counsel.contract.envelope import CodexUsed, Meta
 from codex_counsel.contract.request import Consult, Delegate, ReviewChanges, ReviewPlan
 from codex_counsel.delegate import prepare as delegate
-from codex_counsel.jobs import idempotency, launcher, retention
+from codex_counsel.jobs import idempotency, launcher
 from codex_counsel.jobs.launcher import NewJob
 from codex_counsel.jobs.spec import Spec
 from codex_counsel.jobs.store import Store
@@ -100,6 +99,7 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
             account=preflight.login.identity,
             backoff=context.settings.backoff_seconds,
             ttl=context.settings.job_ttl,
+            max_records=context.settings.job_max_count,
             workspace=str(workspace.root),
             max_bytes=context.settings.max_tree_bytes,
             max_entries=context.settings.max_tree_entries,
@@ -111,12 +111,6 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
         env = command.environment(
             context.env, job_id, placement.temporary, workspace.outermost
         )
-
-        # Old records that cannot be dropped must not keep a run from being started.
-        with contextlib.suppress(OSError):
-            retention.evict(
-                store, context.settings.job_ttl, context.settings.job_max_count
-            )
         new_job = NewJob(
             spec,
             brief.prompt,

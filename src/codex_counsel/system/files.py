@@ -182,7 +182,19 @@ def lock_file(
             os.close(descriptor)
             raise LockError(error.errno, error.strerror) from None
         else:
-            return descriptor
+            if shared or not create or _is_at(descriptor, path):
+                return descriptor
+            # Whoever held the lock removed the file, and another one may be there now.
+            os.close(descriptor)
+            descriptor = open_private(os.fspath(path), flags)
+
+
+def _is_at(descriptor: int, path: str | os.PathLike[str]) -> bool:
+    """Whether the open file is the one that is at the path now."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def remove_tree(path: str | os.PathLike[str], seconds: float = REMOVE_SECONDS) -> bool:

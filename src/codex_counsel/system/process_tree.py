@@ -51,6 +51,11 @@ class Identity(NamedTuple):
             return False
         return stat.start == self.start and self.boot == boot_id()
 
+    def stopped(self) -> bool:
+        """Whether this very process is stopped, by SIGSTOP or a debugger."""
+        stat = _stat(self.pid)
+        return stat is not None and stat.state in "Tt" and self.alive()
+
 
 class _Stat(NamedTuple):
     """A row of the process table. `state` is the letter that ps prints; `group` and `session` are pids of leaders."""

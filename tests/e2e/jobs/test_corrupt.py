@@ -215,8 +215,8 @@ def test_a_scratch_path_that_is_not_of_this_job_is_never_removed(
     assert precious.is_dir()
 
 
-def test_a_corrupt_record_can_be_consumed_away_only_by_time(
-    factory: JobFactory,
+def test_a_corrupt_record_cannot_be_consumed_and_goes_only_for_space(
+    factory: JobFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handle = factory.launch()
     wait(handle)
@@ -229,6 +229,9 @@ def test_a_corrupt_record_can_be_consumed_away_only_by_time(
     long_ago = 1_000_000_000
     for file in handle.job.path.iterdir():
         os.utime(file, (long_ago, long_ago))
+    retention.evict(factory.store, 60, 50)
+    assert handle.job.path.exists()
+    monkeypatch.setattr(retention, "UNDELIVERED_COUNT", 0)
     retention.evict(factory.store, 60, 50)
     assert not handle.job.path.exists()
 

@@ -165,7 +165,6 @@ def test_a_launcher_killed_in_the_middle_of_a_launch_leaves_nothing_that_is_list
     assert remains.exists()
     hours_ago = time.time() - 7200
     os.utime(remains, (hours_ago, hours_ago))
-    os.utime(factory.store.state / "evicted", (hours_ago, hours_ago))
     retention.evict(factory.store, 60, 50)
     assert not remains.exists()
 

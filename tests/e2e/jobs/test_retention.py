@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,16 +10,18 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from codex_counsel.contract.request import JobConsume, JobList, JobResult, parse
 from codex_counsel.errors import CounselError
-from codex_counsel.jobs import recovery, retention
+from codex_counsel.jobs import clock, evictor, recovery, retention, threads
 from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
 from codex_counsel.loopback import Loopback
+from codex_counsel.system.files import lock_file
 from tests.conftest import consult, until, wait
 from tests.e2e.jobs.conftest import (
     COMPLETED,
@@ -38,18 +41,22 @@ def finished_job(
     """A finished job of that age."""
     handle = factory.launch(**changes)
     wait(handle)
-    until(lambda: not handle.job.alive())
+    worker = worker_of(handle.job)
+    until(lambda: not worker.alive())
     if delivered:
-        handle.job.mark_delivered()
-    then = time.time() - days * DAY
-    for file in handle.job.path.iterdir():
-        os.utime(file, (then, then))
+        count = clock.running_seconds(factory.store.state) - days * DAY
+        (handle.job.path / "delivered").write_text(repr(count))
+    set_times(handle.job, time.time() - days * DAY)
     return handle.job
 
 
+def set_times(job: Job, then: float) -> None:
+    """What the wall clock shows for the age of the record."""
+    for file in job.path.iterdir():
+        os.utime(file, (then, then))
+
+
 def evict(factory: JobFactory, ttl: int = DAY, per_workspace: int = 50) -> None:
-    """Evict now, whenever it was done last."""
-    (factory.store.state / "evicted").unlink(missing_ok=True)
     retention.evict(factory.store, ttl, per_workspace)
 
 
@@ -89,19 +96,70 @@ def test_a_new_run_drops_what_the_settings_need_not_keep(
     model()
     old = finished_job(factory, delivered=True, days=0.2)
     new = finished_job(factory, delivered=True, days=0.1)
-    factory.world.settings["JOB_MAX_COUNT"] = "1"
+    factory.world.settings["JOB_MAX_COUNT"] = "2"
+    (factory.store.state / "evicted").unlink()
     assert consult(factory.world.counsel())["ok"]
-    assert (old.path.exists(), new.path.exists()) == (False, True)
+    until(lambda: not old.path.exists())
+    assert new.path.exists()
 
 
-def test_results_nobody_fetched_are_kept_for_thirty_days_however_many(
+def test_results_nobody_fetched_are_kept_whatever_their_age(
     factory: JobFactory,
 ) -> None:
-    jobs = [
-        finished_job(factory, delivered=False, days=days) for days in (31, 29, 20, 2)
-    ]
+    jobs = [finished_job(factory, delivered=False, days=days) for days in (4000, 31, 2)]
     evict(factory, ttl=60, per_workspace=1)
-    assert [job.path.exists() for job in jobs] == [False, True, True, True]
+    assert [job.path.exists() for job in jobs] == [True, True, True]
+
+
+def test_results_nobody_fetched_go_oldest_first_when_there_are_too_many(
+    factory: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert retention.UNDELIVERED_COUNT == 10_000
+    monkeypatch.setattr(retention, "UNDELIVERED_COUNT", 2)
+    jobs = [finished_job(factory, delivered=False, days=days) for days in (1, 3, 2)]
+    finished_job(factory, delivered=True)
+    evict(factory)
+    assert [job.path.exists() for job in jobs] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("wall_days", "running_days"), [(400, 0.1), (0.1, 400), (-400, 0.1)]
+)
+def test_one_clock_that_is_wrong_drops_nothing(
+    factory: JobFactory, wall_days: float, running_days: float
+) -> None:
+    job = finished_job(factory, delivered=True, days=running_days)
+    set_times(job, time.time() - wall_days * DAY)
+    evict(factory)
+    assert job.path.exists()
+
+
+def test_a_record_from_the_future_is_dropped_by_the_other_clock(
+    factory: JobFactory,
+) -> None:
+    job = finished_job(factory, delivered=True, days=2)
+    set_times(job, time.time() + 400 * DAY)
+    evict(factory)
+    assert not job.path.exists()
+
+
+def test_a_result_is_kept_for_a_minute_after_its_delivery_whatever_the_limits(
+    factory: JobFactory,
+) -> None:
+    jobs = [finished_job(factory, delivered=True) for _ in range(3)]
+    evict(factory, ttl=60, per_workspace=1)
+    assert all(job.path.exists() for job in jobs)
+
+
+def test_a_mark_of_an_earlier_release_is_stamped_when_it_is_seen_first(
+    factory: JobFactory,
+) -> None:
+    job = finished_job(factory, delivered=True, days=5)
+    (job.path / "delivered").write_text("")
+    set_times(job, time.time() - 5 * DAY)
+    evict(factory)
+    assert job.path.exists()
+    assert float((job.path / "delivered").read_text()) >= 0
 
 
 def test_results_nobody_fetched_go_oldest_first_when_they_fill_a_gigabyte(
@@ -111,11 +169,9 @@ def test_results_nobody_fetched_go_oldest_first_when_they_fill_a_gigabyte(
     jobs = [finished_job(factory, delivered=False, days=days) for days in (3, 2, 1)]
     for job in jobs:
         os.truncate(job.path / "stderr.log", 400_000_000)  # a hole: no disk is used
-        os.utime(
-            job.path / "result.json",
-            None if job is jobs[2] else (time.time() - 3600,) * 2,
-        )
-    os.utime(jobs[0].path / "result.json", (time.time() - 7200,) * 2)
+        (job.path / "summary.json").unlink(
+            missing_ok=True
+        )  # it says how large the record was
     evict(factory)
     assert [job.path.exists() for job in jobs] == [False, True, True]
 
@@ -139,20 +195,33 @@ def test_a_dead_run_is_kept_like_any_result_nobody_fetched(factory: JobFactory) 
     assert wait(handle)["error"]["code"] == "process_died"
     evict(factory, ttl=60)
     assert handle.job.path.exists()
-    for file in handle.job.path.iterdir():
-        os.utime(file, (0, 0))
+    handle.job.mark_delivered()
+    (handle.job.path / "delivered").write_text("-99999999")
+    set_times(handle.job, 0)
     evict(factory)
     with pytest.raises(CounselError) as caught:
         factory.store.job(handle.job.id)
     assert caught.value.details["session_id"] == THREAD
 
 
-def test_evicting_happens_at_most_once_a_minute(factory: JobFactory) -> None:
+def test_a_look_at_all_jobs_is_due_once_a_minute_and_later_after_one_that_took_long(
+    factory: JobFactory,
+) -> None:
     factory.store.prepare()
-    retention.evict(factory.store, 60, 50)
-    old = finished_job(factory, delivered=True, days=2)
-    retention.evict(factory.store, 60, 50)
-    assert old.path.exists()
+    marker = factory.store.state / "evicted"
+
+    def is_due_after(seconds: float, took: str) -> bool:
+        marker.write_text(took)
+        os.utime(marker, (time.time() - seconds,) * 2)
+        return evictor.is_due(str(factory.store.state))
+
+    assert evictor.is_due(str(factory.store.state))
+    assert not is_due_after(50, "0.1")
+    assert is_due_after(70, "0.1")
+    assert not is_due_after(190, "2.0")
+    assert is_due_after(210, "2.0")
+    # A clock that was set back does not switch evicting off.
+    assert is_due_after(-DAY, "0.1")
 
 
 def test_two_that_evict_at_once_and_a_reader_do_no_harm(factory: JobFactory) -> None:
@@ -171,29 +240,99 @@ def test_two_that_evict_at_once_and_a_reader_do_no_harm(factory: JobFactory) -> 
     assert [row["job_id"] for row in factory.store.rows()] == [kept.id]
 
 
-def test_an_interrupted_removal_and_old_tombstones_are_cleared_later(
+def test_an_interrupted_removal_and_the_oldest_tombstones_are_cleared_later(
+    factory: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert retention.MAX_TOMBSTONES == 10_000
+    monkeypatch.setattr(retention, "MAX_TOMBSTONES", 2)
+    factory.store.prepare()
+    trash = factory.store.directory / f".trash-{'0' * 32}"
+    trash.mkdir()
+    os.utime(trash, (0, 0))
+    stones = [factory.store.state / "gone" / f"{name * 32}.json" for name in "abc"]
+    for stone, then in zip(stones, (2, 1, 3), strict=True):
+        stone.write_text("{}")
+        os.utime(stone, (then, then))
+    evict(factory)
+    assert not trash.exists()
+    assert [stone.exists() for stone in stones] == [True, False, True]
+
+
+def test_notes_of_keys_and_threads_go_with_their_jobs(factory: JobFactory) -> None:
+    job = finished_job(factory, delivered=False)
+    state = factory.store.state
+    gone = "f" * 32
+    threads.note_review(state, THREAD, job.id)
+    other_thread = THREAD.replace("0", "1")
+    threads.note_review(state, other_thread, gone)
+    for name, job_id in (("kept", job.id), ("unused", gone), ("torn", None)):
+        (state / "keys" / name).write_text(json.dumps({"job_id": job_id}))
+        (state / "keys" / f"{name}.lock").touch()
+    (state / "keys" / "busy").write_text(json.dumps({"job_id": gone}))
+    lock = lock_file(state / "keys" / "busy.lock")
+    evict(factory)
+    assert lock is not None
+    os.close(lock)
+    assert {path.name for path in (state / "keys").iterdir()} == {
+        "busy",
+        "busy.lock",
+        "kept",
+        "kept.lock",
+    }
+    assert [path.name for path in (state / "threads").iterdir()] == [THREAD]
+
+
+def open_at(path: Path) -> list[int]:
+    """The descriptors of this process for the file."""
+    descriptors = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if link.samefile(path):
+                descriptors.append(int(link.name))
+    return descriptors
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_at_the_new_file(
     factory: JobFactory,
 ) -> None:
     factory.store.prepare()
-    trash, stone = (
-        factory.store.directory / f".trash-{'0' * 32}",
-        factory.store.state / "gone" / f"{'0' * 32}.json",
-    )
-    trash.mkdir()
-    stone.write_text("{}")
-    os.utime(trash, (0, 0))
-    os.utime(stone, (0, 0))
-    evict(factory)
-    assert not trash.exists()
-    assert not stone.exists()
+    path = factory.store.state / "keys" / "name.lock"
+    first = lock_file(path)
+    assert first is not None
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(lock_file, path, patience=20)
+        until(lambda: len(open_at(path)) == 2)
+        path.unlink()
+        os.close(first)
+        second = waiting.result()
+    assert second is not None
+    assert lock_file(path) is None
+    os.close(second)
 
 
-def test_a_consumed_result_is_returned_and_then_gone(factory: JobFactory) -> None:
+def consumed_long_ago(factory: JobFactory, job: Job) -> None:
+    """Let both clocks show two minutes since the result was consumed."""
+    mark = factory.store.state / "consumed" / job.id
+    mark.write_text(repr(clock.running_seconds(factory.store.state) - 120))
+    os.utime(mark, (time.time() - 120,) * 2)
+
+
+def test_a_consumed_result_is_returned_again_for_a_minute_and_then_gone(
+    factory: JobFactory,
+) -> None:
     job = finished_job(factory, delivered=False)
     counsel = factory.world.counsel()
     wire = counsel.job_consume(parse(JobConsume, {"job_id": job.id}))
     assert wire["answer"] == "It is fine."
+    counsel.drop_consumed()
+    evict(factory)
+    assert counsel.job_consume(parse(JobConsume, {"job_id": job.id})) == wire
+    assert counsel.job_result(parse(JobResult, {"job_id": job.id})) == wire
+
+    consumed_long_ago(factory, job)
+    counsel.drop_consumed()
     assert not job.path.exists()
+    assert list((factory.store.state / "consumed").iterdir()) == []
     with pytest.raises(CounselError, match="any more"):
         counsel.job_result(parse(JobResult, {"job_id": job.id}))
     assert counsel.job_list(parse(JobList, {})).get("data") == {"jobs": []}
@@ -223,14 +362,16 @@ def test_a_long_result_is_consumed_only_with_its_last_page(factory: JobFactory) 
         assert not handle.job.is_delivered()
     assert len(pages) > 2
     assert "".join(pages) == whole
+    consumed_long_ago(factory, handle.job)
+    counsel.drop_consumed()
     assert not handle.job.path.exists()
 
 
 @pytest.mark.parametrize(("mark", "kept"), [(False, True), (True, False)])
-def test_a_diff_is_kept_until_it_was_applied_although_it_was_delivered(
+def test_a_delivered_diff_is_kept_until_it_was_applied(
     factory: JobFactory, *, mark: bool, kept: bool
 ) -> None:
-    job = finished_job(factory, delivered=True, days=2)
+    job = finished_job(factory, delivered=True, days=29)
     (job.path / "diff.patch").write_text("diff --git a/x b/x\n")
     if mark:
         (job.path / "applied").write_text("done")
@@ -238,15 +379,13 @@ def test_a_diff_is_kept_until_it_was_applied_although_it_was_delivered(
     assert job.path.exists() == kept
 
 
-def test_a_clock_that_was_set_back_does_not_switch_evicting_off(
+def test_a_diff_that_nobody_applied_goes_thirty_days_after_its_delivery(
     factory: JobFactory,
 ) -> None:
-    factory.store.prepare()
-    retention.evict(factory.store, 60, 50)
-    old = finished_job(factory, delivered=True, days=2)
-    os.utime(factory.store.state / "evicted", (time.time() + DAY,) * 2)
-    retention.evict(factory.store, 60, 50)
-    assert not old.path.exists()
+    job = finished_job(factory, delivered=True, days=31)
+    (job.path / "diff.patch").write_text("diff --git a/x b/x\n")
+    evict(factory)
+    assert not job.path.exists()
 
 
 def test_a_finished_run_that_is_handed_over_is_given_in_pages_and_marked_with_the_last(

@@ -58,11 +58,12 @@ def test_an_answer_that_came_after_the_request_was_cancelled_was_not_received(
             "ok"
         ]
         assert not (world.state / "jobs" / job / "delivered").exists()
+        assert not (world.state / "consumed" / job).exists()
         assert (
             wire.tool("codex_job_consume_result", {"job_id": job})["answer"]
             == "The paid answer."
         )
-        assert not (world.state / "jobs" / job).exists()
+        assert (world.state / "consumed" / job).exists()
 
 
 def test_a_call_that_joined_a_run_does_not_end_it_when_it_is_cancelled(
