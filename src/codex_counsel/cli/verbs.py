@@ -36,7 +36,8 @@ from codex_counsel.services import choosing, results
 from codex_counsel.system.json_values import Json, JsonObject
 
 if TYPE_CHECKING:
-    from codex_counsel.jobs.store import Row, Store
+    from codex_counsel.jobs.store import Store
+    from codex_counsel.jobs.summary import Row
     from codex_counsel.services.counsel import Counsel, Handle
 
 PATH_ARGUMENTS = ("workspace_root", "plan_path")

@@ -10,6 +10,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("codex_counsel")
 END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 GONE = "the client closed the connection; shut down"
+UNREAD_SECONDS = 10.0
+"""How long a client that sends nothing more may leave our answers unread."""
 FASTMCP_SETTINGS = {
     "FASTMCP_ENV_FILE": os.devnull,  # FastMCP would read the .env of the user's project
     "FASTMCP_LOG_LEVEL": "WARNING",
@@ -107,7 +110,7 @@ def _run(counsel: Counsel) -> None:
     from codex_counsel.server.app import build_server, serve_stdio
 
     watcher = threading.Thread(
-        target=_end_without_reader, args=(os.dup(1),), daemon=True
+        target=_end_without_client, args=(os.dup(0), os.dup(1)), daemon=True
     )
     watcher.start()
     server = build_server(counsel)
@@ -120,18 +123,34 @@ def _run(counsel: Counsel) -> None:
 # --- ends
 
 
-def _end_without_reader(stdout: int) -> None:
+def _end_without_client(stdin: int, stdout: int) -> None:
     """End this process once nobody reads our answers.
 
     The SDK's writer would fail, but its thread that reads stdin would keep the process
-    from ending.
+    from ending. After the end of input it is the thread that writes: a client that does
+    not close its end either, and reads nothing, would keep it waiting for ever.
     """
     poll = select.poll()
     poll.register(stdout, 0)  # errors and hang-ups are always reported
-    for _, event in poll.poll():
-        if event & (select.POLLERR | select.POLLHUP):
-            _print_line(GONE)
-            os._exit(0)
+    # POLLRDHUP (Linux only): the other end of a socket stopped writing.
+    poll.register(stdin, getattr(select, "POLLRDHUP", 0))
+    last_writable = None
+    while True:
+        for descriptor, _ in poll.poll(1000 if last_writable else None):
+            if descriptor == stdout:
+                _end_without_answers()
+            poll.unregister(stdin)
+            last_writable = time.monotonic()
+        _, writable, _ = select.select([], [stdout], [], 0)
+        if writable:
+            last_writable = time.monotonic()
+        elif last_writable and time.monotonic() - last_writable > UNREAD_SECONDS:
+            _end_without_answers()
+
+
+def _end_without_answers() -> NoReturn:
+    _print_line(GONE)
+    os._exit(0)
 
 
 def _end_by_signal(number: int, _frame: FrameType | None) -> None:

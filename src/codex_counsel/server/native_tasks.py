@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal
 
-import anyio.to_thread
 from fastmcp.server.context import Context
 from fastmcp.server.extensions import (
     ExtensionRequestHandler,
@@ -36,6 +35,7 @@ from codex_counsel.contract.envelope import (
 from codex_counsel.contract.request import JobCancel, JobResult, parse
 from codex_counsel.contract.vocabulary import TERMINAL
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.server.threads import in_thread
 from codex_counsel.services.counsel import Counsel
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import clean
@@ -133,7 +133,7 @@ class NativeTasks(ServerExtension):
 
     async def _cancel(self, _: RequestContext, params: TaskId) -> JsonObject:
         """Acknowledged when nothing of the run lives; a run that had ended stays as it is."""
-        await _in_thread(self._counsel.cancel, JobCancel, params.task_id)
+        await _call(self._counsel.cancel, JobCancel, params.task_id)
         return {"resultType": "complete"}
 
     async def _update(self, _: RequestContext, params: TaskId) -> JsonObject:
@@ -142,7 +142,7 @@ class NativeTasks(ServerExtension):
         return {"resultType": "complete"}
 
     async def _read_result(self, task_id: str) -> EnvelopeDict:
-        return await _in_thread(self._counsel.read_result, JobResult, task_id)
+        return await _call(self._counsel.read_result, JobResult, task_id)
 
     def _task_state(
         self, job_id: str, wire: EnvelopeDict, *, is_new: bool = False
@@ -180,14 +180,12 @@ def _call_result(wire: EnvelopeDict) -> JsonObject:
     }
 
 
-async def _in_thread(
+async def _call(
     service: Callable[[Any], EnvelopeDict], request: type[Any], task_id: str
 ) -> EnvelopeDict:
     """Call a service that takes a job id; its errors are errors of the protocol here."""
     try:
-        return await anyio.to_thread.run_sync(
-            partial(service, parse(request, {"job_id": task_id}))
-        )
+        return await in_thread(partial(service, parse(request, {"job_id": task_id})))
     except CounselError as error:
         raise MCPError(
             code=INVALID_PARAMS, message=clean(f"{error.code}: {error.message}")

@@ -6,25 +6,26 @@ the deadline.
 
 from __future__ import annotations
 
-import functools
 import os
 import select
 import time
 from collections.abc import Callable
+from functools import partial
 
 import anyio
 import anyio.lowlevel
-import anyio.to_thread
 from fastmcp.server.context import Context
 
 from codex_counsel.contract.envelope import EnvelopeDict, progress_line
 from codex_counsel.contract.vocabulary import Detail
+from codex_counsel.errors import CounselError
+from codex_counsel.server.threads import in_thread
 from codex_counsel.services.counsel import Counsel, Handle
+from codex_counsel.services.results import FIRST_PAUSE, next_pause
 
 FIRST_PROGRESS_SECONDS = 1.0
 PROGRESS_SECONDS = 5.0
 JOINED_POLL_SECONDS = 0.1
-MAX_THREADS = 200
 _STDIN = os.dup(0) if os.name == "posix" else -1
 """The SDK points descriptor 0 elsewhere while it serves."""
 
@@ -78,7 +79,7 @@ async def launch_in_thread(
         async with anyio.create_task_group() as group:
             group.start_soon(caller.report_start)
             try:
-                handle = await anyio.to_thread.run_sync(start, limiter=threads())
+                handle = await in_thread(start)
             except Exception as error:  # noqa: BLE001  # raised below: the group would wrap it in an ExceptionGroup
                 failure = error
             group.cancel_scope.cancel()
@@ -137,6 +138,19 @@ async def _result_in_time(
         await _until_readable(handle, max(wake - now, 0))
 
 
+async def until_ended(counsel: Counsel, job_id: str, seconds: float) -> None:
+    """Wait for the end of a run, at most so long. However many wait, no thread waits for them."""
+    deadline = time.monotonic() + seconds
+    handle = counsel.join(job_id)
+    pause = FIRST_PAUSE
+    while handle.is_running():
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return
+        await anyio.sleep(min(pause, left))
+        pause = next_pause(pause)
+
+
 async def _until_readable(handle: Handle, seconds: float) -> None:
     """Wait until the worker has written something, at most so long."""
     if handle.descriptor < 0:
@@ -152,7 +166,12 @@ async def _until_readable(handle: Handle, seconds: float) -> None:
 
 async def _abandon(counsel: Counsel, handle: Handle) -> None:
     with anyio.CancelScope(shield=True):
-        await anyio.to_thread.run_sync(_interrupt_unless_detached, counsel, handle)
+        try:
+            await in_thread(partial(_interrupt_unless_detached, counsel, handle))
+        except CounselError:
+            # Without a thread the worker has to notice it: this closes its pipe.
+            if not handle.detached:
+                handle.release()
 
 
 def _interrupt_unless_detached(counsel: Counsel, handle: Handle) -> None:
@@ -170,9 +189,3 @@ def client_is_gone() -> bool:
     # POLLRDHUP (Linux only): the other end of a socket stopped writing.
     poll.register(_STDIN, select.POLLHUP | getattr(select, "POLLRDHUP", 0))
     return bool(poll.poll(0))
-
-
-@functools.cache
-def threads() -> anyio.CapacityLimiter:
-    """Enough threads that calls with `wait_seconds` do not hold up the others. Needs a running event loop."""
-    return anyio.CapacityLimiter(MAX_THREADS)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from codex_counsel.contract.request import Delegate, JobList
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.jobs.store import Row, Store
+from codex_counsel.jobs.store import Store
+from codex_counsel.jobs.summary import Row
 from codex_counsel.services import results
 
 MIN_PREFIX = 4

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -201,3 +203,26 @@ def test_the_end_of_input_is_not_held_up_by_a_call_that_waits_for_a_job(
         ]
         == "From behind."
     )
+
+
+def test_five_hundred_waiting_calls_hold_up_no_other_and_hold_no_threads(
+    world: World, model: Model
+) -> None:
+    gate = hold(say("Never."))
+    model(gate)
+    with ServerProcess(world) as wire:
+        wire.initialize()
+        job = wire.tool("codex_consult_async", QUESTION)["job_id"]
+        assert gate.reached.wait(30)
+        waiting = [
+            wire.call("codex_job_result", {"job_id": job, "wait_seconds": 50})
+            for _ in range(500)
+        ]
+        assert wire.tool("codex_job_list")["ok"]
+        threads = len(list(Path(f"/proc/{wire.process.pid}/task").iterdir()))
+        assert threads < 50
+        assert not {message.get("id") for message in wire.messages} & set(waiting)
+        assert wire.tool("codex_job_cancel", {"job_id": job})["ok"]
+        for call in waiting:
+            # A failure is returned as text alone.
+            assert "cancelled" in json.dumps(wire.answer(call))

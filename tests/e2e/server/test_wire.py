@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -18,6 +19,7 @@ from tests.conftest import World, living, until
 from tests.e2e.server.wire import ARGV, ServerProcess
 
 Model = Callable[..., Loopback]
+QUESTION = {"question": "Is it fine?"}
 NAME = f"codex-counsel {__version__}: "
 
 
@@ -255,3 +257,64 @@ def test_two_servers_on_one_state_directory_see_each_others_runs(
         assert one.wait_for_exit() == 0
         gate.release.set()
         assert other.result(waiting)["answer"] == "For both."
+
+
+IMPATIENT = (
+    "from codex_counsel.server import main; main.UNREAD_SECONDS = 1; main.serve()"
+)
+
+
+def test_a_client_that_says_and_reads_nothing_more_does_not_keep_the_server(
+    world: World, model: Model
+) -> None:
+    gate = hold(say("Never."))
+    model(gate)
+    with ServerProcess(world, argv=(sys.executable, "-c", IMPATIENT)) as wire:
+        wire.initialize()
+        wire.call("codex_consult", QUESTION)
+        assert gate.reached.wait(30)
+        for _ in range(40):  # more than a pipe holds
+            wire.ask("tools/list")
+        wire.close()
+        assert wire.process.wait(30) == 0
+        until(lambda: not living(str(world.base)))
+    assert wire.stderr == f"{NAME}the client closed the connection; shut down\n"
+
+
+FEW_THREADS = """
+import threading
+from codex_counsel.server import main
+
+start = threading.Thread.start
+
+def start_if_there_is_room(thread):
+    # This one, the watcher, and those that the SDK needs.
+    if threading.active_count() >= LIMIT:
+        raise RuntimeError("can't start new thread")
+    start(thread)
+
+threading.Thread.start = start_if_there_is_room
+main.serve()
+"""
+
+
+def test_without_threads_every_call_is_answered_and_the_server_goes_on(
+    world: World,
+) -> None:
+    argv = (sys.executable, "-c", FEW_THREADS.replace("LIMIT", "5"))
+    with ServerProcess(world, argv=argv) as wire:
+        wire.initialize()
+        for call in [wire.call("codex_consult", QUESTION) for _ in range(10)]:
+            answer = wire.answer(call)["result"]
+            assert answer["isError"]
+            assert answer["content"][0]["text"].startswith("resource_limit: ")
+        assert wire.answer(wire.ask("tools/list"))["result"]["tools"]
+        wire.close()
+        assert wire.wait_for_exit() == 0
+
+
+def test_a_server_that_cannot_start_its_own_threads_says_so(world: World) -> None:
+    argv = (sys.executable, "-c", FEW_THREADS.replace("LIMIT", "4"))
+    with ServerProcess(world, argv=argv) as wire:
+        assert wire.wait_for_exit() == 1
+    assert wire.stderr.endswith("fatal: RuntimeError: can't start new thread\n")
