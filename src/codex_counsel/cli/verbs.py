@@ -346,7 +346,7 @@ def _say_which(row: Row) -> str:
     if subject:
         words += f" ({subject})"
     print(words, file=sys.stderr)
-    return row["job_id"]
+    return str(row["job_id"])
 
 
 # --- from the command line to arguments of a request
