@@ -10,7 +10,7 @@ from codex_counsel.cli.words import in_terminal_words, repair_of
 from codex_counsel.contract import catalogue
 from codex_counsel.contract.envelope import failure
 from codex_counsel.contract.request import argument_names
-from codex_counsel.errors import CATALOG, EXIT_CODES, Code, CounselError
+from codex_counsel.errors import Code, CounselError
 
 NAMES = {name for tool in catalogue.TOOLS for name in argument_names(tool.request)}
 COMPOUND = [name for name in NAMES if "_" in name]
@@ -53,7 +53,3 @@ def test_an_advice_of_its_own_is_kept() -> None:
 @pytest.mark.parametrize("tool", catalogue.TOOLS, ids=lambda tool: tool.name)
 def test_every_tool_has_a_verb(tool: catalogue.ToolDescription) -> None:
     assert in_terminal_words(tool.name).startswith("`codex-counsel ")
-
-
-def test_every_code_has_a_documented_exit_code() -> None:
-    assert {meaning.exit_code for meaning in CATALOG.values()} <= set(EXIT_CODES)

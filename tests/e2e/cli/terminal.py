@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -102,5 +103,7 @@ def terminal(
 
 
 def _take_terminal() -> None:
-    """Make standard input the controlling terminal, so that Ctrl-C is sent as a signal."""
+    """Make standard input the controlling terminal, so that Ctrl-C is sent as a signal, and obey it."""
+    # A background job of a shell, which the tests may be, ignores it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
