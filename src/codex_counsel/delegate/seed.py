@@ -19,6 +19,7 @@ from codex_counsel.git.repo import Repo
 from codex_counsel.git.secret_links import is_secret_name, secret_link_targets
 from codex_counsel.git.submodules import (
     MAX_EXAMINED,
+    has_repository,
     open_submodule,
     submodule_paths,
 )
@@ -311,6 +312,7 @@ def _plan_submodules(repo: Repo, plan: SeedPlan, closed: set[bytes]) -> None:
     `closed` are absolute paths of which nothing may reach the shadow.
     """
     room = MAX_SUBMODULES
+    opened = 0
     paths = dict.fromkeys(file.name for file in plan.tracked if file.is_submodule)
     pending = [(repo, b"", path) for path in reversed(paths)]
     while pending:
@@ -318,8 +320,10 @@ def _plan_submodules(repo: Repo, plan: SeedPlan, closed: set[bytes]) -> None:
         full_path = prefix + path
         try:
             # Each costs several git processes.
-            is_one_too_many = len(plan.submodules) >= MAX_EXAMINED
-            submodule = None if is_one_too_many else open_submodule(parent, path)
+            opened += has_repository(parent, path)
+            submodule = None
+            if opened <= MAX_EXAMINED:
+                submodule = open_submodule(parent, path)
             if submodule is None:
                 plan.omit(full_path, "submodule")
                 continue

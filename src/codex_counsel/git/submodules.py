@@ -23,7 +23,7 @@ GITLINK = "160000"
 _GITLINK_RECORD = re.compile(rb"(?:^|\0)160000 [^\t]*\t([^\0]*)")
 """In the output of `git ls-files -z --stage`."""
 MAX_EXAMINED = 200
-"""Submodules that are examined, nested ones among them; the others are only named."""
+"""Submodules with a repository that are examined, nested ones among them; the others are only named."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ def submodule_paths(repo: Repo) -> list[bytes]:
     return list(dict.fromkeys(_GITLINK_RECORD.findall(output)))
 
 
+def has_repository(repo: Repo, path: bytes) -> bool:
+    """Whether a submodule has a `.git` of any kind. Costs no git process."""
+    return os.path.lexists(repo.root / os.fsdecode(path) / ".git")
+
+
 def open_submodule(repo: Repo, path: bytes) -> Repo | None:
     """The repository of a submodule; None where it is not initialised, or a link is on the way.
 
@@ -48,7 +53,7 @@ def open_submodule(repo: Repo, path: bytes) -> Repo | None:
     raises.
     """
     root = repo.root / os.fsdecode(path)
-    if not os.path.lexists(root / ".git") or root.resolve() != root:
+    if not has_repository(repo, path) or root.resolve() != root:
         return None
     submodule = Repo.open(root, repo.timeout, env=repo.env)
     return submodule if submodule.root == root else None
@@ -71,7 +76,7 @@ def dirty_submodules(
         full_path = prefix + path
         if wanted and not _is_wanted(full_path, wanted):
             continue
-        examined += 1
+        examined += has_repository(parent, path)
         if examined > MAX_EXAMINED or time.monotonic() > deadline:
             yield DirtySubmodule(full_path, "not examined")
             continue

@@ -177,12 +177,14 @@ class Job:
         return 0.0
 
     def has_unapplied_diff(self) -> bool:
-        """Whether it has a diff that was never applied."""
+        """Whether it has a diff that is not applied, or is half-way."""
         try:
             size = (self.path / "diff.patch").stat().st_size
         except OSError:
             return False
-        return size > 0 and not (self.path / "applied").exists()
+        # An apply or undo that was killed can only go on with what is in this record.
+        half_way = self.path.parent.parent / "applying" / f"{self.id}.json"
+        return size > 0 and (half_way.exists() or not (self.path / "applied").exists())
 
     def running(self) -> Envelope:
         """The `queued` or `running` envelope, with the next call to make."""

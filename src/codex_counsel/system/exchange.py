@@ -11,10 +11,14 @@ import fcntl
 import os
 import signal
 
+from codex_counsel.system.directory_descriptors import exists
+
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 NOT_SUPPORTED = frozenset((errno.ENOSYS, errno.EINVAL, errno.ENOTSUP))
 """What a kernel or a file system says that has no such rename."""
+NO_LINKS = frozenset((*NOT_SUPPORTED, errno.EPERM))
+"""The same of hard links; none can be made of a folder either."""
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -31,7 +35,18 @@ def rename_new(folder: int, source: bytes, target: bytes) -> None:
     """Rename within a directory. Raises FileExistsError where the target exists, and OSError."""
     if _rename(folder, source, target, RENAME_NOREPLACE):
         return
-    os.link(source, target, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+    try:
+        os.link(
+            source, target, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False
+        )
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        # All that is left: a file that appears in between is replaced.
+        if exists(folder, target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        os.rename(source, target, src_dir_fd=folder, dst_dir_fd=folder)
+        return
     os.unlink(source, dir_fd=folder)
 
 

@@ -21,6 +21,7 @@ from codex_counsel.delegate.live_writer import LiveWriter
 from codex_counsel.delegate.record import DelegateSpec
 from codex_counsel.delegate.tree_writer import FileState
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.jobs.job import Job
 from codex_counsel.system import exchange as exchanges
 from codex_counsel.system.files import write_atomically
 from tests.git.delegate.conftest import UserRepository
@@ -685,6 +686,20 @@ def test_a_diff_is_marked_as_applied_only_while_it_is(
     assert applied.exists()
     diff(undo=True)
     assert not applied.exists()
+
+
+def test_a_job_that_was_left_half_way_is_not_done_with(
+    repository: UserRepository,
+) -> None:
+    diff = Diff(repository, "echo x >> app.py")
+    job = Job(diff.seeded.store)
+    assert job.has_unapplied_diff()
+    diff()
+    assert not job.has_unapplied_diff()
+    assert in_child(kill_before_the_first_removal, lambda: diff(undo=True)) == 9
+    assert job.has_unapplied_diff()
+    diff()
+    assert not job.has_unapplied_diff()
 
 
 def test_a_mark_of_an_earlier_version_is_understood(repository: UserRepository) -> None:

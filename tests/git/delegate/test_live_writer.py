@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -182,6 +183,22 @@ def test_without_exchanges_an_earlier_save_is_still_seen(
     writer.replace(NAME, FileState(b"mine\n", "100644"), state)
     assert read_file(tree, NAME) == state
     assert os.listdir(tree.root) == (["file"] if state else [])
+
+
+def test_where_there_are_no_hard_links_either_new_files_are_written_and_none_is_replaced(
+    writer: LiveWriter, tree: WorkTree, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("codex_counsel.system.exchange._rename", lambda *_: False)
+    monkeypatch.setattr(os, "link", refused)
+    with pytest.raises(ChangedMeanwhileError):
+        writer.replace(NAME, None, NEW)
+    assert everything(tree) == {"file": OLD.data}
+    path.unlink()
+    writer.replace(NAME, None, NEW)
+    assert everything(tree) == {"file": NEW.data}
 
 
 def test_an_interrupt_right_after_the_exchange_loses_nothing(
