@@ -1,6 +1,6 @@
 """An editor saves while diffs are applied, given up and undone; and whoever applies is killed. Nothing is lost.
 
-    uv run python benchmarks/apply_campaign.py [--rounds 200] [--seed 1] [--campaign saves|kills|all]
+    uv run python -m benchmarks.apply_campaign [--rounds 200] [--seed 1] [--campaign saves|kills|all]
 
 `saves`: an editor writes a file of the diff in place or renames a new one over it, at
 random and at aimed moments. Its last save must be in the tree afterwards. `kills`: the

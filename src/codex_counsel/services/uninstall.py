@@ -20,10 +20,14 @@ STATE_ENTRIES = (
     "jobs",
     "keys",
     "gone",
-    "slots",
+    "threads",
+    "consumed",
+    "queue",
+    "applying",
     "limits",
     "gate",
     "evicted",
+    "clock.json",
     "probes.json",
 )
 """What is ours in a state directory that the user chose, and that may hold other things."""
