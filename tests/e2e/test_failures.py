@@ -743,9 +743,10 @@ def test_an_answer_stands_though_codex_hangs_or_fails_after_completing_its_turn(
 )
 @pytest.mark.parametrize("probed", [True, False])
 def test_too_few_descriptors_and_too_little_memory_are_named_as_what_they_are(
-    world: World, model: Model, limit: str, probed: bool
+    each_release: World, each_model: Model, limit: str, probed: bool
 ) -> None:
-    model([shell("ls"), say("Fine.")])
+    world = each_release
+    each_model([shell("ls"), say("Fine.")])
     if probed:
         consult(world.counsel())
     verb = f"{sys.executable} -m codex_counsel consult --json 'Is it fine?'"
