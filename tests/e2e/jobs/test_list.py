@@ -90,6 +90,16 @@ def test_a_listed_result_is_read_once(factory: JobFactory) -> None:
     assert listed(factory)["data"] == before
 
 
+@pytest.mark.parametrize("name", ["spec.json", "result.json"])
+def test_a_record_that_was_damaged_after_it_was_listed_is_listed_as_corrupt(
+    factory: JobFactory, name: str
+) -> None:
+    (job,) = finished(factory, 1)
+    assert listed(factory)["data"]["jobs"][0]["status"] == "completed"
+    (job.path / name).write_text("{")
+    assert listed(factory)["data"]["jobs"][0]["status"] == "corrupt"
+
+
 def test_a_dead_run_is_concluded_once_for_all_lists(factory: JobFactory) -> None:
     handle, _ = factory.launch_waiting(STARTED)
     until(lambda: handle.job.state().thread_id)

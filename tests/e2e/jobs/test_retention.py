@@ -151,6 +151,13 @@ def test_a_result_is_kept_for_a_minute_after_its_delivery_whatever_the_limits(
     assert all(job.path.exists() for job in jobs)
 
 
+def test_a_result_that_is_read_again_is_kept_no_longer(factory: JobFactory) -> None:
+    job = finished_job(factory, delivered=True, days=2)
+    job.mark_delivered()
+    evict(factory)
+    assert not job.path.exists()
+
+
 def test_a_mark_of_an_earlier_release_is_stamped_when_it_is_seen_first(
     factory: JobFactory,
 ) -> None:
