@@ -59,8 +59,8 @@ def main() -> None:
                 count["lost"] += not is_there(bench, job_id)
     finally:
         shutil.rmtree(base, ignore_errors=True)
-    for name, rounds in sorted(count.items()):
-        print(f"{name:<32}{rounds:>6}")
+        for name, rounds in sorted(count.items()):
+            print(f"{name:<32}{rounds:>6}")
     sys.exit(1 if count["lost"] else 0)
 
 
@@ -116,7 +116,9 @@ def read_answer(server: subprocess.Popen[bytes], number: int) -> None:
     received = b""
     while f'"id":{number}'.encode() not in received or not received.endswith(b"\n"):
         assert select.select([server.stdout], [], [], 60)[0], "the server is silent"
-        received += server.stdout.read(1 << 16) or b""
+        chunk = server.stdout.read(1 << 16)
+        assert chunk, "the server ended"
+        received += chunk
 
 
 def is_there(bench: Bench, job_id: str) -> bool:
