@@ -178,13 +178,23 @@ class Job:
 
     def has_unapplied_diff(self) -> bool:
         """Whether it has a diff that is not applied, or is half-way."""
+        is_applied = (self.path / "applied").exists() and not self._is_half_way()
+        return self._has_diff() and not is_applied
+
+    def has_applied_diff(self) -> bool:
+        """Whether it has a diff that is applied, or is half-way."""
+        is_applied = (self.path / "applied").exists() or self._is_half_way()
+        return self._has_diff() and is_applied
+
+    def _has_diff(self) -> bool:
         try:
-            size = (self.path / "diff.patch").stat().st_size
+            return (self.path / "diff.patch").stat().st_size > 0
         except OSError:
             return False
+
+    def _is_half_way(self) -> bool:
         # An apply or undo that was killed can only go on with what is in this record.
-        half_way = self.path.parent.parent / "applying" / f"{self.id}.json"
-        return size > 0 and (half_way.exists() or not (self.path / "applied").exists())
+        return (self.path.parent.parent / "applying" / f"{self.id}.json").exists()
 
     def running(self) -> Envelope:
         """The `queued` or `running` envelope, with the next call to make."""

@@ -78,28 +78,15 @@ def rows(store: Store, request: JobList) -> Iterator[Row]:
 
 
 def has_unapplied_diff(store: Store, row: Row) -> bool:
-    """Whether the row is an ended delegate whose diff was not applied, or was taken back."""
-    return _has_diff(store, row) and not _is_applied(store, row)
+    """Whether the row is an ended delegate whose diff was not applied, only in part, or was taken back."""
+    return _is_ended_delegate(row) and store.job(row["job_id"]).has_unapplied_diff()
 
 
 def has_applied_diff(store: Store, row: Row) -> bool:
     """Whether the row is a delegate whose diff can be taken back."""
-    return _has_diff(store, row) and _is_applied(store, row)
+    return _is_ended_delegate(row) and store.job(row["job_id"]).has_applied_diff()
 
 
-def _has_diff(store: Store, row: Row) -> bool:
-    if row.get("tool") != Delegate.tool or row["status"] in ("queued", "running"):
-        return False
-    try:
-        patch = store.job(row["job_id"]).path / "diff.patch"
-        return patch.stat().st_size > 0
-    except FileNotFoundError:
-        return False
-
-
-def _is_applied(store: Store, row: Row) -> bool:
-    try:
-        mark = store.job(row["job_id"]).path / "applied"
-        return mark.read_bytes().startswith(b"done")
-    except FileNotFoundError:
-        return False
+def _is_ended_delegate(row: Row) -> bool:
+    is_over = row["status"] not in ("queued", "running")
+    return is_over and row.get("tool") == Delegate.tool

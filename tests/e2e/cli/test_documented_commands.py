@@ -19,6 +19,8 @@ import pytest
 
 from codex_counsel.loopback import Loopback, Reply, Request, say, shell
 from tests.conftest import World
+from tests.e2e.cli.test_transfer import NEW as SESSION
+from tests.e2e.cli.test_transfer import write_session
 
 Model = Callable[..., Loopback]
 ROOT = Path(__file__).parents[3]
@@ -90,6 +92,7 @@ def project(world: World) -> Path:
     repository.write("src/auth/login.py", "in progress\n")
     (world.workspace / "schema.json").write_text(json.dumps(ANY_OBJECT))
     (world.base / "shared-library").mkdir()
+    write_session(world, world.workspace, SESSION, "Why is the cache cold?")
     return world.workspace
 
 
