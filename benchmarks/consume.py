@@ -22,6 +22,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from tests.e2e.runs import fetch
+
 from benchmarks.scale import Bench
 from codex_counsel.contract.request import JobConsume, parse
 from codex_counsel.errors import CounselError
@@ -125,7 +127,7 @@ def is_there(bench: Bench, job_id: str) -> bool:
     """Whether the result can be consumed again, with its text."""
     request = parse(JobConsume, {"job_id": job_id})
     try:
-        answer = bench.counsel.job_consume(request)["answer"]
+        answer = fetch(bench.counsel, request)["answer"]
     except CounselError:
         return False
     return str(answer) == "The paid answer."

@@ -34,6 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.conftest import World, living, until, wait
+from tests.e2e.runs import cancel_run
 from tests.e2e.server.wire import ServerProcess
 from tests.git.delegate.states import state
 
@@ -232,7 +233,7 @@ def cancel(campaign: Campaign, round_: Round) -> str:
     handle = round_.ask()
     campaign.wait_for(round_, handle.job)
     if campaign.random.random() < 0.5:
-        campaign.counsel.job_cancel(parse(JobCancel, {"job_id": handle.job.id}))
+        cancel_run(campaign.counsel, parse(JobCancel, {"job_id": handle.job.id}))
     else:
         handle.job.request_cancel()
         send(handle.job, "worker", signal.SIGKILL)

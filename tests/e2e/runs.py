@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from codex_counsel.contract import settings
+from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.contract.request import JobCancel, JobResult
 from codex_counsel.jobs.job import Job
 from codex_counsel.services.counsel import Counsel
 from codex_counsel.system.process_tree import Identity
@@ -18,6 +20,20 @@ def counsel_with(world: World, **limits: float) -> Counsel:
     """A counsel with limits below what the settings allow, so that a test need not wait long."""
     own = settings.load(world.env)
     return Counsel(world.env, world.workspace, replace(own, **limits))  # type: ignore[arg-type]
+
+
+def fetch(counsel: Counsel, request: JobResult) -> EnvelopeDict:
+    """A page of the result, as a client gets it that does not go away meanwhile."""
+    page = counsel.read_result(request)
+    counsel.acknowledge(request, page)
+    return page
+
+
+def cancel_run(counsel: Counsel, request: JobCancel) -> EnvelopeDict:
+    """What a client gets that ends the run, and does not go away meanwhile."""
+    page = counsel.cancel(request)
+    counsel.acknowledge(request, page)
+    return page
 
 
 def worker_of(job: Job) -> Identity:

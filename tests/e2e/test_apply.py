@@ -16,6 +16,7 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.loopback import Loopback, hold, say, shell
 from tests.conftest import World, consult, until, wait
 from tests.e2e.delegation import assert_unchanged, delegate, start
+from tests.e2e.runs import fetch
 from tests.git.delegate.states import state
 
 Model = Callable[..., Loopback]
@@ -178,7 +179,7 @@ def test_a_consumed_result_takes_its_diff_along(
 ) -> None:
     model([shell("echo x > new"), say("Done.")])
     job = delegate(world)["meta"]["job_id"]
-    world.counsel().job_consume(parse(JobConsume, {"job_id": job}))
+    fetch(world.counsel(), parse(JobConsume, {"job_id": job}))
     assert refusal(world, job).code == Code.JOB_NOT_FOUND
 
 

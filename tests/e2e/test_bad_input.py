@@ -22,6 +22,7 @@ from codex_counsel.prepare.prompt_parts import CODEX_LIMIT
 from tests.conftest import World, consult, start_consult, wait
 from tests.e2e import fakes
 from tests.e2e.pictures import RED_PIXEL
+from tests.e2e.runs import fetch
 
 Model = Callable[..., Loopback]
 
@@ -728,7 +729,7 @@ def join_pages(world: World, wire: EnvelopeDict, name: str) -> str:
     parts = [wire[name]]
     while cursor := wire["meta"].get("next_cursor"):
         arguments = {"job_id": wire["meta"]["job_id"], "cursor": cursor}
-        wire = world.counsel().job_result(parse(JobResult, arguments))
+        wire = fetch(world.counsel(), parse(JobResult, arguments))
         assert (
             len(json.dumps(wire, ensure_ascii=False, separators=(",", ":")).encode())
             <= BUDGETS["full"]

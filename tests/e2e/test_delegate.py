@@ -49,8 +49,10 @@ from tests.e2e.delegation import (
 )
 from tests.e2e.runs import (
     assert_nothing_is_left,
+    cancel_run,
     codex_of,
     counsel_with,
+    fetch,
     kill_worker,
     trees,
 )
@@ -195,8 +197,8 @@ def test_a_long_diff_begins_in_the_result_is_paged_and_is_whole_on_disk(
     page = counsel.deliver(handle, wait(handle))
     diff = page["diff"]
     while cursor := page["meta"].get("next_cursor"):
-        page = counsel.job_result(
-            parse(JobResult, {"job_id": handle.job.id, "cursor": cursor})
+        page = fetch(
+            counsel, parse(JobResult, {"job_id": handle.job.id, "cursor": cursor})
         )
         diff += page.get("diff", "")
     whole = (handle.job.path / "diff.patch").read_text()
@@ -355,7 +357,7 @@ def visible(world: World) -> list[str]:
 
 
 def cancel(world: World, job: Job) -> None:
-    world.counsel().job_cancel(parse(JobCancel, {"job_id": job.id}))
+    cancel_run(world.counsel(), parse(JobCancel, {"job_id": job.id}))
 
 
 ENDS: dict[str, tuple[Reply, dict[str, float]]] = {
@@ -606,8 +608,9 @@ def test_a_background_task_is_found_by_its_job_id(
     model([EDIT, say("Done.")])
     handle = start(world, background=True)
     wire = until(
-        lambda: world.counsel().job_result(
-            parse(JobResult, {"job_id": handle.job.id, "wait_seconds": 50})
+        lambda: fetch(
+            world.counsel(),
+            parse(JobResult, {"job_id": handle.job.id, "wait_seconds": 50}),
         )
     )
     handle.release()

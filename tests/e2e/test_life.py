@@ -23,7 +23,7 @@ from codex_counsel.jobs.job import Job
 from codex_counsel.loopback import Gate, Loopback, Reply, Request, hold, say, shell
 from codex_counsel.loopback.wire import Line
 from tests.conftest import World, living, start_consult, until, wait
-from tests.e2e.runs import assert_nothing_is_left, codex_of, worker_of
+from tests.e2e.runs import assert_nothing_is_left, codex_of, fetch, worker_of
 from tests.e2e.server.wire import ServerProcess
 
 Model = Callable[..., Loopback]
@@ -69,7 +69,7 @@ def test_a_killed_worker_takes_codex_and_its_commands_along_and_the_next_read_sa
             thread or wire["meta"].get("session_id")
         )
         assert thread or point == "starting"
-    assert world.counsel().job_result(parse(JobResult, {"job_id": job.id})) == wire
+    assert fetch(world.counsel(), parse(JobResult, {"job_id": job.id})) == wire
     handle.release()
     assert_nothing_is_left(world)
 

@@ -15,6 +15,7 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.loopback import Loopback, failed, hold, http_error, items, say, shell
 from codex_counsel.review.reply import reply_schema
 from tests.conftest import World, pick, wait
+from tests.e2e.runs import fetch
 from tests.repositories import numbered_lines, write
 from tests.reviews import (
     FILES,
@@ -652,7 +653,7 @@ def test_a_review_in_the_background_is_fetched_by_its_job_id(
     )
     assert (running["ok"], "verdict" in running) == (True, False)
     job = running["job_id"]
-    wire = counsel.job_result(parse(JobResult, {"job_id": job, "wait_seconds": 50}))
+    wire = fetch(counsel, parse(JobResult, {"job_id": job, "wait_seconds": 50}))
     assert (
         wire["verdict"],
         wire["findings"][0]["grounded"],

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
         DelegateDryRun,
         DryRun,
         JobCancel,
-        JobConsume,
         JobList,
         JobResult,
         JobStatus,
@@ -270,25 +269,9 @@ class Counsel:
         """A page of the stored envelope, or the `running` one; `acknowledge` it once it was received."""
         return results.read_result(self.store, request)
 
-    def job_result(self, request: JobResult) -> EnvelopeDict:
-        """`read_result` and `acknowledge`, for a caller that cannot go away meanwhile."""
-        page = self.read_result(request)
-        self.acknowledge(request, page)
-        return page
-
-    def job_consume(self, request: JobConsume) -> EnvelopeDict:
-        """As `job_result`; with the last page the record goes."""
-        return self.job_result(request)
-
     def cancel(self, request: JobCancel) -> EnvelopeDict:
         """End the run and all its processes; a run that had finished returns its result. See `acknowledge`."""
         return results.cancel(self.store, request)
-
-    def job_cancel(self, request: JobCancel) -> EnvelopeDict:
-        """`cancel` and `acknowledge`, for a caller that cannot go away meanwhile."""
-        page = self.cancel(request)
-        self.acknowledge(request, page)
-        return page
 
     def job_list(self, request: JobList) -> EnvelopeDict:
         """Jobs of this user, newest first."""
@@ -319,7 +302,7 @@ class Counsel:
         return results.join(self.store, job_id)
 
     def collect(self, handle: Handle) -> EnvelopeDict | None:
-        """The envelope once the run has ended, else None. Never blocks."""
+        """The envelope once the run has ended, else None. Blocks only to end a run that is far over its time limit."""
         return handle.collect()
 
     def progress(self, handle: Handle) -> Progress | None:

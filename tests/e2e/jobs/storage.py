@@ -20,7 +20,7 @@ from codex_counsel.jobs.handle import Handle
 from codex_counsel.loopback import Gate, Loopback, hold, say
 from codex_counsel.services.counsel import Counsel
 from tests.conftest import World, living, start_consult, until, wait
-from tests.e2e.runs import leftovers
+from tests.e2e.runs import cancel_run, fetch, leftovers
 
 
 def mount(*options: str) -> None:
@@ -147,8 +147,8 @@ def full_cancel(stage: Stage) -> dict[str, Any]:
     assert stage.gate.reached.wait(30)
     until(lambda: handle.job.state().thread_id)
     fill(stage.world.state)
-    wire = stage.counsel.job_cancel(parse(JobCancel, {"job_id": handle.job.id}))
-    later = stage.counsel.job_result(parse(JobResult, {"job_id": handle.job.id}))
+    wire = cancel_run(stage.counsel, parse(JobCancel, {"job_id": handle.job.id}))
+    later = fetch(stage.counsel, parse(JobResult, {"job_id": handle.job.id}))
     return {"wire": wire, "later": later["status"]}
 
 

@@ -19,13 +19,13 @@ from codex_counsel.loopback import Gate, Loopback, hold, say, shell
 from codex_counsel.services.counsel import Counsel
 from tests.conftest import World, living, start_consult, until, wait
 from tests.e2e.jobs.conftest import MESSAGE, STARTED, JobFactory
-from tests.e2e.runs import worker_of
+from tests.e2e.runs import cancel_run, fetch, worker_of
 
 Model = Callable[..., Loopback]
 
 
 def cancel(counsel: Counsel, job: Job) -> EnvelopeDict:
-    return counsel.job_cancel(parse(JobCancel, {"job_id": job.id}))
+    return cancel_run(counsel, parse(JobCancel, {"job_id": job.id}))
 
 
 def test_a_cancelled_run_is_gone_when_the_cancel_returns_and_says_so_for_ever(
@@ -202,7 +202,7 @@ def test_what_a_cancelled_run_had_said_is_undelivered_until_it_is_fetched(
     }
     assert not handle.job.is_delivered()
     assert (
-        counsel.job_result(parse(JobResult, {"job_id": handle.job.id}))["answer"]
+        fetch(counsel, parse(JobResult, {"job_id": handle.job.id}))["answer"]
         == "It is fine."
     )
     assert handle.job.is_delivered()

@@ -26,6 +26,7 @@ from codex_counsel.system import files
 from codex_counsel.system.files import LockError
 from tests.conftest import World, until, wait
 from tests.e2e.jobs.conftest import STARTED, JobFactory, printing
+from tests.e2e.runs import cancel_run, fetch
 
 Spoil = Callable[[Path], object]
 DEEP = "[" * 100_000
@@ -110,17 +111,17 @@ def test_a_damaged_record_is_listed_as_corrupt_and_harms_no_other(
     ask = {"job_id": spoiled.job.id}
     if name == "result.json":
         calls: list[Callable[[], object]] = [
-            lambda: counsel.job_result(parse(JobResult, ask)),
+            lambda: fetch(counsel, parse(JobResult, ask)),
             lambda: counsel.job_status(parse(JobStatus, ask)),
-            lambda: counsel.job_cancel(parse(JobCancel, ask)),
+            lambda: cancel_run(counsel, parse(JobCancel, ask)),
         ]
         for call in calls:
             with pytest.raises(CounselError) as caught:
                 call()
             assert caught.value.code == "job_corrupt"
     else:
-        assert counsel.job_result(parse(JobResult, ask))["answer"] == "It is fine."
-    assert counsel.job_result(parse(JobResult, {"job_id": whole.job.id})) == wire
+        assert fetch(counsel, parse(JobResult, ask))["answer"] == "It is fine."
+    assert fetch(counsel, parse(JobResult, {"job_id": whole.job.id})) == wire
     retention.evict(factory.store, 60, 50)
     assert rows(factory.world) == {whole.job.id: "completed", spoiled.job.id: "corrupt"}
 
@@ -222,9 +223,7 @@ def test_a_corrupt_record_cannot_be_consumed_and_goes_only_for_space(
     wait(handle)
     (handle.job.path / "result.json").write_text("{")
     with pytest.raises(CounselError, match="cannot be read"):
-        factory.world.counsel().job_consume(
-            parse(JobConsume, {"job_id": handle.job.id})
-        )
+        fetch(factory.world.counsel(), parse(JobConsume, {"job_id": handle.job.id}))
     assert handle.job.path.exists()
     long_ago = 1_000_000_000
     for file in handle.job.path.iterdir():

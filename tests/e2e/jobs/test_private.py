@@ -14,6 +14,7 @@ from codex_counsel.contract.request import Consult, JobConsume, parse
 from codex_counsel.loopback import Loopback, say, shell, usage_limit
 from tests.conftest import World, consult, wait
 from tests.e2e.jobs.conftest import TURN, JobFactory, printing
+from tests.e2e.runs import fetch
 
 SCHEMA = {
     "type": "object",
@@ -57,9 +58,7 @@ def test_every_file_of_ours_is_for_its_owner_alone(world: World, model: Model) -
     assert wait(handle)["data"] == {}
     handle.job.request_stay()
     handle.job.request_cancel()
-    counsel.job_consume(
-        parse(JobConsume, {"job_id": consult(counsel)["meta"]["job_id"]})
-    )
+    fetch(counsel, parse(JobConsume, {"job_id": consult(counsel)["meta"]["job_id"]}))
     model([usage_limit()])
     assert consult(counsel)["error"]["code"] == "usage_limit"
     assert modes(world.state) == {}

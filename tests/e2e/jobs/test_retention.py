@@ -30,7 +30,7 @@ from tests.e2e.jobs.conftest import (
     JobFactory,
     printing,
 )
-from tests.e2e.runs import worker_of
+from tests.e2e.runs import fetch, worker_of
 
 DAY = 86_400
 
@@ -329,19 +329,19 @@ def test_a_consumed_result_is_returned_again_for_a_minute_and_then_gone(
 ) -> None:
     job = finished_job(factory, delivered=False)
     counsel = factory.world.counsel()
-    wire = counsel.job_consume(parse(JobConsume, {"job_id": job.id}))
+    wire = fetch(counsel, parse(JobConsume, {"job_id": job.id}))
     assert wire["answer"] == "It is fine."
     counsel.drop_consumed()
     evict(factory)
-    assert counsel.job_consume(parse(JobConsume, {"job_id": job.id})) == wire
-    assert counsel.job_result(parse(JobResult, {"job_id": job.id})) == wire
+    assert fetch(counsel, parse(JobConsume, {"job_id": job.id})) == wire
+    assert fetch(counsel, parse(JobResult, {"job_id": job.id})) == wire
 
     consumed_long_ago(factory, job)
     counsel.drop_consumed()
     assert not job.path.exists()
     assert list((factory.store.state / "consumed").iterdir()) == []
     with pytest.raises(CounselError, match="any more"):
-        counsel.job_result(parse(JobResult, {"job_id": job.id}))
+        fetch(counsel, parse(JobResult, {"job_id": job.id}))
     assert counsel.job_list(parse(JobList, {})).get("data") == {"jobs": []}
 
 
@@ -358,8 +358,8 @@ def test_a_long_result_is_consumed_only_with_its_last_page(factory: JobFactory) 
     whole = wait(handle)["answer"]
     counsel, pages, cursor = factory.world.counsel(), [], None
     while True:
-        wire = counsel.job_consume(
-            parse(JobConsume, {"job_id": handle.job.id, "cursor": cursor})
+        wire = fetch(
+            counsel, parse(JobConsume, {"job_id": handle.job.id, "cursor": cursor})
         )
         pages.append(wire["answer"])
         cursor = wire["meta"].get("next_cursor")

@@ -16,6 +16,7 @@ from codex_counsel.contract.request import JobResult, parse
 from codex_counsel.jobs import recovery
 from codex_counsel.loopback import Gate, Loopback, hold, say, shell
 from tests.conftest import World, living, until
+from tests.e2e.runs import fetch
 from tests.e2e.server.conftest import Connect
 from tests.e2e.server.wire import ServerProcess
 
@@ -198,9 +199,7 @@ def test_the_end_of_input_is_not_held_up_by_a_call_that_waits_for_a_job(
     gate.release.set()
     counsel = world.counsel()
     assert (
-        counsel.job_result(parse(JobResult, {"job_id": job, "wait_seconds": 30}))[
-            "answer"
-        ]
+        fetch(counsel, parse(JobResult, {"job_id": job, "wait_seconds": 30}))["answer"]
         == "From behind."
     )
 
