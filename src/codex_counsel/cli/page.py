@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TextIO
 
 from codex_counsel.cli.output import write_styled
+from codex_counsel.system.json_values import Json
 
 Style = Literal["", "bold", "dim", "red", "green", "yellow", "cyan", "alarm"]
 SEQUENCES: dict[Style, str] = {
@@ -169,6 +170,19 @@ def wrapped(line: str, width: int | None) -> list[str]:
         is_empty = False
     parts.append(part.rstrip())
     return parts
+
+
+def flat(value: Json) -> str:
+    """A value of unknown shape on one line."""
+    if isinstance(value, list):
+        return ", ".join(flat(item) for item in value)
+    if not isinstance(value, dict):
+        return str(value)
+    parts = []
+    for name, item in value.items():
+        if item is not None:
+            parts.append(f"{name.replace('_', ' ')} {flat(item)}")
+    return ", ".join(parts)
 
 
 def columns(text: str) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, TextIO, cast
 
 from codex_counsel.cli.output import GuardedStream, is_workflow, json_text, print_own
-from codex_counsel.cli.page import Look, Page
+from codex_counsel.cli.page import Look, Page, flat
 from codex_counsel.cli.progress import LINE
 from codex_counsel.cli.reports import REPORTS, add_files
 from codex_counsel.cli.review_text import add_footer, add_review
@@ -40,7 +40,6 @@ from codex_counsel.errors import (
     Code,
     CounselError,
 )
-from codex_counsel.system.json_values import Json
 from codex_counsel.system.text import one_line, visible
 
 FailOn = Severity | Literal["never"]
@@ -304,16 +303,4 @@ def _add_failure(page: Page, envelope: Envelope, error: Failure) -> None:
     for name, value in details.items():
         if name not in HIDDEN_DETAILS:
             label = LABELS.get(name, name.replace("_", " "))
-            page.add(f"{label}: {_flat(value)}")
-
-
-def _flat(value: Json) -> str:
-    if isinstance(value, list):
-        return ", ".join(_flat(item) for item in value)
-    if not isinstance(value, dict):
-        return str(value)
-    parts = []
-    for name, item in value.items():
-        if item is not None:
-            parts.append(f"{name.replace('_', ' ')} {_flat(item)}")
-    return ", ".join(parts)
+            page.add(f"{label}: {flat(value)}")

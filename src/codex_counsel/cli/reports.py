@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
-from codex_counsel.cli.page import Page, Style, columns, fitted
+from codex_counsel.cli.page import Page, Style, columns, fitted, flat
 from codex_counsel.cli.review_text import counted
 from codex_counsel.cli.words import in_terminal_words
 from codex_counsel.contract.envelope import Coverage, DiffFile, Envelope
@@ -223,7 +223,7 @@ def _limits(limits: JsonObject | None) -> str:
         parts.append("the remembered limit was forgotten")
     for name in ("quota", "quota_error"):
         if limits.get(name):
-            parts.append(f"{name.replace('_', ' ')}: {_flat(limits[name])}")
+            parts.append(f"{name.replace('_', ' ')}: {flat(limits[name])}")
     return "; ".join(parts) or "none in force"
 
 
@@ -249,22 +249,9 @@ def _defaults(defaults: JsonObject | None) -> str:
         return ""
     parts = []
     for name, value in defaults.items():
-        words = "Codex's own" if value is None else _flat(value)
+        words = "Codex's own" if value is None else flat(value)
         parts.append(f"{name.replace('_', ' ')}: {words}")
     return ", ".join(parts)
-
-
-def _flat(value: object) -> str:
-    """A value of unknown shape on one line."""
-    if isinstance(value, dict):
-        parts = []
-        for name, item in value.items():
-            if item is not None:
-                parts.append(f"{name} {_flat(item)}".replace("_", " "))
-        return ", ".join(parts)
-    if isinstance(value, list):
-        return ", ".join(_flat(item) for item in value)
-    return str(value)
 
 
 def add_models(page: Page, envelope: Envelope) -> None:
@@ -403,7 +390,7 @@ def add_apply(page: Page, envelope: Envelope) -> None:
         page.add_spans(*spans)
     kept = data.get("kept")
     if kept:
-        page.add(f"kept: {_flat(kept)}", "yellow", indent="  ")
+        page.add(f"kept: {flat(kept)}", "yellow", indent="  ")
     if data.get("undo"):
         page.add(
             f"take it back with: codex-counsel apply --undo {envelope.meta.job_id}"
@@ -419,7 +406,7 @@ def add_transfer(page: Page, envelope: Envelope) -> None:
     page.add(f"session: {data.pop('transcript', '')}", indent="  ")
     data.pop("resume_command", None)
     for name, value in data.items():
-        page.add(f"{name.replace('_', ' ')}: {_flat(value)}", indent="  ")
+        page.add(f"{name.replace('_', ' ')}: {flat(value)}", indent="  ")
     for warning in envelope.meta.warnings:
         page.add(f"note: {in_terminal_words(warning)}", "yellow", indent="  ")
 
