@@ -15,7 +15,7 @@ from codex_counsel.cli.output import GuardedStream, is_workflow, json_text, prin
 from codex_counsel.cli.page import Look, Page, flat
 from codex_counsel.cli.progress import LINE
 from codex_counsel.cli.reports import REPORTS, add_files
-from codex_counsel.cli.review_text import add_footer, add_review
+from codex_counsel.cli.review_text import add_footer, add_review, add_warnings
 from codex_counsel.cli.words import (
     HIDDEN_DETAILS,
     LABELS,
@@ -253,8 +253,7 @@ def _add_other(page: Page, envelope: Envelope) -> None:
     if envelope.next:
         job_id = envelope.next.arguments.get("job_id", "JOB")
         page.note(f"see it with: codex-counsel result {job_id}")
-    for warning in envelope.meta.warnings:
-        page.note(f"note: {in_terminal_words(warning)}", "yellow")
+    add_warnings(page, envelope)
 
 
 def add_delegate(page: Page, envelope: Envelope) -> None:

@@ -7,19 +7,19 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from codex_counsel.cli.page import Page, Style, columns, fitted, flat
-from codex_counsel.cli.review_text import counted
+from codex_counsel.cli.review_text import add_warnings, counted
 from codex_counsel.cli.words import in_terminal_words
 from codex_counsel.contract.envelope import Coverage, DiffFile, Envelope
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import one_line
 
-HEAD = ("JOB", "KIND", "STATE", "AGE", "TOOK", "TOKENS", "DIRECTORY")
-STATE = HEAD.index("STATE")
+COLUMNS = ("JOB", "KIND", "STATE", "AGE", "TOOK", "TOKENS", "DIRECTORY")
 ALWAYS_SHOWN = 4
-"""The first columns; the others go where a narrow terminal has no room for them."""
+"""The first columns; the others go, the last one first, where a narrow terminal has no room for them."""
 MIN_REQUEST = 16
 """Columns for the words of the request."""
 SHORT_ID = 8
+FULL_ID = 32
 MAX_PATHS = 20
 """Paths of a list that a report shows; `--json` has them all."""
 FIRST_PATHS = 3
@@ -50,10 +50,41 @@ STATUS_STYLES: dict[str, Style] = {
 def add_jobs(page: Page, envelope: Envelope) -> None:
     """Add a table with a line for each run. On a terminal it fits the width and ids are shortened."""
     rows: list[JsonObject] = envelope.data["jobs"]
-    is_wide = page.look.width is None
-    length = 32 if is_wide else _short_length([row["job_id"] for row in rows])
-    table = [
-        [
+    table = _table_of_jobs(rows, is_wide=page.look.width is None)
+    widths = {}
+    for name in COLUMNS:
+        widths[name] = max(columns(cells[name]) for cells in ({name: name}, *table))
+    shown = _columns_that_tell(rows, table)
+    room = None
+    if page.look.width is not None:
+        room = page.look.width - sum(widths[name] + 2 for name in shown)
+        while room < MIN_REQUEST and len(shown) > ALWAYS_SHOWN:
+            room += widths[shown.pop()] + 2
+
+    if not page.look.quiet:
+        titles = "".join(_padded(name, widths[name]) for name in shown)
+        page.add_spans((fitted(f"{titles}REQUEST", page.look.width), "dim"))
+    for row, cells in zip(rows, table, strict=True):
+        spans: list[tuple[str, Style]] = []
+        for name in shown:
+            style: Style = ""
+            if name == "STATE":
+                style = STATUS_STYLES.get(row.get("verdict") or row["status"], "")
+            spans.append((_padded(cells[name], widths[name]), style))
+        request = one_line(str(row.get("subject") or row.get("error") or ""), 200)
+        page.add_spans(*spans, (fitted(request, room), ""))
+
+
+def _table_of_jobs(
+    rows: Sequence[JsonObject], *, is_wide: bool
+) -> list[dict[str, str]]:
+    """The cells of each run, by the names of COLUMNS."""
+    length = FULL_ID
+    if not is_wide:
+        length = _short_length([row["job_id"] for row in rows])
+    table = []
+    for row in rows:
+        cells = (
             str(row["job_id"])[:length],
             _kind(row),
             _state(row),
@@ -61,36 +92,22 @@ def add_jobs(page: Page, envelope: Envelope) -> None:
             duration(row.get("elapsed_ms")),
             _tokens(row),
             _directory(row, is_wide=is_wide),
-        ]
-        for row in rows
-    ]
-    # A column in which no row, or each row, says the same is left out.
-    kept = list(range(ALWAYS_SHOWN))
-    for index in (4, 5):
-        if any(cells[index] != "-" for cells in table):
-            kept.append(index)
-    if len({row.get("workspace") for row in rows}) > 1:
-        kept.append(6)
-    widths = [
-        max(columns(cells[index]) for cells in (*table, HEAD)) for index in range(7)
-    ]
-    room = None
-    if page.look.width is not None:
-        room = page.look.width - sum(widths[index] + 2 for index in kept)
-        while room < MIN_REQUEST and len(kept) > ALWAYS_SHOWN:
-            room += widths[kept.pop()] + 2
+        )
+        table.append(dict(zip(COLUMNS, cells, strict=True)))
+    return table
 
-    if not page.look.quiet:
-        titles = "".join(_padded(HEAD[index], widths[index]) for index in kept)
-        page.add_spans((fitted(f"{titles}REQUEST", page.look.width), "dim"))
-    for row, cells in zip(rows, table, strict=True):
-        style = STATUS_STYLES.get(row.get("verdict") or row["status"], "")
-        spans: list[tuple[str, Style]] = []
-        for index in kept:
-            padded = _padded(cells[index], widths[index])
-            spans.append((padded, style if index == STATE else ""))
-        request = one_line(str(row.get("subject") or row.get("error") or ""), 200)
-        page.add_spans(*spans, (fitted(request, room), ""))
+
+def _columns_that_tell(
+    rows: Sequence[JsonObject], table: Sequence[dict[str, str]]
+) -> list[str]:
+    """All columns but those that are empty in every row, or name the same directory in each."""
+    shown = list(COLUMNS[:ALWAYS_SHOWN])
+    for name in ("TOOK", "TOKENS"):
+        if any(cells[name] != "-" for cells in table):
+            shown.append(name)
+    if len({row.get("workspace") for row in rows}) > 1:
+        shown.append("DIRECTORY")
+    return shown
 
 
 def _short_length(ids: Sequence[str]) -> int:
@@ -301,8 +318,7 @@ def add_dry_run(page: Page, envelope: Envelope) -> None:
     if additions:
         total = sum(part.get("bytes", 0) for part in additions)
         page.note(f"Codex adds {counted(total, 'byte')} of its own instructions")
-    for warning in envelope.meta.warnings:
-        page.note(f"note: {in_terminal_words(warning)}", "yellow")
+    add_warnings(page, envelope)
 
 
 def _add_coverage(page: Page, coverage: Coverage) -> None:
@@ -395,8 +411,7 @@ def add_apply(page: Page, envelope: Envelope) -> None:
         page.add(
             f"take it back with: codex-counsel apply --undo {envelope.meta.job_id}"
         )
-    for warning in envelope.meta.warnings:
-        page.add(f"note: {in_terminal_words(warning)}", "yellow", indent="  ")
+    add_warnings(page, envelope)
 
 
 def add_transfer(page: Page, envelope: Envelope) -> None:
@@ -407,8 +422,7 @@ def add_transfer(page: Page, envelope: Envelope) -> None:
     data.pop("resume_command", None)
     for name, value in data.items():
         page.add(f"{name.replace('_', ' ')}: {flat(value)}", indent="  ")
-    for warning in envelope.meta.warnings:
-        page.add(f"note: {in_terminal_words(warning)}", "yellow", indent="  ")
+    add_warnings(page, envelope)
 
 
 REPORTS: dict[str, Callable[[Page, Envelope], None]] = {

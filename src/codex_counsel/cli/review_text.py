@@ -79,7 +79,12 @@ def add_footer(page: Page, result: Envelope) -> None:
         )
     if meta.session_id:
         page.note(f"continue with: --session-id {meta.session_id}")
-    for warning in meta.warnings:
+    add_warnings(page, result)
+
+
+def add_warnings(page: Page, result: Envelope) -> None:
+    """Add the warnings of a result as notes."""
+    for warning in result.meta.warnings:
         page.note(f"note: {in_terminal_words(warning)}", "yellow")
 
 
