@@ -143,6 +143,19 @@ def test_a_record_from_the_future_is_dropped_by_the_other_clock(
     assert not job.path.exists()
 
 
+def test_a_record_from_before_the_count_began_anew_is_dropped_too(
+    factory: JobFactory,
+) -> None:
+    job = finished_job(factory, delivered=True)
+    (job.path / "delivered").write_text(repr(1000.0 * DAY))
+    set_times(job, time.time() - 2 * DAY)
+    clock.advance(factory.store.state)
+    count = factory.store.state / "clock.json"
+    count.write_text(json.dumps(json.loads(count.read_text()) | {"count": 2 * DAY}))
+    evict(factory)
+    assert not job.path.exists()
+
+
 def test_a_result_is_kept_for_a_minute_after_its_delivery_whatever_the_limits(
     factory: JobFactory,
 ) -> None:

@@ -625,6 +625,18 @@ def test_the_record_of_a_removed_job_goes_with_the_drafts_that_it_names(
     assert not list(repository.root.glob(".codex-counsel-*"))
 
 
+def test_the_sweep_writes_nothing_in_another_directory_that_is_where_the_tree_was(
+    repository: UserRepository,
+) -> None:
+    diff = Diff(repository, "echo x >> app.py")
+    assert in_child(kill_before_the_first_removal, diff) == 9
+    moved = repository.root.rename(repository.base / "moved")
+    shutil.copytree(moved, repository.root, symlinks=True)
+    before = state(repository.root)
+    apply.sweep_applying(repository.base)
+    assert state(repository.root) == before
+
+
 @pytest.mark.parametrize("limit", [0, 100, 1500, 3000])
 @pytest.mark.parametrize("undoing", [False, True], ids=["applying", "undoing"])
 def test_without_room_the_tree_stays_and_the_same_call_works_later(
