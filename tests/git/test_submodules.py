@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -129,11 +131,15 @@ def test_an_uninitialised_submodule_has_no_work(
     assert project.gather().complete
 
 
+@pytest.mark.parametrize("target", ["other", "broken"])
 def test_a_link_in_place_of_a_submodule_is_not_followed(
-    project: Project, inner: Project, tmp_path: Path
+    project: Project, inner: Project, tmp_path: Path, target: str
 ) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / ".git").write_text("gitdir: /nonexistent\n")
     shutil.rmtree(inner.root)
-    inner.root.symlink_to(tmp_path / "other")
+    inner.root.symlink_to(tmp_path / target)
     rows = [(item.path, item.what) for item in dirty_submodules(project.repo())]
     assert rows == [(b"lib/inner", "a link in its place")]
 
@@ -145,3 +151,14 @@ def test_beyond_a_number_submodules_are_named_without_a_look(
     monkeypatch.setattr(submodules, "MAX_EXAMINED", 1)
     rows = [(item.path, item.what) for item in dirty_submodules(project.repo())]
     assert rows == [(b"lib/inner/deep", "not examined")]
+
+
+def test_submodules_for_which_there_is_no_time_are_named_without_a_look(
+    project: Project, inner: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner.write("new.py")
+    hours = itertools.count(0, 3600)
+    clock = SimpleNamespace(monotonic=lambda: next(hours))
+    monkeypatch.setattr(submodules, "time", clock)
+    rows = [(item.path, item.what) for item in dirty_submodules(project.repo())]
+    assert rows == [(b"lib/inner", "not examined")]

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from codex_counsel.codex import events
 from codex_counsel.codex.transcript import Transcript
+from codex_counsel.delegate.record import DelegateSpec
 from codex_counsel.jobs import run
 from codex_counsel.jobs.journal import Journal
 from codex_counsel.jobs.run import (
@@ -90,6 +92,22 @@ def test_a_cancel_before_the_commit_wins_over_any_other_failure(
         "cancelled",
         "It is fine.",
         True,
+    )
+
+
+def test_a_cancel_does_not_make_a_task_whole_that_was_ended_for_its_size(
+    spec: Spec, journal: Journal
+) -> None:
+    delegate = DelegateSpec(
+        spec.workspace, spec.workspace, git_timeout=10, diff_limit=1000, denied=()
+    )
+    spec = replace(spec, delegate=asdict(delegate))
+    (Path(journal.directory) / "cancel").touch()
+    finish(spec, transcript(), Exit("quota", 0, detail="too much"), journal)
+    envelope = result(journal)
+    assert (envelope["status"], envelope["error"]["code"]) == (
+        "failed",
+        "quota_exceeded",
     )
 
 
