@@ -64,6 +64,10 @@ def test_everything_is_shown_and_removed_and_what_is_not_ours_stays(
     assert run(["delegate", "Add a file"]) == 0
     consult(used.counsel())
     (used.state / "notes.txt").write_text("mine", "utf-8")
+    # Whoever looks at an ended run first writes its summary.
+    until(lambda: float((used.state / "evicted").read_text("ascii")))
+    assert run(["jobs"]) == 0
+    capsys.readouterr()
     before = files_of(used)
 
     assert run(["uninstall"]) == 2
