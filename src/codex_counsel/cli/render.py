@@ -70,8 +70,8 @@ class Output:
         file = getattr(arguments, "output", None)
         return cls(
             format=named or "text",
-            is_named=bool(named or file),
-            file=Path(file) if file else None,
+            is_named=named is not None or file is not None,
+            file=None if file is None else Path(file),
             colour=getattr(arguments, "color", "auto"),
             quiet=getattr(arguments, "quiet", False),
         )

@@ -170,7 +170,8 @@ def _apply(arguments: argparse.Namespace) -> int:
 
 def _chosen_diff(arguments: argparse.Namespace) -> str:
     store = results.open_store()
-    if arguments.job_id:
+    # An empty id, such as an unset variable of a script leaves, is a mistake.
+    if arguments.job_id is not None:
         return choosing.job_id(store, arguments.job_id)
 
     directory = _directory(arguments)
@@ -289,16 +290,14 @@ def _wait_for_job(store: Store, job_id: str) -> EnvelopeDict:
         with LINE as line:
             return results.follow(handle, line.update)
     except KeyboardInterrupt:
-        raise CounselError(
-            Code.CANCELLED,
-            f"Interrupted: job {job_id} goes on",
-            repair=f"Fetch it with `codex-counsel result --wait {job_id}`, or end it with "
-            f"`codex-counsel cancel {job_id}`.",
-        ) from None
+        # Only needed now.
+        from codex_counsel.cli.waiting import goes_on
+
+        raise goes_on(job_id) from None
 
 
 def _chosen_job(store: Store, arguments: argparse.Namespace) -> str:
-    if arguments.job_id:
+    if arguments.job_id is not None:
         return choosing.job_id(store, arguments.job_id)
     row = choosing.newest(store, _directory(arguments), lambda _: True, "run")
     return _say_which(row)
@@ -320,7 +319,7 @@ def _check_document(output: Output, wire: EnvelopeDict, job_id: str) -> None:
 def _cancel(arguments: argparse.Namespace) -> int:
     """End the run. One that had ended is shown, with the exit code that `result` has for it."""
     store = results.open_store()
-    if arguments.job_id:
+    if arguments.job_id is not None:
         job_id = choosing.job_id(store, arguments.job_id)
     else:
         row = choosing.newest(

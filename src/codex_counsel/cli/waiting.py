@@ -22,7 +22,8 @@ def wait(counsel: Counsel, handle: Handle) -> EnvelopeDict:
     """The result; that of a run which an interrupt ended; the `running` envelope of one that the user let go on.
 
     On a terminal, Ctrl-C asks whether to let it run, and a second one ends it. Elsewhere
-    the first one does. Raises `cancelled` for an ended run without a record.
+    the first one does, unless another process began the run and so waits for it too.
+    Raises `cancelled` for an ended run without a record, and for one that goes on.
     """
     try:
         with LINE as line:
@@ -38,12 +39,24 @@ def wait(counsel: Counsel, handle: Handle) -> EnvelopeDict:
             pass
     if can_ask:
         print("\nending it …", file=sys.stderr, flush=True)
+    elif handle.is_joined:
+        raise goes_on(handle.job.id)
     counsel.interrupt(handle)
     # What it had done before, or its result if it was quicker.
     outcome = counsel.collect(handle)
     if outcome is not None:
         return _by_the_user(outcome)
     raise CounselError(Code.CANCELLED, f"Job {handle.job.id} was cancelled")
+
+
+def goes_on(job_id: str) -> CounselError:
+    """What an interrupt of the waiting alone is reported as."""
+    return CounselError(
+        Code.CANCELLED,
+        f"Interrupted: job {job_id} goes on",
+        repair=f"Fetch it with `codex-counsel result --wait {job_id}`, or end it with "
+        f"`codex-counsel cancel {job_id}`.",
+    )
 
 
 def _by_the_user(outcome: EnvelopeDict) -> EnvelopeDict:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from codex_counsel.loopback import Loopback, Reply, Request, patch, say, stall
-from tests.conftest import World, living
+from codex_counsel.jobs.job import Job
+from codex_counsel.loopback import Loopback, Reply, Request, hold, patch, say, stall
+from tests.conftest import World, living, until
 from tests.e2e.cli.terminal import CTRL_C, terminal
 from tests.e2e.cli.test_verbs import run
 
@@ -115,6 +119,25 @@ def test_apply_takes_the_newest_diff_that_is_not_applied(
     assert run(world, "apply", "--check-only").code == 0
 
 
+def test_an_empty_id_or_file_name_is_a_mistake_and_names_no_run(
+    world: World, model: Model
+) -> None:
+    server = model(answer)
+    job = run(world, "consult", "--background", "--json", "Wait.").json["job_id"]
+    server.asked(1)
+    for words in (
+        ("cancel", ""),
+        ("result", ""),
+        ("apply", ""),
+        ("apply", "--undo", ""),
+    ):
+        refused = run(world, *words)
+        assert (refused.code, "that is no job id" in refused.err) == (2, True)
+    assert run(world, "result", "--output", "", job).code == 2
+    assert living(job) != []
+    assert run(world, "cancel", job).code == 0
+
+
 @pytest.mark.parametrize("flags", [(), ("--json",)])
 def test_a_check_reports_that_a_diff_would_not_apply(
     world: World, model: Model, workspace: Path, flags: tuple[str, ...]
@@ -144,3 +167,34 @@ def test_an_interrupt_of_waiting_for_another_run_leaves_it_alone(
     assert f"job {job} goes on" in " ".join(screen.text.split())
     assert living(job) != []
     assert run(world, "cancel").code == 0
+
+
+def test_an_interrupt_of_a_run_that_another_process_began_leaves_it_to_that_one(
+    world: World, model: Model
+) -> None:
+    gate = hold(say("For both."))
+    model(gate)
+    with begin_with_key(world) as first:
+        assert gate.reached.wait(30)
+        (job,) = (Job(path) for path in (world.state / "jobs").iterdir())
+        with begin_with_key(world) as second:
+            until(lambda: job.state().detached)
+            time.sleep(1)  # it has joined, and begins to wait
+            second.send_signal(signal.SIGINT)
+            words = second.communicate(timeout=60)[1]
+            assert (second.returncode, f"job {job.id} goes on" in words) == (130, True)
+        gate.release.set()
+        assert first.communicate(timeout=60)[0].startswith("For both.")
+
+
+def begin_with_key(world: World) -> subprocess.Popen[str]:
+    argv = [sys.executable, "-m", "codex_counsel", "consult", "Wait."]
+    return subprocess.Popen(
+        [*argv, "--idempotency-key", "k"],
+        env=world.env,
+        cwd=world.workspace,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
