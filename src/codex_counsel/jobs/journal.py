@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import sys
 import time
 
@@ -30,6 +31,8 @@ STATE_INTERVAL = 0.25
 """Seconds between two writes of `state.json` when neither the phase, the thread nor the command changed."""
 MAX_EVENTS = 64 * 1024 * 1024
 """Bytes of events that are kept, besides those that end the turn."""
+READ_SECONDS = 5.0
+"""How long a launcher that reads nothing is waited for: it may be stopped. What is stored it can read later."""
 BLOCK = 4096
 """Bytes in which a file system gives out room, on most."""
 
@@ -107,9 +110,12 @@ class Journal:
         """Store the result unless there is one, and write the one that stands to stdout for a launcher that waits."""
         envelope["meta"]["job_id"] = os.path.basename(self.directory)
         text = self._store(envelope)
+        is_stored = os.path.exists(f"{self.directory}/result.json")
         with contextlib.suppress(OSError):
-            sys.stdout.buffer.write(text.encode("utf-8", "replace"))
-            sys.stdout.buffer.flush()
+            _write_to_launcher(
+                text.encode("utf-8", "replace"),
+                READ_SECONDS if is_stored and not self._private else None,
+            )
         if self._private:
             remove_tree(os.path.dirname(self.directory))
 
@@ -149,6 +155,18 @@ class Journal:
             # The room is free only once nobody has the file open.
             os.close(self._events)
             self._events = -1
+
+
+def _write_to_launcher(data: bytes, patience: float | None) -> None:
+    """Write to stdout, until nobody has read for `patience` seconds. Raises OSError."""
+    stdout = sys.stdout.fileno()
+    os.set_blocking(stdout, False)
+    left = memoryview(data)
+    while left:
+        _, writable, _ = select.select([], [stdout], [], patience)
+        if not writable:
+            return
+        left = left[os.write(stdout, left) :]
 
 
 def link_result(directory: str, text: str) -> str:

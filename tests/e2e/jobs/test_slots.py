@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import signal
@@ -19,7 +20,14 @@ from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.slots import Ticket
 from codex_counsel.jobs.worker import QUEUE_LOOK
 from tests.conftest import until, wait
-from tests.e2e.jobs.conftest import STARTED, TURN, JobFactory, printing
+from tests.e2e.jobs.conftest import (
+    COMPLETED,
+    MESSAGE,
+    STARTED,
+    TURN,
+    JobFactory,
+    printing,
+)
 from tests.e2e.runs import worker_of
 
 
@@ -191,3 +199,19 @@ def test_a_queued_run_that_was_detached_outlives_its_launcher(
 
 def statuses(factory: JobFactory) -> Counter[str]:
     return Counter(row["status"] for row in factory.store.rows())
+
+
+def test_a_launcher_that_is_stopped_holds_up_neither_its_run_nor_the_next(
+    factory: JobFactory,
+) -> None:
+    # More than a pipe holds.
+    event = json.loads(MESSAGE)
+    event["item"]["text"] = "x" * 300_000
+    output = factory.world.base / "output"
+    output.write_text("\n".join([STARTED, json.dumps(event), COMPLETED, ""]))
+    unread = factory.launch(f"cat {output}", slots=1)
+    following = factory.launch(slots=1, detached=True)
+    until(lambda: recovery.outcome(following.job))
+    until(lambda: not unread.job.alive())
+    # It goes on after all, and has read a part only.
+    assert wait(unread)["answer"] == event["item"]["text"]
