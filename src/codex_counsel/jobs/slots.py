@@ -14,13 +14,17 @@ The worker imports this before it starts Codex, so it imports little.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import re
 
 from codex_counsel.system.files import lock_file
 
 LOCK_PATIENCE = 30.0
 """Seconds; a ticket is made in milliseconds, but many workers may come at once."""
+NO_FIFO = (errno.ENOENT, errno.ENXIO, errno.ELOOP, errno.EACCES)
+"""A ticket that a new one's worker has removed; and what is there in place of one: a socket, a link, a closed file."""
 
 
 class Ticket:
@@ -54,39 +58,51 @@ class Ticket:
         does, it will not be this ticket's turn. The caller closes them. Raises OSError.
         """
         descriptors: list[int] = []
-        for number in sorted(_numbers(self._directory), reverse=True):
-            if len(descriptors) == count:
-                break
-            if number < self._number:
-                descriptor = _open_living(f"{self._directory}/{number}")
-                if descriptor is not None:
-                    descriptors.append(descriptor)
+        try:
+            for number in sorted(_numbers(self._directory), reverse=True):
+                if len(descriptors) == count:
+                    break
+                if number < self._number:
+                    descriptor = _open_living(f"{self._directory}/{number}")
+                    if descriptor is not None:
+                        descriptors.append(descriptor)
+        except OSError:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise
         return descriptors
 
 
 def _numbers(directory: str) -> list[int]:
-    return [int(name) for name in os.listdir(directory) if name.isdigit()]
+    """Those of all tickets, and of what else has such a name."""
+    names = os.listdir(directory)
+    return [int(name) for name in names if re.fullmatch("[1-9][0-9]{0,17}", name)]
 
 
 def _remove_dead_tickets(directory: str) -> None:
     for number in _numbers(directory):
         path = f"{directory}/{number}"
         descriptor = _open_living(path)
-        if descriptor is None:
-            os.unlink(path)
-        else:
+        if descriptor is not None:
             os.close(descriptor)
+            continue
+        with contextlib.suppress(OSError):  # what is no ticket may stay
+            os.unlink(path)
 
 
 def _open_living(path: str) -> int | None:
-    """The reading end of a ticket; None for one whose worker has ended."""
+    """The reading end of a ticket; None for one whose worker has ended, and for what is no ticket."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:  # a new ticket's worker has removed it
-        return None
+    except OSError as error:
+        if error.errno in NO_FIFO:
+            return None
+        raise
     try:
         os.read(descriptor, 1)
     except BlockingIOError:  # somebody holds the writing end
         return descriptor
+    except IsADirectoryError:
+        pass
     os.close(descriptor)
     return None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import select
 import signal
+import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -88,6 +90,48 @@ def test_tickets_drawn_at_once_have_numbers_of_their_own_and_dead_ones_are_remov
         os.close(ticket.descriptor)
     assert living_ahead(queue(), 99) == 0
     assert {path.name for path in (tmp_path / "queue").iterdir()} == {"lock", "1"}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: path.with_name("²").touch(),
+        lambda path: path.with_name("9" * 255).touch(),
+        lambda path: path.mkdir(),
+        lambda path: path.symlink_to(path),
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.touch(mode=0),
+        os.mkfifo,
+        lambda path: os.mknod(path, stat.S_IFSOCK),
+    ],
+    ids=["digit", "long", "directory", "loop", "device", "file", "fifo", "socket"],
+)
+def test_what_is_no_ticket_neither_counts_nor_switches_the_queue_off(
+    queue: Callable[[], Ticket], tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    queue()
+    for number in (1, 2, 5):
+        (tmp_path / "queue" / str(number)).unlink(missing_ok=True)
+        make(tmp_path / "queue" / str(number))
+    tickets = [queue() for _ in range(3)]
+    assert [living_ahead(ticket, 99) for ticket in tickets] == [0, 1, 2]
+
+
+def test_want_of_descriptors_leaves_none_open(queue: Callable[[], Ticket]) -> None:
+    tickets = [queue() for _ in range(8)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    spare = os.dup(0)
+    os.close(spare)
+    # One is for the list of the directory, and too few are left for all tickets.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (spare + 4, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            tickets[-1].ahead(99)
+        left = os.dup(0)
+        os.close(left)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert left == spare
 
 
 def test_runs_begin_in_the_order_in_which_they_came_and_poll_for_nothing(
