@@ -7,13 +7,14 @@ import os
 import sys
 
 from codex_counsel.cli import parser
-from codex_counsel.cli.output import guard
+from codex_counsel.cli.output import guard, open_missing_streams
 from codex_counsel.errors import DONE, FAILED, NO_READER, Code, CounselError
 from codex_counsel.system.platform import require_posix
 
 
 def run(argv: list[str]) -> int:
     """Run one verb; the number is the exit code of the process."""
+    open_missing_streams()
     guard(os.environ, argv)
     arguments = parser.parse(argv)
     if arguments.verb is None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -100,6 +101,26 @@ class GuardedStream:
 def without_hash_commands(text: str) -> str:
     r"""The text without the commands that are obeyed anywhere in a line: `#\#[error]` for `##[error]`."""
     return _SECTION.sub(r"section\\_", _ANYWHERE.sub(r"#\\", text))
+
+
+def open_missing_streams() -> None:
+    """Open the null device for each standard stream that this process was started without.
+
+    Python has None for such a stream, and the next file that is opened would take its
+    number.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    # They stay open for the rest of the process.
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 def guard(env: Mapping[str, str], argv: list[str]) -> None:

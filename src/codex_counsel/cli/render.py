@@ -127,20 +127,31 @@ class Output:
     @contextmanager
     def _opened(self) -> Iterator[TextIO]:
         if self.file is None:
-            yield sys.stdout
-            # What could not be printed is not delivered: this flush may fail.
-            sys.stdout.flush()
+            try:
+                yield sys.stdout
+                # What could not be printed is not delivered: this flush may fail.
+                sys.stdout.flush()
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                # What is left in the buffer would fail again, at the latest at exit.
+                sys.stdout = sys.stderr
+                raise _unwritten("standard output", error) from None
             return
         try:
             with self.file.open("w", encoding="utf-8") as file:
                 in_workflow = is_workflow(os.environ)
                 yield cast("TextIO", GuardedStream(file, in_workflow=in_workflow))
         except OSError as error:
-            raise CounselError(
-                Code.STORAGE_FAILED,
-                f"--output: {self.file}: {error.strerror}",
-                repair="`codex-counsel result` prints the newest result of this directory again.",
-            ) from None
+            raise _unwritten(f"--output: {self.file}", error) from None
+
+
+def _unwritten(place: str, error: OSError) -> CounselError:
+    return CounselError(
+        Code.STORAGE_FAILED,
+        f"{place}: {error.strerror}",
+        repair="`codex-counsel result` prints the newest result of this directory again.",
+    )
 
 
 def show_error(arguments: argparse.Namespace, error: CounselError) -> int:

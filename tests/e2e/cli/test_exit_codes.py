@@ -12,7 +12,7 @@ import pytest
 from codex_counsel.errors import EXIT_CODES
 from codex_counsel.loopback import Loopback, Reply, Request, http_error, say, stall
 from tests.conftest import World
-from tests.e2e.cli.test_verbs import run
+from tests.e2e.cli.test_verbs import RunResult, run
 from tests.reviews import reply
 
 Model = Callable[..., Loopback]
@@ -63,6 +63,45 @@ def test_output_that_nobody_reads_has_a_code_of_its_own(world: World) -> None:
         assert child.stdout
         child.stdout.close()
         assert child.wait(60) == 141
+
+
+@pytest.mark.parametrize("flags", ["", "--json"])
+def test_output_that_there_is_no_room_for_is_a_failure_of_storage(
+    world: World, model: Model, flags: str
+) -> None:
+    model()
+    for verb in ("consult Fine?", "result", "jobs"):
+        result = in_shell(world, f"{verb} {flags} > /dev/full")
+        assert result.code == 3
+        assert "storage_failed" in result.err
+        assert "standard output: No space left on device" in result.err
+        assert "Traceback" not in result.err
+    assert list(world.state.glob("jobs/*/delivered")) == []
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_change_no_code(
+    world: World, model: Model, closed: str
+) -> None:
+    world.repository.begin_changed()
+    model(answer)
+    assert in_shell(world, f"review {closed}").code == 1
+    assert in_shell(world, f"review --fail-on critical {closed}").code == 0
+    assert in_shell(world, f"result ffff {closed}").code == 2
+    assert in_shell(world, f"nonsense {closed}").code == 2
+
+
+def in_shell(world: World, words: str) -> RunResult:
+    result = subprocess.run(
+        ["/bin/sh", "-c", f'"{sys.executable}" -m codex_counsel {words}'],
+        env=world.env,
+        cwd=world.workspace,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    return RunResult(result.returncode, result.stdout, result.stderr)
 
 
 def test_a_defect_of_ours_is_no_finding(world: World) -> None:
