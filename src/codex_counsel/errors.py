@@ -241,13 +241,6 @@ CATALOG: dict[Code, Meaning] = {
         retryable=True,
         exit_code=UNAVAILABLE,
     ),
-    Code.RESOURCE_LIMIT: Meaning(
-        "Codex or a process around it ran out of file descriptors, threads or memory.",
-        "Raise the limit of this session or container (`ulimit -n`: 256 or more; `ulimit -v` and `ulimit -u`: "
-        "unlimited) or end other programs, then call again.",
-        retryable=True,
-        exit_code=UNAVAILABLE,
-    ),
     Code.EMPTY_OUTPUT: Meaning(
         "Codex finished its turn without an answer.",
         "Call again, or ask more specifically.",

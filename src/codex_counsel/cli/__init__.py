@@ -8,7 +8,15 @@ import sys
 
 from codex_counsel.cli import parser
 from codex_counsel.cli.output import guard, open_missing_streams
-from codex_counsel.errors import DONE, FAILED, NO_READER, Code, CounselError
+from codex_counsel.errors import (
+    DONE,
+    FAILED,
+    NO_READER,
+    USED_UP,
+    Code,
+    CounselError,
+    error_of,
+)
 from codex_counsel.system.platform import require_posix
 
 
@@ -33,12 +41,8 @@ def run(argv: list[str]) -> int:
         # Python report that at exit, and choose an exit code of its own.
         sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
         return NO_READER
-    except Exception:  # noqa: BLE001  # Python's own exit code for it is that of findings
-        # Rarely needed, and start-up time shows it.
-        import traceback
-
-        traceback.print_exc()
-        return FAILED
+    except Exception as error:  # noqa: BLE001  # Python's own exit code for it is that of findings
+        return _show_defect(arguments, error)
     return code
 
 
@@ -68,6 +72,19 @@ def _run_verb(arguments: argparse.Namespace) -> int:
 
     LINE.quiet = arguments.quiet
     return HANDLERS[arguments.verb](arguments)
+
+
+def _show_defect(arguments: argparse.Namespace, error: Exception) -> int:
+    """For an error that nobody expected: want of descriptors or memory, else a defect of ours."""
+    if isinstance(error, OSError) and error.errno in USED_UP:
+        shortage = error_of(Code.INTERNAL, "This could not be finished", error)
+        return _show_failure(arguments, shortage)
+
+    # Rarely needed, and start-up time shows it.
+    import traceback
+
+    traceback.print_exception(error)
+    return FAILED
 
 
 def _show_failure(arguments: argparse.Namespace, error: CounselError) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.vocabulary import JOB_ID
-from codex_counsel.errors import Code, CounselError
+from codex_counsel.errors import USED_UP, Code, CounselError, error_of
 from codex_counsel.jobs import recovery, summary, threads
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.summary import Row
@@ -112,28 +112,34 @@ class Store:
         )
 
     def jobs(self) -> Iterator[Job]:
-        """Every published job, in no order. Raises as `check`."""
-        self.check()
-        with contextlib.suppress(OSError):
-            for path in self.directory.iterdir():
-                if _JOB_ID.fullmatch(path.name):
-                    yield Job(path)
+        """Every published job, in no order. Raises `resource_limit`, and as `check`."""
+        for _, name in self._found():
+            yield Job(self.directory / name)
 
     def newest_first(self) -> Iterator[Job]:
-        """Every published job, by the time at which its `spec.json` was written. Raises as `check`."""
+        """Every published job, by the time at which its `spec.json` was written. Raises as `jobs`."""
         for name in self._newest_names():
             yield Job(self.directory / name)
 
     def _newest_names(self) -> list[str]:
         """The job ids in that order. No record is read; what cannot be looked at comes last."""
+        return [name for _, name in sorted(self._found(), reverse=True)]
+
+    def _found(self) -> list[tuple[int, str]]:
+        """Time (in nanoseconds, as `newest_first` has it) and id of each job."""
         self.check()
         found: list[tuple[int, str]] = []
-        with contextlib.suppress(OSError), os.scandir(self.directory) as entries:
-            for entry in entries:
-                if _JOB_ID.fullmatch(entry.name):
-                    found.append((_created_ns(entry.path), entry.name))
-        found.sort(reverse=True)
-        return [name for _, name in found]
+        try:
+            with os.scandir(self.directory) as entries:
+                for entry in entries:
+                    if _JOB_ID.fullmatch(entry.name):
+                        found.append((_created_ns(entry.path), entry.name))
+        except OSError as error:
+            # "No jobs" would be a lie: there may be some.
+            if error.errno in USED_UP:
+                message = "The jobs cannot be listed"
+                raise error_of(Code.STORAGE_FAILED, message, error) from None
+        return found
 
     def rows(self) -> list[Row]:
         """One row per job, newest first; a corrupt record is a row that says so."""

@@ -32,7 +32,7 @@ from codex_counsel.contract.request import (
     ToolRequest,
     parse,
 )
-from codex_counsel.errors import Code, CounselError
+from codex_counsel.errors import USED_UP, Code, CounselError, error_of
 from codex_counsel.server.native_tasks import NativeTasks
 from codex_counsel.server.threads import in_thread, reserve_for_sdk
 from codex_counsel.server.waiting import Caller, launch_in_thread, until_ended, wait_for
@@ -133,10 +133,16 @@ class BoundTool(Tool):
         except CounselError as error:
             wire = failed(self.name, error).wire()
         except Exception as error:  # noqa: BLE001  # a defect of ours is an answer too, with its name
-            LOG.exception("defect in %s", self.name)
-            defect = CounselError(Code.INTERNAL, f"{type(error).__name__}: {error}")
-            wire = failed(self.name, defect).wire()
+            wire = failed(self.name, shortage_or_defect(error, self.name)).wire()
         return result_of({**wire, "tool": wire.get("tool", self.name)})
+
+
+def shortage_or_defect(error: Exception, tool: str) -> CounselError:
+    """What an error stands for that nobody expected: want of descriptors or memory, else a defect of ours."""
+    if isinstance(error, OSError) and error.errno in USED_UP:
+        return error_of(Code.INTERNAL, "This call could not be finished", error)
+    LOG.error("defect in %s", tool, exc_info=error)
+    return CounselError(Code.INTERNAL, f"{type(error).__name__}: {error}")
 
 
 def result_of(wire: EnvelopeDict) -> ToolResult:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -318,3 +320,33 @@ def test_a_server_that_cannot_start_its_own_threads_says_so(world: World) -> Non
     with ServerProcess(world, argv=argv) as wire:
         assert wire.wait_for_exit() == 1
     assert wire.stderr.endswith("fatal: RuntimeError: can't start new thread\n")
+
+
+def test_without_descriptors_every_call_says_so_and_the_server_goes_on(
+    world: World, model: Model
+) -> None:
+    gate = hold(say("Not yet."))
+    model(gate)
+    with ServerProcess(world) as wire:
+        wire.initialize()
+        job = {"job_id": wire.tool("codex_consult_async", QUESTION)["job_id"]}
+        assert gate.reached.wait(30)
+        calls: list[tuple[str, dict[str, Any]]] = [
+            ("codex_job_list", {}),
+            ("codex_job_status", job),
+            ("codex_job_result", job),
+            ("codex_job_cancel", job),
+            ("codex_status", {}),
+            ("codex_consult", QUESTION),
+        ]
+        pid = wire.process.pid
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
+        for tool, arguments in calls:
+            (content,) = wire.answer(wire.call(tool, arguments))["result"]["content"]
+            assert content["text"].startswith("resource_limit: "), tool
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        gate.release.set()
+        answered = wire.tool("codex_job_result", {**job, "wait_seconds": 50})
+        assert answered["answer"] == "Not yet."
+        assert "defect" not in wire.stderr
