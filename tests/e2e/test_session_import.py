@@ -245,3 +245,17 @@ def test_a_transcript_that_is_exchanged_for_a_link_after_it_was_checked_is_not_c
         transfer.private_copy(found.path),
     ):
         pass
+
+
+def test_damaged_rows_and_endless_tags_end_no_copy(world: World, session: Path) -> None:
+    """A search that begins anew at each tag would take hours."""
+    append(
+        session,
+        use_of(TRANSFER, "call"),
+        message("user", [{**RESULT, "tool_use_id": ["call"]}]),
+        message("user", "<command-name>" * 200_000),
+        message("user", "Go on."),
+    )
+    found = transfer.find(str(session), world.env)
+    with transfer.private_copy(found.path) as copy:
+        assert copy.contents.last_words == "Go on."

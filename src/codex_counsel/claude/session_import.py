@@ -232,18 +232,23 @@ def _is_call(row: JsonObject, calls: set[str]) -> bool:
         if str(block.get("name")).endswith(TOOL):
             calls.add(str(block.get("id")))
             return True
-        if block.get("tool_use_id") in calls:
+        use = block.get("tool_use_id")
+        if isinstance(use, str) and use in calls:
             return True
     return False
 
 
 def _without_tags(words: str) -> str:
     """The words of a slash command as the user typed them."""
-    name = re.search("<command-name>(.*?)</command-name>", words, re.DOTALL)
-    if not name:
+    name = _between(words, "<command-name>", "</command-name>")
+    if name is None:
         return words
-    arguments = re.search("<command-args>(.*?)</command-args>", words, re.DOTALL)
-    typed = [name[1]]
-    if arguments:
-        typed.append(arguments[1])
-    return " ".join(typed).strip()
+    arguments = _between(words, "<command-args>", "</command-args>")
+    return f"{name} {arguments or ''}".strip()
+
+
+def _between(words: str, begin: str, end: str) -> str | None:
+    """What is between the first two of these; None where one is missing. Linear, whatever the words are."""
+    rest = words.partition(begin)[2]
+    text, found, _ = rest.partition(end)
+    return text if found else None
