@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -203,6 +204,19 @@ def test_what_a_client_says_in_the_name_of_the_user_begins_no_turn(
     assert decision["decision"] == "block"
 
 
+@pytest.mark.parametrize("damage", [[1], "text", None])
+def test_a_damaged_edit_hides_no_other(
+    damage: object, session: Session, model: Model
+) -> None:
+    model([say(review(finding()))])
+    session.breaks()
+    session.add_edit("lost.py")
+    session.rows[-2]["message"]["content"][0]["input"] = damage
+    decision = session.stops()
+    assert decision is not None
+    assert decision["decision"] == "block"
+
+
 def test_a_failure_lets_the_turn_end_and_names_the_off_switch(
     session: Session, model: Model
 ) -> None:
@@ -267,14 +281,36 @@ def test_the_installed_hook_is_a_command_that_runs(session: Session) -> None:
     assert json.loads(file.read_text("utf-8")) == {}
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640])
+def test_settings_keep_their_permissions(mode: int, session: Session) -> None:
+    file = session.world.home / ".claude/settings.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"env": {"KEY": "sk-mine"}}), "utf-8")
+    file.chmod(mode)
+    for action in ("install", "remove"):
+        assert run(["gate", action]) == 0
+        assert stat.S_IMODE(file.stat().st_mode) == mode
+    assert [path.name for path in file.parent.iterdir()] == ["settings.json"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{ // mine",
+        "[]",
+        '{"hooks": {"Stop": {"mine": []}}}',
+        "[" * 100_000 + "]" * 100_000,
+    ],
+    ids=["comments", "no object", "no list", "too deep"],
+)
 def test_settings_that_cannot_be_read_are_left_as_they_are(
-    session: Session, capsys: pytest.CaptureFixture[str]
+    content: str, session: Session, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = session.world.home / ".claude/settings.json"
     file.parent.mkdir()
-    file.write_text("{ // mine", "utf-8")
+    file.write_text(content, "utf-8")
     assert run(["gate", "install"]) == 1
-    assert file.read_text("utf-8") == "{ // mine"
+    assert file.read_text("utf-8") == content
     assert "is left as it is" in capsys.readouterr().err
 
 

@@ -133,7 +133,9 @@ def _edited_paths(row: JsonObject) -> Iterator[str]:
         argument = EDITORS.get(str(block.get("name")))
         if block.get("type") != "tool_use" or argument is None:
             continue
-        arguments = block.get("input") or {}
+        arguments = block.get("input")
+        if not isinstance(arguments, dict):
+            continue
         path = arguments.get(argument)
         if isinstance(path, str):
             yield path
@@ -231,10 +233,16 @@ def with_hook(settings: JsonObject, line: str) -> JsonObject:
 
 
 def without_hook(settings: JsonObject) -> JsonObject:
-    """The settings without the gate, and without the lists and objects that this leaves empty."""
+    """The settings without the gate, and without the lists and objects that this leaves empty.
+
+    Raises TypeError or ValueError for hooks of another shape.
+    """
     hooks = dict(settings.get("hooks") or {})
+    present = hooks.pop("Stop", None) or []
+    if not isinstance(present, list):
+        raise TypeError("hooks.Stop is no list")
     groups = []
-    for group in hooks.pop("Stop", None) or []:
+    for group in present:
         remaining = _without_gate(group)
         if remaining:
             groups.append(remaining)

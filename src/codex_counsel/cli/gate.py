@@ -15,6 +15,7 @@ from codex_counsel.cli.output import json_text
 from codex_counsel.contract.settings import load
 from codex_counsel.contract.vocabulary import Severity
 from codex_counsel.errors import Code
+from codex_counsel.system.files import write_atomically
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import clean, one_line, visible
 
@@ -108,7 +109,7 @@ def change_settings(file: Path, change: Callable[[JsonObject], JsonObject]) -> b
         after = change(before)
         if after != before:
             _replace(file, json.dumps(after, ensure_ascii=False, indent=2) + "\n")
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         _fail(f"{file} is left as it is: {error}")
         return False
     return True
@@ -118,9 +119,13 @@ def _replace(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     # The settings may be a link, as with dotfiles: replace its target.
     target = file.resolve()
-    draft = target.with_name(f".{target.name}-{os.getpid()}")
-    draft.write_text(text, "utf-8")
-    draft.replace(target)
+    mode = None
+    if target.exists():
+        mode = target.stat().st_mode & 0o777
+    # For us alone until it has its own mode: settings may hold keys, in `env`.
+    write_atomically(target, text.encode())
+    if mode is not None:
+        target.chmod(mode)
 
 
 def _fail(words: str) -> int:
