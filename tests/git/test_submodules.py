@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +14,11 @@ import pytest
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git import submodules
-from codex_counsel.git.submodules import dirty_submodules
+from codex_counsel.git.submodules import (
+    dirty_submodules,
+    open_submodule,
+    submodule_paths,
+)
 from codex_counsel.review.changes.model import Omitted, Reason, Scope
 from tests.git.conftest import Project
 
@@ -162,3 +168,38 @@ def test_submodules_for_which_there_is_no_time_are_named_without_a_look(
     monkeypatch.setattr(submodules, "time", clock)
     rows = [(item.path, item.what) for item in dirty_submodules(project.repo())]
     assert rows == [(b"lib/inner", "not examined")]
+
+
+@pytest.mark.parametrize("kind", ["absolute", "above", "around", "the same"])
+def test_a_path_of_a_crafted_index_leads_to_no_other_repository(
+    kind: str, project: Project, tmp_path: Path
+) -> None:
+    """Git itself refuses to store such a path, and lists the one of a crafted index."""
+    private = Project(tmp_path / "private")
+    shutil.copytree(project.root, private.root)
+    private.write("app.py", "changed\n")
+    inside = Project(project.root / "docs/inner").init()
+    inside.commit()
+    inside.write("new.py")
+    path = {
+        "absolute": str(private.root),
+        "above": "../private",
+        "around": "docs/../../private",
+        "the same": "docs//inner",
+    }[kind]
+    write_gitlink(project, path.encode())
+    repo = project.repo()
+    assert submodule_paths(repo) == [path.encode()]
+    rows = [(item.path, item.what) for item in dirty_submodules(repo)]
+    assert rows == [(path.encode(), "no folder of the tree")]
+    assert open_submodule(repo, path.encode()) is None
+
+
+def write_gitlink(project: Project, path: bytes) -> None:
+    """Replace the index by one that holds only a submodule with this path: format 2, fixed-size fields, a checksum."""
+    fields = struct.pack(">10I", *[0] * 6, 0o160000, *[0] * 3)
+    entry = fields + bytes.fromhex(project.head) + struct.pack(">H", len(path)) + path
+    entry += b"\0" * (8 - len(entry) % 8)
+    index = b"DIRC" + struct.pack(">2I", 2, 1) + entry
+    checksum = hashlib.sha1(index, usedforsecurity=False).digest()
+    (project.root / ".git/index").write_bytes(index + checksum)

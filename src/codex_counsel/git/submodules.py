@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from codex_counsel.errors import CounselError
 from codex_counsel.git.names import covering_path
@@ -43,6 +42,8 @@ def submodule_paths(repo: Repo) -> list[bytes]:
 
 def has_repository(repo: Repo, path: bytes) -> bool:
     """Whether a submodule has a `.git` of any kind. Costs no git process."""
+    if not _is_inside(path):
+        return False
     return os.path.lexists(repo.root / os.fsdecode(path) / ".git")
 
 
@@ -83,7 +84,7 @@ def dirty_submodules(
         try:
             submodule = open_submodule(parent, path)
             if submodule is None:
-                what = _without_repository(parent.root / os.fsdecode(path))
+                what = _without_repository(parent, path)
             else:
                 what = _uncommitted(submodule)
                 nested = reversed(submodule_paths(submodule))
@@ -100,8 +101,17 @@ def _is_wanted(path: bytes, wanted: frozenset[bytes]) -> bool:
     return any(inner.startswith(path + b"/") for inner in wanted)
 
 
-def _without_repository(root: Path) -> str:
+def _is_inside(path: bytes) -> bool:
+    """Whether a path of the index leads to a folder of the tree: git lists those of a crafted index unchecked."""
+    parts = path.split(b"/")
+    return not any(part in (b"", b".", b"..") for part in parts)
+
+
+def _without_repository(repo: Repo, path: bytes) -> str:
     """What is in the folder of a submodule that is not initialised. Raises OSError."""
+    if not _is_inside(path):
+        return "no folder of the tree"
+    root = repo.root / os.fsdecode(path)
     if root.is_symlink():
         return "a link in its place"
     if root.is_dir() and any(root.iterdir()):
