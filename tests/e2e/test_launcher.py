@@ -245,6 +245,28 @@ def test_a_slow_first_start_is_answered_at_once_and_its_calls_by_the_server_that
         assert len(servers_of(client.data)) == 1
 
 
+def test_a_long_line_is_read_once_and_passed_on(
+    stalled: Callable[..., AbstractContextManager[Stalled]],
+) -> None:
+    """A read from a pipe gives at most 64 kB: what was read before must not be copied for each of them."""
+    with stalled() as client:
+        client.send("initialize", 0, **LEGACY)
+        client.receive()
+        client.send("notifications/initialized")
+        client.send("tools/call", 1, **MODELS, padding="x" * 30_000_000)
+        client.send("tools/list", 2)
+        assert client.receive()["id"] == 2
+        (pid,) = launchers_of(client.data)
+        assert cpu_seconds(pid) < 10
+        client.release()
+        assert client.receive()["id"] == 1
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("end", ["EOF", "SIGTERM", "SIGKILL"])
 def test_however_a_first_start_ends_nothing_of_it_stays(

@@ -64,7 +64,7 @@ class StandIn:
         self._answers: JSON = json.loads(
             Path(__file__).with_name("answers.json").read_text("utf-8")
         )
-        self._input = b""
+        self._input: list[bytes] = []
         self._handshake: list[bytes] = []
         self._held: list[Held] = []
 
@@ -78,7 +78,7 @@ class StandIn:
         except ClientGone:
             sys.exit(1 if self._installation.problem else 0)
         lines = [held.line for held in self._held]
-        relay(argv, env, self._handshake, b"".join([*lines, self._input]))
+        relay(argv, env, self._handshake, b"".join([*lines, *self._input]))
 
     # --- reading
 
@@ -89,9 +89,14 @@ class StandIn:
         chunk = os.read(0, 65_536)
         if not chunk:
             raise ClientGone
-        *lines, self._input = (self._input + chunk).split(b"\n")
-        for line in lines:
-            self._take(line + b"\n")
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            line = b"".join([*self._input, end, b"\n"])
+            self._input = []
+            self._take(line)
+        if rest:
+            # Joined at the end of the line: a long one comes in thousands of parts.
+            self._input.append(rest)
 
     def _take(self, line: bytes) -> None:
         """Answer a message, or hold it for the server."""
