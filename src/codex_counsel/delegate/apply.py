@@ -155,9 +155,14 @@ class ApplyRecord:
         """From JSON; None for what is no record."""
         try:
             files = [(name, before, after) for name, before, after in raw["files"]]
+            submodules = list(raw["submodules"])
+            for name in (*submodules, *(name for name, _, _ in files)):
+                _to_bytes(name)
             place = TreePlace(**raw["place"])
-            return cls(place, raw["token"], raw["submodules"], files)
-        except (KeyError, TypeError, ValueError):
+            if b"\0" in os.fsencode(place.root):
+                return None
+            return cls(place, str(raw["token"]), submodules, files)
+        except (AttributeError, KeyError, TypeError, ValueError):
             return None
 
     @property

@@ -608,6 +608,28 @@ def test_the_sweep_leaves_alone_what_a_live_call_writes(
     assert files(repository.root) == diff.wanted
 
 
+DAMAGE: dict[str, dict[str, object]] = {
+    "a name that is none": {"files": [[1, None, None]]},
+    "a name in no encoding of ours": {"files": [["\u20ac", None, None]]},
+    "no list": {"submodules": 3},
+    "a root that is no path": {"place": {"root": 5, "device": 1, "inode": 1}},
+    "a root with a NUL": {"place": {"root": "/a\0b", "device": 1, "inode": 1}},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_record_stops_no_sweep_and_the_diff_can_be_finished(
+    repository: UserRepository, damage: dict[str, object]
+) -> None:
+    diff = Diff(repository, "echo x >> app.py")
+    assert in_child(kill_before_the_first_removal, diff) == 9
+    record = repository.base / f"applying/{JOB}.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | damage))
+    apply.sweep_applying(repository.base)
+    diff()
+    assert (diff.mark, record.exists()) == ("done", False)
+
+
 def test_the_record_of_a_removed_job_goes_with_the_drafts_that_it_names(
     repository: UserRepository,
 ) -> None:
