@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from codex_counsel.cli import run
+from codex_counsel.cli import run, uninstall
 from codex_counsel.loopback import Loopback, hold, patch, say
 from tests.conftest import World, consult, living, start_consult, until
 
@@ -47,13 +47,14 @@ def environment(world: World) -> Path:
 
 
 def files_of(world: World) -> list[str]:
-    """All files and directories of the user but the workspace and what Codex keeps."""
+    """All files and directories of the user but the workspace, what Codex keeps, and what makes lists fast."""
     roots = (world.home, world.state)
     paths = [path for root in roots for path in root.rglob("*")]
     return sorted(
         str(path.relative_to(world.base))
         for path in paths
         if not path.is_relative_to(world.codex_home)
+        and path.name not in ("summary.json", "evicted")
     )
 
 
@@ -96,6 +97,90 @@ def test_the_usual_state_directory_goes_as_a_whole(
     (state / "of a later version").mkdir(parents=True)
     assert run(["uninstall", "--yes"]) == 0
     assert not state.exists()
+
+
+def test_what_was_not_made_here_stays_though_it_has_a_name_of_ours(
+    used: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A directory of the user's project, named as the place of our state."""
+    theirs = used.state / "keys/mine.pem"
+    theirs.parent.mkdir(parents=True)
+    theirs.parent.chmod(0o755)
+    theirs.write_text("mine", "utf-8")
+    elsewhere = used.home / "photos"
+    elsewhere.mkdir(mode=0o700)
+    (elsewhere / "one.jpg").touch()
+    (used.state / "queue").symlink_to(elsewhere)
+    (used.state / "jobs").mkdir(mode=0o700)
+    assert run(["uninstall", "--yes"]) == 0
+    output = capsys.readouterr().out
+    for name in ("keys", "queue"):
+        assert f"stays  {used.state / name}" in output
+    assert theirs.exists()
+    assert (elsewhere / "one.jpg").exists()
+    assert not (used.state / "jobs").exists()
+
+
+@pytest.mark.parametrize("place", [".local/state", ".cache"])
+def test_of_a_directory_behind_a_link_only_what_is_ours_goes(
+    place: str, used: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CODEX_COUNSEL_STATE_DIR")
+    disk = used.base / "disk"
+    for name in ("jobs", "trees"):
+        (disk / name).mkdir(mode=0o700, parents=True)
+    (disk / "mine.txt").touch()
+    link = used.home / place / "codex-counsel"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(disk)
+    assert run(["uninstall", "--yes"]) == 0
+    left = {"jobs", "trees", "mine.txt"}
+    left.remove("jobs" if "state" in place else "trees")
+    assert {path.name for path in disk.iterdir()} == left
+
+
+def test_a_tree_that_a_run_closed_is_removed(used: World) -> None:
+    closed = used.home / ".cache/codex-counsel/trees/one/closed"
+    closed.mkdir(parents=True)
+    (closed / "file").touch()
+    closed.chmod(0)
+    try:
+        assert run(["uninstall", "--yes"]) == 0
+        assert not closed.parent.exists()
+    finally:
+        if closed.exists():
+            closed.chmod(0o700)
+
+
+def test_while_a_diff_is_half_in_its_tree_it_is_refused(
+    used: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = used.state / "applying" / f"{'0' * 32}.json"
+    record.parent.mkdir(parents=True, mode=0o700)
+    record.touch()
+    assert run(["uninstall", "--yes"]) == 2
+    assert f"apply {'0' * 32}` finishes it" in capsys.readouterr().err
+    assert record.exists()
+    assert run(["uninstall", "--yes", "--end-runs"]) == 0
+    assert not record.exists()
+
+
+def test_a_run_that_begins_while_it_asks_is_seen(
+    used: World, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model([hold(say("too late"))])
+    counsel = used.counsel()
+    handles = []
+
+    def agree() -> bool:
+        handles.append(start_consult(counsel, background=True))
+        counsel.detach(handles[0])
+        return True
+
+    monkeypatch.setattr(uninstall, "_agrees", agree)
+    assert run(["uninstall"]) == 2
+    assert handles[0].job.path.exists()
+    assert run(["uninstall", "--yes", "--end-runs"]) == 0
 
 
 def test_with_keep_results_they_can_still_be_fetched(

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from codex_counsel.claude import stop_gate
 from codex_counsel.cli.gate import change_settings, read_settings
-from codex_counsel.contract.settings import load
+from codex_counsel.contract.settings import Settings, load
 from codex_counsel.errors import USAGE
 from codex_counsel.services import results, uninstall
+from codex_counsel.services.counsel import Counsel
 from codex_counsel.services.uninstall import Belonging
 from codex_counsel.system.text import visible
 
@@ -28,7 +29,6 @@ Not removed, because other programs own it:
 def run_uninstall(arguments: argparse.Namespace) -> int:
     """Show everything, ask, and remove it; the number is the exit code."""
     settings = load(os.environ)
-    store = results.open_store(settings)
     found = uninstall.belongings(settings, os.environ)
     if arguments.keep_results:
         found = [belonging for belonging in found if not belonging.is_result]
@@ -37,6 +37,28 @@ def run_uninstall(arguments: argparse.Namespace) -> int:
         print(f"There is nothing to remove.\n{BY_HAND}")
         return 0
 
+    _show(found, hooks, settings.state)
+    obstacle = _obstacle(found, settings, end_runs=arguments.end_runs)
+    if obstacle:
+        return _refuse(obstacle)
+    if not arguments.yes:
+        if not _agrees():
+            return _refuse("nothing was removed")
+        # The answer may have taken its time.
+        obstacle = _obstacle(found, settings, end_runs=arguments.end_runs)
+        if obstacle:
+            return _refuse(obstacle)
+
+    store = results.open_store(settings)
+    for job_id in uninstall.unfinished(store):
+        uninstall.end_run(store, job_id)
+    # Drafts leave the user's trees, and the work of killed runs goes to results that stay.
+    seconds = float("inf") if arguments.keep_results else 0
+    Counsel(os.environ).sweep(seconds)
+    return _remove(found, hooks, settings.state)
+
+
+def _show(found: list[Belonging], hooks: list[Path], state: Path) -> None:
     for belonging in found:
         megabytes = belonging.size() / 1_000_000
         print(
@@ -46,23 +68,30 @@ def run_uninstall(arguments: argparse.Namespace) -> int:
         print(
             f"     a hook  {visible(str(file))}  (the review at the end of each turn)"
         )
+    for path in uninstall.not_made_here(state):
+        print(
+            f"      stays  {visible(str(path))}  (a link, or others may read it: not made here)"
+        )
 
-    running = uninstall.unfinished(store)
-    if running and not arguments.end_runs:
-        return _refuse(
-            f"runs that have not ended: {len(running)}; `codex-counsel jobs` lists them, --end-runs ends them first"
+
+def _obstacle(found: list[Belonging], settings: Settings, *, end_runs: bool) -> str:
+    """Why nothing may be removed now; empty where it may."""
+    running = uninstall.unfinished(results.open_store(settings))
+    if running and not end_runs:
+        return f"runs that have not ended: {len(running)}; `codex-counsel jobs` lists them, --end-runs ends them first"
+    half_applied = uninstall.half_applied(settings.state)
+    removes_results = any(belonging.is_result for belonging in found)
+    if half_applied and removes_results and not end_runs:
+        return (
+            f"a diff is half in its tree: `codex-counsel apply {visible(half_applied[0])}` finishes it,"
+            " with --undo it is taken back; --end-runs leaves it as it is"
         )
     in_use = uninstall.environments_in_use(found)
     if in_use:
-        return _refuse(
+        return (
             f"a session of Claude Code uses {visible(str(in_use[0]))}: close it first"
         )
-    if not arguments.yes and not _agrees():
-        return _refuse("nothing was removed")
-
-    for job_id in running:
-        uninstall.end_run(store, job_id)
-    return _remove(found, hooks, settings.state)
+    return ""
 
 
 def _files_with_hook() -> list[Path]:
@@ -91,11 +120,9 @@ def _remove(found: list[Belonging], hooks: list[Path], state: Path) -> int:
         if not change_settings(file, stop_gate.without_hook):
             code = 1
     for belonging in found:
-        try:
-            belonging.remove()
-        except OSError as error:
-            path = visible(str(error.filename or belonging.path))
-            code = _refuse(f"{path} is left: {error.strerror}", 1)
+        if not belonging.remove():
+            path = visible(str(belonging.path))
+            code = _refuse(f"{path} could not be removed completely", 1)
     # A directory that the user chose may hold other things.
     with contextlib.suppress(OSError):
         state.rmdir()

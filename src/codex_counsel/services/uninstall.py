@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,11 @@ from pathlib import Path
 from codex_counsel.contract.request import JobCancel
 from codex_counsel.contract.settings import Settings, default_state_dir
 from codex_counsel.contract.vocabulary import TERMINAL
+from codex_counsel.delegate.apply import APPLYING
 from codex_counsel.jobs.store import Store
 from codex_counsel.prepare.directories import Directories
 from codex_counsel.services import results
+from codex_counsel.system.tree_walk import remove_tree
 
 STATE_ENTRIES = (
     "jobs",
@@ -37,9 +39,13 @@ ENVIRONMENT_MARK = "in-use"
 """A file in each environment of the plugin; a server that runs in it holds its lock."""
 
 
+CACHE_ENTRIES = ("trees", "venv-*", "draft-venv-*", "build.lock")
+"""What is ours in a cache directory that is a link or a mount point, and may hold other things."""
+
+
 @dataclass(frozen=True)
 class Belonging:
-    """A file or directory of ours. `path` may be a link."""
+    """A file or directory of ours. What a link leads to is not."""
 
     path: Path
     what: str
@@ -47,28 +53,26 @@ class Belonging:
 
     def size(self) -> int:
         """Bytes, without what cannot be read."""
-        return sum(_size(path) for path in _walk(self.path.resolve()))
+        return sum(_size(path) for path in _walk(self.path))
 
-    def remove(self) -> None:
-        """Raises OSError."""
-        target = self.path.resolve()
-        if target.is_dir():
-            shutil.rmtree(target)
-        else:
-            target.unlink(missing_ok=True)
-        if self.path.is_symlink():
-            self.path.unlink()
+    def remove(self) -> bool:
+        """Returns whether it is gone, with all that runs made in it. Never raises."""
+        return remove_tree(self.path, float("inf"))
 
 
 def belongings(settings: Settings, env: Mapping[str, str]) -> list[Belonging]:
     """All that exists of ours."""
     cache = Directories.of(env, settings.state).cache / "codex-counsel"
-    found = [
-        *_state(settings.state),
-        Belonging(cache, "copies of repositories that delegates work in, environments"),
-        *_plugin_environments(env),
-    ]
+    found = [*_state(settings.state), *_cache(cache), *_plugin_environments(env)]
     return [belonging for belonging in found if os.path.lexists(belonging.path)]
+
+
+def not_made_here(state: Path) -> list[Path]:
+    """What has the name of an entry of ours in a state directory that the user chose, and is not ours."""
+    if _is_whole(state):
+        return []
+    paths = [state / name for name in STATE_ENTRIES]
+    return [path for path in paths if os.path.lexists(path) and not _is_private(path)]
 
 
 def unfinished(store: Store) -> list[str]:
@@ -97,11 +101,51 @@ def environments_in_use(found: list[Belonging]) -> list[Path]:
     return in_use
 
 
+def half_applied(state: Path) -> list[str]:
+    """The ids of jobs whose diff is in a tree in part: their records are needed to finish it, or to take it back."""
+    return sorted(path.stem for path in (state / APPLYING).glob("*.json"))
+
+
 def _state(state: Path) -> list[Belonging]:
     what = "results of runs, with prompts and diffs; limits"
-    if state == default_state_dir():
+    if _is_whole(state):
         return [Belonging(state, what, is_result=True)]
-    return [Belonging(state / name, what, is_result=True) for name in STATE_ENTRIES]
+    found = []
+    for name in STATE_ENTRIES:
+        if _is_private(state / name):
+            found.append(Belonging(state / name, what, is_result=True))
+    return found
+
+
+def _is_whole(state: Path) -> bool:
+    """Whether all of the directory is ours: the user did not choose it."""
+    return state == default_state_dir() and not _is_elsewhere(state)
+
+
+def _is_elsewhere(path: Path) -> bool:
+    """Whether a link or a mount point leads to a directory that the user chose."""
+    return path.is_symlink() or path.is_mount()
+
+
+def _is_private(path: Path) -> bool:
+    """Whether it is this user's, no link, and closed to others, as all is that we make."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    if stat.S_ISLNK(status.st_mode) or status.st_uid != os.geteuid():
+        return False
+    return not status.st_mode & 0o077
+
+
+def _cache(cache: Path) -> list[Belonging]:
+    what = "copies of repositories that delegates work in, environments"
+    if not _is_elsewhere(cache):
+        return [Belonging(cache, what)]
+    found = []
+    for pattern in CACHE_ENTRIES:
+        found += [Belonging(path, what) for path in sorted(cache.glob(pattern))]
+    return found
 
 
 def _plugin_environments(env: Mapping[str, str]) -> Iterator[Belonging]:
@@ -116,13 +160,17 @@ def _plugin_environments(env: Mapping[str, str]) -> Iterator[Belonging]:
 
 def _is_locked(mark: Path) -> bool:
     try:
-        descriptor = os.open(mark, os.O_RDONLY | os.O_NOFOLLOW)
+        # An exclusive lock needs write access on network file systems.
+        descriptor = os.open(mark, os.O_RDWR | os.O_NOFOLLOW)
     except OSError:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except OSError:
+        # A file system without locks: nobody can tell.
+        return False
     finally:
         os.close(descriptor)
     return False
