@@ -255,6 +255,17 @@ def test_it_is_installed_once_and_removed_without_a_trace(session: Session) -> N
         assert json.loads(file.read_text("utf-8")) == mine
 
 
+def test_the_gate_of_a_project_names_its_own_switch_and_outlives_that_of_the_user(
+    session: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["gate", "install", "--project"]) == 0
+    assert "`codex-counsel gate remove --project`" in capsys.readouterr().out
+    assert run(["gate", "remove"]) == 0
+    assert "`codex-counsel gate remove --project`" in capsys.readouterr().out
+    assert run(["gate", "remove", "--project"]) == 0
+    assert "--project" not in capsys.readouterr().out
+
+
 def test_the_installed_hook_is_a_command_that_runs(session: Session) -> None:
     assert run(["gate", "install", "--project"]) == 0
     file = session.world.workspace / ".claude/settings.local.json"

@@ -150,3 +150,57 @@ def test_an_applied_diff_says_how_to_take_it_back() -> None:
         "  M b.py +3  build: building or testing executes it  merged with your changes",
         f"take it back with: codex-counsel apply --undo {'7' * 32}",
     ]
+
+
+def test_status_says_who_decided_model_and_effort() -> None:
+    text = page(
+        "codex_status",
+        {
+            "sandbox": {
+                "usable": True,
+                "read_boundary": {
+                    "consult": "workspace",
+                    "review": "workspace",
+                    "delegate": "toolchains",
+                },
+            },
+            "defaults": {
+                "model": "gpt-9",
+                "model_source": "default",
+                "model_effort": "low",
+                "effort": "high",
+                "effort_source": "opinion",
+                "delegate_effort": None,
+                "delegate_effort_source": "model",
+                "isolation": "lean",
+            },
+        },
+    )
+    assert "can read: workspace (consult, review), toolchains (delegate)\n" in text
+    assert "  model       gpt-9 (default of Codex)\n" in text
+    assert (
+        "consult, review, plan: high (because you configured none); "
+        "delegate: low (default of the model)\n" in text
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "words"), [("package", "/x/codex login"), ("PATH", "codex login")]
+)
+def test_a_step_names_a_codex_that_can_be_started(source: str, words: str) -> None:
+    text = page(
+        "codex_status",
+        {"codex": {"path": "/x/codex", "version": "1", "source": source}},
+        next_steps=["Run `codex login`."],
+    )
+    assert f"to do: Run `{words}`." in text
+
+
+def test_a_task_goes_on_by_its_job_and_a_question_by_its_thread() -> None:
+    meta = {"job_id": "a" * 32, "session_id": "01a1fe44-00ce-7fd0-8497-06734d236efb"}
+    files = [{"path": "a.py", "status": "M"}]
+    task = page("codex_delegate", None, diffstat="1 file", files=files, meta=meta)
+    assert f"continue with: --from-job {meta['job_id']}" in task
+    assert "--session-id" not in task
+    question = page("codex_consult", None, answer="Yes.", meta=meta)
+    assert f"continue with: --session-id {meta['session_id']}" in question

@@ -24,6 +24,7 @@ from codex_counsel.contract.request import (
     ReviewChanges,
     parse,
 )
+from codex_counsel.errors import DONE
 from codex_counsel.loopback import Answer, Loopback, Request, patch, say, shell
 from codex_counsel.services.counsel import Counsel, Handle
 
@@ -96,7 +97,9 @@ FIX = """\
 *** End Patch
 """
 SECRET = "the-key-nobody-may-read"  # noqa: S105  # a decoy
-
+GOODBYE = """
+The sample repository is removed now, so the commands that were named above do not work any more.
+Next: `codex-counsel status` (in a checkout `uv run codex-counsel status`) says whether Codex can be used here."""
 
 DENIALS = (
     "No such file",
@@ -184,8 +187,12 @@ def demonstrate(*, live: bool) -> int:
         sample.make()
         print(f"A sample repository was made in {sample.repository}.")
         if live:
-            return _run_live(sample)
-        return _run_scripted(sample, sample.attempts(port))
+            code = _run_live(sample)
+        else:
+            code = _run_scripted(sample, sample.attempts(port))
+    if code == DONE:
+        print(GOODBYE)
+    return code
 
 
 def _run_live(sample: Sample) -> int:

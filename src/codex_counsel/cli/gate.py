@@ -47,7 +47,10 @@ def _install(arguments: argparse.Namespace) -> int:
     file = _settings_file(arguments)
     if not change_settings(file, lambda settings: stop_gate.with_hook(settings, line)):
         return 1
-    print(f"the gate is in {file}; {stop_gate.OFF}")
+    off = "codex-counsel gate remove"
+    if arguments.project:
+        off += " --project"
+    print(f"the gate is in {file}; `{off}` switches it off")
     return 0
 
 
@@ -55,7 +58,12 @@ def _remove(arguments: argparse.Namespace) -> int:
     file = _settings_file(arguments)
     if not change_settings(file, stop_gate.without_hook):
         return 1
-    print(f"the gate is not in {file} (any more)")
+    print(f"there is no gate in {file} now")
+    own = stop_gate.settings_file(os.environ, Path.cwd())
+    if not arguments.project and stop_gate.find_hook(read_settings(own)):
+        print(
+            f"there still is one in {own}: `codex-counsel gate remove --project` removes it"
+        )
     return 0
 
 

@@ -35,28 +35,49 @@ from codex_counsel.system.json_values import JsonObject
 
 FORMATS = ("text", "markdown", "json", "sarif", "github")
 GATE_SEVERITIES = SEVERITIES[:-1]
-DESCRIPTION = "Ask OpenAI's Codex for a second opinion, supervised and sandboxed."
+DESCRIPTION = "Ask OpenAI's Codex for a second opinion, a review, or a diff. It runs in a sandbox."
 COLOURS = ("auto", "always", "never")
-EPILOG = "exit codes:\n" + "\n".join(
+EXIT_CODE_LIST = "exit codes:\n" + "\n".join(
     f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items()
 )
 
+SCOPES_HELP = """\
+what --scope means:
+  working_tree  all uncommitted work: staged, unstaged and untracked files
+  staged        what is in the index
+  branch        what this branch added since it left --base
+  commit        one commit
+  range         the commits of --range
+  files         whole files, changed or not
+
+"""
+
 HELP = {
-    "workspace_root": "the project's directory; default: the current one",
-    "model": "the model; default: that of your Codex configuration",
-    "effort": "the reasoning effort; default: that of your Codex configuration",
-    "extra_roots": "a further directory that Codex may read; may be repeated",
-    "timeout_seconds": "seconds after which the run is ended",
-    "session_id": "continue exactly this Codex thread",
-    "stance": "challenge: look for what speaks against it",
+    "workspace_root": "the directory of the project; default: the current one",
+    "model": "the model; default: CODEX_COUNSEL_MODEL, then that of your Codex configuration",
+    "effort": "the reasoning effort; default: CODEX_COUNSEL_EFFORT, then that of your Codex configuration, then high "
+    "for a question or a review, and that of the model for a task",
+    "extra_roots": "one more directory that Codex may read; may be repeated",
+    "timeout_seconds": "end the run after this many seconds",
+    "idempotency_key": "a second call with the same key and arguments returns the first run",
+    "session_id": "continue this Codex thread",
+    "profile": "a configuration profile of Codex",
+    "stance": "challenge: look for reasons against it",
+    "text_only": "run no commands: answer from the text alone",
     "images": "an image to send along; may be repeated",
     "web_search": "let Codex search the web",
-    "network": "let its commands use the network",
+    "network": "let the commands that Codex runs use the network",
+    "scope": "what to review, see below; default: working_tree",
+    "base": "for --scope branch: the branch or commit to compare with; default: the default branch of the remote, "
+    "then the upstream, then main or master",
+    "commit": "for --scope commit: the commit; default: HEAD",
+    "range": "for --scope range: A..B or A...B",
     "focus": "what to look at, or a question about an earlier review",
-    "plan_path": "a file with what was agreed",
-    "from_job": "go on from this delegate's diff and thread; its id, or how it begins",
+    "plan": "the agreed plan: steps that are missing in the change become findings",
+    "plan_path": "the same from a file",
+    "from_job": "continue from the diff and the thread of this task: its job id, or the first digits of it",
     "allow_paths": "a sensitive path that you have looked at and accept; may be repeated",
-    "check_only": "report whether the diff would apply; write nothing",
+    "check_only": "say whether the diff can be applied; write nothing",
     "status": "only runs with this status",
     "limit": "maximum number of runs",
 }
@@ -100,6 +121,7 @@ class Verb:
     positional: tuple[str, ...] = ()
     add_arguments: Callable[[argparse.ArgumentParser], None] | None = None
     prints_envelope: bool = True
+    epilog: str = "exit codes: `codex-counsel --help` lists them"
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -142,7 +164,7 @@ def build_parser(argv: list[str] | None = None) -> Parser:
     parser = Parser(
         prog="codex-counsel",
         description=DESCRIPTION,
-        epilog=EPILOG,
+        epilog=EXIT_CODE_LIST,
         formatter_class=HelpFormatter,
     )
     parser.add_argument(
@@ -157,7 +179,7 @@ def build_parser(argv: list[str] | None = None) -> Parser:
             verb.name,
             help=verb.help,
             description=verb.help,
-            epilog=EPILOG,
+            epilog=verb.epilog,
             formatter_class=HelpFormatter,
         )
         if argv is not None and verb.name not in argv[:1]:
@@ -272,7 +294,7 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--live",
         action="store_true",
-        help="use your own Codex and login; spends tokens",
+        help="use the real model with your own login; spends quota",
     )
 
 
@@ -281,11 +303,13 @@ def _consult(parser: argparse.ArgumentParser) -> None:
         "question",
         nargs="?",
         default="-",
-        help="the question; - or nothing: standard input",
+        help="the question; with - or without it, standard input is read",
     )
     _add_run_flags(parser)
     parser.add_argument(
-        "--output-schema", metavar="FILE", help="JSON Schema of the reply"
+        "--output-schema",
+        metavar="FILE",
+        help="a JSON Schema that the reply must match",
     )
 
 
@@ -296,39 +320,46 @@ def _review(parser: argparse.ArgumentParser) -> None:
         help="only these files or folders, relative to the project",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="show what would be sent; free"
+        "--dry-run", action="store_true", help="show what would be sent; costs nothing"
     )
     _add_review_flags(parser)
 
 
 def _plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "plan_path", metavar="FILE", help="the plan; - for standard input"
+        "plan_path", metavar="FILE", help="the plan; - reads standard input"
     )
     _add_review_flags(parser)
 
 
 def _delegate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "task", nargs="?", default="-", help="the task; - or nothing: standard input"
+        "task",
+        nargs="?",
+        default="-",
+        help="the task; with - or without it, standard input is read",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="show what it would start from; free"
+        "--dry-run",
+        action="store_true",
+        help="show what the task would start from; costs nothing",
     )
     _add_run_flags(parser)
 
 
 def _jobs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--all", action="store_true", help="of all directories, not of this one alone"
+        "--all", action="store_true", help="list the runs of all directories"
     )
     parser.add_argument(
-        "--sweep", action="store_true", help="first remove what killed runs left behind"
+        "--sweep",
+        action="store_true",
+        help="first remove the temporary copies of killed runs",
     )
 
 
 def _apply(parser: argparse.ArgumentParser) -> None:
-    _add_job_id(parser, "the newest delegate of this directory that fits")
+    _add_job_id(parser, "the newest task of this directory that fits")
 
 
 def _result(parser: argparse.ArgumentParser) -> None:
@@ -349,7 +380,7 @@ def _transfer(parser: argparse.ArgumentParser) -> None:
         "transcript_path",
         nargs="?",
         metavar="SESSION",
-        help="the session's id, or its file; default: the newest of this directory",
+        help="the id of the session, or its file; default: the newest session of this directory",
     )
 
 
@@ -358,8 +389,11 @@ def _gate(parser: argparse.ArgumentParser) -> None:
     install = actions.add_parser(
         "install", help="add the hook to your settings of Claude Code"
     )
-    remove = actions.add_parser("remove", help="take it out again")
-    actions.add_parser("status", help="is it installed, and does its program exist")
+    remove = actions.add_parser("remove", help="remove the hook from the settings")
+    actions.add_parser(
+        "status",
+        help="show where the hook is installed, and whether its program exists",
+    )
     run = actions.add_parser(
         "run", help="the hook itself: reads the event from standard input"
     )
@@ -367,14 +401,14 @@ def _gate(parser: argparse.ArgumentParser) -> None:
         action.add_argument(
             "--project",
             action="store_true",
-            help="for the current directory alone, not shared",
+            help="for the current directory alone: .claude/settings.local.json",
         )
     for action in (install, run):
-        least = "the least severity of a finding that blocks the turn"
+        least = "a finding of this severity or a higher one blocks the end of the turn; default: high"
         action.add_argument(
             "--fail-on", choices=GATE_SEVERITIES, default="high", help=least
         )
-        rounds = "how often one turn may be blocked"
+        rounds = "how many times one turn may be blocked; default: 1"
         action.add_argument(
             "--rounds", type=int, choices=(1, 2, 3), default=1, help=rounds
         )
@@ -392,10 +426,12 @@ def _uninstall(parser: argparse.ArgumentParser) -> None:
 
 def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--background", action="store_true", help="print the job id and return"
+        "--background",
+        action="store_true",
+        help="print the job id and return at once; `result --wait` fetches the answer",
     )
     parser.add_argument(
-        "--context-file", metavar="FILE", help="further material from a file"
+        "--context-file", metavar="FILE", help="a file whose text is sent along"
     )
     _add_output_file(parser)
 
@@ -410,19 +446,19 @@ def _add_document_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         choices=FORMATS,
-        help="how a review is printed; a run that failed is a document too. Default: text",
+        help="the format of a review; a run that failed is a valid document too; default: text",
     )
     parser.add_argument(
         "--fail-on",
         choices=(*SEVERITIES, "never"),
         default="high",
-        help="exit 1 for a finding of this severity or a graver one, whatever the verdict; default: high",
+        help="exit code 1 for a finding of this severity or a higher one, whatever the verdict; default: high",
     )
 
 
 def _add_output_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--output", metavar="FILE", help="write the result to a file, a failure too"
+        "--output", metavar="FILE", help="write the result, or the failure, to a file"
     )
 
 
@@ -434,13 +470,13 @@ def _add_output_flags(parser: argparse.ArgumentParser) -> None:
         "--color",
         choices=COLOURS,
         default="auto",
-        help="auto: on a terminal, unless NO_COLOR is set",
+        help="default: auto, that is on a terminal, unless NO_COLOR is set",
     )
     parser.add_argument(
         "-q",
         "--quiet",
         action="store_true",
-        help="print the result alone: no progress, no notes",
+        help="print only the result: no progress, no notes",
     )
 
 
@@ -449,7 +485,7 @@ def _add_job_id(parser: argparse.ArgumentParser, default: str) -> None:
         "job_id",
         nargs="?",
         metavar="JOB",
-        help=f"the run's id, or how it begins; default: {default}",
+        help=f"the job id, or its first digits; default: {default}",
     )
 
 
@@ -461,14 +497,16 @@ VERBS = (
     ),
     Verb(
         "status",
-        "is Codex usable here",
+        "check whether Codex can be used here; costs nothing",
         Status,
     ),
     Verb(
         "demo",
-        "show the main job on a sample repository, with a scripted model",
+        "consult, review and delegate on a sample repository, with a scripted model; needs no login",
         add_arguments=_demo,
         prints_envelope=False,
+        epilog="exit codes: 0 done; 1 the sandbox did not behave as promised; "
+        "others as `codex-counsel --help` lists them",
     ),
     Verb(
         "consult",
@@ -476,38 +514,43 @@ VERBS = (
         Consult,
         positional=("question",),
         add_arguments=_consult,
+        epilog=EXIT_CODE_LIST,
     ),
     Verb(
         "review",
-        "review changes of the repository",
+        "have changes of the repository reviewed",
         ReviewChanges,
         positional=("paths",),
         add_arguments=_review,
+        epilog=SCOPES_HELP + EXIT_CODE_LIST,
     ),
     Verb(
         "plan",
-        "review a plan against the repository",
+        "have a plan reviewed, before it is built",
         ReviewPlan,
         positional=("plan", "plan_path"),
         add_arguments=_plan,
+        epilog=EXIT_CODE_LIST,
     ),
     Verb(
         "delegate",
-        "have a task done in a throwaway copy; prints a diff",
+        "have a task done in a temporary copy; returns a diff",
         Delegate,
         positional=("task",),
         add_arguments=_delegate,
+        epilog=EXIT_CODE_LIST,
     ),
     Verb(
         "apply",
-        "apply a delegate's diff to the working tree",
+        "apply the diff of a delegated task to your files, or take it back",
         Apply,
         positional=("job_id",),
         add_arguments=_apply,
+        epilog=EXIT_CODE_LIST,
     ),
     Verb(
         "models",
-        "models and efforts the installed Codex lists",
+        "list the models and efforts of the installed Codex",
     ),
     Verb(
         "jobs",
@@ -517,8 +560,9 @@ VERBS = (
     ),
     Verb(
         "result",
-        "the result of a run",
+        "print the result of a run",
         add_arguments=_result,
+        epilog=EXIT_CODE_LIST,
     ),
     Verb(
         "cancel",
@@ -527,21 +571,23 @@ VERBS = (
     ),
     Verb(
         "transfer",
-        "go on in Codex with a session of Claude Code",
+        "copy a session of Claude Code into a Codex thread",
         Transfer,
         positional=("transcript_path",),
         add_arguments=_transfer,
     ),
     Verb(
         "gate",
-        "an opt-in review at the end of each turn of Claude Code",
+        "an optional review at the end of each turn of Claude Code",
         add_arguments=_gate,
         prints_envelope=False,
+        epilog="exit codes: 0 done; 1 the gate is not installed, or its settings could not be changed",
     ),
     Verb(
         "uninstall",
-        "remove all that codex-counsel keeps on this machine; asks first",
+        "remove what codex-counsel keeps on this machine; asks first",
         add_arguments=_uninstall,
         prints_envelope=False,
+        epilog="exit codes: 0 done; 1 something could not be removed; 2 nothing was removed",
     ),
 )

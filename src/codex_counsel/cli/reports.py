@@ -27,8 +27,19 @@ FIRST_PATHS = 3
 LOGINS = {
     "api_key": "an API key",
     "chatgpt": "a ChatGPT account",
-    "provider": "that of your own model provider",
+    "provider": "your own model provider",
     "keyring": "in the keyring",
+}
+MODEL_SOURCES = {
+    "setting": "CODEX_COUNSEL_MODEL",
+    "codex": "your Codex configuration",
+    "default": "default of Codex",
+}
+EFFORT_SOURCES = {
+    "setting": "CODEX_COUNSEL_EFFORT",
+    "codex": "your Codex configuration",
+    "opinion": "because you configured none",
+    "model": "default of the model",
 }
 STATUS_STYLES: dict[str, Style] = {
     "completed": "green",
@@ -193,7 +204,7 @@ def add_status(page: Page, envelope: Envelope) -> None:
         ("sandbox", _sandbox(data.get("sandbox"))),
         ("limits", _limits(data.get("limits"))),
         ("directory", _workspace(data.get("workspace", {}))),
-        ("defaults", _defaults(data.get("defaults"))),
+        *_defaults(data.get("defaults") or {}),
         ("results in", str(data.get("state_dir", ""))),
     ]
     for name, words in lines:
@@ -202,7 +213,15 @@ def add_status(page: Page, envelope: Envelope) -> None:
     for warning in envelope.meta.warnings:
         page.add(f"warning: {in_terminal_words(warning)}", "yellow", indent="  ")
     for step in envelope.next_steps or ():
-        page.add(f"to do: {in_terminal_words(step)}", "bold")
+        words = _with_program(in_terminal_words(step), data.get("codex", {}))
+        page.add(f"to do: {words}", "bold")
+
+
+def _with_program(words: str, codex: JsonObject) -> str:
+    """The step with the path of Codex where no `codex` is on PATH: then the bare name would start nothing."""
+    if codex.get("source") != "package":
+        return words
+    return words.replace("codex login", f"{codex['path']} login")
 
 
 def _codex(codex: JsonObject) -> str:
@@ -224,9 +243,11 @@ def _sandbox(sandbox: JsonObject | None) -> str:
         return ""
     if not sandbox.get("usable"):
         return f"NOT usable: {sandbox.get('reason')}"
-    reads = sandbox.get("read_boundary", {})
-    kinds = ", ".join(f"{kind}: {boundary}" for kind, boundary in reads.items())
-    return f"usable; a run may read: {kinds}"
+    kinds: dict[str, list[str]] = {}
+    for kind, boundary in sandbox.get("read_boundary", {}).items():
+        kinds.setdefault(boundary, []).append(kind)
+    parts = [f"{boundary} ({', '.join(names)})" for boundary, names in kinds.items()]
+    return f"usable; a run can read: {', '.join(parts)}"
 
 
 def _limits(limits: JsonObject | None) -> str:
@@ -260,15 +281,31 @@ def _problem(part: JsonObject) -> str:
     return f"{part['error']}: {in_terminal_words(str(part.get('message', '')))}"
 
 
-def _defaults(defaults: JsonObject | None) -> str:
-    """Each default on its name; what nobody chose is Codex's."""
-    if not defaults:
+def _defaults(defaults: JsonObject) -> list[tuple[str, str]]:
+    """Model, effort and isolation of a run that names none of them, with who decided them."""
+    model = defaults.get("model")
+    if model:
+        model += _decided_by(MODEL_SOURCES, defaults.get("model_source"))
+    opinion = defaults.get("effort") or defaults.get("model_effort")
+    efforts = []
+    if opinion:
+        source = _decided_by(EFFORT_SOURCES, defaults.get("effort_source"))
+        efforts.append(f"consult, review, plan: {opinion}{source}")
+    task = defaults.get("delegate_effort") or defaults.get("model_effort")
+    if task:
+        source = _decided_by(EFFORT_SOURCES, defaults.get("delegate_effort_source"))
+        efforts.append(f"delegate: {task}{source}")
+    return [
+        ("model", model or "decided by Codex"),
+        ("effort", "; ".join(efforts) or "decided by the model"),
+        ("isolation", str(defaults.get("isolation", ""))),
+    ]
+
+
+def _decided_by(sources: dict[str, str], name: str | None) -> str:
+    if name is None:
         return ""
-    parts = []
-    for name, value in defaults.items():
-        words = "Codex's own" if value is None else flat(value)
-        parts.append(f"{name.replace('_', ' ')}: {words}")
-    return ", ".join(parts)
+    return f" ({sources.get(name, name)})"
 
 
 def add_models(page: Page, envelope: Envelope) -> None:

@@ -77,7 +77,10 @@ def add_footer(page: Page, result: Envelope) -> None:
         page.note(
             f"tokens: {usage.input} in ({usage.cached_input} cached), {usage.output} out"
         )
-    if meta.session_id:
+    if result.files:
+        # A task goes on from its diff too, not from its thread alone.
+        page.note(f"continue with: --from-job {meta.job_id}")
+    elif meta.session_id:
         page.note(f"continue with: --session-id {meta.session_id}")
     add_warnings(page, result)
 

@@ -49,6 +49,8 @@ def test_the_demo_shows_what_the_sandbox_allowed_and_denied_and_the_answer(
     assert [word for word, _ in verdicts] == ["allowed"] * 2 + ["denied"] * 5
     assert "subtotal > FREE_FROM" in result.stdout.partition("Codex's answer:")[2]
     assert "tokens: 800 in" in result.stdout
+    # What it named lay in the sample, so the end says what works instead.
+    assert "Next: `codex-counsel status`" in result.stdout
 
 
 def test_the_demo_leaves_nothing_and_touches_no_state_of_the_user(
