@@ -137,7 +137,8 @@ CATALOG: dict[Code, Meaning] = {
     ),
     Code.NOT_INSTALLED: Meaning(
         "The Claude Code plugin has not installed its server: the first start is still doing that, or could not.",
-        "Mend what the message names, such as the network or a full disk, then call again: that tries it again.",
+        "Remove the cause that the message names, such as a missing network or a full disk, then call again: "
+        "that repeats the installation.",
         retryable=True,
         exit_code=UNAVAILABLE,
     ),
@@ -147,7 +148,7 @@ CATALOG: dict[Code, Meaning] = {
         exit_code=UNAVAILABLE,
     ),
     Code.CODEX_TOO_OLD: Meaning(
-        "The installed Codex is older than this bridge supports.",
+        "The installed Codex is older than codex-counsel supports.",
         "Update Codex (`npm install -g @openai/codex@latest`).",
         exit_code=UNAVAILABLE,
     ),
@@ -175,7 +176,7 @@ CATALOG: dict[Code, Meaning] = {
     ),
     Code.BACKING_OFF: Meaning(
         "An earlier call of this account met a limit that has not reset yet; Codex was not started.",
-        "Go on without Codex until then, or forget the limit with `codex-counsel status --clear-limits`.",
+        "Go on without Codex until then, or remove the limit with `codex-counsel status --clear-limits`.",
         retryable=True,
         exit_code=UNAVAILABLE,
     ),
@@ -194,7 +195,7 @@ CATALOG: dict[Code, Meaning] = {
         "Start a new thread (no session_id) with less material.",
     ),
     Code.STREAM_DISCONNECTED: Meaning(
-        "The connection to the model broke and Codex's own retries did not mend it.",
+        "The connection to the model broke and Codex's own retries did not restore it.",
         "Call again; session_id continues the same thread.",
         retryable=True,
         exit_code=UNAVAILABLE,
@@ -247,8 +248,9 @@ CATALOG: dict[Code, Meaning] = {
         retryable=True,
     ),
     Code.WORKTREE_FAILED: Meaning(
-        "The throwaway tree could not be made, or what was done in it could not be captured.",
-        "Read the quoted message; free disk space if it says so. A tree that was not captured is still where it says.",
+        "The temporary copy could not be made, or the changes in it could not be captured.",
+        "Read the quoted message; free disk space if it says so. A copy whose changes were not captured is kept, and "
+        "the message names it.",
     ),
     Code.QUOTA_EXCEEDED: Meaning(
         "The run put more into its working tree and temporary directory than the limits allow, and was ended.",
@@ -302,7 +304,8 @@ CATALOG: dict[Code, Meaning] = {
     ),
     Code.CODEX_CONFIG_INVALID: Meaning(
         "Codex refused its configuration.",
-        "Mend the file or option the message names ($CODEX_HOME/config.toml), or set CODEX_COUNSEL_ISOLATION=strict.",
+        "Correct the file or option that the message names ($CODEX_HOME/config.toml), or set "
+        "CODEX_COUNSEL_ISOLATION=strict.",
         exit_code=UNAVAILABLE,
     ),
     Code.NETWORK_UNAVAILABLE: Meaning(
@@ -328,10 +331,13 @@ CATALOG: dict[Code, Meaning] = {
         "Read the quoted sentence; rephrase the request, or go on without Codex.",
     ),
     Code.ALREADY_APPLIED: Meaning(
-        "This job's diff was applied before.", "Nothing to do.", exit_code=USAGE
+        "This job's diff was applied before.",
+        "There is nothing more to apply. codex_apply with undo takes the diff back.",
+        terminal_repair="There is nothing more to apply. `codex-counsel apply --undo JOB` takes the diff back.",
+        exit_code=USAGE,
     ),
     Code.INTERNAL: Meaning(
-        "A defect of this bridge.",
+        "A defect of codex-counsel.",
         "Please report it with the message; go on without Codex.",
     ),
 }

@@ -34,6 +34,7 @@ from codex_counsel.contract.vocabulary import TERMINAL
 from codex_counsel.errors import DONE, FOUND, UNAVAILABLE, USAGE, Code, CounselError
 from codex_counsel.services import choosing, results
 from codex_counsel.system.json_values import Json, JsonObject
+from codex_counsel.system.text import visible
 
 if TYPE_CHECKING:
     from codex_counsel.jobs.store import Store
@@ -124,6 +125,7 @@ def _delegate(arguments: argparse.Namespace) -> int:
 def _finish(counsel: Counsel, handle: Handle, arguments: argparse.Namespace) -> int:
     """Print the result, or with --background where to fetch it; returns the exit code."""
     output = Output.of(arguments)
+    _warn_of_settings(counsel, arguments)
     if arguments.background:
         output.show(counsel.detach(handle))
         return DONE
@@ -136,6 +138,15 @@ def _finish(counsel: Counsel, handle: Handle, arguments: argparse.Namespace) -> 
     if wire["status"] in TERMINAL:
         counsel.deliver(handle, wire)
     return exit_code(wire, getattr(arguments, "fail_on", "high"))
+
+
+def _warn_of_settings(counsel: Counsel, arguments: argparse.Namespace) -> None:
+    """Name on stderr the settings that the run does not use as they were given."""
+    if arguments.quiet:
+        return
+    LINE.erase()
+    for warning in counsel.settings.warnings:
+        print(f"note: {visible(warning)}", file=sys.stderr)
 
 
 # --- verbs that do not

@@ -48,7 +48,7 @@ class Settings:
         "path of the Codex binary; unset: `PATH`, then the package `openai-codex-cli-bin`"
     )
     model: str | None = _text(
-        "model for every run; unset: what the user's Codex is configured for"
+        "model for every run; unset: that of the user's Codex configuration"
     )
     effort: str | None = _text(
         "reasoning effort for every run; unset: the user's Codex configuration, then `OPINION_EFFORT`"
@@ -56,8 +56,8 @@ class Settings:
     opinion_effort: str = _choice(
         "high",
         ("high", "model"),
-        "effort of consult and review where neither caller, setting nor Codex configuration names one: high, "
-        "or what the model takes by itself",
+        "effort of a consultation or review for which neither the caller, `EFFORT` nor the Codex configuration names "
+        "one: `high`, or with `model` the default of the model",
     )
     profile: str | None = _text(
         "Codex's own configuration profile (`$CODEX_HOME/NAME.config.toml`)"
@@ -69,16 +69,22 @@ class Settings:
         50,
         1,
         3600,
-        "soft deadline: seconds until a waiting caller is handed the job instead",
+        "soft deadline: seconds after which a waiting caller gets `status: running`; the run continues",
     )
     idle_seconds: int = _number(
-        420, 30, 3600, "seconds of silence after which a run counts as stalled"
+        420, 30, 3600, "seconds without output after which a run is ended as stalled"
     )
     max_running: int = _number(
-        4, 1, 64, "runs of this user at once; further ones are queued"
+        4,
+        1,
+        64,
+        "runs of this user that work at the same time; further ones are queued",
     )
     max_input_bytes: int = _number(
-        200_000, 1_000, 900_000, "longest author text in bytes; longer is refused"
+        200_000,
+        1_000,
+        900_000,
+        "bytes of question and context, of a task or of a plan; more is refused",
     )
     max_delegate_diff_bytes: int = _number(
         200_000,
@@ -100,29 +106,37 @@ class Settings:
     )
     git_timeout_seconds: int = _number(60, 1, 600, "seconds one git command may take")
     isolation: str = _choice(
-        "lean", ISOLATIONS, "what of the user's Codex set-up a run gets"
+        "lean",
+        ISOLATIONS,
+        "what a run uses of the user's Codex configuration: `lean`: provider, model, login; `inherit`: also MCP "
+        "servers, hooks, plugins, skills; `strict`: only the login",
     )
     read_boundary: Reads | None = _choice(
-        None, READ_BOUNDARIES, "what a run may read; unset: by kind of run"
+        None,
+        READ_BOUNDARIES,
+        "what a run can read; unset: `workspace`, for a delegated task `toolchains`",
     )
     incomplete_boundary: str = _choice(
         "refuse",
         ("refuse", "report"),
-        "where more secret files lie in the workspace than can be denied: refuse the run, or report `partial`",
+        "if the workspace has more secret files than can be denied: refuse the run, or report `partial`",
     )
     host_controls: HostControlsPolicy = _choice(
         "report",
         HOST_CONTROLS_POLICIES,
-        "where commands could change settings of the machine, as for root: say so in each result, or refuse",
+        "if commands could change settings of the machine, as for root: report it in each result, or refuse the run",
     )
     backoff_seconds: int = _number(
-        300, 1, 604_800, "how long a limit is remembered when Codex names no reset"
+        300, 1, 604_800, "seconds that a limit is stored if Codex names no reset"
     )
     state_dir: str | None = _text(
-        "where jobs are kept; unset: the platform's state directory"
+        "directory of the jobs; unset: the platform's state directory"
     )
     job_ttl: int = _number(
-        86_400, 60, 31_536_000, "seconds a job is kept after its delivery"
+        86_400,
+        60,
+        31_536_000,
+        "seconds that a job is kept after its delivery; 30 days if its diff was not applied",
     )
     job_max_count: int = _number(50, 1, 1000, "delivered jobs kept per workspace")
     log_level: str = _choice("WARNING", LOG_LEVELS, "verbosity on stderr")

@@ -119,7 +119,7 @@ def _codex(context: Context, request: Status, warnings: list[str]) -> JsonObject
     warnings += codex.notices()
     if state.host_controls_writable:
         warnings.append(
-            f"{checks.HOST_CONTROLS_WRITABLE}: {checks.HOST_CONTROLS_REMEDY}"
+            f"{checks.HOST_CONTROLS_WRITABLE}. {checks.HOST_CONTROLS_REMEDY}"
         )
     return {
         "codex": {

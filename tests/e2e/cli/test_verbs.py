@@ -58,6 +58,20 @@ def test_an_answer_is_printed_with_where_it_came_from(
     assert result.err == ""
 
 
+@pytest.mark.parametrize("quiet", [(), ("--quiet",)])
+def test_a_setting_that_is_not_used_as_given_is_named_on_stderr(
+    world: World, model: Model, monkeypatch: pytest.MonkeyPatch, quiet: tuple[str, ...]
+) -> None:
+    model([say("Yes.")])
+    changed = {**world.env, "CODEX_COUNSEL_TIMEOUT_SECONDS": "1"}
+    monkeypatch.setattr(type(world), "env", property(lambda _: changed))
+    result = run(world, "consult", *quiet, "Is it so?")
+    assert result.code == 0
+    assert ("TIMEOUT_SECONDS=1 is out of bounds; 10 is used" in result.err) != bool(
+        quiet
+    )
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
 def test_an_answer_is_printed_whatever_the_encoding_of_the_output(
     world: World, model: Model, encoding: str
