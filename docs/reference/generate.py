@@ -43,7 +43,8 @@ def settings() -> str:
     intro = f"""# Settings
 
 Settings are environment variables with the prefix `{PREFIX}`. A number out of bounds is replaced by the nearest bound. A
-value that cannot be read is ignored, and the default is used. Both cases are reported on stderr and by `codex_status`.
+value that cannot be read is ignored, and the default is used. Both cases are reported on stderr (by the command line when it
+starts a run) and by `codex_status`.
 `JOB_MAX_SECONDS` is accepted as the old name of `TIMEOUT_SECONDS`. Variables of another bridge (`CODEX_IN_CLAUDE_*`) have no
 effect; `codex_status` lists them with their name here.
 
