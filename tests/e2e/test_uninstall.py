@@ -17,6 +17,7 @@ from codex_counsel.loopback import Loopback, hold, patch, say
 from tests.conftest import World, consult, living, start_consult, until
 
 Model = Callable[..., Loopback]
+CACHE = ".cache/codex-counsel"
 EDIT = "*** Begin Patch\n*** Add File: new.txt\n+new\n*** End Patch\n"
 
 
@@ -212,14 +213,17 @@ def test_while_a_run_lives_it_is_refused_unless_runs_are_to_be_ended(
     assert not used.state.exists()
 
 
+@pytest.mark.parametrize("folder", [".claude/plugins/data/codex-codex-counsel", CACHE])
 def test_while_a_session_uses_the_server_it_is_refused(
-    used: World, capsys: pytest.CaptureFixture[str]
+    used: World, folder: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with (environment(used) / "in-use").open() as lock:
+    used_by_a_server = used.home / folder / "venv-0123"
+    used_by_a_server.mkdir(parents=True, exist_ok=True)
+    with (used_by_a_server / "in-use").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
         assert run(["uninstall", "--yes"]) == 2
-    assert "close it first" in capsys.readouterr().err
-    assert environment(used).exists()
+    assert f"{used_by_a_server}: close it first" in capsys.readouterr().err
+    assert used_by_a_server.exists()
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,14 @@ def test_a_patch_is_coloured_by_its_lines_and_a_removed_line_is_no_head() -> Non
     ]
 
 
+def test_the_head_of_a_second_file_is_no_change() -> None:
+    page = Page(Look(40, colour=True))
+    file = "diff --git a/a b/a\n--- a/a\n+++ b/a\n@@ -1 +1 @@\n-x"
+    page.add_diff(f"{file}\n{file}")
+    styles = [line[0][1] for line in page.lines]
+    assert styles == ["bold", "bold", "bold", "cyan", "red"] * 2
+
+
 def test_colours_are_ours_and_the_text_in_them_passes_the_guard() -> None:
     stream = io.StringIO()
     page = Page(Look(colour=True))

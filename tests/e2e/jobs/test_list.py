@@ -15,6 +15,7 @@ from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.request import JobList, parse
 from codex_counsel.jobs import store as stores
 from codex_counsel.jobs.job import Job
+from codex_counsel.services import choosing
 from tests.conftest import until, wait
 from tests.e2e.jobs.conftest import STARTED, THREAD, JobFactory
 from tests.e2e.runs import worker_of
@@ -169,3 +170,9 @@ def test_a_state_directory_that_cannot_be_written_can_still_be_listed(
     (job,) = finished(factory, 1)
     monkeypatch.setattr("codex_counsel.jobs.summary.write_atomically", refuse)
     assert ids(listed(factory)) == [job.id]
+
+
+def test_a_search_for_a_run_goes_on_after_the_first_page(factory: JobFactory) -> None:
+    jobs = finished(factory, 3)
+    found = choosing.rows(factory.store, JobList(limit=1))
+    assert [row["job_id"] for row in found] == [job.id for job in jobs]

@@ -302,6 +302,34 @@ def test_notes_of_keys_and_threads_go_with_their_jobs(factory: JobFactory) -> No
     assert [path.name for path in (state / "threads").iterdir()] == [THREAD]
 
 
+def test_a_key_that_is_used_again_while_its_note_is_looked_at_is_kept(
+    factory: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = finished_job(factory, delivered=False)
+    note = factory.store.state / "keys" / "name"
+    note.write_text(json.dumps({"job_id": "f" * 32}))
+
+    def after_another_call(path: Path) -> int | None:
+        note.write_text(json.dumps({"job_id": job.id}))
+        return lock_file(path)
+
+    monkeypatch.setattr(retention, "lock_file", after_another_call)
+    evict(factory)
+    assert json.loads(note.read_text()) == {"job_id": job.id}
+
+
+def test_records_for_which_there_is_no_time_are_left_to_the_next_look(
+    factory: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = finished_job(factory, delivered=True, days=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(retention, "EVICT_SECONDS", -1.0)
+        evict(factory)
+    assert job.path.exists()
+    evict(factory)
+    assert not job.path.exists()
+
+
 def open_at(path: Path) -> list[int]:
     """The descriptors of this process for the file."""
     descriptors = []
