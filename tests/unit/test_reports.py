@@ -139,6 +139,7 @@ def test_an_applied_diff_says_how_to_take_it_back() -> None:
             "applied": True,
             "files": ["a.py", "b.py"],
             "merged": ["b.py"],
+            "kept": ["/state/my_job/kept/a.py"],
             "undo": {"tool": "codex_apply"},
         },
         meta={"job_id": "7" * 32},
@@ -148,6 +149,7 @@ def test_an_applied_diff_says_how_to_take_it_back() -> None:
         "It is so.",
         "    a.py",
         "  M b.py +3  build: building or testing executes it  merged with your changes",
+        "  kept: /state/my_job/kept/a.py",
         f"take it back with: codex-counsel apply --undo {'7' * 32}",
     ]
 

@@ -42,10 +42,11 @@ def wait(counsel: Counsel, handle: Handle) -> EnvelopeDict:
     elif handle.is_joined:
         raise goes_on(handle.job.id)
     counsel.interrupt(handle)
-    # What it had done before, or its result if it was quicker.
-    outcome = counsel.collect(handle)
-    if outcome is not None:
-        return _by_the_user(outcome)
+    if not handle.private:
+        # What it had done before, or its result if it was quicker.
+        outcome = counsel.collect(handle)
+        if outcome is not None:
+            return _by_the_user(outcome)
     raise CounselError(Code.CANCELLED, f"Job {handle.job.id} was cancelled")
 
 

@@ -168,7 +168,12 @@ def detach(store: Store, handle: Handle, detail: Detail = "full") -> EnvelopeDic
 def interrupt(store: Store, handle: Handle) -> None:
     """Cancel a run whose caller does not wait any more; returns when nothing of it is running."""
     handle.release()
-    store.cancel(handle.job)
+    try:
+        store.cancel(handle.job)
+    except CounselError as error:
+        # The record of a private run goes with it.
+        if not (handle.private and error.code == Code.JOB_NOT_FOUND):
+            raise
 
 
 def job_status(store: Store, request: JobStatus) -> EnvelopeDict:

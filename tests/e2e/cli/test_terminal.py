@@ -118,6 +118,19 @@ def test_ctrl_c_names_the_run_and_enter_lets_it_go_on(
     assert f"--session-id {named[2]}" in result.out
 
 
+def test_ctrl_c_ends_a_run_that_cannot_go_on_alone(world: World, model: Model) -> None:
+    gate = hold(say("Never."))
+    model([gate])
+    (world.base / "file").write_text("no directory")
+    world.settings["STATE_DIR"] = str(world.base / "file/state")
+    with terminal(world, "consult", "Wait.") as screen:
+        assert gate.reached.wait(30)
+        screen.type(CTRL_C)
+        assert screen.finish() == 130
+    assert "let it run" not in screen.text
+    assert living(str(world.temp)) == []
+
+
 def test_a_second_ctrl_c_ends_the_run_and_shows_what_it_had_done(
     world: World, model: Model
 ) -> None:

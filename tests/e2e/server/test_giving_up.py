@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from codex_counsel.jobs import recovery
 from codex_counsel.jobs.job import Job
 from codex_counsel.loopback import Loopback, hold, say
 from tests.conftest import World, until
@@ -85,6 +86,23 @@ def test_a_call_that_joined_a_run_does_not_end_it_when_it_is_cancelled(
         assert status["status"] == "running"
         gate.release.set()
         assert one.result(first)["answer"] == "For the first."
+
+
+def test_a_run_that_its_caller_waits_for_past_the_deadline_is_cancelled_with_the_request(
+    world: World, model: Model
+) -> None:
+    gate = hold(say("Too late."))
+    model(gate)
+    world.settings["SYNC_SECONDS"] = "1"
+    with ServerProcess(world) as wire:
+        wire.initialize({"name": "claude-code"})
+        call = wire.call("codex_consult", QUESTION, progressToken="p")
+        assert gate.reached.wait(30)
+        (job,) = (Job(path) for path in (world.state / "jobs").iterdir())
+        until(lambda: job.state().detached)
+        wire.cancel(call)
+        until(lambda: recovery.outcome(job))
+    assert (recovery.outcome(job) or {})["status"] == "cancelled"
 
 
 @pytest.mark.parametrize("tool", ["codex_review_changes", "codex_review_changes_async"])
