@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 import pytest
@@ -374,6 +375,23 @@ def test_where_it_cannot_be_installed_each_call_says_why_in_the_form_of_the_serv
         assert result["content"][0]["text"] == text_of(wire)
         read = ask(process, "resources/read", {"uri": "codex://schema/envelope"})
         assert "Failed to parse `uv.lock`" in read["error"]["message"]
+
+
+def test_a_full_disk_is_named_beside_what_uv_said(
+    tmp_path: Path, broken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "src/launcher/src"))
+    installations = importlib.import_module("codex_counsel_start.installation")
+    usage = SimpleNamespace(free=2_000_000)
+    monkeypatch.setattr(installations.shutil, "disk_usage", lambda _: usage)
+    installation = installations.Installation(broken, tmp_path, tmp_path / "venv-0")
+
+    def problem() -> str:
+        assert not installation.is_ready()
+        return str(installation.problem)
+
+    words = until(problem)
+    assert words.endswith(f"There are only 2 MB left for {tmp_path}.")
 
 
 def test_after_a_failure_the_next_call_tries_again(
