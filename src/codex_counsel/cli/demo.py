@@ -283,7 +283,8 @@ def _show_delegate(counsel: Counsel, sample: Sample) -> int:
     apply = parse(Apply, {**sample.named, "job_id": result.meta.job_id})
     outcome = counsel.apply(apply)
     print(f"  {outcome['summary']}")
-    print(_indented(_git(sample.repository, "status", "--short")))
+    for line in _git(sample.repository, "status", "--short").splitlines():
+        print(f"  {line}")
     if is_untouched:
         return 0
     return 1
@@ -305,10 +306,6 @@ def _show_failure(result: Envelope) -> int:
 
 def _page() -> Page:
     return Page(Look.of(sys.stdout, os.environ))
-
-
-def _indented(words: str) -> str:
-    return "\n".join(f"  {line}".rstrip() for line in words.splitlines())
 
 
 # --- the scripted model

@@ -181,26 +181,19 @@ def _apply(arguments: argparse.Namespace) -> int:
 
 def _chosen_diff(arguments: argparse.Namespace) -> str:
     store = results.open_store()
-    # An empty id, such as an unset variable of a script leaves, is a mistake.
-    if arguments.job_id is not None:
-        return choosing.job_id(store, arguments.job_id)
-
-    directory = _directory(arguments)
     if arguments.undo:
-        row = choosing.newest(
+        return _chosen_job(
             store,
-            directory,
+            arguments,
             lambda row: choosing.has_applied_diff(store, row),
             "applied diff",
         )
-    else:
-        row = choosing.newest(
-            store,
-            directory,
-            lambda row: choosing.has_unapplied_diff(store, row),
-            "delegate with a diff that is not applied",
-        )
-    return _say_which(row)
+    return _chosen_job(
+        store,
+        arguments,
+        lambda row: choosing.has_unapplied_diff(store, row),
+        "delegate with a diff that is not applied",
+    )
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -281,7 +274,7 @@ def _result(arguments: argparse.Namespace) -> int:
     output = Output.of(arguments)
     output.check()
     store = results.open_store()
-    job_id = _chosen_job(store, arguments)
+    job_id = _chosen_job(store, arguments, lambda _: True, "run")
     if arguments.wait:
         wire = _wait_for_job(store, job_id)
     else:
@@ -307,10 +300,20 @@ def _wait_for_job(store: Store, job_id: str) -> EnvelopeDict:
         raise goes_on(job_id) from None
 
 
-def _chosen_job(store: Store, arguments: argparse.Namespace) -> str:
+def _chosen_job(
+    store: Store,
+    arguments: argparse.Namespace,
+    fits: Callable[[Row], bool],
+    words: str,
+) -> str:
+    """The id of the run that is named, or else of the newest one of the directory that fits.
+
+    Raises as `choosing.job_id` and `choosing.newest`, to which `words` go.
+    """
+    # An empty id, such as an unset variable of a script leaves, is a mistake.
     if arguments.job_id is not None:
         return choosing.job_id(store, arguments.job_id)
-    row = choosing.newest(store, _directory(arguments), lambda _: True, "run")
+    row = choosing.newest(store, _directory(arguments), fits, words)
     return _say_which(row)
 
 
@@ -330,16 +333,12 @@ def _check_document(output: Output, wire: EnvelopeDict, job_id: str) -> None:
 def _cancel(arguments: argparse.Namespace) -> int:
     """End the run. One that had ended is shown, with the exit code that `result` has for it."""
     store = results.open_store()
-    if arguments.job_id is not None:
-        job_id = choosing.job_id(store, arguments.job_id)
-    else:
-        row = choosing.newest(
-            store,
-            _directory(arguments),
-            lambda row: row["status"] in ("queued", "running"),
-            "running job",
-        )
-        job_id = _say_which(row)
+    job_id = _chosen_job(
+        store,
+        arguments,
+        lambda row: row["status"] in ("queued", "running"),
+        "running job",
+    )
     request = validate(JobCancel(job_id=job_id))
     LINE.say("ending it …")
     wire = results.cancel(store, request)
