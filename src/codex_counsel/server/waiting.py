@@ -18,7 +18,7 @@ from fastmcp.server.context import Context
 
 from codex_counsel.contract.envelope import EnvelopeDict, progress_line
 from codex_counsel.contract.vocabulary import Detail
-from codex_counsel.errors import CounselError
+from codex_counsel.errors import Code, CounselError
 from codex_counsel.server.threads import in_thread
 from codex_counsel.services.counsel import Counsel, Handle
 from codex_counsel.services.results import FIRST_PAUSE, next_pause
@@ -117,7 +117,7 @@ async def _result_in_time(
     deadline = caller.arrived + counsel.settings.sync_seconds
     next_report = time.monotonic() + FIRST_PROGRESS_SECONDS
     while True:
-        wire = counsel.collect(handle)
+        wire = await _collect(counsel, handle)
         if wire is not None:
             return wire
 
@@ -136,6 +136,23 @@ async def _result_in_time(
         if now < deadline:
             wake = min(next_report, deadline)
         await _until_readable(handle, max(wake - now, 0))
+
+
+async def _collect(counsel: Counsel, handle: Handle) -> EnvelopeDict | None:
+    """The result, if there is one now.
+
+    To conclude a run whose worker is gone may take minutes: what a task made is captured.
+    That is done in a thread, and the other calls go on.
+    """
+    if handle.is_joined and handle.is_running():
+        return None
+    try:
+        return await in_thread(partial(counsel.collect, handle))
+    except CounselError as error:
+        if error.code != Code.RESOURCE_LIMIT:
+            raise
+    # Without a thread the answer is still worth the wait.
+    return counsel.collect(handle)
 
 
 async def until_ended(counsel: Counsel, job_id: str, seconds: float) -> None:

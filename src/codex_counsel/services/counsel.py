@@ -302,7 +302,11 @@ class Counsel:
         return results.join(self.store, job_id)
 
     def collect(self, handle: Handle) -> EnvelopeDict | None:
-        """The envelope once the run has ended, else None. Blocks only to end a run that is far over its time limit."""
+        """The envelope once the run has ended, else None.
+
+        Blocks only to conclude a run whose worker is gone, or to end one that is far over
+        its time limit.
+        """
         return handle.collect()
 
     def progress(self, handle: Handle) -> Progress | None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,10 @@ from fastmcp import Client
 
 from codex_counsel.contract.request import JobResult, parse
 from codex_counsel.jobs import recovery
+from codex_counsel.jobs.job import Job
 from codex_counsel.loopback import Gate, Loopback, hold, say, shell
 from tests.conftest import World, living, until
-from tests.e2e.runs import fetch
+from tests.e2e.runs import fetch, worker_of
 from tests.e2e.server.conftest import Connect
 from tests.e2e.server.wire import ServerProcess
 
@@ -225,3 +229,31 @@ def test_five_hundred_waiting_calls_hold_up_no_other_and_hold_no_threads(
         for call in waiting:
             # A failure is returned as text alone.
             assert "cancelled" in json.dumps(wire.answer(call))
+
+
+def test_a_run_that_takes_long_to_conclude_after_its_worker_holds_up_no_other_call(
+    world: World, model: Model
+) -> None:
+    world.repository.begin()
+    folder = world.base / "bin"
+    folder.mkdir()
+    stuck = f"if [ -e {folder}/stuck ]; then : >{folder}/reached; until [ -e {folder}/go ]; do sleep 0.02; done; fi"
+    script = f'#!/bin/sh\n{stuck}\nexec {shutil.which("git")} "$@"\n'
+    (folder / "git").write_text(script)
+    (folder / "git").chmod(0o755)
+    gate = hold(say("Never."))
+    model([shell("echo new > new.txt"), gate])
+    env = {"PATH": f"{folder}:{world.env['PATH']}"}
+    with ServerProcess(world, env) as wire:
+        wire.initialize()
+        call = wire.call("codex_delegate", {"task": "Add a file."})
+        assert gate.reached.wait(30)
+        (job,) = (Job(path) for path in (world.state / "jobs").iterdir())
+        (folder / "stuck").touch()
+        os.kill(worker_of(job).pid, signal.SIGKILL)
+        until((folder / "reached").exists)
+        assert wire.answer(wire.ask("ping"))["result"] == {}
+        (folder / "go").touch()
+        (content,) = wire.answer(call)["result"]["content"]
+        assert content["text"].startswith("process_died: ")
+    assert "new.txt" in (job.path / "diff.patch").read_text()
