@@ -13,8 +13,15 @@ import json
 import time
 from pathlib import Path
 
-from codex_counsel.system.files import read_json_or_none, write_atomically
+from codex_counsel.system.files import (
+    read_json_or_none,
+    read_regular,
+    write_atomically,
+)
 from codex_counsel.system.process_tree import boot_id
+
+MAX_BYTES = 40
+"""Of a stamp."""
 
 
 def running_seconds(state: Path) -> float:
@@ -64,7 +71,8 @@ def age(path: Path, state: Path) -> float:
     wall = time.time() - path.stat().st_mtime
     now = running_seconds(state)
     try:
-        stamped = float(path.read_text("ascii"))
+        # A FIFO is not waited for.
+        stamped = float(read_regular(path, MAX_BYTES) or b"")
     except ValueError:
         stamp(path, state)
         return 0.0

@@ -109,7 +109,11 @@ class Handle:
         """What the directory says about a worker that ended its output without an envelope; None while it exits."""
         outcome = recovery.outcome(self.job)
         overdue = time.monotonic() - output_ended > EXIT_PATIENCE
-        if outcome is None and not overdue:
+        worker = self.job.state().worker
+        # Without its worker, a run that has no outcome yet is being concluded by
+        # another process.
+        is_concluded_elsewhere = worker is not None and not worker.alive()
+        if outcome is None and (is_concluded_elsewhere or not overdue):
             return None
         self._remove_private()
         if outcome is None:

@@ -25,12 +25,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from codex_counsel.errors import CounselError
-from codex_counsel.jobs import clock, summary
+from codex_counsel.jobs import clock, summary, threads
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.store import Store, row_of
 from codex_counsel.system.files import (
     lock_file,
-    read_json_or_none,
+    read_json,
+    read_regular,
     remove_tree,
     write_atomically,
 )
@@ -193,9 +194,16 @@ def _files(directory: Path) -> Iterator[Path]:
 def _remove_remains(store: Store, pattern: str) -> None:
     """Remove what an interrupted launch or removal left."""
     for path in store.directory.glob(pattern):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > REMAINS_SECONDS:
-                remove_tree(path)
+        if _is_old(path):
+            remove_tree(path)
+
+
+def _is_old(path: Path) -> bool:
+    """Whether nobody can be at work on it any more."""
+    try:
+        return time.time() - path.stat().st_mtime > REMAINS_SECONDS
+    except OSError:
+        return False
 
 
 def _remove_oldest_tombstones(store: Store) -> None:
@@ -211,7 +219,14 @@ def _remove_oldest_tombstones(store: Store) -> None:
 
 def _remove_unused_keys(store: Store, deadline: float) -> None:
     """Remove the notes of idempotency keys whose job is gone, with their locks."""
-    names = {path.name.partition(".")[0] for path in _files(store.state / "keys")}
+    names: set[str] = set()
+    for path in _files(store.state / "keys"):
+        name, _, _ = path.name.partition(".")
+        if name:
+            names.add(name)
+        elif _is_old(path):  # the draft of a call that was killed
+            with contextlib.suppress(OSError):
+                path.unlink()
     # In no order: those that this look does not come to must have their turn some time.
     for name in random.sample(sorted(names), len(names)):
         if time.monotonic() > deadline:
@@ -223,7 +238,14 @@ def _remove_unused_keys(store: Store, deadline: float) -> None:
 
 
 def _is_unused(store: Store, note: Path) -> bool:
-    entry = read_json_or_none(note)
+    try:
+        if not note.is_file():
+            return True
+        entry = read_json(note)
+    except (FileNotFoundError, ValueError):
+        return True
+    except OSError:  # what cannot be read now may name a run
+        return False
     if not isinstance(entry, dict):
         return True
     return not (store.directory / str(entry.get("job_id"))).is_dir()
@@ -249,6 +271,7 @@ def _remove_unused_threads(store: Store, deadline: float) -> None:
         if time.monotonic() > deadline:
             return
         with contextlib.suppress(OSError):
-            job_id = path.read_text("ascii", "replace")
-            if not (store.directory / job_id).is_dir():
+            noted = read_regular(path, threads.MAX_BYTES) or b""
+            job_id = noted.decode("ascii", "replace")
+            if not job_id or not (store.directory / job_id).is_dir():
                 path.unlink()

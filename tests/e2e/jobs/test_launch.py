@@ -24,6 +24,7 @@ from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.launcher import NewJob, launch
 from codex_counsel.jobs.store import Store
+from codex_counsel.system.files import lock_file
 from tests.conftest import living, until, wait
 from tests.e2e.jobs.conftest import (
     MESSAGE,
@@ -380,3 +381,17 @@ def test_looking_at_a_run_whose_worker_ended_its_output_but_still_lives_holds_no
     assert handle.collect() is None
     assert time.monotonic() - began < 2
     assert wait(handle)["status"] == "cancelled"
+
+
+def test_a_dead_run_that_another_process_concludes_is_waited_for(
+    factory: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codex_counsel.jobs.handle.EXIT_PATIENCE", 0)
+    handle, _ = factory.launch_waiting(STARTED)
+    until(lambda: handle.job.state().thread_id)
+    kill_worker(handle.job)
+    lock = lock_file(handle.job.path / "lock")
+    assert lock is not None
+    assert [handle.collect() for _ in range(3)] == [None] * 3
+    os.close(lock)
+    assert wait(handle)["error"]["code"] == "process_died"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -328,6 +329,41 @@ def test_records_for_which_there_is_no_time_are_left_to_the_next_look(
     assert job.path.exists()
     evict(factory)
     assert not job.path.exists()
+
+
+def test_drafts_and_fifos_among_the_notes_hold_nothing_up_and_go(
+    factory: JobFactory,
+) -> None:
+    state = factory.store.state
+    finished_job(factory, delivered=False)
+    old, new = (state / "keys" / f".{'a' * 64}-{number}-1" for number in (1, 2))
+    for draft in (old, new):
+        draft.write_text('{"job_id')
+    then = time.time() - retention.REMAINS_SECONDS - 60
+    os.utime(old, (then, then))
+    for name in ("keys", "threads", "consumed"):
+        os.mkfifo(state / name / ("0" * 32))
+    evict(factory)
+    assert [path.name for path in (state / "keys").iterdir()] == [new.name]
+    assert not (state / "keys.lock").exists()
+    assert list((state / "threads").iterdir()) == []
+    # It has a stamp now, and goes with its minute.
+    assert [path.is_file() for path in (state / "consumed").iterdir()] == [True]
+
+
+def test_a_note_that_cannot_be_read_for_want_of_descriptors_is_kept(
+    factory: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = finished_job(factory, delivered=False)
+    note = factory.store.state / "keys" / ("a" * 64)
+    note.write_text(json.dumps({"job_id": job.id}))
+
+    def read_json(_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(retention, "read_json", read_json)
+    evict(factory)
+    assert note.exists()
 
 
 def open_at(path: Path) -> list[int]:
