@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
 
 import pytest
 
+from codex_counsel.errors import CounselError
 from codex_counsel.system.files import lock_file
-from codex_counsel.system.temporary import remove_abandoned, temporary_directory
+from codex_counsel.system.temporary import (
+    remove_abandoned,
+    temporary_directory,
+    temporary_root,
+)
 
 PREFIX = "codex-counsel-test-"
 
@@ -51,3 +57,16 @@ def test_what_only_has_such_a_name_stays(temporary: Path) -> None:
     remove_abandoned(PREFIX)
     assert len(list(temporary.glob(f"{PREFIX}*"))) == 3
     assert (outside / "lock").exists()
+
+
+def test_a_full_disk_without_room_for_a_temporary_directory_is_a_failure_of_storage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def gettempdir() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", gettempdir)
+    with pytest.raises(CounselError, match="No usable temporary directory") as caught:
+        temporary_root()
+    assert caught.value.code == "storage_failed"
+    remove_abandoned(PREFIX)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from codex_counsel.codex.sandbox import why_closed
 from codex_counsel.prepare import system_files
+from codex_counsel.system.temporary import temporary_root
 
 HOMES = (Path("/home"), Path("/Users"))
 """Where the home directories of other users lie."""
@@ -108,7 +108,7 @@ class Directories:
 
     def _own(self) -> tuple[Path, ...]:
         """Where runs of this user work or write; no denial of ours holds one of these."""
-        temporary = Path(tempfile.gettempdir())
+        temporary = temporary_root()
         return tuple(path.resolve() for path in (self.home, self.trees, temporary))
 
     def gate(self) -> Gate:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.working_trees import project_directories
 from codex_counsel.system.json_values import Json, JsonObject
 from codex_counsel.system.path import search_path
+from codex_counsel.system.temporary import temporary_root
 
 if TYPE_CHECKING:
     from codex_counsel.contract.request import RunRequest
@@ -134,9 +134,7 @@ def probe_environment(
 ) -> dict[str, str]:
     """The environment of a probe of Codex: what a run gets."""
     project = workspace.outermost if workspace else None
-    return command.environment(
-        context.env, "probe", Path(tempfile.gettempdir()), project
-    )
+    return command.environment(context.env, "probe", temporary_root(), project)
 
 
 def existing_codex_home(context: Context) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -28,6 +27,7 @@ from codex_counsel.prepare import preflight as checks
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.review import prepare as review
 from codex_counsel.system.json_values import JsonObject
+from codex_counsel.system.temporary import temporary_root
 from codex_counsel.system.text import clean, one_line
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
 
 def scratch_directory(context: Context, brief: Brief, name: str) -> Path:
     """The private directory of a run; not made yet."""
-    temporary = Path(tempfile.gettempdir())
+    temporary = temporary_root()
     parent = brief.scratch_parent(temporary, context.directories.trees)
     return parent.resolve() / f"codex-counsel-{name}"
 

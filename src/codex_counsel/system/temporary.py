@@ -9,10 +9,23 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.files import lock_file, remove_tree
 
 LOCK = "lock"
 """The file in a temporary directory whose lock is held as long as the directory is used."""
+
+
+def temporary_root() -> Path:
+    """Where temporary directories are made, as the environment says. Raises `storage_failed` where none can be."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        raise CounselError(
+            Code.STORAGE_FAILED,
+            f"No temporary directory can be written: {error.strerror}",
+            repair="Free disk space or set TMPDIR to a directory that can be written.",
+        ) from None
 
 
 @contextlib.contextmanager
@@ -31,7 +44,11 @@ def temporary_directory(prefix: str) -> Iterator[Path]:
 
 def remove_abandoned(prefix: str) -> None:
     """Remove the directories of this user that killed processes left under this prefix. Never raises."""
-    for directory in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+    try:
+        root = temporary_root()
+    except CounselError:
+        return
+    for directory in root.glob(f"{prefix}*"):
         with contextlib.suppress(OSError):
             status = directory.lstat()
             if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
