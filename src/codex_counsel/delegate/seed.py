@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -309,8 +310,11 @@ def _plan_untracked(
 def _plan_submodules(repo: Repo, plan: SeedPlan, closed: set[bytes]) -> None:
     """Plan the files of every submodule that can be opened, as they lie in the user's tree. The others are omitted.
 
-    `closed` are absolute paths of which nothing may reach the shadow.
+    `closed` are absolute paths of which nothing may reach the shadow. After
+    MAX_EXAMINED submodules, or `repo.timeout` seconds, the others are omitted without a
+    look.
     """
+    deadline = time.monotonic() + repo.timeout
     room = MAX_SUBMODULES
     opened = 0
     paths = dict.fromkeys(file.name for file in plan.tracked if file.is_submodule)
@@ -322,7 +326,7 @@ def _plan_submodules(repo: Repo, plan: SeedPlan, closed: set[bytes]) -> None:
             # Each costs several git processes.
             opened += has_repository(parent, path)
             submodule = None
-            if opened <= MAX_EXAMINED:
+            if opened <= MAX_EXAMINED and time.monotonic() < deadline:
                 submodule = open_submodule(parent, path)
             if submodule is None:
                 plan.omit(full_path, "submodule")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from codex_counsel.delegate import apply, seed, set_up
 from codex_counsel.delegate.record import DelegateSpec
 from codex_counsel.delegate.set_up import SEED, SEED_PATCH
 from codex_counsel.errors import Code
+from codex_counsel.git.repo import Repo
+from codex_counsel.git.submodules import open_submodule
 from tests.git.delegate.conftest import UserRepository
 from tests.git.delegate.states import files, state
 from tests.git.delegate.test_apply import Diff, in_child, kill_before_the_first_removal
@@ -101,6 +105,29 @@ def test_a_call_that_was_killed_inside_a_submodule_leaves_nothing_there_after_a_
     assert not list(inner.root.glob(".codex-counsel-*"))
     diff(undo=True)
     assert state(repository.root) == before
+
+
+def test_submodules_that_git_hangs_in_take_the_time_of_one(
+    repository: UserRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two", "three"):
+        inner = Repository(repository.root / name).init()
+        inner.write("file.txt")
+        inner.commit()
+        repository.git("add", name)
+        # Git waits for somebody who writes to it.
+        os.mkfifo(inner.root / ".gitignore")
+    repository.commit()
+    opened = []
+
+    def open_counted(repo: Repo, path: bytes) -> Repo | None:
+        opened.append(path)
+        return open_submodule(repo, path)
+
+    monkeypatch.setattr(seed, "open_submodule", open_counted)
+    plan = seed.plan_seed(replace(repository.repo(), timeout=2), ())
+    assert len(opened) == 1
+    assert dict(plan.omitted) == dict.fromkeys(("one", "two", "three"), "submodule")
 
 
 def test_a_repository_that_was_no_submodule_is_still_not_written(
