@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import importlib
 import json
@@ -518,3 +519,50 @@ def test_an_environment_that_a_server_holds_or_used_lately_is_kept(
         "venv-fresh",
         "venv-held",
     ]
+
+
+def test_an_environment_on_a_disk_that_takes_no_writes_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "src/launcher/src"))
+    venv = importlib.import_module("codex_counsel_start.venv")
+    made = tmp_path / "venv-made"
+    (made / "bin").mkdir(parents=True)
+    for name in ("in-use", "bin/python"):
+        (made / name).touch()
+    open_file = os.open
+
+    def read_only(path: Any, flags: int, *rest: Any, **more: Any) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+        return open_file(path, flags, *rest, **more)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "open", read_only)
+    monkeypatch.setattr(os, "utime", refuse)
+    assert venv.hold(made)
+
+
+def test_what_cannot_be_locked_is_left_alone_and_spoils_no_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "src/launcher/src"))
+    venv = importlib.import_module("codex_counsel_start.venv")
+    for name in ("one", "two"):
+        (tmp_path / f"venv-{name}").mkdir()
+        (tmp_path / f"venv-{name}/in-use").touch()
+        os.utime(tmp_path / f"venv-{name}/in-use", (0, 0))
+    (tmp_path / "venv-one/in-use").unlink()
+    (tmp_path / "venv-one/in-use").mkdir()
+    lock = fcntl.flock
+
+    def lock_only_where_writable(file: Any, operation: int) -> None:
+        if operation & fcntl.LOCK_EX and not file.writable():
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock_only_where_writable)
+    venv._drop_old(tmp_path)
+    assert [path.name for path in tmp_path.glob("venv-*")] == ["venv-one"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -48,10 +49,12 @@ def path(root: Path, home: Path) -> Path:
 def hold(wanted: Path) -> bool:
     """Whether it is there; then it stays, for as long as this process, or what it becomes, lives."""
     try:
-        descriptor = os.open(wanted / MARK, os.O_RDWR)
+        descriptor = os.open(wanted / MARK, os.O_RDONLY)
     except OSError:
         return False
-    os.utime(descriptor)
+    # It may have been made by somebody else, on a disk that takes no writes.
+    with contextlib.suppress(OSError):
+        os.utime(descriptor)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     os.set_inheritable(descriptor, True)
     return (wanted / "bin" / "python").exists()
@@ -114,12 +117,11 @@ def _environment(draft: Path) -> dict[str, str]:
 
 
 def _drop_old(home: Path) -> None:
-    """Environments that no server holds and none has used for a day."""
+    """Environments that no server holds and none has used for a day. Never raises: the new one is there."""
     for mark in home.glob(f"venv-*/{MARK}"):
-        with mark.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
+        # What is locked is in use, and what cannot be opened or locked is left alone. An
+        # exclusive lock needs write access on network file systems.
+        with contextlib.suppress(OSError), mark.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if time.time() - mark.stat().st_mtime > KEEP_SECONDS:
                 shutil.rmtree(mark.parent, ignore_errors=True)
