@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from codex_counsel.cli import run, uninstall
+from codex_counsel.contract.request import Delegate
 from codex_counsel.loopback import Loopback, hold, patch, say
 from tests.conftest import World, consult, living, start_consult, until
+from tests.e2e.runs import kill_worker
 
 Model = Callable[..., Loopback]
 CACHE = ".cache/codex-counsel"
@@ -156,14 +158,30 @@ def test_a_tree_that_a_run_closed_is_removed(used: World) -> None:
 def test_while_a_diff_is_half_in_its_tree_it_is_refused(
     used: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    record = used.state / "applying" / f"{'0' * 32}.json"
-    record.parent.mkdir(parents=True, mode=0o700)
-    record.touch()
+    job = "0" * 32
+    draft = used.workspace / ".codex-counsel-token-0.part"
+    draft.touch()
+    info = used.workspace.stat()
+    place = {
+        "root": str(used.workspace),
+        "device": info.st_dev,
+        "inode": info.st_ino,
+    }
+    file = ["app.py", None, None]
+    record = {"place": place, "token": "token", "submodules": [], "files": [file]}
+    path = used.state / "applying" / f"{job}.json"
+    for folder in (path.parent, used.state / "jobs" / job):
+        folder.mkdir(parents=True, mode=0o700)
+    (used.state / "jobs").chmod(0o700)
+    path.write_text(json.dumps(record), "utf-8")
+
     assert run(["uninstall", "--yes"]) == 2
-    assert f"apply {'0' * 32}` finishes it" in capsys.readouterr().err
-    assert record.exists()
+    assert f"apply {job}` finishes it" in capsys.readouterr().err
+    assert path.exists()
+    assert draft.exists()
     assert run(["uninstall", "--yes", "--end-runs"]) == 0
-    assert not record.exists()
+    assert not path.exists()
+    assert not draft.exists()
 
 
 def test_a_run_that_begins_while_it_asks_is_seen(
@@ -194,6 +212,21 @@ def test_with_keep_results_they_can_still_be_fetched(
     capsys.readouterr()
     assert run(["result", job]) == 0
     assert "It is fine." in capsys.readouterr().out
+
+
+def test_with_keep_results_the_work_of_a_killed_run_is_captured_before_its_tree_goes(
+    used: World, model: Model
+) -> None:
+    gate = hold(say("Done."))
+    model([patch(EDIT), gate])
+    counsel = used.counsel()
+    handle = counsel.delegate(Delegate(task="Add a file"), background=True)
+    counsel.detach(handle)
+    until(gate.reached.is_set)
+    kill_worker(handle.job)
+    assert run(["uninstall", "--yes", "--keep-results"]) == 0
+    assert not (used.home / ".cache/codex-counsel").exists()
+    assert b"+new" in (handle.job.path / "diff.patch").read_bytes()
 
 
 def test_while_a_run_lives_it_is_refused_unless_runs_are_to_be_ended(

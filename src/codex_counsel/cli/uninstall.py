@@ -13,7 +13,6 @@ from codex_counsel.cli.gate import change_settings, read_settings
 from codex_counsel.contract.settings import Settings, load
 from codex_counsel.errors import USAGE
 from codex_counsel.services import results, uninstall
-from codex_counsel.services.counsel import Counsel
 from codex_counsel.services.uninstall import Belonging
 from codex_counsel.system.text import visible
 
@@ -49,12 +48,7 @@ def run_uninstall(arguments: argparse.Namespace) -> int:
         if obstacle:
             return _refuse(obstacle)
 
-    store = results.open_store(settings)
-    for job_id in uninstall.unfinished(store):
-        uninstall.end_run(store, job_id)
-    # Drafts leave the user's trees, and the work of killed runs goes to results that stay.
-    seconds = float("inf") if arguments.keep_results else 0
-    Counsel(os.environ).sweep(seconds)
+    uninstall.end_runs(results.open_store(settings))
     return _remove(found, hooks, settings.state)
 
 

@@ -129,7 +129,7 @@ class Counsel:
         outcome = recovery.outcome(job) or {}
         return replace(request, session_id=outcome.get("meta", {}).get("session_id"))
 
-    def sweep(self, seconds: float = SWEEP_SECONDS) -> int:
+    def sweep(self) -> int:
         """Remove what killed processes of any session left, a delegate's tree once it is captured.
 
         Returns how many trees were removed. One whose job record is gone is removed. One
@@ -142,7 +142,7 @@ class Counsel:
         trees = list(orphaned_trees(self.context.directories.trees))
         # In no order: a tree that cannot be captured must not keep the others waiting.
         random.shuffle(trees)
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + SWEEP_SECONDS
         for scratch, directory in trees:
             if time.monotonic() > deadline:
                 break

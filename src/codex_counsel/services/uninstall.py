@@ -12,7 +12,7 @@ from pathlib import Path
 from codex_counsel.contract.request import JobCancel
 from codex_counsel.contract.settings import Settings, default_state_dir
 from codex_counsel.contract.vocabulary import TERMINAL
-from codex_counsel.delegate.apply import APPLYING
+from codex_counsel.delegate.apply import APPLYING, sweep_applying
 from codex_counsel.jobs.store import Store
 from codex_counsel.prepare.directories import Directories
 from codex_counsel.services import results
@@ -84,9 +84,12 @@ def unfinished(store: Store) -> list[str]:
     ]
 
 
-def end_run(store: Store, job_id: str) -> None:
-    """Returns when nothing of the run lives. Raises what `codex_job_cancel` does."""
-    results.cancel(store, JobCancel(job_id=job_id))
+def end_runs(store: Store) -> None:
+    """End every run, and leave no draft of a killed apply in a user's tree. Raises what `codex_job_cancel` does."""
+    for job_id in unfinished(store):
+        results.cancel(store, JobCancel(job_id=job_id))
+    # Without the records nobody knows which files are drafts of ours.
+    sweep_applying(store.state)
 
 
 def environments_in_use(found: list[Belonging]) -> list[Path]:
