@@ -13,6 +13,7 @@ import pytest
 
 from codex_counsel.contract.request import Apply, JobConsume, parse
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.jobs import retention
 from codex_counsel.loopback import Loopback, hold, say, shell
 from tests.conftest import World, consult, until, wait
 from tests.e2e.delegation import assert_unchanged, delegate, start
@@ -174,12 +175,17 @@ def test_what_has_no_diff_is_refused_by_name(
     assert refusal(world, "0" * 32).code == Code.JOB_NOT_FOUND
 
 
-def test_a_consumed_result_takes_its_diff_along(
-    world: World, model: Model, workspace: Path
+def test_a_consumed_result_takes_its_diff_along_when_its_record_goes(
+    world: World, model: Model, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model([shell("echo x > new"), say("Done.")])
+    counsel = world.counsel()
     job = delegate(world)["meta"]["job_id"]
-    fetch(world.counsel(), parse(JobConsume, {"job_id": job}))
+    fetch(counsel, parse(JobConsume, {"job_id": job}))
+    counsel.drop_consumed()
+    assert apply(world, job, check_only=True)["files"] == ["new"]
+    monkeypatch.setattr(retention, "READER_SECONDS", 0)
+    counsel.drop_consumed()
     assert refusal(world, job).code == Code.JOB_NOT_FOUND
 
 

@@ -30,6 +30,15 @@ from tests.reviews import reply, review
 
 Model = Callable[..., Loopback]
 SESSION = "11111111-2222-3333-4444-555555555555"
+QUESTION = {
+    "type": "user",
+    "message": {"role": "user", "content": "Why is the cache cold?"},
+    "cwd": "/a/project",
+    "sessionId": SESSION,
+    "uuid": "u0",
+    "timestamp": "2026-01-01T00:00:00.000Z",
+}
+ASKED = json.dumps(QUESTION) + "\n"
 
 
 @pytest.fixture
@@ -37,14 +46,7 @@ def transcript(each_release: World) -> Path:
     """A session of Claude Code in the world's home."""
     file = each_release.home / f".claude/projects/-a-project/{SESSION}.jsonl"
     file.parent.mkdir(parents=True)
-    row = {
-        "type": "user",
-        "message": {"role": "user", "content": "Why is the cache cold?"},
-        "cwd": str(each_release.workspace),
-        "sessionId": SESSION,
-        "uuid": "u0",
-        "timestamp": "2026-01-01T00:00:00.000Z",
-    }
+    row = {**QUESTION, "cwd": str(each_release.workspace)}
     file.write_text(json.dumps(row) + "\n", "utf-8")
     return file
 
@@ -122,7 +124,7 @@ def test_a_thread_that_codex_did_not_store_is_no_success(
     world.binary = str(executable(tmp_path / "codex", script))
     file = world.home / f".claude/projects/-a-project/{SESSION}.jsonl"
     file.parent.mkdir(parents=True)
-    file.write_text("{}\n", "utf-8")
+    file.write_text(ASKED, "utf-8")
     with pytest.raises(
         CounselError, match=f"no record of it in {world.codex_home}"
     ) as caught:
@@ -328,7 +330,7 @@ def test_a_named_codex_home_that_is_missing_is_an_error_by_name(
     world.codex_home_value = str(tmp_path / "missing")
     file = world.home / f".claude/projects/-a-project/{SESSION}.jsonl"
     file.parent.mkdir(parents=True)
-    file.write_text("{}\n", "utf-8")
+    file.write_text(ASKED, "utf-8")
     with pytest.raises(CounselError, match="missing cannot be used") as caught:
         world.counsel().transfer(parse(Transfer, {"transcript_path": str(file)}))
     assert caught.value.code == "codex_config_invalid"
