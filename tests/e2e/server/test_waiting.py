@@ -237,7 +237,7 @@ def test_a_run_that_takes_long_to_conclude_after_its_worker_holds_up_no_other_ca
     world.repository.begin()
     folder = world.base / "bin"
     folder.mkdir()
-    stuck = f"if [ -e {folder}/stuck ]; then : >{folder}/reached; until [ -e {folder}/go ]; do sleep 0.02; done; fi"
+    stuck = f"if [ -e {folder}/stuck ]; then : >{folder}/reached; while [ -e {folder}/stuck ]; do sleep 0.02; done; fi"
     script = f'#!/bin/sh\n{stuck}\nexec {shutil.which("git")} "$@"\n'
     (folder / "git").write_text(script)
     (folder / "git").chmod(0o755)
@@ -253,7 +253,7 @@ def test_a_run_that_takes_long_to_conclude_after_its_worker_holds_up_no_other_ca
         os.kill(worker_of(job).pid, signal.SIGKILL)
         until((folder / "reached").exists)
         assert wire.answer(wire.ask("ping"))["result"] == {}
-        (folder / "go").touch()
+        (folder / "stuck").unlink()
         (content,) = wire.answer(call)["result"]["content"]
         assert content["text"].startswith("process_died: ")
     assert "new.txt" in (job.path / "diff.patch").read_text()
