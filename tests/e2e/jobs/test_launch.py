@@ -19,12 +19,12 @@ from pathlib import Path
 import pytest
 
 from codex_counsel.errors import CounselError
-from codex_counsel.jobs import recovery, retention
+from codex_counsel.jobs import launcher, recovery, retention
 from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.launcher import NewJob, launch
 from codex_counsel.jobs.store import Store
-from codex_counsel.system.files import lock_file
+from codex_counsel.system.files import lock_file, write_atomically
 from tests.conftest import living, until, wait
 from tests.e2e.jobs.conftest import (
     MESSAGE,
@@ -115,6 +115,25 @@ def test_a_launch_that_fails_leaves_no_record(
     with pytest.raises(CounselError, match="No job can be started"):
         factory.launch()
     assert list(factory.store.directory.iterdir()) == []
+    assert list(factory.world.temp.iterdir()) == []
+
+
+def test_without_a_descriptor_a_run_is_refused_and_kept_nowhere_else(
+    factory: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = write_atomically
+    calls = []
+
+    def write(path: Path, data: str) -> None:
+        calls.append(path)
+        if len(calls) == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        real(path, data)
+
+    monkeypatch.setattr(launcher, "write_atomically", write)
+    with pytest.raises(CounselError) as caught:
+        factory.launch()
+    assert caught.value.code == "resource_limit"
     assert list(factory.world.temp.iterdir()) == []
 
 
