@@ -86,8 +86,7 @@ def _closed_entries(root: Path, top: Path) -> Iterator[Path]:
             mode = _mode(entry)
             if mode is None:
                 continue
-            is_needed = str(Path(entry.path).relative_to(root)) in NEEDED
-            is_open = is_needed or _open_to_others(mode)
+            is_open = _open_to_others(mode) or _is_needed(entry.path, root)
             if not is_open:
                 # A link may lead to a directory that its user works in.
                 real = Path(entry.path).resolve()
@@ -95,6 +94,10 @@ def _closed_entries(root: Path, top: Path) -> Iterator[Path]:
                     yield real
             elif stat.S_ISDIR(mode) and not entry.is_symlink():
                 folders.append(entry.path)
+
+
+def _is_needed(path: str, root: Path) -> bool:
+    return str(Path(path).relative_to(root)) in NEEDED
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

@@ -51,7 +51,9 @@ def test_an_id_may_be_shortened_unless_that_is_ambiguous(
     # The same record under an id that begins likewise.
     twin = job[:12] + "f" * 20
     jobs = world.state / "jobs"
-    shutil.copytree(jobs / job, jobs / twin, ignore=shutil.ignore_patterns("control"))
+    shutil.copytree(
+        jobs / job, jobs / twin, ignore=shutil.ignore_patterns("control", ".*")
+    )
     for verb in ("result", "cancel", "apply"):
         result = run(world, verb, job[:10])
         assert result.code == 2

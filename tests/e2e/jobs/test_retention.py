@@ -494,7 +494,9 @@ def test_a_list_of_jobs_ends_at_the_budget_and_goes_on_at_its_cursor(
     first = finished_job(factory, delivered=True)
     for number in range(119):
         copy = first.path.with_name(f"{number:032x}")
-        shutil.copytree(first.path, copy, ignore=shutil.ignore_patterns("control"))
+        shutil.copytree(
+            first.path, copy, ignore=shutil.ignore_patterns("control", ".*")
+        )
         spec = json.loads((copy / "spec.json").read_text("utf-8")) | {
             "job_id": copy.name,
             "subject": "é" * 200,
