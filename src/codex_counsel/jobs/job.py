@@ -178,12 +178,12 @@ class Job:
 
     def has_unapplied_diff(self) -> bool:
         """Whether it has a diff that is not applied, or is half-way."""
-        is_applied = (self.path / "applied").exists() and not self._is_half_way()
+        is_applied = (self.path / "applied").exists() and not self.is_half_way()
         return self._has_diff() and not is_applied
 
     def has_applied_diff(self) -> bool:
         """Whether it has a diff that is applied, or is half-way."""
-        is_applied = (self.path / "applied").exists() or self._is_half_way()
+        is_applied = (self.path / "applied").exists() or self.is_half_way()
         return self._has_diff() and is_applied
 
     def _has_diff(self) -> bool:
@@ -192,8 +192,8 @@ class Job:
         except OSError:
             return False
 
-    def _is_half_way(self) -> bool:
-        # An apply or undo that was killed can only go on with what is in this record.
+    def is_half_way(self) -> bool:
+        """Whether an apply or undo of its diff was killed: only with this record it can go on."""
         return (self.path.parent.parent / "applying" / f"{self.id}.json").exists()
 
     def running(self) -> Envelope:

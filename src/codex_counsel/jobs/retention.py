@@ -166,7 +166,7 @@ def mark_consumed(store: Store, job: Job) -> None:
 
 
 def drop_consumed(store: Store) -> None:
-    """Drop the records that were consumed more than a minute ago."""
+    """Drop the records that were consumed more than a minute ago, unless their diff is half in a tree."""
     for path in _files(store.state / "consumed"):
         try:
             age = clock.age(path, store.state)
@@ -177,6 +177,8 @@ def drop_consumed(store: Store) -> None:
             continue
         except CounselError:
             job = None
+        if job and job.is_half_way():
+            continue
         if job:
             drop(store, job)
         with contextlib.suppress(OSError):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -267,8 +269,14 @@ async def _fetch(counsel: Counsel, request: JobResult) -> EnvelopeDict:
 async def _consume(counsel: Counsel, request: JobConsume) -> EnvelopeDict:
     """As `_fetch`; the record is dropped when the page has surely reached its reader."""
     page = await _fetch(counsel, request)
-    asyncio.get_running_loop().call_later(DROP_SECONDS, counsel.drop_consumed)
+    asyncio.get_running_loop().call_later(DROP_SECONDS, _drop_consumed, counsel)
     return page
+
+
+def _drop_consumed(counsel: Counsel) -> None:
+    """In a thread: a record may be large. Without one, the next process that evicts does it."""
+    with contextlib.suppress(RuntimeError):
+        threading.Thread(target=counsel.drop_consumed, daemon=True).start()
 
 
 async def _cancel(counsel: Counsel, request: JobCancel) -> EnvelopeDict:

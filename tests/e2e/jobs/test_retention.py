@@ -414,6 +414,12 @@ def test_a_consumed_result_is_returned_again_for_a_minute_and_then_gone(
     assert fetch(counsel, parse(JobResult, {"job_id": job.id})) == wire
 
     consumed_long_ago(factory, job)
+    half_way = factory.store.state / "applying" / f"{job.id}.json"
+    half_way.parent.mkdir()
+    half_way.write_text("{}")
+    counsel.drop_consumed()
+    assert job.path.exists()
+    half_way.unlink()
     counsel.drop_consumed()
     assert not job.path.exists()
     assert list((factory.store.state / "consumed").iterdir()) == []
