@@ -231,8 +231,10 @@ def living(marker: str) -> list[str]:
         if int(entry.name) == os.getpid():
             continue
         try:
-            argv = (entry / "cmdline").read_bytes()
             environment = (entry / "environ").read_bytes()
+            if not environment:  # a thread of the kernel
+                continue
+            argv = _command_line(entry)
             state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             continue
@@ -244,6 +246,16 @@ def living(marker: str) -> list[str]:
         if marker in command or marker in environment.decode("utf-8", "replace"):
             commands.append(command)
     return commands
+
+
+def _command_line(process: Path) -> bytes:
+    # Of a process that is just becoming another program it is empty for a moment.
+    for _ in range(20):
+        argv = (process / "cmdline").read_bytes()
+        if argv:
+            return argv
+        time.sleep(0.005)
+    return b""
 
 
 def pick(mapping: Mapping[str, Any], *names: str) -> dict[str, Any]:
