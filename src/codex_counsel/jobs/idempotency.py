@@ -101,7 +101,6 @@ def _earlier(store: Store, note: Path, arguments: str) -> Handle | None:
             Code.IDEMPOTENCY_CONFLICT,
             f"This idempotency key belongs to job {job.id}, which has other arguments",
         )
-    job.request_stay()
     return Handle(job)
 
 

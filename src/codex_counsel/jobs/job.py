@@ -91,8 +91,8 @@ def _text(raw: object) -> str | None:
 class Job:
     """A published job directory.
 
-    It reads, and makes the small files by which others ask for something: `cancel`,
-    `stay`, `delivered`.
+    It reads, and makes the small files by which others ask for something or note
+    something: `cancel`, `overdue`, `delivered`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -194,7 +194,7 @@ class Job:
 
     def is_half_way(self) -> bool:
         """Whether an apply or undo of its diff was killed: only with this record it can go on."""
-        return (self.path.parent.parent / "applying" / f"{self.id}.json").exists()
+        return (self.state_directory / "applying" / f"{self.id}.json").exists()
 
     def running(self) -> Envelope:
         """The `queued` or `running` envelope, with the next call to make."""
@@ -244,13 +244,7 @@ class Job:
         """Ask the run to end. One file for all callers, so a second one changes nothing. Raises OSError."""
         with contextlib.suppress(FileExistsError):
             self._create("cancel")
-        self._wake(b"c")
-
-    def request_stay(self) -> None:
-        """Ask the run to outlive its launcher. The file is for a worker that does not read the FIFO yet."""
-        with contextlib.suppress(OSError):
-            self._create("stay")
-        self._wake(b"d")
+        self._wake()
 
     def _create(self, name: str) -> None:
         """Make an empty file. Raises FileExistsError if there is one."""
@@ -258,15 +252,15 @@ class Job:
         descriptor = open_private(str(self.path / name), flags)
         os.close(descriptor)
 
-    def _wake(self, word: bytes) -> None:
-        """Write to the FIFO that the worker reads: `c` to look for a cancel, `d` to stay when its launcher goes."""
-        # Without a reader this fails: such a worker looks for the files before it
-        # starts Codex and before it commits.
+    def _wake(self) -> None:
+        """Write to the FIFO that the worker reads: it looks for a cancel then."""
+        # Without a reader this fails: such a worker looks for the file before it starts
+        # Codex and before it commits.
         flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
         with contextlib.suppress(OSError):
             descriptor = os.open(self.path / "control", flags)
             try:
-                os.write(descriptor, word)
+                os.write(descriptor, b"c")
             finally:
                 os.close(descriptor)
 

@@ -49,9 +49,6 @@ class NewJob:
 
     `needs_directory` is true for a job whose result is files: it cannot run from a
     private temporary directory.
-
-    `stays` is true for a run that outlives its launcher from the beginning: a caller who
-    named it by a key will come back for it.
     """
 
     spec: Spec
@@ -60,7 +57,6 @@ class NewJob:
     env: Mapping[str, str]
     images: tuple[Image, ...] = ()
     needs_directory: bool = False
-    stays: bool = False
 
 
 def launch(store: Store, new: NewJob) -> Handle:
@@ -82,7 +78,7 @@ def launch(store: Store, new: NewJob) -> Handle:
 
 def _launch_private(store: Store, new: NewJob, reason: OSError) -> Handle:
     """Launch in a private directory, for a caller who waits for the answer. A warning says that it is not stored."""
-    if new.spec.detached or new.needs_directory or new.stays:
+    if new.spec.detached or new.needs_directory or new.spec.stays:
         raise CounselError(
             Code.STORAGE_FAILED,
             f"A background run, a delegated task and an idempotency key need the state directory: {reason}",
@@ -143,8 +139,6 @@ def _fill(directory: Path, new: NewJob) -> None:
         (directory / IMAGES).mkdir(mode=0o700)
     for image in new.images:
         write_atomically(directory / IMAGES / image.name, image.data)
-    if new.stays:
-        write_atomically(directory / "stay", "")
     os.mkfifo(directory / "control", 0o600)
 
 

@@ -36,7 +36,7 @@ FIELD_TYPES: tuple[tuple[type | UnionType, tuple[str, ...]], ...] = (
     (str | None, ("session_id", "library")),
     (int | float, ("created", "total", "idle", "backoff")),
     (int, ("slots", "ttl", "max_records", "format", "max_bytes", "max_entries")),
-    (bool, ("detached", "private")),
+    (bool, ("detached", "stays", "private")),
     (tuple, ("argv",)),
     (dict, ("meta",)),
     (dict | None, ("output_schema", "review", "delegate")),
@@ -50,8 +50,10 @@ class Spec:
 
     `meta` are the fields of the envelope's `meta` that are known before the run.
     `max_bytes` and `max_entries` are what the run may add to `scratch`. `max_records` is
-    how many delivered jobs of a workspace are kept, each for `ttl`. `output_schema`,
-    `library`, `review` and `delegate` belong to one kind of run each: see `details`.
+    how many delivered jobs of a workspace are kept, each for `ttl`. `stays` is true for
+    a run that goes on without its launcher: a caller who named it by a key will come
+    back for it. `output_schema`, `library`, `review` and `delegate` belong to one kind
+    of run each: see `details`.
     """
 
     job_id: str
@@ -80,6 +82,7 @@ class Spec:
     max_entries: int = NO_LIMIT
     max_records: int = 50
     detached: bool = False
+    stays: bool = False
     private: bool = False
     format: int = FORMAT
 

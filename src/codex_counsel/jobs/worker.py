@@ -105,7 +105,7 @@ class Worker:
                     os.close(descriptor)
 
     def _check_requests(self) -> bool:
-        """Look whether somebody asked for a detach or a cancel; returns whether the run is to end."""
+        """Look whether somebody asked for a cancel; returns whether the run is to end."""
         self._read_control()
         if self.journal.cancel_requested():
             self._end("cancelled")
@@ -177,9 +177,8 @@ class Worker:
 
     def on_lifetime_pipe(self) -> None:
         """The launcher detached the run, or is gone."""
-        # A caller who joined made the file `stay` if nobody read the FIFO yet.
         word = os.read(LIFETIME_PIPE, 16)
-        if word or os.path.exists(f"{self.directory}/stay"):
+        if word or self.spec["stays"]:
             self._detach()
         elif not self.detached:
             self._end("abandoned")
@@ -198,13 +197,9 @@ class Worker:
             os.write(self._control, b"c")
 
     def _read_control(self) -> None:
-        """Empty the FIFO: `d` asks to detach, any other byte only wakes the worker."""
-        try:
-            words = os.read(self._control, 4096)
-        except OSError:
-            return
-        if b"d" in words:
-            self._detach()
+        """Empty the FIFO: its bytes only wake the worker."""
+        with contextlib.suppress(OSError):
+            os.read(self._control, 4096)
 
     def _detach(self) -> None:
         self.detached = True

@@ -106,6 +106,7 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
             meta=_meta_template(preflight, turn, brief, effort),
             session_id=request.session_id,
             detached=background,
+            stays=request.idempotency_key is not None,
             **brief.details,
         )
         env = command.environment(
@@ -118,7 +119,6 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
             env,
             images=brief.images,
             needs_directory=brief.keeps_files,
-            stays=request.idempotency_key is not None,
         )
         claim.note_job(job_id)
         return launcher.launch(store, new_job)

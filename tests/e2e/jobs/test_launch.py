@@ -341,11 +341,10 @@ def test_an_orphan_in_a_session_of_its_own_does_not_survive_its_run(
     assert living(handle.job.id) == []
 
 
-def test_someone_who_joins_before_the_worker_listens_keeps_the_run(
+def test_a_run_that_somebody_will_come_back_for_outlives_its_launcher(
     factory: JobFactory,
 ) -> None:
-    handle, gate = factory.launch_waiting()
-    handle.job.request_stay()
+    handle, gate = factory.launch_waiting(stays=True)
     handle.release()
     until(lambda: handle.job.state().detached)
     gate.write_text("go\n")

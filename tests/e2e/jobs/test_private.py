@@ -56,7 +56,6 @@ def test_every_file_of_ours_is_for_its_owner_alone(world: World, model: Model) -
     }
     handle = counsel.consult(parse(Consult, arguments))
     assert wait(handle)["data"] == {}
-    handle.job.request_stay()
     handle.job.request_cancel()
     fetch(counsel, parse(JobConsume, {"job_id": consult(counsel)["meta"]["job_id"]}))
     model([usage_limit()])

@@ -79,8 +79,9 @@ def test_a_call_that_joined_a_run_does_not_end_it_when_it_is_cancelled(
         first = one.call("codex_consult", arguments)
         assert gate.reached.wait(30)
         (job,) = (Job(path) for path in (world.state / "jobs").iterdir())
-        second = other.call("codex_consult", arguments)
-        until((job.path / "stay").exists)
+        second = other.call("codex_consult", arguments, progressToken="t")
+        # It waits for the run that it joined.
+        other.progress()
         other.cancel(second)
         status = other.tool("codex_job_status", {"job_id": job.id, "wait_seconds": 1})
         assert status["status"] == "running"
