@@ -122,10 +122,11 @@ async def _result_in_time(
             return wire
 
         now = time.monotonic()
-        if now >= deadline and not handle.detached and not handle.private:
+        if now >= deadline and not handle.private:
             if not caller.is_patient:
                 return None
-            handle.detach()
+            if not handle.detached:
+                handle.detach()
         if now >= next_report:
             progress = counsel.progress(handle)
             if progress:

@@ -49,11 +49,14 @@ class ProgressListener:
 
 
 async def consult(
-    client: Client[Any], listener: ProgressListener | None = None
+    client: Client[Any], listener: ProgressListener | None = None, **arguments: str
 ) -> dict[str, Any]:
     listening = listener.listen if listener else None
     result = await client.call_tool(
-        "codex_consult", QUESTION, progress_handler=listening, raise_on_error=False
+        "codex_consult",
+        {**QUESTION, **arguments},
+        progress_handler=listening,
+        raise_on_error=False,
     )
     wire: dict[str, Any] = result.structured_content or {}
     return wire
@@ -89,6 +92,22 @@ async def test_at_the_soft_deadline_the_run_is_handed_over_and_not_paid_for_twic
     assert fetched.structured_content
     assert fetched.structured_content["answer"] == "Worth the wait."
     assert len(server.requests) == 1
+    await anyio.to_thread.run_sync(until, lambda: not living(str(world.base)))
+
+
+async def test_who_joined_a_run_is_handed_it_at_the_soft_deadline_too(
+    world: World, model: Model, connect: Connect
+) -> None:
+    gate = hold(say("Worth the wait."))
+    server = model(gate)
+    with anyio.fail_after(60):
+        async with connect(CODEX_COUNSEL_SYNC_SECONDS="1") as client:
+            first = await consult(client, idempotency_key="k")
+            joined = await consult(client, idempotency_key="k")
+    gate.release.set()
+    assert first["job_id"] == joined["job_id"]
+    assert joined["status"] in ("queued", "running")
+    assert len(server.requests) <= 1
     await anyio.to_thread.run_sync(until, lambda: not living(str(world.base)))
 
 
