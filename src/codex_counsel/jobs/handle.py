@@ -62,7 +62,8 @@ class Handle:
     def collect(self) -> EnvelopeDict | None:
         """Read what is there: the terminal envelope once the run has ended, else None.
 
-        Blocks only to end a run whose worker does not keep its time limit.
+        Blocks only to conclude a run whose worker is gone, or to end one that is far over
+        its time limit.
         """
         self._check_time_limit()
         if self._output_ended is not None:
