@@ -82,8 +82,9 @@ def terminal(
     *arguments: str,
     columns: int = 80,
     env: Mapping[str, str] | None = None,
+    can_type: bool = True,
 ) -> Iterator[Terminal]:
-    """Run the command line in a terminal."""
+    """Run the command line in a terminal; without `can_type` its input is empty, and Ctrl-C still reaches it."""
     ours, other_end = pty.openpty()
     size = struct.pack("HHHH", 40, columns, 0, 0)
     fcntl.ioctl(other_end, termios.TIOCSWINSZ, size)
@@ -91,7 +92,7 @@ def terminal(
         [sys.executable, "-m", "codex_counsel", *arguments],
         env={**world.env, "TERM": "xterm-256color", **(env or {})},
         cwd=world.workspace,
-        stdin=other_end,
+        stdin=other_end if can_type else subprocess.DEVNULL,
         stdout=other_end,
         stderr=other_end,
         start_new_session=True,
@@ -103,7 +104,7 @@ def terminal(
 
 
 def _take_terminal() -> None:
-    """Make standard input the controlling terminal, so that Ctrl-C is sent as a signal, and obey it."""
+    """Make standard output the controlling terminal, so that Ctrl-C is sent as a signal, and obey it."""
     # A background job of a shell, which the tests may be, ignores it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    fcntl.ioctl(1, termios.TIOCSCTTY, 0)

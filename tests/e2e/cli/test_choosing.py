@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -14,9 +13,11 @@ import pytest
 
 from codex_counsel.jobs.job import Job
 from codex_counsel.loopback import Loopback, Reply, Request, hold, patch, say, stall
-from tests.conftest import World, living, until
+from tests.conftest import World, living
 from tests.e2e.cli.terminal import CTRL_C, terminal
 from tests.e2e.cli.test_verbs import run
+
+WITH_A_KEY = ("consult", "Wait.", "--idempotency-key", "k")
 
 Model = Callable[..., Loopback]
 FIX = patch(
@@ -179,20 +180,18 @@ def test_an_interrupt_of_a_run_that_another_process_began_leaves_it_to_that_one(
     with begin_with_key(world) as first:
         assert gate.reached.wait(30)
         (job,) = (Job(path) for path in (world.state / "jobs").iterdir())
-        with begin_with_key(world) as second:
-            until(lambda: job.state().detached)
-            time.sleep(1)  # it has joined, and begins to wait
-            second.send_signal(signal.SIGINT)
-            words = second.communicate(timeout=60)[1]
-            assert (second.returncode, f"job {job.id} goes on" in words) == (130, True)
+        with terminal(world, *WITH_A_KEY, can_type=False) as second:
+            second.wait_for("thinking")
+            second.type(CTRL_C)
+            assert second.finish() == 130
+        assert f"job {job.id} goes on" in " ".join(second.text.split())
         gate.release.set()
         assert first.communicate(timeout=60)[0].startswith("For both.")
 
 
 def begin_with_key(world: World) -> subprocess.Popen[str]:
-    argv = [sys.executable, "-m", "codex_counsel", "consult", "Wait."]
     return subprocess.Popen(
-        [*argv, "--idempotency-key", "k"],
+        [sys.executable, "-m", "codex_counsel", *WITH_A_KEY],
         env=world.env,
         cwd=world.workspace,
         stdin=subprocess.DEVNULL,
