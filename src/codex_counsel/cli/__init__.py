@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
+from typing import TextIO
 
 from codex_counsel.cli import parser
-from codex_counsel.cli.output import guard, open_missing_streams
+from codex_counsel.cli.output import (
+    PRINT_AGAIN,
+    UnwrittenError,
+    guard,
+    open_missing_streams,
+)
 from codex_counsel.errors import (
     DONE,
     FAILED,
     NO_READER,
+    UNAVAILABLE,
     USED_UP,
     Code,
     CounselError,
@@ -24,6 +32,32 @@ def run(argv: list[str]) -> int:
     """Run one verb; the number is the exit code of the process."""
     open_missing_streams()
     guard(os.environ, argv)
+    try:
+        return _run(argv)
+    except BrokenPipeError:
+        _mute_streams()
+        return NO_READER
+    except UnwrittenError as error:
+        stderr = _mute_streams()
+        # It may be the very stream that takes no more.
+        with contextlib.suppress(OSError):
+            print(f"storage_failed: {error.strerror}", file=stderr)
+            print(f"what to do: {PRINT_AGAIN}", file=stderr, flush=True)
+        return UNAVAILABLE
+
+
+def _mute_streams() -> TextIO:
+    """Send all later output nowhere; returns what was stderr.
+
+    What is still in the buffers must not make Python report that at exit, and choose an
+    exit code of its own.
+    """
+    stderr = sys.stderr
+    sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    return stderr
+
+
+def _run(argv: list[str]) -> int:
     arguments = parser.parse(argv)
     if arguments.verb is None:
         parser.build_parser().print_help()
@@ -36,11 +70,8 @@ def run(argv: list[str]) -> int:
     except KeyboardInterrupt:
         interrupt = CounselError(Code.CANCELLED, "Interrupted", repair="Call again.")
         return _show_failure(arguments, interrupt)
-    except BrokenPipeError:
-        # The reader of our output is gone. What is still in the buffers must not make
-        # Python report that at exit, and choose an exit code of its own.
-        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
-        return NO_READER
+    except (BrokenPipeError, UnwrittenError):
+        raise
     except Exception as error:  # noqa: BLE001  # Python's own exit code for it is that of findings
         return _show_defect(arguments, error)
     return code

@@ -20,7 +20,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
 from codex_counsel.system.json_values import Json
@@ -35,6 +36,9 @@ WORKFLOW_VARIABLES = (
 )
 """A runner sets its own to `true`, `True` or a version."""
 
+PRINT_AGAIN = "`codex-counsel result` prints the newest result of this directory again."
+"""What helps where something could not be printed."""
+
 _AT_LINE_START = re.compile(r"^(\s*):(?=:|\Z)")
 _ANYWHERE = re.compile(r"#(?=#\w{0,30}\[)")
 _PERHAPS_LATER = re.compile(r"#(?=#\w{0,30}\Z)")
@@ -42,15 +46,24 @@ _AFTER_HASH = re.compile(r"#\w{0,30}(?:\[|\Z)")
 _SECTION = re.compile("section_(?=(?:start|end):)")
 
 
+class UnwrittenError(OSError):
+    """A standard stream took no more, for another reason than that its reader is gone: a full disk, mostly."""
+
+
 class GuardedStream:
     """A text stream that passes no terminal sequence on, and in a workflow no command. All else is the stream's own.
 
     A command may come in several writes, such as `print("##", "[x]", sep="")` makes:
     what could become one with the next write is treated as if it had.
+
+    `title` is given for a standard stream, and makes its failures `UnwrittenError`.
     """
 
-    def __init__(self, stream: TextIO, *, in_workflow: bool) -> None:
+    def __init__(
+        self, stream: TextIO, *, in_workflow: bool, title: str | None = None
+    ) -> None:
         self.in_workflow = in_workflow
+        self._title = title
         self._stream = stream
         self._is_line_blank = True
         self._ends_with_hash = False
@@ -63,7 +76,7 @@ class GuardedStream:
         safe = clean(text)
         if self.in_workflow:
             safe = self._without_commands(safe)
-        self._stream.write(safe)
+        self.write_own(safe)
         return len(text)
 
     def writelines(self, lines: list[str]) -> None:
@@ -73,7 +86,25 @@ class GuardedStream:
 
     def write_own(self, text: str) -> int:
         """Write terminal sequences or workflow commands of ours. Nothing foreign may be in them unescaped."""
-        return self._stream.write(text)
+        with self._failures_named():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        """Write what the buffer holds."""
+        with self._failures_named():
+            self._stream.flush()
+
+    @contextmanager
+    def _failures_named(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if self._title is None:
+                raise
+            message = f"{self._title}: {error.strerror}"
+            raise UnwrittenError(error.errno, message) from None
 
     def _without_commands(self, text: str) -> str:
         *lines, rest = text.split("\n")
@@ -128,7 +159,8 @@ def guard(env: Mapping[str, str], argv: list[str]) -> None:
     # Asked before the arguments are parsed: the parser's own errors repeat them.
     asks_for_github = any(word.rpartition("=")[2] == "github" for word in argv)
     in_workflow = is_workflow(env) or asks_for_github
-    for name in ("stdout", "stderr"):
+    titles = {"stdout": "standard output", "stderr": "standard error"}
+    for name, title in titles.items():
         stream = getattr(sys, name)
         if stream is None:
             continue
@@ -139,7 +171,7 @@ def guard(env: Mapping[str, str], argv: list[str]) -> None:
         # error.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-        guarded = GuardedStream(stream, in_workflow=in_workflow)
+        guarded = GuardedStream(stream, in_workflow=in_workflow, title=title)
         setattr(sys, name, cast("TextIO", guarded))
 
 

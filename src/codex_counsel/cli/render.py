@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TextIO, cast
 
-from codex_counsel.cli.output import GuardedStream, is_workflow, json_text, print_own
+from codex_counsel.cli.output import (
+    PRINT_AGAIN,
+    GuardedStream,
+    is_workflow,
+    json_text,
+    print_own,
+)
 from codex_counsel.cli.page import Look, Page, flat
 from codex_counsel.cli.progress import LINE
 from codex_counsel.cli.reports import REPORTS, add_files
@@ -127,31 +133,20 @@ class Output:
     @contextmanager
     def _opened(self) -> Iterator[TextIO]:
         if self.file is None:
-            try:
-                yield sys.stdout
-                # What could not be printed is not delivered: this flush may fail.
-                sys.stdout.flush()
-            except BrokenPipeError:
-                raise
-            except OSError as error:
-                # What is left in the buffer would fail again, at the latest at exit.
-                sys.stdout = sys.stderr
-                raise _unwritten("standard output", error) from None
+            yield sys.stdout
+            # What could not be printed is not delivered: this flush may fail.
+            sys.stdout.flush()
             return
         try:
             with self.file.open("w", encoding="utf-8") as file:
                 in_workflow = is_workflow(os.environ)
                 yield cast("TextIO", GuardedStream(file, in_workflow=in_workflow))
         except OSError as error:
-            raise _unwritten(f"--output: {self.file}", error) from None
-
-
-def _unwritten(place: str, error: OSError) -> CounselError:
-    return CounselError(
-        Code.STORAGE_FAILED,
-        f"{place}: {error.strerror}",
-        repair="`codex-counsel result` prints the newest result of this directory again.",
-    )
+            raise CounselError(
+                Code.STORAGE_FAILED,
+                f"--output: {self.file}: {error.strerror}",
+                repair=PRINT_AGAIN,
+            ) from None
 
 
 def show_error(arguments: argparse.Namespace, error: CounselError) -> int:

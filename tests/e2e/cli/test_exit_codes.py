@@ -79,6 +79,21 @@ def test_output_that_there_is_no_room_for_is_a_failure_of_storage(
     assert list(world.state.glob("jobs/*/delivered")) == []
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "jobs >/dev/full",
+        "gate status >/dev/full",
+        "jobs >/dev/full 2>/dev/full",
+        "result 2>/dev/full",
+        "no-verb 2>/dev/full",
+    ],
+)
+def test_a_full_stream_is_no_finding_and_no_defect(world: World, words: str) -> None:
+    result = in_shell(world, words)
+    assert (result.code, "Traceback" in result.err) == (3, False)
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
 def test_streams_that_are_closed_change_no_code(
     world: World, model: Model, closed: str
