@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codex_counsel.git.names import covering_path
+from codex_counsel.git.revision import entries
 from codex_counsel.prepare.prompt_parts import Material
+from codex_counsel.prepare.revision_files import read_files
 from codex_counsel.prepare.secret_files import find_secrets
 from codex_counsel.system.files import read_regular
 from codex_counsel.system.redact import mask
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 FILE_NAME = "AGENTS.md"
 MAX_GUIDANCE = 32_000
 """Of one file; the rest of it is not sent."""
-LINK_MODE = "120000"
-MAX_LINK = 4096
-"""Bytes of a link's target."""
 
 
 @dataclass(frozen=True)
@@ -101,35 +99,25 @@ def of_revision(
     """The AGENTS.md files from the repository's top down to the workspace, as they are in a commit."""
     if revision is None:
         return Guidance()
-    folders = repo.prefix.split(b"/")[:-1]
+    names = [folder + FILE_NAME.encode() for folder in folders_down_to(repo.prefix)]
+    found = entries(repo, revision, names)
+    in_order = {name: found[name] for name in names if name in found}
     files = []
-    for depth in range(len(folders) + 1):
-        name = b"/".join([*folders[:depth], FILE_NAME.encode()])
-        is_link, text = _read_in_revision(repo, revision, name, workspace)
-        files.append(_File(os.fsdecode(name), is_link, text))
+    for file in read_files(repo, revision, in_order, workspace, MAX_GUIDANCE):
+        text = None
+        if file.data is not None:
+            text = file.data.decode("utf-8", "replace")
+        files.append(_File(os.fsdecode(file.name), file.is_link, text))
     return _guidance_from(files, settings)
 
 
-def _read_in_revision(
-    repo: Repo, revision: str, name: bytes, workspace: ResolvedWorkspace
-) -> tuple[bool, str | None]:
-    """Whether the file is a link, and its text; of a link, the text of the file of the same revision that it names."""
-    blob = repo.lookup(revision, name)
-    is_link = blob is not None and blob.mode == LINK_MODE
-    if blob and is_link:
-        target = repo.blob(blob.sha, MAX_LINK)
-        name = os.path.normpath(os.path.join(os.path.dirname(name), target))  # noqa: PTH118, PTH120  # bytes
-        blob = None
-        if not name.startswith((b"/", b"..")):
-            blob = repo.lookup(revision, name)
-    if blob is None or not blob.is_file:
-        return is_link, None
-
-    path = os.fsencode(repo.root) + b"/" + name
-    denied = frozenset(map(os.fsencode, workspace.denied))
-    if secret_name(os.fsdecode(path)) or covering_path(path, denied):
-        return is_link, None
-    return is_link, repo.blob(blob.sha, MAX_GUIDANCE).decode("utf-8", "replace")
+def folders_down_to(prefix: bytes) -> list[bytes]:
+    """The folders from the repository's top down to `prefix`, each but the top with a slash at its end."""
+    parts = prefix.split(b"/")[:-1]
+    folders = [b""]
+    for part in parts:
+        folders.append(folders[-1] + part + b"/")
+    return folders
 
 
 def _guidance_from(files: list[_File], settings: Settings) -> Guidance:
