@@ -13,6 +13,7 @@ from codex_counsel.cli.review_text import (
     lists_of,
     place_of,
     reason_of,
+    rule_line,
     title_of,
 )
 from codex_counsel.cli.words import repair_of
@@ -73,14 +74,7 @@ def markdown(review: Envelope) -> str:
 def _markdown_of_review(review: Envelope) -> str:
     lines = [f"## Codex: {inline(review.summary)}", ""]
     for finding in review.findings or ():
-        lines += [f"### {finding.severity}: {inline(title_of(finding))}", ""]
-        lines += [code_span(place_of(finding)), ""]
-        if finding.evidence:
-            lines += [code_block(finding.evidence), ""]
-        if finding.risk:
-            lines += [prose(finding.risk), ""]
-        if finding.recommendation:
-            lines += [prose(finding.recommendation), ""]
+        lines += _markdown_of_finding(finding)
     if review.answer is not None:
         lines += [prose(review.answer), ""]
     for name, entries in lists_of(review).items():
@@ -96,6 +90,20 @@ def _markdown_of_review(review: Envelope) -> str:
         note = inline(f"note: {warning}")
         lines.append(f"- {note}")
     return "\n".join(lines)
+
+
+def _markdown_of_finding(finding: Finding) -> list[str]:
+    lines = [f"### {finding.severity}: {inline(title_of(finding))}", ""]
+    lines += [code_span(place_of(finding)), ""]
+    if finding.evidence:
+        lines += [code_block(finding.evidence), ""]
+    if finding.risk:
+        lines += [prose(finding.risk), ""]
+    if finding.recommendation:
+        lines += [prose(finding.recommendation), ""]
+    if finding.rule:
+        lines += [inline(rule_line(finding), MAX_ENTRY), ""]
+    return lines
 
 
 def _markdown_of_failure(review: Envelope, error: Failure) -> str:
@@ -144,6 +152,8 @@ def _annotation(finding: Finding) -> str:
     parts = [part for part in (finding.risk, finding.recommendation) if part]
     if not parts:
         parts = [finding.title]
+    if finding.rule:
+        parts.append(rule_line(finding))
     if finding.grounded != "verified":
         parts.append(f"({finding.grounded or 'unverified'})")
 
@@ -221,6 +231,11 @@ def _result(finding: Finding) -> JsonObject:
         "message": {"text": _without_links("\n\n".join(parts))},
         "properties": {"grounded": finding.grounded or "unverified"},
     }
+    if finding.rule:
+        result["properties"]["rule"] = {
+            "file": visible(finding.rule.file),
+            "quote": visible(finding.rule.quote),
+        }
     if finding.file:
         result["locations"] = [_location(finding, finding.file)]
     return result

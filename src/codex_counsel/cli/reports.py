@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from codex_counsel.cli.page import Page, Style, columns, fitted, flat
-from codex_counsel.cli.review_text import add_warnings, counted
+from codex_counsel.cli.review_text import add_warnings, counted, rule_file_lines
 from codex_counsel.cli.words import in_terminal_words
 from codex_counsel.contract.envelope import Coverage, DiffFile, Envelope
 from codex_counsel.system.json_values import JsonObject
@@ -368,6 +368,8 @@ def _add_coverage(page: Page, coverage: Coverage) -> None:
     for omission in coverage.omitted:
         reason = omission.reason.replace("_", " ")
         page.add(f"{omission.path} ({reason})", indent="  ")
+    for line in rule_file_lines(coverage):
+        page.add(line)
 
 
 def _add_seed(page: Page, seed: JsonObject) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from codex_counsel.cli.page import Page, Style
 from codex_counsel.cli.words import in_terminal_words
-from codex_counsel.contract.envelope import Envelope, Failure, Finding
+from codex_counsel.contract.envelope import Coverage, Envelope, Failure, Finding
 from codex_counsel.contract.vocabulary import Severity
 from codex_counsel.system.text import one_line, visible
 
@@ -39,6 +39,7 @@ def add_review(page: Page, review: Envelope) -> None:
         _add_prefixed(page, "  | ", finding.evidence, "dim")
         _add_prefixed(page, "  ", finding.risk)
         _add_prefixed(page, "  -> ", finding.recommendation)
+        _add_prefixed(page, "  ", rule_line(finding), "dim")
         page.add()
     if review.answer is not None:
         page.add_prose(review.answer)
@@ -125,6 +126,14 @@ def place_of(finding: Finding) -> str:
     return f"{where} ({trust})"
 
 
+def rule_line(finding: Finding) -> str:
+    """`rule of AGENTS.md: Never log a password.`; empty where the finding rests on no rule of the team."""
+    if not finding.rule:
+        return ""
+    file = one_line(finding.rule.file, 500)
+    return f"rule of {file}: {one_line(finding.rule.quote, MAX_ENTRY)}"
+
+
 def lists_of(review: Envelope) -> dict[str, list[str]]:
     """The reviewer's lists that are not empty, by their names."""
     lists = {
@@ -142,13 +151,29 @@ def coverage_lines(review: Envelope) -> list[str]:
     extent = "NOT all of the change was seen"
     if coverage.complete:
         extent = "all of the change was seen"
-    files = counted(coverage.files, "file")
-    lines = [f"{files}, {counted(coverage.bytes, 'byte')} sent; {extent}"]
+    lines = []
+    # A review of a plan has no files of a change.
+    if coverage.files:
+        files = counted(coverage.files, "file")
+        lines.append(f"{files}, {counted(coverage.bytes, 'byte')} sent; {extent}")
     for omission in coverage.omitted:
         reason = omission.reason.replace("_", " ")
         if omission.bytes:
             reason += f", {counted(omission.bytes, 'byte')}"
         lines.append(f"left out: {omission.path} ({reason})")
+    return lines + rule_file_lines(coverage)
+
+
+def rule_file_lines(coverage: Coverage) -> list[str]:
+    """A line for each file with review rules: `review rules: AGENTS.md (for ./), 120 bytes sent`."""
+    lines = []
+    for file in coverage.rules or ():
+        line = f"review rules: {file.path} (for {file.folder or 'others'}), {counted(file.bytes, 'byte')} sent"
+        if file.omitted:
+            line += f"; left out: {file.omitted.replace('_', ' ')}"
+        if file.changed:
+            line += "; the change touches them"
+        lines.append(line)
     return lines
 
 

@@ -47,6 +47,14 @@ def _required_field(description: str) -> Any:
 
 
 @dataclass(kw_only=True)
+class Rule:
+    """A rule of the team that a finding rests on, quoted from one of the rule files that were sent."""
+
+    file: str
+    quote: str
+
+
+@dataclass(kw_only=True)
 class Finding:
     """One finding of a review."""
 
@@ -63,6 +71,9 @@ class Finding:
         "whether the evidence was found where the finding says"
     )
     in_diff: bool | None = None
+    rule: Rule | None = _optional_field(
+        "the team's review rule that it rests on; it was found in the rules sent"
+    )
 
 
 @dataclass(kw_only=True)
@@ -72,6 +83,22 @@ class Omission:
     path: str
     reason: str
     bytes: int | None = None
+
+
+@dataclass(kw_only=True)
+class RuleFile:
+    """A file with review rules of the team, as it is in the base revision."""
+
+    path: str
+    folder: str = _required_field("what its rules hold for; ./ is the repository")
+    sha: str | None = _optional_field("git's id of the content that was read")
+    bytes: int = _required_field("bytes of its rules that were sent")
+    omitted: str | None = _optional_field(
+        "why its rules, or a part of them, were not sent; new: only the change brings them"
+    )
+    changed: bool | None = _optional_field(
+        "true: the change touches these rules; those of the base were used"
+    )
 
 
 @dataclass(kw_only=True)
@@ -85,6 +112,9 @@ class Coverage:
     omitted: list[Omission] = field(default_factory=list)
     redactions: int = 0
     complete: bool = False
+    rules: list[RuleFile] | None = _optional_field(
+        "files with review rules, those that hold for most of the change first"
+    )
 
 
 @dataclass(kw_only=True)

@@ -93,14 +93,18 @@ def rows_of_one_page(rows: list[Json]) -> list[Json]:
 
 
 def _with_few_omissions(coverage: EnvelopeDict) -> EnvelopeDict:
-    """The first omissions and how many more there are."""
-    omitted = coverage.get("omitted", [])
-    more = len(omitted) - SUMMARY_OMISSIONS
-    if more <= 0:
-        return coverage
-    first = omitted[:SUMMARY_OMISSIONS]
-    first.append({"path": f"(and {more} more, with detail full)", "reason": "listing"})
-    return {**coverage, "omitted": first}
+    """The first omissions and rule files, and how many more there are."""
+    short = dict(coverage)
+    for name, mark in (
+        ("omitted", {"reason": "listing"}),
+        ("rules", {"folder": "", "bytes": 0, "omitted": "listing"}),
+    ):
+        rows = coverage.get(name, [])
+        more = len(rows) - SUMMARY_OMISSIONS
+        if more > 0:
+            last = {"path": f"(and {more} more, with detail full)", **mark}
+            short[name] = [*rows[:SUMMARY_OMISSIONS], last]
+    return short
 
 
 def _fill(

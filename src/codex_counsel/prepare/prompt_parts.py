@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -49,13 +49,20 @@ def join_prompt(*parts: str) -> str:
 
 
 def fence(material: Material) -> str:
-    """The material between tags that its text cannot contain: they carry a digest of it. No character is dropped."""
-    text = visible(material.text)
-    name = one_line(visible(material.name), 500).translate(_NAME_CHARACTERS)
-    digest = hashlib.sha256(f"{name}\n{text}".encode("utf-8", "replace")).hexdigest()[
-        :12
-    ]
-    return f'<material id="{digest}" from="{name}">\n{text}\n</material {digest}>'
+    """The material between tags that its text cannot contain."""
+    return fenced("material", material.text, {"from": material.name})
+
+
+def fenced(tag: str, text: str, attributes: Mapping[str, str]) -> str:
+    """The text between tags that it cannot contain: they carry a digest of it. No character is dropped."""
+    text = visible(text)
+    values = {}
+    for name, value in attributes.items():
+        values[name] = one_line(visible(value), 500).translate(_NAME_CHARACTERS)
+    whole = "\n".join([*values.values(), text])
+    digest = hashlib.sha256(whole.encode("utf-8", "replace")).hexdigest()[:12]
+    listed = "".join(f' {name}="{value}"' for name, value in values.items())
+    return f'<{tag} id="{digest}"{listed}>\n{text}\n</{tag} {digest}>'
 
 
 def fence_all(material: Iterable[Material], extra_context: str | None) -> list[str]:

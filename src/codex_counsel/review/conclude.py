@@ -6,13 +6,13 @@ import os
 import re
 import time
 
-from codex_counsel.contract.envelope import Coverage, Envelope, Finding, Meta
+from codex_counsel.contract.envelope import Coverage, Envelope, Finding, Meta, Rule
 from codex_counsel.contract.vocabulary import SEVERITIES
 from codex_counsel.errors import CounselError
 from codex_counsel.git.repo import Repo
 from codex_counsel.kind import EndedRun, failed_run, remove_scratch
 from codex_counsel.review import reply as replies
-from codex_counsel.review.grounding import MIN_EVIDENCE, ReviewedFiles
+from codex_counsel.review.grounding import MAX_EVIDENCE, MIN_EVIDENCE, ReviewedFiles
 from codex_counsel.review.record import ReviewRecord
 from codex_counsel.review.reply import ReviewReply
 from codex_counsel.review.verdict import final_verdict
@@ -23,6 +23,7 @@ from codex_counsel.system.time_limit import TimeLimitExceeded, time_limit
 GROUNDING_SECONDS = 10
 """For checking all findings together: a reviewer may quote without end."""
 
+_MARKUP = re.compile(r"[*_`]")
 _ELLIPSIS = re.compile(r"\.{3,}|…")
 
 
@@ -35,7 +36,9 @@ def conclude(ended: EndedRun) -> Envelope:
     record = ReviewRecord(**ended.details["review"])
     coverage = Coverage(**record.coverage) if record.coverage else None
     text = ended.answer or ""
-    reply = replies.parse_reply(text, plan=record.plan is not None)
+    reply = replies.parse_reply(
+        text, plan=record.plan is not None, rules=bool(record.rules)
+    )
     if reply is None:
         return _from_prose(ended, text, coverage)
 
@@ -44,6 +47,7 @@ def conclude(ended: EndedRun) -> Envelope:
         ended.meta.warnings.append(
             f"{masked} token-like strings were masked in the reply"
         )
+    ended.meta.warnings += drop_unfounded_rules(reply, record)
     ground(reply, record, ended.meta)
     return _from_reply(ended, reply, coverage, record)
 
@@ -123,6 +127,9 @@ def mask_reply(reply: ReviewReply) -> int:
         # reviewer quotes the spelling or the character itself.
         if finding.evidence:
             finding.evidence = visible(finding.evidence)
+        if finding.rule:
+            quote = masked(visible(finding.rule.quote))
+            finding.rule = Rule(file=masked(finding.rule.file), quote=quote)
         for name in ("title", "section", "evidence", "risk", "recommendation"):
             text = getattr(finding, name)
             if text:
@@ -132,6 +139,27 @@ def mask_reply(reply: ReviewReply) -> int:
         setattr(reply, name, [masked(text) for text in texts])
     reply.summary = masked(reply.summary)
     return total
+
+
+def drop_unfounded_rules(reply: ReviewReply, record: ReviewRecord) -> list[str]:
+    """Drop each rule that is not in the file that it names, as it was sent, and return the warnings. Findings stay."""
+    sent = {}
+    for rules in record.rules:
+        sent[rules["file"]] = _normalized(_MARKUP.sub("", rules["text"]))
+    dropped = 0
+    for finding in reply.findings:
+        if finding.rule is None:
+            continue
+        text = sent.get(finding.rule.file.removeprefix("./"), "")
+        quote = _MARKUP.sub("", finding.rule.quote[:MAX_EVIDENCE])
+        if not _is_quoted_from(text, quote):
+            finding.rule = None
+            dropped += 1
+    if not dropped:
+        return []
+    return [
+        f"{dropped} findings name a rule that is not in the review rules sent: the name was dropped, the findings stay"
+    ]
 
 
 def ground(reply: ReviewReply, record: ReviewRecord, meta: Meta) -> None:
@@ -199,17 +227,16 @@ def _ground_in_plan(finding: Finding, files: ReviewedFiles | None, plan: str) ->
     names_a_file = bool(
         files and finding.file and files.lines(finding.file) is not None
     )
-    if not names_a_file and _is_quoted_from(plan, finding.evidence):
+    if not names_a_file and _is_quoted_from(_normalized(plan), finding.evidence):
         finding.grounded = "verified"
 
 
-def _is_quoted_from(plan: str, evidence: str | None) -> bool:
-    """Whether the plan holds these words. Between the parts of a shortened quotation anything may stand."""
+def _is_quoted_from(text: str, evidence: str | None) -> bool:
+    """Whether the normalized text holds these words. Between the parts of a shortened quotation anything may stand."""
     parts = [_normalized(part) for part in _ELLIPSIS.split(evidence or "")]
     parts = [part for part in parts if part]
     if sum(map(len, parts)) < MIN_EVIDENCE:
         return False
-    text = _normalized(plan)
     return all(part in text for part in parts)
 
 

@@ -12,9 +12,10 @@ from codex_counsel.prepare import attachments, guidance, prompt_parts
 from codex_counsel.prepare.boundary import Access
 from codex_counsel.prepare.prompt_parts import Material
 from codex_counsel.prepare.workspace import open_repository
-from codex_counsel.review import prompt
+from codex_counsel.review import prompt, rule_files
 from codex_counsel.review.changes.changes import Changes, gather, submodules_note
 from codex_counsel.review.changes.model import Scope
+from codex_counsel.review.criteria import NO_CRITERIA, Criteria
 from codex_counsel.review.record import ReviewRecord, material_digest
 from codex_counsel.review.reply import reply_schema
 from codex_counsel.system.json_values import JsonObject
@@ -34,6 +35,7 @@ class ReviewBrief(Brief):
     """The brief of a review. `changes` is the material; a review of a plan has none."""
 
     changes: Changes | None = None
+    criteria: Criteria = NO_CRITERIA
 
 
 def prepare_changes(
@@ -65,27 +67,30 @@ def prepare_changes(
     )
     changes = gather(repo, scope, settings.max_input_bytes, workspace.denied)
     agents = guidance.of_revision(repo, changes.base_sha, workspace, settings)
-    material = list(agents.material)
+    rules = rule_files.of_changes(repo, changes, workspace, settings)
+    material = rule_files.without_rule_sections(agents.material)
     if plan:
         material.append(Material("the agreed plan", plan))
     thread_has_it = _thread_has(request.session_id, changes, context, records)
 
-    record = ReviewRecord.of_changes(repo, changes)
+    record = ReviewRecord.of_changes(repo, changes, rules)
     return ReviewBrief(
         prompt=prompt.of_changes(
-            request, changes, material, already_sent=thread_has_it
+            request, changes, material, rules, already_sent=thread_has_it
         ),
         access=Access.to_repository(workspace),
-        reply_schema=reply_schema(plan=False),
+        reply_schema=reply_schema(plan=False, rules=bool(rules.rules)),
         scope=_reported_scope(request, changes),
         warnings=(
             *plan_warnings,
             *agents.warnings,
+            *rules.warnings,
             *_hidden_warnings(changes),
             *_submodule_warnings(repo, changes),
         ),
         details={"review": record.to_json()},
         changes=changes,
+        criteria=rules,
     )
 
 
@@ -114,16 +119,21 @@ def prepare_plan(
         repo = open_repository(workspace, context)
         head = repo.head()
         agents = guidance.of_revision(repo, head, workspace, settings)
-        record = ReviewRecord.of_plan(workspace.root, plan, head)
+        rules = rule_files.of_workspace(repo, head, workspace, settings)
+        material = rule_files.without_rule_sections(agents.material)
+        record = ReviewRecord.of_plan(workspace.root, plan, head, rules)
     else:
         agents = guidance.on_disk(workspace, settings)
+        rules = rule_files.outside_git(workspace, agents.material)
+        material = list(agents.material)
         record = ReviewRecord(str(workspace.root), plan=plan)
     return ReviewBrief(
-        prompt=prompt.of_plan(request, plan, agents.material),
+        prompt=prompt.of_plan(request, plan, material, rules),
         access=Access.to_repository(workspace),
-        reply_schema=reply_schema(plan=True),
-        warnings=(*plan_warnings, *agents.warnings),
+        reply_schema=reply_schema(plan=True, rules=bool(rules.rules)),
+        warnings=(*plan_warnings, *agents.warnings, *rules.warnings),
         details={"review": record.to_json()},
+        criteria=rules,
     )
 
 

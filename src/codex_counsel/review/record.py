@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from codex_counsel.contract.envelope import Coverage, Omission
@@ -13,6 +13,7 @@ from codex_counsel.git.repo import Repo
 from codex_counsel.review.changes.changes import Changes
 from codex_counsel.review.changes.comparison import Comparison
 from codex_counsel.review.changes.model import ChangedFile, Scope
+from codex_counsel.review.criteria import NO_CRITERIA, Criteria
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import size
 
@@ -28,6 +29,7 @@ class ReviewRecord:
 
     `frame` is a `Comparison`, `entries` are the `ChangedFile`s. `sent` is a digest of
     the material: by it a follow-up knows that its thread has the material already.
+    `rules` are the `Rules` that were sent.
     """
 
     workspace: str
@@ -38,29 +40,45 @@ class ReviewRecord:
     fingerprint: str = ""
     sent: str = ""
     plan: str | None = None
+    rules: list[JsonObject] = field(default_factory=list)
 
     @classmethod
-    def of_changes(cls, repo: Repo, changes: Changes) -> ReviewRecord:
+    def of_changes(
+        cls, repo: Repo, changes: Changes, criteria: Criteria = NO_CRITERIA
+    ) -> ReviewRecord:
         """The record of a review of changes."""
         return cls(
             workspace=str(repo.workspace),
-            coverage=asdict(coverage(changes)),
+            coverage=asdict(coverage(changes, criteria)),
             scope=asdict(changes.scope),
             frame=changes.comparison.to_json(),
             entries=[file.to_json() for file in changes.entries],
             fingerprint=changes.fingerprint,
             sent=material_digest(changes),
+            rules=[rules.to_json() for rules in criteria.rules],
         )
 
     @classmethod
-    def of_plan(cls, workspace: Path, plan: str, head: str | None) -> ReviewRecord:
+    def of_plan(
+        cls,
+        workspace: Path,
+        plan: str,
+        head: str | None,
+        criteria: Criteria = NO_CRITERIA,
+    ) -> ReviewRecord:
         """The record of a review of a plan inside a repository: all its files may be quoted."""
+        sent = None
+        if criteria.files:
+            rules = list(criteria.files)
+            sent = asdict(Coverage(bytes=size(plan), complete=True, rules=rules))
         return cls(
             workspace=str(workspace),
+            coverage=sent,
             scope=asdict(Scope("files")),
             frame=Comparison("working_tree", base=head, whole_files=True).to_json(),
             entries=[],
             plan=plan,
+            rules=[rules.to_json() for rules in criteria.rules],
         )
 
     def to_json(self) -> JsonObject:
@@ -97,7 +115,7 @@ def material_digest(changes: Changes) -> str:
     return hashlib.sha256(changes.diff).hexdigest()
 
 
-def coverage(changes: Changes) -> Coverage:
+def coverage(changes: Changes, criteria: Criteria = NO_CRITERIA) -> Coverage:
     """What was really sent, and what was not."""
     omissions: list[Omission] = []
     bytes_left = MAX_OMITTED_BYTES
@@ -123,4 +141,5 @@ def coverage(changes: Changes) -> Coverage:
         omitted=omissions,
         redactions=changes.redactions,
         complete=changes.complete,
+        rules=list(criteria.files) or None,
     )

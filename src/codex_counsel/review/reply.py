@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from codex_counsel.contract.envelope import Finding
+from codex_counsel.contract.envelope import Finding, Rule
 from codex_counsel.contract.vocabulary import (
     CONFIDENCES,
     SEVERITIES,
@@ -47,10 +47,11 @@ MAX_LISTED = 5
 """Deviations from the schema that are listed, and unknown severities."""
 
 
-def reply_schema(*, plan: bool) -> JsonObject:
+def reply_schema(*, plan: bool, rules: bool = False) -> JsonObject:
     """JSON Schema of the reply by the provider's strict rules: every property required, optional ones nullable.
 
-    Only findings about a plan have a `section`.
+    Only findings about a plan have a `section`, and only where `rules` were sent may they
+    name one.
     """
     text = {"type": "string"}
     optional_text = {"type": ["string", "null"]}
@@ -69,6 +70,8 @@ def reply_schema(*, plan: bool) -> JsonObject:
         "risk": text,
         "recommendation": text,
     }
+    if rules:
+        finding |= {"rule_file": optional_text, "rule_quote": optional_text}
     return _object(
         {
             "summary": text,
@@ -110,8 +113,13 @@ class ReviewReply:
     warnings: list[str] = field(default_factory=list)
 
 
-def parse_reply(text: str, *, plan: bool = False) -> ReviewReply | None:
-    """The reply, or None for prose and broken JSON. Nothing is dropped: what does not fit is mapped, with a warning."""
+def parse_reply(
+    text: str, *, plan: bool = False, rules: bool = False
+) -> ReviewReply | None:
+    """The reply, or None for prose and broken JSON. Nothing is dropped: what does not fit is mapped, with a warning.
+
+    `plan` and `rules` are those of the schema.
+    """
     fenced = _FENCED.match(text)
     try:
         raw = json.loads(fenced[1] if fenced else text)
@@ -125,7 +133,7 @@ def parse_reply(text: str, *, plan: bool = False) -> ReviewReply | None:
         return None
 
     # One more than is listed tells that there are more; there may be very many.
-    all_deviations = _deviations(raw, reply_schema(plan=plan), "the reply")
+    all_deviations = _deviations(raw, reply_schema(plan=plan, rules=rules), "the reply")
     deviations = list(islice(all_deviations, MAX_LISTED + 1))
     warnings = deviations[:MAX_LISTED]
     if len(deviations) > MAX_LISTED:
@@ -205,7 +213,15 @@ def _finding(item: Json, unknown: Severity) -> Finding:
         recommendation=_text(item.get("recommendation")),
         line=first or last,
         line_end=line_end,
+        rule=_rule(item),
     )
+
+
+def _rule(item: JsonObject) -> Rule | None:
+    file, quote = _text(item.get("rule_file")), _text(item.get("rule_quote"))
+    if file is None and quote is None:
+        return None
+    return Rule(file=file or "", quote=quote or "")
 
 
 def _severity(value: Json, unknown: Severity) -> Severity:

@@ -64,7 +64,7 @@ def preview_review(context: Context, request: DryRun) -> EnvelopeDict:
     files = ""
     sent = None
     if brief.changes:
-        sent = coverage(brief.changes)
+        sent = coverage(brief.changes, brief.criteria)
         listed = _files(brief.changes, MAX_FILES_BYTES[request.detail])
         count = len(listed["files"]) + listed.get("files_not_shown", 0)
         files = f"{_count_of_files(count)}, "

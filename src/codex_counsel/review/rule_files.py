@@ -1,0 +1,312 @@
+"""Collects the team's review rules, from the base revision alone: a change brings no rules for its own review."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from codex_counsel.contract.envelope import RuleFile
+from codex_counsel.git.encoding import is_binary, utf8
+from codex_counsel.git.names import display_name
+from codex_counsel.git.revision import entries
+from codex_counsel.prepare.guidance import FILE_NAME, folders_down_to
+from codex_counsel.prepare.revision_files import RevisionFile, read_files
+from codex_counsel.review.criteria import NO_CRITERIA, Criteria, Rules
+from codex_counsel.review.rule_sections import rules_of, without_rules
+from codex_counsel.system.redact import mask
+from codex_counsel.system.text import SPELLED_OUT, cut, one_line, size
+
+if TYPE_CHECKING:
+    from codex_counsel.contract.settings import Settings
+    from codex_counsel.git.repo import Repo
+    from codex_counsel.prepare.prompt_parts import Material
+    from codex_counsel.prepare.workspace import ResolvedWorkspace
+    from codex_counsel.review.changes.changes import Changes
+
+GUIDANCE = FILE_NAME.encode()
+RULES_ONLY = b"REVIEW.md"
+"""A file that holds nothing but rules."""
+KINDS = (RULES_ONLY, GUIDANCE)
+TOP = "./"
+BYTE_ORDER_MARK = "<U+FEFF>"
+"""As `utf8` writes it out. At the beginning of a file it hides nothing."""
+MAX_READ = 200
+"""Files that are read."""
+READ_BYTES = 256_000
+"""Of each of them."""
+MAX_FILES = 24
+"""Files whose rules are sent."""
+FILE_BYTES = 16_000
+"""Of the rules of one file; the rest of them is not sent."""
+TOTAL_BYTES = 48_000
+"""Of all rules together."""
+MAX_COMPARED = 20
+"""Files of the change whose rules are compared with those of the base; any further ones count as changed."""
+MAX_NAMED = 10
+"""Files that a warning names."""
+MAX_LISTED = 40
+"""Rows of `Criteria.files`; the rest is counted."""
+LISTED_BYTES = 4_000
+"""Bytes of all names in these rows: they are part of every page of a result."""
+
+
+def of_changes(
+    repo: Repo, changes: Changes, workspace: ResolvedWorkspace, settings: Settings
+) -> Criteria:
+    """The rules of every folder that holds a changed file, and of the folders above it."""
+    if settings.isolation == "strict":
+        return NO_CRITERIA
+    changed_below: Counter[bytes] = Counter()
+    for entry in changes.entries:
+        folders: set[bytes] = set()
+        for name in entry.names:
+            folders.update(folders_down_to(_folder_of(name)))
+        changed_below.update(folders)
+    collector = _Collector(repo, changes.base_sha, workspace)
+    collector.collect(changed_below)
+    collector.compare(changes)
+    return collector.finish()
+
+
+def of_workspace(
+    repo: Repo, head: str | None, workspace: ResolvedWorkspace, settings: Settings
+) -> Criteria:
+    """The rules of the commit `head` for a plan: those of the workspace and of the folders above it."""
+    if settings.isolation == "strict":
+        return NO_CRITERIA
+    collector = _Collector(repo, head, workspace)
+    collector.collect(Counter(folders_down_to(repo.prefix)))
+    return collector.finish()
+
+
+def outside_git(workspace: ResolvedWorkspace, material: Iterable[Material]) -> Criteria:
+    """No rules, and a warning if there are any on disk: nobody has accepted them into a base revision."""
+    names = [item.name for item in material if rules_of(item.text)]
+    path = workspace.root / RULES_ONLY.decode()
+    if path.is_file():
+        names.append(str(path))
+    if not names:
+        return NO_CRITERIA
+    return Criteria(
+        warnings=(
+            f"review rules not in force, because the workspace is in no git repository: {_listed(names)}",
+        )
+    )
+
+
+def without_rule_sections(material: Iterable[Material]) -> list[Material]:
+    """AGENTS.md as material, without what is sent as criteria."""
+    rest = []
+    for item in material:
+        text = without_rules(item.text.removeprefix("\ufeff"))
+        if text.strip():
+            rest.append(type(item)(item.name, text))
+    return rest
+
+
+def _folder_of(name: bytes) -> bytes:
+    folder, slash, _ = name.rpartition(b"/")
+    return folder + slash
+
+
+class _Collector:
+    """`revision` is the base; None if there is none. `rows` and `texts` are by the name of the file."""
+
+    def __init__(
+        self, repo: Repo, revision: str | None, workspace: ResolvedWorkspace
+    ) -> None:
+        self.repo = repo
+        self.revision = revision
+        self.workspace = workspace
+        self.files: dict[bytes, RevisionFile] = {}
+        self.rows: dict[bytes, RuleFile] = {}
+        self.texts: dict[bytes, str] = {}
+
+    def collect(self, folders: Counter[bytes]) -> None:
+        """Take the rules of these folders, first those of the folders with the most changed files below them."""
+        if self.revision is None:
+            return
+        names = [folder + kind for folder in folders for kind in KINDS]
+        found = entries(self.repo, self.revision, names)
+        in_order = sorted(
+            found,
+            key=lambda name: (-folders[_folder_of(name)], -name.count(b"/"), name),
+        )
+        blobs = {name: found[name] for name in in_order[:MAX_READ]}
+        remaining = TOTAL_BYTES
+        files = read_files(self.repo, self.revision, blobs, self.workspace, READ_BYTES)
+        for file in files:
+            self.files[file.name] = file
+            remaining -= self._take(file, remaining)
+        for name in in_order[MAX_READ:]:
+            self._add(name, omitted="budget")
+
+    def _take(self, file: RevisionFile, remaining: int) -> int:
+        """Take the rules of a file, and return how many bytes are sent of them."""
+        if file.data is None:
+            self._add(file.name, omitted=file.obstacle)
+            return 0
+        if is_binary(file.data):
+            self._add(file.name, omitted="binary", sha=file.sha)
+            return 0
+        rules = _rules_in(file.name, file.data)
+        is_part = file.size > len(file.data)
+        if not rules:
+            if is_part:
+                self._add(file.name, omitted="partial", sha=file.sha)
+            return 0
+
+        text = mask(rules)[0]
+        if size(text) > FILE_BYTES:
+            is_part = True
+            text = cut(text, FILE_BYTES).rpartition("\n")[0] or cut(text, FILE_BYTES)
+        if size(text) > remaining or len(self.texts) == MAX_FILES:
+            self._add(file.name, omitted="budget", sha=file.sha)
+            return 0
+        self.texts[file.name] = text
+        self._add(
+            file.name,
+            omitted="partial" if is_part else None,
+            sha=file.sha,
+            sent=size(text),
+        )
+        return size(text)
+
+    def _add(
+        self,
+        name: bytes,
+        *,
+        omitted: str | None,
+        sha: str | None = None,
+        sent: int = 0,
+    ) -> None:
+        self.rows[name] = RuleFile(
+            path=display_name(name),
+            folder=_shown_folder(name),
+            sha=sha,
+            bytes=sent,
+            omitted=omitted,
+        )
+
+    def compare(self, changes: Changes) -> None:
+        """Mark the files whose rules are others in the reviewed state than in the base."""
+        changed = {name for entry in changes.entries for name in entry.names}
+        touched = {name for name in changed if _last_part(name) in KINDS}
+        for file in self.files.values():
+            if file.is_link and file.real in changed:
+                touched.add(file.name)
+        for index, name in enumerate(sorted(touched)):
+            before = self._rules_before(name)
+            if index < MAX_COMPARED:
+                now = self._rules_now(name, changes, changed)
+                if before == now:
+                    continue
+            if not before and name not in self.rows:
+                self._add(name, omitted="new")
+            self.rows[name].changed = True
+
+    def _rules_before(self, name: bytes) -> str:
+        file = self.files.get(name)
+        if file is None or file.data is None:
+            return ""
+        return _rules_in(name, file.data)
+
+    def _rules_now(self, name: bytes, changes: Changes, changed: set[bytes]) -> str:
+        file = self.files.get(name)
+        if file and name not in changed:
+            name_now = file.real
+        else:
+            name_now = name
+        data = changes.comparison.read(self.repo, name_now, READ_BYTES)
+        return _rules_in(name, data or b"")
+
+    def finish(self) -> Criteria:
+        """All that was taken."""
+        rules = []
+        for name in sorted(self.texts, key=lambda name: (-name.count(b"/"), name)):
+            row = self.rows[name]
+            rules.append(Rules(row.path, row.folder, self.texts[name]))
+        return Criteria(
+            tuple(rules),
+            _bounded(list(self.rows.values())),
+            tuple(row.path for row in self.rows.values() if row.changed),
+            tuple(self._warnings()),
+        )
+
+    def _warnings(self) -> Iterator[str]:
+        rows = self.rows.values()
+        told = {
+            folder + GUIDANCE
+            for folder in folders_down_to(self.repo.prefix)
+            if self._is_dead_link(folder + GUIDANCE)
+        }
+        left_out = [
+            f"{row.path} ({row.omitted})"
+            for name, row in self.rows.items()
+            if row.omitted not in (None, "new") and name not in told
+        ]
+        changed = [row.path for row in rows if row.changed and row.bytes]
+        new = [row.path for row in rows if row.omitted == "new"]
+        hidden = [
+            self.rows[name].path
+            for name, text in self.texts.items()
+            if SPELLED_OUT.search(text)
+        ]
+        if left_out:
+            yield f"review rules not sent, or only in part: {_listed(left_out)}"
+        if changed:
+            yield f"{_listed(changed)}: review rules change in this very change; those of the base were used"
+        if new:
+            yield f"{_listed(new)}: review rules are new in this very change; they are not in force"
+        if hidden:
+            yield f"{_listed(hidden)}: review rules have characters that hide or reorder text; they were written out"
+
+    def _is_dead_link(self, name: bytes) -> bool:
+        """Whether it is a link that is not sent. `guidance` warns of such an AGENTS.md."""
+        file = self.files.get(name)
+        return file is not None and file.is_link and file.data is None
+
+
+def _last_part(name: bytes) -> bytes:
+    return name.rpartition(b"/")[2]
+
+
+def _rules_in(name: bytes, data: bytes) -> str:
+    """The rules in the content of a file; empty where there are none."""
+    if is_binary(data):
+        return ""
+    text = utf8(data).decode("utf-8", "replace").removeprefix(BYTE_ORDER_MARK)
+    if _last_part(name) == RULES_ONLY:
+        return text.strip()
+    return rules_of(text)
+
+
+def _shown_folder(name: bytes) -> str:
+    folder, slash, _ = name.rpartition(b"/")
+    return display_name(folder + slash) or TOP
+
+
+def _bounded(rows: list[RuleFile]) -> tuple[RuleFile, ...]:
+    """The rows that are listed, and one that counts the rest."""
+    listed = []
+    bytes_left = LISTED_BYTES
+    for row in rows[:MAX_LISTED]:
+        bytes_left -= size(row.path) + size(row.folder)
+        if bytes_left < 0:
+            break
+        listed.append(row)
+    rest = len(rows) - len(listed)
+    if rest:
+        more = RuleFile(
+            path=f"(and {rest} more)", folder="", bytes=0, omitted="listing"
+        )
+        listed.append(more)
+    return tuple(listed)
+
+
+def _listed(names: list[str]) -> str:
+    text = ", ".join(one_line(name, 200) for name in names[:MAX_NAMED])
+    if len(names) > MAX_NAMED:
+        text += f" and {len(names) - MAX_NAMED} more"
+    return text
