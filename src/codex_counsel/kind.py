@@ -67,7 +67,8 @@ class Placement:
 class Brief:
     """All that is sent, and all that the worker will need. Making one costs nothing.
 
-    `reply_schema` is the JSON Schema that Codex is given for its reply. `details` are
+    `reply_schema` is the JSON Schema that Codex is given for its reply. `instructions`
+    are base instructions of ours, None for a kind that keeps Codex's. `details` are
     the fields of `spec.json` that this kind alone reads. `keeps_files` marks a kind
     whose result is files of the job directory: it cannot run without a writable state
     directory.
@@ -76,6 +77,7 @@ class Brief:
     prompt: str
     access: Access
     reply_schema: JsonObject | None = None
+    instructions: str | None = None
     images: tuple[Image, ...] = ()
     scope: JsonObject | None = None
     warnings: tuple[str, ...] = ()

@@ -41,6 +41,10 @@ EFFORT_SOURCES = {
     "opinion": "because you configured none",
     "model": "default of the model",
 }
+INSTRUCTIONS = {
+    "own": "a short text of ours (consult, review, plan), Codex's (delegate)",
+    "codex": "Codex's",
+}
 STATUS_STYLES: dict[str, Style] = {
     "completed": "green",
     "pass": "green",
@@ -299,6 +303,7 @@ def _defaults(defaults: JsonObject) -> list[tuple[str, str]]:
         ("model", model or "decided by Codex"),
         ("effort", "; ".join(efforts) or "decided by the model"),
         ("isolation", str(defaults.get("isolation", ""))),
+        ("base text", INSTRUCTIONS.get(defaults.get("instructions", ""), "")),
     ]
 
 
@@ -354,7 +359,7 @@ def add_dry_run(page: Page, envelope: Envelope) -> None:
     additions = data.get("codex_adds") or ()
     if additions:
         total = sum(part.get("bytes", 0) for part in additions)
-        page.note(f"Codex adds {counted(total, 'byte')} of its own instructions")
+        page.note(f"Codex sends {counted(total, 'byte')} before the prompt")
     add_warnings(page, envelope)
 
 

@@ -38,6 +38,11 @@ class Codex:
     version: str
     source: str
 
+    @property
+    def release(self) -> tuple[int, ...]:
+        """The version as three numbers, to be compared with others."""
+        return release_of(self.version)
+
     def notices(self) -> list[str]:
         """Sentences about missing parts of the package that most runs do not need."""
         host = self.path.resolve().parent / CODE_MODE_HOST
@@ -98,8 +103,7 @@ def _verify(path: Path, source: str, probes: ProbeCache) -> Codex:
         version = _ask_version(path)
         probes.put(version, *key)
 
-    numbers = tuple(map(int, re.findall(r"\d+", version)[:3]))
-    if numbers < OLDEST_VERSION:
+    if release_of(version) < OLDEST_VERSION:
         oldest = ".".join(map(str, OLDEST_VERSION))
         raise CounselError(
             Code.CODEX_TOO_OLD,
@@ -129,6 +133,11 @@ def _native_binary(path: Path) -> Path:
             if os.access(file, os.X_OK):
                 return file
     return real
+
+
+def release_of(version: str) -> tuple[int, ...]:
+    """The first three numbers of a version; those of a pre-release are its release's."""
+    return tuple(map(int, re.findall(r"\d+", version)[:3]))
 
 
 def _ask_version(path: Path) -> str:

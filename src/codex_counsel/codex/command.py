@@ -76,6 +76,12 @@ LEAN_PINS = (
 NO_ENVIRONMENT_BLOCK = "include_environment_context=false"
 """Keeps Codex from telling the model the paths of the workspace and of the denied files, the date and the time zone."""
 
+OWN_INSTRUCTIONS_PINS = (
+    "include_permissions_instructions=false",
+    "include_collaboration_mode_instructions=false",
+)
+"""Keep Codex from describing the sandbox and how it works with a user: it calls our read-only profile writable."""
+
 DROPPED_PREFIXES = (
     "ANTHROPIC_",
     "CLAUDE",
@@ -104,8 +110,9 @@ class Turn:
     `cwd` is the directory that Codex works in, by default the workspace. `session_id`
     continues that thread. `isolation` is lean, inherit or strict. `mcp_servers` are the
     names of those to switch off. `text_only` takes the shell away. `schema` is a file
-    with the JSON Schema of the reply. `permissions` names the turn's permission
-    profile.
+    with the JSON Schema of the reply. `instructions` is a file with the base
+    instructions of the model, by default Codex's own; Codex does not start where it is
+    missing or blank. `permissions` names the turn's permission profile.
     """
 
     boundary: Boundary
@@ -120,6 +127,7 @@ class Turn:
     web_search: bool = False
     text_only: bool = False
     schema: Path | None = None
+    instructions: Path | None = None
     permissions: str = field(default_factory=sandbox.fresh_name)
 
 
@@ -175,6 +183,9 @@ def config(turn: Turn) -> tuple[str, ...]:
         values.append(f"model_reasoning_effort={toml(turn.effort)}")
     if turn.text_only:
         values.append("features.shell_tool=false")
+    if turn.instructions:
+        values.append(f"model_instructions_file={toml(str(turn.instructions))}")
+        values += OWN_INSTRUCTIONS_PINS
     return tuple(values)
 
 

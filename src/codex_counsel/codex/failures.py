@@ -19,12 +19,14 @@ from codex_counsel.system.text import one_line
 class FailureRule:
     """A code for all texts that the pattern is found in. Of a table the first such rule decides.
 
-    `example` is Codex's own text, for the docs.
+    `example` is Codex's own text, for the docs. `repair` takes the place of that of the
+    code.
     """
 
     code: Code
     pattern: str
     example: str
+    repair: str | None = None
 
 
 _EXHAUSTED_RULE = FailureRule(
@@ -157,6 +159,12 @@ TURN_RULES: tuple[FailureRule, ...] = (
         "Invalid prompt: your prompt was flagged as potentially violating our usage policy.",
     ),
     FailureRule(
+        Code.MODEL_REJECTED,
+        r"Instructions are not valid",
+        '{"detail":"Instructions are not valid"}',
+        repair="Set CODEX_COUNSEL_INSTRUCTIONS=codex: this account accepts no other base instructions than Codex's.",
+    ),
+    FailureRule(
         Code.UPSTREAM_ERROR,
         r"unexpected status 4(08|25)",
         "unexpected status 408 Request Timeout: …",
@@ -257,12 +265,13 @@ _HARMLESS = re.compile(
 
 def from_turn(message: str) -> CounselError:
     """The error for the message of `turn.failed`, with the time to wait where the message names one."""
-    code = _first_match(TURN_RULES, message)
+    rule = _first_match(TURN_RULES, message)
     sentence, _ = mask(_message_of_body(message) or message)
     return CounselError(
-        code,
+        rule.code,
         one_line(sentence, 1000),
-        retry_after_ms=_retry_after(code, message),
+        repair=rule.repair,
+        retry_after_ms=_retry_after(rule.code, message),
     )
 
 
@@ -274,8 +283,8 @@ def from_start(stderr: str, returncode: int | None) -> CounselError:
             Code.PROCESS_DIED,
             f"Codex ended with {describe_exit(returncode)} and no error message",
         )
-    code = _first_match(START_RULES, sentence)
-    return CounselError(code, one_line(sentence, 1000))
+    rule = _first_match(START_RULES, sentence)
+    return CounselError(rule.code, one_line(sentence, 1000), repair=rule.repair)
 
 
 def exhaustion(*texts: str) -> CounselError | None:
@@ -316,9 +325,9 @@ def from_probe(reason: str) -> CounselError:
     )
 
 
-def _first_match(rules: Sequence[FailureRule], text: str) -> Code:
+def _first_match(rules: Sequence[FailureRule], text: str) -> FailureRule:
     # The last rule of each table matches every text.
-    return next(rule.code for rule in rules if re.search(rule.pattern, text))
+    return next(rule for rule in rules if re.search(rule.pattern, text))
 
 
 def describe_exit(returncode: int | None) -> str:

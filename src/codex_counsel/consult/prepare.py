@@ -46,6 +46,7 @@ def prepare(
         prompt=prompt(request, agents.material),
         access=Access.to_repository(workspace),
         reply_schema=request.output_schema,
+        instructions=prompt_parts.prompt_file("base"),
         images=images,
         warnings=(*warnings, *agents.warnings),
         details=details,
@@ -54,11 +55,11 @@ def prepare(
 
 def prompt(request: Consult, material: Iterable[Material] = ()) -> str:
     """The prompt of a consultation. Pure, so that a dry run could show exactly what would be sent."""
-    text_only = prompt_parts.prompt_file("text_only") if request.text_only else ""
+    means = "text_only" if request.text_only else "read_only"
     return prompt_parts.join_prompt(
         prompt_parts.prompt_file("role"),
+        prompt_parts.prompt_file(means),
         prompt_parts.prompt_file(request.stance),
-        text_only,
         *prompt_parts.fence_all(material, request.extra_context),
         f"The question:\n\n{visible(request.question)}",
     )

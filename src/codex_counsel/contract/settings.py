@@ -10,9 +10,11 @@ from typing import Any
 
 from codex_counsel.contract.vocabulary import (
     HOST_CONTROLS_POLICIES,
+    INSTRUCTIONS,
     ISOLATIONS,
     READ_BOUNDARIES,
     HostControlsPolicy,
+    Instructions,
     Reads,
 )
 from codex_counsel.system.json_values import Json, JsonObject
@@ -110,6 +112,13 @@ class Settings:
         ISOLATIONS,
         "what a run uses of the user's Codex configuration: `lean`: provider, model, login; `inherit`: also MCP "
         "servers, hooks, plugins, skills; `strict`: only the login",
+    )
+    instructions: Instructions = _choice(
+        "own",
+        INSTRUCTIONS,
+        "base instructions of the model in a consultation or review: `own`: a short text of ours; `codex`: Codex's, or "
+        "the file that the Codex configuration names. A delegated task always has Codex's; with a ChatGPT account, "
+        "Codex before 0.162 too",
     )
     read_boundary: Reads | None = _choice(
         None,

@@ -42,6 +42,10 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 Isolation = Literal["lean", "inherit", "strict"]
 ISOLATIONS: tuple[Isolation, ...] = get_args(Isolation)
 
+Instructions = Literal["own", "codex"]
+"""The base instructions of a consultation or review: those of `prompts/base.md`, or Codex's."""
+INSTRUCTIONS: tuple[Instructions, ...] = get_args(Instructions)
+
 SandboxMode = Literal["read-only", "worktree-write"]
 SANDBOX_MODES: tuple[SandboxMode, ...] = get_args(SandboxMode)
 Reads = Literal["workspace", "toolchains", "host"]

@@ -13,11 +13,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codex_counsel.codex.sandbox import toml
 from codex_counsel.errors import USED_UP, Code, CounselError, error_of
 from codex_counsel.jobs.handle import Handle, reap_workers
 from codex_counsel.jobs.job import Job
@@ -37,12 +38,16 @@ if TYPE_CHECKING:
 
 SCHEMA = "schema.json"
 """The file of the job directory that Codex's reply must match."""
+INSTRUCTIONS = "instructions.md"
+"""The file of the job directory with base instructions that replace Codex's own."""
 BOOT = Path(__file__).with_name("boot.py")
 
 
 @dataclass(frozen=True)
 class NewJob:
     """What a job directory is made of. `schema` is what Codex's reply must match; `env` is the worker's and Codex's.
+
+    `instructions` replace Codex's base instructions.
 
     `images` are copies of what the caller named: Codex reads the very bytes that were
     checked, however long the job waits for a slot.
@@ -55,6 +60,7 @@ class NewJob:
     prompt: str
     schema: JsonObject | None
     env: Mapping[str, str]
+    instructions: str | None = None
     images: tuple[Image, ...] = ()
     needs_directory: bool = False
 
@@ -93,18 +99,23 @@ def _launch_private(store: Store, new: NewJob, reason: OSError) -> Handle:
     warning = f"the state directory cannot be written ({reason.strerror}): this run is not stored and has no job"
     meta = dict(new.spec.meta)
     meta["warnings"] = [*meta.get("warnings", ()), warning]
-    # Codex reads the schema of its reply and the images from the job's directory,
-    # wherever that is.
-    planned, made = (
-        str(parent / new.spec.job_id) for parent in (store.directory, directory)
-    )
-    argv = tuple(argument.replace(planned, made) for argument in new.spec.argv)
+    planned = store.directory / new.spec.job_id
+    argv = _moved(new.spec.argv, planned, directory / new.spec.job_id)
     spec = replace(new.spec, argv=argv, meta=meta, private=True)
     try:
         return _publish(directory, replace(new, spec=spec))
     except OSError as error:
         remove_tree(directory)
         raise error_of(Code.STORAGE_FAILED, "No job can be started", error) from None
+
+
+def _moved(argv: Iterable[str], planned: Path, made: Path) -> tuple[str, ...]:
+    """The command line for a job whose directory is another: Codex reads the schema, images and instructions there."""
+    old, new = str(planned), str(made)
+    moved = [argument.replace(old, new) for argument in argv]
+    # In a value of `-c` the path may be spelled with escapes.
+    old, new = toml(old)[1:-1], toml(new)[1:-1]
+    return tuple(argument.replace(old, new) for argument in moved)
 
 
 def _publish(directory: Path, new: NewJob) -> Handle:
@@ -135,6 +146,8 @@ def _fill(directory: Path, new: NewJob) -> None:
     write_atomically(directory / "prompt", new.prompt)
     if new.schema is not None:
         write_atomically(directory / SCHEMA, json.dumps(new.schema))
+    if new.instructions is not None:
+        write_atomically(directory / INSTRUCTIONS, new.instructions)
     if new.images:
         (directory / IMAGES).mkdir(mode=0o700)
     for image in new.images:

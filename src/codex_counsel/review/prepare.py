@@ -80,6 +80,7 @@ def prepare_changes(
         ),
         access=Access.to_repository(workspace),
         reply_schema=reply_schema(plan=False, rules=bool(rules.rules)),
+        instructions=prompt_parts.prompt_file("base"),
         scope=_reported_scope(request, changes),
         warnings=(
             *plan_warnings,
@@ -131,6 +132,7 @@ def prepare_plan(
         prompt=prompt.of_plan(request, plan, material, rules),
         access=Access.to_repository(workspace),
         reply_schema=reply_schema(plan=True, rules=bool(rules.rules)),
+        instructions=prompt_parts.prompt_file("base"),
         warnings=(*plan_warnings, *agents.warnings, *rules.warnings),
         details={"review": record.to_json()},
         criteria=rules,

@@ -50,6 +50,7 @@ def of_changes(
         diff = fence(Material("the change", changes.diff.decode("utf-8", "replace")))
     return join_prompt(
         prompt_file("role"),
+        prompt_file("read_only"),
         prompt_file("review"),
         challenge,
         *_criteria(criteria),
@@ -95,6 +96,7 @@ def of_plan(
     challenge = prompt_file("plan_challenge") if request.stance == "challenge" else ""
     return join_prompt(
         prompt_file("role"),
+        prompt_file("read_only"),
         prompt_file("plan"),
         challenge,
         *_criteria(criteria),

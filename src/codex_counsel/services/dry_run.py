@@ -14,11 +14,13 @@ from codex_counsel.contract import paging
 from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Meta, completed
 from codex_counsel.delegate import prepare as delegate
 from codex_counsel.delegate import seed
-from codex_counsel.errors import CounselError
+from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.git.names import display_name
+from codex_counsel.jobs.launcher import INSTRUCTIONS
 from codex_counsel.jobs.store import Store
 from codex_counsel.prepare import boundary as boundaries
 from codex_counsel.prepare import effort as efforts
+from codex_counsel.prepare import instructions as base_instructions
 from codex_counsel.prepare import preflight as checks
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.review import prepare as review
@@ -26,13 +28,16 @@ from codex_counsel.review.changes.model import Reason
 from codex_counsel.review.record import coverage
 from codex_counsel.services.runs import scratch_directory, turn_of
 from codex_counsel.system.json_values import JsonObject
+from codex_counsel.system.temporary import temporary_directory
 from codex_counsel.system.text import cut, size
 
 if TYPE_CHECKING:
+    from codex_counsel.codex.command import Turn
     from codex_counsel.contract.request import DelegateDryRun, DryRun, RunRequest
     from codex_counsel.delegate.seed import SeedPlan
     from codex_counsel.kind import Brief
     from codex_counsel.prepare.context import Context
+    from codex_counsel.prepare.preflight import Preflight
     from codex_counsel.prepare.workspace import ResolvedWorkspace
     from codex_counsel.review.changes.changes import Changes
 
@@ -152,9 +157,8 @@ def _access(
         placement = brief.place(boundary, scratch_directory(context, brief, "JOB"))
         effort = efforts.of_run(context, request, preflight)
         turn = turn_of(context, request, preflight, placement, effort)
-        codex_adds = inspect.prompt_additions(
-            preflight.codex, preflight.env, workspace.root, command.config(turn)
-        )
+        own = base_instructions.of_run(context, preflight, brief.instructions)
+        codex_adds = _additions(preflight, turn, own)
     except CounselError as error:
         return {"blocked": {"code": error.code, "message": error.message}}
 
@@ -170,9 +174,32 @@ def _access(
         "sandbox": sandbox,
         "codex_adds": codex_adds,
         "isolation": turn.isolation,
+        "instructions": "own" if own else "codex",
         "effort": effort.name,
         "effort_source": effort.source,
     }
+
+
+def _additions(
+    preflight: Preflight, turn: Turn, own: str | None
+) -> list[dict[str, int | str]]:
+    """What Codex sends before the prompt; `own` are base instructions of ours.
+
+    Raises `codex_config_invalid` or `storage_failed`.
+    """
+    codex, env, root = preflight.codex, preflight.env, preflight.workspace.root
+    if own is None:
+        return inspect.prompt_additions(codex, env, root, command.config(turn))
+    try:
+        with temporary_directory(inspect.PROBE_PREFIX) as directory:
+            file = directory / INSTRUCTIONS
+            file.write_text(own, "utf-8")
+            config = command.config(replace(turn, instructions=file))
+            return inspect.prompt_additions(codex, env, root, config)
+    except OSError as error:
+        raise error_of(
+            Code.STORAGE_FAILED, "No temporary file can be written", error
+        ) from None
 
 
 def _first_paths(paths: Iterable[Path]) -> list[str]:

@@ -23,6 +23,7 @@ from codex_counsel.jobs.store import Store
 from codex_counsel.kind import IMAGES
 from codex_counsel.prepare import boundary as boundaries
 from codex_counsel.prepare import effort as efforts
+from codex_counsel.prepare import instructions as base_instructions
 from codex_counsel.prepare import preflight as checks
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.review import prepare as review
@@ -80,6 +81,9 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
         directory = store.directory / job_id
         if brief.reply_schema:
             turn = replace(turn, schema=directory / launcher.SCHEMA)
+        instructions = base_instructions.of_run(context, preflight, brief.instructions)
+        if instructions:
+            turn = replace(turn, instructions=directory / launcher.INSTRUCTIONS)
         images = [directory / IMAGES / image.name for image in brief.images]
         turn = replace(turn, images=tuple(images))
 
@@ -117,6 +121,7 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
             brief.prompt,
             brief.reply_schema,
             env,
+            instructions=instructions,
             images=brief.images,
             needs_directory=brief.keeps_files,
         )
@@ -138,7 +143,7 @@ def turn_of(
     placement: Placement,
     effort: Effort,
 ) -> Turn:
-    """The turn of Codex that this request stands for, without schema and images. Raises `codex_config_invalid`."""
+    """The turn of Codex that this request stands for, without the files of its job. Raises `codex_config_invalid`."""
     servers: tuple[str, ...] = ()
     if preflight.isolation == "lean":
         servers = checks.mcp_servers(context, preflight)

@@ -14,6 +14,7 @@ from codex_counsel.codex.limits import Limits
 from codex_counsel.contract.envelope import EnvelopeDict, Meta, completed
 from codex_counsel.errors import CATALOG, Code, CounselError
 from codex_counsel.prepare import effort as efforts
+from codex_counsel.prepare import instructions as base_instructions
 from codex_counsel.prepare import preflight as checks
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.system.json_values import JsonObject
@@ -140,6 +141,7 @@ def _codex(context: Context, request: Status, warnings: list[str]) -> JsonObject
         "defaults": {
             **_defaults(context, codex, env, config),
             "isolation": context.settings.isolation,
+            "instructions": base_instructions.of_opinions(context, codex, login),
         },
     }
 
