@@ -11,6 +11,7 @@ from codex_counsel.contract import settings
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.request import JobCancel, JobResult
 from codex_counsel.jobs.job import Job
+from codex_counsel.loopback import Account, Loopback
 from codex_counsel.services.counsel import Counsel
 from codex_counsel.system.process_tree import Identity
 from tests.conftest import World, living, until
@@ -71,3 +72,12 @@ def leftovers(world: World) -> list[str]:
 
 def assert_nothing_is_left(world: World) -> None:
     assert leftovers(world) == []
+
+
+def chatgpt(world: World, server: Loopback, account: Account) -> None:
+    """Log the world's Codex in to this account, with the built-in provider."""
+    (world.codex_home / "auth.json").write_text(account.auth_json())
+    world.configure(
+        f'openai_base_url = "{server.base_url}"\nchatgpt_base_url = "{server.chatgpt_base_url}"\n'
+        "[features]\nenable_request_compression = false\n"
+    )

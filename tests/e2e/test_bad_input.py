@@ -637,7 +637,7 @@ def test_text_only_offers_no_shell_and_says_so(
 ) -> None:
     (each_release.workspace / "app.py").write_text("marker = 1")
     server = each_model([shell("cat app.py"), say("From the text.")], model="gpt-5.5")
-    assert "You have no shell in this conversation" in consult_prompt(
+    assert "You have no shell in this turn" in consult_prompt(
         each_release, server, text_only=True
     )
     assert not {"exec_command", "shell", "write_stdin"} & set(server.requests[0].tools)

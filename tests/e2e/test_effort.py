@@ -137,6 +137,7 @@ def test_status_and_dry_runs_say_model_and_effort_before_anything_is_spent(
         "delegate_effort": None,
         "delegate_effort_source": "model",
         "isolation": "lean",
+        "instructions": "own",
     }
     review = counsel.dry_run(DryRun())["data"]
     delegate = counsel.delegate_dry_run(DelegateDryRun(task="Look."))["data"]

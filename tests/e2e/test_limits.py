@@ -27,6 +27,7 @@ from codex_counsel.loopback import (
 )
 from tests.conftest import World, consult
 from tests.e2e import fakes
+from tests.e2e.runs import chatgpt
 
 Model = Callable[..., Loopback]
 HOUR = 3600
@@ -167,15 +168,6 @@ def test_another_provider_and_another_key_are_not_held_up(
     assert consult(world.counsel(THE_KEY="two"))["error"]["code"] == Code.USAGE_LIMIT
     model([say("Not me.")])
     assert consult(world.counsel())["ok"]
-
-
-def chatgpt(world: World, server: Loopback, account: Account) -> None:
-    """Log the world's Codex in to this account, with the built-in provider."""
-    (world.codex_home / "auth.json").write_text(account.auth_json())
-    world.configure(
-        f'openai_base_url = "{server.base_url}"\nchatgpt_base_url = "{server.chatgpt_base_url}"\n'
-        "[features]\nenable_request_compression = false\n"
-    )
 
 
 def test_a_limit_of_one_chatgpt_account_does_not_hold_up_another(

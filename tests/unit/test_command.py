@@ -13,6 +13,7 @@ import pytest
 from codex_counsel.codex.binary import Codex
 from codex_counsel.codex.command import (
     LEAN_PINS,
+    OWN_INSTRUCTIONS_PINS,
     QUIET_PINS,
     SANDBOX_PINS,
     Turn,
@@ -55,6 +56,7 @@ CHOSEN: dict[str, Any] = {
     "effort": "e",
     "profile": "p",
     "mcp_servers": ("one", 'quo"te\\s', "dot.ted"),
+    "instructions": Path("/state/jobs/0/instructions.md"),
 }
 
 
@@ -197,6 +199,10 @@ def test_what_asks_outlives_the_run_or_adds_to_the_prompt_is_off_by_name() -> No
         ({"isolation": "strict"}, ("--ignore-rules", "--ignore-user-config")),
         ({"isolation": "strict"}, ("-c", "include_environment_context=false")),
         (
+            {"instructions": Path('/a "b"\\c\n[x]/i.md')},
+            ("-c", 'model_instructions_file="/a \\"b\\"\\\\c\\n[x]/i.md"'),
+        ),
+        (
             {"mcp_servers": ("a", "b.c")},
             ("-c", 'mcp_servers={"a"={"enabled"=false},"b.c"={"enabled"=false}}'),
         ),
@@ -224,6 +230,20 @@ def test_isolation_inherit_leaves_out_what_keeps_the_users_setup_away_and_nothin
         'mcp_servers={"one"={"enabled"=false}}',
     }
     assert set(inherit) <= set(lean)
+
+
+def test_what_codex_says_of_the_sandbox_is_left_out_with_its_base_instructions_and_only_then() -> (
+    None
+):
+    codexs, ours = config(turn()), config(turn(instructions=Path("/i.md")))
+    assert ours == (
+        *codexs,
+        'model_instructions_file="/i.md"',
+        *OWN_INSTRUCTIONS_PINS,
+    )
+    values = parse_overrides(ours)
+    assert values["include_permissions_instructions"] is False
+    assert values["include_collaboration_mode_instructions"] is False
 
 
 def test_the_name_of_the_profile_cannot_be_foreseen() -> None:

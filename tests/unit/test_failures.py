@@ -55,6 +55,22 @@ def test_every_text_finds_a_row_and_none_is_a_defect_of_ours() -> None:
     assert failures.from_start("Something new", 1).code == Code.PROCESS_DIED
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        '{"detail":"Instructions are not valid"}',
+        'unexpected status 400 Bad Request: {"detail":"Instructions are not valid"}',
+    ],
+)
+def test_refused_base_instructions_name_the_setting_that_brings_back_codexs(
+    message: str,
+) -> None:
+    error = failures.from_turn(message)
+    assert error.code == Code.MODEL_REJECTED
+    assert "CODEX_COUNSEL_INSTRUCTIONS=codex" in str(error.repair)
+    assert failures.from_turn('{"detail":"No such model"}').repair is None
+
+
 def test_the_catalogue_explains_every_code() -> None:
     assert set(CATALOG) == set(Code)
     assert all(

@@ -27,8 +27,8 @@ def test_the_prompt_has_the_role_the_stance_the_material_and_last_the_question()
     prompt = consult.prompt(request, [Material("AGENTS.md", "Be brief.")])
     parts = [
         "You are a second opinion",
-        "Argue the other side.",
         "You have no shell",
+        "Argue the other side.",
         'from="AGENTS.md"',
         'from="context from the caller"',
         "The question:\n\nWhy this?\n",

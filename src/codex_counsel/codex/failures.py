@@ -162,7 +162,8 @@ TURN_RULES: tuple[FailureRule, ...] = (
         Code.MODEL_REJECTED,
         r"Instructions are not valid",
         '{"detail":"Instructions are not valid"}',
-        repair="Set CODEX_COUNSEL_INSTRUCTIONS=codex: this account accepts no other base instructions than Codex's.",
+        repair="Set CODEX_COUNSEL_INSTRUCTIONS=codex and begin a new thread (no session_id): this account accepts no "
+        "base instructions but Codex's.",
     ),
     FailureRule(
         Code.UPSTREAM_ERROR,
