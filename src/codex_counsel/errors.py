@@ -26,6 +26,7 @@ class Code(StrEnum):
     USAGE_LIMIT = "usage_limit"
     RATE_LIMITED = "rate_limited"
     BACKING_OFF = "backing_off"
+    QUOTA_RESERVED = "quota_reserved"
     MODEL_REJECTED = "model_rejected"
     MODEL_CAPACITY = "model_capacity"
     CONTEXT_EXCEEDED = "context_exceeded"
@@ -177,6 +178,13 @@ CATALOG: dict[Code, Meaning] = {
     Code.BACKING_OFF: Meaning(
         "An earlier call of this account met a limit that has not reset yet; Codex was not started.",
         "Go on without Codex until then, or remove the limit with `codex-counsel status --clear-limits`.",
+        retryable=True,
+        exit_code=UNAVAILABLE,
+    ),
+    Code.QUOTA_RESERVED: Meaning(
+        "Less of a usage window of the account is left than the user keeps in reserve; Codex was not started.",
+        "Go on without Codex until the reset. Call again with use_reserve only if the user asks for it.",
+        terminal_repair="Wait for the reset, or spend from the reserve with --use-reserve.",
         retryable=True,
         exit_code=UNAVAILABLE,
     ),

@@ -363,3 +363,72 @@ def test_words_of_a_conversation_are_not_taken_for_records(tmp_path: Path) -> No
         tmp_path, turn_start(), context("m"), token_count(100, 40, 10, 5), spoken
     )
     assert rollout.last_turn(file).tokens == Tokens(100, 40, 10, 5)
+
+
+# --- the usage windows of the account
+
+FIVE_HOURS = {"used_percent": 55.5, "window_minutes": 300, "resets_at": 1795305651}
+WEEK = {"used_percent": 12.0, "window_minutes": 10_080, "resets_at": 1795305660}
+NOTED_AT = 1_795_247_733.971
+
+
+def noted(**limits: Any) -> dict[str, Any]:
+    return token_count(1, 1, 1, 1, limit_id="codex", **limits)
+
+
+NOTES: dict[str, tuple[list[dict[str, Any]], dict[str, Any] | None]] = {
+    "the last one": ([noted(primary=WEEK), noted(primary=FIVE_HOURS)], FIVE_HOURS),
+    "before a long answer": (
+        [
+            noted(primary=WEEK),
+            record("event_msg", type="task_complete", last_agent_message="x" * 100_000),
+        ],
+        WEEK,
+    ),
+    "before one without": ([noted(primary=WEEK), token_count(1, 1, 1, 1)], WEEK),
+    "before one of a model": (
+        [noted(primary=WEEK), token_count(1, 1, 1, 1, limit_id="x", primary=WEEK)],
+        WEEK,
+    ),
+    "of an API key": ([token_count(1, 1, 1, 1)], None),
+    "no note": ([turn_start()], None),
+    "words of a conversation": (
+        [tool_output(json.dumps(noted(primary=WEEK)))],
+        None,
+    ),
+    "without a time": ([{**noted(primary=WEEK), "timestamp": None}], None),
+    "a word for a time": ([{**noted(primary=WEEK), "timestamp": "soon"}], None),
+}
+
+
+@pytest.mark.parametrize(("lines", "window"), NOTES.values(), ids=NOTES.keys())
+def test_the_newest_note_of_the_usage_windows_is_found(
+    tmp_path: Path, lines: list[dict[str, Any]], window: dict[str, Any] | None
+) -> None:
+    found = rollout.rate_limits(write_rollout(tmp_path, *lines, tail=b'{"half'))
+    if window is None:
+        assert found is None
+    else:
+        assert found == (NOTED_AT, {"limit_id": "codex", "primary": window})
+
+
+@pytest.mark.parametrize("data", ODD.values(), ids=ODD.keys())
+def test_a_record_that_cannot_be_read_notes_no_windows(
+    tmp_path: Path, data: bytes
+) -> None:
+    (tmp_path / "rollout.jsonl").write_bytes(data)
+    assert rollout.rate_limits(tmp_path / "rollout.jsonl") is None
+    assert rollout.rate_limits(tmp_path / "absent") is None
+    assert rollout.rate_limits(None) is None
+
+
+def test_only_the_end_of_a_long_record_is_read_for_the_windows(tmp_path: Path) -> None:
+    file = write_rollout(tmp_path, tail=b'{"filler": 1}\n' * 4_000_000)
+    with file.open("ab") as stream:
+        stream.write(json.dumps(noted(primary=WEEK)).encode() + b"\n")
+    tracemalloc.start()
+    found = rollout.rate_limits(file)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found == (NOTED_AT, {"limit_id": "codex", "primary": WEEK})
+    assert peak < 4_000_000

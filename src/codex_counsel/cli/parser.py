@@ -60,6 +60,7 @@ HELP = {
     "extra_roots": "one more directory that Codex may read; may be repeated",
     "timeout_seconds": "end the run after this many seconds",
     "idempotency_key": "a second call with the same key and arguments returns the first run",
+    "use_reserve": "run also where this spends what CODEX_COUNSEL_RESERVE keeps",
     "session_id": "continue this Codex thread",
     "profile": "a configuration profile of Codex",
     "stance": "challenge: look for reasons against it",

@@ -266,7 +266,20 @@ def _limits(limits: JsonObject | None) -> str:
     for name in ("quota", "quota_error"):
         if limits.get(name):
             parts.append(f"{name.replace('_', ' ')}: {flat(limits[name])}")
+    if limits.get("reserve"):
+        parts.append(_reserve(limits["reserve"]))
     return "; ".join(parts) or "none in force"
+
+
+def _reserve(reserve: JsonObject) -> str:
+    """How much of each usage window is kept, and how much is left."""
+    if reserve.get("problem"):
+        return f"reserve of {reserve['percent']} %: not checked, {reserve['problem']}"
+    lefts = [
+        f"{window['left_percent']:g} % left of the {window['window']} window"
+        for window in reserve.get("windows", ())
+    ]
+    return f"reserve of {reserve['percent']} %: {', '.join(lefts)}"
 
 
 def _workspace(workspace: JsonObject) -> str:
@@ -356,6 +369,9 @@ def add_dry_run(page: Page, envelope: Envelope) -> None:
     sandbox = data.get("sandbox")
     if sandbox:
         _add_sandbox(page, sandbox)
+    reserve = data.get("reserve")
+    if reserve and not blocked:
+        page.note(_reserve(reserve))
     additions = data.get("codex_adds") or ()
     if additions:
         total = sum(part.get("bytes", 0) for part in additions)

@@ -130,14 +130,16 @@ def _identity(*parts: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def rate_limits(codex: Codex, env: Mapping[str, str]) -> JsonObject:
-    """The account's quota as Codex reports it now; no model is asked (seen on 0.140 to 0.169).
+def rate_limits(
+    codex: Codex, env: Mapping[str, str], *, seconds: float = PROBE_SECONDS
+) -> JsonObject:
+    """The account's quota as Codex reports it within so many seconds; no model is asked (seen on 0.140 to 0.169).
 
     Has those of the keys primary, secondary, credits and planType that apply to the
     account. Raises `upstream_error` when Codex does not report it: only a ChatGPT
     account has a quota.
     """
-    with app_server.connect(codex, env, seconds=PROBE_SECONDS) as server:
+    with app_server.connect(codex, env, seconds=seconds) as server:
         server.request("account/rateLimits/read")
         answer = server.answer()
     if answer is None:

@@ -7,6 +7,7 @@ Each line is an object with `type` and `payload`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -21,6 +22,9 @@ from codex_counsel.system.json_values import Json, JsonObject
 
 SHELL_TOOLS = ("exec_command", "exec")
 """The tools that run commands: of models with tools of their own, and of models in code mode."""
+
+RECENT_BYTES = 262_144
+"""Of the end of a record: the last reply of the model, and what follows it, is shorter as a rule."""
 
 _FORGOTTEN = re.compile(
     rb'"(?:(?:context_)?compact(?:ed|ion(?:_summary)?)|thread_rolled_back)"'
@@ -189,6 +193,39 @@ def _reset(counts: list[JsonObject]) -> float | None:
         if resets_at and float(used_percent) >= 100:
             resets.append(float(resets_at))
     return max(resets, default=None)
+
+
+def rate_limits(file: Path | None) -> tuple[float, JsonObject] | None:
+    """When Codex last noted the account's usage windows (epoch seconds), and its note; None where it did not.
+
+    Looks at the end of the record only: a note follows every reply of the model.
+    """
+    if file is None:
+        return None
+    try:
+        with file.open("rb") as record:
+            record.seek(max(file.stat().st_size - RECENT_BYTES, 0))
+            lines = record.read(RECENT_BYTES).split(b"\n")
+    except OSError:
+        return None
+    for line in reversed(lines):
+        if b'"token_count"' not in line[:200]:
+            continue
+        with contextlib.suppress(ValueError, OverflowError, RecursionError):
+            noted = _rate_limits(json.loads(line))
+            if noted:
+                return noted
+    return None
+
+
+def _rate_limits(line: Json) -> tuple[float, JsonObject] | None:
+    match line:
+        case {"timestamp": str(moment), "payload": {"rate_limits": dict(limits)}}:
+            # Others are limits of one model or feature.
+            if limits.get("limit_id") not in (None, "codex"):
+                return None
+            return datetime.fromisoformat(moment).timestamp(), limits
+    return None
 
 
 def _sandbox_broken(lines: list[bytes]) -> bool:

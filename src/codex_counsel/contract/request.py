@@ -135,6 +135,16 @@ class RunRequest(ToolRequest):
         **KEY,
     )
     detail: Detail = _argument("full")
+    use_reserve: bool = _argument(
+        default=False,
+        description="only if the user asks",
+    )
+
+    def canonical(self) -> str:
+        """As of every request; without `use_reserve`, which says when to run and not what."""
+        arguments = asdict(self)
+        del arguments["use_reserve"]
+        return json.dumps(arguments, sort_keys=True)
 
     @property
     def subject(self) -> str:

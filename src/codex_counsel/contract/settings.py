@@ -138,6 +138,12 @@ class Settings:
     backoff_seconds: int = _number(
         300, 1, 604_800, "seconds that a limit is stored if Codex names no reset"
     )
+    reserve: int = _number(
+        0,
+        0,
+        99,
+        "per cent of each usage window of a ChatGPT account that runs leave to you; `use_reserve` spends them",
+    )
     state_dir: str | None = _text(
         "directory of the jobs; unset: the platform's state directory"
     )

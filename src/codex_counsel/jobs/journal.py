@@ -23,6 +23,8 @@ from codex_counsel.system.files import open_private, remove_tree, write_atomical
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from codex_counsel.codex.transcript import Transcript
     from codex_counsel.contract.envelope import EnvelopeDict
     from codex_counsel.system.json_values import Json, JsonObject
@@ -106,10 +108,18 @@ class Journal:
             written = os.write(self._events, data)
         self._record_torn = written < len(data)
 
-    def commit(self, envelope: EnvelopeDict) -> None:
-        """Store the result unless there is one, and write the one that stands to stdout for a launcher that waits."""
+    def commit(
+        self, envelope: EnvelopeDict, on_stored: Callable[[], None] | None = None
+    ) -> None:
+        """Store the result unless there is one, and write the one that stands to stdout for a launcher that waits.
+
+        `on_stored` is called in between: what it does is done once a caller has the
+        result, and a full disk loses it sooner than the result.
+        """
         envelope["meta"]["job_id"] = os.path.basename(self.directory)
         text = self._store(envelope)
+        if on_stored:
+            on_stored()
         is_stored = os.path.exists(f"{self.directory}/result.json")
         with contextlib.suppress(OSError):
             _write_to_launcher(

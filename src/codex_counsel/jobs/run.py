@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from codex_counsel.codex import events, failures, rollout
+from codex_counsel.codex import events, failures, rollout, windows
 from codex_counsel.codex.events import Tokens
 from codex_counsel.codex.limits import Limits
 from codex_counsel.codex.transcript import Transcript, decides_answer
@@ -139,8 +139,28 @@ def finish(
         envelope = conclude(
             spec, transcript, replace(exit_, reason="cancelled"), directory
         )
-    journal.commit(envelope.wire())
+    _commit(spec, envelope, journal)
     tidy(spec, directory)
+
+
+def _commit(spec: Spec, envelope: Envelope, journal: Journal) -> None:
+    """Store the result; then what this run left of the account's usage windows."""
+    wire = envelope.wire()
+
+    def note() -> None:
+        keep_windows(spec, envelope.meta.session_id)
+
+    journal.commit(wire, note)
+
+
+def keep_windows(spec: Spec, thread_id: str | None) -> None:
+    """Keep what Codex's record of the thread says of the account's usage windows: the next launch need not ask."""
+    if thread_id is None:
+        return
+    record = rollout.find(Path(spec.codex_home), thread_id)
+    reading = windows.of_record(rollout.rate_limits(record))
+    if reading:
+        windows.Readings(Path(spec.state), spec.account).keep(reading)
 
 
 def tidy(spec: Spec, directory: Path) -> None:
@@ -190,7 +210,7 @@ def conclude_defect(spec: Spec, journal: Journal, defect: Exception) -> None:
         finish(spec, transcript, Exit("exited"), journal, error)
     except Exception:  # noqa: BLE001  # the defect may lie in what was just tried
         envelope = _conclude_without_record(spec, Path(journal.directory), error)
-        journal.commit(envelope.wire())
+        _commit(spec, envelope, journal)
 
 
 def _conclude_without_record(

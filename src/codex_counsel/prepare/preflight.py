@@ -14,6 +14,7 @@ from codex_counsel.codex.account import Login
 from codex_counsel.codex.binary import Codex
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.working_trees import project_directories
+from codex_counsel.prepare import reserve as reserves
 from codex_counsel.system.json_values import Json, JsonObject
 from codex_counsel.system.path import search_path
 from codex_counsel.system.temporary import temporary_root
@@ -21,6 +22,7 @@ from codex_counsel.system.temporary import temporary_root
 if TYPE_CHECKING:
     from codex_counsel.contract.request import RunRequest
     from codex_counsel.prepare.context import Context
+    from codex_counsel.prepare.reserve import Reserve
     from codex_counsel.prepare.workspace import ResolvedWorkspace
 
 GUIDANCE_OF_USER = ("AGENTS.override.md", "AGENTS.md")
@@ -38,7 +40,8 @@ class Preflight:
     """What the checks found.
 
     `env` is the environment of a probe. `config` is what the user's Codex is configured
-    for; `profile` is Codex's own. `warnings` are for the envelope.
+    for; `profile` is Codex's own. `reserve` is None where nothing was looked at.
+    `warnings` are for the envelope.
     """
 
     workspace: ResolvedWorkspace
@@ -49,17 +52,18 @@ class Preflight:
     profile: str | None
     isolation: str
     host_controls_writable: bool = False
+    reserve: Reserve | None = None
     warnings: tuple[str, ...] = ()
 
 
 def check(
     context: Context, request: RunRequest, workspace: ResolvedWorkspace
 ) -> Preflight:
-    """Check the binary, the profile, the login, remembered limits and the sandbox, in this order.
+    """Check the binary, the profile, the login, remembered limits, the reserve and the sandbox, in this order.
 
     Raises `codex_not_found`, `codex_too_old`, `invalid_arguments` (an unknown profile),
-    `auth_required`, `backing_off`, `sandbox_unavailable` (also where the settings
-    refuse what the sandbox leaves open) or `codex_config_invalid`.
+    `auth_required`, `backing_off`, `quota_reserved`, `sandbox_unavailable` (also where
+    the settings refuse what the sandbox leaves open) or `codex_config_invalid`.
     """
     codex = find_codex(context, workspace)
     profile = known_profile(context, request.profile or context.settings.profile)
@@ -70,6 +74,9 @@ def check(
     if not login.present:
         raise login_error(login, context.env)
     remembered_limits.Limits(context.settings.state, login.identity).check()
+    reserve = None
+    if not request.use_reserve:
+        reserve = _checked_reserve(context, codex, env, login)
 
     runs_commands = not getattr(request, "text_only", False)
     state = inspect.SandboxState(None)
@@ -87,8 +94,23 @@ def check(
         profile=profile,
         isolation=context.settings.isolation,
         host_controls_writable=state.host_controls_writable,
-        warnings=_guidance_sent_by_codex(context),
+        reserve=reserve,
+        warnings=(
+            *_guidance_sent_by_codex(context),
+            *(reserve.warnings() if reserve else ()),
+        ),
     )
+
+
+def _checked_reserve(
+    context: Context, codex: Codex, env: Mapping[str, str], login: Login
+) -> Reserve | None:
+    """What is left beside the reserve, None where there is none. Raises `quota_reserved`."""
+    reserve = reserves.of_account(context, codex, env, login)
+    refusal = reserve.refusal() if reserve else None
+    if refusal:
+        raise refusal
+    return reserve
 
 
 def _guidance_sent_by_codex(context: Context) -> tuple[str, ...]:

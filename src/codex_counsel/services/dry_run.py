@@ -160,7 +160,10 @@ def _access(
         own = base_instructions.of_run(context, preflight, brief.instructions)
         codex_adds = _additions(preflight, turn, own)
     except CounselError as error:
-        return {"blocked": {"code": error.code, "message": error.message}}
+        blocked = {"blocked": {"code": error.code, "message": error.message}}
+        if error.code == Code.QUOTA_RESERVED:
+            return {**blocked, "reserve": error.details}
+        return blocked
 
     boundary = turn.boundary
     reported = asdict(boundary.report())
@@ -170,7 +173,7 @@ def _access(
         "denied": _first_paths(outermost(boundary.denied)),
         "secrets": _first_paths(boundary.secrets),
     }
-    return {
+    access = {
         "sandbox": sandbox,
         "codex_adds": codex_adds,
         "isolation": turn.isolation,
@@ -178,6 +181,9 @@ def _access(
         "effort": effort.name,
         "effort_source": effort.source,
     }
+    if preflight.reserve:
+        access["reserve"] = preflight.reserve.report()
+    return access
 
 
 def _additions(

@@ -11,11 +11,13 @@ from codex_counsel.codex import account, binary, inspect
 from codex_counsel.codex.account import Login
 from codex_counsel.codex.inspect import SandboxState
 from codex_counsel.codex.limits import Limits
+from codex_counsel.codex.windows import Reading, Readings, of_app_server
 from codex_counsel.contract.envelope import EnvelopeDict, Meta, completed
 from codex_counsel.errors import CATALOG, Code, CounselError
 from codex_counsel.prepare import effort as efforts
 from codex_counsel.prepare import instructions as base_instructions
 from codex_counsel.prepare import preflight as checks
+from codex_counsel.prepare import reserve as reserves
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import clean, one_line
@@ -197,14 +199,29 @@ def _state(sandbox: JsonObject) -> SandboxState:
 
 
 def _quota(context: Context, codex: Codex, login: Login) -> JsonObject:
-    """The live quota of a ChatGPT account; other logins have none to tell."""
+    """The live quota of a ChatGPT account, which other logins have not, and what of it is kept in reserve."""
+    percent = context.settings.reserve
     if login.kind not in ("chatgpt", "keyring"):
-        return {}
+        reserve = reserves.without_windows(percent, login)
+        return {"reserve": reserve.report()} if percent and reserve else {}
     env = checks.probe_environment(context, workspaces.resolve_or_none(context))
     try:
-        return {"quota": account.rate_limits(codex, env)}
+        limits = account.rate_limits(codex, env)
     except CounselError as error:
-        return {"quota_error": error.message}
+        quota: JsonObject = {"quota_error": error.message}
+        reading = Reading(0, problem=error.message)
+    else:
+        quota = {"quota": limits}
+        reading = of_app_server(limits)
+        # The next launch need not ask again.
+        Readings(context.settings.state, login.identity).keep(reading)
+    if percent:
+        reserve = reserves.of_reading(percent, reading)
+        quota["reserve"] = reserve.report()
+        refusal = reserve.refusal()
+        if refusal:
+            quota["reserve"]["refusal"] = refusal.message
+    return quota
 
 
 def _problems(context: Context, data: JsonObject) -> list[CounselError]:
@@ -221,4 +238,7 @@ def _problems(context: Context, data: JsonObject) -> list[CounselError]:
     limit = data.get("limits", {}).get("in_force")
     if limit:
         problems.append(CounselError(Code.BACKING_OFF, limit["message"]))
+    refusal = data.get("limits", {}).get("reserve", {}).get("refusal")
+    if refusal:
+        problems.append(CounselError(Code.QUOTA_RESERVED, refusal))
     return problems

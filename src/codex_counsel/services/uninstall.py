@@ -27,6 +27,7 @@ STATE_ENTRIES = (
     "queue",
     "applying",
     "limits",
+    "windows",
     "gate",
     "evicted",
     "clock.json",
