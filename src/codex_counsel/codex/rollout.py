@@ -11,6 +11,7 @@ import contextlib
 import json
 import re
 import time
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -97,13 +98,16 @@ def seconds_since_growth(file: Path | None) -> float:
         return float("inf")
 
 
-def last_turn(file: Path | None) -> TurnRecord:
-    """Read the last turn. Never raises: from a record that is missing or cannot be read every field is None."""
+def last_turn(file: Path | None, turns: int = 1) -> TurnRecord:
+    """Read the last turn, or so many of the last ones together.
+
+    Never raises: from a record that is missing or cannot be read every field is None.
+    """
     if file is None:
         return TurnRecord()
     try:
         with file.open("rb") as lines:
-            return _parse_last_turn(lines)
+            return _parse_last_turns(lines, turns)
     except (
         OSError,
         ValueError,
@@ -121,16 +125,21 @@ def last_turn(file: Path | None) -> TurnRecord:
 _KEPT = (b'"turn_context"', b'"token_count"', b"_call")
 
 
-def _parse_last_turn(lines: Iterable[bytes]) -> TurnRecord:
+def _parse_last_turns(lines: Iterable[bytes], count: int) -> TurnRecord:
     counts_before: list[bytes] = []
-    turn: list[bytes] = []
+    turns: deque[list[bytes]] = deque([[]])
     for line in lines:
         if b'"task_started"' in line[:400]:
-            counts_before += [kept for kept in turn if b'"token_count"' in kept[:200]]
-            turn = []
+            turns.append([])
+            if len(turns) > count:
+                oldest = turns.popleft()
+                counts_before += [
+                    kept for kept in oldest if b'"token_count"' in kept[:200]
+                ]
         elif any(marker in line[:200] for marker in _KEPT):
-            turn.append(line)
+            turns[-1].append(line)
 
+    turn = [line for lines_of_turn in turns for line in lines_of_turn]
     contexts = _payloads(turn, b'"turn_context"') or [{}]
     context = contexts[-1]
     counts = _payloads(turn, b'"token_count"')

@@ -1,0 +1,149 @@
+"""The tokens of a run while it goes on, read from what Codex appends to its record of the thread.
+
+Seen on 0.148 to 0.169: a line `token_count` when the commands of a response have ended,
+and from 0.163 on also a line `token_usage_record` before they begin. Both are flushed
+at once and hold the total of the thread; a compaction counts like any other response.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+from codex_counsel.codex import rollout
+from codex_counsel.codex.events import Tokens
+from codex_counsel.system.json_values import JsonObject
+
+BLOCK = 1 << 20
+"""Bytes that are read at once."""
+MAX_BLOCKS = 16
+"""Blocks that one look reads: what a command printed is in the record too."""
+MAX_COUNT_LINE = 1 << 16
+"""Bytes; a line with counts is much shorter."""
+MARKERS = (b'"token_count"', b'"token_usage_record"')
+"""Found among the first 200 bytes of a line with counts. Within a text of the record the quotes are escaped."""
+SEARCH_PAUSE = 1.0
+"""Seconds between two searches for the record of a thread that has none yet."""
+
+
+class TokenWatch:
+    """Counts the tokens of one run, input and output, over all its turns. `session_id` is the thread it continues.
+
+    Make it before the thread goes on: what its record holds by then is not of this run.
+    """
+
+    def __init__(self, codex_home: Path, session_id: str | None = None) -> None:
+        self.used = 0
+        self._home = codex_home
+        self._before = 0
+        self._file: Path | None = None
+        self._offset = 0
+        self._unfinished = b""
+        self._next_search = 0.0
+        if session_id:
+            self._file = rollout.find(codex_home, session_id)
+        if self._file:
+            self._before, self._offset = _last_total(self._file)
+
+    def look(self, thread_id: str | None) -> int:
+        """Read what was appended since the last look, and return `used`.
+
+        Never raises: a damaged line does not count.
+        """
+        file = self._file or self._find(thread_id)
+        if file:
+            try:
+                with file.open("rb") as record:
+                    self._read_on(record)
+            except OSError:
+                pass  # the next look tries again
+        return self.used
+
+    def _find(self, thread_id: str | None) -> Path | None:
+        # A search walks through folders of thousands of records.
+        now = time.monotonic()
+        if not thread_id or now < self._next_search:
+            return None
+        self._next_search = now + SEARCH_PAUSE
+        self._file = rollout.find(self._home, thread_id)
+        return self._file
+
+    def _read_on(self, record: BinaryIO) -> None:
+        record.seek(self._offset)
+        for _ in range(MAX_BLOCKS):
+            block = record.read(BLOCK)
+            if not block:
+                return
+            self._offset += len(block)
+            *lines, self._unfinished = (self._unfinished + block).split(b"\n")
+            for line in lines:
+                self._add(line)
+            # What is cut here no longer begins with a marker, so its rest does not
+            # count either.
+            if len(self._unfinished) > MAX_COUNT_LINE:
+                self._unfinished = b"-"
+
+    def _add(self, line: bytes) -> None:
+        total = _total(line)
+        if total is not None:
+            self.used = max(self.used, total - self._before)
+
+
+def _last_total(file: Path) -> tuple[int, int]:
+    """The thread's tokens by the last line that counts them, read from the end, and where the last whole line ends."""
+    try:
+        with file.open("rb") as record:
+            return _search_back(record)
+    except OSError:
+        return 0, 0
+
+
+def _search_back(record: BinaryIO) -> tuple[int, int]:
+    start = record.seek(0, 2)
+    end_of_lines = 0
+    tail = b""
+    while start > 0:
+        size = min(BLOCK, start)
+        start -= size
+        record.seek(start)
+        lines = (record.read(size) + tail).split(b"\n")
+        if not end_of_lines and len(lines) > 1:
+            end_of_lines = start + sum(map(len, lines[:-1])) + len(lines) - 1
+        # The first line may begin in an earlier block. Of a long one the beginning is
+        # all that counts.
+        tail = lines[0][:MAX_COUNT_LINE]
+        whole = lines[1:] if start else lines
+        for line in reversed(whole):
+            total = _total(line)
+            if total is not None:
+                return total, end_of_lines
+    return 0, end_of_lines
+
+
+def _total(line: bytes) -> int | None:
+    """The tokens of the thread up to this line, if it counts them."""
+    if not any(marker in line[:200] for marker in MARKERS):
+        return None
+    try:
+        tokens = _thread_tokens(json.loads(line))
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ):
+        return None
+    return tokens.input + tokens.output
+
+
+def _thread_tokens(row: JsonObject) -> Tokens:
+    payload = row["payload"]
+    if row["type"] == "token_usage_record":
+        return Tokens.parse(payload["thread_token_usage"])
+    if payload["type"] != "token_count":
+        raise ValueError("a line without counts")
+    return Tokens.parse(payload["info"]["total_token_usage"])

@@ -1,0 +1,171 @@
+"""The tokens of a run while it goes on: counted from what is appended to Codex's record of the thread."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codex_counsel.codex import token_watch
+from codex_counsel.codex.token_watch import TokenWatch
+
+THREAD = "01a1fd1a-7cc9-76f3-b57a-2db62e07b46f"
+
+
+def usage(total: int) -> dict[str, int]:
+    """Counts of which a tenth is output."""
+    return {"input_tokens": total - total // 10, "output_tokens": total // 10}
+
+
+def line(kind: str, **payload: Any) -> bytes:
+    row = {"timestamp": "2026-11-21T07:55:33.971Z", "type": kind, "payload": payload}
+    return json.dumps(row).encode() + b"\n"
+
+
+def count(total: int, **more: Any) -> bytes:
+    info = {"total_token_usage": usage(total), "last_token_usage": usage(1)}
+    return line("event_msg", type="token_count", info=info, **more)
+
+
+def early_count(total: int) -> bytes:
+    return line("token_usage_record", thread_id=THREAD, thread_token_usage=usage(total))
+
+
+NO_INFO = line("event_msg", type="token_count", info=None, rate_limits={"primary": 1})
+SAID = line("response_item", type="message", text='a "token_count" in a text')
+DAMAGED = b'{"type":"event_msg","payload":{"type":"token_count","info":{"total\n'
+LYING = line("event_msg", type="token_count", info={"total_token_usage": "many"})
+LONG = line("response_item", type="function_call_output", output="x" * 300_000)
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    folder = tmp_path / "sessions/2026/11/21"
+    folder.mkdir(parents=True)
+    return folder / f"rollout-2026-11-21T07-55-33-{THREAD}.jsonl"
+
+
+def append(record: Path, *lines: bytes) -> None:
+    with record.open("ab") as file:
+        file.write(b"".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("lines", "used"),
+    [
+        ([], 0),
+        ([count(1000)], 1000),
+        ([count(1000), count(2500)], 2500),
+        ([early_count(1000)], 1000),
+        ([count(1000), early_count(2000)], 2000),
+        ([early_count(2000), count(1000)], 2000),
+        ([count(1000), NO_INFO], 1000),
+        ([count(1000, rate_limits={"primary": {"used_percent": 12.5}})], 1000),
+        ([SAID, count(1000), SAID, LONG], 1000),
+        ([DAMAGED, LYING, b"\xff\n", b"\n", count(1000)], 1000),
+        ([count(1000), count(1000), line("compacted"), count(1000)], 1000),
+        ([count(1000), count(2000)[:-40]], 1000),
+    ],
+)
+def test_the_total_of_a_new_thread_is_what_the_run_used(
+    record: Path, tmp_path: Path, lines: list[bytes], used: int
+) -> None:
+    append(record, *lines)
+    assert TokenWatch(tmp_path).look(THREAD) == used
+
+
+@pytest.mark.parametrize(
+    ("before", "already"),
+    [
+        ([], 0),
+        ([count(7000)], 7000),
+        ([count(5000), count(7000), NO_INFO, SAID], 7000),
+        ([count(6000), early_count(7000), LONG], 7000),
+        ([count(7000), DAMAGED, LYING, b"\xff\n"], 7000),
+        ([count(7000), LONG, LONG, LONG, LONG], 7000),
+        ([LONG, LONG, LONG, LONG], 0),
+    ],
+)
+def test_what_a_continued_thread_had_before_does_not_count(
+    record: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    before: list[bytes],
+    already: int,
+) -> None:
+    append(record, *before)
+    for block in (1 << 20, 1000, 7):
+        if block == 7 and LONG in before:
+            continue
+        monkeypatch.setattr(token_watch, "BLOCK", block)
+        monkeypatch.setattr(token_watch, "MAX_BLOCKS", 10**6)
+        watch = TokenWatch(tmp_path, THREAD)
+        assert watch.look(THREAD) == 0
+        with record.open("ab") as file:
+            size = file.tell()
+            file.write(SAID + count(already + 400))
+        assert watch.look(THREAD) == 400
+        with record.open("rb+") as file:
+            file.truncate(size)
+
+
+def test_a_line_that_is_still_being_written_counts_once_it_is_whole(
+    record: Path, tmp_path: Path
+) -> None:
+    record.touch()
+    watch = TokenWatch(tmp_path)
+    whole = count(1000)
+    for index in range(0, len(whole), 20):
+        assert watch.look(THREAD) == 0
+        append(record, whole[index : index + 20])
+    assert watch.look(THREAD) == 1000
+
+    # The same for the line at which a continued thread was found.
+    append(record, count(3000)[:50])
+    continued = TokenWatch(tmp_path, THREAD)
+    append(record, count(3000)[50:])
+    assert continued.look(THREAD) == 2000
+
+
+def test_a_record_that_comes_late_or_goes_away_is_no_reason_to_fail(
+    record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_watch, "SEARCH_PAUSE", 0.0)
+    watch = TokenWatch(tmp_path)
+    assert watch.look(None) == 0
+    assert watch.look(THREAD) == 0
+    append(record, count(1000))
+    assert watch.look(THREAD) == 1000
+    record.unlink()
+    assert watch.look(THREAD) == 1000
+    append(record, LONG, count(2000))
+    assert watch.look(THREAD) == 2000
+
+
+def test_a_look_reads_only_what_was_appended(record: Path, tmp_path: Path) -> None:
+    append(record, *[LONG] * 700, count(5000))
+    began = time.perf_counter()
+    watch = TokenWatch(tmp_path, THREAD)
+    assert time.perf_counter() - began < 0.5
+    append(record, count(5100))
+    assert watch.look(THREAD) == 100
+
+    with record.open("rb+") as file:
+        file.write(b"\0" * 10_000)  # nobody looks there again
+    began = time.perf_counter()
+    for _ in range(100):
+        assert watch.look(THREAD) == 100
+    assert time.perf_counter() - began < 0.5
+
+
+def test_what_a_command_prints_at_once_is_read_over_some_looks(
+    record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_watch, "BLOCK", 100_000)
+    append(record, *[LONG] * 8, count(1000))
+    watch = TokenWatch(tmp_path)
+    assert watch.look(THREAD) == 0
+    assert watch.look(THREAD) == 1000
