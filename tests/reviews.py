@@ -63,6 +63,20 @@ def material(prompt: str, name: str) -> str | None:
     return blocks[-1][1] if blocks else None
 
 
+def criteria(prompt: str) -> list[tuple[str, str, str]]:
+    """From, for and text of each block of criteria that stands in no other block of a prompt."""
+    blocks: list[tuple[str, str, str, str, str]] = re.findall(
+        r'^<(criteria|material) id="([0-9a-f]{12})" from="([^"]*)"(?: for="([^"]*)")?>\n(.*?)\n</\1 \2>$',
+        prompt,
+        re.DOTALL | re.MULTILINE,
+    )
+    return [
+        (name, folder, text)
+        for kind, _, name, folder, text in blocks
+        if kind == "criteria"
+    ]
+
+
 FILES, LACKING = (
     "the files of the change",
     "what the text of the change lacks, or has only in part",

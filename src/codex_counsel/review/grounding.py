@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from codex_counsel.errors import CounselError
 from codex_counsel.git.encoding import is_binary, utf8
 from codex_counsel.git.names import NO_NAME, display_name
+from codex_counsel.git.tree_reader import TreeReader, UnreadableError
 from codex_counsel.system.redact import mask
 from codex_counsel.system.secret_names import secret_name
 from codex_counsel.system.text import visible
@@ -196,10 +197,7 @@ class ReviewedFiles:
     def _read_lines(self, name: bytes, *, before: bool) -> list[str] | None:
         if secret_name(os.fsdecode(name)):
             return None
-        if before:
-            data = self._read_base(name)
-        else:
-            data = self._changes.comparison.read(self._repo, name, MAX_FILE)
+        data = self._read_base(name) if before else self._read_reviewed(name)
         if data is None or is_binary(data):
             return None
         text, _ = mask(utf8(data).decode("utf-8", "replace"))
@@ -207,6 +205,19 @@ class ReviewedFiles:
         if not lines[-1]:
             lines.pop()
         return lines
+
+    def _read_reviewed(self, name: bytes) -> bytes | None:
+        """The content that was reviewed, or of the working tree the present one."""
+        comparison = self._changes.comparison
+        try:
+            if comparison.state == "commit":
+                return self._repo.read(comparison.head, name, MAX_FILE)
+            if comparison.state == "index":
+                return self._repo.read(None, name, MAX_FILE)
+            with TreeReader(self._repo.root) as reader:
+                return reader.read(name, MAX_FILE).data
+        except (CounselError, UnreadableError, OSError):
+            return None
 
     def _read_base(self, name: bytes) -> bytes | None:
         """The content before the change."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from codex_counsel.contract.envelope import RuleFile
 from codex_counsel.git.encoding import is_binary, utf8
 from codex_counsel.git.names import display_name
-from codex_counsel.git.revision import entries
+from codex_counsel.git.repo import Blob
+from codex_counsel.git.revision import contents, entries
+from codex_counsel.git.tree_reader import TreeReader, UnreadableError
 from codex_counsel.prepare.guidance import FILE_NAME, folders_down_to
 from codex_counsel.prepare.revision_files import RevisionFile, read_files
 from codex_counsel.review.criteria import NO_CRITERIA, Criteria, Rules
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from codex_counsel.prepare.prompt_parts import Material
     from codex_counsel.prepare.workspace import ResolvedWorkspace
     from codex_counsel.review.changes.changes import Changes
+    from codex_counsel.review.changes.model import ChangedFile
 
 GUIDANCE = FILE_NAME.encode()
 RULES_ONLY = b"REVIEW.md"
@@ -41,8 +46,8 @@ FILE_BYTES = 16_000
 """Of the rules of one file; the rest of them is not sent."""
 TOTAL_BYTES = 48_000
 """Of all rules together."""
-MAX_COMPARED = 20
-"""Files of the change whose rules are compared with those of the base; any further ones count as changed."""
+MAX_COMPARED = 200
+"""Files of the change whose rules are compared with those of the base, first those that are in force."""
 MAX_NAMED = 10
 """Files that a warning names."""
 MAX_LISTED = 40
@@ -101,7 +106,7 @@ def without_rule_sections(material: Iterable[Material]) -> list[Material]:
     for item in material:
         text = without_rules(item.text.removeprefix("\ufeff"))
         if text.strip():
-            rest.append(type(item)(item.name, text))
+            rest.append(replace(item, text=text))
     return rest
 
 
@@ -191,18 +196,31 @@ class _Collector:
 
     def compare(self, changes: Changes) -> None:
         """Mark the files whose rules are others in the reviewed state than in the base."""
-        changed = {name for entry in changes.entries for name in entry.names}
-        touched = {name for name in changed if _last_part(name) in KINDS}
+        # None for a name that a renamed file had.
+        by_name: dict[bytes, ChangedFile | None] = {}
+        for entry in changes.entries:
+            if entry.status == "R" and entry.old_path_bytes is not None:
+                by_name.setdefault(entry.old_path_bytes, None)
+            by_name[entry.path_bytes] = entry
+        # The name of a rule file, and the name of the file that has its rules.
+        touched = {name: name for name in by_name if _last_part(name) in KINDS}
         for file in self.files.values():
-            if file.is_link and file.real in changed:
-                touched.add(file.name)
-        for index, name in enumerate(sorted(touched)):
+            if file.is_link and file.real in by_name and file.name not in touched:
+                touched[file.name] = file.real
+        in_force_first = sorted(
+            touched, key=lambda name: (name not in self.texts, name)
+        )
+
+        compared = {}
+        for name in in_force_first[:MAX_COMPARED]:
+            compared[name] = by_name[touched[name]]
+        present = self._read_reviewed(changes, compared)
+        for name in compared:
             before = self._rules_before(name)
-            if index < MAX_COMPARED:
-                now = self._rules_now(name, changes, changed)
-                if before == now:
-                    continue
-            if not before and name not in self.rows:
+            now = _rules_in(name, present.get(name, b""))
+            if before == now:
+                continue
+            if name not in self.rows:
                 self._add(name, omitted="new")
             self.rows[name].changed = True
 
@@ -212,14 +230,22 @@ class _Collector:
             return ""
         return _rules_in(name, file.data)
 
-    def _rules_now(self, name: bytes, changes: Changes, changed: set[bytes]) -> str:
-        file = self.files.get(name)
-        if file and name not in changed:
-            name_now = file.real
-        else:
-            name_now = name
-        data = changes.comparison.read(self.repo, name_now, READ_BYTES)
-        return _rules_in(name, data or b"")
+    def _read_reviewed(
+        self, changes: Changes, compared: dict[bytes, ChangedFile | None]
+    ) -> dict[bytes, bytes]:
+        """The beginning of each of these files in the reviewed state, by the name of the rule file."""
+        if changes.comparison.state == "working_tree":
+            with TreeReader(self.repo.root) as reader:
+                return _read_each(reader, compared)
+        shas = {}
+        for name, entry in compared.items():
+            if entry is None:
+                continue
+            mode, sha = entry.modes[1], entry.object_ids[1]
+            if Blob(mode, sha).is_file:
+                shas[name] = sha
+        found = contents(self.repo, shas.values(), READ_BYTES)
+        return {name: found[sha].data for name, sha in shas.items() if sha in found}
 
     def finish(self) -> Criteria:
         """All that was taken."""
@@ -266,6 +292,19 @@ class _Collector:
         """Whether it is a link that is not sent. `guidance` warns of such an AGENTS.md."""
         file = self.files.get(name)
         return file is not None and file.is_link and file.data is None
+
+
+def _read_each(
+    reader: TreeReader, compared: dict[bytes, ChangedFile | None]
+) -> dict[bytes, bytes]:
+    found = {}
+    for name, entry in compared.items():
+        if entry is None:
+            continue
+        # What is no regular file, or is gone, has no rules.
+        with contextlib.suppress(UnreadableError, FileNotFoundError):
+            found[name] = reader.read(entry.path_bytes, READ_BYTES).data
+    return found
 
 
 def _last_part(name: bytes) -> bytes:

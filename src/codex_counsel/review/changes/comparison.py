@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git import refs
-from codex_counsel.git.tree_reader import TreeReader, UnreadableError
 from codex_counsel.system.json_values import Json, JsonObject
 
 if TYPE_CHECKING:
@@ -39,18 +38,6 @@ class Comparison:
         if self.state == "index":
             return "--cached", base
         return (base,)
-
-    def read(self, repo: Repo, name: bytes, limit: int) -> bytes | None:
-        """The first `limit` bytes of a regular file under review, of a working tree as it is now; else None."""
-        try:
-            if self.state == "commit":
-                return repo.read(self.head, name, limit)
-            if self.state == "index":
-                return repo.read(None, name, limit)
-            with TreeReader(repo.root) as reader:
-                return reader.read(name, limit).data
-        except (CounselError, UnreadableError, OSError):
-            return None
 
     def to_json(self) -> JsonObject:
         """The keys of `spec.json`."""
