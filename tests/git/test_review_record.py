@@ -169,6 +169,92 @@ def test_long_names_do_not_make_the_list_long(world: World) -> None:
     assert sum(omission.bytes or 0 for omission in report) == 2_000
 
 
+# --- the rules that findings rest on
+
+RULES = [
+    {
+        "file": "AGENTS.md",
+        "text": "## Review rules\n\n- **Never** log\n  a `password`.",
+    },
+    {"file": "a/REVIEW.md", "text": "Use UTC. <U+202E>"},
+]
+NO_RULE = {"rule_file": None, "rule_quote": None}
+FOUND: dict[str, tuple[str | None, str | None]] = {
+    "word for word": ("AGENTS.md", "- **Never** log\n  a `password`."),
+    "on one line, without markup": ("AGENTS.md", "Never log a password."),
+    "in other case": ("AGENTS.md", "never LOG a password"),
+    "shortened": ("AGENTS.md", "Never ... password"),
+    "with a dot before the path": ("./a/REVIEW.md", "Use UTC."),
+    "with a hidden character": ("a/REVIEW.md", "Use UTC. \u202e"),
+}
+NOT_FOUND: dict[str, tuple[str | None, str | None]] = {
+    "of another file": ("a/REVIEW.md", "Never log a password."),
+    "of a file that was not sent": ("b/REVIEW.md", "Use UTC."),
+    "invented": ("AGENTS.md", "Never log a token."),
+    "no quotation": ("AGENTS.md", None),
+    "no file": (None, "Use UTC."),
+    "too short to tell": ("AGENTS.md", "ev"),
+    "blanks": ("AGENTS.md", "   "),
+    "an ellipsis": ("AGENTS.md", "......"),
+    "endless": ("AGENTS.md", "Never log a password. " * 100_000),
+}
+
+
+@pytest.mark.parametrize(
+    ("named", "stays"),
+    [(named, True) for named in FOUND.values()]
+    + [(named, False) for named in NOT_FOUND.values()],
+    ids=[*FOUND, *NOT_FOUND],
+)
+def test_a_rule_that_was_not_sent_is_dropped_and_its_finding_stays(
+    world: World, named: tuple[str | None, str | None], stays: bool
+) -> None:
+    world.repository.begin_changed()
+    record = replace(of_changes(world), rules=RULES)
+    file, quote = named
+    answer = reply(
+        {"rule_file": file, "rule_quote": quote}, NO_RULE, verdict="concerns"
+    )
+    wire = conclude_review(record, answer)
+    assert wire["verdict"] == "concerns"
+    assert [finding["grounded"] for finding in wire["findings"]] == ["verified"] * 2
+    assert [("rule" in finding) for finding in wire["findings"]] == [stays, False]
+    warnings = [
+        warning
+        for warning in wire["meta"].get("warnings", [])
+        if "a rule that is not in the review rules sent" in warning
+    ]
+    assert len(warnings) == int(not stays)
+
+
+def test_a_dropped_rule_takes_no_pass_away(world: World) -> None:
+    world.repository.begin_changed()
+    record = replace(of_changes(world), rules=RULES)
+    invented = {"rule_file": "x", "rule_quote": "y", "severity": "nit"}
+    wire = conclude_review(record, reply(invented))
+    assert (wire["verdict"], len(wire["findings"])) == ("pass", 1)
+
+
+def test_a_token_in_a_quoted_rule_is_masked(world: World) -> None:
+    world.repository.begin_changed()
+    rules = [{"file": "AGENTS.md", "text": "Log in with [masked:github-token]."}]
+    record = replace(of_changes(world), rules=rules)
+    named = {"rule_file": "AGENTS.md", "rule_quote": f"Log in with {TOKEN}."}
+    (finding,) = conclude_review(record, reply(named))["findings"]
+    assert finding["rule"] == {
+        "file": "AGENTS.md",
+        "quote": "Log in with [masked:github-token].",
+    }
+
+
+def test_a_record_from_before_there_were_rules_is_read(world: World) -> None:
+    world.repository.begin_changed()
+    stored = of_changes(world).to_json()
+    del stored["rules"]
+    wire = conclude_review(ReviewRecord(**stored), reply())
+    assert wire["verdict"] == "pass"
+
+
 # --- the envelope of a reply
 
 

@@ -91,6 +91,56 @@ def test_text_shows_the_finding_its_place_and_what_was_left_out() -> None:
     assert "note: pass became concerns" in output
 
 
+RULE = {"rule": {"file": "api/AGENTS.md", "quote": "Never\nlog a <b>password</b>."}}
+RULE_LINES = {
+    "text": "  rule of api/AGENTS.md: Never log a <b>password</b>.\n",
+    "markdown": "rule of api/AGENTS.md: Never log a &lt;b&gt;password",
+    "github": "%0Arule of api/AGENTS.md: Never log a <b>password</b>.",
+    "json": '"file": "api/AGENTS.md"',
+    "sarif": '"file": "api/AGENTS.md"',
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_names_the_rule_that_a_finding_rests_on(name: str) -> None:
+    named, plain = (in_format(review(finding), name) for finding in (RULE, {}))
+    assert RULE_LINES[name] in named
+    assert "AGENTS.md" not in plain
+
+
+def test_sarif_has_the_rule_among_the_properties_of_its_result() -> None:
+    (result,) = sarif(review(RULE))["runs"][0]["results"]
+    assert result["properties"]["rule"] == RULE["rule"]
+    assert result["ruleId"] == "codex/high"
+
+
+RULE_FILES = [
+    {"path": "AGENTS.md", "folder": "./", "bytes": 120, "changed": True},
+    {"path": "a/REVIEW.md", "folder": "a/", "bytes": 0, "omitted": "secret_file"},
+    {"path": "(and 3 more)", "folder": "", "bytes": 0, "omitted": "listing"},
+]
+RULE_FILE_LINES = (
+    "review rules: AGENTS.md (for ./), 120 bytes sent; the change touches them",
+    "review rules: a/REVIEW.md (for a/), 0 bytes sent; left out: secret file",
+    "review rules: (and 3 more), 0 bytes sent; left out: listing",
+)
+
+
+def test_text_and_markdown_list_the_rule_files() -> None:
+    listed = review(coverage=COVERAGE | {"rules": RULE_FILES})
+    text = terminal_text(listed)
+    for line in RULE_FILE_LINES:
+        assert f"  {line}\n" in text
+    assert markdown(listed).count("- review rules: ") == len(RULE_FILES)
+
+
+def test_a_review_of_a_plan_lists_its_rule_files_and_no_change() -> None:
+    coverage = {"bytes": 10, "complete": True, "rules": RULE_FILES}
+    text = terminal_text(review(tool="codex_review_plan", coverage=coverage))
+    assert RULE_FILE_LINES[0] in text
+    assert "of the change was seen" not in text
+
+
 PLACES: dict[str, tuple[dict[str, Any], str]] = {
     "one line": ({"line_end": 3}, "src/app.py:3 (verified)"),
     "no line": ({"line": None, "line_end": None}, "src/app.py (verified)"),
@@ -314,11 +364,15 @@ def test_every_format_takes_every_severity_and_hostile_text(
     hostile = dict.fromkeys(
         ("title", "file", "section", "evidence", "risk", "recommendation"), HOSTILE
     )
-    hostile_review = review(hostile | {"severity": severity}, questions=[HOSTILE])
+    rule = {"file": HOSTILE, "quote": HOSTILE}
+    finding = {**hostile, "severity": severity, "rule": rule}
+    hostile_review = review(finding, questions=[HOSTILE])
     output = in_format(hostile_review, name)
     assert severity in output.lower() or name == "github"
     if name in ("json", "sarif"):
         assert json.loads(output)
+    if name == "github":
+        assert len(output.splitlines()) == 2
 
 
 FAILURE = failed(

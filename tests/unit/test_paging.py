@@ -213,6 +213,22 @@ def test_a_summary_names_the_first_omissions_and_how_many_more_there_are() -> No
     assert first_page(whole, "full")["coverage"]["omitted"] == omitted
 
 
+def test_a_summary_names_the_first_rule_files_and_how_many_more_there_are() -> None:
+    rules = [
+        {"path": f"{'d' * 50}{number}/REVIEW.md", "folder": "d/", "bytes": 5}
+        for number in range(40)
+    ]
+    whole = wire(
+        coverage={"files": 200, "omitted": [], "rules": rules}, answer="a" * 9_000
+    )
+    page = first_page(whole, "summary")
+    listed = page["coverage"]["rules"]
+    assert listed[:10] == rules[:10]
+    assert [row["path"] for row in listed[10:]] == ["(and 30 more, with detail full)"]
+    assert size(page) <= BUDGETS["summary"]
+    assert len(whole["coverage"]["rules"]) == 40
+
+
 @pytest.mark.parametrize("detail", BUDGETS)
 def test_one_entry_longer_than_a_page_is_cut_and_marked_and_the_others_are_whole(
     detail: str,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from codex_counsel.contract import output_schema as schemas
-from codex_counsel.contract.envelope import Finding
+from codex_counsel.contract.envelope import Finding, Rule
 from codex_counsel.contract.vocabulary import SEVERITIES
 from codex_counsel.review.reply import (
     MAX_LISTED,
@@ -68,6 +68,46 @@ def test_the_schema_is_one_that_the_provider_takes_in_strict_mode(plan: bool) ->
     assert all(part["additionalProperties"] is False for part in objects(schema))
     assert all(part["required"] == list(part["properties"]) for part in objects(schema))
     assert len(list(objects(schema))) == 2
+
+
+RULE = {"rule_file": "AGENTS.md", "rule_quote": "Never log."}
+
+
+@pytest.mark.parametrize("plan", [False, True])
+def test_only_where_rules_were_sent_a_finding_names_one(plan: bool) -> None:
+    without, with_rules = (
+        reply_schema(plan=plan, rules=rules)["properties"]["findings"]["items"]
+        for rules in (False, True)
+    )
+    assert schemas.check_schema(reply_schema(plan=plan, rules=True))
+    assert set(with_rules["properties"]) - set(without["properties"]) == set(RULE)
+    assert with_rules["required"] == list(with_rules["properties"])
+
+
+@pytest.mark.parametrize(
+    ("named", "rule"),
+    [
+        (RULE, Rule(file="AGENTS.md", quote="Never log.")),
+        ({"rule_file": None, "rule_quote": None}, None),
+        (RULE | {"rule_quote": None}, Rule(file="AGENTS.md", quote="")),
+        (RULE | {"rule_file": ""}, Rule(file="", quote="Never log.")),
+    ],
+)
+def test_the_rule_of_a_finding_is_read(
+    named: dict[str, Any], rule: Rule | None
+) -> None:
+    text = json.dumps(REPLY | {"findings": [FINDING | named]})
+    reply = parse_reply(text, rules=True)
+    assert reply
+    assert (reply.findings[0].rule, reply.matches_schema) == (rule, True)
+
+
+def test_a_rule_breaks_the_schema_where_none_were_sent_or_it_is_missing() -> None:
+    named = json.dumps(REPLY | {"findings": [FINDING | RULE]})
+    for text, rules in ((named, False), (json.dumps(REPLY), True)):
+        reply = parse_reply(text, rules=rules)
+        assert reply
+        assert not reply.matches_schema
 
 
 def test_only_findings_on_a_plan_name_its_section() -> None:

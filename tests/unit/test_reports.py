@@ -124,8 +124,10 @@ def test_a_dry_run_lists_the_files_and_what_is_left_out() -> None:
         coverage={
             "files": 4,
             "omitted": [{"path": ".env", "reason": "secret_file"}],
+            "rules": [{"path": "AGENTS.md", "folder": "./", "bytes": 120}],
         },
     )
+    assert "\nreview rules: AGENTS.md (for ./), 120 bytes sent\n" in f"{text}\n"
     assert "  M a.py +2 -1\n  and 3 more files\n" in text
     assert "but it could not run now: auth_required: No login." in text
     assert "NOT all of the change is sent; left out: 1" in text

@@ -168,7 +168,10 @@ def rule_file_lines(coverage: Coverage) -> list[str]:
     """A line for each file with review rules: `review rules: AGENTS.md (for ./), 120 bytes sent`."""
     lines = []
     for file in coverage.rules or ():
-        line = f"review rules: {file.path} (for {file.folder or 'others'}), {counted(file.bytes, 'byte')} sent"
+        line = f"review rules: {file.path}"
+        if file.folder:
+            line += f" (for {file.folder})"
+        line += f", {counted(file.bytes, 'byte')} sent"
         if file.omitted:
             line += f"; left out: {file.omitted.replace('_', ' ')}"
         if file.changed:

@@ -218,7 +218,8 @@ class _Collector:
         for name in compared:
             before = self._rules_before(name)
             now = _rules_in(name, present.get(name, b""))
-            if before == now:
+            is_secret = name in self.rows and self.rows[name].omitted == "secret_file"
+            if before == now or is_secret:
                 continue
             if name not in self.rows:
                 self._add(name, omitted="new")
