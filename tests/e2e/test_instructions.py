@@ -14,7 +14,7 @@ from codex_counsel.contract.request import DelegateDryRun, DryRun, Status, parse
 from codex_counsel.errors import Code
 from codex_counsel.loopback import Account, Loopback, http_error, say, shell
 from codex_counsel.loopback.request import Request
-from codex_counsel.prepare.prompt_parts import prompt_file
+from codex_counsel.prepare.prompt_parts import prompt_file, read_only
 from tests.conftest import World, consult
 from tests.e2e.delegation import delegate
 from tests.e2e.runs import chatgpt
@@ -28,7 +28,7 @@ CODEXS_OWN = "You and the user share one"
 """Words of Codex's own base instructions, for every model of the two releases."""
 WRITABLE = "`sandbox_mode` is `workspace-write`"
 """Words of Codex's text about the sandbox, which it also says of our read-only profile."""
-READ_ONLY = prompt_file("read_only").strip()
+READ_ONLY = read_only().strip()
 TASK = "You are carrying out a coding task"
 SCHEMA = {
     "type": "object",

@@ -12,7 +12,7 @@ from codex_counsel.consult import prepare as consult
 from codex_counsel.contract.request import Consult, ReviewPlan, parse
 from codex_counsel.prepare import instructions
 from codex_counsel.prepare.context import Context
-from codex_counsel.prepare.prompt_parts import prompt_file
+from codex_counsel.prepare.prompt_parts import prompt_file, read_only
 from codex_counsel.review import prompt as review
 
 ANY = "0.148.0"
@@ -81,10 +81,20 @@ def consult_prompt(**arguments: object) -> str:
 def test_a_prompt_speaks_of_commands_where_there_are_any_and_of_tests_to_reviewers(
     prompt: str, has_sandbox: bool, has_tests: bool
 ) -> None:
-    assert prompt.count(prompt_file("read_only").strip()) == has_sandbox
+    assert prompt.count(read_only().strip()) == has_sandbox
     assert ("python -m pytest -p no:cacheprovider" in prompt) is has_tests
     assert ("$TMPDIR" in prompt) is has_sandbox
     assert ("sandbox" in prompt) is has_sandbox
+
+
+def test_a_consultation_whose_commands_may_use_the_network_is_not_told_otherwise() -> (
+    None
+):
+    closed, opened = consult_prompt(), consult_prompt(network=True)
+    assert "They reach no other machine." in closed
+    assert "They can use the network." in opened
+    assert "no other machine" not in opened
+    assert "{" not in closed + opened
 
 
 @pytest.mark.parametrize("name", ["review", "plan"])

@@ -55,10 +55,12 @@ def prepare(
 
 def prompt(request: Consult, material: Iterable[Material] = ()) -> str:
     """The prompt of a consultation. Pure, so that a dry run could show exactly what would be sent."""
-    means = "text_only" if request.text_only else "read_only"
+    means = prompt_parts.read_only(network=request.network)
+    if request.text_only:
+        means = prompt_parts.prompt_file("text_only")
     return prompt_parts.join_prompt(
         prompt_parts.prompt_file("role"),
-        prompt_parts.prompt_file(means),
+        means,
         prompt_parts.prompt_file(request.stance),
         *prompt_parts.fence_all(material, request.extra_context),
         f"The question:\n\n{visible(request.question)}",

@@ -37,6 +37,14 @@ def prompt_file(name: str) -> str:
     return (files("codex_counsel") / "prompts" / f"{name}.md").read_text("utf-8")
 
 
+def read_only(*, network: bool = False) -> str:
+    """What holds for the commands of a run that changes nothing. `network`: they may use it."""
+    sentence = "They reach no other machine."
+    if network:
+        sentence = "They can use the network."
+    return prompt_file("read_only").format(network=sentence)
+
+
 def join_prompt(*parts: str) -> str:
     """The prompt made of these parts, empty ones left out. Raises `input_too_large` above Codex's own limit."""
     prompt = "\n\n".join(part.strip() for part in parts if part) + "\n"

@@ -14,6 +14,7 @@ from codex_counsel.prepare.prompt_parts import (
     focus,
     join_prompt,
     prompt_file,
+    read_only,
 )
 from codex_counsel.review.criteria import NO_CRITERIA, Criteria
 from codex_counsel.system.text import SPELLED_OUT, visible
@@ -50,7 +51,7 @@ def of_changes(
         diff = fence(Material("the change", changes.diff.decode("utf-8", "replace")))
     return join_prompt(
         prompt_file("role"),
-        prompt_file("read_only"),
+        read_only(),
         prompt_file("review"),
         challenge,
         *_criteria(criteria),
@@ -96,7 +97,7 @@ def of_plan(
     challenge = prompt_file("plan_challenge") if request.stance == "challenge" else ""
     return join_prompt(
         prompt_file("role"),
-        prompt_file("read_only"),
+        read_only(),
         prompt_file("plan"),
         challenge,
         *_criteria(criteria),
