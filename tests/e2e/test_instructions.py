@@ -81,6 +81,20 @@ def test_an_opinion_gets_our_base_instructions_and_nothing_of_codexs(
         assert word not in text
 
 
+@pytest.mark.parametrize("network", [False, True])
+@pytest.mark.parametrize("run", [consult, review], ids=["consult", "review"])
+def test_the_model_is_told_whether_its_commands_can_use_the_network(
+    world: World, model: Model, run: Callable[..., Any], network: bool
+) -> None:
+    world.repository.begin_changed()
+    server = model([say(reply())])
+    wire = run(world.counsel(), network=network)
+    assert wire["meta"]["sandbox"]["network"] is network
+    text = said(server.requests[0])
+    assert ("They can use the network." in text) is network
+    assert ("They reach no other machine." in text) is not network
+
+
 @MODELS
 def test_a_resumed_opinion_is_told_the_same_and_our_base_only_once(
     each_release: World, each_model: Model, model: str | None

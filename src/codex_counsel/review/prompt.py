@@ -51,7 +51,7 @@ def of_changes(
         diff = fence(Material("the change", changes.diff.decode("utf-8", "replace")))
     return join_prompt(
         prompt_file("role"),
-        read_only(),
+        read_only(network=request.network),
         prompt_file("review"),
         challenge,
         *_criteria(criteria),
