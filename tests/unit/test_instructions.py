@@ -50,6 +50,13 @@ def test_ours_are_sent_where_the_setting_and_the_service_allow_it(
     assert chosen(login, version, setting, tmp_path) == expected
 
 
+def test_codexs_own_are_kept_where_codex_cannot_be_told_of_the_file(
+    tmp_path: Path,
+) -> None:
+    state = tmp_path / "st\udcffte"
+    assert chosen("api_key", "0.163.0", "own", state) == "codex"
+
+
 def test_our_base_instructions_are_short_and_leave_to_the_request_what_may_be_done() -> (
     None
 ):

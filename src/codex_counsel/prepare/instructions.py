@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from codex_counsel.contract.vocabulary import Instructions
+from codex_counsel.prepare.secret_files import is_utf8
 
 if TYPE_CHECKING:
     from codex_counsel.codex.account import Login
@@ -23,9 +24,10 @@ CHATGPT_LOGINS = ("chatgpt", "keyring")
 
 
 def of_opinions(context: Context, codex: Codex, login: Login) -> Instructions:
-    """What consultations and reviews get: as the setting says, where the service accepts it."""
+    """What consultations and reviews get: as the setting says, where the service accepts it and Codex can read it."""
     refuses_ours = login.kind in CHATGPT_LOGINS and codex.release < SENT_AS_MESSAGE
-    if refuses_ours:
+    # Codex is told of the file in the job's directory.
+    if refuses_ours or not is_utf8(str(context.settings.state)):
         return "codex"
     return context.settings.instructions
 
