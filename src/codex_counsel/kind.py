@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from codex_counsel.codex import programs
 from codex_counsel.contract.envelope import Envelope, Meta, failed
 from codex_counsel.system.files import remove_tree
 from codex_counsel.system.json_values import Json, JsonObject
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 PROMPT_SECONDS = 2.0
 """For removing a run's files before its result is stored; most take milliseconds. What is left goes afterwards."""
+TEMPORARY = "tmp"
+"""The TMPDIR of a run, in its private directory."""
 IMAGES = "images"
 """The directory in the job's with the copies of the caller's images; removed when Codex has ended."""
 
@@ -89,10 +92,13 @@ class Brief:
         return temporary
 
     def place(self, boundary: Boundary, scratch: Path) -> Placement:
-        """The run in its private directory: by default that is its TMPDIR, and the only place it can write to."""
+        """The run in its private directory: its TMPDIR lies there, by default the only place it can write to."""
+        temporary = scratch / TEMPORARY
         return Placement(
-            boundary.with_scratch(scratch),
-            temporary=scratch,
+            boundary.with_scratch(temporary).with_programs(
+                scratch / programs.DIRECTORY
+            ),
+            temporary=temporary,
             start_in=boundary.workspace,
         )
 

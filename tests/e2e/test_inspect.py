@@ -209,7 +209,7 @@ def test_status_tells_what_each_kind_of_run_may_read(world: World) -> None:
     ]
     assert readable == {
         "consult": "workspace",
-        "review": "workspace",
+        "review": "toolchains",
         "delegate": "toolchains",
     }
     world.settings["READ_BOUNDARY"] = "host"

@@ -683,7 +683,7 @@ def test_a_dry_run_shows_the_boundary_and_what_codex_adds(
     boundary = data["sandbox"]
     assert pick(boundary, "mode", "read_boundary", "network") == {
         "mode": "read-only",
-        "read_boundary": "workspace",
+        "read_boundary": "toolchains",
         "network": False,
     }
     assert str(world.codex_home) in boundary["denied"]

@@ -12,13 +12,23 @@ import pytest
 from codex_counsel.codex import sandbox
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.repo import Repo
-from codex_counsel.prepare import directories, secret_files, system_files
+from codex_counsel.prepare import (
+    directories,
+    environments,
+    secret_files,
+    system_files,
+)
 from codex_counsel.prepare import toolchains as toolchains_module
 from codex_counsel.prepare.boundary import _scanned
 from codex_counsel.prepare.directories import Directories
+from codex_counsel.prepare.environments import Environments
 from codex_counsel.prepare.secret_files import SecretFiles, find_secrets, uncommitted
 from codex_counsel.prepare.toolchains import interpreter, toolchains
-from codex_counsel.prepare.workspace import checked_root, find_repository
+from codex_counsel.prepare.workspace import (
+    ResolvedWorkspace,
+    checked_root,
+    find_repository,
+)
 from codex_counsel.system.files import read_regular
 from codex_counsel.system.tree_walk import remove_tree
 from tests.conftest import World
@@ -597,6 +607,76 @@ def test_entries_of_the_path_inside_the_workspace_open_nothing(
         places.home / "way/tools/bin",
     )
     assert toolchains_on(places, *entries) == ()
+
+
+# --- environments
+
+
+def project(places: Directories, *parts: str) -> ResolvedWorkspace:
+    """A repository below the home directory, with a workspace that these parts lead to."""
+    top = places.home / "code"
+    root = top.joinpath(*parts)
+    root.mkdir(parents=True, exist_ok=True)
+    return ResolvedWorkspace(root, "cwd", top, (), places.gate())
+
+
+def test_the_environments_between_the_workspace_and_the_top_are_opened(
+    places: Directories, tmp_path: Path
+) -> None:
+    program = installation(tmp_path / "opt/python")
+    workspace = project(places, "services", "api", "src")
+    top = places.home / "code"
+    outer = environment(top / ".venv", program)
+    inner = environment(top / "services/api/venv", program)
+    beside = environment(top / "services/web/.venv", program)
+    environment(places.home / ".venv", program)
+    (top / "services/api/node_modules").mkdir()
+    found = environments.of_project(workspace)
+    assert found.python == inner
+    assert found.readable == (
+        inner,
+        tmp_path / "opt/python",
+        top / "services/api/node_modules",
+        outer,
+    )
+    assert beside not in found.readable
+
+
+def test_what_a_repository_calls_an_environment_opens_nothing_else(
+    places: Directories,
+) -> None:
+    workspace = project(places)
+    private = places.home / "private"
+    installation(private)
+    links = {
+        ".venv": places.home / ".ssh",
+        "venv": environment(private / "venv", private / "bin/python3.12"),
+        "node_modules": places.home,
+    }
+    for name, target in links.items():
+        (workspace.root / name).symlink_to(target)
+    assert environments.of_project(workspace) == Environments()
+
+
+def test_an_environment_whose_interpreter_stays_closed_is_not_offered(
+    places: Directories,
+) -> None:
+    workspace = project(places)
+    program = installation(places.home / "other")
+    venv = environment(workspace.root / ".venv", program)
+    (venv / "pyvenv.cfg").write_text(f"home = {places.home / 'other/bin'}\n")
+    found = environments.of_project(workspace)
+    assert found == Environments(readable=(venv,))
+
+
+def test_an_environment_in_a_place_that_is_closed_is_none(
+    places: Directories, tmp_path: Path
+) -> None:
+    program = installation(tmp_path / "opt/python")
+    workspace = project(places)
+    environment(workspace.root / ".venv", program)
+    closed = replace(places.gate(), denied=(workspace.root / ".venv",))
+    assert environments.of_project(replace(workspace, gate=closed)) == Environments()
 
 
 # --- repositories

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from codex_counsel.codex.binary import Codex
 from codex_counsel.codex.command import (
+    CORE_VARIABLES,
     LEAN_PINS,
     OWN_INSTRUCTIONS_PINS,
     QUIET_PINS,
@@ -20,6 +22,7 @@ from codex_counsel.codex.command import (
     argv,
     config,
     environment,
+    variables,
 )
 from codex_counsel.codex.sandbox import Boundary
 from codex_counsel.errors import Code, CounselError
@@ -299,6 +302,8 @@ def test_codex_gets_the_callers_environment_without_what_belongs_to_others() -> 
     own = {
         "GIT_DIR": "/nonexistent",
         "TMPDIR": "/tmp/scratch",
+        "TMP": "/tmp/scratch",
+        "TEMP": "/tmp/scratch",
         "CODEX_COUNSEL_JOB": "job",
     }
     assert got == dict.fromkeys(KEPT, "x") | own
@@ -327,6 +332,57 @@ def test_codex_finds_no_program_of_the_workspace_on_its_path(
     path: str, left: str
 ) -> None:
     assert environment({"PATH": path}, "job", SCRATCH, ROOT)["PATH"] == left
+
+
+WITH_ENVIRONMENT = replace(
+    BOUNDARY, environment=ROOT / ".venv", programs=Path("/tmp/job/bin")
+)
+
+
+def test_what_tests_write_goes_below_the_temporary_directory() -> None:
+    values = variables(BOUNDARY, SCRATCH, {"PATH": "/usr/bin"})
+    assert {name for name, value in values.items() if value == "1"} == {
+        "PYTHONDONTWRITEBYTECODE",
+        "UV_NO_SYNC",
+    }
+    places = [Path(value) for value in values.values() if value != "1"]
+    assert all(place.is_relative_to(SCRATCH) for place in places)
+    assert {"XDG_CACHE_HOME", "COVERAGE_FILE", "CARGO_TARGET_DIR"} <= values.keys()
+
+
+def test_a_task_builds_in_its_own_tree() -> None:
+    task = variables(replace(BOUNDARY, mode="worktree-write"), SCRATCH, {})
+    assert task.keys().isdisjoint(("CARGO_TARGET_DIR", "UV_NO_SYNC"))
+
+
+@pytest.mark.parametrize(
+    ("env", "path"),
+    [
+        ({"PATH": "/usr/bin"}, "/tmp/job/bin:/usr/bin"),
+        ({}, f"/tmp/job/bin:{os.defpath}"),
+    ],
+)
+def test_the_programs_of_the_project_come_first_and_its_directory_not_at_all(
+    env: dict[str, str], path: str
+) -> None:
+    values = variables(WITH_ENVIRONMENT, SCRATCH, env)
+    assert values["PATH"] == path
+    assert values["VIRTUAL_ENV"] == "/srv/project/.venv"
+
+
+def test_without_an_environment_the_path_stays_that_of_codex() -> None:
+    values = variables(BOUNDARY, SCRATCH, {"PATH": "/usr/bin"})
+    assert values.keys().isdisjoint(("PATH", "VIRTUAL_ENV"))
+
+
+def test_the_variables_reach_commands_and_nothing_else() -> None:
+    ours = variables(WITH_ENVIRONMENT, SCRATCH, {"PATH": "/usr/bin"})
+    policy = parse_overrides(config(turn(variables=ours)))["shell_environment_policy"]
+    assert policy["set"] == ours
+    assert set(policy["include_only"]) == {*CORE_VARIABLES, *ours}
+    codex = environment({"PATH": "/usr/bin"}, "job", SCRATCH, ROOT)
+    assert codex["PATH"] == "/usr/bin"
+    assert codex.keys().isdisjoint(ours.keys() - {"PATH"})
 
 
 def test_no_path_is_made_up_where_the_caller_has_none() -> None:

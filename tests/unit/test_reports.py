@@ -164,7 +164,7 @@ def test_status_says_who_decided_model_and_effort() -> None:
                 "usable": True,
                 "read_boundary": {
                     "consult": "workspace",
-                    "review": "workspace",
+                    "review": "toolchains",
                     "delegate": "toolchains",
                 },
             },
@@ -180,7 +180,7 @@ def test_status_says_who_decided_model_and_effort() -> None:
             },
         },
     )
-    assert "can read: workspace (consult, review), toolchains (delegate)\n" in text
+    assert "can read: workspace (consult), toolchains (review, delegate)\n" in text
     assert "  model       gpt-9 (default of Codex)\n" in text
     assert (
         "consult, review, plan: high (because you configured none); "

@@ -232,6 +232,20 @@ def test_a_consultation_may_write_nowhere_but_in_its_scratch_directory() -> None
     ]
 
 
+def test_the_programs_of_the_project_can_be_read_and_not_changed() -> None:
+    boundary = Boundary(ROOT, environment=ROOT / ".venv").with_programs(
+        Path("/job/bin")
+    )
+    assert profile(boundary)["filesystem"]["/job/bin"] == "read"
+    assert Boundary(ROOT).with_programs(Path("/job/bin")) == Boundary(ROOT)
+
+
+def test_the_programs_of_the_project_pass_the_gate() -> None:
+    boundary = Boundary(ROOT, environment=ROOT / ".venv", denied=(Path("/job"),))
+    with pytest.raises(CounselError, match="no run may see"):
+        overrides(boundary.with_programs(Path("/job/bin")), "p")
+
+
 @pytest.mark.parametrize(
     ("secret", "pattern"),
     [

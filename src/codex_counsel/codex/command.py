@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,26 +23,34 @@ SANDBOX_PINS = (
     "allow_login_shell=false",
     "features.shell_snapshot=false",
     'shell_environment_policy.inherit="core"',
-    "shell_environment_policy.include_only="
-    + toml(
-        [
-            "PATH",
-            "HOME",
-            "SHELL",
-            "USER",
-            "LOGNAME",
-            "LANG",
-            "LC_*",
-            "TERM",
-            "TMPDIR",
-            "TEMP",
-            "TMP",
-            "TZ",
-        ]
-    ),
     "notify=[]",
 )
 """Without each of these a command of the model can leave the sandbox or see secrets, whatever the profile says."""
+
+CORE_VARIABLES = (
+    "PATH",
+    "HOME",
+    "SHELL",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "LC_*",
+    "TERM",
+    "TMPDIR",
+    "TEMP",
+    "TMP",
+    "TZ",
+)
+"""What a command gets of Codex's environment."""
+
+CACHES = {
+    "XDG_CACHE_HOME": "cache",
+    "MYPY_CACHE_DIR": "cache/mypy",
+    "RUFF_CACHE_DIR": "cache/ruff",
+    "HYPOTHESIS_STORAGE_DIRECTORY": "cache/hypothesis",
+    "COVERAGE_FILE": ".coverage",
+}
+"""Variables that lead what tests and linters write to a place below TMPDIR, and that place."""
 
 QUIET_PINS = (
     "analytics.enabled=false",
@@ -107,15 +116,17 @@ DROPPED_NAMES = frozenset(
 class Turn:
     """One turn of Codex.
 
-    `cwd` is the directory that Codex works in, by default the workspace. `session_id`
-    continues that thread. `isolation` is lean, inherit or strict. `mcp_servers` are the
-    names of those to switch off. `text_only` takes the shell away. `schema` is a file
-    with the JSON Schema of the reply. `instructions` is a file with the base
-    instructions of the model, by default Codex's own; Codex does not start where it is
-    missing or blank. `permissions` names the turn's permission profile.
+    `variables` are set for commands, and for nothing else. `cwd` is the directory that
+    Codex works in, by default the workspace. `session_id` continues that thread.
+    `isolation` is lean, inherit or strict. `mcp_servers` are the names of those to
+    switch off. `text_only` takes the shell away. `schema` is a file with the JSON
+    Schema of the reply. `instructions` is a file with the base instructions of the
+    model, by default Codex's own; Codex does not start where it is missing or blank.
+    `permissions` names the turn's permission profile.
     """
 
     boundary: Boundary
+    variables: Mapping[str, str] = field(default_factory=dict)
     cwd: Path | None = None
     model: str | None = None
     effort: str | None = None
@@ -168,6 +179,8 @@ def config(turn: Turn) -> tuple[str, ...]:
     values = [
         *sandbox.overrides(turn.boundary, turn.permissions),
         *SANDBOX_PINS,
+        f"shell_environment_policy.include_only={toml([*CORE_VARIABLES, *turn.variables])}",
+        f"shell_environment_policy.set={toml(dict(turn.variables))}",
         untrusted(turn.cwd or turn.boundary.workspace),
         *QUIET_PINS,
     ]
@@ -218,12 +231,31 @@ def _image_option(path: Path) -> str:
     return f"--image={path}"
 
 
+def variables(
+    boundary: Boundary, temporary: Path, env: Mapping[str, str]
+) -> dict[str, str]:
+    """What commands get besides `CORE_VARIABLES`, where `env` is the environment of Codex and `temporary` its TMPDIR.
+
+    The project's own programs come first on their PATH alone: Codex runs programs from
+    its own one outside any sandbox.
+    """
+    values = {name: f"{temporary}/{place}" for name, place in CACHES.items()}
+    values["PYTHONDONTWRITEBYTECODE"] = "1"
+    if boundary.mode == "read-only":
+        values["CARGO_TARGET_DIR"] = f"{temporary}/target"
+        values["UV_NO_SYNC"] = "1"
+    if boundary.programs:
+        values["VIRTUAL_ENV"] = str(boundary.environment)
+        values["PATH"] = f"{boundary.programs}:{env.get('PATH', os.defpath)}"
+    return values
+
+
 def environment(
     env: Mapping[str, str], job_id: str, scratch: Path, workspace: Path | None = None
 ) -> dict[str, str]:
     """The environment of Codex itself: `env` without what belongs to Claude, git or another Codex.
 
-    TMPDIR is `scratch`; PATH has no directory of the workspace.
+    TMPDIR, TMP and TEMP are `scratch`; PATH has no directory of the workspace.
     """
     result: dict[str, str] = {}
     for name, value in env.items():
@@ -236,6 +268,6 @@ def environment(
         result["PATH"] = search_path(result["PATH"], project)
     # The `git status` that Codex starts with would run the repository's filters.
     result["GIT_DIR"] = "/nonexistent"
-    result["TMPDIR"] = str(scratch)
+    result |= dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(scratch))
     result[JOB_VARIABLE] = job_id
     return result

@@ -74,11 +74,13 @@ class Boundary:
     `denied` are directories and `secrets` files that stay closed wherever they lie.
     `homes` are the home directories of this machine, of which none may be opened.
     `reads` is workspace, toolchains (the same plus `readable` roots of installed tools)
-    or host (everything but denials). `secrets_complete` is false when there are more
-    secret files than can be denied. Below `searched`, files with the commonest secret
-    names are denied also when they are made during the run. `host_controls_writable` means that the sandbox
-    leaves the settings of the machine in /proc/sys open to commands, which no profile
-    can change: Codex mounts /proc last.
+    or host (everything but denials). `environment` is the virtual environment of the
+    project, and `programs` the directory of ours that stands for its programs.
+    `secrets_complete` is false when there are more secret files than can be denied.
+    Below `searched`, files with the commonest secret names are denied also when they
+    are made during the run. `host_controls_writable` means that the sandbox leaves the
+    settings of the machine in /proc/sys open to commands, which no profile can change:
+    Codex mounts /proc last.
     """
 
     workspace: Path
@@ -87,6 +89,8 @@ class Boundary:
     network: bool = False
     readable: tuple[Path, ...] = ()
     scratch: tuple[Path, ...] = ()
+    environment: Path | None = None
+    programs: Path | None = None
     denied: tuple[Path, ...] = ()
     homes: tuple[Path, ...] = ()
     secrets: tuple[Path, ...] = ()
@@ -107,6 +111,10 @@ class Boundary:
     def with_scratch(self, path: Path) -> Boundary:
         """The boundary with one more writable directory."""
         return replace(self, scratch=(*self.scratch, path))
+
+    def with_programs(self, path: Path) -> Boundary:
+        """The boundary with this directory for the programs of the project's environment, where it has one."""
+        return replace(self, programs=path if self.environment else None)
 
 
 def fresh_name() -> str:
@@ -164,7 +172,7 @@ def _check(boundary: Boundary) -> None:
         reason = why_closed(path, boundary.homes, boundary.denied)
         if reason:
             raise CounselError(Code.WORKSPACE_INVALID, f"{path} {reason}")
-    for path in boundary.scratch:
+    for path in (*boundary.scratch, *filter(None, [boundary.programs])):
         reason = why_unsafe(path, boundary.denied)
         if reason:
             raise CounselError(
@@ -203,6 +211,8 @@ def _filesystem(boundary: Boundary) -> dict[str, Json]:
         access[str(boundary.workspace)] = "write"
     for path in boundary.scratch:
         access[str(path)] = "write"
+    if boundary.programs:
+        access[str(boundary.programs)] = "read"
     # Denials come last: they replace an earlier entry for the same path.
     denials = (*boundary.denied, *boundary.secrets)
     for path in outermost(path for path in denials if _is_in_sight(path, boundary)):

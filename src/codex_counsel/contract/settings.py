@@ -123,7 +123,7 @@ class Settings:
     read_boundary: Reads | None = _choice(
         None,
         READ_BOUNDARIES,
-        "what a run can read; unset: `workspace`, for a delegated task `toolchains`",
+        "what a run can read; unset: `workspace` for a consultation, `toolchains` for a review or a task",
     )
     incomplete_boundary: str = _choice(
         "refuse",

@@ -8,31 +8,28 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codex_counsel.codex import programs
 from codex_counsel.codex.sandbox import MAX_SECRETS, Boundary
 from codex_counsel.delegate import seed
 from codex_counsel.delegate.record import DelegateSpec
 from codex_counsel.delegate.seed import SeedPlan
 from codex_counsel.git.names import display_name
-from codex_counsel.kind import Brief, Placement, Records
+from codex_counsel.kind import TEMPORARY, Brief, Placement, Records
 from codex_counsel.prepare import attachments, guidance, prompt_parts
 from codex_counsel.prepare.boundary import Access
 from codex_counsel.prepare.prompt_parts import Material
 from codex_counsel.prepare.secret_files import is_utf8
-from codex_counsel.prepare.toolchains import interpreter
 from codex_counsel.prepare.workspace import open_repository
 from codex_counsel.system.secret_names import secret_name
 from codex_counsel.system.text import visible
 
 if TYPE_CHECKING:
     from codex_counsel.contract.request import Delegate
-    from codex_counsel.git.repo import Repo
     from codex_counsel.prepare.context import Context
     from codex_counsel.prepare.workspace import ResolvedWorkspace
 
 MAX_WARNED = 20
 """Files named in the warning about what is not copied into the tree."""
-ENVIRONMENTS = (".venv", "venv", "node_modules")
-"""What a project's own tools need, and git ignores."""
 
 CONTINUED = "The working tree holds what you made earlier in this thread. Go on; the diff is against the same base."
 
@@ -52,7 +49,7 @@ class DelegateBrief(Brief):
     def place(self, boundary: Boundary, scratch: Path) -> Placement:
         """Codex works in the throwaway tree, may write to it, and reads no other copy of the workspace."""
         tree = scratch / "tree"
-        temporary = scratch / "tmp"
+        temporary = scratch / TEMPORARY
         secrets = [*boundary.secrets, *(tree / name for name in self.secrets)]
         writable = replace(
             boundary,
@@ -66,7 +63,10 @@ class DelegateBrief(Brief):
         # The tree is made after the job was published, so the process itself starts
         # where nothing is.
         return Placement(
-            writable, temporary=temporary, start_in=Path("/"), cwd=tree / self.prefix
+            writable.with_programs(scratch / programs.DIRECTORY),
+            temporary=temporary,
+            start_in=Path("/"),
+            cwd=tree / self.prefix,
         )
 
 
@@ -104,7 +104,8 @@ def prepare(
         again=str(earlier) if earlier else None,
         secrets=tuple(name for name in names if secret_name(name) and is_utf8(name)),
     )
-    readable = _readable(workspace, repo)
+    objects = repo.common_dir / "objects"
+    readable = () if workspace.gate.why_closed(objects) else (objects,)
     agents = guidance.on_disk(workspace, settings)
     warnings = []
     if plan.omitted:
@@ -139,14 +140,3 @@ def prompt(
         CONTINUED if continued else "",
         f"The task:\n\n{visible(request.task)}",
     )
-
-
-def _readable(workspace: ResolvedWorkspace, repo: Repo) -> tuple[Path, ...]:
-    """What a task needs of the user's repository: git's objects, and the project's own environments."""
-    paths = [repo.common_dir / "objects"]
-    for folder in (workspace.outermost, workspace.root):
-        for name in ENVIRONMENTS:
-            environment = folder / name
-            if environment.is_dir() and not environment.is_symlink():
-                paths += [environment, *interpreter(environment, workspace.gate)]
-    return tuple(path for path in paths if not workspace.gate.why_closed(path))

@@ -29,7 +29,7 @@ class Kind:
     called again for a run it has concluded before.
 
     `set_up(details, scratch, directory)` makes what Codex starts in; None where an
-    empty scratch directory will do. It raises CounselError or OSError.
+    empty TMPDIR will do. It raises CounselError or OSError.
     """
 
     def __init__(

@@ -33,7 +33,7 @@ FIELD_TYPES: tuple[tuple[type | UnionType, tuple[str, ...]], ...] = (
             "workspace",
         ),
     ),
-    (str | None, ("session_id", "library")),
+    (str | None, ("session_id", "library", "environment")),
     (int | float, ("created", "total", "idle", "backoff")),
     (int, ("slots", "ttl", "max_records", "format", "max_bytes", "max_entries")),
     (bool, ("detached", "stays", "private")),
@@ -49,6 +49,7 @@ class Spec:
     """`created` is in epoch seconds; `total`, `idle`, `backoff` and `ttl` are seconds; paths are absolute.
 
     `meta` are the fields of the envelope's `meta` that are known before the run.
+    `environment` is a virtual environment whose programs commands are given.
     `max_bytes` and `max_entries` are what the run may add to `scratch`. `max_records` is
     how many delivered jobs of a workspace are kept, each for `ttl`. `stays` is true for
     a run that goes on without its launcher: a caller who named it by a key will come
@@ -78,6 +79,7 @@ class Spec:
     review: JsonObject | None = None
     delegate: JsonObject | None = None
     library: str | None = None
+    environment: str | None = None
     max_bytes: int = NO_LIMIT
     max_entries: int = NO_LIMIT
     max_records: int = 50

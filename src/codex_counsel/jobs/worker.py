@@ -130,9 +130,20 @@ class Worker:
         set_up = KINDS[name].set_up
         if set_up is None:
             os.makedirs(scratch, mode=0o700, exist_ok=True)
+            temporary = os.environ.get("TMPDIR", scratch)
+            os.makedirs(temporary, mode=0o700, exist_ok=True)
         else:
             self.journal.update_state(phase="starting")
             set_up(details, scratch, self.directory)
+        if self.spec["environment"]:
+            # Most runs have none.
+            from codex_counsel.codex import programs
+
+            programs.make(
+                f"{scratch}/{programs.DIRECTORY}",
+                self.spec["environment"],
+                self.spec["argv"][0],
+            )
 
         codex = start_child(
             self.spec["argv"],

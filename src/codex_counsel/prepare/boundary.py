@@ -17,9 +17,10 @@ from codex_counsel.codex.sandbox import (
 from codex_counsel.contract.vocabulary import Reads
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.names import display_name
-from codex_counsel.prepare import system_files
+from codex_counsel.prepare import environments, system_files
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.prepare.directories import is_of_the_system
+from codex_counsel.prepare.environments import Environments
 from codex_counsel.prepare.secret_files import SecretFiles, find_secrets, uncommitted
 from codex_counsel.prepare.toolchains import MANAGED, toolchains
 
@@ -52,11 +53,13 @@ class Access:
     searched: tuple[Path, ...] = ()
 
     @classmethod
-    def to_repository(cls, workspace: ResolvedWorkspace) -> Access:
+    def to_repository(
+        cls, workspace: ResolvedWorkspace, reads: Reads = "workspace"
+    ) -> Access:
         """For a run that changes nothing: the repository around its workspace."""
         repository = [workspace.top] if workspace.top else []
         return cls(
-            reads="workspace",
+            reads=reads,
             readable=(*repository, *workspace.git),
             searched=(workspace.outermost,),
         )
@@ -75,10 +78,14 @@ def of_run(
     extra_roots = [_extra_root(path, workspace) for path in request.extra_roots]
     reads = context.settings.read_boundary or access.reads
 
+    project = Environments()
+    if reads != "workspace":
+        project = environments.of_project(workspace)
     tools: tuple[Path, ...] = ()
     if reads == "toolchains":
         path_variable = context.env.get("PATH", "")
-        tools = toolchains(path_variable, workspace.gate, workspace.outermost)
+        installed = toolchains(path_variable, workspace.gate, workspace.outermost)
+        tools = (*project.readable, *installed)
 
     roots = dict.fromkeys([*access.readable, *extra_roots])
     roots.pop(workspace.root, None)
@@ -97,6 +104,7 @@ def of_run(
         reads=reads,
         network=bool(getattr(request, "network", False)),
         readable=(*preflight.codex.needs, *roots, *tools),
+        environment=project.python,
         denied=denied,
         homes=workspace.gate.homes,
         secrets=secrets,

@@ -78,7 +78,7 @@ def prepare_changes(
         prompt=prompt.of_changes(
             request, changes, material, rules, already_sent=thread_has_it
         ),
-        access=Access.to_repository(workspace),
+        access=Access.to_repository(workspace, "toolchains"),
         reply_schema=reply_schema(plan=False, rules=bool(rules.rules)),
         instructions=prompt_parts.prompt_file("base"),
         scope=_reported_scope(request, changes),
@@ -130,7 +130,7 @@ def prepare_plan(
         record = ReviewRecord(str(workspace.root), plan=plan)
     return ReviewBrief(
         prompt=prompt.of_plan(request, plan, material, rules),
-        access=Access.to_repository(workspace),
+        access=Access.to_repository(workspace, "toolchains"),
         reply_schema=reply_schema(plan=True, rules=bool(rules.rules)),
         instructions=prompt_parts.prompt_file("base"),
         warnings=(*plan_warnings, *agents.warnings, *rules.warnings),

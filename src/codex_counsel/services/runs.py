@@ -78,6 +78,7 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
         placement = brief.place(boundary, scratch)
         effort = efforts.of_run(context, request, preflight)
         turn = turn_of(context, request, preflight, placement, effort)
+        environment = placement.boundary.environment
         directory = store.directory / job_id
         if brief.reply_schema:
             turn = replace(turn, schema=directory / launcher.SCHEMA)
@@ -111,6 +112,7 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
             session_id=request.session_id,
             detached=background,
             stays=request.idempotency_key is not None,
+            environment=str(environment) if environment else None,
             **brief.details,
         )
         env = command.environment(
@@ -149,6 +151,9 @@ def turn_of(
         servers = checks.mcp_servers(context, preflight)
     return Turn(
         boundary=placement.boundary,
+        variables=command.variables(
+            placement.boundary, placement.temporary, preflight.env
+        ),
         cwd=placement.cwd,
         model=request.model or context.settings.model,
         effort=effort.name,

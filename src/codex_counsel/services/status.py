@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 DEFAULT_BOUNDARIES = {
     "consult": "workspace",
-    "review": "workspace",
+    "review": "toolchains",
     "delegate": "toolchains",
 }
 

@@ -1,0 +1,47 @@
+"""The environments of a project: packages that its own tools need and git ignores, and the interpreter they run in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codex_counsel.prepare.toolchains import interpreter
+
+if TYPE_CHECKING:
+    from codex_counsel.prepare.workspace import ResolvedWorkspace
+
+NAMES = (".venv", "venv", "node_modules")
+"""Directories of a project that hold such packages."""
+
+
+@dataclass(frozen=True)
+class Environments:
+    """`readable` are directories to open. `python` is a virtual environment whose interpreter is among them."""
+
+    readable: tuple[Path, ...] = ()
+    python: Path | None = None
+
+
+def of_project(workspace: ResolvedWorkspace) -> Environments:
+    """The environments of the workspace and of each directory above it, up to the top of its repository.
+
+    `python` is the nearest one. The directories may come from a repository: a link is
+    none of them, and an interpreter is opened only where `interpreter` allows it.
+    """
+    readable: list[Path] = []
+    python = None
+    for folder in (workspace.root, *workspace.root.parents):
+        if not folder.is_relative_to(workspace.outermost):
+            break
+        for name in NAMES:
+            environment = folder / name
+            if not environment.is_dir() or environment.is_symlink():
+                continue
+            if workspace.gate.why_closed(environment):
+                continue
+            installation = interpreter(environment, workspace.gate)
+            readable += [environment, *installation]
+            if installation and python is None:
+                python = environment
+    return Environments(tuple(dict.fromkeys(readable)), python)
