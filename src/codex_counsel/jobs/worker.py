@@ -130,7 +130,7 @@ class Worker:
         set_up = KINDS[name].set_up
         if set_up is None:
             os.makedirs(scratch, mode=0o700, exist_ok=True)
-            temporary = os.environ.get("TMPDIR", scratch)
+            temporary = os.environ.get("TMPDIR") or scratch
             os.makedirs(temporary, mode=0o700, exist_ok=True)
         else:
             self.journal.update_state(phase="starting")
