@@ -74,8 +74,11 @@ def assert_held(
 ) -> None:
     """Assert that consultations and tasks achieve nothing, on a first turn and on a turn in the thread that escaped."""
     achieved = {}
+    # What a review may read is more than a consultation may by default.
+    scene.world.settings["READ_BOUNDARY"] = "toolchains"
     first, _, _ = run_attempts(scene, server, scene.consulted, trap)
     achieved["consult"] = first
+    del scene.world.settings["READ_BOUNDARY"]
 
     resumed, _, same = run_attempts(
         scene, server, scene.consulted, trap, session_id=thread

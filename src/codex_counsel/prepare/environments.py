@@ -26,8 +26,8 @@ class Environments:
 def of_project(workspace: ResolvedWorkspace) -> Environments:
     """The environments of the workspace and of each directory above it, up to the top of its repository.
 
-    `python` is the nearest one. The directories may come from a repository: a link is
-    none of them, and an interpreter is opened only where `interpreter` allows it.
+    `python` is the nearest one. The directories may come from a repository: the gate
+    refuses links, and `interpreter` says which installation they may lead to.
     """
     readable: list[Path] = []
     python = None
@@ -36,9 +36,7 @@ def of_project(workspace: ResolvedWorkspace) -> Environments:
             break
         for name in NAMES:
             environment = folder / name
-            if not environment.is_dir() or environment.is_symlink():
-                continue
-            if workspace.gate.why_closed(environment):
+            if not environment.is_dir() or workspace.gate.why_closed(environment):
                 continue
             installation = interpreter(environment, workspace.gate)
             readable += [environment, *installation]

@@ -160,8 +160,15 @@ class Scene:
         (workspace / "exit").symlink_to(self.outside)
         (workspace / "exit.txt").symlink_to(self.outside / "secret.txt")
         self.world.repository.init()
-        (workspace / ".gitignore").write_text("/pkg/values\n", "utf-8")
+        (workspace / ".gitignore").write_text("/pkg/values\n/.venv\n", "utf-8")
+        self._make_environment(workspace / ".venv")
         self.commit(".gitignore", "notes.txt", "pkg/code.txt")
+
+    def _make_environment(self, folder: Path) -> None:
+        """A virtual environment of this Python: its programs come first on the PATH of commands."""
+        (folder / "bin").mkdir(parents=True)
+        (folder / "pyvenv.cfg").touch()
+        (folder / "bin/python").symlink_to(Path(sys.executable).resolve())
 
     def commit(self, *names: str) -> None:
         """Commit these files of the workspace, and none of the secrets beside them."""

@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 # They fill the registries.
-from tests.e2e import test_boundary, test_escape, test_escape_tree  # noqa: F401
+from tests.e2e import (  # noqa: F401
+    test_boundary,
+    test_escape,
+    test_escape_tree,
+    test_project_tests,
+)
 from tests.e2e.escape.attacks import ATTACKS, Attack
 from tests.e2e.escape.attempts import ATTEMPTS
 from tests.e2e.escape.traps import TRAPS
