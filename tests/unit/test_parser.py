@@ -37,6 +37,7 @@ FLAGS = {
     "apply": f"{OUTPUT} workspace-root check-only undo allow-path",
     "models": OUTPUT,
     "jobs": f"{OUTPUT} workspace-root status limit sweep all",
+    "usage": f"{OUTPUT} by since csv",
     "result": f"{OUTPUT} output wait format fail-on",
     "cancel": OUTPUT,
     "transfer": f"{OUTPUT} workspace-root",

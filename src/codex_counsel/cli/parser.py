@@ -359,6 +359,24 @@ def _jobs(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _usage(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--by",
+        choices=("day", "workspace", "kind", "model"),
+        default="day",
+        help="what each line adds up; default: day",
+    )
+    parser.add_argument(
+        "--since",
+        metavar="TIME",
+        default="7d",
+        help="24h, 7d, 4w or a date such as 2026-01-31; days are those of your time zone; default: 7d",
+    )
+    parser.add_argument(
+        "--csv", action="store_true", help="print CSV, without the total"
+    )
+
+
 def _apply(parser: argparse.ArgumentParser) -> None:
     _add_job_id(parser, "the newest task of this directory that fits")
 
@@ -558,6 +576,11 @@ VERBS = (
         "list the runs of this directory",
         JobList,
         add_arguments=_jobs,
+    ),
+    Verb(
+        "usage",
+        "show what runs took: tokens, minutes, outcomes; costs nothing",
+        add_arguments=_usage,
     ),
     Verb(
         "result",

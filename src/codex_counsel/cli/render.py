@@ -22,6 +22,7 @@ from codex_counsel.cli.page import Look, Page, flat
 from codex_counsel.cli.progress import LINE
 from codex_counsel.cli.reports import REPORTS, add_files
 from codex_counsel.cli.review_text import add_footer, add_review, add_warnings
+from codex_counsel.cli.usage import csv_text
 from codex_counsel.cli.words import (
     HIDDEN_DETAILS,
     LABELS,
@@ -74,6 +75,9 @@ class Output:
         if getattr(arguments, "json", False):
             named = "json"
         file = getattr(arguments, "output", None)
+        # It has no form for a failure.
+        if getattr(arguments, "csv", False):
+            return cls(format="csv", quiet=arguments.quiet)
         return cls(
             format=named or "text",
             is_named=named is not None or file is not None,
@@ -114,6 +118,8 @@ class Output:
     def _write(self, wire: EnvelopeDict, stream: TextIO) -> None:
         if self.format == "json":
             print(json_text(wire), file=stream)
+        elif self.format == "csv":
+            print(csv_text(wire), file=stream, end="")
         elif self.format == "text" or _is_unfinished(wire):
             look = Look.of(stream, os.environ, self.colour, quiet=self.quiet)
             _page(wire, look).print(stream)

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
-from codex_counsel.cli.page import Page, Style, columns, fitted, flat
+from codex_counsel.cli.page import Page, Style, columns, fitted, flat, short_number
 from codex_counsel.cli.review_text import add_warnings, counted, rule_file_lines
+from codex_counsel.cli.usage import add_usage
 from codex_counsel.cli.words import in_terminal_words
 from codex_counsel.contract.envelope import Coverage, DiffFile, Envelope
 from codex_counsel.system.json_values import JsonObject
@@ -175,12 +176,7 @@ def _tokens(row: JsonObject) -> str:
     tokens = row.get("tokens")
     if not tokens:
         return "-"
-    count = tokens.get("input", 0) + tokens.get("output", 0)
-    if count < 1000:
-        return str(count)
-    if count < 1_000_000:
-        return f"{count / 1000:.1f}k"
-    return f"{count / 1_000_000:.1f}M"
+    return short_number(tokens.get("input", 0) + tokens.get("output", 0))
 
 
 def _directory(row: JsonObject, *, is_wide: bool) -> str:
@@ -207,6 +203,7 @@ def add_status(page: Page, envelope: Envelope) -> None:
         ("login", _login(data.get("login"))),
         ("sandbox", _sandbox(data.get("sandbox"))),
         ("limits", _limits(data.get("limits"))),
+        ("this month", _month(data.get("usage") or {})),
         ("directory", _workspace(data.get("workspace", {}))),
         *_defaults(data.get("defaults") or {}),
         ("results in", str(data.get("state_dir", ""))),
@@ -280,6 +277,13 @@ def _reserve(reserve: JsonObject) -> str:
         for window in reserve.get("windows", ())
     ]
     return f"reserve of {reserve['percent']} %: {', '.join(lefts)}"
+
+
+def _month(usage: JsonObject) -> str:
+    if not usage.get("runs"):
+        return ""
+    tokens = short_number(usage["tokens"])
+    return f"{counted(usage['runs'], 'run')}, {tokens} tokens, {usage['minutes']:g} minutes"
 
 
 def _workspace(workspace: JsonObject) -> str:
@@ -493,5 +497,6 @@ REPORTS: dict[str, Callable[[Page, Envelope], None]] = {
     "codex_delegate_dry_run": add_dry_run,
     "codex_apply": add_apply,
     "codex_transfer": add_transfer,
+    "codex-counsel usage": add_usage,
 }
 """By the tool of the envelope."""

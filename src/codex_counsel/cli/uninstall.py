@@ -28,9 +28,7 @@ Not removed, because other programs own it:
 def run_uninstall(arguments: argparse.Namespace) -> int:
     """Show everything, ask, and remove it; the number is the exit code."""
     settings = load(os.environ)
-    found = uninstall.belongings(settings, os.environ)
-    if arguments.keep_results:
-        found = [belonging for belonging in found if not belonging.is_result]
+    found = _belongings(settings, keep_results=arguments.keep_results)
     hooks = _files_with_hook()
     if not found and not hooks:
         print(f"There is nothing to remove.\n{BY_HAND}")
@@ -49,7 +47,16 @@ def run_uninstall(arguments: argparse.Namespace) -> int:
             return _refuse(obstacle)
 
     uninstall.end_runs(results.open_store(settings))
+    # A run that ends may leave something that was not there before.
+    found = _belongings(settings, keep_results=arguments.keep_results)
     return _remove(found, hooks, settings.state)
+
+
+def _belongings(settings: Settings, *, keep_results: bool) -> list[Belonging]:
+    found = uninstall.belongings(settings, os.environ)
+    if keep_results:
+        return [belonging for belonging in found if not belonging.is_result]
+    return found
 
 
 def _show(found: list[Belonging], hooks: list[Path], state: Path) -> None:

@@ -32,7 +32,7 @@ from codex_counsel.contract.request import (
 )
 from codex_counsel.contract.vocabulary import TERMINAL
 from codex_counsel.errors import DONE, FOUND, UNAVAILABLE, USAGE, Code, CounselError
-from codex_counsel.services import choosing, results
+from codex_counsel.services import choosing, results, usage
 from codex_counsel.system.json_values import Json, JsonObject
 from codex_counsel.system.text import visible
 
@@ -269,6 +269,17 @@ def _say_that_there_are_none(store: Store, values: JsonObject) -> None:
         print("Those of other directories: codex-counsel jobs --all", file=sys.stderr)
 
 
+def _usage(arguments: argparse.Namespace) -> int:
+    """What runs took."""
+    if arguments.csv and arguments.json:
+        raise CounselError(
+            Code.INVALID_ARGUMENTS, "--csv and --json exclude each other"
+        )
+    store = results.open_store()
+    Output.of(arguments).show(usage.report(store, arguments.by, arguments.since))
+    return DONE
+
+
 def _result(arguments: argparse.Namespace) -> int:
     """The whole result: a terminal has no byte budget."""
     output = Output.of(arguments)
@@ -430,6 +441,7 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "apply": _apply,
     "models": _models,
     "jobs": _jobs,
+    "usage": _usage,
     "result": _result,
     "cancel": _cancel,
     "transfer": _transfer,

@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 
 from codex_counsel.contract.envelope import Envelope, EnvelopeDict
+from codex_counsel.jobs import ledger
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.journal import link_result
 from codex_counsel.jobs.spec import Spec
@@ -64,10 +65,12 @@ def _conclude_once(job: Job, spec: Spec) -> EnvelopeDict:
         text = link_result(str(job.path), json.dumps(envelope, ensure_ascii=False))
     except OSError:
         return envelope
+    outcome = dict(json.loads(text))
+    ledger.append(spec.state, ledger.line_of(spec, outcome, ended))
     # The record is as old as the run, not as its first reader.
     with contextlib.suppress(OSError):
         os.utime(job.path / "result.json", (ended, ended))
-    return dict(json.loads(text))
+    return outcome
 
 
 def _is_captured(job: Job, spec: Spec) -> bool:

@@ -19,7 +19,7 @@ from codex_counsel.codex.transcript import Transcript, decides_answer
 from codex_counsel.contract.envelope import Envelope, Meta, Usage, failed
 from codex_counsel.delegate.record import WORK
 from codex_counsel.errors import Code, CounselError, error_of
-from codex_counsel.jobs import threads
+from codex_counsel.jobs import ledger, threads
 from codex_counsel.jobs.journal import Journal
 from codex_counsel.jobs.kinds import KINDS
 from codex_counsel.jobs.quota import Quota
@@ -144,10 +144,11 @@ def finish(
 
 
 def _commit(spec: Spec, envelope: Envelope, journal: Journal) -> None:
-    """Store the result; then what this run left of the account's usage windows."""
+    """Store the result; then what this run took, and what it left of the account's usage windows."""
     wire = envelope.wire()
 
     def note() -> None:
+        ledger.append(spec.state, ledger.line_of(spec, wire, time.time()))
         keep_windows(spec, envelope.meta.session_id)
 
     journal.commit(wire, note)

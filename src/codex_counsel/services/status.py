@@ -14,11 +14,13 @@ from codex_counsel.codex.limits import Limits
 from codex_counsel.codex.windows import Reading, Readings, of_app_server
 from codex_counsel.contract.envelope import EnvelopeDict, Meta, completed
 from codex_counsel.errors import CATALOG, Code, CounselError
+from codex_counsel.jobs.store import Store
 from codex_counsel.prepare import effort as efforts
 from codex_counsel.prepare import instructions as base_instructions
 from codex_counsel.prepare import preflight as checks
 from codex_counsel.prepare import reserve as reserves
 from codex_counsel.prepare import workspace as workspaces
+from codex_counsel.services import usage
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import clean, one_line
 
@@ -42,6 +44,7 @@ def report(context: Context, request: Status) -> EnvelopeDict:
     data: JsonObject = {
         "settings": _settings(context.settings),
         "state_dir": str(context.settings.state),
+        "usage": usage.this_month(Store(context.settings.state)),
     }
     problems: list[CounselError] = []
     warnings = list(context.settings.warnings)

@@ -28,6 +28,7 @@ STATE_ENTRIES = (
     "applying",
     "limits",
     "windows",
+    "usage",
     "gate",
     "evicted",
     "clock.json",
