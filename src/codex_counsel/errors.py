@@ -41,6 +41,7 @@ class Code(StrEnum):
     EMPTY_OUTPUT = "empty_output"
     WORKTREE_FAILED = "worktree_failed"
     QUOTA_EXCEEDED = "quota_exceeded"
+    BUDGET_REACHED = "budget_reached"
     APPLY_CONFLICT = "apply_conflict"
     JOB_NOT_FOUND = "job_not_found"
     JOB_RUNNING = "job_running"
@@ -264,6 +265,10 @@ CATALOG: dict[Code, Meaning] = {
         "The run put more into its working tree and temporary directory than the limits allow, and was ended.",
         "Narrow the request, or raise CODEX_COUNSEL_MAX_TREE_BYTES or CODEX_COUNSEL_MAX_TREE_ENTRIES; session_id "
         "continues the thread.",
+    ),
+    Code.BUDGET_REACHED: Meaning(
+        "The run used up its tokens, was ended, and gave no answer when it was asked for one.",
+        "Continue the thread with session_id and a higher max_tokens, or narrow the request.",
     ),
     Code.APPLY_CONFLICT: Meaning(
         "The stored diff does not apply to the tree as it is now; nothing was changed.",

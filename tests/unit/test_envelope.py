@@ -11,6 +11,7 @@ import pytest
 
 from codex_counsel import __version__
 from codex_counsel.contract.envelope import (
+    BudgetReached,
     Check,
     CodexUsed,
     Coverage,
@@ -256,6 +257,7 @@ WHOLE = Envelope(
         effort_source="caller",
         usage=Usage(input=1, cached_input=2, output=3, reasoning=4),
         usage_thread=Usage(input=5, cached_input=6, output=7, reasoning=8),
+        budget_reached=BudgetReached(limit=1000, used=1200),
         elapsed_ms=1,
         scope={"kind": "range"},
         isolation="lean",

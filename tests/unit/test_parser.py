@@ -23,8 +23,9 @@ from codex_counsel.errors import EXIT_CODES
 OUTPUT = "json color quiet"
 RUN = f"{OUTPUT} output workspace-root background context-file web-search model "
 RUN += (
-    "effort profile session-id idempotency-key extra-root timeout-seconds use-reserve"
+    "effort profile session-id idempotency-key extra-root timeout-seconds max-tokens "
 )
+RUN += "use-reserve"
 REVIEW = f"{RUN} format fail-on focus stance"
 FLAGS = {
     "mcp": "",

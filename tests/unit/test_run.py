@@ -13,7 +13,8 @@ from codex_counsel.contract.envelope import Check, Envelope, Meta, Usage
 from codex_counsel.delegate.conclude import add_result
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs.kinds import KINDS, Kind
-from codex_counsel.jobs.run import Exit, _seconds_since_other_activity, conclude
+from codex_counsel.jobs.run import conclude
+from codex_counsel.jobs.turns import Exit, seconds_since_other_activity
 from codex_counsel.kind import EndedRun, failed_run
 from tests.specs import SPEC
 
@@ -196,13 +197,13 @@ def test_a_record_of_the_thread_that_grows_and_a_running_command_are_signs_of_li
     thread = "01a1fd1a-7cc9-76f3-b57a-2db62e07b46f"
     spec = replace(SPEC, codex_home=str(tmp_path))
     told = transcript(events.ThreadStarted(thread))
-    assert _seconds_since_other_activity(spec, told) == float("inf")
+    assert seconds_since_other_activity(spec, told) == float("inf")
     day = tmp_path / "sessions/2026/01/01"
     day.mkdir(parents=True)
     (day / f"rollout-2026-01-01T00-00-00-{thread}.jsonl").touch()
-    assert _seconds_since_other_activity(spec, told) < float("inf")
+    assert seconds_since_other_activity(spec, told) < float("inf")
     told.add(events.CommandStarted("i", "make"))
-    assert _seconds_since_other_activity(spec, told) == 0
+    assert seconds_since_other_activity(spec, told) == 0
 
 
 def test_tokens_of_a_continued_thread_are_not_those_of_its_last_turn() -> None:

@@ -43,7 +43,7 @@ def test_every_field_has_a_type_that_is_checked() -> None:
 @pytest.mark.parametrize("name", [field.name for field in fields(Spec)])
 def test_a_value_of_the_wrong_type_is_refused(name: str) -> None:
     wrong: Any = 7
-    if isinstance(getattr(SPEC, name), int | float):
+    if name == "max_tokens" or isinstance(getattr(SPEC, name), int | float):
         wrong = "seven"
     with pytest.raises(ValueError, match=name):
         Spec.parse(stored_spec(**{name: wrong}))

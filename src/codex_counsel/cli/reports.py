@@ -143,6 +143,8 @@ def _state(row: JsonObject) -> str:
     """The verdict of a review that has one, else the status."""
     if row.get("verdict"):
         return str(row["verdict"])
+    if row["status"] == "completed" and row.get("cut_short"):
+        return "cut short"
     if row["status"] == "completed":
         return "done"
     return str(row["status"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from codex_counsel.codex import sandbox
@@ -140,6 +140,20 @@ class Turn:
     schema: Path | None = None
     instructions: Path | None = None
     permissions: str = field(default_factory=sandbox.fresh_name)
+
+
+def last_turn(turn: Turn, thread_id: str) -> Turn:
+    """The turn that continues this one to answer at once: the same boundary and form, without shell and web search.
+
+    `apply_patch` and `view_image` stay: no release has a setting that removes them.
+    """
+    return replace(
+        turn,
+        session_id=thread_id,
+        text_only=True,
+        images=(),
+        web_search=False,
+    )
 
 
 def argv(codex: Codex, turn: Turn) -> tuple[str, ...]:

@@ -46,6 +46,10 @@ class Transcript:
     message and could not be read. `notice` is Codex's latest sentence about a retry.
     `failure` is the message of a failed turn. `open_commands` maps the ids of running
     commands to their command lines.
+
+    A thread that is started again is one whose turn was ended for its budget: from then
+    on `is_last_turn` holds, and `answer` is that of the new turn. `interim` is the last
+    message of the turn before. `turns` are those that began.
     """
 
     thread_id: str | None = None
@@ -58,15 +62,20 @@ class Transcript:
     failure: str | None = None
     completed: bool = False
     open_commands: dict[str, str] = field(default_factory=dict)
+    interim: str | None = None
+    is_last_turn: bool = False
+    turns: int = 0
     _has_working_command: bool = False
 
     @property
     def phase(self) -> Phase:
         """Where the run stands."""
-        if self.completed or self.failure:
+        if self.is_over:
             return "finishing"
         if not self.thread_id:
             return "starting"
+        if self.is_last_turn:
+            return "answering"
         if self.open_commands:
             return "command"
         return "thinking"
@@ -81,15 +90,29 @@ class Transcript:
         return None
 
     @property
+    def is_over(self) -> bool:
+        """Whether the turn has ended, well or not."""
+        return self.completed or self.failure is not None
+
+    @property
+    def last_message(self) -> str | None:
+        """The last message of the run, the answer or not."""
+        return self.answer or self.interim
+
+    @property
     def sandbox_broken(self) -> bool:
         """Whether every command failed at setting up the sandbox: the model answered without seeing any file."""
         return bool(self.commands) and not self._has_working_command
 
-    def add(self, event: events.Event) -> bool:
+    def add(self, event: events.Event) -> bool:  # noqa: C901  # one for each type
         """Fold one event in; true when it is a sign of life, false for a line that is no event."""
         match event:
             case events.ThreadStarted(thread_id):
+                if self.thread_id:
+                    self._begin_last_turn()
                 self.thread_id = thread_id
+            case events.TurnStarted():
+                self.turns += 1
             case events.Message(text) if text.strip():
                 self.answer = text
                 self.answer_lost = False
@@ -110,6 +133,17 @@ class Transcript:
             case events.TurnFailed(message):
                 self.failure = message
         return not isinstance(event, events.Noise | events.Damaged)
+
+    def _begin_last_turn(self) -> None:
+        self.is_last_turn = True
+        self.interim = self.answer
+        self.answer = None
+        self.answer_lost = False
+        for command in self.open_commands.values():
+            self.commands.append(Command(command, None, blocked=False))
+            # The sandbox fails at once, and this one was still running.
+            self._has_working_command = True
+        self.open_commands.clear()
 
     def _add_open_command(self, item: str, command: str) -> None:
         self.open_commands[item] = _short(command)

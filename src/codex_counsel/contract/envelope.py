@@ -218,6 +218,14 @@ class Usage:
 
 
 @dataclass(kw_only=True)
+class BudgetReached:
+    """A run that was cut short at its limit of tokens. `used` are all of the run, with those of its answer."""
+
+    limit: int
+    used: int
+
+
+@dataclass(kw_only=True)
 class Meta:
     """Where a result came from."""
 
@@ -237,6 +245,9 @@ class Meta:
     usage: Usage | None = _optional_field("tokens of this run")
     usage_thread: Usage | None = _optional_field(
         "tokens of the whole thread up to now, where this run continued one"
+    )
+    budget_reached: BudgetReached | None = _optional_field(
+        "the run was cut short at max_tokens"
     )
     elapsed_ms: int | None = None
     scope: JsonObject | None = None

@@ -32,6 +32,9 @@ from codex_counsel.system.json_values import Json, JsonObject
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
+MAX_TOKENS_BOUNDS = (1_000, 1_000_000_000)
+"""Not part of the published schema: each tool that runs the model would repeat them."""
+
 
 # --- checks that pydantic does not know
 
@@ -48,6 +51,12 @@ def _check_word(value: str) -> None:
     if value.startswith("-"):
         raise ValueError("begins with '-'")
     _check_text(value)
+
+
+def _check_max_tokens(value: int) -> None:
+    low, high = MAX_TOKENS_BOUNDS
+    if not low <= value <= high:
+        raise ValueError(f"is not between {low} and {high}")
 
 
 def _check_output_schema(value: JsonObject) -> None:
@@ -129,6 +138,9 @@ class RunRequest(ToolRequest):
         **PATHS,
     )
     timeout_seconds: int | None = _argument(None, ge=10, le=7200)
+    max_tokens: int | None = _argument(
+        None, "of the whole run", check=_check_max_tokens
+    )
     idempotency_key: str | None = _argument(
         None,
         "same key and arguments: the same run",
@@ -144,6 +156,9 @@ class RunRequest(ToolRequest):
         """As of every request; without `use_reserve`, which says when to run and not what."""
         arguments = asdict(self)
         del arguments["use_reserve"]
+        # Keys of releases that did not know it stay valid.
+        if arguments["max_tokens"] is None:
+            del arguments["max_tokens"]
         return json.dumps(arguments, sort_keys=True)
 
     @property

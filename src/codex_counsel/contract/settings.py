@@ -32,7 +32,7 @@ def _text(meaning: str) -> Any:
     return field(default=None, metadata={"meaning": meaning})
 
 
-def _number(default: int, low: int, high: int, meaning: str) -> Any:
+def _number(default: int | None, low: int, high: int, meaning: str) -> Any:
     return field(
         default=default, metadata={"low": low, "high": high, "meaning": meaning}
     )
@@ -72,6 +72,13 @@ class Settings:
         1,
         3600,
         "soft deadline: seconds after which a waiting caller gets `status: running`; the run continues",
+    )
+    max_tokens: int | None = _number(
+        None,
+        1_000,
+        1_000_000_000,
+        "tokens one run may use, input and output together, also where a caller allows more; at the limit Codex is "
+        "asked to answer at once; unset: no limit",
     )
     idle_seconds: int = _number(
         420, 30, 3600, "seconds without output after which a run is ended as stalled"

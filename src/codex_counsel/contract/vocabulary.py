@@ -36,7 +36,8 @@ StatusFilter = Literal["queued", "running", "completed", "failed", "cancelled"]
 """The same words in the order of a job's life, as `codex_job_list` publishes them."""
 STATUS_FILTERS: tuple[StatusFilter, ...] = get_args(StatusFilter)
 
-Phase = Literal["queued", "starting", "thinking", "command", "finishing"]
+Phase = Literal["queued", "starting", "thinking", "command", "answering", "finishing"]
+"""`answering`: the budget of tokens is used up, and Codex was asked to answer now."""
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
 Isolation = Literal["lean", "inherit", "strict"]

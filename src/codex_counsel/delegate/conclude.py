@@ -254,7 +254,8 @@ def add_result(
     envelope.ignored = result.ignored or None
     envelope.planted = result.planted or None
     envelope.meta.warnings += result.warnings
-    envelope.partial = result.partial or not envelope.ok or None
+    cut_short = not envelope.ok or envelope.meta.budget_reached is not None
+    envelope.partial = result.partial or cut_short or None
     if envelope.ok:
         envelope.summary = (
             f"{result.diffstat or 'No files were changed'}. {envelope.summary}"

@@ -5,8 +5,8 @@ The worker imports this before it starts Codex, so it imports little.
 Invariants: `state.json` is replaced in one step. `result.json` is linked into place, so
 the first result stands and no reader sees a part of one. `events.jsonl` is what Codex
 printed up to some point, of which the last line may be a part. Only where it is full,
-the lines that end a turn follow: the answer and the event. So a recorded end of a turn
-means that the answer before it is whole. A full disk costs files, never the run: what
+the lines that begin and end a turn follow, with its answer. So a recorded end of a turn
+means that the answer before it is whole, and of that turn. A full disk costs files, never the run: what
 cannot be stored still goes to stdout.
 """
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 STATE_INTERVAL = 0.25
 """Seconds between two writes of `state.json` when neither the phase, the thread nor the command changed."""
+LAST_PROMPT = "last_prompt"
+"""The file with what Codex is asked when the budget of tokens is used up."""
 MAX_EVENTS = 64 * 1024 * 1024
 """Bytes of events that are kept, besides those that end the turn."""
 READ_SECONDS = 5.0
@@ -82,11 +84,18 @@ class Journal:
             write_atomically(f"{self.directory}/state.json", json.dumps(self._state))
 
     def add_event(
-        self, line: bytes, *, decides_answer: bool = False, ends_turn: bool = False
+        self,
+        line: bytes,
+        *,
+        begins_thread: bool = False,
+        decides_answer: bool = False,
+        ends_turn: bool = False,
     ) -> None:
-        """Append one line of Codex's output to `events.jsonl`; when that is full, only those that end the turn."""
+        """Append one line of Codex's output to `events.jsonl`; when that is full, only those that frame a turn."""
         self._event_bytes += len(line) + 1
-        if self._event_bytes <= MAX_EVENTS:
+        if begins_thread:
+            self._withheld_answer = b""
+        if begins_thread or self._event_bytes <= MAX_EVENTS:
             self._append(line)
         elif decides_answer:
             self._withheld_answer = line

@@ -22,6 +22,7 @@ from codex_counsel.codex.sandbox import toml
 from codex_counsel.errors import USED_UP, Code, CounselError, error_of
 from codex_counsel.jobs.handle import Handle, reap_workers
 from codex_counsel.jobs.job import Job
+from codex_counsel.jobs.journal import LAST_PROMPT
 from codex_counsel.jobs.spec import Spec
 from codex_counsel.jobs.store import Store
 from codex_counsel.kind import IMAGES
@@ -50,7 +51,8 @@ class NewJob:
     `instructions` replace Codex's base instructions.
 
     `images` are copies of what the caller named: Codex reads the very bytes that were
-    checked, however long the job waits for a slot.
+    checked, however long the job waits for a slot. `last_prompt` is for a run with a
+    budget of tokens.
 
     `needs_directory` is true for a job whose result is files: it cannot run from a
     private temporary directory.
@@ -62,6 +64,7 @@ class NewJob:
     env: Mapping[str, str]
     instructions: str | None = None
     images: tuple[Image, ...] = ()
+    last_prompt: str | None = None
     needs_directory: bool = False
 
 
@@ -99,9 +102,12 @@ def _launch_private(store: Store, new: NewJob, reason: OSError) -> Handle:
     warning = f"the state directory cannot be written ({reason.strerror}): this run is not stored and has no job"
     meta = dict(new.spec.meta)
     meta["warnings"] = [*meta.get("warnings", ()), warning]
-    planned = store.directory / new.spec.job_id
-    argv = _moved(new.spec.argv, planned, directory / new.spec.job_id)
-    spec = replace(new.spec, argv=argv, meta=meta, private=True)
+    planned, made = store.directory / new.spec.job_id, directory / new.spec.job_id
+    argv = _moved(new.spec.argv, planned, made)
+    last_turn = None
+    if new.spec.last_turn:
+        last_turn = _moved(new.spec.last_turn, planned, made)
+    spec = replace(new.spec, argv=argv, last_turn=last_turn, meta=meta, private=True)
     try:
         return _publish(directory, replace(new, spec=spec))
     except OSError as error:
@@ -144,6 +150,8 @@ def _fill(directory: Path, new: NewJob) -> None:
     spec = json.dumps(new.spec.to_json(), ensure_ascii=False)
     write_atomically(directory / "spec.json", spec)
     write_atomically(directory / "prompt", new.prompt)
+    if new.last_prompt:
+        write_atomically(directory / LAST_PROMPT, new.last_prompt)
     if new.schema is not None:
         write_atomically(directory / SCHEMA, json.dumps(new.schema))
     if new.instructions is not None:

@@ -85,7 +85,8 @@ def _is_captured(job: Job, spec: Spec) -> bool:
 def _conclude(job: Job, spec: Spec, survivors: list[int]) -> Envelope:
     # Most jobs are read as they were committed, and a list of them is to be on the
     # screen at once.
-    from codex_counsel.jobs.run import Exit, conclude, recorded_transcript
+    from codex_counsel.jobs.run import conclude, recorded_transcript
+    from codex_counsel.jobs.turns import Exit
 
     transcript = recorded_transcript(job.path)
     transcript.thread_id = transcript.thread_id or job.state().thread_id

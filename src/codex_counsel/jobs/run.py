@@ -9,21 +9,21 @@ import contextlib
 import errno
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from codex_counsel.codex import events, failures, rollout, windows
 from codex_counsel.codex.events import Tokens
 from codex_counsel.codex.limits import Limits
-from codex_counsel.codex.transcript import Transcript, decides_answer
+from codex_counsel.codex.transcript import Transcript
 from codex_counsel.contract.envelope import Envelope, Meta, Usage, failed
 from codex_counsel.delegate.record import WORK
 from codex_counsel.errors import Code, CounselError, error_of
-from codex_counsel.jobs import ledger, threads
+from codex_counsel.jobs import budget, ledger, turns
 from codex_counsel.jobs.journal import Journal
 from codex_counsel.jobs.kinds import KINDS
-from codex_counsel.jobs.quota import Quota
 from codex_counsel.jobs.spec import Spec
+from codex_counsel.jobs.turns import Exit, Starter
 from codex_counsel.kind import IMAGES, EndedRun, failed_run
 from codex_counsel.system.files import remove_tree
 from codex_counsel.system.json_values import JsonObject
@@ -41,86 +41,20 @@ OFTEN_A_SHORTAGE = (
 STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-@dataclass(frozen=True)
-class Exit:
-    """How the run ended. `reason` is exited, timeout, stalled, quota, cancelled, abandoned, died or unsaved.
-
-    `detail` is a sentence about it, empty for most. `survivors` are the pids of its processes that could not be ended.
-    """
-
-    reason: str
-    returncode: int | None = None
-    stderr: str = ""
-    survivors: tuple[int, ...] = ()
-    detail: str = ""
-
-    @classmethod
-    def of(cls, supervisor: Supervisor) -> Exit:
-        """What the supervisor saw."""
-        return cls(
-            reason=supervisor.reason,
-            returncode=supervisor.returncode,
-            stderr=supervisor.stderr.decode("utf-8", "replace"),
-            survivors=tuple(supervisor.survivors),
-        )
-
-
 # --- in the worker
 
 
-def supervise(raw_spec: JsonObject, supervisor: Supervisor, journal: Journal) -> None:
+def supervise(
+    raw_spec: JsonObject, supervisor: Supervisor, journal: Journal, starter: Starter
+) -> None:
     """Execute the run of a parsed `spec.json`. A defect of ours is committed as its result, and raised."""
     spec = Spec.parse(raw_spec)
     try:
-        execute(spec, supervisor, journal)
+        transcript, exit_ = turns.read(spec, supervisor, journal, starter)
+        finish(spec, transcript, exit_, journal)
     except Exception as defect:
         conclude_defect(spec, journal, defect)
         raise
-
-
-def execute(spec: Spec, supervisor: Supervisor, journal: Journal) -> None:
-    """Read Codex to its end, conclude, commit."""
-    transcript = Transcript()
-    quota = Quota(spec.scratch, spec.max_bytes, spec.max_entries)
-    quota.begin()
-    supervisor.reason_to_stop = lambda: "quota" if quota.exceeded() else ""
-    supervisor.seconds_since_other_activity = lambda: _seconds_since_other_activity(
-        spec, transcript
-    )
-    noted_thread = False
-    for line in supervisor.lines():
-        event = events.parse(line)
-        journal.add_event(
-            line,
-            decides_answer=decides_answer(event),
-            ends_turn=isinstance(event, events.TurnCompleted | events.TurnFailed),
-        )
-        if transcript.add(event):
-            supervisor.note_activity()
-        if transcript.completed or transcript.failure:
-            supervisor.expect_end()
-        journal.note_progress(transcript)
-        if spec.review and transcript.thread_id and not noted_thread:
-            threads.note_review(spec.state, transcript.thread_id, spec.job_id)
-            noted_thread = True
-    exit_ = Exit.of(supervisor)
-    # What a run made just before its end is still to be captured.
-    if spec.kind == "delegate" and quota.exceeded_at_end() and exit_.reason == "exited":
-        exit_ = replace(exit_, reason="quota")
-    finish(spec, transcript, replace(exit_, detail=quota.reason), journal)
-
-
-def _seconds_since_other_activity(spec: Spec, transcript: Transcript) -> float:
-    """Since a sign of life besides output: a change of the rollout file. While a command runs, no silence counts."""
-    if transcript.open_commands:
-        return 0.0
-    return rollout.seconds_since_growth(_rollout_file(spec, transcript))
-
-
-def _rollout_file(spec: Spec, transcript: Transcript) -> Path | None:
-    if not transcript.thread_id:
-        return None
-    return rollout.find(Path(spec.codex_home), transcript.thread_id)
 
 
 def finish(
@@ -275,11 +209,13 @@ def conclude(
     """The envelope of an ended run, whatever happened. `error`: why it failed, where only the caller knows."""
     if (directory / IMAGES).is_dir():
         remove_tree(directory / IMAGES)
-    record = rollout.last_turn(_rollout_file(spec, transcript))
+    record = rollout.last_turn(
+        turns.rollout_file(spec, transcript), max(transcript.turns, 1)
+    )
     error = error or _find_error(spec, transcript, exit_, blind=record.sandbox_broken)
     if error:
         error = _shortage(error, transcript, exit_) or error
-    if error:
+        error = budget.no_answer(error, spec, transcript, exit_)
         _add_traces(error, spec, transcript, exit_)
     ended = EndedRun(
         tool=spec.tool,
@@ -287,13 +223,13 @@ def conclude(
         scratch=Path(spec.scratch),
         details=spec.details,
         meta=_meta(spec, transcript, exit_, record),
-        answer=transcript.answer,
+        answer=transcript.last_message,
         error=error,
         commands=_commands(transcript),
     )
     kind = KINDS[spec.kind]
     try:
-        return kind.conclude(ended)
+        return budget.marked(kind.conclude(ended))
     except CounselError as refusal:
         error = refusal
     except Exception as defect:  # noqa: BLE001  # it must not cost the caller what Codex said
@@ -343,6 +279,7 @@ def _meta(
         meta.warnings.append(
             f"processes that could not be ended: {list(exit_.survivors)}"
         )
+    budget.note(meta, spec, transcript, exit_)
     return meta
 
 
@@ -439,6 +376,11 @@ def _error_of_reason(spec: Spec, transcript: Transcript, exit_: Exit) -> Counsel
         case "quota":
             code = Code.QUOTA_EXCEEDED
             message = exit_.detail
+        case "budget":
+            code = Code.BUDGET_REACHED
+            message = f"The run used up its {spec.max_tokens} tokens before it was done"
+            if exit_.detail:
+                message = f"{message}; {exit_.detail}"
         case "cancelled":
             code = Code.CANCELLED
             message = "The run was cancelled"
@@ -509,8 +451,8 @@ def _add_traces(
     """Add what lets a caller go on: the thread, the last message, what survived."""
     if transcript.thread_id and spec.session_id in (None, transcript.thread_id):
         error.details.setdefault("session_id", transcript.thread_id)
-    if transcript.answer:
-        last_message, _ = mask(transcript.answer)
+    if transcript.last_message:
+        last_message, _ = mask(transcript.last_message)
         error.details.setdefault("last_message", one_line(last_message, 600))
     if exit_.survivors:
         error.details["survivors"] = list(exit_.survivors)

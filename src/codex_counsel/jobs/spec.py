@@ -14,6 +14,8 @@ from codex_counsel.system.json_values import JsonObject
 FORMAT = 1
 NO_LIMIT = 2**63 - 1
 """Stands in the records of releases that knew no such limit."""
+THREAD = "THREAD"
+"""Stands in `last_turn` for the id of a thread that does not exist yet."""
 RETIRED = ("request",)
 """Fields that earlier releases of this format wrote and nobody reads."""
 MAX_EPOCH_SECONDS = 1e11
@@ -34,6 +36,8 @@ FIELD_TYPES: tuple[tuple[type | UnionType, tuple[str, ...]], ...] = (
         ),
     ),
     (str | None, ("session_id", "library", "environment")),
+    (int | None, ("max_tokens",)),
+    (tuple | None, ("last_turn",)),
     (int | float, ("created", "total", "idle", "backoff")),
     (int, ("slots", "ttl", "max_records", "format", "max_bytes", "max_entries")),
     (bool, ("detached", "stays", "private")),
@@ -50,7 +54,9 @@ class Spec:
 
     `meta` are the fields of the envelope's `meta` that are known before the run.
     `environment` is a virtual environment whose programs commands are given.
-    `max_bytes` and `max_entries` are what the run may add to `scratch`. `max_records` is
+    `max_bytes` and `max_entries` are what the run may add to `scratch`. `max_tokens` are
+    what it may use, `last_turn` is the command line that asks for an answer then, with
+    `THREAD` in the place of the thread. `max_records` is
     how many delivered jobs of a workspace are kept, each for `ttl`. `stays` is true for
     a run that goes on without its launcher: a caller who named it by a key will come
     back for it. `output_schema`, `library`, `review` and `delegate` belong to one kind
@@ -83,6 +89,8 @@ class Spec:
     max_bytes: int = NO_LIMIT
     max_entries: int = NO_LIMIT
     max_records: int = 50
+    max_tokens: int | None = None
+    last_turn: tuple[str, ...] | None = None
     detached: bool = False
     stays: bool = False
     private: bool = False
@@ -97,8 +105,9 @@ class Spec:
             )
 
         values = {name: value for name, value in raw.items() if name not in RETIRED}
-        if isinstance(values.get("argv"), list):
-            values["argv"] = tuple(values["argv"])
+        for name in ("argv", "last_turn"):
+            if isinstance(values.get(name), list):
+                values[name] = tuple(values[name])
         try:
             spec = cls(**values)
         except TypeError as error:

@@ -28,6 +28,7 @@ Row = dict[str, Json]
 
 `session_id` is absent until there is a thread. Of an ended job there are also `ended`
 (UTC), `elapsed_ms` and, where they are known, `verdict` and `tokens` (`input`, `output`).
+`cut_short` is true for a run that used up its tokens.
 Of a corrupt record there are only `job_id`, `status` and `error`.
 """
 
@@ -51,6 +52,8 @@ def ended_row(job: Job, spec: Spec, outcome: EnvelopeDict) -> Row:
         row["verdict"] = outcome["verdict"]
     if "elapsed_ms" in meta:
         row["elapsed_ms"] = meta["elapsed_ms"]
+    if "budget_reached" in meta:
+        row["cut_short"] = True
     match meta.get("usage"):
         case {"input": int(sent), "output": int(received)}:
             row["tokens"] = {"input": sent, "output": received}

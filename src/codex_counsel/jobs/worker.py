@@ -9,6 +9,8 @@ Invariants:
   module and those it imports use the standard library only, and few modules of that.
 - End-of-file on the lifetime pipe ends the run. One byte makes it a background job: from then on end-of-file means
   nothing.
+- Codex runs a second time only for the answer of a run that used up its tokens (see `turns`). Then the same requests
+  and signals end the run, and its place in the queue is kept.
 - A cancel is looked for before Codex starts and, unless its turn was completed, before the result is committed (see
   `run.finish`).
 """
@@ -22,7 +24,7 @@ import signal
 import time
 
 from codex_counsel.jobs import evictor
-from codex_counsel.jobs.journal import Journal
+from codex_counsel.jobs.journal import LAST_PROMPT, Journal
 from codex_counsel.jobs.kinds import KIND_FIELDS, KINDS, name_of
 from codex_counsel.jobs.slots import Ticket
 from codex_counsel.system.files import read_json
@@ -32,6 +34,7 @@ from codex_counsel.system.supervisor import Supervisor, start_child
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Sequence
 
     from codex_counsel.system.json_values import JsonObject
 
@@ -99,7 +102,7 @@ class Worker:
             try:
                 if len(ahead) < self.spec["slots"]:
                     return
-                self._sleep_in_queue(ahead)
+                self._await_request(QUEUE_LOOK, ahead)
             finally:
                 for descriptor in ahead:
                     os.close(descriptor)
@@ -111,14 +114,14 @@ class Worker:
             self._end("cancelled")
         return bool(self.end_reason)
 
-    def _sleep_in_queue(self, ahead: list[int]) -> None:
-        """Until a run before this one ends, or somebody asks for something."""
+    def _await_request(self, seconds: float, ahead: Sequence[int] = ()) -> None:
+        """Wait until somebody asks for something, a run before this one ends, or the time is over."""
         sources = list(ahead)
         if not self.detached:
             sources.append(LIFETIME_PIPE)
         if self._control >= 0:
             sources.append(self._control)
-        readable, _, _ = select.select(sources, [], [], QUEUE_LOOK)
+        readable, _, _ = select.select(sources, [], [], seconds)
         if LIFETIME_PIPE in readable:
             self.on_lifetime_pipe()
 
@@ -167,24 +170,47 @@ class Worker:
         return run.conclude_unstarted(self.spec, self.journal, self.end_reason, error)
 
     def _supervise(self, codex: subprocess.Popen[bytes]) -> None:
-        self.supervisor = Supervisor(codex, self.spec["total"], self.spec["idle"])
-        if not self.detached:
-            self.supervisor.watch(LIFETIME_PIPE, self.on_lifetime_pipe)
-        if self._control >= 0:
-            self.supervisor.watch(self._control, self.on_control)
-
-        # A signal may have come before there was a supervisor to stop.
-        if self.end_reason or self._check_requests():
-            self.supervisor.stop(self.end_reason)
+        supervisor = self._watch(codex, self.spec["total"])
 
         # Imported while Codex starts up: Codex waits for nothing of it.
         from codex_counsel.jobs import run
 
         try:
-            run.supervise(self.spec, self.supervisor, self.journal)
+            run.supervise(self.spec, supervisor, self.journal, self)
         finally:
             with contextlib.suppress(OSError):
-                os.write(STDERR, self.supervisor.stderr)
+                os.write(STDERR, supervisor.stderr)
+                if self.supervisor and self.supervisor is not supervisor:
+                    os.write(STDERR, self.supervisor.stderr)
+
+    def _watch(self, codex: subprocess.Popen[bytes], seconds: float) -> Supervisor:
+        self.supervisor = supervisor = Supervisor(codex, seconds, self.spec["idle"])
+        if not self.detached:
+            supervisor.watch(LIFETIME_PIPE, self.on_lifetime_pipe)
+        if self._control >= 0:
+            supervisor.watch(self._control, self.on_control)
+
+        # A signal may have come before there was a supervisor to stop.
+        if self.end_reason or self._check_requests():
+            supervisor.stop(self.end_reason)
+        return supervisor
+
+    def start_last_turn(self, argv: Sequence[str], seconds: float) -> Supervisor | None:
+        """Start Codex again, for the answer of a run that used up its tokens. It gets so many seconds.
+
+        None where the run is to end: see `end_reason`. Raises OSError.
+        """
+        self.supervisor = None
+        self._await_request(0)
+        if self._check_requests():
+            return None
+        codex = start_child(
+            argv, os.environ, self.spec["cwd"], f"{self.directory}/{LAST_PROMPT}"
+        )
+        self.journal.update_state(
+            phase="answering", codex=Identity.of(codex.pid), heard=time.time()
+        )
+        return self._watch(codex, seconds)
 
     def on_lifetime_pipe(self) -> None:
         """The launcher detached the run, or is gone."""

@@ -78,7 +78,8 @@ def _from_reply(
     ended: EndedRun, reply: ReviewReply, coverage: Coverage | None, record: ReviewRecord
 ) -> Envelope:
     complete = coverage.complete if coverage else record.plan is not None
-    verdict, reasons = final_verdict(reply, complete=complete)
+    cut_short = ended.meta.budget_reached is not None
+    verdict, reasons = final_verdict(reply, complete=complete, cut_short=cut_short)
     ended.meta.warnings += [*reply.warnings, *reasons]
     findings = sorted(
         reply.findings, key=lambda finding: SEVERITIES.index(finding.severity)

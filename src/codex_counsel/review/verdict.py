@@ -8,10 +8,13 @@ from codex_counsel.review.reply import ReviewReply
 GRAVE: tuple[Severity, ...] = ("critical", "high")
 
 
-def final_verdict(reply: ReviewReply, *, complete: bool) -> tuple[Verdict, list[str]]:
+def final_verdict(
+    reply: ReviewReply, *, complete: bool, cut_short: bool = False
+) -> tuple[Verdict, list[str]]:
     """The verdict of the review, and why it differs from the reviewer's own. Only a `pass` is ever changed.
 
-    `complete` says whether the reviewer was sent all of the change.
+    `complete` says whether the reviewer was sent all of the change, `cut_short` whether it
+    had to answer before it was done.
     """
     if reply.verdict != "pass":
         return reply.verdict, []
@@ -22,6 +25,10 @@ def final_verdict(reply: ReviewReply, *, complete: bool) -> tuple[Verdict, list[
     if not reply.matches_schema:
         return "unknown", [
             "the reviewer said pass in a reply that breaks the schema: unknown"
+        ]
+    if cut_short:
+        return "unknown", [
+            "the reviewer said pass, but its tokens were used up before it was done: unknown"
         ]
     if not complete:
         return "unknown", [

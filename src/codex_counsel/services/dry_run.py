@@ -19,6 +19,7 @@ from codex_counsel.git.names import display_name
 from codex_counsel.jobs.launcher import INSTRUCTIONS
 from codex_counsel.jobs.store import Store
 from codex_counsel.prepare import boundary as boundaries
+from codex_counsel.prepare import budget as budgets
 from codex_counsel.prepare import effort as efforts
 from codex_counsel.prepare import instructions as base_instructions
 from codex_counsel.prepare import preflight as checks
@@ -173,7 +174,7 @@ def _access(
         "denied": _first_paths(outermost(boundary.denied)),
         "secrets": _first_paths(boundary.secrets),
     }
-    access = {
+    access: JsonObject = {
         "sandbox": sandbox,
         "codex_adds": codex_adds,
         "isolation": turn.isolation,
@@ -183,6 +184,9 @@ def _access(
     }
     if preflight.reserve:
         access["reserve"] = preflight.reserve.report()
+    max_tokens = budgets.of_run(context, request)
+    if max_tokens is not None:
+        access["max_tokens"] = max_tokens
     return access
 
 

@@ -18,14 +18,16 @@ from codex_counsel.contract.request import Consult, Delegate, ReviewChanges, Rev
 from codex_counsel.delegate import prepare as delegate
 from codex_counsel.jobs import idempotency, launcher
 from codex_counsel.jobs.launcher import NewJob
-from codex_counsel.jobs.spec import Spec
+from codex_counsel.jobs.spec import THREAD, Spec
 from codex_counsel.jobs.store import Store
 from codex_counsel.kind import IMAGES
 from codex_counsel.prepare import boundary as boundaries
+from codex_counsel.prepare import budget as budgets
 from codex_counsel.prepare import effort as efforts
 from codex_counsel.prepare import instructions as base_instructions
 from codex_counsel.prepare import preflight as checks
 from codex_counsel.prepare import workspace as workspaces
+from codex_counsel.prepare.prompt_parts import prompt_file
 from codex_counsel.review import prepare as review
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.temporary import temporary_root
@@ -87,6 +89,14 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
             turn = replace(turn, instructions=directory / launcher.INSTRUCTIONS)
         images = [directory / IMAGES / image.name for image in brief.images]
         turn = replace(turn, images=tuple(images))
+        max_tokens = budgets.of_run(context, request)
+        last_turn = last_prompt = None
+        if max_tokens is not None:
+            thread_id = request.session_id or THREAD
+            last_turn = command.argv(
+                preflight.codex, command.last_turn(turn, thread_id)
+            )
+            last_prompt = prompt_file("budget")
 
         spec = Spec(
             job_id=job_id,
@@ -108,6 +118,8 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
             workspace=str(workspace.root),
             max_bytes=context.settings.max_tree_bytes,
             max_entries=context.settings.max_tree_entries,
+            max_tokens=max_tokens,
+            last_turn=last_turn,
             meta=_meta_template(preflight, turn, brief, effort),
             session_id=request.session_id,
             detached=background,
@@ -125,6 +137,7 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
             env,
             instructions=instructions,
             images=brief.images,
+            last_prompt=last_prompt,
             needs_directory=brief.keeps_files,
         )
         claim.note_job(job_id)

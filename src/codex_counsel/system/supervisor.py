@@ -40,6 +40,8 @@ PIPE = 1 << 20
 """The most bytes that a pipe can hold (Linux lets a user make it that large)."""
 LOOK_INTERVAL = 0.25
 """Seconds between two calls of `reason_to_stop`."""
+BUDGET = "budget"
+"""The reason of a stop after which the work may go on with another child: any other reason replaces it."""
 
 
 def start_child(
@@ -125,12 +127,19 @@ class Supervisor:
         """The child has done something: the idle time starts again. A line alone does not count."""
         self._last_activity = time.monotonic()
 
+    @property
+    def seconds_left(self) -> float:
+        """Until the total limit."""
+        return self._deadline - time.monotonic()
+
     def expect_end(self) -> None:
         """The child's work is done: after `LINGER` seconds it is killed, with the reason exited."""
         self._kill_at = min(self._kill_at, time.monotonic() + LINGER)
 
     def stop(self, reason: str) -> None:
-        """Interrupt the child, and kill it after `GRACE` seconds. The reason of the first call stays."""
+        """Interrupt the child, and kill it after `GRACE` seconds. The first reason stays, unless it is `BUDGET`."""
+        if self.reason == BUDGET:
+            self.reason = reason
         if self.reason != "exited":
             return
         self.reason = reason

@@ -15,16 +15,16 @@ import pytest
 from codex_counsel.codex import events
 from codex_counsel.codex.transcript import Transcript
 from codex_counsel.delegate.record import DelegateSpec
-from codex_counsel.jobs import run
+from codex_counsel.jobs import run, turns
 from codex_counsel.jobs.journal import Journal
 from codex_counsel.jobs.run import (
-    Exit,
     conclude_defect,
     conclude_unstarted,
     finish,
     recorded_transcript,
 )
 from codex_counsel.jobs.spec import Spec
+from codex_counsel.jobs.turns import Exit, Starter
 from codex_counsel.jobs.worker import Worker
 from codex_counsel.system.supervisor import Supervisor
 from tests.e2e.jobs.conftest import (
@@ -156,11 +156,11 @@ def test_a_codex_that_hangs_after_its_turn_is_ended_before_its_time_is_up(
 def test_a_defect_while_codex_runs_ends_in_an_envelope_too(
     factory: JobFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def execute(_spec: Spec, supervisor: Supervisor, _journal: Journal) -> None:
+    def read(_: Spec, supervisor: Supervisor, _1: Journal, _2: Starter) -> None:
         assert list(supervisor.lines())
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(run, "execute", execute)
+    monkeypatch.setattr(turns, "read", read)
     worker = worker_for(factory, factory.spec(detached=True))
     with pytest.raises(ZeroDivisionError):
         worker._supervise(worker._start())
