@@ -12,8 +12,9 @@ import pytest
 from fastmcp import Client
 
 from codex_counsel.contract import catalogue
+from codex_counsel.jobs.job import Job
 from codex_counsel.loopback import Loopback, failed, hold, say
-from tests.conftest import World
+from tests.conftest import World, until
 from tests.e2e.server.conftest import Connect
 from tests.e2e.server.wire import ServerProcess
 
@@ -139,6 +140,11 @@ async def test_every_tool_answers_with_an_envelope_of_the_published_schema(
             model(gate)
             start = await ask("codex_consult_async", **QUESTION)
             await anyio.to_thread.run_sync(gate.reached.wait, 30)
+            job = Job(world.state / "jobs" / start["job_id"])
+            # The model is asked before the worker has read that the turn began.
+            await anyio.to_thread.run_sync(
+                until, lambda: job.state().phase == "thinking"
+            )
             assert (await ask("codex_job_status", job_id=start["job_id"]))["progress"][
                 "phase"
             ] == "thinking"
