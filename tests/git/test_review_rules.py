@@ -245,6 +245,18 @@ def test_a_change_beside_the_rules_of_a_file_leaves_them_unchanged(
     assert (task.warnings, [row.changed for row in rows(task)]) == ((), [None])
 
 
+def test_line_ends_of_the_working_tree_are_no_change_of_the_rules(
+    world: World,
+) -> None:
+    begin(world, AGENTS=f"Use tabs.\n\n{SECTION}")
+    world.repository.git("config", "core.autocrlf", "true")
+    text = f"Use blanks.\n\n{SECTION}".replace("\n", "\r\n")
+    world.repository.write("AGENTS.md", text)
+    task = brief(world)
+    assert "Use blanks." in change(task.prompt)
+    assert [row.changed for row in rows(task)] == [None]
+
+
 def test_a_change_of_the_file_to_which_a_rule_file_leads_is_noticed(
     world: World,
 ) -> None:
@@ -343,6 +355,9 @@ def test_a_token_in_a_rule_is_masked_also_where_the_text_is_cut(world: World) ->
     ((_, _, text),) = criteria(brief(world).prompt)
     assert text.startswith("Log in with [masked:github-token].\n")
     assert TOKEN[:12] not in text
+    assert brief(world).warnings[0] == (
+        "2 token-like strings were masked in the review rules"
+    )
 
 
 def test_rules_that_are_too_long_are_cut_at_a_line_and_that_is_said(

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from codex_counsel.git.repo import Blob
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from codex_counsel.git.repo import Repo
 
 MAX_PATHS = 200
 """Paths that git is asked for by name. It compares each with each entry on its way, so of more it lists all files."""
+NO_PARTS = frozenset({b"", b".", b".."})
 
 
 class Content(NamedTuple):
@@ -22,12 +23,15 @@ class Content(NamedTuple):
     size: int
 
 
-def entries(repo: Repo, revision: str, names: Collection[bytes]) -> dict[bytes, Blob]:
-    """The entries of those files, named from the root, that are in the commit. One git process."""
-    if not names:
+def entries(repo: Repo, revision: str, names: Iterable[bytes]) -> dict[bytes, Blob]:
+    """The entries of those files, named from the root, that are in the commit. One git process.
+
+    No file has a name with an empty part or with `..`, and git refuses to look for one.
+    """
+    wanted = frozenset(name for name in names if NO_PARTS.isdisjoint(name.split(b"/")))
+    if not wanted:
         return {}
-    paths = tuple(names) if len(names) <= MAX_PATHS else ()
-    wanted = frozenset(names)
+    paths = tuple(wanted) if len(wanted) <= MAX_PATHS else ()
     found = {}
     options = ("-r", "-z", "--full-tree")
     with repo.stream("ls-tree", *options, revision, "--", *paths) as chunks:
@@ -82,8 +86,12 @@ def _whole(repo: Repo, ids: list[str]) -> dict[str, Content]:
     position = 0
     for _ in ids:
         end = output.index(b"\n", position)
-        sha, _kind, length = output[position:end].decode().split()
-        size = int(length)
+        sha, _, *length = output[position:end].decode().split()
+        if not length:
+            # Somebody removed it just now.
+            position = end + 1
+            continue
+        size = int(length[0])
         found[sha] = Content(output[end + 1 : end + 1 + size], size)
         position = end + 1 + size + 1
     return found

@@ -127,6 +127,7 @@ class _Collector:
         self.files: dict[bytes, RevisionFile] = {}
         self.rows: dict[bytes, RuleFile] = {}
         self.texts: dict[bytes, str] = {}
+        self.masked = 0
 
     def collect(self, folders: Counter[bytes]) -> None:
         """Take the rules of these folders, first those of the folders with the most changed files below them."""
@@ -162,7 +163,7 @@ class _Collector:
                 self._add(file.name, omitted="partial", sha=file.sha)
             return 0
 
-        text = mask(rules)[0]
+        text, masked = mask(rules)
         if size(text) > FILE_BYTES:
             is_part = True
             text = cut(text, FILE_BYTES).rpartition("\n")[0] or cut(text, FILE_BYTES)
@@ -170,6 +171,7 @@ class _Collector:
             self._add(file.name, omitted="budget", sha=file.sha)
             return 0
         self.texts[file.name] = text
+        self.masked += masked
         self._add(
             file.name,
             omitted="partial" if is_part else None,
@@ -280,6 +282,8 @@ class _Collector:
             for name, text in self.texts.items()
             if SPELLED_OUT.search(text)
         ]
+        if self.masked:
+            yield f"{self.masked} token-like strings were masked in the review rules"
         if left_out:
             yield f"review rules not sent, or only in part: {_listed(left_out)}"
         if changed:
@@ -317,6 +321,8 @@ def _rules_in(name: bytes, data: bytes) -> str:
     if is_binary(data):
         return ""
     text = utf8(data).decode("utf-8", "replace").removeprefix(BYTE_ORDER_MARK)
+    # Git may check out other line ends than it stores.
+    text = text.replace("\r\n", "\n")
     if _last_part(name) == RULES_ONLY:
         return text.strip()
     return rules_of(text)
