@@ -23,7 +23,7 @@ COLUMNS = (
     "REASONING",
 )
 """The numbers, in the order of weight: a narrow terminal has no room for the last ones."""
-MIN_NAME = 10
+MIN_NAME = 16
 """Columns for the name of a row."""
 TOKENS = ("input", "cached_input", "output", "reasoning")
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
