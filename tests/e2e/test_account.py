@@ -6,9 +6,12 @@ import json
 
 import pytest
 
-from codex_counsel.codex.account import Login, login
+from codex_counsel.codex.account import Login, login, rate_limits
+from codex_counsel.codex.binary import Codex
+from codex_counsel.errors import Code, CounselError
 from codex_counsel.loopback import Account
 from tests.conftest import World
+from tests.e2e.fakes import executable
 
 
 def login_of(world: World, **config: object) -> Login:
@@ -68,3 +71,28 @@ def test_accounts_are_told_apart_and_not_named(world: World) -> None:
         identities.append(login_of(world).identity)
     assert identities[0] == identities[2] != identities[1]
     assert "sk" not in "".join(identities)
+
+
+REPORTS = {
+    "windows": ({"result": {"rateLimits": {"primary": {"usedPercent": 1}}}}, True),
+    "none": ({"result": {"rateLimits": None}}, True),
+    "a list of them": ({"result": {"rateLimits": []}}, True),
+    "a refusal": ({"error": {"code": 1, "message": "no"}}, False),
+    "a word": ({"error": "no"}, False),
+    "a list": ({"result": []}, False),
+    "nothing": ({}, False),
+}
+
+
+@pytest.mark.parametrize(("answer", "is_one"), REPORTS.values(), ids=REPORTS.keys())
+def test_whatever_the_app_server_answers_is_a_report_or_a_typed_error(
+    world: World, answer: dict[str, object], is_one: bool
+) -> None:
+    script = f"echo '{json.dumps({'id': 1, **answer})}'; sleep 600"
+    codex = Codex(executable(world.base / "codex", script), (), "0.169.0", "setting")
+    if is_one:
+        assert set(rate_limits(codex, world.env)) <= {"primary"}
+        return
+    with pytest.raises(CounselError) as refusal:
+        rate_limits(codex, world.env)
+    assert refusal.value.code == Code.UPSTREAM_ERROR

@@ -146,10 +146,13 @@ def rate_limits(
         raise CounselError(
             Code.UPSTREAM_ERROR, "Codex did not report the account's limits"
         )
-    if "error" in answer:
-        message = str(answer["error"].get("message"))
-        raise CounselError(Code.UPSTREAM_ERROR, one_line(message, 300))
-    result = answer.get("result", {})
-    limits = result.get("rateLimits") or {}
+    result = answer.get("result")
+    if not isinstance(result, dict):
+        error = answer.get("error")
+        message = error.get("message") if isinstance(error, dict) else error
+        raise CounselError(Code.UPSTREAM_ERROR, one_line(str(message), 300))
+    limits = result.get("rateLimits")
+    if not isinstance(limits, dict):
+        return {}
     names = ("primary", "secondary", "credits", "planType")
     return {name: limits[name] for name in names if limits.get(name)}
