@@ -110,7 +110,6 @@ DAMAGED: dict[str, bytes] = {
     "a part of a number": json.dumps(line(3, elapsed_ms=0.5)).encode(),
     "no job id": json.dumps(line(3, job_id="../../etc")).encode(),
     "no time": json.dumps(line(3, ended="soon")).encode(),
-    "before time": json.dumps(line(3, ended="0001-01-01T00:00:00")).encode(),
     "after time": json.dumps(line(3, ended="9999-01-01T00:00:00Z")).encode(),
     "a model that is none": json.dumps(line(3, model=[])).encode(),
     "tokens that are none": json.dumps(line(3, tokens=[])).encode(),
@@ -153,7 +152,7 @@ def test_the_first_line_of_a_job_counts(tmp_path: Path) -> None:
 def test_only_the_months_that_are_needed_are_read(tmp_path: Path) -> None:
     for month in ("2025-12", "2026-01", "2026-10", "2026-11"):
         number = int(month.replace("-", ""))
-        ledger.append(tmp_path, line(number, ended=f"{month}-15T00:00:00Z"))
+        ledger.append(tmp_path, line(number, ended=f"{month}-28T00:00:00Z"))
     folder = tmp_path / "usage"
     for name in ("2026-11.jsonl.bak", "x.jsonl", "\uff12026-11.jsonl"):
         (folder / name).write_text("damaged\n")
@@ -187,6 +186,15 @@ def test_what_is_no_file_of_ours_is_neither_read_nor_written(
     assert ledger.read(tmp_path, 0).entries == {}
     assert target.read_text() == before
     assert list(tmp_path.glob("other/*")) == []
+
+
+def test_runs_that_ended_before_are_left_out_to_the_second(tmp_path: Path) -> None:
+    for number in range(3):
+        spec = replace(SPEC, job_id=f"{number:032x}")
+        ended = NOVEMBER + number
+        ledger.append(tmp_path, ledger.line_of(spec, OUTCOME, ended))
+    found = ledger.read(tmp_path, NOVEMBER + 1)
+    assert [int(job_id, 16) for job_id in found.entries] == [1, 2]
 
 
 def test_where_nothing_can_be_written_nothing_is_raised(tmp_path: Path) -> None:
@@ -230,7 +238,7 @@ def test_a_year_of_a_thousand_runs_a_day_is_quick_to_read_for_a_week(
         text = text.replace('"0000', f'"{month:04}')
         (tmp_path / f"usage/2026-{month:02}.jsonl").write_text(text)
     begin = time.process_time()
-    found = ledger.read(tmp_path, NOVEMBER)
+    found = ledger.read(tmp_path, NOVEMBER - 21 * 86_400)
     took = time.process_time() - begin
     print(f"60,000 lines: {took:.2f} s")
     assert len(found.entries) == 60_000

@@ -108,17 +108,29 @@ def _append(file: Path, line: bytes) -> None:
 
 
 def read(state: Path, since: float) -> Ledger:
-    """The runs of the month of `since` (epoch seconds) and of all later months."""
+    """The runs that ended at `since` (epoch seconds) or later. Files of earlier months are not opened."""
     ledger = Ledger()
+    begin = _utc(since)
     for file in _files(state, since):
         for line in _lines(file):
             try:
-                entry = parse(json.loads(line))
+                raw = json.loads(line.decode("ascii"))
+                if _is_before(raw, begin):
+                    continue
+                entry = parse(raw)
             except (ValueError, RecursionError):
                 ledger.damaged += 1
             else:
                 ledger.entries.setdefault(entry.job_id, entry)
     return ledger
+
+
+def _is_before(raw: Json, begin: str) -> bool:
+    """Whether the line is older. Decides by the text, which has a fixed form: most lines of a month may be older."""
+    if not isinstance(raw, dict):
+        return False
+    ended = raw.get("ended")
+    return isinstance(ended, str) and ended < begin
 
 
 def _files(state: Path, since: float) -> list[Path]:

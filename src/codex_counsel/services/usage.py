@@ -87,9 +87,8 @@ def report(store: Store, by: str, since: str) -> EnvelopeDict:
     sums: dict[str | None, Sum] = {}
     total = Sum()
     for entry in known.entries.values():
-        if entry.ended >= begin.timestamp():
-            sums.setdefault(_key(entry, by), Sum()).add(entry)
-            total.add(entry)
+        sums.setdefault(_key(entry, by), Sum()).add(entry)
+        total.add(entry)
     rows = [{by: key, **sums[key].row()} for key in _ordered(sums, by)]
     day = begin.isoformat(sep=" ", timespec="minutes")[:16].removesuffix(" 00:00")
     return completed(
@@ -111,8 +110,7 @@ def this_month(store: Store) -> JsonObject:
     begin = _midnight(today.date().replace(day=1)).timestamp()
     total = Sum()
     for entry in ledger.read(store.state, begin).entries.values():
-        if entry.ended >= begin:
-            total.add(entry)
+        total.add(entry)
     return {
         "month": today.strftime("%Y-%m"),
         "runs": total.runs,
