@@ -62,14 +62,8 @@ def of_changes(
     """The rules of every folder that holds a changed file, and of the folders above it."""
     if settings.isolation == "strict":
         return NO_CRITERIA
-    changed_below: Counter[bytes] = Counter()
-    for entry in changes.entries:
-        folders: set[bytes] = set()
-        for name in entry.names:
-            folders.update(folders_down_to(_folder_of(name)))
-        changed_below.update(folders)
     collector = _Collector(repo, changes.base_sha, workspace)
-    collector.collect(changed_below)
+    collector.collect(_changed_below(changes))
     collector.compare(changes)
     return collector.finish()
 
@@ -108,6 +102,23 @@ def without_rule_sections(material: Iterable[Material]) -> list[Material]:
         if text.strip():
             rest.append(replace(item, text=text))
     return rest
+
+
+def _changed_below(changes: Changes) -> Counter[bytes]:
+    """For each folder with a changed file in it or below it, how many names of changed files there are."""
+    counts: Counter[bytes] = Counter()
+    for entry in changes.entries:
+        counts.update(map(_folder_of, entry.names))
+    # Each folder is visited once: there may be very many, and very deep ones.
+    folders = set()
+    for folder in counts:
+        above = folder
+        while above and above not in folders:
+            folders.add(above)
+            above = _folder_of(above[:-1])
+    for folder in sorted(folders, key=len, reverse=True):
+        counts[_folder_of(folder[:-1])] += counts[folder]
+    return counts
 
 
 def _folder_of(name: bytes) -> bytes:
