@@ -7,13 +7,16 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from codex_counsel.cli import run, uninstall
+from codex_counsel.codex.windows import Reading, Readings, Window
 from codex_counsel.contract.request import Delegate
+from codex_counsel.jobs import ledger
 from codex_counsel.loopback import Loopback, hold, patch, say
 from tests.conftest import World, consult, living, start_consult, until
 from tests.e2e.runs import kill_worker
@@ -90,6 +93,15 @@ def test_everything_is_shown_and_removed_and_what_is_not_ours_stays(
     assert ".cache/codex-counsel" not in left
     assert run(["uninstall", "--yes"]) == 0
     assert "nothing to remove" in capsys.readouterr().out
+
+
+def test_the_readings_of_an_account_and_the_ledger_go_too(used: World) -> None:
+    now = time.time()
+    Readings(used.state, "0" * 16).keep(Reading(now, (Window("primary", 1.0),)))
+    ledger.append(used.state, {"ended": "2026-11-21T00:00:00Z"})
+    assert {path.name for path in used.state.iterdir()} >= {"windows", "usage"}
+    assert run(["uninstall", "--yes"]) == 0
+    assert not used.state.exists()
 
 
 def test_the_usual_state_directory_goes_as_a_whole(

@@ -110,6 +110,17 @@ def test_a_run_whose_worker_was_killed_is_counted_once(factory: JobFactory) -> N
     assert len(lines(factory.store.state)) == 1
 
 
+def test_whoever_concludes_a_dead_run_makes_its_line(factory: JobFactory) -> None:
+    handle, _ = factory.launch_waiting(STARTED)
+    until(lambda: handle.job.state().thread_id)
+    kill_worker(handle.job)
+    recovery.outcome(handle.job)
+    (entry,) = entries(factory.store.state)
+    assert (entry.job_id, entry.code) == (handle.job.id, "process_died")
+    retention.drop(factory.store, handle.job)
+    assert total(factory)["failed"] == {"process_died": 1}
+
+
 def test_a_run_that_is_noted_twice_counts_once(factory: JobFactory) -> None:
     wait(factory.launch())
     (line,) = lines(factory.store.state)
