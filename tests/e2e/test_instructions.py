@@ -278,6 +278,17 @@ def test_a_state_directory_that_codex_cannot_be_told_of_costs_no_answer(
     assert CODEXS_OWN in said(server.requests[0])
 
 
+def test_a_dry_run_without_room_for_the_text_says_why_it_could_not_run(
+    world: World, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model()
+    world.repository.begin_changed()
+    assert "blocked" not in world.counsel().dry_run(DryRun())["data"]
+    monkeypatch.setattr("tempfile.tempdir", str(world.base / "missing"))
+    blocked = world.counsel().dry_run(DryRun())["data"]["blocked"]
+    assert blocked["code"] == Code.STORAGE_FAILED
+
+
 SPY = """
 touch app.py 2>&1; echo "$TMPDIR"; touch "$TMPDIR/own" && echo scratch written
 git status --short; cat .env 2>&1; grep -c . .env 2>&1; git diff .env 2>&1; echo end
@@ -290,9 +301,12 @@ def test_what_the_prompt_says_of_the_sandbox_is_so(
     repository = each_release.repository.begin()
     repository.write(".env", "KEY=marker\n")
     repository.commit()
-    server = each_model([shell(SPY), say("Seen.")])
+    asking = shell("ls", sandbox_permissions="require_escalated", justification="?")
+    server = each_model([asking, shell("ls", login=True), shell(SPY), say("Seen.")])
     assert ask(each_release)["ok"]
-    output = server.requests[-1].outputs[-1]
+    escalated, as_login, output = server.requests[-1].outputs
+    assert "you cannot ask for escalated permissions" in escalated
+    assert "login shell is disabled" in as_login
     assert "app.py': Read-only file system" in output
     assert "scratch written" in output
     [scratch] = [line for line in output.splitlines() if line.startswith("/")]

@@ -119,6 +119,10 @@ def test_a_dry_run_lists_the_files_and_what_is_left_out() -> None:
         {
             "files": [{"path": "a.py", "status": "M", "added": 2, "deleted": 1}],
             "files_not_shown": 3,
+            "codex_adds": [
+                {"bytes": 1_000, "begins": "a"},
+                {"bytes": 5, "begins": "b"},
+            ],
             "blocked": {"code": "auth_required", "message": "No login."},
         },
         coverage={
@@ -131,6 +135,7 @@ def test_a_dry_run_lists_the_files_and_what_is_left_out() -> None:
     assert "  M a.py +2 -1\n  and 3 more files\n" in text
     assert "but it could not run now: auth_required: No login." in text
     assert "NOT all of the change is sent; left out: 1" in text
+    assert "Codex sends 1,005 bytes before the prompt" in text
     assert "  .env (secret file)" in text
 
 
@@ -177,11 +182,13 @@ def test_status_says_who_decided_model_and_effort() -> None:
                 "delegate_effort": None,
                 "delegate_effort_source": "model",
                 "isolation": "lean",
+                "instructions": "own",
             },
         },
     )
     assert "can read: workspace (consult), toolchains (review, delegate)\n" in text
     assert "  model       gpt-9 (default of Codex)\n" in text
+    assert "  base text   a short text of ours (consult, review, plan)" in text
     assert (
         "consult, review, plan: high (because you configured none); "
         "delegate: low (default of the model)\n" in text
