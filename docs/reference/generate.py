@@ -18,7 +18,7 @@ EXIT_CODES_INTRO = """
 
 The exit codes of the command line. For a review the findings decide, whatever its verdict: the code is 1 if one of them has the
 severity of `--fail-on` or a graver one. Without such a finding it is 5 if the review has no verdict, or the verdict `fail` and no
-finding at all, and else 0. With `--fail-on never` a completed review has the code 0. `result` and `cancel` have the code of the run
+finding at all, or was cut short at `max_tokens`, and else 0. With `--fail-on never` a completed review has the code 0. `result` and `cancel` have the code of the run
 they show.
 
 """

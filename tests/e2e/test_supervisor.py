@@ -150,6 +150,30 @@ def test_the_first_reason_to_stop_stands(bench: Bench) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "reason"),
+    [
+        ("budget", "cancelled", "cancelled"),
+        ("budget", "budget", "budget"),
+        ("cancelled", "budget", "cancelled"),
+    ],
+)
+def test_any_reason_to_stop_outranks_the_budget(
+    bench: Bench, first: str, second: str, reason: str
+) -> None:
+    twice = (
+        f"def on_line(line): supervisor.stop('{first}'); supervisor.stop('{second}')"
+    )
+    child = STUBBORN + "print('up', flush=True)" + FOR_EVER
+    assert bench.run(child, twice).reason == reason
+
+
+def test_a_limit_of_time_outranks_the_budget(bench: Bench) -> None:
+    child = STUBBORN + "print('up', flush=True)" + FOR_EVER
+    stop = "def on_line(line): supervisor.stop('budget')"
+    assert bench.run(child, stop, total=0.3).reason == "timeout"
+
+
 @pytest.mark.parametrize("no_pidfd", [False, True], ids=["pidfd", "polling"])
 @pytest.mark.parametrize(
     "habit",

@@ -297,13 +297,33 @@ def test_a_last_turn_that_says_nothing_ends_with_the_time_of_the_run(
     each_release: World, each_model: Model
 ) -> None:
     each_model(Endless(stall("before_headers")))
-    counsel = counsel_with(each_release, timeout_seconds=6)
+    counsel = counsel_with(each_release, timeout_seconds=15)
     wire = wait(counsel.consult(parse(Consult, {"question": "?", "max_tokens": LIMIT})))
     assert wire["error"]["code"] == "budget_reached"
     assert "did not answer within" in wire["error"]["message"]
     assert (wire["answer"], wire["partial"]) == ("Looking.", True)
-    assert wire["meta"]["elapsed_ms"] < 9000
+    assert wire["meta"]["elapsed_ms"] < 20_000
     assert_nothing_is_left(each_release)
+
+
+def test_without_time_for_an_answer_none_is_asked_for(
+    world: World, model: Model
+) -> None:
+    script = Endless(command="sleep 600")
+    model(script)
+    counsel = counsel_with(world, timeout_seconds=5)
+    wire = wait(counsel.consult(parse(Consult, {"question": "?", "max_tokens": 1000})))
+    assert wire["error"]["code"] == "timeout"
+    assert not script.asked
+
+    # One response is above the limit, and known before its command ends.
+    large = items(LOOKING, shell("sleep 600")).but(usage=Usage(5000, 0, 10, 0))
+    server = model(large)
+    wire = wait(counsel.consult(parse(Consult, {"question": "?", "max_tokens": 1000})))
+    assert wire["error"]["code"] == "budget_reached"
+    assert "no time was left" in wire["error"]["message"]
+    assert len(server.requests) == 1
+    assert_nothing_is_left(world)
 
 
 def test_a_last_turn_that_works_on_instead_is_stopped_too(

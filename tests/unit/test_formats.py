@@ -44,6 +44,9 @@ COVERAGE = {
 }
 
 
+CUT_SHORT = {"budget_reached": {"limit": 1000, "used": 1200}}
+
+
 def review(*findings: dict[str, Any], **changes: Any) -> Envelope:
     wire = {
         "ok": True,
@@ -278,6 +281,11 @@ def test_a_review_without_a_verdict_is_a_warning() -> None:
     )
 
 
+def test_a_review_that_was_cut_short_is_a_warning() -> None:
+    cut_short = review(verdict="concerns", meta=CUT_SHORT)
+    assert github(cut_short).startswith("::warning title=Codex review::")
+
+
 # --- for code scanning
 
 
@@ -353,6 +361,13 @@ def test_sarif_of_a_review_without_a_verdict_is_not_a_clean_one() -> None:
     }
 
 
+def test_sarif_of_a_review_that_was_cut_short_is_not_a_whole_one() -> None:
+    (run,) = sarif(review({}, verdict="concerns", meta=CUT_SHORT))["runs"]
+    (invocation,) = run["invocations"]
+    assert invocation["executionSuccessful"] is False
+    assert len(run["results"]) == 1
+
+
 # --- all of them
 
 
@@ -421,6 +436,12 @@ CODES: dict[str, tuple[Envelope, FailOn, int]] = {
     "a fail below the severity": (review({}, verdict="fail"), "critical", 0),
     "a pass with a finding": (review({}, verdict="pass"), "high", 1),
     "a fail and never": (review({}, verdict="fail"), "never", 0),
+    "cut short": (
+        review({"severity": "low"}, verdict="concerns", meta=CUT_SHORT),
+        "high",
+        5,
+    ),
+    "cut short and grave": (review({}, verdict="fail", meta=CUT_SHORT), "high", 1),
     "not ended": (review(status="running", verdict=None), "high", 6),
     "a failed run": (FAILURE, "never", 6),
 }

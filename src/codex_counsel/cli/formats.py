@@ -131,7 +131,7 @@ def github(review: Envelope) -> str:
 
     lines = [_annotation(finding) for finding in review.findings or ()]
     command = "notice"
-    if review.verdict == "unknown":
+    if review.verdict == "unknown" or review.meta.budget_reached:
         command = "warning"
     lines.append(f"::{command} title=Codex review::{_escape(review.summary)}")
     return "\n".join(lines)
@@ -206,7 +206,8 @@ def _rule(severity: Severity) -> JsonObject:
 
 
 def _invocation(review: Envelope) -> JsonObject:
-    success = review.error is None and review.verdict not in (None, "unknown")
+    is_whole = review.error is None and review.meta.budget_reached is None
+    success = is_whole and review.verdict not in (None, "unknown")
     level = "note" if success else "error"
     notes = [review.summary]
     if review.error:

@@ -104,6 +104,11 @@ class Output:
         LINE.erase()
         if not wire["ok"] and not is_answer:
             self._show_failure(wire)
+        if self.quiet and wire["ok"] and "budget_reached" in wire["meta"]:
+            limit = wire["meta"]["budget_reached"]["limit"]
+            print(
+                f"note: cut short: the run used up its {limit} tokens", file=sys.stderr
+            )
         if wire["ok"] or is_answer or self.is_named:
             with self._opened() as stream:
                 self._write(wire, stream)
@@ -207,6 +212,9 @@ def _exit_code_of_review(review: Envelope, fail_on: FailOn) -> int:
     if any(finding.severity in grave for finding in findings):
         return FOUND
     if review.verdict == "unknown" or (review.verdict == "fail" and not findings):
+        return FAILED
+    # What it had no tokens left to look at may be grave.
+    if review.meta.budget_reached:
         return FAILED
     return DONE
 

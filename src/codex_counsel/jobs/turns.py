@@ -24,6 +24,8 @@ from codex_counsel.system.supervisor import BUDGET, Supervisor
 
 ANSWER_SECONDS = 120.0
 """How long the turn that answers may take, where the run has so much time left."""
+LEAST_SECONDS = 5.0
+"""In less time no answer comes, and the thread would be paid for once more."""
 ANSWER_TOKENS = 20_000
 """Tokens after which that turn is ended, or a fifth of the limit if that is more.
 
@@ -95,7 +97,9 @@ def _answer(
     argv = reading.spec.last_turn
     thread_id = reading.transcript.thread_id
     seconds = min(ANSWER_SECONDS, seconds_left)
-    if not argv or not thread_id or seconds <= 0:
+    if seconds < LEAST_SECONDS:
+        return replace(first, detail="no time was left to answer then")
+    if not argv or not thread_id:
         return first
     argv = tuple(thread_id if part == THREAD else part for part in argv)
     try:
@@ -108,11 +112,13 @@ def _answer(
     reading.allow_answer()
     second = reading.follow(supervisor)
     second = replace(second, survivors=(*first.survivors, *second.survivors))
-    if second.reason in ("timeout", "stalled"):
-        detail = f"Codex did not answer within {seconds:.0f} seconds then"
-        return replace(second, reason=BUDGET, detail=detail)
-    if second.reason == BUDGET:
-        return replace(second, detail="Codex went on using tokens then")
+    details = {
+        "timeout": f"Codex did not answer within {seconds:.0f} seconds then",
+        "stalled": "Codex was silent then",
+        BUDGET: "Codex went on using tokens then",
+    }
+    if second.reason in details:
+        return replace(second, reason=BUDGET, detail=details[second.reason])
     return second
 
 

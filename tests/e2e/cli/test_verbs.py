@@ -14,7 +14,16 @@ from typing import Any
 
 import pytest
 
-from codex_counsel.loopback import Loopback, http_error, say, stall
+from codex_counsel.loopback import (
+    Loopback,
+    Reply,
+    Request,
+    Usage,
+    http_error,
+    say,
+    shell,
+    stall,
+)
 from tests.conftest import World, living
 
 Model = Callable[..., Loopback]
@@ -168,6 +177,34 @@ def test_every_flag_reaches_the_run(world: World, model: Model) -> None:
     assert "Argue the other side" in request.prompt
     record = world.state / "jobs" / wire["meta"]["job_id"] / "spec.json"
     assert json.loads(record.read_text("utf-8"))["total"] == 60
+
+
+def test_an_answer_that_was_cut_short_says_so_in_every_form(
+    world: World, model: Model
+) -> None:
+    def script(request: Request) -> Reply:
+        last = [item for item in request.items("message") if item["role"] == "user"]
+        if "token budget" in str(last[-1]):
+            return say("So far it is fine.")
+        return shell("true").but(usage=Usage(900, 0, 100, 0))
+
+    model(script)
+    flags = ("consult", "--max-tokens", "1000", "Fine?")
+    text = run(world, *flags)
+    assert text.out.startswith("So far it is fine.")
+    assert "note: the run used up its 1000 tokens before it was done" in text.out
+    meta = run(world, *flags, "--json").json["meta"]
+    assert meta["budget_reached"]["limit"] == 1000
+    quiet = run(world, *flags, "--quiet")
+    assert quiet.out.strip() == "So far it is fine."
+    assert quiet.err.strip().endswith(
+        "note: cut short: the run used up its 1000 tokens"
+    )
+    assert "cut short" in run(world, "jobs").out
+
+    refused = run(world, "consult", "--max-tokens", "10", "Fine?")
+    assert refused.code == 2
+    assert "--max-tokens: is not between 1000 and 1000000000" in refused.err
 
 
 def test_a_background_run_is_fetched_by_its_job_id(world: World, model: Model) -> None:

@@ -16,7 +16,8 @@ from codex_counsel.codex import events
 from codex_counsel.codex.transcript import Transcript
 from codex_counsel.delegate.record import DelegateSpec
 from codex_counsel.jobs import run, turns
-from codex_counsel.jobs.journal import Journal
+from codex_counsel.jobs import worker as worker_module
+from codex_counsel.jobs.journal import LAST_PROMPT, Journal
 from codex_counsel.jobs.run import (
     conclude_defect,
     conclude_unstarted,
@@ -139,6 +140,58 @@ def test_a_signal_that_came_before_codex_was_supervised_ends_it(
     worker.on_signal(signal.SIGTERM, None)
     worker._supervise(codex)
     assert result(worker.journal)["status"] == "cancelled"
+
+
+def last_turn_of(worker: Worker) -> Supervisor | None:
+    (Path(worker.directory) / LAST_PROMPT).write_text("Answer now.")
+    return worker.start_last_turn(["/bin/cat"], 10)
+
+
+def test_the_turn_that_answers_gets_its_own_prompt(factory: JobFactory) -> None:
+    worker = worker_for(factory, factory.spec(detached=True))
+    supervisor = last_turn_of(worker)
+    assert supervisor is worker.supervisor
+    assert supervisor
+    state = json.loads((Path(worker.directory) / "state.json").read_text())
+    assert (state["phase"], state["codex"][0]) == ("answering", supervisor.child.pid)
+    assert list(supervisor.lines()) == [b"Answer now."]
+
+
+@pytest.mark.parametrize("end", ["a signal", "a cancel", "the launcher goes"])
+def test_no_turn_that_answers_begins_where_the_run_is_to_end(
+    factory: JobFactory, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    pipe, launcher_end = os.pipe()
+    monkeypatch.setattr(worker_module, "LIFETIME_PIPE", pipe)
+    worker = worker_for(factory, factory.spec())
+    if end == "a signal":
+        worker.on_signal(signal.SIGTERM, None)
+    elif end == "a cancel":
+        (Path(worker.directory) / "cancel").touch()
+    else:
+        os.close(launcher_end)
+    assert last_turn_of(worker) is None
+    expected = "abandoned" if end == "the launcher goes" else "cancelled"
+    assert (worker.end_reason, worker.supervisor) == (expected, None)
+    os.close(pipe)
+    if end != "the launcher goes":
+        os.close(launcher_end)
+
+
+def test_a_launcher_that_hands_the_run_over_between_the_turns_may_go(
+    factory: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe, launcher_end = os.pipe()
+    monkeypatch.setattr(worker_module, "LIFETIME_PIPE", pipe)
+    worker = worker_for(factory, factory.spec())
+    os.write(launcher_end, b"d")
+    os.close(launcher_end)
+    supervisor = last_turn_of(worker)
+    assert supervisor
+    assert worker.detached
+    assert list(supervisor.lines()) == [b"Answer now."]
+    assert supervisor.reason == "exited"
+    os.close(pipe)
 
 
 def test_a_codex_that_hangs_after_its_turn_is_ended_before_its_time_is_up(
