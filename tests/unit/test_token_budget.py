@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 
 from codex_counsel.cli.reports import _state
 from codex_counsel.codex import events
+from codex_counsel.codex.token_watch import TokenWatch
 from codex_counsel.codex.transcript import Transcript
 from codex_counsel.contract.envelope import BudgetReached, Meta
 from codex_counsel.contract.request import Consult, parse
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.jobs import turns
 from codex_counsel.jobs.journal import Journal
 from codex_counsel.jobs.run import conclude, recorded_transcript
 from codex_counsel.jobs.turns import Exit
@@ -137,6 +140,38 @@ def test_a_turn_that_codex_completed_before_the_stop_took_effect_is_simply_compl
     assert envelope.meta.budget_reached is None
     assert envelope.summary == "So far it is fine."
     assert envelope.meta.warnings == []
+
+
+def count_line(total: int) -> str:
+    usage = {"input_tokens": total, "output_tokens": 0}
+    payload = {"type": "token_count", "info": {"total_token_usage": usage}}
+    return json.dumps({"type": "event_msg", "payload": payload}) + "\n"
+
+
+def test_the_first_look_above_the_limit_lets_a_turn_end_and_the_second_stops_it(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "sessions/2026/11/21"
+    folder.mkdir(parents=True)
+    record = folder / f"rollout-2026-11-21T07-55-33-{THREAD}.jsonl"
+    spec = replace(LIMITED, codex_home=str(tmp_path), scratch=str(tmp_path))
+    reading = turns._Reading(spec, Journal(str(tmp_path)))
+    for event in FIRST:
+        reading.transcript.add(event)
+
+    def looks(total: int) -> list[str]:
+        record.write_text(count_line(total))
+        reading._tokens = TokenWatch(tmp_path)
+        return [reading._reason_to_stop() for _ in range(3)]
+
+    assert looks(999) == ["", "", ""]
+    assert looks(1000) == ["", "budget", "budget"]
+    # The turn that answers gets a fifth of the limit, or 20,000 tokens.
+    reading.allow_answer()
+    assert looks(20_999) == ["", "", ""]
+    assert looks(21_000) == ["", "budget", "budget"]
+    reading.transcript.add(COMPLETED)
+    assert looks(21_000) == ["", "", ""]
 
 
 def test_a_limit_that_could_not_be_kept_is_reported() -> None:
