@@ -79,24 +79,18 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
         scratch = scratch_directory(context, brief, job_id)
         placement = brief.place(boundary, scratch)
         effort = efforts.of_run(context, request, preflight)
-        turn = turn_of(context, request, preflight, placement, effort)
-        environment = placement.boundary.environment
-        directory = store.directory / job_id
-        if brief.reply_schema:
-            turn = replace(turn, schema=directory / launcher.SCHEMA)
         instructions = base_instructions.of_run(context, preflight, brief.instructions)
-        if instructions:
-            turn = replace(turn, instructions=directory / launcher.INSTRUCTIONS)
-        images = [directory / IMAGES / image.name for image in brief.images]
-        turn = replace(turn, images=tuple(images))
+        turn = turn_of(context, request, preflight, placement, effort)
+        turn = _with_files(
+            turn, brief, store.directory / job_id, own_instructions=bool(instructions)
+        )
         max_tokens = budgets.of_run(context, request)
         last_turn = last_prompt = None
         if max_tokens is not None:
-            thread_id = request.session_id or THREAD
-            last_turn = command.argv(
-                preflight.codex, command.last_turn(turn, thread_id)
-            )
+            last = command.last_turn(turn, request.session_id or THREAD)
+            last_turn = command.argv(preflight.codex, last)
             last_prompt = prompt_file("budget")
+        environment = placement.boundary.environment
 
         spec = Spec(
             job_id=job_id,
@@ -142,6 +136,18 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
         )
         claim.note_job(job_id)
         return launcher.launch(store, new_job)
+
+
+def _with_files(
+    turn: Turn, brief: Brief, directory: Path, *, own_instructions: bool
+) -> Turn:
+    """The turn with the files that Codex will find in the directory of its job."""
+    if brief.reply_schema:
+        turn = replace(turn, schema=directory / launcher.SCHEMA)
+    if own_instructions:
+        turn = replace(turn, instructions=directory / launcher.INSTRUCTIONS)
+    images = [directory / IMAGES / image.name for image in brief.images]
+    return replace(turn, images=tuple(images))
 
 
 def scratch_directory(context: Context, brief: Brief, name: str) -> Path:
