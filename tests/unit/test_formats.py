@@ -119,13 +119,23 @@ def test_sarif_has_the_rule_among_the_properties_of_its_result() -> None:
 
 RULE_FILES = [
     {"path": "AGENTS.md", "folder": "./", "bytes": 120, "changed": True},
+    {"path": "REVIEW.md", "folder": "./", "bytes": 9, "omitted": "partial"},
     {"path": "a/REVIEW.md", "folder": "a/", "bytes": 0, "omitted": "secret_file"},
+    {
+        "path": "b/REVIEW.md",
+        "folder": "b/",
+        "bytes": 0,
+        "omitted": "new",
+        "changed": True,
+    },
     {"path": "(and 3 more)", "folder": "", "bytes": 0, "omitted": "listing"},
 ]
 RULE_FILE_LINES = (
-    "review rules: AGENTS.md (for ./), 120 bytes sent; the change touches them",
-    "review rules: a/REVIEW.md (for a/), 0 bytes sent; left out: secret file",
-    "review rules: (and 3 more), 0 bytes sent; left out: listing",
+    "review rules: AGENTS.md (for ./), 120 bytes sent, as they were before the change",
+    "review rules: REVIEW.md (for ./), 9 bytes sent, not all of them",
+    "review rules: a/REVIEW.md (for a/), not sent: secret file",
+    "review rules: b/REVIEW.md (for b/), not in force: the change brings them",
+    "review rules: (and 3 more), not sent: listing",
 )
 
 

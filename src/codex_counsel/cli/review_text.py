@@ -171,11 +171,16 @@ def rule_file_lines(coverage: Coverage) -> list[str]:
         line = f"review rules: {file.path}"
         if file.folder:
             line += f" (for {file.folder})"
-        line += f", {counted(file.bytes, 'byte')} sent"
-        if file.omitted:
-            line += f"; left out: {file.omitted.replace('_', ' ')}"
-        if file.changed:
-            line += "; the change touches them"
+        if file.omitted == "new":
+            line += ", not in force: the change brings them"
+        elif file.omitted and not file.bytes:
+            line += f", not sent: {file.omitted.replace('_', ' ')}"
+        else:
+            line += f", {counted(file.bytes, 'byte')} sent"
+        if file.omitted == "partial" and file.bytes:
+            line += ", not all of them"
+        if file.changed and file.bytes:
+            line += ", as they were before the change"
         lines.append(line)
     return lines
 

@@ -19,6 +19,7 @@ from tests import hostile
 from tests.conftest import World
 from tests.e2e.cli.conftest import WorldInClaudeCode
 from tests.e2e.cli.test_verbs import RunResult, run
+from tests.repositories import numbered_lines
 from tests.reviews import reply
 
 Model = Callable[..., Loopback]
@@ -26,11 +27,14 @@ Model = Callable[..., Loopback]
 pytestmark = pytest.mark.usefixtures("own_git_settings")
 
 FORMATS = ("text", "markdown", "json", "sarif", "github")
+RULE = hostile.ALL.replace("\0", "")
+"""A file with a NUL is binary and not sent."""
 REVIEW = reply(
     dict.fromkeys(
         ("title", "file", "section", "evidence", "risk", "recommendation"),
         hostile.ALL,
-    ),
+    )
+    | {"rule_file": "REVIEW.md", "rule_quote": RULE},
     verdict="concerns",
     summary=hostile.ALL,
     questions=[hostile.ALL],
@@ -60,7 +64,10 @@ class WorldInWorkflow(WorldInClaudeCode):
 def workflow(world: World) -> World:
     """The world inside a workflow, with uncommitted work in a file of a hostile name."""
     world = WorldInWorkflow(world.base, world.binary, world.settings)
-    world.repository.begin_changed()
+    world.repository.begin()
+    world.repository.write("REVIEW.md", RULE)
+    world.repository.commit()
+    world.repository.write("app.py", numbered_lines(l7="seven = 70"))
     world.repository.write("\u202e::add-mask::x\n::b ##vso[x].py", "x = 1\n")
     return world
 
@@ -96,6 +103,8 @@ def test_in_a_workflow_no_format_and_no_outcome_of_a_review_holds_a_command_of_t
     result = run(workflow, "review", "--format", name)
     assert_inert(result, annotations=name == "github")
     assert "add-mask" in result.out + result.err
+    if outcome == "findings":
+        assert "rule of REVIEW.md" in result.out or '"rule": {' in result.out
     if name in ("json", "sarif") and result.out:
         assert json.loads(result.out)
 
