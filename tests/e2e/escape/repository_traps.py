@@ -215,7 +215,7 @@ def an_interpreter_in_another_project(scene: Scene) -> Trap:
     scene.program(project / "bin/python", "python")
     environment = scene.workspace / ".venv"
     write(environment, "pyvenv.cfg", "home = /usr/bin\n")
-    (environment / "bin").mkdir()
+    (environment / "bin/python").unlink()
     (environment / "bin/python").symlink_to(project / "bin/python")
     scene.tries.append(f"cat {project}/notes")
     return trap_that_tells("project")
