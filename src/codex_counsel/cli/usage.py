@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 
 from codex_counsel.cli.page import Page, Style, columns, fitted, short_number
@@ -106,6 +105,9 @@ def _padded(cell: str, width: int) -> str:
 
 def csv_text(wire: EnvelopeDict) -> str:
     """The rows of the report, without the total, under a line of titles."""
+    # Every verb that prints a report imports this module, and only one writes CSV.
+    import csv
+
     data = wire["data"]
     by = data["by"]
     text = io.StringIO()
