@@ -215,3 +215,39 @@ def test_a_task_goes_on_by_its_job_and_a_question_by_its_thread() -> None:
     assert "--session-id" not in task
     question = page("codex_consult", None, answer="Yes.", meta=meta)
     assert f"continue with: --session-id {meta['session_id']}" in question
+
+
+RESERVES = {
+    "what is left": (
+        {
+            "percent": 20,
+            "windows": [
+                {"window": "5-hour", "left_percent": 60.0},
+                {"window": "weekly", "left_percent": 5.5},
+            ],
+        },
+        "reserve of 20 %: 60 % left of the 5-hour window, 5.5 % left of the weekly window",
+    ),
+    "why it is not known": (
+        {"percent": 20, "problem": "an API key has no usage windows"},
+        "reserve of 20 %: not checked, an API key has no usage windows",
+    ),
+}
+
+
+@pytest.mark.parametrize(("reserve", "words"), RESERVES.values(), ids=RESERVES.keys())
+def test_status_and_a_dry_run_name_the_reserve(
+    reserve: dict[str, Any], words: str
+) -> None:
+    assert f"  limits      {words}\n" in page(
+        "codex_status", {"limits": {"reserve": reserve}}
+    )
+    assert words in page("codex_dry_run", {"reserve": reserve})
+
+
+def test_status_names_what_this_month_took_once_there_was_a_run() -> None:
+    month = {"month": "2026-11", "runs": 12, "tokens": 3_400_000, "minutes": 34.5}
+    text = page("codex_status", {"usage": month})
+    assert "  this month  12 runs, 3.4M tokens, 34.5 minutes\n" in text
+    nothing = {**month, "runs": 0}
+    assert "this month" not in page("codex_status", {"usage": nothing})
