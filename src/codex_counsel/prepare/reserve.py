@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from codex_counsel.codex import account
+from codex_counsel.codex.limits import MAX_LIMIT_SECONDS
 from codex_counsel.codex.windows import Reading, Readings, Window, of_app_server
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.json_values import JsonObject
@@ -57,12 +58,13 @@ class Reserve:
         if not short:
             return None
         sentences = [_sentence(window) for window in short]
-        resets = [window.resets_at for window in short]
         retry_after_ms = None
+        resets = [window.resets_at for window in short]
         known = [moment for moment in resets if moment is not None]
         if len(known) == len(short):
             # All of them must have room again.
-            retry_after_ms = max(int((max(known) - time.time()) * 1000), 0)
+            seconds = min(max(known) - time.time(), MAX_LIMIT_SECONDS)
+            retry_after_ms = max(int(seconds * 1000), 0)
         return CounselError(
             Code.QUOTA_RESERVED,
             f"{'; '.join(sentences)}. {self.percent} % are kept in reserve (CODEX_COUNSEL_RESERVE)",
