@@ -117,6 +117,7 @@ def test_a_model_that_would_go_on_for_ever_is_stopped_at_its_limit_and_answers(
     first = script.steps[0]
     assert (asked.thread_id, asked.model) == (first.thread_id, first.model)
     assert asked.effort == first.effort == "low"
+    assert asked.developer[:1000] == first.developer[:1000]
     assert not {"exec_command", "shell", "write_stdin"} & set(asked.tools)
     assert "web_search" not in asked.tools
     assert_nothing_is_left(each_release)
