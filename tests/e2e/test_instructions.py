@@ -211,6 +211,20 @@ def test_the_setting_brings_codexs_own_text_back(
     assert counsel.status(Status())["data"]["defaults"]["instructions"] == "codex"
 
 
+@MODELS
+def test_a_thread_keeps_the_base_instructions_it_began_with(
+    each_release: World, each_model: Model, model: str | None
+) -> None:
+    server = each_model(model=model)
+    thread = ask(each_release)["meta"]["session_id"]
+    each_release.settings["INSTRUCTIONS"] = "codex"
+    assert ask(each_release, session_id=thread)["ok"]
+    text = said(server.requests[-1])
+    assert text.count(BASE) == 1
+    assert CODEXS_OWN not in text
+    assert text.index(WRITABLE) < text.rindex(READ_ONLY)
+
+
 def test_a_chatgpt_account_is_sent_ours_as_a_message_and_in_no_other_place(
     each_release: World,
 ) -> None:
