@@ -240,6 +240,11 @@ def test_the_programs_of_the_project_can_be_read_and_not_changed() -> None:
     assert Boundary(ROOT).with_programs(Path("/job/bin")) == Boundary(ROOT)
 
 
+def test_a_directory_that_is_two_on_a_path_holds_no_programs() -> None:
+    boundary = Boundary(ROOT, environment=ROOT / ".venv")
+    assert boundary.with_programs(Path("/a:b/bin")) == Boundary(ROOT)
+
+
 def test_the_programs_of_the_project_pass_the_gate() -> None:
     boundary = Boundary(ROOT, environment=ROOT / ".venv", denied=(Path("/job"),))
     with pytest.raises(CounselError, match="no run may see"):

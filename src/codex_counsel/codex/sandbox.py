@@ -113,8 +113,13 @@ class Boundary:
         return replace(self, scratch=(*self.scratch, path))
 
     def with_programs(self, path: Path) -> Boundary:
-        """The boundary with this directory for the programs of the project's environment, where it has one."""
-        return replace(self, programs=path if self.environment else None)
+        """The boundary with this directory for the programs of the project's environment, where it has one.
+
+        Without them where a PATH would take the directory for two.
+        """
+        if self.environment is None or os.pathsep in str(path):
+            return replace(self, environment=None)
+        return replace(self, programs=path)
 
 
 def fresh_name() -> str:
