@@ -9,6 +9,7 @@ import pytest
 
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.request import Consult, Delegate, JobList, parse
+from codex_counsel.kind import TEMPORARY
 from codex_counsel.loopback import Loopback, say, shell
 from codex_counsel.services.counsel import Counsel
 from tests.conftest import World, until, wait
@@ -119,7 +120,7 @@ def test_a_deep_tree_of_a_killed_run_costs_no_list(
     request = parse(Consult, {"question": "Is it fine?"})
     handle = world.counsel().consult(request, background=True)
     worker_of(handle.job)
-    until((Path(handle.job.spec().scratch) / "ready").exists)
+    until((Path(handle.job.spec().scratch) / TEMPORARY / "ready").exists)
     kill_worker(handle.job)
     handle.release()
     assert [job["status"] for job in _jobs(world)] == ["failed"]
