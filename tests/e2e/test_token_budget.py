@@ -383,9 +383,11 @@ def test_the_last_turn_ends_as_the_first_would(
     handle = start_consult(each_release.counsel(), max_tokens=LIMIT)
     assert gate.reached.wait(30)
     job = handle.job
-    until(lambda: job.state().phase == "answering")
+    until(lambda: events_of(job).count("thread.started") == 2)
+    assert job.state().phase == "answering"
     act(each_release, handle)
     wire = until(lambda: recovery.outcome(job))
+    until(lambda: not job.alive())
     assert (wire["status"], wire["error"]["code"]) == (status, code), wire
     assert (wire["answer"], wire["partial"]) == ("Looking.", True)
     assert wire["meta"]["session_id"] == script.steps[0].thread_id
@@ -417,6 +419,7 @@ def test_a_run_that_was_handed_over_while_it_answers_goes_on_and_keeps_its_place
     gate.release.set()
     assert_cut_short(until(lambda: recovery.outcome(handle.job)))
     assert_cut_short(wait(second))
+    until(lambda: not handle.job.alive() and not second.job.alive())
     assert_nothing_is_left(world)
 
 
