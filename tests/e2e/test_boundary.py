@@ -289,6 +289,15 @@ def test_the_keys_of_git_crypt_are_closed(
     assert "SECRET" not in output
 
 
+def test_a_place_of_keys_that_leads_to_an_impossible_name_costs_no_run(
+    world: World, model: Model
+) -> None:
+    world.repository.begin()
+    (world.workspace / ".git/git-crypt").symlink_to("x" * 300)
+    model()
+    assert consult(world.counsel())["ok"]
+
+
 def test_the_host_boundary_closes_settings_in_which_tokens_are_kept(
     each_release: World, each_model: Model
 ) -> None:

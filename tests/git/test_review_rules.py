@@ -185,6 +185,11 @@ def test_outside_git_no_rules_are_in_force_and_that_is_said(world: World) -> Non
     assert material(task.prompt, f"{folder}/AGENTS.md") == SECTION
 
 
+def test_outside_git_a_link_to_an_impossible_name_is_no_rule_file(world: World) -> None:
+    (world.workspace / "REVIEW.md").symlink_to("x" * 300)
+    assert brief(world, plan="Do it.").warnings == ()
+
+
 @pytest.mark.parametrize("arguments", [{}, {"plan": "Do it."}])
 def test_before_the_first_commit_no_rules_are_in_force(
     world: World, arguments: dict[str, Any]

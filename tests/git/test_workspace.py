@@ -658,6 +658,23 @@ def test_what_a_repository_calls_an_environment_opens_nothing_else(
     assert environments.of_project(workspace) == Environments()
 
 
+@pytest.mark.parametrize(
+    "place", [".venv", "node_modules", "venv/pyvenv.cfg", "venv/bin/python"]
+)
+def test_a_link_that_leads_to_an_impossible_name_is_no_environment(
+    places: Directories, tmp_path: Path, place: str
+) -> None:
+    workspace = project(places)
+    program = installation(tmp_path / "opt/python")
+    environment(workspace.root / "venv", program)
+    link = workspace.root / place
+    link.unlink(missing_ok=True)
+    link.symlink_to("x" * 300)
+    found = environments.of_project(workspace)
+    assert (found.python is None) == place.startswith("venv")
+    assert link not in found.readable
+
+
 def test_an_environment_whose_interpreter_stays_closed_is_not_offered(
     places: Directories,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,8 @@ def _keys_in_git(workspace: ResolvedWorkspace) -> list[Path]:
     """Where git-crypt keeps the keys of the repository."""
     git_directories = (workspace.outermost / ".git", *workspace.git)
     folders = [folder / "git-crypt" for folder in git_directories]
-    return [folder.resolve() for folder in folders if folder.is_dir()]
+    # Path.is_dir raises for a link whose target is too long, or is closed to us.
+    return [folder.resolve() for folder in folders if os.path.isdir(folder)]  # noqa: PTH112
 
 
 def _extra_root(path: str, workspace: ResolvedWorkspace) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +37,9 @@ def of_project(workspace: ResolvedWorkspace) -> Environments:
             break
         for name in NAMES:
             environment = folder / name
-            if not environment.is_dir() or workspace.gate.why_closed(environment):
+            # Path.is_dir raises where os.path.isdir answers no: a name that is too long.
+            is_there = os.path.isdir(environment)  # noqa: PTH112
+            if not is_there or workspace.gate.why_closed(environment):
                 continue
             installation = interpreter(environment, workspace.gate)
             readable += [environment, *installation]

@@ -93,7 +93,8 @@ def interpreter(environment: Path, gate: Gate) -> tuple[Path, ...]:
     installation, with a standard library of its own, and lie outside all home
     directories or where a version manager keeps such.
     """
-    if not (environment / "pyvenv.cfg").is_file():
+    # Path.is_file raises for a link whose target is too long, or is closed to us.
+    if not os.path.isfile(environment / "pyvenv.cfg"):  # noqa: PTH113
         return ()
     try:
         real = (environment / "bin/python").resolve(strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -83,7 +84,8 @@ def outside_git(workspace: ResolvedWorkspace, material: Iterable[Material]) -> C
     """No rules, and a warning if there are any on disk: nobody has accepted them into a base revision."""
     names = [item.name for item in material if rules_of(item.text)]
     path = workspace.root / RULES_ONLY.decode()
-    if path.is_file():
+    # Path.is_file raises for a link whose target is too long, or is closed to us.
+    if os.path.isfile(path):  # noqa: PTH113
         names.append(str(path))
     if not names:
         return NO_CRITERIA
