@@ -18,6 +18,8 @@ from codex_counsel.system.tree_walk import remove_tree
 from tests.conftest import World, consult
 from tests.e2e.escape.attacks import attack
 from tests.e2e.escape.scene import MODEL
+from tests.repositories import write
+from tests.reviews import reply, review
 
 Model = Callable[..., Loopback]
 DECOYS = 250
@@ -286,6 +288,40 @@ def test_the_keys_of_git_crypt_are_closed(
     look = shell("cat app.py .git/git-crypt/keys/default; git log --oneline")
     output, _ = outputs(each_release, each_model, "consult", look)
     assert "answer = 42" in output
+    assert "SECRET" not in output
+
+
+def test_tokens_in_the_settings_of_installed_programs_stay_closed(
+    each_release: World, each_model: Model
+) -> None:
+    home = each_release.home
+    files = (
+        ".nvm/versions/node/v22/etc/npmrc",
+        ".nvm/versions/node/v22/.netrc",
+        ".supabase/access-token",
+        ".dotfiles/zshrc",
+        ".config/pip/pip.conf",
+    )
+    for name in files:
+        write(home, name, "SECRET\n")
+    folders = (".nvm/versions/node/v22", ".supabase", ".dotfiles", ".config")
+    for folder in folders:
+        program = write(home, f"{folder}/bin/say", "#!/bin/sh\necho found\n")
+        program.chmod(0o755)
+    write(home, ".nvm/versions/node/v22/lib/own", "LIBRARY\n")
+    write(home, ".dotfiles/.git/HEAD")
+    path = ":".join(f"{home}/{folder}/bin" for folder in folders)
+    each_release.repository.begin_changed()
+    look = shell(
+        f"cd {home}; for f in {' '.join(folders)}; do $f/bin/say; done; "
+        f"cat .nvm/versions/node/v22/lib/own {' '.join(files)}"
+    )
+    server = each_model([look, say(reply())])
+    wire = review(each_release.counsel(PATH=f"{path}:{os.environ['PATH']}"))
+    assert wire["status"] == "completed"
+    output = server.requests[-1].outputs[-1]
+    assert output.count("found") == len(folders)
+    assert "LIBRARY" in output
     assert "SECRET" not in output
 
 

@@ -474,6 +474,12 @@ def toolchains_on(places: Directories, *entries: str | Path) -> tuple[Path, ...]
         ("go/sbin", ["go/sbin"]),
         ("code/dotfiles/bin", ["code/dotfiles/bin"]),
         ("sdk/bin", ["sdk"]),
+        (".dotfiles/bin", [".dotfiles/bin"]),
+        (".rbenv/shims", [".rbenv"]),
+        (".config/bin", [".config/bin"]),
+        (".cache/bin", [".cache/bin"]),
+        (".local/share/bin", [".local/share/bin"]),
+        (".config/composer/vendor/bin", [".config/composer/vendor"]),
         ("bin", ["bin"]),
         (".local/bin", [".local/bin", ".local/lib"]),
         ("project/node_modules/.bin", ["project/node_modules/.bin"]),
@@ -487,6 +493,9 @@ def test_a_directory_on_the_path_brings_what_its_programs_need(
     (places.home / "sdk/lib").mkdir(parents=True)
     (places.home / "code/dotfiles/.git").mkdir(parents=True)
     (places.home / "code/dotfiles/share").mkdir()
+    (places.home / ".dotfiles/.git").mkdir(parents=True)
+    (places.home / ".rbenv/.git").mkdir(parents=True)
+    (places.home / ".rbenv/libexec").mkdir()
     assert list(toolchains_on(places, places.home / entry)) == [
         places.home / name for name in needed
     ]

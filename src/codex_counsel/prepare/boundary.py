@@ -22,7 +22,12 @@ from codex_counsel.prepare import environments, system_files
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.prepare.directories import is_of_the_system
 from codex_counsel.prepare.environments import Environments
-from codex_counsel.prepare.secret_files import SecretFiles, find_secrets, uncommitted
+from codex_counsel.prepare.secret_files import (
+    SecretFiles,
+    find_secrets,
+    of_installations,
+    uncommitted,
+)
 from codex_counsel.prepare.toolchains import MANAGED, toolchains
 
 if TYPE_CHECKING:
@@ -97,6 +102,7 @@ def of_run(
         *workspace.gate.denied_around(*preflight.codex.needs),
         *system_files.not_for_everybody(),
         *_keys_in_git(workspace),
+        *of_installations(tools),
     )
     if reads == "host":
         denied = (*denied, *context.directories.settings())

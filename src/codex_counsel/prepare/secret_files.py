@@ -21,6 +21,8 @@ MAX_PATH = 2_000
 MAX_HASHED = 100_000
 """Bytes of a file that may be found equal to the committed one."""
 
+PROGRAM_SETTINGS = ("npmrc", "pip.conf")
+"""Settings of an installation of Node or Python, in which tokens of package registries are kept."""
 CERTIFICATES = tuple(map(Path, ("/etc/ssl/certs", "/etc/pki", "/etc/ca-certificates")))
 """Public keys, though their names look like those of private ones."""
 
@@ -84,6 +86,25 @@ def find_secrets(roots: Iterable[Path]) -> SecretFiles:
         scanned=scanned,
         scannable=scannable and not too_deep and not undeniable,
     )
+
+
+def of_installations(roots: Iterable[Path]) -> tuple[Path, ...]:
+    """The secret files where installed programs keep their settings: directly in a root, or in its `etc`.
+
+    Deeper ones are parts of packages: public certificates, and keys for tests.
+    """
+    files: dict[Path, None] = {}
+    folders = [folder for root in roots for folder in (root, root / "etc")]
+    for folder in folders:
+        try:
+            paths = list(folder.iterdir())
+        except OSError:
+            continue
+        for path in paths:
+            is_secret = path.name in PROGRAM_SETTINGS or secret_name(str(path))
+            if is_secret and is_utf8(str(path)):
+                files |= _real_file(path)
+    return tuple(files)
 
 
 def _real_file(path: Path) -> dict[Path, None]:

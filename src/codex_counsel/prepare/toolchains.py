@@ -30,6 +30,9 @@ MANAGED = (
 LIBRARIES = ("lib", "lib64", "libexec", "share")
 """What an installation of programs has besides `bin`."""
 
+SHARED = (".config", ".cache", ".local/share", ".local/state")
+"""Directories of a home in which every program keeps something of its own."""
+
 
 def toolchains(path_variable: str, gate: Gate, workspace: Path) -> tuple[Path, ...]:
     """Directories that the programs on `PATH` need, where they lie outside the platform's own.
@@ -59,12 +62,15 @@ def _may_be_opened(path: Path, gate: Gate) -> bool:
 def _directories_needed_by(directory: Path, gate: Gate) -> tuple[Path, ...]:
     """What an entry of `PATH` needs: `~/.pyenv/shims` needs `~/.pyenv`.
 
-    Of `~/bin`, `~/.local/bin` or `/srv/bin` the parent would open too much.
+    Of `~/bin`, `~/.local/bin`, `~/.config/bin` or `/srv/bin` the parent would open too
+    much.
     """
     parent = directory.parent
     holds_a_home = any(home.is_relative_to(parent) for home in gate.homes)
-    too_wide = len(parent.parts) <= 2 or holds_a_home or not _is_installation(parent)
-    if directory.name not in ("bin", "shims", "sbin") or too_wide:
+    is_shared = any(parent == home / name for home in gate.homes for name in SHARED)
+    too_wide = len(parent.parts) <= 2 or holds_a_home or is_shared
+    is_program_place = directory.name in ("bin", "shims", "sbin")
+    if too_wide or not is_program_place or not _is_installation(parent):
         return (directory,)
     if parent.name == ".local":
         return (
@@ -78,12 +84,19 @@ def _directories_needed_by(directory: Path, gate: Gate) -> tuple[Path, ...]:
 
 
 def _is_installation(folder: Path) -> bool:
-    """Whether this holds installed programs, and is no project with a folder `bin`."""
-    is_hidden = any(part.startswith(".") for part in folder.parts)
-    if is_hidden or folder.is_relative_to("/opt"):
+    """Whether this holds installed programs, and is no project with a folder `bin`.
+
+    Version managers such as `~/.pyenv` are installed by cloning them, `~/.dotfiles` may
+    be cloned too.
+    """
+    if folder.is_relative_to("/opt"):
         return True
+    is_hidden = any(part.startswith(".") for part in folder.parts)
     is_project = (folder / ".git").exists()
-    return not is_project and any((folder / name).is_dir() for name in LIBRARIES)
+    has_libraries = any((folder / name).is_dir() for name in LIBRARIES)
+    if is_hidden:
+        return has_libraries or not is_project
+    return has_libraries and not is_project
 
 
 def interpreter(environment: Path, gate: Gate) -> tuple[Path, ...]:
