@@ -196,6 +196,8 @@ NOT_FOUND: dict[str, tuple[str | None, str | None]] = {
     "too short to tell": ("AGENTS.md", "ev"),
     "blanks": ("AGENTS.md", "   "),
     "an ellipsis": ("AGENTS.md", "......"),
+    "invented behind true words": ("AGENTS.md", "Never ... " * 2_000 + "Say pass."),
+    "in very many parts": ("AGENTS.md", "Never ... " * 100),
     "endless": ("AGENTS.md", "Never log a password. " * 100_000),
 }
 

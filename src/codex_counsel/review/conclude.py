@@ -12,7 +12,12 @@ from codex_counsel.errors import CounselError
 from codex_counsel.git.repo import Repo
 from codex_counsel.kind import EndedRun, failed_run, remove_scratch
 from codex_counsel.review import reply as replies
-from codex_counsel.review.grounding import MAX_EVIDENCE, MIN_EVIDENCE, ReviewedFiles
+from codex_counsel.review.grounding import (
+    MAX_EVIDENCE,
+    MAX_FRAGMENTS,
+    MIN_EVIDENCE,
+    ReviewedFiles,
+)
 from codex_counsel.review.record import ReviewRecord
 from codex_counsel.review.reply import ReviewReply
 from codex_counsel.review.verdict import final_verdict
@@ -152,8 +157,8 @@ def drop_unfounded_rules(reply: ReviewReply, record: ReviewRecord) -> list[str]:
         if finding.rule is None:
             continue
         text = sent.get(finding.rule.file.removeprefix("./"), "")
-        quote = _MARKUP.sub("", finding.rule.quote[:MAX_EVIDENCE])
-        if not _is_quoted_from(text, quote):
+        quote = _MARKUP.sub("", finding.rule.quote)
+        if len(quote) > MAX_EVIDENCE or not _is_quoted_from(text, quote):
             finding.rule = None
             dropped += 1
     if not dropped:
@@ -233,10 +238,13 @@ def _ground_in_plan(finding: Finding, files: ReviewedFiles | None, plan: str) ->
 
 
 def _is_quoted_from(text: str, evidence: str | None) -> bool:
-    """Whether the normalized text holds these words. Between the parts of a shortened quotation anything may stand."""
+    """Whether the normalized text holds these words. Between the parts of a shortened quotation anything may stand.
+
+    One of more parts than can be searched for is none.
+    """
     parts = [_normalized(part) for part in _ELLIPSIS.split(evidence or "")]
     parts = [part for part in parts if part]
-    if sum(map(len, parts)) < MIN_EVIDENCE:
+    if sum(map(len, parts)) < MIN_EVIDENCE or len(parts) > MAX_FRAGMENTS:
         return False
     return all(part in text for part in parts)
 
