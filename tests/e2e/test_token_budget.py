@@ -30,6 +30,7 @@ from codex_counsel.loopback import (
     Reply,
     Request,
     Usage,
+    call,
     drop,
     failed,
     hold,
@@ -260,6 +261,37 @@ def test_a_dry_run_shows_the_limit(world: World, model: Model) -> None:
     del world.settings["MAX_TOKENS"]
     assert "max_tokens" not in dry_run(world.counsel())["data"]
     assert not server.requests
+
+
+def test_what_a_thread_used_until_its_context_was_full_is_counted_once(
+    each_release: World, each_model: Model
+) -> None:
+    script = Endless(failed("context_length_exceeded"))
+    each_model(script, stream_max_retries=0)
+    wire = consult(each_release.counsel(), max_tokens=LIMIT)
+    assert wire["error"]["code"] == "budget_reached"
+    used = tokens(wire["meta"]["usage"])
+    assert LIMIT <= used <= len(script.steps) * STEP_TOKENS
+    assert wire["meta"]["budget_reached"]["used"] == used
+
+    # Codex counts the thread from zero then.
+    script.last = NOW
+    thread = wire["meta"]["session_id"]
+    script.steps.clear()
+    again = consult(each_release.counsel(), session_id=thread, max_tokens=LIMIT)
+    assert_cut_short(again)
+    counted = tokens(again["meta"]["usage"]) - LAST_TOKENS
+    assert LIMIT <= counted <= len(script.steps) * STEP_TOKENS
+
+
+def test_the_model_cannot_hide_tokens_by_the_names_of_its_calls(
+    each_release: World, each_model: Model
+) -> None:
+    strange = call("task_started", {}).but(usage=STEP)
+    each_model([strange, strange, strange, say("Done.").but(usage=STEP)])
+    wire = consult(each_release.counsel())
+    assert tokens(wire["meta"]["usage"]) == 4 * STEP_TOKENS
+    assert wire["meta"]["model"]
 
 
 # --- a last turn that gives no answer

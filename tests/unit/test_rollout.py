@@ -222,15 +222,70 @@ def test_a_turn_that_ended_before_it_was_counted_has_no_tokens(tmp_path: Path) -
     assert rollout.last_turn(file).tokens is None
 
 
-def test_counts_that_go_back_are_never_negative(tmp_path: Path) -> None:
+def response(*numbers: int) -> dict[str, Any]:
+    usage = token_count(*numbers)["payload"]["info"]["total_token_usage"]
+    return record("token_usage_record", turn_id="t", usage=usage)
+
+
+EMPTIED = token_count(0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "tokens"),
+    [
+        ([token_count(50, 0, 20, 0)], Tokens(50, 0, 20, 0)),
+        ([token_count(150, 50, 20, 5), EMPTIED], Tokens(50, 10, 10, 0)),
+        (
+            [token_count(150, 40, 10, 5), EMPTIED, EMPTIED, token_count(70, 7, 1, 0)],
+            Tokens(120, 7, 1, 0),
+        ),
+        (
+            [response(30, 20, 5, 1), token_count(130, 60, 15, 6), response(9, 3, 1, 1)],
+            Tokens(39, 23, 6, 2),
+        ),
+        ([response(30, 20, 5, 1), token_count(230, 60, 15, 6)], Tokens(130, 20, 5, 1)),
+        ([response(30, 20, 5, 1)], Tokens(30, 20, 5, 1)),
+    ],
+    ids=["anew", "full", "full and on", "last response", "unnoted response", "killed"],
+)
+def test_every_token_of_a_turn_counts_once(
+    tmp_path: Path, lines: list[dict[str, Any]], tokens: Tokens
+) -> None:
+    before = [turn_start(), response(100, 40, 10, 5), token_count(100, 40, 10, 5)]
+    file = write_rollout(tmp_path, *before, turn_start(), *lines)
+    assert rollout.last_turn(file).tokens == tokens
+
+
+@pytest.mark.parametrize(
+    "name", ["task_started", "token_count", "turn_context", "token_usage_record"]
+)
+def test_a_tool_that_is_called_like_a_line_of_the_record_changes_nothing(
+    tmp_path: Path, name: str
+) -> None:
+    called = [tool_call(name), tool_output("unsupported call"), tool_call("exec", name)]
+    turn = [turn_start(), context("m", "high"), *called, token_count(100, 40, 10, 5)]
     file = write_rollout(
         tmp_path,
-        turn_start(),
-        token_count(100, 40, 10, 5),
-        turn_start(),
-        token_count(50, 0, 20, 0),
+        *turn,
+        *called,
+        token_count(
+            300, 40, 20, 5, primary={"used_percent": 100.0, "resets_at": 2_000_000_000}
+        ),
+        *called,
     )
-    assert rollout.last_turn(file).tokens == Tokens(0, 0, 10, 0)
+    assert rollout.last_turn(file) == TurnRecord(
+        "m", "high", Tokens(300, 40, 20, 5), 2_000_000_000
+    )
+
+
+def test_a_turn_is_seen_in_a_line_that_was_cut_before_it(tmp_path: Path) -> None:
+    half = json.dumps(tool_call("exec")).encode()[:90]
+    turn = [turn_start(), context("m"), token_count(150, 40, 20, 5)]
+    lines = b"\n".join(json.dumps(line).encode() for line in turn)
+    file = write_rollout(
+        tmp_path, turn_start(), token_count(100, 40, 10, 5), tail=half + lines
+    )
+    assert rollout.last_turn(file).tokens == Tokens(50, 0, 10, 0)
 
 
 FULL, FREE = (

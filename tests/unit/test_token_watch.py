@@ -30,13 +30,24 @@ def count(total: int, **more: Any) -> bytes:
     return line("event_msg", type="token_count", info=info, **more)
 
 
-def early_count(total: int) -> bytes:
-    return line("token_usage_record", thread_id=THREAD, thread_token_usage=usage(total))
+def response(tokens: int, total: int | None = None) -> bytes:
+    """The line of a response, which comes before that of the total."""
+    of_thread = usage(total or tokens)
+    return line(
+        "token_usage_record",
+        thread_id=THREAD,
+        usage=usage(tokens),
+        thread_token_usage=of_thread,
+    )
 
 
 NO_INFO = line("event_msg", type="token_count", info=None, rate_limits={"primary": 1})
 SAID = line("response_item", type="message", text='a "token_count" in a text')
 DAMAGED = b'{"type":"event_msg","payload":{"type":"token_count","info":{"total\n'
+FULL = count(0)
+CALLED_LIKE_IT = line(
+    "response_item", type="function_call", name="token_count", info=usage(9000)
+)
 LYING = line("event_msg", type="token_count", info={"total_token_usage": "many"})
 LONG = line("response_item", type="function_call_output", output="x" * 300_000)
 
@@ -59,9 +70,12 @@ def append(record: Path, *lines: bytes) -> None:
         ([], 0),
         ([count(1000)], 1000),
         ([count(1000), count(2500)], 2500),
-        ([early_count(1000)], 1000),
-        ([count(1000), early_count(2000)], 2000),
-        ([early_count(2000), count(1000)], 2000),
+        ([response(1000)], 1000),
+        ([response(1000), count(1000), response(1000, 2000)], 2000),
+        ([response(2000), count(1000)], 2000),
+        ([count(1000), count(2500), FULL, count(400)], 2900),
+        ([response(1000), count(1000), FULL, response(400, 1400), count(400)], 1400),
+        ([CALLED_LIKE_IT, count(1000)], 1000),
         ([count(1000), NO_INFO], 1000),
         ([count(1000, rate_limits={"primary": {"used_percent": 12.5}})], 1000),
         ([SAID, count(1000), SAID, LONG], 1000),
@@ -83,7 +97,8 @@ def test_the_total_of_a_new_thread_is_what_the_run_used(
         ([], 0),
         ([count(7000)], 7000),
         ([count(5000), count(7000), NO_INFO, SAID], 7000),
-        ([count(6000), early_count(7000), LONG], 7000),
+        ([response(6000), count(6000), response(1000, 7000), LONG], 6000),
+        ([response(7000), count(7000), FULL], 0),
         ([count(7000), DAMAGED, LYING, b"\xff\n"], 7000),
         ([count(7000), LONG, LONG, LONG, LONG], 7000),
         ([LONG, LONG, LONG, LONG], 0),
@@ -110,6 +125,17 @@ def test_what_a_continued_thread_had_before_does_not_count(
         assert watch.look(THREAD) == 400
         with record.open("rb+") as file:
             file.truncate(size)
+
+
+def test_the_total_of_a_thread_that_was_full_once_is_not_that_of_this_run(
+    record: Path, tmp_path: Path
+) -> None:
+    append(record, response(90_000), count(90_000), FULL)
+    watch = TokenWatch(tmp_path, THREAD)
+    append(record, FULL, response(500, 90_500))
+    assert watch.look(THREAD) == 500
+    append(record, count(500), count(500))
+    assert watch.look(THREAD) == 500
 
 
 def test_a_line_that_is_still_being_written_counts_once_it_is_whole(

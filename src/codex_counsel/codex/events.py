@@ -100,6 +100,34 @@ class Tokens:
             reasoning=int(usage.get("reasoning_output_tokens") or 0),
         )
 
+    @property
+    def size(self) -> int:
+        """Tokens that were sent and received."""
+        return self.input + self.output
+
+    def plus(self, more: Tokens) -> Tokens:
+        """The sum."""
+        return Tokens(
+            input=self.input + more.input,
+            cached_input=self.cached_input + more.cached_input,
+            output=self.output + more.output,
+            reasoning=self.reasoning + more.reasoning,
+        )
+
+    def since(self, earlier: Tokens) -> Tokens:
+        """What came to an earlier total of the thread; never negative.
+
+        A smaller total was counted anew: Codex sets it to zero where the context is full (seen on 0.163 and 0.169).
+        """
+        if self.size < earlier.size:
+            return self
+        return Tokens(
+            input=max(self.input - earlier.input, 0),
+            cached_input=max(self.cached_input - earlier.cached_input, 0),
+            output=max(self.output - earlier.output, 0),
+            reasoning=max(self.reasoning - earlier.reasoning, 0),
+        )
+
 
 @dataclass(frozen=True)
 class TurnCompleted:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import reduce
 from pathlib import Path
 
 from codex_counsel.codex.events import Tokens
@@ -26,6 +27,8 @@ SHELL_TOOLS = ("exec_command", "exec")
 
 RECENT_BYTES = 262_144
 """Of the end of a record: the last reply of the model, and what follows it, is shorter as a rule."""
+
+NO_TOKENS = Tokens(0, 0, 0, 0)
 
 _FORGOTTEN = re.compile(
     rb'"(?:(?:context_)?compact(?:ed|ion(?:_summary)?)|thread_rolled_back)"'
@@ -122,14 +125,14 @@ def last_turn(file: Path | None, turns: int = 1) -> TurnRecord:
 
 # A record can have hundreds of megabytes, so lines are told apart by their first bytes,
 # and only the few that matter are kept and parsed.
-_KEPT = (b'"turn_context"', b'"token_count"', b"_call")
+_KEPT = (b'"turn_context"', b'"token_count"', b'"token_usage_record"', b"_call")
 
 
 def _parse_last_turns(lines: Iterable[bytes], count: int) -> TurnRecord:
     counts_before: list[bytes] = []
     turns: deque[list[bytes]] = deque([[]])
     for line in lines:
-        if b'"task_started"' in line[:400]:
+        if _begins_turn(line):
             turns.append([])
             if len(turns) > count:
                 oldest = turns.popleft()
@@ -140,16 +143,43 @@ def _parse_last_turns(lines: Iterable[bytes], count: int) -> TurnRecord:
             turns[-1].append(line)
 
     turn = [line for lines_of_turn in turns for line in lines_of_turn]
-    contexts = _payloads(turn, b'"turn_context"') or [{}]
+    contexts = _payloads_of(turn, "turn_context") or [{}]
     context = contexts[-1]
-    counts = _payloads(turn, b'"token_count"')
+    counts = _payloads_of(turn, "token_count")
     return TurnRecord(
         model=context.get("model"),
         effort=context.get("effort"),
-        tokens=_tokens_of_turn(counts, _payloads(counts_before, b'"token_count"')),
+        tokens=_tokens_of_turn(
+            counts,
+            _payloads_of(counts_before, "token_count"),
+            _payloads_of(turn, "token_usage_record"),
+        ),
         resets_at=_reset(counts),
         sandbox_broken=_sandbox_broken(turn),
     )
+
+
+def _begins_turn(line: bytes) -> bool:
+    if b'"task_started"' not in line[:400]:
+        return False
+    try:
+        return bool(_payloads_of([line], "task_started"))
+    except (ValueError, RecursionError):
+        # Two lines became one where Codex was killed while it wrote the first.
+        return True
+
+
+def _payloads_of(lines: list[bytes], kind: str) -> list[JsonObject]:
+    """The payloads of the lines of this type. A tool that the model calls may have the same name."""
+    payloads: list[JsonObject] = []
+    for line in lines:
+        if f'"{kind}"'.encode() not in line[:400]:
+            continue
+        row = json.loads(line)
+        payload = row.get("payload")
+        if isinstance(payload, dict) and kind in (row.get("type"), payload.get("type")):
+            payloads.append(payload)
+    return payloads
 
 
 def _payloads(lines: list[bytes], marker: bytes) -> list[JsonObject]:
@@ -166,22 +196,26 @@ def _payloads(lines: list[bytes], marker: bytes) -> list[JsonObject]:
 
 
 def _tokens_of_turn(
-    counts: list[JsonObject], earlier_counts: list[JsonObject]
+    counts: list[JsonObject],
+    earlier_counts: list[JsonObject],
+    responses: list[JsonObject],
 ) -> Tokens | None:
-    """The difference of two totals of the thread: the last of this turn and the last before it."""
+    """By the totals of the thread, or by the tokens of each response where those are more.
+
+    A total is written later than the tokens of its response, by a Codex that was not
+    killed meanwhile. 0.148 writes totals only.
+    """
     totals = _totals(counts)
-    if not totals:
+    noted = [Tokens.parse(response.get("usage") or {}) for response in responses]
+    if not totals and not noted:
         return None
-    earlier_totals = _totals(earlier_counts) or [Tokens(0, 0, 0, 0)]
-    total = totals[-1]
-    before = earlier_totals[-1]
-    # A total that is smaller than the one before would give a negative count.
-    return Tokens(
-        input=max(total.input - before.input, 0),
-        cached_input=max(total.cached_input - before.cached_input, 0),
-        output=max(total.output - before.output, 0),
-        reasoning=max(total.reasoning - before.reasoning, 0),
-    )
+    before = (_totals(earlier_counts) or [NO_TOKENS])[-1]
+    counted = NO_TOKENS
+    for total in totals:
+        counted = counted.plus(total.since(before))
+        before = total
+    of_responses = reduce(Tokens.plus, noted, NO_TOKENS)
+    return max(counted, of_responses, key=lambda tokens: tokens.size)
 
 
 def _totals(counts: list[JsonObject]) -> list[Tokens]:

@@ -1,8 +1,9 @@
 """The tokens of a run while it goes on, read from what Codex appends to its record of the thread.
 
 Seen on 0.148 to 0.169: a line `token_count` when the commands of a response have ended,
-and from 0.163 on also a line `token_usage_record` before they begin. Both are flushed
-at once and hold the total of the thread; a compaction counts like any other response.
+with the total of the thread, and from 0.163 on also a line `token_usage_record` before
+they begin, with the tokens of the response. Both are flushed at once; a compaction counts
+like any other response.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import BinaryIO
 
 from codex_counsel.codex import rollout
 from codex_counsel.codex.events import Tokens
-from codex_counsel.system.json_values import JsonObject
 
 BLOCK = 1 << 20
 """Bytes that are read at once."""
@@ -37,7 +37,8 @@ class TokenWatch:
     def __init__(self, codex_home: Path, session_id: str | None = None) -> None:
         self.used = 0
         self._home = codex_home
-        self._before = 0
+        self._counted = self._noted = 0
+        self._total = rollout.NO_TOKENS
         self._file: Path | None = None
         self._offset = 0
         self._unfinished = b""
@@ -45,7 +46,7 @@ class TokenWatch:
         if session_id:
             self._file = rollout.find(codex_home, session_id)
         if self._file:
-            self._before, self._offset = _last_total(self._file)
+            self._total, self._offset = _last_total(self._file)
 
     def look(self, thread_id: str | None) -> int:
         """Read what was appended since the last look, and return `used`.
@@ -86,21 +87,26 @@ class TokenWatch:
                 self._unfinished = b"-"
 
     def _add(self, line: bytes) -> None:
-        total = _total(line)
-        if total is not None:
-            self.used = max(self.used, total - self._before)
+        total, response = _counts(line)
+        if total:
+            self._counted += total.since(self._total).size
+            self._total = total
+        if response:
+            self._noted += response.size
+        # Of one response both tell, the one later than the other.
+        self.used = max(self._counted, self._noted)
 
 
-def _last_total(file: Path) -> tuple[int, int]:
-    """The thread's tokens by the last line that counts them, read from the end, and where the last whole line ends."""
+def _last_total(file: Path) -> tuple[Tokens, int]:
+    """The thread's tokens by the last line with a total, read from the end, and where the last whole line ends."""
     try:
         with file.open("rb") as record:
             return _search_back(record)
     except OSError:
-        return 0, 0
+        return rollout.NO_TOKENS, 0
 
 
-def _search_back(record: BinaryIO) -> tuple[int, int]:
+def _search_back(record: BinaryIO) -> tuple[Tokens, int]:
     start = record.seek(0, 2)
     end_of_lines = 0
     tail = b""
@@ -116,18 +122,23 @@ def _search_back(record: BinaryIO) -> tuple[int, int]:
         tail = lines[0][:MAX_COUNT_LINE]
         whole = lines[1:] if start else lines
         for line in reversed(whole):
-            total = _total(line)
-            if total is not None:
+            total, _ = _counts(line)
+            if total:
                 return total, end_of_lines
-    return 0, end_of_lines
+    return rollout.NO_TOKENS, end_of_lines
 
 
-def _total(line: bytes) -> int | None:
-    """The tokens of the thread up to this line, if it counts them."""
+def _counts(line: bytes) -> tuple[Tokens | None, Tokens | None]:
+    """The tokens of the thread up to this line, and those of one response, where the line tells them."""
     if not any(marker in line[:200] for marker in MARKERS):
-        return None
+        return None, None
     try:
-        tokens = _thread_tokens(json.loads(line))
+        row = json.loads(line)
+        payload = row["payload"]
+        if row["type"] == "token_usage_record":
+            return None, Tokens.parse(payload["usage"])
+        if payload["type"] == "token_count":
+            return Tokens.parse(payload["info"]["total_token_usage"]), None
     except (
         ValueError,
         KeyError,
@@ -136,14 +147,5 @@ def _total(line: bytes) -> int | None:
         OverflowError,
         RecursionError,
     ):
-        return None
-    return tokens.input + tokens.output
-
-
-def _thread_tokens(row: JsonObject) -> Tokens:
-    payload = row["payload"]
-    if row["type"] == "token_usage_record":
-        return Tokens.parse(payload["thread_token_usage"])
-    if payload["type"] != "token_count":
-        raise ValueError("a line without counts")
-    return Tokens.parse(payload["info"]["total_token_usage"])
+        pass
+    return None, None
