@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from codex_counsel.codex import token_watch
+from codex_counsel.codex import rollout, token_watch
 from codex_counsel.codex.token_watch import TokenWatch
 
 THREAD = "01a1fd1a-7cc9-76f3-b57a-2db62e07b46f"
@@ -169,6 +170,27 @@ def test_a_record_that_comes_late_or_goes_away_is_no_reason_to_fail(
     assert watch.look(THREAD) == 1000
     append(record, LONG, count(2000))
     assert watch.look(THREAD) == 2000
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "directory"])
+def test_what_is_no_file_is_not_waited_for(
+    record: Path, tmp_path: Path, kind: str
+) -> None:
+    append(record, count(1000))
+    watch = TokenWatch(tmp_path)
+    assert watch.look(THREAD) == 1000
+    record.unlink()
+    if kind == "fifo":
+        os.mkfifo(record)
+    elif kind == "device":
+        record.symlink_to("/dev/zero")
+    else:
+        record.mkdir()
+    assert watch.look(THREAD) == 1000
+    assert TokenWatch(tmp_path, THREAD).look(THREAD) == 0
+    assert rollout.last_turn(record) == rollout.TurnRecord()
+    assert rollout.rate_limits(record) is None
+    assert not rollout.holds_everything(tmp_path, THREAD)
 
 
 def test_a_look_reads_only_what_was_appended(record: Path, tmp_path: Path) -> None:

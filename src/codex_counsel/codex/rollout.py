@@ -20,6 +20,7 @@ from pathlib import Path
 
 from codex_counsel.codex.events import Tokens
 from codex_counsel.codex.failures import SANDBOX_BROKEN
+from codex_counsel.system.files import open_regular
 from codex_counsel.system.json_values import Json, JsonObject
 
 SHELL_TOOLS = ("exec_command", "exec")
@@ -86,7 +87,8 @@ def holds_everything(codex_home: Path, thread_id: str) -> bool:
     if file is None:
         return False
     try:
-        return not _FORGOTTEN.search(file.read_bytes())
+        with open_regular(file) as record:
+            return not _FORGOTTEN.search(record.read())
     except OSError:
         return False
 
@@ -109,7 +111,7 @@ def last_turn(file: Path | None, turns: int = 1) -> TurnRecord:
     if file is None:
         return TurnRecord()
     try:
-        with file.open("rb") as lines:
+        with open_regular(file) as lines:
             return _parse_last_turns(lines, turns)
     except (
         OSError,
@@ -246,7 +248,7 @@ def rate_limits(file: Path | None) -> tuple[float, JsonObject] | None:
     if file is None:
         return None
     try:
-        with file.open("rb") as record:
+        with open_regular(file) as record:
             record.seek(max(file.stat().st_size - RECENT_BYTES, 0))
             lines = record.read(RECENT_BYTES).split(b"\n")
     except OSError:

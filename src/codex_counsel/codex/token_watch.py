@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from codex_counsel.codex import rollout
 from codex_counsel.codex.events import Tokens
+from codex_counsel.system.files import open_regular
 
 BLOCK = 1 << 20
 """Bytes that are read at once."""
@@ -56,7 +57,7 @@ class TokenWatch:
         file = self._file or self._find(thread_id)
         if file:
             try:
-                with file.open("rb") as record:
+                with open_regular(file) as record:
                     self._read_on(record)
             except OSError:
                 pass  # the next look tries again
@@ -100,7 +101,7 @@ class TokenWatch:
 def _last_total(file: Path) -> tuple[Tokens, int]:
     """The thread's tokens by the last line with a total, read from the end, and where the last whole line ends."""
     try:
-        with file.open("rb") as record:
+        with open_regular(file) as record:
             return _search_back(record)
     except OSError:
         return rollout.NO_TOKENS, 0

@@ -6,6 +6,7 @@ The worker imports this before it starts Codex, so it imports little.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -16,6 +17,7 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import BinaryIO
 
     from codex_counsel.system.json_values import Json
 
@@ -62,6 +64,18 @@ def _chunks(data: str | bytes | Iterable[bytes]) -> Iterable[bytes]:
     if isinstance(data, bytes):
         return [data]
     return data
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading, or one that a link leads to.
+
+    Raises OSError, also for a FIFO or a device, neither of which is waited for.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return os.fdopen(descriptor, "rb")
 
 
 def read_regular(path: str | os.PathLike[str], limit: int) -> bytes | None:
