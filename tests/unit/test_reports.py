@@ -98,7 +98,7 @@ def test_status_has_every_warning_and_every_step() -> None:
     assert "warning: first" in text
     assert "warning: set --timeout-seconds" in text
     assert "to do: Use -C." in text
-    assert "login       none" in text
+    assert "login         none" in text
     assert "kind" not in text
     assert "{" not in text
 
@@ -187,8 +187,10 @@ def test_status_says_who_decided_model_and_effort() -> None:
         },
     )
     assert "can read: workspace (consult), toolchains (review, delegate)\n" in text
-    assert "  model       gpt-9 (default of Codex)\n" in text
-    assert "  base text   a short text of ours (consult, review, plan)" in text
+    assert "  model         gpt-9 (default of Codex)\n" in text
+    assert (
+        "  instructions  consult, review, plan: a short text of codex-counsel; " in text
+    )
     assert (
         "consult, review, plan: high (because you configured none); "
         "delegate: low (default of the model)\n" in text
@@ -239,7 +241,7 @@ RESERVES = {
 def test_status_and_a_dry_run_name_the_reserve(
     reserve: dict[str, Any], words: str
 ) -> None:
-    assert f"  limits      {words}\n" in page(
+    assert f"  limits        {words}\n" in page(
         "codex_status", {"limits": {"reserve": reserve}}
     )
     assert words in page("codex_dry_run", {"reserve": reserve})
@@ -248,6 +250,6 @@ def test_status_and_a_dry_run_name_the_reserve(
 def test_status_names_what_this_month_took_once_there_was_a_run() -> None:
     month = {"month": "2026-11", "runs": 12, "tokens": 3_400_000, "minutes": 34.5}
     text = page("codex_status", {"usage": month})
-    assert "  this month  12 runs, 3.4M tokens, 34.5 minutes\n" in text
+    assert "  this month    12 runs, 3.4M tokens, 34.5 minutes\n" in text
     nothing = {**month, "runs": 0}
     assert "this month" not in page("codex_status", {"usage": nothing})

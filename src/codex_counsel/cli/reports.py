@@ -43,7 +43,7 @@ EFFORT_SOURCES = {
     "model": "default of the model",
 }
 INSTRUCTIONS = {
-    "own": "a short text of ours (consult, review, plan), Codex's (delegate)",
+    "own": "consult, review, plan: a short text of codex-counsel; delegate: Codex's",
     "codex": "Codex's",
 }
 STATUS_STYLES: dict[str, Style] = {
@@ -212,7 +212,7 @@ def add_status(page: Page, envelope: Envelope) -> None:
     ]
     for name, words in lines:
         if words:
-            page.add_labelled(f"  {name:<12}", words)
+            page.add_labelled(f"  {name:<14}", words)
     for warning in envelope.meta.warnings:
         page.add(f"warning: {in_terminal_words(warning)}", "yellow", indent="  ")
     for step in envelope.next_steps or ():
@@ -322,7 +322,7 @@ def _defaults(defaults: JsonObject) -> list[tuple[str, str]]:
         ("model", model or "decided by Codex"),
         ("effort", "; ".join(efforts) or "decided by the model"),
         ("isolation", str(defaults.get("isolation", ""))),
-        ("base text", INSTRUCTIONS.get(defaults.get("instructions", ""), "")),
+        ("instructions", INSTRUCTIONS.get(defaults.get("instructions", ""), "")),
     ]
 
 

@@ -123,9 +123,9 @@ class Settings:
     instructions: Instructions = _choice(
         "own",
         INSTRUCTIONS,
-        "base instructions of the model in a consultation or review: `own`: a short text of ours; `codex`: Codex's, or "
-        "the file that the Codex configuration names. A delegated task always has Codex's; with a ChatGPT account, "
-        "Codex before 0.162 too",
+        "base instructions of the model in a consultation or review: `own`: a short text of codex-counsel; `codex`: "
+        "Codex's, or the file that the Codex configuration names. A delegated task always has Codex's; with a ChatGPT "
+        "account, every run of Codex before 0.162 too",
     )
     read_boundary: Reads | None = _choice(
         None,

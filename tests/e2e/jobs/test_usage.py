@@ -271,7 +271,7 @@ def test_status_has_the_line_of_this_month(world: World, model: Model) -> None:
         timeout=60,
         check=False,
     )
-    assert "this month  1 run, " in result.stdout
+    assert "this month    1 run, " in result.stdout
 
 
 APPEND_MANY = """
