@@ -247,6 +247,11 @@ def test_status_and_a_dry_run_name_the_reserve(
     assert words in page("codex_dry_run", {"reserve": reserve})
 
 
+def test_a_dry_run_names_the_limit_of_tokens() -> None:
+    assert "5000 tokens" in page("codex_dry_run", {"max_tokens": 5000})
+    assert "tokens" not in page("codex_dry_run", {})
+
+
 def test_status_names_what_this_month_took_once_there_was_a_run() -> None:
     month = {"month": "2026-11", "runs": 12, "tokens": 3_400_000, "minutes": 34.5}
     text = page("codex_status", {"usage": month})

@@ -59,7 +59,7 @@ HELP = {
     "for a question or a review, and that of the model for a task",
     "extra_roots": "one more directory that Codex may read; may be repeated",
     "timeout_seconds": "end the run after this many seconds",
-    "max_tokens": "let the run use at most so many tokens; at the limit Codex answers with what it has seen",
+    "max_tokens": "let the run use at most so many tokens, 1000 or more; then Codex answers with what it has seen",
     "idempotency_key": "a second call with the same key and arguments returns the first run",
     "use_reserve": "run also where this spends what CODEX_COUNSEL_RESERVE keeps",
     "session_id": "continue this Codex thread",

@@ -378,6 +378,9 @@ def add_dry_run(page: Page, envelope: Envelope) -> None:
     reserve = data.get("reserve")
     if reserve and not blocked:
         page.note(_reserve(reserve))
+    max_tokens = data.get("max_tokens")
+    if max_tokens:
+        page.note(f"at {max_tokens} tokens Codex is asked to answer at once")
     additions = data.get("codex_adds") or ()
     if additions:
         total = sum(part.get("bytes", 0) for part in additions)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from codex_counsel.contract.settings import MAX_TOKENS_BOUNDS
 from codex_counsel.contract.vocabulary import (
     JOB_ID,
     THREAD_ID,
@@ -31,9 +32,6 @@ from codex_counsel.system.json_values import Json, JsonObject
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
-
-MAX_TOKENS_BOUNDS = (1_000, 1_000_000_000)
-"""Not part of the published schema: each tool that runs the model would repeat them."""
 
 
 # --- checks that pydantic does not know
@@ -54,6 +52,7 @@ def _check_word(value: str) -> None:
 
 
 def _check_max_tokens(value: int) -> None:
+    # In the published schema each tool that runs the model would repeat the bounds.
     low, high = MAX_TOKENS_BOUNDS
     if not low <= value <= high:
         raise ValueError(f"is not between {low} and {high}")

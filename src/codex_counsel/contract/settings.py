@@ -24,6 +24,7 @@ FOREIGN_PREFIX = "CODEX_IN_CLAUDE_"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 OLD_NAMES = {"JOB_MAX_SECONDS": "TIMEOUT_SECONDS"}
 FOREIGN_NAMES = {"REASONING_EFFORT": "EFFORT"}
+MAX_TOKENS_BOUNDS = (1_000, 1_000_000_000)
 INTERNAL_NAMES = {"JOB", "TEST_CODEX"}
 """Names with our prefix that are no settings: the mark of a run's processes, and a variable of the tests."""
 
@@ -75,8 +76,7 @@ class Settings:
     )
     max_tokens: int | None = _number(
         None,
-        1_000,
-        1_000_000_000,
+        *MAX_TOKENS_BOUNDS,
         "tokens one run may use, input and output together, also where a caller allows more; at the limit Codex is "
         "asked to answer at once; unset: no limit",
     )
