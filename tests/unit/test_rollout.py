@@ -192,7 +192,7 @@ def test_the_last_turn_is_counted_apart_from_those_before_it(tmp_path: Path) -> 
             token_count(450, 200, 45, 21),
         ),
     )
-    assert rollout.last_turn(file) == TurnRecord(
+    assert rollout.last_turns(file) == TurnRecord(
         "new", "high", Tokens(250, 120, 25, 11), None
     )
 
@@ -204,7 +204,7 @@ def test_what_was_said_in_a_long_thread_is_not_held_in_memory(tmp_path: Path) ->
     )
     tracemalloc.start()
     try:
-        assert rollout.last_turn(file).model == "m"
+        assert rollout.last_turns(file).model == "m"
         assert tracemalloc.get_traced_memory()[1] < 5 * 10**6
     finally:
         tracemalloc.stop()
@@ -219,7 +219,7 @@ def test_a_turn_that_ended_before_it_was_counted_has_no_tokens(tmp_path: Path) -
         turn_start(),
         context("m"),
     )
-    assert rollout.last_turn(file).tokens is None
+    assert rollout.last_turns(file).tokens is None
 
 
 def response(*numbers: int) -> dict[str, Any]:
@@ -253,7 +253,7 @@ def test_every_token_of_a_turn_counts_once(
 ) -> None:
     before = [turn_start(), response(100, 40, 10, 5), token_count(100, 40, 10, 5)]
     file = write_rollout(tmp_path, *before, turn_start(), *lines)
-    assert rollout.last_turn(file).tokens == tokens
+    assert rollout.last_turns(file).tokens == tokens
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_a_tool_that_is_called_like_a_line_of_the_record_changes_nothing(
         ),
         *called,
     )
-    assert rollout.last_turn(file) == TurnRecord(
+    assert rollout.last_turns(file) == TurnRecord(
         "m", "high", Tokens(300, 40, 20, 5), 2_000_000_000
     )
 
@@ -285,7 +285,7 @@ def test_a_turn_is_seen_in_a_line_that_was_cut_before_it(tmp_path: Path) -> None
     file = write_rollout(
         tmp_path, turn_start(), token_count(100, 40, 10, 5), tail=half + lines
     )
-    assert rollout.last_turn(file).tokens == Tokens(50, 0, 10, 0)
+    assert rollout.last_turns(file).tokens == Tokens(50, 0, 10, 0)
 
 
 FULL, FREE = (
@@ -311,7 +311,7 @@ def test_the_reset_is_that_of_the_exhausted_window(
     file = write_rollout(
         tmp_path, turn_start(), context("m"), token_count(1, 1, 1, 1, **limits)
     )
-    assert rollout.last_turn(file).resets_at == reset
+    assert rollout.last_turns(file).resets_at == reset
 
 
 DENIED = (
@@ -371,7 +371,7 @@ def test_a_turn_is_blind_when_each_of_its_commands_failed_at_the_sandbox(
     tmp_path: Path, lines: list[dict[str, Any]], blind: bool
 ) -> None:
     assert (
-        rollout.last_turn(write_rollout(tmp_path, turn_start(), *lines)).sandbox_broken
+        rollout.last_turns(write_rollout(tmp_path, turn_start(), *lines)).sandbox_broken
         is blind
     )
 
@@ -394,16 +394,16 @@ def test_a_record_that_cannot_be_read_tells_nothing(
     tmp_path: Path, data: bytes
 ) -> None:
     (tmp_path / "rollout.jsonl").write_bytes(data)
-    assert rollout.last_turn(tmp_path / "rollout.jsonl") == TurnRecord()
+    assert rollout.last_turns(tmp_path / "rollout.jsonl") == TurnRecord()
 
 
 def test_no_record_tells_nothing(tmp_path: Path) -> None:
     assert (
-        rollout.last_turn(None)
-        == rollout.last_turn(tmp_path / "absent")
+        rollout.last_turns(None)
+        == rollout.last_turns(tmp_path / "absent")
         == TurnRecord()
     )
-    assert rollout.last_turn(tmp_path) == TurnRecord()
+    assert rollout.last_turns(tmp_path) == TurnRecord()
 
 
 def test_words_of_a_conversation_are_not_taken_for_records(tmp_path: Path) -> None:
@@ -417,7 +417,7 @@ def test_words_of_a_conversation_are_not_taken_for_records(tmp_path: Path) -> No
     file = write_rollout(
         tmp_path, turn_start(), context("m"), token_count(100, 40, 10, 5), spoken
     )
-    assert rollout.last_turn(file).tokens == Tokens(100, 40, 10, 5)
+    assert rollout.last_turns(file).tokens == Tokens(100, 40, 10, 5)
 
 
 # --- the usage windows of the account

@@ -188,7 +188,7 @@ def test_what_is_no_file_is_not_waited_for(
         record.mkdir()
     assert watch.look(THREAD) == 1000
     assert TokenWatch(tmp_path, THREAD).look(THREAD) == 0
-    assert rollout.last_turn(record) == rollout.TurnRecord()
+    assert rollout.last_turns(record) == rollout.TurnRecord()
     assert rollout.rate_limits(record) is None
     assert not rollout.holds_everything(tmp_path, THREAD)
 

@@ -114,7 +114,7 @@ def _end_of(failure: Failure, codex_home: Path, thread_id: str | None) -> float 
     if _LIMIT_OF_ONE_MODEL.search(failure.message):
         return 0
     if failure.code == Code.USAGE_LIMIT and thread_id:
-        record = rollout.last_turn(rollout.find(codex_home, thread_id))
+        record = rollout.last_turns(rollout.find(codex_home, thread_id))
         if record.resets_at:
             return record.resets_at
     if failure.retry_after_ms is not None:

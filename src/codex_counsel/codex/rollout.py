@@ -26,6 +26,15 @@ from codex_counsel.system.json_values import Json, JsonObject
 SHELL_TOOLS = ("exec_command", "exec")
 """The tools that run commands: of models with tools of their own, and of models in code mode."""
 
+DAMAGED = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+"""What reading a line raises that is not as Codex writes it."""
 RECENT_BYTES = 262_144
 """Of the end of a record: the last reply of the model, and what follows it, is shorter as a rule."""
 
@@ -42,9 +51,9 @@ _OUTPUT_HEADER = re.compile(
 
 @dataclass(frozen=True)
 class TurnRecord:
-    """The last turn of a thread. A field is None when the record does not tell.
+    """The last turn of a thread, or some of the last ones. A field is None when the record does not tell.
 
-    `model` and `effort` are those that really ran. `tokens` are those of this turn
+    `model` and `effort` are those that really ran. `tokens` are those of these turns
     alone. `resets_at` (epoch seconds) is when an exhausted quota opens again.
     `sandbox_broken` means that every command failed at setting up the sandbox; the
     JSONL of `codex exec` often has no item for such a command.
@@ -103,8 +112,8 @@ def seconds_since_growth(file: Path | None) -> float:
         return float("inf")
 
 
-def last_turn(file: Path | None, turns: int = 1) -> TurnRecord:
-    """Read the last turn, or so many of the last ones together.
+def last_turns(file: Path | None, count: int = 1) -> TurnRecord:
+    """Read so many of the last turns together.
 
     Never raises: from a record that is missing or cannot be read every field is None.
     """
@@ -112,16 +121,8 @@ def last_turn(file: Path | None, turns: int = 1) -> TurnRecord:
         return TurnRecord()
     try:
         with open_regular(file) as lines:
-            return _parse_last_turns(lines, turns)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ):
+            return _parse_last_turns(lines, count)
+    except (OSError, *DAMAGED):
         return TurnRecord()
 
 

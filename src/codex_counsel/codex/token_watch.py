@@ -140,13 +140,6 @@ def _counts(line: bytes) -> tuple[Tokens | None, Tokens | None]:
             return None, Tokens.parse(payload["usage"])
         if payload["type"] == "token_count":
             return Tokens.parse(payload["info"]["total_token_usage"]), None
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ):
+    except rollout.DAMAGED:
         pass
     return None, None

@@ -209,7 +209,7 @@ def conclude(
     """The envelope of an ended run, whatever happened. `error`: why it failed, where only the caller knows."""
     if (directory / IMAGES).is_dir():
         remove_tree(directory / IMAGES)
-    record = rollout.last_turn(
+    record = rollout.last_turns(
         turns.rollout_file(spec, transcript), max(transcript.turns, 1)
     )
     error = error or _find_error(spec, transcript, exit_, blind=record.sandbox_broken)
