@@ -76,7 +76,7 @@ def read(
     """Read Codex to its end, and let it answer where its tokens ran out."""
     reading = _Reading(spec, journal)
     exit_ = reading.follow(supervisor)
-    if exit_.reason == BUDGET and reading.transcript.failure:
+    if exit_.reason == BUDGET and reading.transcript.failure is not None:
         exit_ = replace(exit_, reason="exited")
     elif exit_.reason == BUDGET and not reading.transcript.completed:
         exit_ = _answer(reading, exit_, supervisor.seconds_left, starter)
