@@ -279,6 +279,15 @@ def test_a_change_of_the_file_to_which_a_rule_file_leads_is_noticed(
     )
 
 
+def test_a_rule_file_that_leads_to_a_name_with_dots_is_sent(world: World) -> None:
+    world.repository.begin()
+    world.repository.write("..rules.md", RULE)
+    (world.workspace / "REVIEW.md").symlink_to("..rules.md")
+    world.repository.commit()
+    world.repository.write("app.py", "two = 2\n")
+    assert criteria(brief(world).prompt) == [("REVIEW.md", "./", RULE.strip())]
+
+
 @pytest.mark.parametrize("scope", ["working_tree", "staged", "commit"])
 def test_rules_that_move_to_another_folder_change_in_both(
     world: World, scope: str
@@ -519,6 +528,21 @@ def test_rules_whose_content_this_clone_lacks_are_named(world: World) -> None:
         (world.workspace / ".git/objects" / sha[:2] / sha[2:]).unlink()
     task = brief(world, paths=["app.py"])
     assert left_out(task) == [("AGENTS.md", "unreadable"), ("REVIEW.md", "unreadable")]
+    assert criteria(task.prompt) == []
+
+
+def test_a_rule_file_that_is_a_link_which_this_clone_lacks_is_named(
+    world: World,
+) -> None:
+    world.repository.begin()
+    world.repository.write("docs/rules.md", RULE)
+    (world.workspace / "REVIEW.md").symlink_to("docs/rules.md")
+    world.repository.commit()
+    sha = world.repository.git("rev-parse", "HEAD:REVIEW.md")
+    (world.workspace / ".git/objects" / sha[:2] / sha[2:]).unlink()
+    world.repository.write("app.py", "two = 2\n")
+    task = brief(world, paths=["app.py"])
+    assert left_out(task) == [("REVIEW.md", "symlink")]
     assert criteria(task.prompt) == []
 
 

@@ -84,7 +84,10 @@ def _with_content(file: RevisionFile, content: Mapping[str, Content]) -> Revisio
 def _link_targets(
     repo: Repo, revision: str, found: Mapping[bytes, Blob]
 ) -> dict[bytes, tuple[bytes, Blob | None]]:
-    """For each link the name that it leads to, and the file of that name in the same commit."""
+    """For each link the name that it leads to, and the file of that name in the same commit.
+
+    No file is found for a name that begins with `/` or `../`.
+    """
     links = {
         name: entry.sha for name, entry in found.items() if entry.mode == LINK_MODE
     }
@@ -96,8 +99,5 @@ def _link_targets(
         if sha in texts and b"\0" not in texts[sha].data:
             target = os.path.join(os.path.dirname(name), texts[sha].data)  # noqa: PTH118, PTH120  # bytes
         targets[name] = os.path.normpath(target)
-    inside = {
-        target for target in targets.values() if not target.startswith((b"/", b".."))
-    }
-    blobs = entries(repo, revision, inside)
+    blobs = entries(repo, revision, targets.values())
     return {name: (target, blobs.get(target)) for name, target in targets.items()}
