@@ -40,12 +40,19 @@ def test_entries_are_those_of_the_commit_whatever_their_names(
 def test_contents_come_whole_or_as_their_beginning_and_never_of_a_tree(
     repository: Repository,
 ) -> None:
-    texts = [b"", b"one", b"x\ny\0\n", b"z" * 100]
+    texts = [b"", b"one", b"x\ny\0\n", b"a" * 10, b"z" * 100]
     ids = [repository.git("hash-object", "-w", "--stdin", stdin=text) for text in texts]
     tree = repository.git("rev-parse", "HEAD^{tree}")
     found = contents(repository.repo(), [*ids, *ids, tree, "0" * 40], 10)
     expected = [Content(text[:10], len(text)) for text in texts]
     assert found == dict(zip(ids, expected, strict=True))
+
+
+def test_a_blob_that_goes_away_meanwhile_costs_no_other(repository: Repository) -> None:
+    ids = [repository.git("rev-parse", f"HEAD:{name}") for name in ("app.py", "-r")]
+    whole = revision._whole(repository.repo(), [ids[0], "0" * 40, ids[1]])
+    assert list(whole) == ids
+    assert whole[ids[1]] == Content(b"-r", 2)
 
 
 def test_without_ids_no_content_is_asked_for(repository: Repository) -> None:
