@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 
+from codex_counsel.codex.binary import Codex
 from codex_counsel.codex.limits import MAX_LIMIT_SECONDS
 from codex_counsel.codex.windows import Reading, Window
-from codex_counsel.prepare.reserve import Reserve, of_reading
+from codex_counsel.prepare.reserve import Reserve, of_reading, read
 
 HOUR = 3600
 
@@ -66,6 +68,17 @@ def test_the_next_try_is_after_the_last_reset_that_is_needed(
         return
     assert refusal.retry_after_ms
     assert seconds - 120 < refusal.retry_after_ms / 1000 <= seconds
+
+
+def test_a_codex_that_cannot_be_started_leaves_the_reserve_unchecked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def cannot_start(*_: object, **__: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr("codex_counsel.codex.account.rate_limits", cannot_start)
+    codex = Codex(Path("/bin/codex"), (), "0.169.0", "PATH")
+    assert read(codex, {}).problem == "/bin/codex: Cannot allocate memory"
 
 
 def test_a_reading_without_windows_is_a_reserve_that_was_not_checked() -> None:

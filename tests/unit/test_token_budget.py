@@ -121,6 +121,7 @@ def test_a_run_that_reached_its_limit_says_so_and_keeps_what_was_said(
         assert "used up its 1000 tokens" in envelope.meta.warnings[0]
     else:
         assert envelope.error.code == code
+        assert "Cut short" not in envelope.summary
         assert (envelope.answer, envelope.partial) == ("Looking.", True)
     reached = envelope.meta.budget_reached
     assert reached
@@ -166,12 +167,14 @@ def test_the_first_look_above_the_limit_lets_a_turn_end_and_the_second_stops_it(
 
     assert looks(999) == ["", "", ""]
     assert looks(1000) == ["", "budget", "budget"]
-    # The turn that answers gets a fifth of the limit, or 20,000 tokens.
+    assert looks(1500) == ["budget", "budget", "budget"]
+    # The turn that answers gets a fifth of the limit, or 20,000 tokens more than were
+    # used by then.
     reading.allow_answer()
-    assert looks(20_999) == ["", "", ""]
-    assert looks(21_000) == ["", "budget", "budget"]
+    assert looks(21_500) == ["", "budget", "budget"]
+    assert looks(21_499) == ["", "", ""]
     reading.transcript.add(COMPLETED)
-    assert looks(21_000) == ["", "", ""]
+    assert looks(21_500) == ["", "", ""]
 
 
 def test_a_limit_that_could_not_be_kept_is_reported() -> None:
@@ -179,6 +182,12 @@ def test_a_limit_that_could_not_be_kept_is_reported() -> None:
     said = transcript(*BEGAN, ANSWER, COMPLETED)
     (warning,) = conclude(spec, said, Exit("exited", 0), NOWHERE).meta.warnings
     assert "max_tokens may not have been kept" in warning
+
+
+def test_a_run_that_never_began_is_not_said_to_have_no_count_of_its_tokens() -> None:
+    envelope = conclude(LIMITED, transcript(), Exit("exited", 1), NOWHERE)
+    assert not envelope.ok
+    assert envelope.meta.warnings == []
 
 
 def test_a_command_that_the_stop_interrupted_does_not_keep_the_answer_alive() -> None:

@@ -193,6 +193,17 @@ def test_what_is_no_file_is_not_waited_for(
     assert not rollout.holds_everything(tmp_path, THREAD)
 
 
+def test_the_record_of_a_new_thread_is_not_searched_for_again_at_once(
+    record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_watch, "SEARCH_PAUSE", 3600)
+    watch = TokenWatch(tmp_path)
+    assert watch.look(THREAD) == 0
+    append(record, count(1000))
+    assert watch.look(THREAD) == 0
+    assert TokenWatch(tmp_path).look(THREAD) == 1000
+
+
 def test_a_look_reads_only_what_was_appended(record: Path, tmp_path: Path) -> None:
     append(record, *[LONG] * 700, count(5000))
     began = time.perf_counter()
