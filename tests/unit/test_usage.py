@@ -7,7 +7,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -189,12 +189,21 @@ def test_lines_are_made_by_what_was_asked_for(book: Book) -> None:
 
 def test_days_come_in_their_order_and_older_runs_not_at_all(book: Book) -> None:
     for days in (2, 0, 1, 6.99, 8, 40):
-        book.add(days * DAY)
+        tokens = {"input": int(100 - days), "cached_input": 0, "output": 0}
+        book.add(days * DAY, tokens={**tokens, "reasoning": 0})
     shown = [row["day"] for row in book.rows()]
     assert shown == sorted(shown)
     assert book.report()["data"]["total"]["runs"] in (3, 4)
     assert book.report(since="10d")["data"]["total"]["runs"] == 5
     assert book.report(since="9w")["data"]["total"]["runs"] == 6
+
+
+def test_of_rows_with_the_same_tokens_that_of_more_runs_comes_first(
+    book: Book,
+) -> None:
+    for model in ("a", "b", "b"):
+        book.add(model=model, tokens=None)
+    assert [row["model"] for row in book.rows("model")] == ["b", "a"]
 
 
 def test_a_run_of_the_last_hour_counts_and_one_before_does_not(book: Book) -> None:
@@ -212,6 +221,21 @@ def test_the_month_is_that_of_today(book: Book) -> None:
         "tokens": 110,
         "minutes": 1.0,
     }
+
+
+def test_the_month_begins_on_its_first_day(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Today(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Today:
+            return cls(2026, 11, 21, 12, tzinfo=tz)
+
+    monkeypatch.setattr(usage, "datetime", Today)
+    book.add(ended="2026-11-02T12:00:00Z")
+    book.add(ended="2026-10-30T12:00:00Z")
+    month = this_month(book.store)
+    assert (month["month"], month["runs"]) == ("2026-11", 1)
 
 
 def test_damaged_lines_are_told(book: Book) -> None:
@@ -261,6 +285,13 @@ def test_the_table_fits_the_width_and_ends_with_the_total(
     assert "  failed: timeout 1" in lines
     assert ("INPUT" in lines[0]) == ("1000.0M" in table[-1])
     assert "INPUT" in lines[0] or width == 40
+
+
+def test_a_terminal_that_is_too_narrow_for_the_table_shows_it_all_the_same(
+    book: Book,
+) -> None:
+    fill(book)
+    assert page(book.report(), 5)[0].split()[:2] == ["DAY", "RUNS"]
 
 
 def test_a_pipe_gets_whole_paths(book: Book) -> None:
