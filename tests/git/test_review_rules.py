@@ -475,6 +475,16 @@ def test_the_rules_of_most_of_the_change_go_first_where_not_all_fit(
     assert warning.endswith(" (budget) and 27 more")
 
 
+def test_rule_files_that_are_not_even_read_are_named(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rule_files, "MAX_READ", 1)
+    begin(world, REVIEW=RULE, AGENTS=SECTION)
+    task = brief(world, paths=["app.py"])
+    assert [name for name, _, _ in criteria(task.prompt)] == ["AGENTS.md"]
+    assert left_out(task) == [("REVIEW.md", "budget")]
+
+
 def test_three_thousand_folders_cost_no_git_process_each(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
