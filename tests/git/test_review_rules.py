@@ -390,6 +390,15 @@ def test_rules_that_are_too_long_are_cut_at_a_line_and_that_is_said(
     )
 
 
+def test_a_rule_without_a_line_end_is_cut_within(world: World) -> None:
+    begin(world, REVIEW="é" * rule_files.FILE_BYTES)
+    task = brief(world)
+    ((_, _, text),) = criteria(task.prompt)
+    assert set(text) == {"é"}
+    assert len(text.encode()) == rule_files.FILE_BYTES
+    assert left_out(task) == [("REVIEW.md", "partial")]
+
+
 def test_binary_rules_are_not_sent(world: World) -> None:
     begin(world, REVIEW=b"\0\1\2" * 1000)
     task = brief(world)
