@@ -136,9 +136,9 @@ def test_the_answer_gets_two_minutes_of_what_the_run_has_left(
         ("exited", ("exited", "")),
         ("cancelled", ("cancelled", "")),
         ("abandoned", ("abandoned", "")),
-        ("timeout", ("budget", "Codex did not answer within 60 seconds then")),
-        ("stalled", ("budget", "Codex was silent then")),
-        ("budget", ("budget", "Codex went on using tokens then")),
+        ("timeout", ("budget", "asked to answer, Codex did not within 60 seconds")),
+        ("stalled", ("budget", "asked to answer, Codex was silent")),
+        ("budget", ("budget", "asked to answer, Codex went on using tokens")),
     ],
 )
 def test_only_a_limit_of_the_answer_leaves_the_budget_as_the_reason(
@@ -161,4 +161,4 @@ def test_a_codex_that_cannot_be_started_again_leaves_the_budget_as_the_reason(
     starter = Starter(OSError(8, "Exec format error"))
     exit_ = read(tmp_path, Ended(BEGAN, "budget"), starter)
     assert exit_.reason == "budget"
-    assert "could not be started again" in exit_.detail
+    assert exit_.detail == "Codex could not be started again: Exec format error"

@@ -44,7 +44,7 @@ def no_answer(
         return error
     return CounselError(
         Code.BUDGET_REACHED,
-        f"The run used up its {spec.max_tokens} tokens, and Codex gave no answer then: {error.message}",
+        f"The run used up its {spec.max_tokens} tokens. Asked to answer, Codex gave none: {error.message}",
         details=error.details,
     )
 

@@ -98,14 +98,16 @@ def _answer(
     thread_id = reading.transcript.thread_id
     seconds = min(ANSWER_SECONDS, seconds_left)
     if seconds < LEAST_SECONDS:
-        return replace(first, detail="no time was left to answer then")
+        return replace(first, detail="no time was left for an answer")
     if not argv or not thread_id:
         return first
     argv = tuple(thread_id if part == THREAD else part for part in argv)
     try:
         supervisor = starter.start_last_turn(argv, seconds)
     except OSError as error:
-        return replace(first, detail=f"Codex could not be started again: {error}")
+        return replace(
+            first, detail=f"Codex could not be started again: {error.strerror}"
+        )
     if supervisor is None:
         return replace(first, reason=starter.end_reason)
 
@@ -113,9 +115,9 @@ def _answer(
     second = reading.follow(supervisor)
     second = replace(second, survivors=(*first.survivors, *second.survivors))
     details = {
-        "timeout": f"Codex did not answer within {seconds:.0f} seconds then",
-        "stalled": "Codex was silent then",
-        BUDGET: "Codex went on using tokens then",
+        "timeout": f"asked to answer, Codex did not within {seconds:.0f} seconds",
+        "stalled": "asked to answer, Codex was silent",
+        BUDGET: "asked to answer, Codex went on using tokens",
     }
     if second.reason in details:
         return replace(second, reason=BUDGET, detail=details[second.reason])
