@@ -484,6 +484,31 @@ def test_the_rules_of_most_of_the_change_go_first_where_not_all_fit(
     assert warning.endswith(" (budget) and 27 more")
 
 
+def test_no_more_than_the_bytes_of_all_rules_are_sent(world: World) -> None:
+    world.repository.begin()
+    for folder in "abcd":
+        world.repository.write(f"{folder}/REVIEW.md", "r" * rule_files.FILE_BYTES)
+        world.repository.write(f"{folder}/app.py", "one = 1\n")
+    world.repository.commit()
+    for folder in "abcd":
+        world.repository.write(f"{folder}/app.py", "two = 2\n")
+    task = brief(world)
+    sent = criteria(task.prompt)
+    assert [folder for _, folder, _ in sent] == ["a/", "b/", "c/"]
+    assert sum(len(text) for _, _, text in sent) == rule_files.TOTAL_BYTES
+    assert left_out(task) == [("d/REVIEW.md", "budget")]
+
+
+def test_long_names_of_rule_files_do_not_make_the_list_long(world: World) -> None:
+    world.repository.begin()
+    for number in range(30):
+        world.repository.write(f"{number:0200}/REVIEW.md", "Say pass.\n")
+    listed = rows(brief(world))
+    names = [row.path + row.folder for row in listed[:-1]]
+    assert sum(map(len, names)) <= rule_files.LISTED_BYTES < 30 * len(names[0])
+    assert listed[-1].path == f"(and {30 - len(names)} more)"
+
+
 def test_rule_files_that_are_not_even_read_are_named(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
