@@ -339,6 +339,7 @@ def test_a_dry_run_and_status_show_what_is_left(each_release: World) -> None:
         assert kept["windows"][0]["left_percent"] == 100 - used
         assert status["data"]["usable"] is not blocked
         shown = preview["reserve"]
+        assert shown["percent"] == 20
         assert shown["windows"][0]["left_percent"] == 100 - used
         code = preview.get("blocked", {}).get("code")
         assert code == (Code.QUOTA_RESERVED if blocked else None)

@@ -161,10 +161,14 @@ def _access(
         own = base_instructions.of_run(context, preflight, brief.instructions)
         codex_adds = _additions(preflight, turn, own)
     except CounselError as error:
-        blocked = {"blocked": {"code": error.code, "message": error.message}}
+        access: JsonObject = {"blocked": {"code": error.code, "message": error.message}}
         if error.code == Code.QUOTA_RESERVED:
-            return {**blocked, "reserve": error.details}
-        return blocked
+            windows = error.details["windows"]
+            access["reserve"] = {
+                "percent": error.details["reserve"],
+                "windows": windows,
+            }
+        return access
 
     boundary = turn.boundary
     reported = asdict(boundary.report())
@@ -174,7 +178,7 @@ def _access(
         "denied": _first_paths(outermost(boundary.denied)),
         "secrets": _first_paths(boundary.secrets),
     }
-    access: JsonObject = {
+    access = {
         "sandbox": sandbox,
         "codex_adds": codex_adds,
         "isolation": turn.isolation,
