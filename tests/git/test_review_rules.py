@@ -547,6 +547,25 @@ def test_three_thousand_folders_cost_no_git_process_each(
     assert len(started) == 3
 
 
+def test_very_large_rule_files_are_examined_up_to_a_sum(world: World) -> None:
+    world.repository.init()
+    text = "x\n===\n" * 30_000 + SECTION
+    for number in range(60):
+        world.repository.write(f"{number:02}/AGENTS.md", f"{number}\n{text}")
+    world.repository.commit()
+    for number in range(60):
+        more = f"{number + 1}\n{text}{RULE}"
+        world.repository.write(f"{number:02}/AGENTS.md", more)
+    start = time.process_time()
+    task = brief(world)
+    assert time.process_time() - start < 20
+    examined = rule_files.EXAMINED_BYTES // len(text)
+    assert len(criteria(task.prompt)) == examined
+    left, changed = task.warnings
+    assert left.endswith(f" (budget) and {60 - examined - rule_files.MAX_NAMED} more")
+    assert changed.startswith("00/AGENTS.md, 01/AGENTS.md, ")
+
+
 def test_deep_folders_cost_no_more_than_wide_ones(world: World) -> None:
     deep = b"d/" * 1_900
     names = [deep + b"%d.py" % number for number in range(10_000)]

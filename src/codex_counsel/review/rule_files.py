@@ -41,6 +41,8 @@ MAX_READ = 200
 """Files that are read."""
 READ_BYTES = 256_000
 """Of each of them."""
+EXAMINED_BYTES = 3_000_000
+"""Of all these files together, and of the changed ones: a hostile text is examined at less than 1 MB per second."""
 MAX_FILES = 24
 """Files whose rules are sent."""
 FILE_BYTES = 16_000
@@ -129,7 +131,10 @@ def _folder_of(name: bytes) -> bytes:
 
 
 class _Collector:
-    """`revision` is the base; None if there is none. `rows` and `texts` are by the name of the file."""
+    """`revision` is the base; None if there is none. `rows`, `rules` and `texts` are by the name of the file.
+
+    `rules` are those that were found, `texts` what is sent of them.
+    """
 
     def __init__(
         self, repo: Repo, revision: str | None, workspace: ResolvedWorkspace
@@ -139,6 +144,7 @@ class _Collector:
         self.workspace = workspace
         self.files: dict[bytes, RevisionFile] = {}
         self.rows: dict[bytes, RuleFile] = {}
+        self.rules: dict[bytes, str] = {}
         self.texts: dict[bytes, str] = {}
         self.masked = 0
 
@@ -154,10 +160,15 @@ class _Collector:
         )
         blobs = {name: found[name] for name in in_order[:MAX_READ]}
         remaining = TOTAL_BYTES
+        unexamined = EXAMINED_BYTES
         files = read_files(self.repo, self.revision, blobs, self.workspace, READ_BYTES)
         for file in files:
             self.files[file.name] = file
-            remaining -= self._take(file, remaining)
+            unexamined -= len(file.data or b"")
+            if unexamined < 0:
+                self._add(file.name, omitted="budget")
+            else:
+                remaining -= self._take(file, remaining)
         for name in in_order[MAX_READ:]:
             self._add(name, omitted="budget")
 
@@ -168,8 +179,10 @@ class _Collector:
             return 0
         if is_binary(file.data):
             self._add(file.name, omitted="binary", sha=file.sha)
+            self.rules[file.name] = ""
             return 0
         rules = _rules_in(file.name, file.data)
+        self.rules[file.name] = rules
         is_part = file.size > len(file.data)
         if not rules:
             if is_part:
@@ -230,21 +243,26 @@ class _Collector:
         for name in in_force_first[:MAX_COMPARED]:
             compared[name] = by_name[touched[name]]
         present = self._read_reviewed(changes, compared)
+        unexamined = EXAMINED_BYTES
         for name in compared:
-            before = self._rules_before(name)
-            now = _rules_in(name, present.get(name, b""))
+            data = present.get(name, b"")
+            unexamined -= len(data)
             is_secret = name in self.rows and self.rows[name].omitted == "secret_file"
-            if before == now or is_secret:
+            if is_secret or not self._differs(name, data, examine=unexamined >= 0):
                 continue
             if name not in self.rows:
                 self._add(name, omitted="new")
             self.rows[name].changed = True
 
-    def _rules_before(self, name: bytes) -> str:
+    def _differs(self, name: bytes, data: bytes, *, examine: bool) -> bool:
+        """Whether the rules in this content are not those of the base. What is not examined has others."""
         file = self.files.get(name)
-        if file is None or file.data is None:
-            return ""
-        return _rules_in(name, file.data)
+        before = file.data if file else None
+        if (before or b"") == data:
+            return False
+        if not examine or (before is not None and name not in self.rules):
+            return True
+        return _rules_in(name, data) != self.rules.get(name, "")
 
     def _read_reviewed(
         self, changes: Changes, compared: dict[bytes, ChangedFile | None]

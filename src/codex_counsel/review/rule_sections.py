@@ -18,6 +18,8 @@ HEADINGS = frozenset(
 )
 """Headings of a section of rules, in lower case."""
 
+_MENTION = re.compile(r"review\s+(?:rules|guidelines)", re.IGNORECASE)
+"""Words in each of them; a heading may have more than one line."""
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 _ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]|\Z)")
 _UNDERLINE = re.compile(r" {0,3}(?:=+|-+)[ \t]*\Z")
@@ -36,6 +38,8 @@ class _Heading(NamedTuple):
 
 def rules_of(text: str) -> str:
     """The sections of rules with their headings; empty where there is none that says anything."""
+    if not _MENTION.search(text):
+        return ""
     lines = text.split("\n")
     parts = []
     for start, body, end in _sections(lines):
@@ -46,6 +50,8 @@ def rules_of(text: str) -> str:
 
 def without_rules(text: str) -> str:
     """The text without its sections of rules."""
+    if not _MENTION.search(text):
+        return text
     lines = text.split("\n")
     kept = []
     position = 0
