@@ -224,6 +224,25 @@ def test_windows_that_cannot_be_read_hold_nobody_up(each_release: World) -> None
         assert "was not checked" in warnings(wire)[0]
 
 
+def test_a_reserve_that_is_known_to_be_touched_is_kept_where_nobody_can_tell(
+    each_release: World,
+) -> None:
+    each_release.settings["RESERVE"] = "20"
+    account = account_with(95)
+    with Loopback(say("Never."), account) as server:
+        chatgpt(each_release, server, account)
+        refusal_of(each_release)
+        broken = f'openai_base_url = "{server.base_url}"\nchatgpt_base_url = "http://127.0.0.1:1/"\n'
+        each_release.configure(
+            f"{broken}[features]\nenable_request_compression = false\n"
+        )
+        age_reading(each_release, HOUR / 2)
+        assert refusal_of(each_release).details["windows"][0]["left_percent"] == 5
+        status = each_release.counsel().status(parse(Status, {}))["data"]
+        assert "5 % left" in status["limits"]["reserve"]["refusal"]
+        assert server.requests == []
+
+
 def test_a_reading_that_takes_too_long_is_given_up(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -234,6 +234,14 @@ RESERVES = {
         {"percent": 20, "problem": "an API key has no usage windows"},
         "reserve of 20 %: not checked, an API key has no usage windows",
     ),
+    "what was known": (
+        {
+            "percent": 20,
+            "problem": "no network",
+            "windows": [{"window": "5-hour", "left_percent": 5.0}],
+        },
+        "reserve of 20 %: 5 % left of the 5-hour window as told last (no network)",
+    ),
 }
 
 

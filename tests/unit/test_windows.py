@@ -199,6 +199,26 @@ def test_a_failed_reading_is_not_repeated_within_the_minute(tmp_path: Path) -> N
     assert len(asked) == 1
 
 
+def test_what_is_known_counts_until_its_reset_where_nobody_can_tell(
+    tmp_path: Path,
+) -> None:
+    known = Window("primary", 95, 300.0, time.time() + HOUR)
+    over = Window("secondary", 95, 10_080.0, time.time() - 1)
+    readings(tmp_path).keep(Reading(time.time() - HOUR, (known, over)))
+
+    def fail() -> Reading:
+        return Reading(time.time(), problem="no network")
+
+    for _ in range(2):
+        found = readings(tmp_path).fresh_or(fail)
+        assert (found.windows, found.problem) == ((known,), "no network")
+
+    endless = Window("primary", 95, 300.0)
+    readings(tmp_path).keep(Reading(time.time(), (endless,)))
+    assert readings(tmp_path).with_known(fail()).windows == ()
+    assert readings(tmp_path).with_known(reading(used=1)).windows[0].used_percent == 1
+
+
 def test_a_launch_that_hangs_holds_nobody_up_for_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

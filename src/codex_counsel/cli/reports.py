@@ -272,13 +272,15 @@ def _limits(limits: JsonObject | None) -> str:
 
 def _reserve(reserve: JsonObject) -> str:
     """How much of each usage window is kept, and how much is left."""
-    if reserve.get("problem"):
-        return f"reserve of {reserve['percent']} %: not checked, {reserve['problem']}"
+    problem = reserve.get("problem")
+    if problem and not reserve.get("windows"):
+        return f"reserve of {reserve['percent']} %: not checked, {problem}"
     lefts = [
         f"{window['left_percent']:g} % left of the {window['window']} window"
         for window in reserve.get("windows", ())
     ]
-    return f"reserve of {reserve['percent']} %: {', '.join(lefts)}"
+    left = f"reserve of {reserve['percent']} %: {', '.join(lefts)}"
+    return f"{left} as told last ({problem})" if problem else left
 
 
 def _month(usage: JsonObject) -> str:

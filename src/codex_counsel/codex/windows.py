@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from codex_counsel.system.files import lock_file, read_regular, write_atomically
@@ -56,7 +56,11 @@ class Window:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was told at `taken` (epoch seconds). `problem` is why nothing was."""
+    """What was told at `taken` (epoch seconds).
+
+    `problem` is why nothing was; then the windows are those told before, as far as they
+    are not reset: none of them has more left since.
+    """
 
     taken: float
     windows: tuple[Window, ...] = ()
@@ -113,7 +117,10 @@ class Readings:
             write_atomically(self._file, json.dumps(asdict(reading)))
 
     def fresh_or(self, read: Callable[[], Reading]) -> Reading:
-        """A fresh reading; where there is none, that of `read`. Of several callers at once one reads."""
+        """A fresh reading; where there is none, that of `read`. Of several callers at once one reads.
+
+        One with a problem keeps the windows that are known.
+        """
         reading = self.fresh()
         if reading:
             return reading
@@ -122,10 +129,24 @@ class Readings:
             if reading:
                 return reading
             if not is_ours:
-                return Reading(time.time(), problem="another call is still reading")
-            reading = read()
+                problem = "another call is still reading"
+                return self.with_known(Reading(time.time(), problem=problem))
+            reading = self.with_known(read())
             self.keep(reading)
             return reading
+
+    def with_known(self, reading: Reading) -> Reading:
+        """The reading; one with a problem gets the windows of the last one, however old, that will be reset later."""
+        if not reading.problem:
+            return reading
+        stored = self._stored()
+        now = time.time()
+        windows = tuple(
+            window
+            for window in (stored.windows if stored else ())
+            if window.resets_at is not None and window.resets_at > now
+        )
+        return replace(reading, windows=windows)
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[bool]:

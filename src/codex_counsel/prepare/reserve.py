@@ -29,20 +29,23 @@ WITHOUT_WINDOWS = {
 
 @dataclass(frozen=True)
 class Reserve:
-    """How much is to be left of each window, in per cent, and what is left. `problem` is why that is not known."""
+    """How much is to be left of each window, in per cent, and what is left.
+
+    `problem` is why that is not known now; then the windows are those known from before.
+    """
 
     percent: int
     windows: tuple[Window, ...] = ()
     problem: str = ""
 
     def report(self) -> JsonObject:
-        """For an envelope: `percent`, and `windows` or `problem`."""
+        """For an envelope: `percent`, and `windows`, `problem` or both."""
+        report: JsonObject = {"percent": self.percent}
         if self.problem:
-            return {"percent": self.percent, "problem": self.problem}
-        return {
-            "percent": self.percent,
-            "windows": [_described(window) for window in self.windows],
-        }
+            report["problem"] = self.problem
+        if self.windows or not self.problem:
+            report["windows"] = [_described(window) for window in self.windows]
+        return report
 
     def warnings(self) -> tuple[str, ...]:
         """A sentence for a reserve that could not be checked."""

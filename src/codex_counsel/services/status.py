@@ -208,16 +208,17 @@ def _quota(context: Context, codex: Codex, login: Login) -> JsonObject:
         reserve = reserves.without_windows(percent, login)
         return {"reserve": reserve.report()} if percent and reserve else {}
     env = checks.probe_environment(context, workspaces.resolve_or_none(context))
+    readings = Readings(context.settings.state, login.identity)
     try:
         limits = account.rate_limits(codex, env)
     except CounselError as error:
         quota: JsonObject = {"quota_error": error.message}
-        reading = Reading(0, problem=error.message)
+        reading = readings.with_known(Reading(0, problem=error.message))
     else:
         quota = {"quota": limits}
         reading = of_app_server(limits)
         # The next launch need not ask again.
-        Readings(context.settings.state, login.identity).keep(reading)
+        readings.keep(reading)
     if percent:
         reserve = reserves.of_reading(percent, reading)
         quota["reserve"] = reserve.report()
