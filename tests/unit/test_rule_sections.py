@@ -23,6 +23,7 @@ HEADINGS = [
     "Code review rules\n=================",
     "**Review rules**\n-",
     "## Review rules\r",
+    "Review rules\r\n----\r",
 ]
 OTHERS = [
     "#Review rules",
@@ -40,6 +41,7 @@ OTHERS = [
     "```\n## Review rules\n```",
     "~~~~ sh\n```\n~~~\n## Review rules\n~~~~",
     "```\n## Review rules",
+    "```\n``` sh\n## Review rules\n```",
     "- item\nReview rules\n---",
 ]
 
@@ -85,6 +87,11 @@ def test_a_section_goes_on_over_what_is_no_such_heading(part: str) -> None:
     text = f"## Review rules\n{RULE}\n\n{part}\nmore\n"
     assert rules_of(text) == text.rstrip()
     assert without_rules(text) == ""
+
+
+def test_backticks_with_a_backtick_behind_them_open_no_fence() -> None:
+    section = f"## Review rules\n{RULE}\n``` a`"
+    assert rules_of(f"{section}\n## Build\nmake\n") == section
 
 
 def test_all_sections_of_a_file_count_each_once() -> None:
