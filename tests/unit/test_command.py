@@ -22,6 +22,7 @@ from codex_counsel.codex.command import (
     argv,
     config,
     environment,
+    last_turn,
     variables,
 )
 from codex_counsel.codex.sandbox import Boundary
@@ -219,6 +220,15 @@ def test_what_was_asked_for_is_passed_on(
     assert parts in [
         command[start : start + len(parts)] for start in range(len(command))
     ]
+
+
+def test_the_turn_that_answers_keeps_everything_but_shell_search_and_images() -> None:
+    files = {"schema": Path("/job/schema.json"), "instructions": Path("/job/base.md")}
+    kept = turn(model="m", effort="e", isolation="strict", **files)
+    asked = replace(kept, web_search=True, images=(Path("/job/a.png"),))
+    assert last_turn(asked, THREAD) == replace(
+        kept, session_id=THREAD, text_only=True, web_search=False
+    )
 
 
 def test_isolation_inherit_leaves_out_what_keeps_the_users_setup_away_and_nothing_else() -> (
