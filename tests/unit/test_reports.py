@@ -135,7 +135,7 @@ def test_a_dry_run_lists_the_files_and_what_is_left_out() -> None:
     assert "  M a.py +2 -1\n  and 3 more files\n" in text
     assert "but it could not run now: auth_required: No login." in text
     assert "NOT all of the change is sent; left out: 1" in text
-    assert "Codex sends 1,005 bytes before the prompt" in text
+    assert "Codex sends at least 1,005 bytes before the prompt" in text
     assert "  .env (secret file)" in text
 
 

@@ -386,7 +386,8 @@ def add_dry_run(page: Page, envelope: Envelope) -> None:
     additions = data.get("codex_adds") or ()
     if additions:
         total = sum(part.get("bytes", 0) for part in additions)
-        page.note(f"Codex sends {counted(total, 'byte')} before the prompt")
+        # Not every release lists its own base instructions.
+        page.note(f"Codex sends at least {counted(total, 'byte')} before the prompt")
     add_warnings(page, envelope)
 
 

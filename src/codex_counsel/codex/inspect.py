@@ -259,9 +259,10 @@ def _model_row(entry: Mapping[str, Json]) -> JsonObject:
 def prompt_additions(
     codex: Codex, env: Mapping[str, str], cwd: Path, config: Iterable[str]
 ) -> list[dict[str, int | str]]:
-    """What Codex sends before our prompt: for each part its size in UTF-8 bytes and its first 80 characters.
+    """What Codex sends before our prompt, as `addition` describes each part.
 
-    `config` are the values of `-c` of the run. Raises `codex_config_invalid`.
+    `config` are the values of `-c` of the run. Some releases leave base instructions
+    out (seen on 0.163). Raises `codex_config_invalid`.
     """
     prompt = "(prompt)"
     argv = [
@@ -280,12 +281,12 @@ def prompt_additions(
     except (ValueError, TypeError, AttributeError):
         raise _unreadable(result) from None
 
-    rows: list[dict[str, int | str]] = []
-    for text in texts:
-        if text == prompt:
-            continue
-        rows.append({"bytes": len(text.encode()), "begins": one_line(text, 80)})
-    return rows
+    return [addition(text) for text in texts if text != prompt]
+
+
+def addition(text: str) -> dict[str, int | str]:
+    """A text that Codex sends: its size in UTF-8 bytes and its first 80 characters."""
+    return {"bytes": len(text.encode()), "begins": one_line(text, 80)}
 
 
 def _unreadable(result: ProbeResult) -> CounselError:

@@ -209,11 +209,15 @@ def _additions(
             file = directory / INSTRUCTIONS
             file.write_text(own, "utf-8")
             config = command.config(replace(turn, instructions=file))
-            return inspect.prompt_additions(codex, env, root, config)
+            additions = inspect.prompt_additions(codex, env, root, config)
     except OSError as error:
         raise error_of(
             Code.STORAGE_FAILED, "No temporary file can be written", error
         ) from None
+    base = inspect.addition(own.strip())
+    if base not in additions:
+        additions.insert(0, base)
+    return additions
 
 
 def _first_paths(paths: Iterable[Path]) -> list[str]:
