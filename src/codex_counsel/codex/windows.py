@@ -198,11 +198,11 @@ def of_app_server(limits: Mapping[str, Json]) -> Reading:
     return Reading(time.time(), parse(dict(limits), IN_APP_SERVER))
 
 
-def of_record(noted: tuple[float, JsonObject] | None) -> Reading | None:
+def of_record(note: tuple[float, JsonObject] | None) -> Reading | None:
     """The reading in Codex's record of a thread, see `rollout.rate_limits`; None where it holds no window."""
-    if noted is None:
+    if note is None:
         return None
-    moment, limits = noted
+    moment, limits = note
     windows = parse(limits, IN_RECORD)
     if not windows:
         return None

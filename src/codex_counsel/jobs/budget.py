@@ -49,8 +49,8 @@ def no_answer(
     )
 
 
-def marked(envelope: Envelope) -> Envelope:
-    """The envelope, which says of an answer where the run was cut short."""
+def mark_cut_short(envelope: Envelope) -> Envelope:
+    """Say of an answer that its run was cut short; any other envelope as it is."""
     reached = envelope.meta.budget_reached
     if not envelope.ok or not reached:
         return envelope

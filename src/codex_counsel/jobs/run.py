@@ -229,7 +229,7 @@ def conclude(
     )
     kind = KINDS[spec.kind]
     try:
-        return budget.marked(kind.conclude(ended))
+        return budget.mark_cut_short(kind.conclude(ended))
     except CounselError as refusal:
         error = refusal
     except Exception as defect:  # noqa: BLE001  # it must not cost the caller what Codex said

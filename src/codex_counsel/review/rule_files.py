@@ -296,7 +296,7 @@ class _Collector:
 
     def _warnings(self) -> Iterator[str]:
         rows = self.rows.values()
-        told = {
+        dead_links = {
             folder + GUIDANCE
             for folder in folders_down_to(self.repo.prefix)
             if self._is_dead_link(folder + GUIDANCE)
@@ -304,7 +304,7 @@ class _Collector:
         left_out = [
             f"{row.path} ({row.omitted})"
             for name, row in self.rows.items()
-            if row.omitted not in (None, "new") and name not in told
+            if row.omitted not in (None, "new") and name not in dead_links
         ]
         changed = [row.path for row in rows if row.changed and row.bytes]
         new = [row.path for row in rows if row.omitted == "new"]
