@@ -407,6 +407,19 @@ def test_guidance_of_every_folder_down_to_the_workspace_counts(world: World) -> 
     assert material(on_disk.prompt, str(world.workspace / "a/AGENTS.md")) == "of a/\n"
 
 
+def test_guidance_comes_from_the_top_down_whatever_the_folders_are_called(
+    world: World,
+) -> None:
+    world.repository.begin()
+    for folder in ("", "1/", "1/A/"):
+        world.repository.write(f"{folder}AGENTS.md", f"of {folder}\n")
+    world.repository.commit()
+    world.repository.write("1/A/new.py")
+    prompt = change_brief(world, world.workspace / "1/A").prompt
+    places = [prompt.index(f"of {folder}\n") for folder in ("", "1/", "1/A/")]
+    assert places == sorted(places)
+
+
 def test_strict_isolation_sends_no_guidance(world: World) -> None:
     world.repository.begin()
     world.repository.write("AGENTS.md", GUIDANCE)

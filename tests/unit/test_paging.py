@@ -211,6 +211,8 @@ def test_a_summary_names_the_first_omissions_and_how_many_more_there_are() -> No
         {"path": "(and 190 more, with detail full)", "reason": "listing"}
     ]
     assert first_page(whole, "full")["coverage"]["omitted"] == omitted
+    few = wire(coverage={"files": 10, "complete": False, "omitted": omitted[:10]})
+    assert first_page(few, "summary")["coverage"] == few["coverage"]
 
 
 def test_a_summary_names_the_first_rule_files_and_how_many_more_there_are() -> None:

@@ -195,6 +195,10 @@ def test_the_last_turn_is_counted_apart_from_those_before_it(tmp_path: Path) -> 
     assert rollout.last_turns(file) == TurnRecord(
         "new", "high", Tokens(250, 120, 25, 11), None
     )
+    for count in (2, 3):
+        assert rollout.last_turns(file, count) == TurnRecord(
+            "new", "high", Tokens(450, 200, 45, 21), None
+        )
 
 
 def test_what_was_said_in_a_long_thread_is_not_held_in_memory(tmp_path: Path) -> None:
