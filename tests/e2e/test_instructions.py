@@ -265,6 +265,20 @@ def test_a_users_own_base_instructions_are_used_where_the_setting_says_codex(
     assert "Speak like a pirate." in server.requests[-1].developer
 
 
+@pytest.mark.parametrize("isolation", ["lean", "inherit"])
+def test_a_users_developer_instructions_are_sent_after_ours(
+    each_release: World, each_model: Model, isolation: str
+) -> None:
+    each_release.settings["ISOLATION"] = isolation
+    server = each_model()
+    provider = (each_release.codex_home / "config.toml").read_text("utf-8")
+    each_release.configure(f'developer_instructions = "Be brief."\n{provider}')
+    ask(each_release)
+    before, after = server.requests[0].developer.split(BASE)
+    assert before.strip() == ""
+    assert after.strip().startswith("Be brief.")
+
+
 @pytest.mark.parametrize("is_stored", [True, False])
 def test_a_path_with_quotes_and_escapes_leads_to_the_text(
     each_release: World, each_model: Model, is_stored: bool
