@@ -301,10 +301,11 @@ def test_tokens_in_the_settings_of_installed_programs_stay_closed(
         ".supabase/access-token",
         ".dotfiles/zshrc",
         ".config/pip/pip.conf",
+        ".local/share/uv/credentials/credentials.toml",
     )
     for name in files:
         write(home, name, "SECRET\n")
-    folders = (".nvm/versions/node/v22", ".supabase", ".dotfiles", ".config")
+    folders = (".nvm/versions/node/v22", ".supabase", ".dotfiles", ".config", ".local")
     for folder in folders:
         program = write(home, f"{folder}/bin/say", "#!/bin/sh\necho found\n")
         program.chmod(0o755)

@@ -481,7 +481,7 @@ def toolchains_on(places: Directories, *entries: str | Path) -> tuple[Path, ...]
         (".local/share/bin", [".local/share/bin"]),
         (".config/composer/vendor/bin", [".config/composer/vendor"]),
         ("bin", ["bin"]),
-        (".local/bin", [".local/bin", ".local/lib"]),
+        (".local/bin", [".local/bin", ".local/lib", ".local/share/uv/tools"]),
         ("project/node_modules/.bin", ["project/node_modules/.bin"]),
     ],
 )
@@ -490,6 +490,8 @@ def test_a_directory_on_the_path_brings_what_its_programs_need(
 ) -> None:
     (places.home / entry).mkdir(parents=True)
     (places.home / ".local/lib").mkdir(parents=True)
+    (places.home / ".local/share/uv/tools").mkdir(parents=True)
+    (places.home / ".local/share/uv/credentials").mkdir()
     (places.home / "sdk/lib").mkdir(parents=True)
     (places.home / "code/dotfiles/.git").mkdir(parents=True)
     (places.home / "code/dotfiles/share").mkdir()

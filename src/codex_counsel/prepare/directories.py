@@ -54,7 +54,8 @@ CREDENTIALS = """
     .offlineimaprc .fetchmailrc .esmtprc .muttrc .neomuttrc .mutt .config/mutt .config/neomutt .mailrc
     .irssi .weechat .config/weechat .config/hexchat .purple .config/filezilla .filezilla .lftp .ncftp
     .remmina .local/share/remmina .vnc .trc .twurlrc .tugboat .recon-ng .config/tailscale
-    .wasmer/wasmer.toml .supabase/access-token Library/Keychains Library/Cookies Library/Mail Library/Messages
+    .wasmer/wasmer.toml .supabase/access-token .local/share/uv/credentials Library/Keychains
+    Library/Cookies Library/Mail Library/Messages
 """.split()  # noqa: SIM905  # a list takes three times the room
 """Paths below the home directory that hold credentials or private records."""
 

@@ -76,7 +76,8 @@ def _directories_needed_by(directory: Path, gate: Gate) -> tuple[Path, ...]:
         return (
             directory,
             parent / "lib",
-            parent / "share/uv",
+            parent / "share/uv/python",
+            parent / "share/uv/tools",
             parent / "share/mise",
             parent / "pipx",
         )
