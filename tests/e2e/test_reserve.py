@@ -107,7 +107,10 @@ def test_the_user_may_spend_the_reserve_on_one_call(each_release: World) -> None
         refusal_of(each_release)
         wire = consult(each_release.counsel(), use_reserve=True)
         assert wire["answer"] == "Spent."
-        assert warnings(wire) == []
+        said = "the reserve of 20 % was not kept: the call has use_reserve"
+        assert warnings(wire) == [said]
+        each_release.settings["RESERVE"] = "0"
+        assert warnings(consult(each_release.counsel(), use_reserve=True)) == []
 
 
 @pytest.mark.parametrize(

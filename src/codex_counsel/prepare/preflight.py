@@ -97,7 +97,7 @@ def check(
         reserve=reserve,
         warnings=(
             *_guidance_sent_by_codex(context),
-            *(reserve.warnings() if reserve else ()),
+            *_reserve_warnings(context, request, login, reserve),
         ),
     )
 
@@ -111,6 +111,16 @@ def _checked_reserve(
     if refusal:
         raise refusal
     return reserve
+
+
+def _reserve_warnings(
+    context: Context, request: RunRequest, login: Login, reserve: Reserve | None
+) -> tuple[str, ...]:
+    """Of a reserve that was not checked, or that the caller gave away: the user may not know that he did."""
+    percent = context.settings.reserve
+    if request.use_reserve and percent and not reserves.without_windows(percent, login):
+        return (f"the reserve of {percent} % was not kept: the call has use_reserve",)
+    return reserve.warnings() if reserve else ()
 
 
 def _guidance_sent_by_codex(context: Context) -> tuple[str, ...]:
