@@ -135,6 +135,13 @@ def test_a_begin_that_is_none_is_refused_with_what_can_be_given(since: str) -> N
     assert refusal.value.code == Code.INVALID_ARGUMENTS
 
 
+def test_a_day_without_a_midnight_begins_at_one(zone: Callable[[str], None]) -> None:
+    zone("America/Sao_Paulo")
+    now = datetime(2018, 11, 6, 12).astimezone()
+    for since in ("2018-11-04", "3d"):
+        assert moment_of(since, now).isoformat() == "2018-11-04T01:00:00-02:00"
+
+
 def test_a_day_is_one_of_local_time(book: Book, zone: Callable[[str], None]) -> None:
     book.add(ended="2026-11-20T22:30:00Z")
     zone("Europe/Berlin")

@@ -152,7 +152,10 @@ def _begin(since: str, now: datetime) -> datetime | None:
 
 def _midnight(day: date) -> datetime:
     """Of that day in the local time zone. The ledger has nothing from before 1970."""
-    return datetime.combine(max(day, date(1970, 1, 2)), day_time.min).astimezone()
+    begin = datetime.combine(max(day, date(1970, 1, 2)), day_time.min)
+    # A day on which the clock was set forward at midnight begins at one; `astimezone`
+    # alone would take it for the hour before midnight.
+    return datetime.fromtimestamp(begin.timestamp()).astimezone()
 
 
 def _key(entry: Entry, by: str) -> str | None:
