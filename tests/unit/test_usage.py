@@ -337,7 +337,7 @@ def test_csv_has_a_line_of_titles_and_no_formula(book: Book) -> None:
     assert by_name["gpt-6"][6] == str(10**9 + 100)
 
 
-@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t"])
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\n", "\uff1d"])
 def test_no_cell_is_a_formula(book: Book, sign: str) -> None:
     book.add(workspace=f"{sign}1+1", status="failed", code=f"{sign}2")
     _, row = rows_of_csv(csv_text(book.report("workspace")))

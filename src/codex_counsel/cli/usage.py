@@ -25,8 +25,8 @@ COLUMNS = (
 MIN_NAME = 16
 """Columns for the name of a row."""
 TOKENS = ("input", "cached_input", "output", "reasoning")
-FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet takes a cell that begins so for a formula."""
+FORMULA_SIGNS = (*"=+-@", *"\uff1d\uff0b\uff0d\uff20", "\t", "\r", "\n")
+"""A spreadsheet takes a cell that begins so for a formula; the wide signs are those of East Asian ones."""
 
 
 def add_usage(page: Page, envelope: Envelope) -> None:
