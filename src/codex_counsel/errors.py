@@ -184,7 +184,7 @@ CATALOG: dict[Code, Meaning] = {
     ),
     Code.QUOTA_RESERVED: Meaning(
         "Less of a usage window of the account is left than the user keeps in reserve; Codex was not started.",
-        "Go on without Codex until the reset. Call again with use_reserve only if the user asks for it.",
+        "Tell the user, and go on without Codex until the reset. Call again with use_reserve only if he asks for it.",
         terminal_repair="Wait for the reset, or spend from the reserve with --use-reserve.",
         retryable=True,
         exit_code=UNAVAILABLE,
