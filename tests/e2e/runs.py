@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,4 +82,18 @@ def chatgpt(world: World, server: Loopback, account: Account) -> None:
     world.configure(
         f'openai_base_url = "{server.base_url}"\nchatgpt_base_url = "{server.chatgpt_base_url}"\n'
         "[features]\nenable_request_compression = false\n"
+    )
+
+
+def command_line(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a verb in the workspace, without anything on its standard input."""
+    return subprocess.run(
+        [sys.executable, "-m", "codex_counsel", *arguments],
+        env=world.env,
+        cwd=world.workspace,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )

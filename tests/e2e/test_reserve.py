@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -27,7 +25,7 @@ from codex_counsel.loopback import Account, Loopback, Window, say
 from codex_counsel.prepare import reserve
 from tests.conftest import World, consult
 from tests.e2e.fakes import executable
-from tests.e2e.runs import chatgpt
+from tests.e2e.runs import chatgpt, command_line
 
 Model = Callable[..., Loopback]
 HOUR = 3600
@@ -375,19 +373,6 @@ def test_status_says_why_a_reserve_is_not_checked(world: World, model: Model) ->
         "percent": 20,
         "problem": "your own model provider has no usage windows",
     }
-
-
-def command_line(world: World, *argv: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "codex_counsel", *argv],
-        env=world.env,
-        cwd=world.workspace,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def test_a_terminal_is_told_how_to_go_on(world: World) -> None:

@@ -26,7 +26,7 @@ from codex_counsel.loopback import Usage as ReportedUsage
 from codex_counsel.services.usage import report
 from tests.conftest import World, consult, until, wait
 from tests.e2e.jobs.conftest import STARTED, JobFactory
-from tests.e2e.runs import fetch, kill_worker, worker_of
+from tests.e2e.runs import command_line, fetch, kill_worker, worker_of
 
 Model = Callable[..., Loopback]
 
@@ -262,16 +262,7 @@ def test_the_windows_of_the_account_are_left_by_a_failed_run_too(world: World) -
 def test_status_has_the_line_of_this_month(world: World, model: Model) -> None:
     model([say("Yes.")])
     consult(world.counsel())
-    result = subprocess.run(
-        [sys.executable, "-m", "codex_counsel", "status"],
-        env=world.env,
-        cwd=world.workspace,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert "this month    1 run, " in result.stdout
+    assert "this month    1 run, " in command_line(world, "status").stdout
 
 
 APPEND_MANY = """
