@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import reduce
 from pathlib import Path
 
 from codex_counsel.codex.events import Tokens
@@ -47,6 +46,34 @@ _SANDBOX_HINT = re.compile(rb"bwrap: |sandbox|code-mode host|Code Mode is")
 _OUTPUT_HEADER = re.compile(
     r"\A(?:Chunk ID|Wall time|Script )[\s\S]{0,300}?\nOutput:\s*"
 )
+
+
+@dataclass
+class Tally:
+    """Adds up tokens by the totals of the thread, and by those of each response.
+
+    A total is written later than the tokens of its response, by a Codex that was not
+    killed meanwhile. 0.148 writes totals only. `total` is the last one, at first that
+    from which it counts.
+    """
+
+    total: Tokens = NO_TOKENS
+    of_totals: Tokens = NO_TOKENS
+    of_responses: Tokens = NO_TOKENS
+
+    def add_total(self, total: Tokens) -> None:
+        """Count what came since the last total."""
+        self.of_totals = self.of_totals.plus(total.since(self.total))
+        self.total = total
+
+    def add_response(self, tokens: Tokens) -> None:
+        """Count the tokens of one response."""
+        self.of_responses = self.of_responses.plus(tokens)
+
+    @property
+    def tokens(self) -> Tokens:
+        """Those of the count that has more: of one response both tell."""
+        return max(self.of_totals, self.of_responses, key=lambda tokens: tokens.size)
 
 
 @dataclass(frozen=True)
@@ -203,22 +230,17 @@ def _tokens_of_turn(
     earlier_counts: list[JsonObject],
     responses: list[JsonObject],
 ) -> Tokens | None:
-    """By the totals of the thread, or by the tokens of each response where those are more.
-
-    A total is written later than the tokens of its response, by a Codex that was not
-    killed meanwhile. 0.148 writes totals only.
-    """
+    """None where nothing was counted."""
     totals = _totals(counts)
-    noted = [Tokens.parse(response.get("usage") or {}) for response in responses]
-    if not totals and not noted:
+    if not totals and not responses:
         return None
     before = (_totals(earlier_counts) or [NO_TOKENS])[-1]
-    counted = NO_TOKENS
+    tally = Tally(before)
     for total in totals:
-        counted = counted.plus(total.since(before))
-        before = total
-    of_responses = reduce(Tokens.plus, noted, NO_TOKENS)
-    return max(counted, of_responses, key=lambda tokens: tokens.size)
+        tally.add_total(total)
+    for response in responses:
+        tally.add_response(Tokens.parse(response.get("usage") or {}))
+    return tally.tokens
 
 
 def _totals(counts: list[JsonObject]) -> list[Tokens]:

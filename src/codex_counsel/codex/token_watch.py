@@ -36,10 +36,8 @@ class TokenWatch:
     """
 
     def __init__(self, codex_home: Path, session_id: str | None = None) -> None:
-        self.used = 0
         self._home = codex_home
-        self._counted = self._noted = 0
-        self._total = rollout.NO_TOKENS
+        self._tally = rollout.Tally()
         self._file: Path | None = None
         self._offset = 0
         self._unfinished = b""
@@ -47,7 +45,12 @@ class TokenWatch:
         if session_id:
             self._file = rollout.find(codex_home, session_id)
         if self._file:
-            self._total, self._offset = _last_total(self._file)
+            self._tally.total, self._offset = _last_total(self._file)
+
+    @property
+    def used(self) -> int:
+        """The tokens up to the last look."""
+        return self._tally.tokens.size
 
     def look(self, thread_id: str | None) -> int:
         """Read what was appended since the last look, and return `used`.
@@ -90,12 +93,9 @@ class TokenWatch:
     def _add(self, line: bytes) -> None:
         total, response = _counts(line)
         if total:
-            self._counted += total.since(self._total).size
-            self._total = total
+            self._tally.add_total(total)
         if response:
-            self._noted += response.size
-        # Of one response both tell, the one later than the other.
-        self.used = max(self._counted, self._noted)
+            self._tally.add_response(response)
 
 
 def _last_total(file: Path) -> tuple[Tokens, int]:
