@@ -604,6 +604,16 @@ def test_an_environment_opens_no_other_project(
         assert interpreter(venv, places.gate()) == ()
 
 
+@pytest.mark.parametrize("sign", [".git", ".ssh", ".profile"])
+def test_an_installation_that_is_a_project_or_a_home_too_is_not_opened(
+    places: Directories, tmp_path: Path, sign: str
+) -> None:
+    program = installation(tmp_path / "data/bob")
+    (tmp_path / "data/bob" / sign).touch()
+    venv = environment(tmp_path / "project/.venv", program)
+    assert interpreter(venv, places.gate()) == ()
+
+
 def test_entries_of_the_path_inside_the_workspace_open_nothing(
     places: Directories,
 ) -> None:

@@ -34,6 +34,10 @@ SHARED = (".config", ".cache", ".local/share", ".local/state")
 """Directories of a home in which every program keeps something of its own."""
 
 
+OTHER_USES = (".git", ".ssh", ".profile", ".bashrc")
+"""What a directory has that is a project or somebody's home, also where Python was installed into it."""
+
+
 def toolchains(path_variable: str, gate: Gate, workspace: Path) -> tuple[Path, ...]:
     """Directories that the programs on `PATH` need, where they lie outside the platform's own.
 
@@ -104,8 +108,8 @@ def interpreter(environment: Path, gate: Gate) -> tuple[Path, ...]:
     """The installation that a virtual environment's `python` leads to, or nothing where it is no Python.
 
     The link may come from a repository. So its target must have the form of an
-    installation, with a standard library of its own, and lie outside all home
-    directories or where a version manager keeps such.
+    installation, with a standard library of its own and nothing that shows another use,
+    and lie outside all home directories or where a version manager keeps such.
     """
     # Path.is_file raises for a link whose target is too long, or is closed to us.
     if not os.path.isfile(environment / "pyvenv.cfg"):  # noqa: PTH113
@@ -118,6 +122,8 @@ def interpreter(environment: Path, gate: Gate) -> tuple[Path, ...]:
     if not _is_python(real) or gate.why_closed(installation):
         return ()
     if not _is_program_place(installation, gate):
+        return ()
+    if any(os.path.lexists(installation / name) for name in OTHER_USES):
         return ()
     return (installation,)
 
