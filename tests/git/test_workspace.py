@@ -604,6 +604,18 @@ def test_an_environment_opens_no_other_project(
         assert interpreter(venv, places.gate()) == ()
 
 
+@pytest.mark.parametrize("place", ["lib", "lib/python3.12", "lib/python3.12/os.py"])
+def test_a_library_that_is_a_link_to_an_impossible_name_is_none(
+    places: Directories, tmp_path: Path, place: str
+) -> None:
+    program = installation(tmp_path / "data/python")
+    link = tmp_path / "data/python" / place
+    link.rename(tmp_path / "moved")
+    link.symlink_to("x" * 300)
+    venv = environment(tmp_path / "project/.venv", program)
+    assert interpreter(venv, places.gate()) == ()
+
+
 @pytest.mark.parametrize("sign", [".git", ".ssh", ".profile"])
 def test_an_installation_that_is_a_project_or_a_home_too_is_not_opened(
     places: Directories, tmp_path: Path, sign: str

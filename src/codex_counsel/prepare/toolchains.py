@@ -135,7 +135,11 @@ def _is_python(program: Path) -> bool:
     if program.parent.name != "bin" or not program.is_file():
         return False
     library = program.parent.parent / "lib"
-    return any(library.glob("py*/os.py"))
+    try:
+        return any(library.glob("py*/os.py"))
+    except OSError:
+        # A link in it leads to an impossible name.
+        return False
 
 
 def _is_program_place(installation: Path, gate: Gate) -> bool:
