@@ -173,8 +173,14 @@ def test_the_first_look_above_the_limit_lets_a_turn_end_and_the_second_stops_it(
     reading.allow_answer()
     assert looks(21_500) == ["", "budget", "budget"]
     assert looks(21_499) == ["", "", ""]
+    # What comes on record while the first turn ends is no part of that.
+    with record.open("a") as file:
+        file.write(count_line(60_000))
+    reading.allow_answer()
+    assert looks(79_999) == ["", "", ""]
+    assert looks(80_000) == ["", "budget", "budget"]
     reading.transcript.add(COMPLETED)
-    assert looks(21_500) == ["", "", ""]
+    assert looks(80_000) == ["", "", ""]
 
 
 def test_a_limit_that_could_not_be_kept_is_reported() -> None:

@@ -102,6 +102,7 @@ def _answer(
     if not argv or not thread_id:
         return first
     argv = tuple(thread_id if part == THREAD else part for part in argv)
+    reading.allow_answer()
     try:
         supervisor = starter.start_last_turn(argv, seconds)
     except OSError as error:
@@ -111,7 +112,6 @@ def _answer(
     if supervisor is None:
         return replace(first, reason=starter.end_reason)
 
-    reading.allow_answer()
     second = reading.follow(supervisor)
     second = replace(second, survivors=(*first.survivors, *second.survivors))
     details = {
@@ -145,7 +145,9 @@ class _Reading:
         """Raise the limit for the turn that answers."""
         if self._tokens:
             more = max(ANSWER_TOKENS, self._max_tokens // 5)
-            self._max_tokens = self._tokens.used + more
+            # What the first turn was charged while it ended is on record by now.
+            used = self._tokens.look(self.transcript.thread_id)
+            self._max_tokens = used + more
         self._was_above = False
 
     def follow(self, supervisor: Supervisor) -> Exit:
