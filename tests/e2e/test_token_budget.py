@@ -37,6 +37,7 @@ from codex_counsel.loopback import (
     items,
     say,
     shell,
+    slow,
     stall,
     usage_limit,
 )
@@ -261,6 +262,25 @@ def test_a_dry_run_shows_the_limit(world: World, model: Model) -> None:
     del world.settings["MAX_TOKENS"]
     assert "max_tokens" not in dry_run(world.counsel())["data"]
     assert not server.requests
+
+
+def test_a_long_thread_is_not_summarised_before_the_answer(
+    each_release: World, each_model: Model
+) -> None:
+    long = Usage(input=250_000, cached=0, output=500, reasoning=0)
+
+    def script(request: Request) -> Reply:
+        if is_last_turn(request):
+            return slow(NOW, 2)
+        return items(LOOKING, shell("sleep 600")).but(usage=long)
+
+    server = each_model(script)
+    settings = (each_release.codex_home / "config.toml").read_text()
+    each_release.configure(f"model_auto_compact_token_limit = 200000\n{settings}")
+    wire = consult(each_release.counsel(), max_tokens=100_000)
+    assert_cut_short(wire, 100_000)
+    assert len(server.requests) == 2
+    assert tokens(wire["meta"]["usage"]) == 250_500 + LAST_TOKENS
 
 
 def test_what_a_thread_used_until_its_context_was_full_is_counted_once(

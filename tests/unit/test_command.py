@@ -227,7 +227,11 @@ def test_the_turn_that_answers_keeps_everything_but_shell_search_and_images() ->
     kept = turn(model="m", effort="e", isolation="strict", **files)
     asked = replace(kept, web_search=True, images=(Path("/job/a.png"),))
     assert last_turn(asked, THREAD) == replace(
-        kept, session_id=THREAD, text_only=True, web_search=False
+        kept,
+        session_id=THREAD,
+        text_only=True,
+        web_search=False,
+        whole_thread=True,
     )
 
 
