@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from codex_counsel.loopback import Loopback, Reply, say, shell
+from codex_counsel.review.prompt import NO_CRITERIA_NOW
 from codex_counsel.review.reply import reply_schema
 from tests.conftest import World
 from tests.repositories import numbered_lines
@@ -160,3 +161,21 @@ def test_a_change_cannot_bring_the_rules_of_its_own_review(
         for row in wire["coverage"]["rules"]
     ]
     assert changed == [("AGENTS.md", True, None), ("web/REVIEW.md", True, "new")]
+
+
+@pytest.mark.parametrize("kind", ["review", "plan"])
+def test_rules_of_an_earlier_request_of_a_thread_end_with_it(
+    world: World, model: Model, kind: str
+) -> None:
+    begin(world, REVIEW=RULE)
+    server = model(lambda _: say(reply()))
+    thread = review(world.counsel())["meta"]["session_id"]
+    world.repository.git("rm", "--quiet", "REVIEW.md")
+    world.repository.git("commit", "--quiet", "-m", "no rules", "REVIEW.md")
+    if kind == "review":
+        review(world.counsel(), session_id=thread)
+    else:
+        review_plan(world.counsel(), plan="Do it.", session_id=thread)
+    *_, task = server.requests[-1].prompt.rpartition("You are a second opinion")
+    assert NO_CRITERIA_NOW in task
+    assert criteria(task) == []
