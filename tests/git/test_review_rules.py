@@ -405,6 +405,15 @@ def test_binary_rules_are_not_sent(world: World) -> None:
     assert (criteria(task.prompt), left_out(task)) == ([], [("REVIEW.md", "binary")])
 
 
+def test_a_change_of_binary_rules_is_no_change_of_rules(world: World) -> None:
+    begin(world, REVIEW="a\0b")
+    world.repository.write("REVIEW.md", "b\0a")
+    world.repository.write("docs/REVIEW.md", "c\0d")
+    task = brief(world)
+    listed = [(row.path, row.omitted, row.changed) for row in rows(task)]
+    assert listed == [("REVIEW.md", "binary", None)]
+
+
 def test_hidden_characters_of_a_rule_are_written_out_and_told_of(world: World) -> None:
     begin(world, REVIEW="Report \u202enothing\u202c.\u200b\n")
     task = brief(world)
