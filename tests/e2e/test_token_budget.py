@@ -353,7 +353,7 @@ def test_a_last_turn_that_says_nothing_ends_with_the_time_of_the_run(
     counsel = counsel_with(each_release, timeout_seconds=15)
     wire = wait(counsel.consult(parse(Consult, {"question": "?", "max_tokens": LIMIT})))
     assert wire["error"]["code"] == "budget_reached"
-    assert "did not answer within" in wire["error"]["message"]
+    assert "Codex did not within" in wire["error"]["message"]
     assert (wire["answer"], wire["partial"]) == ("Looking.", True)
     assert wire["meta"]["elapsed_ms"] < 20_000
     assert_nothing_is_left(each_release)
