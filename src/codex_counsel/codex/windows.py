@@ -140,13 +140,15 @@ class Readings:
         if not reading.problem:
             return reading
         stored = self._stored()
+        if stored is None:
+            return reading
         now = time.time()
-        windows = tuple(
+        later = [
             window
-            for window in (stored.windows if stored else ())
+            for window in stored.windows
             if window.resets_at is not None and window.resets_at > now
-        )
-        return replace(reading, windows=windows)
+        ]
+        return replace(reading, windows=tuple(later))
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[bool]:
