@@ -232,6 +232,18 @@ def test_the_month_begins_on_its_first_day(
     assert (month["month"], month["runs"]) == ("2026-11", 1)
 
 
+def test_a_month_that_cannot_be_read_is_told(book: Book) -> None:
+    book.add()
+    (file,) = (book.store.state / "usage").iterdir()
+    moved = file.rename(book.store.state / "moved")
+    file.symlink_to(moved)
+    wire = book.report()
+    assert wire["data"]["total"]["runs"] == 0
+    assert wire["meta"]["warnings"] == [
+        "files of the ledger that cannot be read, not counted: 1"
+    ]
+
+
 def test_damaged_lines_are_told(book: Book) -> None:
     book.add()
     (file,) = (book.store.state / "usage").iterdir()

@@ -11,6 +11,7 @@ counts as damaged, and harms no other.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -54,10 +55,11 @@ class Entry:
 
 @dataclass
 class Ledger:
-    """What was read: the runs by their job ids, and the number of damaged lines."""
+    """What was read: the runs by their job ids, and how many lines are damaged and files cannot be read."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
     damaged: int = 0
+    unreadable: int = 0
 
 
 def line_of(spec: Spec, outcome: EnvelopeDict, ended: float) -> JsonObject:
@@ -112,17 +114,24 @@ def read(state: Path, since: float) -> Ledger:
     ledger = Ledger()
     begin = _utc(since)
     for file in _files(state, since):
-        for line in _lines(file):
-            try:
-                raw = json.loads(line.decode("ascii"))
-                if _is_before(raw, begin):
-                    continue
-                entry = parse(raw)
-            except (ValueError, RecursionError):
-                ledger.damaged += 1
-            else:
-                ledger.entries.setdefault(entry.job_id, entry)
+        try:
+            _add_file(ledger, file, begin)
+        except OSError:
+            ledger.unreadable += 1
     return ledger
+
+
+def _add_file(ledger: Ledger, file: Path, begin: str) -> None:
+    for line in _lines(file):
+        try:
+            raw = json.loads(line.decode("ascii"))
+            if _is_before(raw, begin):
+                continue
+            entry = parse(raw)
+        except (ValueError, RecursionError):
+            ledger.damaged += 1
+        else:
+            ledger.entries.setdefault(entry.job_id, entry)
 
 
 def _is_before(raw: Json, begin: str) -> bool:
@@ -148,16 +157,16 @@ def _files(state: Path, since: float) -> list[Path]:
 
 
 def _lines(file: Path) -> Iterator[bytes]:
-    """The lines that are not blank; one that is too long comes in parts, none of which is an entry."""
+    """The lines that are not blank; one that is too long comes in parts, none of which is an entry.
+
+    Raises OSError, also for what is no regular file.
+    """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        descriptor = os.open(file, flags)
-    except OSError:
-        return
+    descriptor = os.open(file, flags)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        return
-    with os.fdopen(descriptor, "rb") as stream, contextlib.suppress(OSError):
+        raise OSError(errno.EINVAL, "it is no regular file")
+    with os.fdopen(descriptor, "rb") as stream:
         while line := stream.readline(MAX_LINE):
             if line.strip():
                 yield line

@@ -187,6 +187,10 @@ def _warnings(known: Ledger, left: int) -> list[str]:
     warnings = []
     if known.damaged:
         warnings.append(f"damaged lines of the ledger, not counted: {known.damaged}")
+    if known.unreadable:
+        warnings.append(
+            f"files of the ledger that cannot be read, not counted: {known.unreadable}"
+        )
     if left:
         warnings.append(
             f"runs of earlier releases, not counted yet: {left}; the next call goes on with them"
