@@ -48,6 +48,7 @@ def test_a_task_that_fills_its_tree_is_ended_and_what_it_did_comes_back(
     counsel = counsel_with(world, **LIMITS)
     wire = _delegate(counsel)
     assert (wire["status"], wire["error"]["code"]) == ("failed", "quota_exceeded")
+    assert "more than" in wire["error"]["message"]
     assert wire["partial"] is True
     assert "-answer = 41\n+answer = 42\n" in wire["diff"]
     assert wire["error"]["details"]["session_id"]
@@ -70,6 +71,7 @@ def test_a_task_that_fills_its_tree_and_ends_at_once_is_no_success(
     model([shell("fallocate -l 60000000 big; echo made > made.txt"), say("Done.")])
     wire = _delegate(counsel_with(world, **LIMITS))
     assert (wire["status"], wire["error"]["code"]) == ("failed", "quota_exceeded")
+    assert "grew by more than 10000000 bytes" in wire["error"]["message"]
     assert [file["path"] for file in wire["files"]] == ["made.txt"]
     assert any(
         "not captured" in text and "big" in text for text in wire["meta"]["warnings"]
