@@ -91,3 +91,10 @@ def test_a_reading_without_windows_is_a_reserve_that_was_not_checked() -> None:
         assert reserve.report() == {"percent": 20, "problem": reason}
         assert reserve.warnings() == (f"the reserve of 20 % was not checked: {reason}",)
     assert of_reading(20, Reading(0, (window(1),))).warnings() == ()
+
+
+def test_a_check_by_what_was_told_earlier_is_called_so() -> None:
+    known = Reading(0, (Window("primary", 50.0),), "no network")
+    assert of_reading(20, known).warnings() == (
+        "the reserve of 20 % was checked by what Codex told earlier: no network",
+    )

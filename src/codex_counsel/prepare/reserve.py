@@ -48,10 +48,13 @@ class Reserve:
         return report
 
     def warnings(self) -> tuple[str, ...]:
-        """A sentence for a reserve that could not be checked."""
+        """A sentence for a reserve that could not be checked, or only by what was told before."""
         if not self.problem:
             return ()
-        return (f"the reserve of {self.percent} % was not checked: {self.problem}",)
+        check = "was not checked"
+        if self.windows:
+            check = "was checked by what Codex told earlier"
+        return (f"the reserve of {self.percent} % {check}: {self.problem}",)
 
     def refusal(self) -> CounselError | None:
         """`quota_reserved` where a window has less left than the reserve, else None."""
