@@ -23,7 +23,12 @@ from codex_counsel.contract.envelope import (
     Next,
     Omission,
     Progress,
+    Resolved,
+    Rule,
+    RuleFile,
     Sandbox,
+    SeenEarlier,
+    Suggestion,
     Usage,
     Workspace,
     completed,
@@ -196,8 +201,13 @@ WHOLE = Envelope(
     confidence="low",
     findings=[
         Finding(
+            id="0" * 16,
             severity="nit",
             title="t",
+            category="logic",
+            known="rejected",
+            reason="r",
+            carried=True,
             file="f",
             line=1,
             line_end=2,
@@ -207,7 +217,12 @@ WHOLE = Envelope(
             recommendation="c",
             grounded="moved",
             in_diff=False,
+            rule=Rule(file="AGENTS.md", quote="q"),
+            suggestion=Suggestion(start_line=1, end_line=2, replacement=""),
         )
+    ],
+    resolved=[
+        Resolved(id="1" * 16, state="fixed", severity="low", title="t", file="f")
     ],
     questions=["q"],
     assumptions=["a"],
@@ -220,6 +235,8 @@ WHOLE = Envelope(
         omitted=[Omission(path="p", reason="binary", bytes=3)],
         redactions=4,
         complete=True,
+        rules=[RuleFile(path="AGENTS.md", folder="./", sha="1", bytes=1)],
+        seen=[SeenEarlier(job_id="2" * 32, ended="2026-01-01T00:00:00Z", files=3)],
     ),
     diff="d",
     diff_exact=False,

@@ -74,6 +74,7 @@ HELP = {
     "then the upstream, then main or master",
     "commit": "for --scope commit: the commit; default: HEAD",
     "range": "for --scope range: A..B or A...B",
+    "since": "for --scope branch and range; last: send only what no review has seen yet; default: base, that is all",
     "focus": "what to look at, or a question about an earlier review",
     "plan": "the agreed plan: steps that are missing in the change become findings",
     "plan_path": "the same from a file",

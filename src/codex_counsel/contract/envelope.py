@@ -6,18 +6,20 @@ reads it back. The class names are the `$defs` of the published schema.
 
 from __future__ import annotations
 
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
-from functools import cache
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from codex_counsel import __version__
+from codex_counsel.contract.reading import read
 from codex_counsel.contract.vocabulary import (
+    Category,
     Confidence,
     EffortSource,
     EnforcedReads,
+    FindingState,
     Grounding,
     HostControls,
+    Known,
     Phase,
     RunStatus,
     SandboxMode,
@@ -55,11 +57,31 @@ class Rule:
 
 
 @dataclass(kw_only=True)
+class Suggestion:
+    """Whole lines of the reviewed state, and what to put in their place; an empty text removes them."""
+
+    start_line: int
+    end_line: int
+    replacement: str
+
+
+@dataclass(kw_only=True)
 class Finding:
     """One finding of a review."""
 
+    id: str | None = _optional_field(
+        "the same in every review, wherever the code moves; codex_findings takes it"
+    )
     severity: Severity
     title: str
+    category: Category | None = None
+    known: Known | None = _optional_field(
+        "what was on record before; rejected: it does not decide the verdict"
+    )
+    reason: str | None = _optional_field("why it was rejected, and who said so")
+    carried: bool | None = _optional_field(
+        "true: of an earlier review; its part of the change was not sent again"
+    )
     file: str | None = None
     line: int | None = None
     line_end: int | None = None
@@ -74,6 +96,20 @@ class Finding:
     rule: Rule | None = _optional_field(
         "the team's review rule that it rests on; it was found in the rules sent"
     )
+    suggestion: Suggestion | None = _optional_field(
+        "replaces whole lines; it was checked against the reviewed state"
+    )
+
+
+@dataclass(kw_only=True)
+class Resolved:
+    """A finding of an earlier review whose evidence is gone. See `FindingState`."""
+
+    id: str
+    state: FindingState
+    severity: Severity
+    title: str
+    file: str | None = None
 
 
 @dataclass(kw_only=True)
@@ -102,6 +138,16 @@ class RuleFile:
 
 
 @dataclass(kw_only=True)
+class SeenEarlier:
+    """An earlier review that was sent files of this change, whole and as they are now."""
+
+    job_id: str
+    ended: str = _required_field("UTC")
+    head_sha: str | None = None
+    files: int = 0
+
+
+@dataclass(kw_only=True)
 class Coverage:
     """What of the change a review was sent."""
 
@@ -114,6 +160,9 @@ class Coverage:
     complete: bool = False
     rules: list[RuleFile] | None = _optional_field(
         "files with review rules, those that hold for most of the change first"
+    )
+    seen: list[SeenEarlier] | None = _optional_field(
+        "since: last: what was not sent because these reviews saw it"
     )
 
 
@@ -275,6 +324,9 @@ class Envelope:
     verdict: Verdict | None = None
     confidence: Confidence | None = None
     findings: list[Finding] | None = None
+    resolved: list[Resolved] | None = _optional_field(
+        "findings of earlier reviews whose evidence is gone"
+    )
     questions: list[str] | None = None
     assumptions: list[str] | None = None
     next_steps: list[str] | None = None
@@ -306,7 +358,7 @@ class Envelope:
         Raises ValueError, with the place of the value, where a field is missing or has
         a value of the wrong kind.
         """
-        envelope: Envelope = _read(cls, raw, "envelope")
+        envelope: Envelope = read(cls, raw, "envelope")
         return envelope
 
     def wire(self) -> EnvelopeDict:
@@ -331,60 +383,6 @@ def _without_absent(value: Json) -> Json:
             continue
         present[name] = item if name == "data" else _without_absent(item)
     return present
-
-
-# --- reading an envelope back
-
-
-def _read(kind: Any, value: Json, place: str) -> Any:
-    """The value as an instance of the annotation `kind`; raises ValueError."""
-    if kind is Any:
-        return value
-    if is_dataclass(kind):
-        return _read_object(kind, value, place)
-
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        matches = value in arguments
-    elif origin is list:
-        matches = isinstance(value, list)
-    elif origin is dict:
-        matches = isinstance(value, dict)
-    elif NoneType in arguments:
-        return None if value is None else _read(arguments[0], value, place)
-    else:
-        # bool is a subclass of int, but `true` is no number.
-        matches = isinstance(value, kind) and (
-            kind is bool or not isinstance(value, bool)
-        )
-
-    if not matches:
-        raise ValueError(f"{place} is of the wrong kind")
-    if origin is list:
-        return [
-            _read(arguments[0], item, f"{place}[{index}]")
-            for index, item in enumerate(value)
-        ]
-    return value
-
-
-def _read_object(kind: Any, value: Json, place: str) -> Any:
-    if not isinstance(value, dict):
-        raise ValueError(f"{place} is of the wrong kind")  # noqa: TRY004  # what a caller of `parse` expects
-
-    annotations = _annotations(kind)
-    arguments = {}
-    for item in fields(kind):
-        if item.name in value:
-            arguments[item.name] = _read(
-                annotations[item.name], value[item.name], f"{place}.{item.name}"
-            )
-        elif item.default is MISSING and item.default_factory is MISSING:
-            raise ValueError(f"{place}.{item.name} is missing")
-    return kind(**arguments)
-
-
-_annotations = cache(get_type_hints)
 
 
 # --- making one

@@ -25,6 +25,7 @@ from codex_counsel.contract.vocabulary import (
     Detail,
     ReviewStance,
     ScopeKind,
+    Since,
     StatusFilter,
 )
 from codex_counsel.errors import Code, CounselError
@@ -155,9 +156,11 @@ class RunRequest(ToolRequest):
         """As of every request; without `use_reserve`, which says when to run and not what."""
         arguments = asdict(self)
         del arguments["use_reserve"]
-        # Keys of releases that did not know it stay valid.
+        # Keys of releases that did not know these stay valid.
         if arguments["max_tokens"] is None:
             del arguments["max_tokens"]
+        if arguments.get("since") == "base":
+            del arguments["since"]
         return json.dumps(arguments, sort_keys=True)
 
     @property
@@ -227,6 +230,9 @@ class ReviewChanges(RunRequest):
         None,
         "scope range: a..b or a...b",
         **WORD,
+    )
+    since: Since = _argument(
+        "base", "scope branch, range; last: only what no review has seen yet"
     )
     paths: tuple[str, ...] = _argument(
         (),

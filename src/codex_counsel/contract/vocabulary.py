@@ -18,6 +18,43 @@ Grounding = Literal["verified", "moved", "unverified"]
 """Whether the evidence of a finding was found where the finding says, elsewhere in the file, or not at all."""
 GROUNDINGS: tuple[Grounding, ...] = get_args(Grounding)
 
+Category = Literal[
+    "logic",
+    "crash",
+    "data_loss",
+    "security",
+    "concurrency",
+    "error_handling",
+    "resource_leak",
+    "compatibility",
+    "performance",
+    "missing_step",
+    "test",
+    "documentation",
+    "configuration",
+    "other",
+]
+"""The kind of fault. A part of the identity of a finding: a word that is dropped here orphans what is on record."""
+CATEGORIES: tuple[Category, ...] = get_args(Category)
+
+FindingState = Literal["open", "accepted", "rejected", "fixed", "stale"]
+"""What is on record of a finding. `accepted`: somebody agrees with it, and it counts until its evidence is gone.
+`fixed`: its evidence is gone, and a review saw what stands there now. `stale`: it is gone unseen, or with its file."""
+FINDING_STATES: tuple[FindingState, ...] = get_args(FindingState)
+UNSETTLED: tuple[FindingState, ...] = ("open", "accepted")
+
+Known = Literal["new", "open", "rejected", "returned"]
+"""What was on record of a finding before this review. `returned`: it was fixed or stale, and is there again."""
+KNOWNS: tuple[Known, ...] = get_args(Known)
+
+FindingAction = Literal["list", "show", "accept", "reject", "reopen", "forget"]
+FINDING_ACTIONS: tuple[FindingAction, ...] = get_args(FindingAction)
+FINDING_ID = r"^[0-9a-f]{16}$"
+
+Since = Literal["base", "last"]
+"""What of a branch or range is sent: all since its base, or what no review has seen yet."""
+SINCE: tuple[Since, ...] = get_args(Since)
+
 ScopeKind = Literal["working_tree", "staged", "branch", "commit", "range", "files"]
 SCOPES: tuple[ScopeKind, ...] = get_args(ScopeKind)
 

@@ -1,0 +1,34 @@
+"""Which finding is which: an id that stays the same when code moves or a finding is worded anew."""
+
+from __future__ import annotations
+
+import hashlib
+
+ID_DIGITS = 16
+
+
+def normalized(text: str) -> str:
+    """Text as it is compared: each line without indentation and with single blanks, empty lines left out."""
+    rows = [" ".join(line.split()) for line in text.splitlines()]
+    return "\n".join(row for row in rows if row)
+
+
+def finding_id(
+    *,
+    path: str | None,
+    words: str,
+    category: str,
+    ordinal: int = 1,
+) -> str:
+    """The id of a finding: 16 hexadecimal digits.
+
+    `path` is from the root of the repository, None for a finding without a place.
+    `words` are what it rests on: the lines of the file that it quotes, or else a section
+    or title. `ordinal` tells apart findings of one review that have all of this in
+    common, and counts from 1.
+    """
+    parts = (path or "", category, normalized(words), str(ordinal))
+    # A length before each part: no two lists of parts have one spelling.
+    spelled = "".join(f"{len(part)}:{part}" for part in parts)
+    digest = hashlib.sha256(spelled.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:ID_DIGITS]
