@@ -9,7 +9,10 @@ from urllib.parse import unquote
 
 import pytest
 
-from codex_counsel.cli.formats import github, markdown, render, sarif
+from codex_counsel.cli.formats import render
+from codex_counsel.cli.formats.github import github
+from codex_counsel.cli.formats.markdown import markdown
+from codex_counsel.cli.formats.sarif import sarif
 from codex_counsel.cli.page import Page
 from codex_counsel.cli.parser import FORMATS
 from codex_counsel.cli.render import FailOn, Output, add_envelope, exit_code

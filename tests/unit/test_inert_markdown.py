@@ -8,7 +8,7 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from codex_counsel.cli.formats import markdown
+from codex_counsel.cli.formats.markdown import markdown
 from codex_counsel.cli.inert_markdown import code_block, code_span, inline, prose
 from tests import hostile
 from tests.unit.test_formats import review

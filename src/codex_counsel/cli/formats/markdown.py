@@ -1,0 +1,72 @@
+"""A review as Markdown, for a comment on a pull request or a job summary."""
+
+from __future__ import annotations
+
+from codex_counsel.cli.inert_markdown import code_block, code_span, inline, prose
+from codex_counsel.cli.review_text import (
+    MAX_ENTRY,
+    coverage_lines,
+    lists_of,
+    place_of,
+    reason_of,
+    rule_line,
+    title_of,
+)
+from codex_counsel.cli.words import repair_of
+from codex_counsel.contract.envelope import Envelope, Failure, Finding
+
+
+def markdown(review: Envelope) -> str:
+    """The review as Markdown, for a comment on a pull request. No text of the model is active in it."""
+    if review.error:
+        return _markdown_of_failure(review, review.error)
+    return _markdown_of_review(review)
+
+
+def _markdown_of_review(review: Envelope) -> str:
+    lines = [f"## Codex: {inline(review.summary)}", ""]
+    for finding in review.findings or ():
+        lines += _markdown_of_finding(finding)
+    if review.answer is not None:
+        lines += [prose(review.answer), ""]
+    for name, entries in lists_of(review).items():
+        title = name.replace("_", " ")
+        lines += [f"**{title}**", ""]
+        for entry in entries:
+            lines.append(f"- {inline(entry, MAX_ENTRY)}")
+        lines.append("")
+
+    for line in coverage_lines(review):
+        lines.append(f"- {inline(line)}")
+    for warning in review.meta.warnings:
+        note = inline(f"note: {warning}")
+        lines.append(f"- {note}")
+    return "\n".join(lines)
+
+
+def _markdown_of_finding(finding: Finding) -> list[str]:
+    lines = [f"### {finding.severity}: {inline(title_of(finding))}", ""]
+    lines += [code_span(place_of(finding)), ""]
+    if finding.evidence:
+        lines += [code_block(finding.evidence), ""]
+    if finding.risk:
+        lines += [prose(finding.risk), ""]
+    if finding.recommendation:
+        lines += [prose(finding.recommendation), ""]
+    if finding.rule:
+        lines += [inline(rule_line(finding), MAX_ENTRY), ""]
+    return lines
+
+
+def _markdown_of_failure(review: Envelope, error: Failure) -> str:
+    lines = [
+        "## Codex: nothing was reviewed",
+        "",
+        prose(reason_of(error)),
+        "",
+        prose(f"What to do: {repair_of(error)}"),
+    ]
+    if review.answer:
+        lines += ["", "**interim message, no finished review**", ""]
+        lines.append(prose(review.answer))
+    return "\n".join(lines)
