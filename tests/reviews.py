@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 TOKEN = "ghp_" + "a1B2c3D4e5" * 4
 FINDING: dict[str, Any] = {
     "severity": "medium",
+    "category": "logic",
     "title": "The seventh line is wrong",
     "file": "app.py",
     "line": 7,

@@ -28,6 +28,7 @@ BAD_LINE = "refund = prices[position - 1]"
 def finding(**changes: Any) -> dict[str, Any]:
     known = {
         "severity": "high",
+        "category": "logic",
         "title": "Off by one",
         "file": "shop.py",
         "line": 1,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from codex_counsel.contract.vocabulary import Grounding
 from codex_counsel.review.changes.model import Scope
 from codex_counsel.review.grounding import MAX_FRAGMENTS, GroundingResult, ReviewedFiles
 
@@ -77,10 +78,10 @@ def test_evidence_is_verified_moved_or_unverified(
     reviewed_files: ReviewedFiles,
     line: int | None,
     evidence: str,
-    expected: tuple[str, int | None, int | None],
+    expected: tuple[Grounding, int | None, int | None],
 ) -> None:
     result = reviewed_files.ground("app.py", line, None, evidence)
-    assert tuple(result) == (*expected, True)
+    assert result == GroundingResult(*expected, in_diff=True)
 
 
 def test_a_quotation_of_endless_pieces_is_held_against_the_file_by_its_first_ones(

@@ -10,7 +10,8 @@ import pytest
 
 from codex_counsel.contract import output_schema as schemas
 from codex_counsel.contract.envelope import Finding, Rule
-from codex_counsel.contract.vocabulary import SEVERITIES
+from codex_counsel.contract.vocabulary import CATEGORIES, SEVERITIES
+from codex_counsel.prepare.prompt_parts import prompt_file
 from codex_counsel.review.reply import (
     MAX_LISTED,
     ReviewReply,
@@ -21,6 +22,7 @@ from codex_counsel.review.verdict import final_verdict
 
 FINDING: dict[str, Any] = {
     "severity": "high",
+    "category": "logic",
     "title": "Off by one",
     "file": "app.py",
     "line": 3,
@@ -380,6 +382,37 @@ def test_a_finding_of_no_words_is_still_a_finding() -> None:
         "(no title)",
         "Data is lost.",
     ]
+
+
+@pytest.mark.parametrize("plan", [False, True])
+def test_the_schema_asks_for_the_kind_of_each_fault_by_a_closed_list(
+    plan: bool,
+) -> None:
+    finding = reply_schema(plan=plan)["properties"]["findings"]["items"]
+    assert finding["properties"]["category"]["enum"] == list(CATEGORIES)
+    prompt = prompt_file("plan" if plan else "review")
+    assert [word for word in CATEGORIES if word not in prompt] == []
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_a_category_is_read_as_it_is_and_in_capitals(category: str) -> None:
+    assert finding_with(category=category).category == category
+    assert finding_with(category=f" {category.upper()} ").category == category
+
+
+@pytest.mark.parametrize("category", ["style", "", None, 5, ["logic"]])
+def test_an_unknown_category_is_other_and_warned_of(category: Any) -> None:
+    reply = reply_with(verdict="concerns", findings=[FINDING | {"category": category}])
+    assert (reply.findings[0].category, reply.matches_schema) == ("other", False)
+    warning = f"unknown categories were taken as other: {category!r}"
+    assert warning in reply.warnings
+
+
+def test_a_finding_without_a_category_is_other_and_breaks_the_schema() -> None:
+    without = {name: value for name, value in FINDING.items() if name != "category"}
+    reply = reply_with(findings=[without, "a mere sentence"])
+    assert [finding.category for finding in reply.findings] == ["other", "other"]
+    assert not reply.matches_schema
 
 
 def test_fields_of_wrong_types_are_kept_as_text() -> None:

@@ -55,6 +55,7 @@ REVIEW = {
     "findings": [
         {
             "severity": "high",
+            "category": "logic",
             "title": "refund() is off by one: position 0 refunds the last price",
             "file": "shop.py",
             "line": 12,
@@ -65,6 +66,7 @@ REVIEW = {
         },
         {
             "severity": "medium",
+            "category": "error_handling",
             "title": "refund() swallows a KeyError",
             "file": "shop.py",
             "line": 14,

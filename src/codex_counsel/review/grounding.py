@@ -10,11 +10,12 @@ from __future__ import annotations
 import bisect
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from codex_counsel.errors import CounselError
+from codex_counsel.findings.identity import MAX_WORDS, kept, normalized_blocks
 from codex_counsel.git.encoding import is_binary, utf8
 from codex_counsel.git.names import NO_NAME, display_name
 from codex_counsel.git.tree_reader import TreeReader, UnreadableError
@@ -45,13 +46,29 @@ _DIFF_MARK = re.compile(r"^[+\- ]")
 _LINE_NUMBER = re.compile(r"^\s*\d{1,7}(?:\t|: |\| ?)")
 
 
-class GroundingResult(NamedTuple):
+@dataclass(frozen=True)
+class Quotation:
+    """Evidence that was found. `words` are the whole lines in which it stands, masked, an empty line at each gap.
+
+    The first lines without a gap are found `copies` times in the file, and this is the
+    copy with the number `copy`, counted from 1. `removed`: they are lines of the base.
+    """
+
+    words: str
+    copy: int = 1
+    copies: int = 1
+    removed: bool = False
+
+
+@dataclass(frozen=True)
+class GroundingResult:
     """Whether the evidence was found, and at which lines. `in_diff` says whether the file is part of the change."""
 
     grounded: Grounding
     line: int | None
     line_end: int | None
     in_diff: bool
+    quotation: Quotation | None = field(default=None, compare=False)
 
 
 class LineRange(NamedTuple):
@@ -96,16 +113,60 @@ class NormalizedText:
             position += len(row) + 1
         return cls("\n".join(rows), tuple(starts), tuple(numbers))
 
-    def find(self, words: str, limit: int = MAX_PLACES) -> list[LineRange]:
-        """Every place where these words are, at most `limit`."""
+    def find(self, words: str) -> list[LineRange]:
+        """Every place where these words are, at most `MAX_PLACES`."""
         places: list[LineRange] = []
         position = self.text.find(words)
-        while position >= 0 and len(places) < limit:
+        while position >= 0 and len(places) < MAX_PLACES:
             first = self._line_at(position)
             last = self._line_at(position + len(words) - 1)
             places.append(LineRange(first, last))
             position = self.text.find(words, position + 1)
         return places
+
+    def find_rows(self, words: str) -> list[LineRange]:
+        """Every place where these lines are, at most `MAX_PLACES`.
+
+        `words` are normalized, with an empty line at each gap: the places are those of the
+        lines before the first gap, none if any others are missing. A line that was cut
+        because it is longer than what is kept is found by its beginning.
+        """
+        first, *others = words.split("\n\n")
+        if not all(self._rows(block) for block in others):
+            return []
+        return self._rows(first)
+
+    def _rows(self, block: str) -> list[LineRange]:
+        end = "\n"
+        if len(block) >= MAX_WORDS:
+            end = ""
+        bounded, wanted = f"\n{self.text}\n", f"\n{block}{end}"
+        places: list[LineRange] = []
+        position = bounded.find(wanted)
+        while position >= 0 and len(places) < MAX_PLACES:
+            # The line end in front makes up for the one that `bounded` begins with.
+            first = self._line_at(position)
+            last = self._line_at(position + len(block) - 1)
+            places.append(LineRange(first, last))
+            position = bounded.find(wanted, position + 1)
+        return places
+
+    def whole_lines(self, places: list[LineRange], lines: list[str]) -> str:
+        """The `lines` of the file at these places, an empty line at each gap. What is empty in the file is no gap."""
+        covered: set[int] = set()
+        for place in places:
+            covered.update(range(place.first, place.last + 1))
+        rows: list[str] = []
+        is_gap = False
+        for number in self.numbers:
+            if number not in covered:
+                is_gap = bool(rows)
+                continue
+            if is_gap:
+                rows.append("")
+            is_gap = False
+            rows.append(lines[number - 1])
+        return "\n".join(rows)
 
     def _line_at(self, position: int) -> int:
         return self.numbers[bisect.bisect_right(self.starts, position) - 1]
@@ -155,14 +216,77 @@ class ReviewedFiles:
             return unverified
 
         lines = LineRange.of_finding(line, line_end)
-        place = _locate(self._text(name, before=False), fragments, lines)
-        if place is None:
-            if _locate(self._text(name, before=True), fragments, lines):
-                return GroundingResult("verified", line, line_end, in_diff)
-            return unverified
+        places = _locate(self._text(name, before=False), fragments, lines)
+        if not places:
+            places = _locate(self._text(name, before=True), fragments, lines)
+            if not places:
+                return unverified
+            quotation = self._quotation(name, places, before=True)
+            return GroundingResult("verified", line, line_end, in_diff, quotation)
+        place = places[0]
+        quotation = self._quotation(name, places, before=False)
         if lines.first and lines.distance(place) == 0:
-            return GroundingResult("verified", line, line_end, in_diff)
-        return GroundingResult("moved", place.first, place.last, in_diff)
+            return GroundingResult("verified", line, line_end, in_diff, quotation)
+        return GroundingResult("moved", place.first, place.last, in_diff, quotation)
+
+    def _quotation(
+        self, name: bytes, places: list[LineRange], *, before: bool
+    ) -> Quotation:
+        """What stands at these places of a file that has text."""
+        lines = self._lines(name, before=before) or []
+        text = self._text(name, before=before) or NormalizedText.of(lines)
+        words = kept(text.whole_lines(places, lines))
+        copies = text.find_rows(normalized_blocks(words))
+        first = min(place.first for place in places)
+        earlier = [copy for copy in copies if copy.first <= first]
+        return Quotation(
+            words,
+            copy=max(len(earlier), 1),
+            copies=max(len(copies), 1),
+            removed=before,
+        )
+
+    def places_of(self, path: str, words: str) -> list[LineRange] | None:
+        """Where these whole lines of a finding on record are; None where that cannot be told.
+
+        `path` is from the root. A file that the change renamed is looked for by its new
+        name, and one that is gone has no places.
+        """
+        name = self._present_name(path)
+        if name is None:
+            return None
+        text = self._text(name, before=False)
+        if text is not None:
+            return text.find_rows(normalized_blocks(words))
+        if self._is_gone(name):
+            return []
+        return None
+
+    def _present_name(self, path: str) -> bytes | None:
+        """The name that a file has now; None where `path` does not tell it."""
+        for file in self._changes.entries:
+            if file.path == path:
+                return file.path_bytes
+        for file in self._changes.entries:
+            if file.old_path == path and file.status == "R":
+                return file.path_bytes
+        if NO_NAME.search(path) or not _is_inside(path):
+            return None
+        name = os.fsencode(path)
+        # A name with characters that are written out is not the name on disk.
+        if display_name(name) != path:
+            return None
+        return name
+
+    def _is_gone(self, name: bytes) -> bool:
+        """Whether the reviewed state surely has no such file."""
+        comparison = self._changes.comparison
+        try:
+            if comparison.state == "commit" and comparison.head:
+                return self._repo.lookup(comparison.head, name) is None
+            return not os.path.lexists(self._repo.root / os.fsdecode(name))
+        except CounselError:
+            return False
 
     def _find_name(self, path: str) -> bytes | None:
         """The file's name from the root. Models also write `a/x`, `./x`, or a path from the workspace."""
@@ -286,26 +410,33 @@ def _readings(fragment: str) -> list[str]:
 
 def _locate(
     text: NormalizedText | None, fragments: list[str], lines: LineRange
-) -> LineRange | None:
-    """Where the first fragment is, nearest to `lines`, provided that all of them are somewhere in the text."""
+) -> list[LineRange]:
+    """Where the fragments are: the first nearest to `lines`, the others nearest to it. Empty unless all are found."""
     if text is None:
-        return None
+        return []
     first, *others = fragments
+    place = _nearest(text, first, lines)
+    if place is None:
+        return []
+    places = [place]
     for fragment in others:
-        if _nearest(text, fragment, lines, limit=1) is None:
-            return None
-    return _nearest(text, first, lines)
+        other = _nearest(text, fragment, lines, near=place)
+        if other is None:
+            return []
+        places.append(other)
+    return places
 
 
 def _nearest(
     text: NormalizedText,
     fragment: str,
     lines: LineRange,
-    limit: int = MAX_PLACES,
+    near: LineRange | None = None,
 ) -> LineRange | None:
+    """The place of the fragment that is nearest to `near`, by default to `lines`, those that the finding names."""
     for words in _readings(fragment):
         if len(words) >= MIN_EVIDENCE:
-            places = text.find(words, limit)
+            places = text.find(words)
         else:
             places = [
                 place
@@ -313,5 +444,5 @@ def _nearest(
                 if lines.first <= place.first <= lines.last
             ]
         if places:
-            return min(places, key=lines.distance)
+            return min(places, key=(near or lines).distance)
     return None

@@ -10,16 +10,17 @@ from itertools import islice
 
 from codex_counsel.contract.envelope import Finding, Rule
 from codex_counsel.contract.vocabulary import (
+    CATEGORIES,
     CONFIDENCES,
     SEVERITIES,
     VERDICTS,
+    Category,
     Confidence,
     Severity,
     Verdict,
 )
 from codex_counsel.system.json_values import Json, JsonObject, too_deep
 
-"""Severities beside which no `pass` is accepted."""
 _SYNONYMS: dict[str, Severity] = {
     "blocker": "critical",
     "severe": "critical",
@@ -44,7 +45,7 @@ _TYPES: dict[str, type] = {
 }
 MAX_LINE_NUMBER = 2**31 - 1
 MAX_LISTED = 5
-"""Deviations from the schema that are listed, and unknown severities."""
+"""Deviations from the schema that are listed, unknown severities and unknown categories."""
 
 
 def reply_schema(*, plan: bool, rules: bool = False) -> JsonObject:
@@ -58,6 +59,7 @@ def reply_schema(*, plan: bool, rules: bool = False) -> JsonObject:
     optional_number = {"type": ["integer", "null"]}
     finding: JsonObject = {
         "severity": {"type": "string", "enum": list(SEVERITIES)},
+        "category": {"type": "string", "enum": list(CATEGORIES)},
         "title": text,
     }
     if plan:
@@ -141,6 +143,7 @@ def parse_reply(
     # A finding of unknown severity may be the reason why the reviewer said `fail`.
     unknown: Severity = "high" if raw.get("verdict") == "fail" else "medium"
     warnings += _mapped_severities(raw["findings"], unknown)
+    warnings += _unknown_categories(raw["findings"])
 
     verdict, confidence = raw.get("verdict"), raw.get("confidence")
     return ReviewReply(
@@ -194,10 +197,25 @@ def _mapped_severities(findings: list[Json], unknown: Severity) -> list[str]:
     ]
 
 
+def _unknown_categories(findings: list[Json]) -> list[str]:
+    """At most one warning, about the categories that are not in the schema."""
+    unknown: dict[str, None] = {}
+    for item in findings:
+        category = item.get("category") if isinstance(item, dict) else "none"
+        if _category(category) == "other" and category != "other":
+            unknown[_excerpt(category)] = None
+    if not unknown:
+        return []
+    return [
+        f"unknown categories were taken as other: {', '.join(islice(unknown, MAX_LISTED))}"
+    ]
+
+
 def _finding(item: Json, unknown: Severity) -> Finding:
     """An item that is no object is kept as a title. `unknown` is the severity where the item names no known one."""
     if not isinstance(item, dict):
-        return Finding(severity=unknown, title=_text(item) or "(no title)")
+        title = _text(item) or "(no title)"
+        return Finding(severity=unknown, category="other", title=title)
     risk = _text(item.get("risk"))
     first, last = _line(item.get("line")), _line(item.get("line_end"))
     line_end = None
@@ -205,6 +223,7 @@ def _finding(item: Json, unknown: Severity) -> Finding:
         line_end = last
     return Finding(
         severity=_severity(item.get("severity"), unknown),
+        category=_category(item.get("category")),
         title=_text(item.get("title")) or risk or "(no title)",
         file=_text(item.get("file")),
         section=_text(item.get("section")),
@@ -230,6 +249,14 @@ def _severity(value: Json, unknown: Severity) -> Severity:
         if severity == word:
             return severity
     return _SYNONYMS.get(word, unknown)
+
+
+def _category(value: Json) -> Category:
+    word = str(value).strip().lower()
+    for category in CATEGORIES:
+        if category == word:
+            return category
+    return "other"
 
 
 def _texts(value: Json) -> list[str]:

@@ -428,6 +428,7 @@ def test_the_stop_gate_holds_a_turn_once_and_is_silent_where_nothing_was_edited(
     bad = "refund = prices[position - 1]"
     grave = {
         "severity": "high",
+        "category": "logic",
         "title": "Off by one",
         "file": "shop.py",
         "line": 1,
