@@ -44,6 +44,7 @@ class Code(StrEnum):
     BUDGET_REACHED = "budget_reached"
     APPLY_CONFLICT = "apply_conflict"
     JOB_NOT_FOUND = "job_not_found"
+    FINDING_NOT_FOUND = "finding_not_found"
     JOB_RUNNING = "job_running"
     JOB_CORRUPT = "job_corrupt"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
@@ -66,17 +67,21 @@ UNAVAILABLE = 3
 TIMED_OUT = 4
 FAILED = 5
 UNFINISHED = 6
+NOTHING = 7
+OVER_BUDGET = 8
 INTERRUPTED = 130
 NO_READER = 141
 
 EXIT_CODES: dict[int, str] = {
     DONE: "done; a review has no finding at or above --fail-on",
     FOUND: "a review has a finding at or above --fail-on; a diff does not apply",
-    USAGE: "wrong arguments, unknown job, wrong directory, nothing to review",
-    UNAVAILABLE: "not possible now: Codex, login, sandbox, limit, network, storage",
+    USAGE: "wrong arguments, wrong directory, no such run or finding",
+    UNAVAILABLE: "could not run or refused: Codex, login, sandbox, limit, network, storage",
     TIMED_OUT: "the run reached its time limit, or Codex was silent too long",
-    FAILED: "the run failed, or a review has no verdict",
+    FAILED: "the run failed, or a review has no verdict: inconclusive",
     UNFINISHED: "the run has not ended yet",
+    NOTHING: "there is nothing to review",
+    OVER_BUDGET: "the run used up its tokens before it was done",
     INTERRUPTED: "cancelled or interrupted",
     NO_READER: "nobody reads the output",
 }
@@ -125,7 +130,7 @@ CATALOG: dict[Code, Meaning] = {
         "The chosen scope holds no change.",
         "Choose another scope, base or paths.",
         terminal_repair="Choose another --scope, --base or other files.",
-        exit_code=USAGE,
+        exit_code=NOTHING,
     ),
     Code.UNKNOWN_REF: Meaning(
         "Git knows no such commit, or more than one.",
@@ -269,6 +274,7 @@ CATALOG: dict[Code, Meaning] = {
     Code.BUDGET_REACHED: Meaning(
         "The run used up its tokens, was ended, and gave no answer when it was asked for one.",
         "Continue the thread with session_id and a higher max_tokens, or narrow the request.",
+        exit_code=OVER_BUDGET,
     ),
     Code.APPLY_CONFLICT: Meaning(
         "The stored diff does not apply to the tree as it is now; nothing was changed.",
@@ -279,6 +285,12 @@ CATALOG: dict[Code, Meaning] = {
         "There is no such job, or its record has expired.",
         "codex_job_list shows the jobs that exist.",
         terminal_repair="`codex-counsel jobs --all` lists the runs that exist.",
+        exit_code=USAGE,
+    ),
+    Code.FINDING_NOT_FOUND: Meaning(
+        "There is no such finding on the record of this repository.",
+        "codex_findings lists those on record; pass workspace_root for another repository.",
+        terminal_repair="`codex-counsel findings list --state all` lists those on record; -C names another repository.",
         exit_code=USAGE,
     ),
     Code.JOB_RUNNING: Meaning(

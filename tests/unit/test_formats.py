@@ -15,7 +15,7 @@ from codex_counsel.cli.formats.markdown import markdown
 from codex_counsel.cli.formats.sarif import sarif
 from codex_counsel.cli.page import Page
 from codex_counsel.cli.parser import FORMATS
-from codex_counsel.cli.render import FailOn, Output, add_envelope, exit_code
+from codex_counsel.cli.render import Output, add_envelope
 from codex_counsel.contract.envelope import Envelope, failed
 from codex_counsel.contract.vocabulary import SEVERITIES
 from codex_counsel.errors import Code, CounselError
@@ -432,45 +432,6 @@ def test_sarif_of_a_failure_is_a_run_that_did_not_succeed() -> None:
         False,
     )
     assert levels == ["error", "error"]
-
-
-CODES: dict[str, tuple[Envelope, FailOn, int]] = {
-    "nothing found": (review(verdict="pass"), "high", 0),
-    "at the severity": (review({}), "high", 1),
-    "above the severity": (review({"severity": "critical"}), "high", 1),
-    "below the severity": (review({"severity": "medium"}), "high", 0),
-    "below critical": (review({}), "critical", 0),
-    "any at all": (review({"severity": "nit"}), "nit", 1),
-    "never": (review({"severity": "critical"}), "never", 0),
-    "no verdict": (review(verdict="unknown"), "critical", 5),
-    "no verdict and a finding": (review({}, verdict="unknown"), "high", 1),
-    "no verdict and never": (review(verdict="unknown"), "never", 0),
-    "a fail that names nothing": (review(verdict="fail"), "critical", 5),
-    "a fail below the severity": (review({}, verdict="fail"), "critical", 0),
-    "a pass with a finding": (review({}, verdict="pass"), "high", 1),
-    "a fail and never": (review({}, verdict="fail"), "never", 0),
-    "cut short": (
-        review({"severity": "low"}, verdict="concerns", meta=CUT_SHORT),
-        "high",
-        5,
-    ),
-    "cut short and grave": (review({}, verdict="fail", meta=CUT_SHORT), "high", 1),
-    "not ended": (review(status="running", verdict=None), "high", 6),
-    "a failed run": (FAILURE, "never", 6),
-}
-
-
-@pytest.mark.parametrize(("result", "fail_on", "code"), CODES.values(), ids=CODES)
-def test_the_findings_decide_on_the_exit_code_of_a_review(
-    result: Envelope, fail_on: FailOn, code: int
-) -> None:
-    assert exit_code(result.wire(), fail_on) == code
-
-
-def test_a_failure_that_only_another_release_knows_has_an_exit_code() -> None:
-    wire = FAILURE.wire()
-    wire["error"]["code"] = "new_code"
-    assert exit_code(wire) == 5
 
 
 def test_a_result_with_what_only_another_release_knows_is_printed_as_json(

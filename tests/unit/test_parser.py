@@ -26,7 +26,7 @@ RUN += (
     "effort profile session-id idempotency-key extra-root timeout-seconds max-tokens "
 )
 RUN += "use-reserve"
-REVIEW = f"{RUN} format fail-on focus stance"
+REVIEW = f"{RUN} format fail-on new-only focus stance"
 FLAGS = {
     "mcp": "",
     "status": f"{OUTPUT} workspace-root clear-limits",
@@ -39,7 +39,9 @@ FLAGS = {
     "models": OUTPUT,
     "jobs": f"{OUTPUT} workspace-root status limit sweep all",
     "usage": f"{OUTPUT} by since csv",
-    "result": f"{OUTPUT} output wait format fail-on",
+    "result": f"{OUTPUT} output wait format fail-on new-only",
+    "check": f"{OUTPUT} output expect-head format fail-on new-only",
+    "findings": f"{OUTPUT} workspace-root reason by state file limit",
     "cancel": OUTPUT,
     "transfer": f"{OUTPUT} workspace-root",
     "gate": "",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from codex_counsel.cli.page import Look, Page
 from codex_counsel.cli.progress import LINE
-from codex_counsel.cli.render import add_delegate, exit_code
+from codex_counsel.cli.render import add_delegate
 from codex_counsel.cli.review_text import add_footer, add_review
 from codex_counsel.contract.envelope import Envelope
 from codex_counsel.contract.request import (
@@ -26,6 +26,7 @@ from codex_counsel.contract.request import (
 )
 from codex_counsel.errors import DONE
 from codex_counsel.loopback import Answer, Loopback, Request, patch, say, shell
+from codex_counsel.services.checking import exit_code
 from codex_counsel.services.counsel import Counsel, Handle
 
 QUESTION = (

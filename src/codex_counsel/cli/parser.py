@@ -21,6 +21,7 @@ from codex_counsel.contract.request import (
     Apply,
     Consult,
     Delegate,
+    Findings,
     JobList,
     ReviewChanges,
     ReviewPlan,
@@ -29,7 +30,11 @@ from codex_counsel.contract.request import (
     ToolRequest,
     Transfer,
 )
-from codex_counsel.contract.vocabulary import SEVERITIES
+from codex_counsel.contract.vocabulary import (
+    FINDING_ACTIONS,
+    FINDING_STATES,
+    SEVERITIES,
+)
 from codex_counsel.errors import EXIT_CODES, USAGE
 from codex_counsel.system.json_values import JsonObject
 
@@ -49,6 +54,17 @@ what --scope means:
   commit        one commit
   range         the commits of --range
   files         whole files, changed or not
+
+"""
+
+FINDINGS_HELP = """\
+actions:
+  list    what is on record of this repository; without an action this one
+  show    everything about one finding
+  accept  it is right and will be mended; it counts until it is fixed
+  reject  it does not count any more, and reviews are told why; needs --reason
+  reopen  take the decision back
+  forget  take it off the record
 
 """
 
@@ -81,6 +97,7 @@ HELP = {
     "from_job": "continue from the diff and the thread of this task: its job id, or the first digits of it",
     "allow_paths": "a sensitive path that you have looked at and accept; may be repeated",
     "check_only": "say whether the diff can be applied; write nothing",
+    "reason": "why, in your words, which later reviews are told; needed to reject",
     "status": "only runs with this status",
     "limit": "maximum number of runs",
 }
@@ -98,6 +115,7 @@ METAVARS = {
     "range": "A..B",
     "focus": "TEXT",
     "plan": "TEXT",
+    "reason": "TEXT",
     "model": "NAME",
     "effort": "NAME",
     "profile": "NAME",
@@ -393,6 +411,59 @@ def _result(parser: argparse.ArgumentParser) -> None:
     _add_output_file(parser)
 
 
+def _check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "result",
+        metavar="RESULT",
+        help="a job id, or its first digits; a file that `review --json` wrote; or - for standard input",
+    )
+    parser.add_argument(
+        "--expect-head",
+        metavar="SHA",
+        help="the commit that must have been reviewed, or 7 of its digits or more; else the check is inconclusive",
+    )
+    _add_document_flags(parser)
+    _add_output_file(parser)
+
+
+def _findings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "action",
+        nargs="?",
+        default="list",
+        choices=FINDING_ACTIONS,
+        metavar="ACTION",
+        help="what to do, see below; default: list",
+    )
+    parser.add_argument(
+        "id",
+        nargs="?",
+        metavar="ID",
+        help="the id of the finding, or its first digits, 4 or more",
+    )
+    parser.add_argument(
+        "--by",
+        metavar="NAME",
+        default="command line",
+        help="who decides; default: command line",
+    )
+    parser.add_argument(
+        "--state",
+        choices=(*FINDING_STATES, "all"),
+        help="list those in this state; default: open, accepted and rejected ones",
+    )
+    parser.add_argument(
+        "--file", metavar="PATH", help="list those of this file or folder"
+    )
+    parser.add_argument(
+        "--limit",
+        metavar="N",
+        type=int,
+        default=50,
+        help="maximum number of findings in a list; default: 50",
+    )
+
+
 def _cancel(parser: argparse.ArgumentParser) -> None:
     _add_job_id(parser, "the newest run of this directory that has not ended")
 
@@ -475,6 +546,11 @@ def _add_document_flags(parser: argparse.ArgumentParser) -> None:
         choices=(*SEVERITIES, "never"),
         default="high",
         help="exit code 1 for a finding of this severity or a higher one, whatever the verdict; default: high",
+    )
+    parser.add_argument(
+        "--new-only",
+        action="store_true",
+        help="let only findings count that no earlier review raised, and those that came back",
     )
 
 
@@ -590,6 +666,23 @@ VERBS = (
         "print the result of a run",
         add_arguments=_result,
         epilog=EXIT_CODE_LIST,
+    ),
+    Verb(
+        "check",
+        "say whether a stored review passes; asks no model and costs nothing",
+        add_arguments=_check,
+        epilog="exit codes:\n"
+        "  0    pass\n"
+        "  1    fail: a finding at or above --fail-on\n"
+        "others  inconclusive, with the code that `codex-counsel --help` lists for the reason",
+    ),
+    Verb(
+        "findings",
+        "list what reviews found, and reject or accept a finding; costs nothing",
+        Findings,
+        positional=("action", "id"),
+        add_arguments=_findings,
+        epilog=FINDINGS_HELP + "exit codes: `codex-counsel --help` lists them",
     ),
     Verb(
         "cancel",

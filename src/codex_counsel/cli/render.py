@@ -1,4 +1,4 @@
-"""Results as a person, or the program that was named with --format, wants to read them; and their exit codes."""
+"""Results as a person, or the program that was named with --format, wants to read them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TextIO, cast
+from typing import TextIO, cast
 
 from codex_counsel.cli.output import (
     PRINT_AGAIN,
@@ -36,20 +36,10 @@ from codex_counsel.contract.envelope import (
     failed,
     progress_line,
 )
-from codex_counsel.contract.vocabulary import Severity, severities_from
-from codex_counsel.errors import (
-    CATALOG,
-    DONE,
-    FAILED,
-    FOUND,
-    INTERRUPTED,
-    UNFINISHED,
-    Code,
-    CounselError,
-)
+from codex_counsel.errors import CATALOG, Code, CounselError
+from codex_counsel.services.checking import is_unfinished, parse_envelope
 from codex_counsel.system.text import one_line, visible
 
-FailOn = Severity | Literal["never"]
 DOCUMENTS = ("markdown", "sarif", "github")
 """The formats of a review that are for another reader than a person at a terminal."""
 
@@ -125,7 +115,7 @@ class Output:
             print(json_text(wire), file=stream)
         elif self.format == "csv":
             print(csv_text(wire), file=stream, end="")
-        elif self.format == "text" or _is_unfinished(wire):
+        elif self.format == "text" or is_unfinished(wire):
             look = Look.of(stream, os.environ, self.colour, quiet=self.quiet)
             _page(wire, look).print(stream)
         else:
@@ -167,60 +157,6 @@ def show_error(arguments: argparse.Namespace, error: CounselError) -> int:
     with suppress(CounselError):
         Output.of(arguments).show(wire)
     return CATALOG[error.code].exit_code
-
-
-def parse_envelope(wire: EnvelopeDict) -> Envelope:
-    """The envelope of a wire object; raises `job_corrupt` for one that is damaged."""
-    try:
-        return Envelope.parse(wire)
-    except ValueError as error:
-        raise CounselError(
-            Code.JOB_CORRUPT, f"The result is no envelope: {error}"
-        ) from None
-
-
-# --- exit codes
-
-
-def exit_code(wire: EnvelopeDict, fail_on: FailOn = "high") -> int:
-    """The exit code of a run with this result; `fail_on` is for reviews."""
-    if not wire["ok"]:
-        return _exit_code_of_failure(wire)
-    if _is_unfinished(wire):
-        return UNFINISHED
-    if "verdict" in wire:
-        return _exit_code_of_review(parse_envelope(wire), fail_on)
-    return DONE
-
-
-def _exit_code_of_failure(wire: EnvelopeDict) -> int:
-    code = wire.get("error", {}).get("code")
-    # Another release may have stored one that this release does not know.
-    if code in set(Code):
-        return CATALOG[Code(code)].exit_code
-    if wire["status"] == "cancelled":
-        return INTERRUPTED
-    return FAILED
-
-
-def _exit_code_of_review(review: Envelope, fail_on: FailOn) -> int:
-    """Findings decide. Without one that is grave enough, a review must have a verdict that its findings explain."""
-    if fail_on == "never":
-        return DONE
-    findings = review.findings or []
-    grave = severities_from(fail_on)
-    if any(finding.severity in grave for finding in findings):
-        return FOUND
-    if review.verdict == "unknown" or (review.verdict == "fail" and not findings):
-        return FAILED
-    # What it had no tokens left to look at may be grave.
-    if review.meta.budget_reached:
-        return FAILED
-    return DONE
-
-
-def _is_unfinished(wire: EnvelopeDict) -> bool:
-    return wire["status"] in ("queued", "running")
 
 
 # --- as text

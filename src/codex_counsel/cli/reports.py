@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
+from codex_counsel.cli.findings import add_check, add_findings
 from codex_counsel.cli.page import Page, Style, columns, fitted, flat, short_number
 from codex_counsel.cli.review_text import add_warnings, counted, rule_file_lines
 from codex_counsel.cli.usage import add_usage
@@ -504,7 +505,9 @@ REPORTS: dict[str, Callable[[Page, Envelope], None]] = {
     "codex_dry_run": add_dry_run,
     "codex_delegate_dry_run": add_dry_run,
     "codex_apply": add_apply,
+    "codex_findings": add_findings,
     "codex_transfer": add_transfer,
+    "codex-counsel check": add_check,
     "codex-counsel usage": add_usage,
 }
 """By the tool of the envelope."""

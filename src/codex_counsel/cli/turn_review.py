@@ -8,8 +8,9 @@ from codex_counsel.claude.stop_gate import HOOK_SECONDS, Stop
 from codex_counsel.cli.progress import LINE
 from codex_counsel.contract.envelope import Envelope, failed
 from codex_counsel.contract.request import ReviewChanges, parse
-from codex_counsel.contract.vocabulary import Severity, severities_from
+from codex_counsel.contract.vocabulary import Severity
 from codex_counsel.errors import CounselError
+from codex_counsel.services.checking import Bar
 from codex_counsel.services.counsel import Counsel
 from codex_counsel.system.json_values import JsonObject
 
@@ -37,11 +38,10 @@ def review_files(stop: Stop, paths: tuple[str, ...], thread: str | None) -> Enve
 
 
 def blocking_findings(review: Envelope, fail_on: Severity) -> list[JsonObject]:
-    """The findings that may block: grave enough, and their evidence was found in the files."""
-    grave = severities_from(fail_on)
+    """The findings that may block: they count, and their evidence was found in the files."""
     blocking = []
-    for finding in review.findings or ():
-        if finding.severity in grave and finding.grounded != "unverified":
+    for finding in Bar(fail_on).counted(review.findings):
+        if finding.grounded != "unverified":
             present = {
                 name: value
                 for name, value in asdict(finding).items()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codex_counsel.cli.progress import LINE
-from codex_counsel.cli.render import DOCUMENTS, Output, exit_code
+from codex_counsel.cli.render import DOCUMENTS, Output
 from codex_counsel.contract.envelope import EnvelopeDict, Meta, failed
 from codex_counsel.contract.request import (
     Apply,
@@ -19,6 +19,7 @@ from codex_counsel.contract.request import (
     Delegate,
     DelegateDryRun,
     DryRun,
+    Findings,
     JobCancel,
     JobList,
     ReviewChanges,
@@ -32,7 +33,8 @@ from codex_counsel.contract.request import (
 )
 from codex_counsel.contract.vocabulary import TERMINAL
 from codex_counsel.errors import DONE, FOUND, UNAVAILABLE, USAGE, Code, CounselError
-from codex_counsel.services import choosing, results, usage
+from codex_counsel.services import checking, choosing, results, usage
+from codex_counsel.services.checking import Bar, exit_code
 from codex_counsel.system.json_values import Json, JsonObject
 from codex_counsel.system.text import visible
 
@@ -52,14 +54,20 @@ def _counsel() -> Counsel:
     # The verbs which only read jobs do without it, and so without Codex and git.
     from codex_counsel.services.counsel import Counsel
 
-    # In a terminal the current directory is meant. This variable is for the MCP server,
-    # whose own directory says nothing, and for the gate.
-    env = {
+    return Counsel(_environment())
+
+
+def _environment() -> dict[str, str]:
+    """That of this process. In a terminal the current directory is meant.
+
+    The variable is for the MCP server, whose own directory says nothing, and for the
+    gate.
+    """
+    return {
         name: value
         for name, value in os.environ.items()
         if name != "CLAUDE_PROJECT_DIR"
     }
-    return Counsel(env)
 
 
 # --- verbs that run the model
@@ -137,7 +145,15 @@ def _finish(counsel: Counsel, handle: Handle, arguments: argparse.Namespace) -> 
     output.show(wire)
     if wire["status"] in TERMINAL:
         counsel.deliver(handle, wire)
-    return exit_code(wire, getattr(arguments, "fail_on", "high"))
+    return exit_code(wire, _bar(arguments))
+
+
+def _bar(arguments: argparse.Namespace) -> Bar:
+    """Which findings decide. Verbs that review nothing have not its flags."""
+    return Bar(
+        fail_on=getattr(arguments, "fail_on", "high"),
+        new_only=getattr(arguments, "new_only", False),
+    )
 
 
 def _warn_of_settings(counsel: Counsel, arguments: argparse.Namespace) -> None:
@@ -295,7 +311,37 @@ def _result(arguments: argparse.Namespace) -> int:
     output.show(wire)
     if wire["status"] in TERMINAL:
         results.mark_received(store, job_id)
-    return exit_code(wire, arguments.fail_on)
+    return exit_code(wire, _bar(arguments))
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    """The outcome; with a format for another reader the review itself, and the outcome on stderr."""
+    output = Output.of(arguments)
+    output.check()
+    wire = checking.read_review(results.open_store(), arguments.result)
+    checked = checking.check(wire, _bar(arguments), arguments.expect_head)
+    if output.format in DOCUMENTS:
+        output.show(wire)
+        if not arguments.quiet:
+            print(visible(checked.summary), file=sys.stderr)
+    else:
+        output.show(checked.wire())
+    return int(checked.data["exit_code"])
+
+
+def _findings(arguments: argparse.Namespace) -> int:
+    """List the findings on record, show one, or change one."""
+    # The other verbs do without it.
+    from codex_counsel.services import findings
+
+    request = validate(Findings(**_values(Findings, arguments)))
+    selection = findings.Selection.named(
+        arguments.state, arguments.file, arguments.limit
+    )
+    context = findings.context_of(_environment())
+    wire = findings.answer(context, request, arguments.by, selection)
+    Output.of(arguments).show(wire)
+    return DONE
 
 
 def _wait_for_job(store: Store, job_id: str) -> EnvelopeDict:
@@ -443,6 +489,8 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "jobs": _jobs,
     "usage": _usage,
     "result": _result,
+    "check": _check,
+    "findings": _findings,
     "cancel": _cancel,
     "transfer": _transfer,
 }

@@ -40,6 +40,8 @@ ARGUMENTS = {
     "cursor": "cursor",
     "detail": "detail",
     "plan": "plan",
+    "id": "ID",
+    "action": "ACTION",
 }
 """Arguments that have no flag, or not in every verb."""
 LABELS = {

@@ -17,6 +17,7 @@ from codex_counsel.contract.request import (
     Delegate,
     DelegateDryRun,
     DryRun,
+    Findings,
     JobCancel,
     JobConsume,
     JobList,
@@ -41,7 +42,8 @@ ENVELOPE_URI = "codex://schema/envelope"
 class ToolDescription:
     """One tool as it is published.
 
-    `changes`: a call changes something for the user; all others are read-only. `twin`:
+    `changes`: a call changes something for the user; all others are read-only.
+    `destructive` and `idempotent` are said of such a tool, where they are not None. `twin`:
     takes the arguments of another tool, which describes them.
     """
 
@@ -50,7 +52,8 @@ class ToolDescription:
     description: str
     runs_model: bool = False
     changes: bool = False
-    destructive: bool = False
+    destructive: bool | None = None
+    idempotent: bool | None = None
     twin: bool = False
 
 
@@ -162,6 +165,14 @@ TOOLS: tuple[ToolDescription, ...] = (
         "codex_job_list",
         JobList,
         "Runs of this user, newest first, with job_id, session_id and first words. Free.",
+    ),
+    ToolDescription(
+        "codex_findings",
+        Findings,
+        "Findings on record of this repository. accept, reject, reopen or forget one only if the user says so. Free.",
+        changes=True,
+        destructive=False,
+        idempotent=True,
     ),
     ToolDescription(
         "codex_transfer",

@@ -21,6 +21,7 @@ BUDGETS = {"full": 40_000, "summary": 6_000}
 PAGED = (
     "answer",
     "findings",
+    "resolved",
     "diff",
     "data",
     "files",

@@ -23,6 +23,7 @@ from codex_counsel.contract.vocabulary import (
     THREAD_ID,
     AdviceStance,
     Detail,
+    FindingAction,
     ReviewStance,
     ScopeKind,
     Since,
@@ -30,6 +31,7 @@ from codex_counsel.contract.vocabulary import (
 )
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.json_values import Json, JsonObject
+from codex_counsel.system.text import clean
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -50,6 +52,12 @@ def _check_word(value: str) -> None:
     if value.startswith("-"):
         raise ValueError("begins with '-'")
     _check_text(value)
+
+
+def _check_reason(value: str) -> None:
+    """A text of which something is left when it is stored without control characters."""
+    _check_text(value)
+    _check_text(clean(value))
 
 
 def _check_max_tokens(value: int) -> None:
@@ -76,6 +84,9 @@ WORD: FieldRule = {"check": _check_word, "max_length": 200}
 PATH: FieldRule = {"check": _check_text, "max_length": 4096}
 PATHS: FieldRule = {"check": _check_text, "item_max_length": 4096}
 JOB: FieldRule = {"pattern": JOB_ID}
+FINDING: FieldRule = {"pattern": "^[0-9a-f]{4,16}$"}
+"""The id of a finding, or its first digits."""
+REASON: FieldRule = {"check": _check_reason, "max_length": 2000}
 WAIT: FieldRule = {"ge": 0, "le": 50}
 CURSOR: FieldRule = {"max_length": 200}
 
@@ -448,6 +459,18 @@ class JobList(ToolRequest):
     status: StatusFilter | None = _argument(None)
     limit: int = _argument(20, ge=1, le=200)
     cursor: str | None = _argument(**CURSOR)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings(ToolRequest):
+    """What is on record of the findings of a repository, or a change of it."""
+
+    tool: ClassVar[str] = "codex_findings"
+
+    action: FindingAction = _argument("list")
+    id: str | None = _argument(None, "or its first digits", **FINDING)
+    reason: str | None = _argument(None, "needed to reject", **REASON)
+    workspace_root: str | None = _argument(**PATH)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from codex_counsel.contract import catalogue
 from codex_counsel.contract.catalogue import ToolDescription
 from codex_counsel.contract.envelope import EnvelopeDict, failed, text_of
 from codex_counsel.contract.request import (
+    Findings,
     JobCancel,
     JobConsume,
     JobResult,
@@ -57,6 +58,8 @@ If a call fails, its text says what to do; go on without a second opinion rather
 
 DROP_SECONDS = 65.0
 """How long after a result was consumed its record is dropped, if this process still runs."""
+
+UNNAMED_CLIENT = "MCP client"
 
 Service = Callable[[Any], EnvelopeDict]
 """A method of Counsel that takes a request."""
@@ -124,7 +127,8 @@ class BoundTool(Tool):
             input_schema=self.parameters,
             annotations=ToolAnnotations(
                 read_only_hint=not self._entry.changes,
-                destructive_hint=self._entry.destructive or None,
+                destructive_hint=self._entry.destructive,
+                idempotent_hint=self._entry.idempotent,
             ),
         )
 
@@ -225,6 +229,7 @@ def _actions(counsel: Counsel) -> dict[str, Action]:
         "codex_job_consume_result": partial(_consume, counsel),
         "codex_job_cancel": partial(_cancel, counsel),
         "codex_job_list": partial(_call, counsel.job_list),
+        "codex_findings": partial(_findings, counsel),
         "codex_transfer": partial(_call, counsel.transfer),
     }
 
@@ -283,6 +288,12 @@ async def _cancel(counsel: Counsel, request: JobCancel) -> EnvelopeDict:
     page = await _call(counsel.cancel, request)
     await in_thread(partial(counsel.acknowledge, request, page))
     return page
+
+
+async def _findings(counsel: Counsel, request: Findings) -> EnvelopeDict:
+    """The caller who is put on record is the program: who speaks to it is not known here."""
+    name = Caller(get_context()).name or UNNAMED_CLIENT
+    return await _call(partial(counsel.findings, by=name), request)
 
 
 async def _start(

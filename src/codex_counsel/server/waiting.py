@@ -31,23 +31,26 @@ _STDIN = os.dup(0) if os.name == "posix" else -1
 
 
 class Caller:
-    """The client of one request: which it is, whether it wants progress, and progress to it."""
+    """The client of one request: which it is, whether it wants progress, and progress to it.
+
+    `name` is what the client calls itself; empty where it does not say.
+    """
 
     def __init__(self, context: Context) -> None:
         self.arrived = time.monotonic()
         self._context = context
         self._token: object = None
-        self._client = ""
+        self.name = ""
         request = context.request_context
         if request:
             self._token = (request.meta or {}).get("progressToken")
         if request and request.session.client_params:
-            self._client = request.session.client_params.client_info.name
+            self.name = request.session.client_params.client_info.name
 
     @property
     def is_patient(self) -> bool:
         """Claude Code with a progress token waits for hours as long as progress comes."""
-        return self._token is not None and self._client == "claude-code"
+        return self._token is not None and self.name == "claude-code"
 
     async def report_start(self) -> None:
         """Report progress until cancelled, for as long as there is no run to report on."""

@@ -30,7 +30,7 @@ from codex_counsel.jobs.store import Store
 from codex_counsel.prepare import preflight as checks
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.prepare.context import Context
-from codex_counsel.services import dry_run, results, runs, status
+from codex_counsel.services import dry_run, findings, results, runs, status
 from codex_counsel.system.temporary import remove_abandoned
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         Delegate,
         DelegateDryRun,
         DryRun,
+        Findings,
         JobCancel,
         JobList,
         JobResult,
@@ -220,6 +221,10 @@ class Counsel:
             catalogue.inventory(),
             meta,
         ).wire()
+
+    def findings(self, request: Findings, by: str) -> EnvelopeDict:
+        """The findings on record of a repository, or a change of one that `by` makes."""
+        return findings.answer(self.context, request, by)
 
     def transfer(self, request: Transfer) -> EnvelopeDict:
         """Make a thread of Codex out of a session of Claude Code. No model is asked."""

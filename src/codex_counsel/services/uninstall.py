@@ -29,6 +29,7 @@ STATE_ENTRIES = (
     "limits",
     "windows",
     "usage",
+    "findings",
     "gate",
     "evicted",
     "clock.json",
@@ -110,7 +111,7 @@ def half_applied(state: Path) -> list[str]:
 
 
 def _state(state: Path) -> list[Belonging]:
-    what = "results of runs, with prompts and diffs; limits"
+    what = "results of runs, with prompts and diffs; findings on record; limits"
     if _is_whole(state):
         return [Belonging(state, what, is_result=True)]
     found = []
