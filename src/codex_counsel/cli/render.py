@@ -40,7 +40,7 @@ from codex_counsel.errors import CATALOG, Code, CounselError
 from codex_counsel.services.checking import is_unfinished, parse_envelope
 from codex_counsel.system.text import one_line, visible
 
-DOCUMENTS = ("markdown", "sarif", "github")
+DOCUMENTS = ("markdown", "sarif", "github", "html")
 """The formats of a review that are for another reader than a person at a terminal."""
 
 

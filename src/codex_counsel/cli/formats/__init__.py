@@ -20,4 +20,15 @@ def render(review: Envelope, name: str) -> str:
             return json_text(sarif(review))
         case "github":
             return github(review)
+        case "html":
+            return _html(review)
     raise ValueError(f"there is no format {name!r}")
+
+
+def _html(review: Envelope) -> str:
+    # The other formats do without git and the records of jobs.
+    from codex_counsel.cli.formats.html import html
+    from codex_counsel.services.code_context import snippets
+    from codex_counsel.services.results import open_store
+
+    return html(review, snippets(open_store(), review))
