@@ -23,20 +23,34 @@ FINDING: dict[str, Any] = {
     "evidence": "seven = 70",
     "risk": "Seven is not seventy.",
     "recommendation": "Write 7.",
+    "replace_from": None,
+    "replace_to": None,
+    "replacement": None,
 }
 
 
 def reply(
     *findings: dict[str, Any], verdict: str = "pass", **changes: Any
 ) -> dict[str, Any]:
-    """A reviewer's reply that matches the schema; each finding is what differs from `FINDING`."""
+    """A reviewer's reply that matches the schema; each finding is what differs from `FINDING`.
+
+    One with a `section` is about a plan, and proposes no replacement.
+    """
     answer: dict[str, Any] = {
         "summary": "Read it all.",
         "verdict": verdict,
         "confidence": "high",
     }
-    answer["findings"] = [FINDING | finding for finding in findings]
+    answer["findings"] = [_finding(finding) for finding in findings]
     return {**answer, "questions": [], "assumptions": [], "next_steps": [], **changes}
+
+
+def _finding(changes: dict[str, Any]) -> dict[str, Any]:
+    finding = FINDING | changes
+    if "section" in changes:
+        for name in ("replace_from", "replace_to", "replacement"):
+            del finding[name]
+    return finding
 
 
 def review(counsel: Counsel, **arguments: Any) -> EnvelopeDict:

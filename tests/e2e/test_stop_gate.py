@@ -38,6 +38,9 @@ def finding(**changes: Any) -> dict[str, Any]:
         "evidence": BAD_LINE,
         "risk": "The wrong price.",
         "recommendation": "Use position.",
+        "replace_from": None,
+        "replace_to": None,
+        "replacement": None,
     }
     return known | changes
 

@@ -20,7 +20,7 @@ from codex_counsel.review.reply import (
 )
 from codex_counsel.review.verdict import final_verdict
 
-FINDING: dict[str, Any] = {
+PLAIN: dict[str, Any] = {
     "severity": "high",
     "category": "logic",
     "title": "Off by one",
@@ -31,6 +31,7 @@ FINDING: dict[str, Any] = {
     "risk": "Wrong results.",
     "recommendation": "Count from 0.",
 }
+FINDING = PLAIN | {"replace_from": None, "replace_to": None, "replacement": None}
 REPLY: dict[str, Any] = {
     "summary": "One fault.",
     "verdict": "fail",
@@ -142,14 +143,14 @@ def test_a_reply_that_matches_the_schema_is_read_whole(text: str) -> None:
         summary="One fault.",
         verdict="fail",
         confidence="high",
-        findings=[Finding(**FINDING)],
+        findings=[Finding(**PLAIN)],
         questions=["Why?"],
         next_steps=["Mend it."],
     )
 
 
 def test_a_section_belongs_to_the_schema_of_plans_only() -> None:
-    text = json.dumps(REPLY | {"findings": [FINDING | {"section": "Step 2"}]})
+    text = json.dumps(REPLY | {"findings": [PLAIN | {"section": "Step 2"}]})
     as_plan, as_changes = parse_reply(text, plan=True), parse_reply(text)
     assert as_plan
     assert as_changes

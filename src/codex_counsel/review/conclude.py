@@ -20,6 +20,12 @@ from codex_counsel.review.grounding import (
 )
 from codex_counsel.review.record import ReviewRecord
 from codex_counsel.review.reply import ReviewReply
+from codex_counsel.review.suggestion import (
+    Proposal,
+    checked,
+    dropped_note,
+    take_proposals,
+)
 from codex_counsel.review.verdict import final_verdict
 from codex_counsel.system.redact import mask
 from codex_counsel.system.text import clean, one_line, visible
@@ -172,18 +178,25 @@ def ground(reply: ReviewReply, record: ReviewRecord, meta: Meta) -> None:
     """Check each finding's evidence against the reviewed state, within `GROUNDING_SECONDS`."""
     for finding in reply.findings:
         finding.grounded = "unverified"
+    proposals = take_proposals(reply.findings)
     try:
         with time_limit(GROUNDING_SECONDS):
-            _ground_all(reply, record, meta)
+            _ground_all(reply, record, meta, proposals)
     except TimeLimitExceeded:
         message = f"not every finding could be checked against the files within {GROUNDING_SECONDS:g} seconds"
         meta.warnings.append(f"{message}: the rest is unverified")
+    meta.warnings += dropped_note(proposals, reply.findings)
 
 
-def _ground_all(reply: ReviewReply, record: ReviewRecord, meta: Meta) -> None:
+def _ground_all(
+    reply: ReviewReply,
+    record: ReviewRecord,
+    meta: Meta,
+    proposals: list[Proposal | None],
+) -> None:
     deadline = time.monotonic() + GROUNDING_SECONDS
     repo, files = _open_reviewed_files(record, meta)
-    for finding in reply.findings:
+    for finding, proposal in zip(reply.findings, proposals, strict=True):
         # The alarm of `time_limit` rings in the main thread only; a reader may conclude
         # in another one.
         if time.monotonic() > deadline:
@@ -192,6 +205,8 @@ def _ground_all(reply: ReviewReply, record: ReviewRecord, meta: Meta) -> None:
             _ground_in_files(finding, files)
         else:
             _ground_in_plan(finding, files, record.plan)
+        if files and proposal and record.plan is None:
+            finding.suggestion = checked(proposal, finding, files)
 
     if repo and record.plan is None and record.changes().moved(repo):
         meta.warnings.append(

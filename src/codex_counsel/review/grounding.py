@@ -200,6 +200,27 @@ class ReviewedFiles:
             return path
         return display_name(name)
 
+    def content(self, path: str) -> bytes | None:
+        """The file's bytes, not masked and so not to be shown; None as with `lines`."""
+        name = self._find_name(path)
+        if name is None or secret_name(os.fsdecode(name)):
+            return None
+        data = self._read_reviewed(name)
+        if data is None or is_binary(data):
+            return None
+        return data
+
+    def place(
+        self, path: str, line: int | None, line_end: int | None, evidence: str
+    ) -> LineRange | None:
+        """Where the evidence stands nearest to these lines; None for text that is not there any more."""
+        name = self._find_name(path)
+        fragments = _fragments(evidence)
+        if name is None or not fragments:
+            return None
+        lines = LineRange.of_finding(line, line_end)
+        return _locate(self._text(name, before=False), fragments, lines)
+
     def ground(
         self,
         file: str,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from codex_counsel.contract.envelope import Finding, Rule
+from codex_counsel.contract.envelope import Finding, Rule, Suggestion
 from codex_counsel.contract.vocabulary import (
     CATEGORIES,
     CONFIDENCES,
@@ -51,8 +51,8 @@ MAX_LISTED = 5
 def reply_schema(*, plan: bool, rules: bool = False) -> JsonObject:
     """JSON Schema of the reply by the provider's strict rules: every property required, optional ones nullable.
 
-    Only findings about a plan have a `section`, and only where `rules` were sent may they
-    name one.
+    Only findings about a plan have a `section`, only those about changes a replacement,
+    and only where `rules` were sent may they name one.
     """
     text = {"type": "string"}
     optional_text = {"type": ["string", "null"]}
@@ -72,6 +72,12 @@ def reply_schema(*, plan: bool, rules: bool = False) -> JsonObject:
         "risk": text,
         "recommendation": text,
     }
+    if not plan:
+        finding |= {
+            "replace_from": optional_number,
+            "replace_to": optional_number,
+            "replacement": optional_text,
+        }
     if rules:
         finding |= {"rule_file": optional_text, "rule_quote": optional_text}
     return _object(
@@ -233,6 +239,7 @@ def _finding(item: Json, unknown: Severity) -> Finding:
         line=first or last,
         line_end=line_end,
         rule=_rule(item),
+        suggestion=_suggestion(item),
     )
 
 
@@ -241,6 +248,17 @@ def _rule(item: JsonObject) -> Rule | None:
     if file is None and quote is None:
         return None
     return Rule(file=file or "", quote=quote or "")
+
+
+def _suggestion(item: JsonObject) -> Suggestion | None:
+    """The proposed replacement, not checked yet. Line 0 is none."""
+    replacement = item.get("replacement")
+    first, last = _line(item.get("replace_from")), _line(item.get("replace_to"))
+    if not isinstance(replacement, str) or not (replacement or first or last):
+        return None
+    return Suggestion(
+        start_line=first or 0, end_line=last or first or 0, replacement=replacement
+    )
 
 
 def _severity(value: Json, unknown: Severity) -> Severity:

@@ -438,6 +438,9 @@ def test_the_stop_gate_holds_a_turn_once_and_is_silent_where_nothing_was_edited(
         "evidence": bad,
         "risk": "The wrong price.",
         "recommendation": "Use position.",
+        "replace_from": None,
+        "replace_to": None,
+        "replacement": None,
     }
     message = {
         "summary": "One problem.",
