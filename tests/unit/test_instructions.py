@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from codex_counsel.codex.account import Login
 from codex_counsel.codex.binary import Codex
 from codex_counsel.consult import prepare as consult
 from codex_counsel.contract.request import Consult, ReviewPlan, parse
+from codex_counsel.contract.vocabulary import SEVERITIES
 from codex_counsel.prepare import instructions
 from codex_counsel.prepare.context import Context
 from codex_counsel.prepare.prompt_parts import prompt_file, read_only
@@ -107,13 +109,7 @@ def test_a_consultation_whose_commands_may_use_the_network_is_not_told_otherwise
 @pytest.mark.parametrize("name", ["review", "plan"])
 def test_each_severity_is_told_apart_by_an_example(name: str) -> None:
     text = prompt_file(name)
-    rows = [line for line in text.splitlines() if line.startswith("- ")]
-    assert [row[2:].partition(":")[0] for row in rows] == [
-        "critical",
-        "high",
-        "medium",
-        "low",
-        "nit",
-    ]
+    rows = re.findall(rf"^- (?:{'|'.join(SEVERITIES)}): .*", text, re.MULTILINE)
+    assert [row[2:].partition(":")[0] for row in rows] == list(SEVERITIES)
     assert all("such as" in row for row in rows[1:])
     assert "For example: " in text

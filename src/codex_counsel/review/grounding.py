@@ -219,7 +219,8 @@ class ReviewedFiles:
         if name is None or not fragments:
             return None
         lines = LineRange.of_finding(line, line_end)
-        return _locate(self._text(name, before=False), fragments, lines)
+        places = _locate(self._text(name, before=False), fragments, lines)
+        return places[0] if places else None
 
     def ground(
         self,
