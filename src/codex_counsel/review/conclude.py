@@ -19,6 +19,7 @@ from codex_counsel.review.grounding import (
     ReviewedFiles,
 )
 from codex_counsel.review.record import ReviewRecord
+from codex_counsel.review.remember import remember
 from codex_counsel.review.reply import ReviewReply
 from codex_counsel.review.suggestion import (
     Proposal,
@@ -60,6 +61,7 @@ def conclude(ended: EndedRun) -> Envelope:
         )
     ended.meta.warnings += drop_unfounded_rules(reply, record)
     ground(reply, record, ended.meta)
+    ended.meta.warnings += remember(ended, record, reply)
     return _from_reply(ended, reply, coverage, record)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from codex_counsel.codex import rollout
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.findings.ledger import Ledger
+from codex_counsel.findings.seen import ReviewLog
 from codex_counsel.kind import Brief, Records
 from codex_counsel.prepare import attachments, guidance, prompt_parts
 from codex_counsel.prepare.boundary import Access
@@ -15,6 +17,7 @@ from codex_counsel.prepare.workspace import open_repository
 from codex_counsel.review import prompt, rule_files
 from codex_counsel.review.changes.changes import Changes, gather, submodules_note
 from codex_counsel.review.changes.model import Scope
+from codex_counsel.review.changes.since import base_ref
 from codex_counsel.review.criteria import NO_CRITERIA, Criteria
 from codex_counsel.review.record import ReviewRecord, material_digest
 from codex_counsel.review.reply import reply_schema
@@ -65,7 +68,13 @@ def prepare_changes(
     scope = Scope(
         request.scope, request.base, request.commit, request.range, request.paths
     )
-    changes = gather(repo, scope, settings.max_input_bytes, workspace.denied)
+    ledger = Ledger.of(settings.state, repo.common_dir).directory
+    reviews = None
+    if request.since == "last":
+        reviews = ReviewLog(ledger).read()
+    changes = gather(
+        repo, scope, settings.max_input_bytes, workspace.denied, reviews=reviews
+    )
     agents = guidance.of_revision(repo, changes.base_sha, workspace, settings)
     rules = rule_files.of_changes(repo, changes, workspace, settings)
     material = rule_files.without_rule_sections(agents.material)
@@ -73,7 +82,13 @@ def prepare_changes(
         material.append(Material("the agreed plan", plan))
     thread_has_it = _thread_has(request.session_id, changes, context, records)
 
-    record = ReviewRecord.of_changes(repo, changes, rules)
+    record = replace(
+        ReviewRecord.of_changes(repo, changes, rules),
+        ledger=str(ledger),
+        since=request.since,
+        base_ref=base_ref(repo, scope, changes.comparison),
+        focused=request.focus is not None,
+    )
     return ReviewBrief(
         prompt=prompt.of_changes(
             request, changes, material, rules, already_sent=thread_has_it
@@ -87,6 +102,7 @@ def prepare_changes(
             *agents.warnings,
             *rules.warnings,
             *_hidden_warnings(changes),
+            *_first_review_warnings(changes),
             *_submodule_warnings(repo, changes),
         ),
         details={"review": record.to_json()},
@@ -149,6 +165,14 @@ def _hidden_warnings(changes: Changes) -> tuple[str, ...]:
     )
 
 
+def _first_review_warnings(changes: Changes) -> tuple[str, ...]:
+    """For `since: last` where nothing could be left out."""
+    is_first = changes.seen == () and not any(file.prior for file in changes.entries)
+    if not is_first:
+        return ()
+    return ("no review on record saw a part of this change, so all of it is sent",)
+
+
 def _submodule_warnings(repo: Repo, changes: Changes) -> tuple[str, ...]:
     note = submodules_note(repo.root, changes.omitted)
     return (note,) if note else ()
@@ -167,6 +191,11 @@ def _check_scope(request: ReviewChanges) -> None:
                 Code.INVALID_ARGUMENTS,
                 f"{argument}: belongs to scope {scope}; the scope is {request.scope}",
             )
+    if request.since == "last" and request.scope not in ("branch", "range"):
+        raise CounselError(
+            Code.INVALID_ARGUMENTS,
+            f"since: last belongs to the scopes branch and range; the scope is {request.scope}",
+        )
 
 
 def _thread_has(
@@ -189,4 +218,6 @@ def _reported_scope(request: ReviewChanges, changes: Changes) -> JsonObject:
         "base_sha": changes.base_sha,
         "head_sha": changes.head_sha,
     }
+    if request.since == "last":
+        scope["since"] = "last"
     return {name: value for name, value in scope.items() if value}

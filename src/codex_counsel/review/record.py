@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from codex_counsel.contract.envelope import Coverage, Omission
+from codex_counsel.contract.vocabulary import Since
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.repo import Repo
 from codex_counsel.review.changes.changes import Changes
@@ -29,7 +30,9 @@ class ReviewRecord:
 
     `frame` is a `Comparison`, `entries` are the `ChangedFile`s. `sent` is a digest of
     the material: by it a follow-up knows that its thread has the material already.
-    `rules` are the `Rules` that were sent.
+    `rules` are the `Rules` that were sent. `ledger` is the directory of what is on
+    record of the repository, empty for an old job. `base_ref` is that of `since.py`.
+    `focused` marks a review that was asked to look at something in particular.
     """
 
     workspace: str
@@ -41,6 +44,10 @@ class ReviewRecord:
     sent: str = ""
     plan: str | None = None
     rules: list[JsonObject] = field(default_factory=list)
+    ledger: str = ""
+    since: Since = "base"
+    base_ref: str | None = None
+    focused: bool = False
 
     @classmethod
     def of_changes(
@@ -142,4 +149,5 @@ def coverage(changes: Changes, criteria: Criteria = NO_CRITERIA) -> Coverage:
         redactions=changes.redactions,
         complete=changes.complete,
         rules=list(criteria.files) or None,
+        seen=list(changes.seen or ()) or None,
     )

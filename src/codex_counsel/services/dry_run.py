@@ -70,6 +70,7 @@ def preview_review(context: Context, request: DryRun) -> EnvelopeDict:
     files = ""
     sent = None
     if brief.changes:
+        data |= _since(brief.changes)
         sent = coverage(brief.changes, brief.criteria)
         listed = _files(brief.changes, MAX_FILES_BYTES[request.detail])
         count = len(listed["files"]) + listed.get("files_not_shown", 0)
@@ -128,7 +129,7 @@ def _files(changes: Changes, budget: int) -> JsonObject:
     rows: list[JsonObject] = []
     hidden = 0
     for entry in changes.entries:
-        if entry.path in left_out:
+        if entry.path in left_out or entry.is_seen:
             continue
         row: JsonObject = {"path": entry.path, "status": entry.status}
         if not entry.binary:
@@ -141,6 +142,16 @@ def _files(changes: Changes, budget: int) -> JsonObject:
     if hidden:
         return {"files": rows, "files_not_shown": hidden}
     return {"files": rows}
+
+
+def _since(changes: Changes) -> JsonObject:
+    """For `since: last`: how many files are seen, sent from a state that was seen, and sent from the base."""
+    if changes.seen is None:
+        return {}
+    seen = sum(file.is_seen for file in changes.entries)
+    rest = sum(file.is_delta for file in changes.entries)
+    whole = len(changes.entries) - seen - rest
+    return {"since": {"files_seen": seen, "files_in_part": rest, "files_whole": whole}}
 
 
 def _prompt_size(brief: Brief) -> dict[str, int]:

@@ -21,6 +21,12 @@ from codex_counsel.review.changes.model import (
     Reason,
     Scope,
 )
+from codex_counsel.review.changes.since import (
+    NOTHING_SEEN,
+    Earlier,
+    look_up,
+    named,
+)
 from codex_counsel.review.changes.snapshot import (
     Snapshot,
     compute_fingerprint,
@@ -29,10 +35,14 @@ from codex_counsel.review.changes.snapshot import (
     whole_files,
 )
 from codex_counsel.review.changes.tracked import TrackedFiles, diff_of
+from codex_counsel.system.json_values import JsonObject
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from codex_counsel.contract.envelope import SeenEarlier
+    from codex_counsel.findings.seen import PastReview
     from codex_counsel.git.repo import Repo
 
 MAX_NAMED = 10
@@ -46,7 +56,8 @@ class Changes:
     """`diff` is what is sent, in UTF-8, masked and within the budget. `entries` are all files of the change.
 
     `redactions` counts what was masked in the diff and in the messages of `commits`.
-    `fingerprint` is that of the files when they were read.
+    `fingerprint` is that of the files when they were read. `seen` are the reviews that
+    saw the files of which nothing is sent; None where everything was to be sent.
     """
 
     scope: Scope
@@ -57,6 +68,7 @@ class Changes:
     redactions: int
     commits: tuple[Commit, ...]
     fingerprint: str
+    seen: tuple[SeenEarlier, ...] | None = None
 
     @property
     def base_sha(self) -> str | None:
@@ -78,6 +90,11 @@ class Changes:
         """Whether everything that a reviewer of text could have read was sent."""
         return not any(omitted.makes_incomplete for omitted in self.omitted)
 
+    @property
+    def unseen(self) -> list[ChangedFile]:
+        """The files that no review has seen as they are now."""
+        return [file for file in self.entries if not file.is_seen]
+
     def moved(self, repo: Repo) -> bool:
         """Whether the reviewed files, the index, or what the names of the scope stand for have changed since."""
         try:
@@ -88,27 +105,41 @@ class Changes:
 
 
 def gather(
-    repo: Repo, scope: Scope, budget: int, denied: tuple[Path, ...] = ()
+    repo: Repo,
+    scope: Scope,
+    budget: int,
+    denied: tuple[Path, ...] = (),
+    reviews: Sequence[PastReview] | None = None,
 ) -> Changes:
     """Everything in the scope, prepared for sending within `budget` bytes.
 
-    Files at or below the absolute paths `denied` are omitted. Raises
+    Files at or below the absolute paths `denied` are omitted. What `reviews`, oldest
+    first, saw of a branch or range is not sent again; None: all is sent. Raises
     `nothing_to_review` when there is nothing to send, `invalid_arguments` for a path
     that names nothing, and what `comparison_of` raises.
     """
     comparison = comparison_of(repo, scope)
     paths = from_root(repo, scope.paths)
+    earlier = NOTHING_SEEN
     with TreeReader(repo.root) as reader:
         collector = Collector(repo, reader, budget, denied)
         if comparison.whole_files:
             fingerprint = _collect_whole_files(collector, comparison, paths)
         else:
-            fingerprint = _collect_changes(collector, comparison, paths)
+            fingerprint, earlier = _collect_changes(
+                collector, comparison, paths, scope, reviews or ()
+            )
         _check_paths(collector, comparison, paths)
     entries, diff, omitted = collector.finish()
+    seen = None
+    if reviews is not None:
+        seen = named(earlier.seen[file.path_bytes] for file in entries if file.is_seen)
     if not diff:
-        raise _nothing(repo, scope, omitted)
-    commits, redactions = history(repo, comparison)
+        if not seen:
+            raise _nothing(repo, scope, omitted)
+        count = sum(file.is_seen for file in entries)
+        raise _nothing_new(scope, omitted, seen, count)
+    commits, redactions = history(repo, comparison, earlier.last_head)
     return Changes(
         scope=scope,
         comparison=comparison,
@@ -118,6 +149,7 @@ def gather(
         redactions=collector.redactions + redactions,
         commits=commits,
         fingerprint=fingerprint,
+        seen=seen,
     )
 
 
@@ -135,15 +167,27 @@ def _collect_whole_files(
 
 
 def _collect_changes(
-    collector: Collector, comparison: Comparison, paths: tuple[bytes, ...]
-) -> str:
-    """Returns the fingerprint, taken before anything but the list of changes was read."""
+    collector: Collector,
+    comparison: Comparison,
+    paths: tuple[bytes, ...],
+    scope: Scope,
+    reviews: Sequence[PastReview],
+) -> tuple[str, Earlier]:
+    """Returns the fingerprint, taken before anything but the list of changes was read, and what `reviews` saw."""
     with diff_of(collector, comparison, paths) as stream:
         others, unmerged = untracked_and_unmerged(collector.repo, comparison, paths)
         snapshot = Snapshot(tuple(stream.changes), others, unmerged)
         fingerprint = compute_fingerprint(collector.reader, comparison, snapshot)
         about = attributes(collector.repo, snapshot.names())
-        tracked = TrackedFiles(collector, comparison, about)
+        earlier = look_up(
+            collector.repo,
+            scope,
+            comparison,
+            reviews,
+            snapshot.changes,
+            budget=collector.budget,
+        )
+        tracked = TrackedFiles(collector, comparison, about, earlier)
         unreadable = tracked.omit_unreadable(snapshot.changes)
         if not unreadable:
             tracked.collect(stream.texts(), unmerged)
@@ -159,7 +203,7 @@ def _collect_changes(
     if comparison.state == "working_tree":
         for submodule in dirty_submodules(collector.repo, paths):
             collector.omit_submodule(submodule.path)
-    return fingerprint
+    return fingerprint, earlier
 
 
 def _current_fingerprint(repo: Repo, scope: Scope) -> str:
@@ -203,26 +247,57 @@ def _exists(collector: Collector, comparison: Comparison, path: bytes) -> bool:
 
 
 def _nothing(repo: Repo, scope: Scope, omitted: tuple[Omitted, ...]) -> CounselError:
-    where = ""
-    if scope.paths:
-        where = f" under {', '.join(scope.paths)[:500]}"
+    where = _under_paths(scope)
     if not omitted:
         return CounselError(
             Code.NOTHING_TO_REVIEW,
             f"Scope {scope.kind} of {repo.root} holds no change{where}.",
         )
     reasons = ", ".join(sorted({item.reason.value for item in omitted}))
-    rows = []
-    for item in omitted[:MAX_LISTED]:
-        row = {"path": item.path, "reason": item.reason.value, "bytes": item.bytes}
-        rows.append(row)
     submodules = submodules_note(repo.root, omitted)
     return CounselError(
         Code.NOTHING_TO_REVIEW,
         f"Scope {scope.kind}{where} holds {len(omitted)} files, none of which can be shown ({reasons}).",
         repair=submodules or None,
-        details={"omitted": rows},
+        details={"omitted": _listed(omitted)},
     )
+
+
+def _nothing_new(
+    scope: Scope,
+    omitted: tuple[Omitted, ...],
+    seen: tuple[SeenEarlier, ...],
+    files: int,
+) -> CounselError:
+    """The error where all that could be shown was seen: that many files, by these reviews."""
+    newest = max(seen, key=lambda review: review.ended)
+    where = f"scope {scope.kind}{_under_paths(scope)}"
+    message = f"Earlier reviews saw everything that {where} holds as it is now: {files} files."
+    details: JsonObject = {"job_id": newest.job_id, "files": files}
+    if omitted:
+        message = f"{message} {len(omitted)} more files cannot be shown."
+        details["omitted"] = _listed(omitted)
+    return CounselError(
+        Code.NOTHING_TO_REVIEW,
+        message,
+        repair=f"The newest of them is job {newest.job_id}: `codex-counsel check {newest.job_id}` judges its result. "
+        "To review everything again, set since to base.",
+        details=details,
+    )
+
+
+def _under_paths(scope: Scope) -> str:
+    if not scope.paths:
+        return ""
+    return f" under {', '.join(scope.paths)[:500]}"
+
+
+def _listed(omitted: tuple[Omitted, ...]) -> list[JsonObject]:
+    rows: list[JsonObject] = []
+    for item in omitted[:MAX_LISTED]:
+        row = {"path": item.path, "reason": item.reason.value, "bytes": item.bytes}
+        rows.append(row)
+    return rows
 
 
 def submodules_note(root: Path, omitted: tuple[Omitted, ...]) -> str:

@@ -68,11 +68,15 @@ class Collector:
         self.pool.add(piece)
         self._files.append(file._replace(bytes=size))
 
+    def keep(self, file: ChangedFile) -> None:
+        """List a file that earlier reviews saw as it is now."""
+        self._files.append(file)
+
     def omit(self, file: ChangedFile, reason: Reason, size: int = 0) -> None:
         """List a file of which nothing is sent."""
         self._omitted[len(self._files)] = reason, size
         binary = file.binary or reason is Reason.BINARY
-        self._files.append(file._replace(bytes=size, binary=binary))
+        self._files.append(file._replace(bytes=size, binary=binary, prior=""))
 
     def omit_submodule(self, path: bytes) -> None:
         """List a submodule of which at most the id of its commit is sent."""
@@ -96,11 +100,18 @@ class Collector:
         omitted: list[Omitted] = []
         for index in order:
             file = self._files[index]
+            if file.is_seen:
+                continue
             if index in self._omitted:
                 reason, size = self._omitted[index]
                 omitted.append(self._omission(file, reason, size))
                 continue
             text, missing = texts.get(index, (b"", file.bytes))
+            # Of a submodule only the id of its commit is shown.
+            is_whole = (
+                bool(text) and not missing and file.path_bytes not in self._submodules
+            )
+            self._files[index] = file._replace(whole=is_whole)
             material.append(text)
             if not text:
                 omitted.append(Omitted(file.path, Reason.BUDGET, missing))

@@ -17,13 +17,20 @@ MAX_TEXT = 2000
 LOG_FORMAT = "--format=tformat:%H%x00%s%x00%b"
 
 
-def history(repo: Repo, comparison: Comparison) -> tuple[tuple[Commit, ...], int]:
-    """The newest commits of the scope, newest first, and how many secrets were masked in them."""
+def history(
+    repo: Repo, comparison: Comparison, last_head: str | None = None
+) -> tuple[tuple[Commit, ...], int]:
+    """The newest commits of the scope, newest first, and how many secrets were masked in them.
+
+    Those that `last_head` has are left out.
+    """
     if comparison.state != "commit" or comparison.head is None:
         return (), 0
     revisions = ["-1", comparison.head]
     if comparison.base is not None:
         revisions = [f"{comparison.base}..{comparison.head}"]
+    if last_head is not None:
+        revisions.append(f"^{last_head}")
     output = repo.git(
         "log",
         f"--max-count={MAX_COMMITS}",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from codex_counsel.findings.seen import content_of
 from codex_counsel.system.json_values import Json, JsonObject
 
 if TYPE_CHECKING:
@@ -87,6 +88,10 @@ class ChangedFile(NamedTuple):
     `modes` and `object_ids` are those of git's raw format, (old, new). An id of zeros
     stands for a file that is not there, or for the working tree. `bytes` is the size of
     the file's diff.
+
+    `prior` is the content that earlier reviews saw of the file, as in `findings/seen.py`:
+    the present one, and nothing of the file is sent, or one from which on it is. Empty
+    where the whole change of the file is material. `whole`: all of that was sent.
     """
 
     path: str
@@ -101,6 +106,33 @@ class ChangedFile(NamedTuple):
     added: int = 0
     deleted: int = 0
     bytes: int = 0
+    prior: str = ""
+    whole: bool = False
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether earlier reviews saw the file as it is now, so that nothing of it is sent."""
+        return bool(self.prior) and self.prior == self.new_content
+
+    @property
+    def is_delta(self) -> bool:
+        """Whether only what changed since an earlier review is sent of the file."""
+        return bool(self.prior) and not self.is_seen
+
+    @property
+    def was_shown(self) -> bool:
+        """Whether a reviewer was sent the file as it is now, this one or an earlier one."""
+        return self.whole or self.is_seen
+
+    @property
+    def old_content(self) -> str:
+        """The content before the change, empty where git stores none."""
+        return content_of(self.modes[0], self.object_ids[0])
+
+    @property
+    def new_content(self) -> str:
+        """The content under review, empty where git stores none."""
+        return content_of(self.modes[1], self.object_ids[1])
 
     @property
     def names(self) -> tuple[builtins.bytes, ...]:
@@ -125,6 +157,8 @@ class ChangedFile(NamedTuple):
             "added": self.added,
             "deleted": self.deleted,
             "bytes": self.bytes,
+            "prior": self.prior,
+            "whole": self.whole,
         }
 
     @classmethod
@@ -144,6 +178,9 @@ class ChangedFile(NamedTuple):
             added=entry["added"],
             deleted=entry["deleted"],
             bytes=entry["bytes"],
+            # Records of releases that sent every file anew lack these.
+            prior=entry.get("prior", ""),
+            whole=entry.get("whole", False),
         )
 
 

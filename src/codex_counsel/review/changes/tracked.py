@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from codex_counsel.review.changes.collector import Collector
     from codex_counsel.review.changes.comparison import Comparison
+    from codex_counsel.review.changes.since import Earlier
 
 MAX_SNIFFED = 200
 """Binary files whose content is examined, first those that only an attribute calls binary. Each costs a process."""
@@ -66,8 +67,10 @@ class TrackedFiles:
         collector: Collector,
         comparison: Comparison,
         attributes: Mapping[bytes, Attributes],
+        earlier: Earlier,
     ) -> None:
         self._collector = collector
+        self._earlier = earlier
         self._comparison = comparison
         self._attributes = attributes
         self._on_disk = comparison.state == "working_tree"
@@ -100,6 +103,8 @@ class TrackedFiles:
             file = file_of(change, text, is_unmerged=change.new in unmerged)
             if self._collector.is_secret(file):
                 self._collector.omit(file, Reason.SECRET_FILE, text.size)
+            elif change.new in self._earlier.seen:
+                self._collector.keep(file._replace(prior=file.new_content))
             elif (
                 change.status != "D"
                 and self._attributes_of(change).filter in self._filters
@@ -121,6 +126,11 @@ class TrackedFiles:
             )
 
     def _add(self, change: Change, text: FileDiff, file: ChangedFile) -> None:
+        rest = self._earlier.rests.get(change.new)
+        # After many changes back and forth, the whole may be shorter.
+        if rest and rest.text.size < text.size:
+            file = file._replace(prior=rest.prior)
+            text = rest.text
         comes_last = self._attributes_of(change).is_generated
         self._collector.add(
             file, bytes(text.beginning), text.size, comes_last=comes_last
