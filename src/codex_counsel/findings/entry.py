@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 
 from codex_counsel.contract.reading import read
-from codex_counsel.contract.vocabulary import Category, FindingState, Known, Severity
+from codex_counsel.contract.vocabulary import (
+    FINDING_ID,
+    UNSETTLED,
+    Category,
+    FindingState,
+    Known,
+    Severity,
+)
+from codex_counsel.findings.identity import (
+    MAX_WORDS,
+    normalized,
+    normalized_blocks,
+)
 from codex_counsel.system.json_values import Json, JsonObject
+
+MAX_TITLE = 300
+MAX_TEXT = 2_000
+"""Characters of any other text but `words`."""
+MAX_FILE = 4_096
+MAX_NUMBER = 2**31 - 1
+_ID = re.compile(FINDING_ID, re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sighting:
-    """A review that raised the finding. `time` is UTC, `head` the commit that was checked out, None before the first.
+    """A review that raised the finding, or found that its evidence still stands.
 
-    `known` is what the review found it to be, for a result that has to be made again.
+    `time` is UTC. `head` is the commit that was reviewed or, for uncommitted work, the
+    one that was checked out; None before the first. `known` is what the review found the
+    finding to be, for a result that has to be made again.
     """
 
     time: str
@@ -27,11 +49,14 @@ class Sighting:
 class Entry:
     """One finding. `file` is its path from the root, `line` where it was seen last.
 
-    `words` are what its id rests on, as they were shown: the lines of the file that it
-    quotes, or else a section or title; `quotes` tells which. `ordinal` is that of the
-    id. `branch` is the one that was checked out, None for a detached HEAD; `plan` the
-    name of the reviewed plan. `reason` and `by` are the words of whoever changed the
-    state, at `changed` (UTC).
+    `words` are what its id rests on, as they were shown: the lines of the file (or plan)
+    that it quotes, an empty line at each gap, or else a section or title; `quotes` tells
+    which. `removed`: they are lines that the change removed. Of `copies` places with
+    these lines it was about the one with the number `copy`. `ordinal` is that of the id.
+
+    `branch` is the one that was reviewed, None where it has no name; `plan` the name of
+    the reviewed plan. `reason` and `by` are the words of whoever changed the state, at
+    `changed` (UTC). `resolved_by` is the job that found the evidence gone.
     """
 
     id: str
@@ -43,7 +68,12 @@ class Entry:
     line: int | None = None
     words: str = ""
     quotes: bool = False
+    removed: bool = False
+    copy: int = 1
+    copies: int = 1
     ordinal: int = 1
+    risk: str | None = None
+    recommendation: str | None = None
     branch: str | None = None
     plan: str | None = None
     first: Sighting
@@ -51,6 +81,22 @@ class Entry:
     reason: str | None = None
     by: str | None = None
     changed: str | None = None
+    resolved_by: str | None = None
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether it counts against the code."""
+        return self.state in UNSETTLED
+
+    @property
+    def likeness(self) -> tuple[str | None, str, str]:
+        """What findings have in common that only their ordinal tells apart."""
+        return likeness(self.file or self.plan, self.category, self.words)
+
+    @property
+    def blocks(self) -> str:
+        """The words as they are searched for."""
+        return normalized_blocks(self.words)
 
     def to_json(self) -> JsonObject:
         """Without what does not apply."""
@@ -59,6 +105,29 @@ class Entry:
 
     @classmethod
     def from_json(cls, raw: Json) -> Entry:
-        """The reverse of `to_json`. Raises ValueError."""
+        """The reverse of `to_json`. Raises ValueError, also for texts that are too long to be ours."""
         entry: Entry = read(cls, raw, "finding")
+        entry.check()
         return entry
+
+    def check(self) -> None:
+        """Raise ValueError for what was not written by us."""
+        if not _ID.fullmatch(self.id):
+            raise ValueError("id is none of a finding")
+        limits = {"title": MAX_TITLE, "words": MAX_WORDS, "file": MAX_FILE}
+        for name, value in vars(self).items():
+            if isinstance(value, str) and len(value) > limits.get(name, MAX_TEXT):
+                raise ValueError(f"{name} is too long")
+            if type(value) is int and not 0 < value <= MAX_NUMBER:
+                raise ValueError(f"{name} is out of range")
+        for sighting in (self.first, self.last):
+            for name, value in vars(sighting).items():
+                if value is not None and len(value) > MAX_TITLE:
+                    raise ValueError(f"{name} is too long")
+
+
+def likeness(
+    place: str | None, category: str, words: str
+) -> tuple[str | None, str, str]:
+    """`Entry.likeness` of these. `place` is the file, or else the plan."""
+    return place, category, normalized(words)

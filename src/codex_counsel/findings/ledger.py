@@ -3,19 +3,22 @@
 A line is the whole present record of one finding, so the last line of an id counts, and
 `{"id": ..., "forgotten": true}` ends it. Records of jobs are dropped some day; these are not.
 
-Invariants: lines are appended under the lock beside the file, by one write; one that was
-not written whole does not swallow the next. When most lines are outdated, the file is
-replaced in one step by a snapshot, a line for each finding. A reader takes no lock: it
-sees the old file or the new one. A line that cannot be read counts as damaged, and harms
-no other.
+Invariants: lines are appended under the lock beside the file, by one write, and a write
+that failed is taken back. A line that was not written whole does not swallow the next. When
+most lines are outdated, the file is replaced in one step by a snapshot: a line for each
+finding, after the lines that could not be read, which a later release may understand. A
+reader takes no lock: it sees the old file or the new one. A line that cannot be read counts
+as damaged, and harms no other.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,7 +31,6 @@ from codex_counsel.system.files import (
     lock_file,
     make_private,
     open_private,
-    read_regular,
     write_atomically,
 )
 from codex_counsel.system.json_values import JsonObject
@@ -36,7 +38,11 @@ from codex_counsel.system.json_values import JsonObject
 FOLDER = "findings"
 FILE = "ledger.jsonl"
 MAX_LEDGER = 64 * 1024 * 1024
-"""Bytes that are read."""
+"""Bytes of a ledger. One that would be larger is not written any more."""
+MAX_ENTRIES = 5_000
+"""Findings, above which a snapshot drops those that were fixed or stale for the longest time."""
+MAX_DAMAGED = 1024 * 1024
+"""Bytes of lines that cannot be read which a snapshot keeps, the last ones."""
 LOCK_PATIENCE = 10.0
 SPARE_LINES = 500
 """Outdated lines that a file may have beside as many as it has findings."""
@@ -45,11 +51,17 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass
 class Findings:
-    """What was read: the entries by their ids in the order in which they came, and how many lines are damaged."""
+    """What was read: the entries by their ids in the order in which they came, and how many lines there are.
+
+    `damaged` counts the lines that could not be read; `unread` are these lines. `size` are
+    the bytes of the file.
+    """
 
     entries: dict[str, Entry] = field(default_factory=dict)
     damaged: int = 0
     lines: int = 0
+    unread: list[bytes] = field(default_factory=list)
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,18 +89,16 @@ class Ledger:
         return self.directory / FILE
 
     def read(self) -> Findings:
-        """All findings on record; none where there is no file, or none that can be read."""
-        findings = Findings()
-        data = read_regular(self.file, MAX_LEDGER) or b""
-        for line in data.splitlines():
-            if not line.strip():
-                continue
-            findings.lines += 1
-            try:
-                _take(findings.entries, json.loads(line))
-            except (ValueError, RecursionError):
-                findings.damaged += 1
-        return findings
+        """All findings on record; none where there is no file.
+
+        Raises `storage_failed` for one that cannot be read as a whole, or is not ours.
+        """
+        try:
+            return _parsed(_content(self.file))
+        except OSError as error:
+            raise error_of(
+                Code.STORAGE_FAILED, "The ledger of findings cannot be read", error
+            ) from None
 
     @contextmanager
     def changing(self) -> Iterator[Changing]:
@@ -120,12 +130,15 @@ class Ledger:
         if not changing.added:
             return
         findings = changing.findings
-        lines = findings.lines + len(changing.added)
-        if lines > 2 * len(findings.entries) + SPARE_LINES:
-            rows = [entry.to_json() for entry in findings.entries.values()]
-            write_atomically(self.file, _as_lines(rows), durable=True)
+        added = _as_lines(changing.added)
+        if _is_due(findings, len(changing.added), len(added)):
+            snapshot = _snapshot(findings)
+            if len(snapshot) > MAX_LEDGER:
+                message = f"{self.file} would have more than {MAX_LEDGER:,} bytes: forget findings"
+                raise CounselError(Code.STORAGE_FAILED, message)
+            write_atomically(self.file, snapshot, durable=True)
         else:
-            _append(self.file, _as_lines(changing.added))
+            _append(self.file, added)
 
 
 class Changing:
@@ -136,9 +149,10 @@ class Changing:
         self.added: list[JsonObject] = []
 
     def put(self, entry: Entry) -> None:
-        """Add a finding, or replace what is on record of it."""
+        """Add a finding, or replace what is on record of it. Raises ValueError for one that could not be read back."""
         if self.findings.entries.get(entry.id) == entry:
             return
+        entry.check()
         self.findings.entries[entry.id] = entry
         self.added.append(entry.to_json())
 
@@ -158,6 +172,87 @@ def _take(entries: dict[str, Entry], raw: object) -> None:
             entries[entry.id] = entry
 
 
+def _content(file: Path) -> bytes:
+    """The bytes of the file, none where there is no file.
+
+    Raises OSError, also for a link, for what is no regular file of this user's, and for
+    more bytes than are read.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = open_private(str(file), flags)
+    except FileNotFoundError:
+        return b""
+    try:
+        _check_own(descriptor, file)
+        if os.fstat(descriptor).st_size > MAX_LEDGER:
+            raise OSError(
+                errno.EFBIG, f"more than {MAX_LEDGER:,} bytes: move it away", str(file)
+            )
+        with open(descriptor, "rb", closefd=False) as stream:
+            return stream.read()
+    finally:
+        os.close(descriptor)
+
+
+def _check_own(descriptor: int, file: Path) -> None:
+    """Raise OSError for what is no regular file of this user's."""
+    info = os.fstat(descriptor)
+    if not stat.S_ISREG(info.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file: remove it", str(file))
+    if info.st_uid != os.geteuid():
+        problem = f"it belongs to the user with the id {info.st_uid}"
+        raise OSError(errno.EPERM, problem, str(file))
+
+
+def _parsed(data: bytes) -> Findings:
+    findings = Findings(size=len(data))
+    for line in data.splitlines():
+        if not line.strip():
+            continue
+        findings.lines += 1
+        try:
+            _take(findings.entries, json.loads(line))
+        except (ValueError, RecursionError):
+            findings.damaged += 1
+            findings.unread.append(line)
+    return findings
+
+
+def _is_due(findings: Findings, lines: int, size: int) -> bool:
+    """Whether a snapshot is to be written, instead of adding so many lines and bytes."""
+    readable = findings.lines - findings.damaged
+    if readable + lines > 2 * len(findings.entries) + SPARE_LINES:
+        return True
+    if findings.size + size > MAX_LEDGER:
+        return True
+    too_many = len(findings.entries) - MAX_ENTRIES
+    return too_many > SPARE_LINES and len(_gone(findings)) > SPARE_LINES
+
+
+def _snapshot(findings: Findings) -> bytes:
+    """A line for each finding, but of more than `MAX_ENTRIES` without those that are gone for the longest time."""
+    too_many = max(len(findings.entries) - MAX_ENTRIES, 0)
+    dropped = {entry.id for entry in _gone(findings)[:too_many]}
+    rows = [
+        entry.to_json()
+        for entry in findings.entries.values()
+        if entry.id not in dropped
+    ]
+    unread = b"".join(line + b"\n" for line in findings.unread)
+    return unread[-MAX_DAMAGED:] + _as_lines(rows)
+
+
+def _gone(findings: Findings) -> list[Entry]:
+    """The findings that are fixed or stale, in the order in which they were seen last."""
+    gone = [
+        entry
+        for entry in findings.entries.values()
+        if entry.state in ("fixed", "stale")
+    ]
+    return sorted(gone, key=lambda entry: entry.last.time)
+
+
 def _as_lines(rows: Iterable[JsonObject]) -> bytes:
     # ASCII, so that a terminal shows what is there.
     lines = [json.dumps(row, ensure_ascii=True) + "\n" for row in rows]
@@ -165,17 +260,24 @@ def _as_lines(rows: Iterable[JsonObject]) -> bytes:
 
 
 def _append(file: Path, data: bytes) -> None:
+    """Add the data at the end, or leave the file as it was and raise OSError."""
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = open_private(str(file), flags)
     try:
+        _check_own(descriptor, file)
         size = os.fstat(descriptor).st_size
-        # A full disk or a kill may have left a part of a line.
+        # A kill may have left a part of a line.
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             data = b"\n" + data
-        written = os.write(descriptor, data)
+        try:
+            written = os.write(descriptor, data)
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
         if written < len(data):
-            raise OSError(28, os.strerror(28))
-        os.fsync(descriptor)
+            os.ftruncate(descriptor, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
     finally:
         os.close(descriptor)
 
