@@ -94,7 +94,7 @@ def merge_base(repo: Repo, ours: str, theirs: str) -> str:
 
 def default_base(repo: Repo) -> tuple[str, str]:
     """Full name and commit that the branch is compared with when the caller names no base. Raises `unknown_ref`."""
-    branch = _current_branch(repo)
+    branch = current_branch(repo)
     candidates = [
         name for name in _candidates(repo, branch) if name != f"refs/heads/{branch}"
     ]
@@ -115,7 +115,7 @@ def default_base(repo: Repo) -> tuple[str, str]:
     )
 
 
-def _current_branch(repo: Repo) -> str:
+def current_branch(repo: Repo) -> str:
     """The name of the branch checked out, or an empty text for a detached HEAD."""
     code, output, _ = repo.try_git("symbolic-ref", "--quiet", "--short", "HEAD")
     if code:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from codex_counsel.contract.envelope import Coverage, Omission
@@ -14,14 +14,18 @@ from codex_counsel.git.repo import Repo
 from codex_counsel.review.changes.changes import Changes
 from codex_counsel.review.changes.comparison import Comparison
 from codex_counsel.review.changes.model import ChangedFile, Scope
+from codex_counsel.review.lineage import branch_name
 from codex_counsel.review.criteria import NO_CRITERIA, Criteria
 from codex_counsel.system.json_values import JsonObject
-from codex_counsel.system.text import size
+from codex_counsel.system.text import one_line, size, visible
 
 MAX_OMITTED = 200
 """Omissions listed by name; the rest is counted."""
 MAX_OMITTED_BYTES = 12_000
 """Bytes of all names listed: the list is part of every page of a result."""
+
+MAX_PLAN_NAME = 300
+"""Characters."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +34,13 @@ class ReviewRecord:
 
     `frame` is a `Comparison`, `entries` are the `ChangedFile`s. `sent` is a digest of
     the material: by it a follow-up knows that its thread has the material already.
-    `rules` are the `Rules` that were sent. `ledger` is the directory of what is on
-    record of the repository, empty for an old job. `base_ref` is that of `since.py`.
-    `focused` marks a review that was asked to look at something in particular.
+    `rules` are the `Rules` that were sent.
+
+    `ledger` is the directory of what is on record of the repository, empty where
+    nothing is kept. `base_ref` is that of `since.py`. `focused` marks a review that was
+    asked to look at something in particular. `branch` is the one that was checked out,
+    None where HEAD is detached and nothing else names it; `checked_out` the commit.
+    `plan_name` is the plan's path, or `text`.
     """
 
     workspace: str
@@ -48,12 +56,19 @@ class ReviewRecord:
     since: Since = "base"
     base_ref: str | None = None
     focused: bool = False
+    branch: str | None = None
+    checked_out: str | None = None
+    plan_name: str | None = None
 
     @classmethod
     def of_changes(
-        cls, repo: Repo, changes: Changes, criteria: Criteria = NO_CRITERIA
+        cls,
+        repo: Repo,
+        changes: Changes,
+        criteria: Criteria = NO_CRITERIA,
+        ledger: Path | None = None,
     ) -> ReviewRecord:
-        """The record of a review of changes."""
+        """The record of a review of changes, whose findings go to the ledger in this directory."""
         return cls(
             workspace=str(repo.workspace),
             coverage=asdict(coverage(changes, criteria)),
@@ -63,6 +78,9 @@ class ReviewRecord:
             fingerprint=changes.fingerprint,
             sent=material_digest(changes),
             rules=[rules.to_json() for rules in criteria.rules],
+            ledger=str(ledger or ""),
+            branch=branch_name(repo),
+            checked_out=repo.head(),
         )
 
     @classmethod
@@ -86,7 +104,13 @@ class ReviewRecord:
             entries=[],
             plan=plan,
             rules=[rules.to_json() for rules in criteria.rules],
+            checked_out=head,
         )
+
+    def of_named_plan(self, ledger: Path, name: str | None) -> ReviewRecord:
+        """The same, of a plan with this path, whose findings go to the ledger in this directory."""
+        plan_name = one_line(visible(name or "text"), MAX_PLAN_NAME)
+        return replace(self, ledger=str(ledger), plan_name=plan_name)
 
     def to_json(self) -> JsonObject:
         """The fields as they stand in `spec.json`. Not a copy: a review of 10,000 files has 10,000 entries."""
