@@ -43,8 +43,8 @@ FILE = "reviews.jsonl"
 MAX_REVIEWS = 200
 MAX_BYTES = 8 * 1024 * 1024
 """Bytes of the file, above which the oldest reviews are dropped."""
-MAX_LINE = MAX_BYTES // 2
-"""Bytes of one review, above which its last files are left out."""
+MAX_LINE = 3 * 1024 * 1024
+"""Bytes of the files of one review, above which the last of them are left out."""
 LOCK_PATIENCE = 5.0
 MAX_STEPS = 2_000_000
 """States that are looked at for all files of a change; files that come later count as not seen."""
@@ -275,7 +275,7 @@ class ReviewLog:
 
 
 def _as_line(review: PastReview) -> bytes:
-    """One line of ASCII, so that a terminal shows what is there; at most MAX_LINE bytes."""
+    """One line of ASCII, so that a terminal shows what is there, with as many files as MAX_LINE allows."""
     raw = review.to_json()
     room = MAX_LINE
     for name in ("sent", "kept"):

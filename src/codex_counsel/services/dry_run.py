@@ -145,13 +145,13 @@ def _files(changes: Changes, budget: int) -> JsonObject:
 
 
 def _since(changes: Changes) -> JsonObject:
-    """For `since: last`: how many files are seen, sent from a state that was seen, and sent from the base."""
+    """For `since: last`: how many files are seen, sent from a state on that was seen, and new."""
     if changes.seen is None:
         return {}
     seen = sum(file.is_seen for file in changes.entries)
     rest = sum(file.is_delta for file in changes.entries)
-    whole = len(changes.entries) - seen - rest
-    return {"since": {"files_seen": seen, "files_in_part": rest, "files_whole": whole}}
+    new = len(changes.entries) - seen - rest
+    return {"since": {"files_seen": seen, "files_in_part": rest, "files_new": new}}
 
 
 def _prompt_size(brief: Brief) -> dict[str, int]:
