@@ -261,6 +261,28 @@ def test_the_base_moves_in_a_file_of_the_branch(branch: Branch) -> None:
     changes = branch.look(everything=True)
     assert "app.py" in {file.path for file in changes.entries}
     branch.nothing()
+    branch.push("more", three="three = 33\n")
+    changes = branch.review()
+    assert seen(changes) == {"app.py", "one.py", "two.py"}
+    assert changes.base_moved == ("app.py",)
+    # By now it is seen against this base.
+    branch.push("more", three="three = 333\n")
+    assert branch.look().base_moved == ()
+
+
+def test_a_deletion_of_what_the_base_has_changed_since_is_sent(branch: Branch) -> None:
+    project = branch.project
+    (project.root / "app.py").unlink()
+    project.commit("without app")
+    branch.review()
+    project.git("checkout", "--quiet", "main")
+    project.write("app.py", "mended = 1\n")
+    project.commit("mend app")
+    project.git("checkout", "--quiet", "feature")
+    project.git("merge", "--quiet", "--strategy=ours", "--no-edit", "main")
+    changes = branch.look()
+    assert sent(changes) == {"app.py"}
+    assert lines(changes, "-") == ["mended = 1"]
 
 
 def test_merging_the_base_sends_what_came_with_the_conflict_alone(
@@ -606,10 +628,7 @@ def test_a_linked_worktree_and_a_folder_see_the_same(
 
 
 def test_a_repository_of_sha256(tmp_path: Path, project: Project) -> None:
-    try:
-        wide = type(project)(tmp_path / "wide").init("--object-format=sha256")
-    except Exception:  # noqa: BLE001  # git was built without it
-        pytest.skip("git has no sha256")
+    wide = type(project)(tmp_path / "wide").init("--object-format=sha256")
     wide.write("app.py", "app = 1\n")
     wide.commit("begin")
     wide.git("checkout", "--quiet", "-b", "feature")

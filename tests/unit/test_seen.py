@@ -320,9 +320,15 @@ def test_steps_in_a_circle_come_to_an_end() -> None:
 
 def test_a_review_against_the_same_base_counts_whatever_the_old_side_is() -> None:
     reviews = (review(1, step(1, 2)),)
-    assert is_seen(states_after(*reviews), step(0xF, 2))
+    states = states_after(*reviews)
+    by_steps, by_base = states.seen_by(*step(1, 2)), states.seen_by(*step(0xF, 2))
+    assert by_steps is not None
+    assert by_base is not None
+    assert (by_steps.step_by_step, by_base.step_by_step) == (True, False)
     # A base that was moved back.
     assert not is_seen(states_after(*reviews, forward=False), step(0xF, 2))
+    # A deletion takes away what the base has now.
+    assert not is_seen(states_after(review(1, step(1, ABSENT))), step(0xF, ABSENT))
     for changes in (
         {"base": "refs/heads/other"},
         {"base": None},
@@ -346,12 +352,12 @@ def test_the_review_that_was_sent_the_file_last_is_named() -> None:
     )
     found = states.seen_by(*step(1, 2))
     assert found is not None
-    assert found.job == f"{2:032x}"
+    assert found.review.job == f"{2:032x}"
     # Its own record was dropped since.
     states = states_after(review(3, step(5, 6, "b.py"), kept=(step(1, 2),)))
     found = states.seen_by(*step(1, 2))
     assert found is not None
-    assert found.job == f"{3:032x}"
+    assert found.review.job == f"{3:032x}"
 
 
 def test_the_latest_contents_are_those_that_were_seen() -> None:

@@ -311,13 +311,21 @@ def _append(file: Path, data: bytes) -> None:
 # --- what counts as seen
 
 
+class SeenBy(NamedTuple):
+    """The newest review that was sent a state. `step_by_step`: reviews were sent all that lies between."""
+
+    review: PastReview
+    step_by_step: bool
+
+
 class SeenStates:
     """Which states of files were seen, for a change of the kind `scope` against the base of this name.
 
     A state counts as seen where steps that reviews were sent lead to it from the old
-    side of the change. It does too where a review of the same kind and base was sent
-    it, so that a rewritten history costs nothing, provided that the base has only moved
-    forward since (`is_ancestor`): what was in the base then need not have been reviewed.
+    side of the change. That there is a file with this content counts as seen too where
+    a review of the same kind and base was sent it, whatever the old side is by now,
+    provided that the base has only moved forward since (`is_ancestor`): what was in the
+    base then need not have been reviewed.
     """
 
     def __init__(
@@ -340,18 +348,21 @@ class SeenStates:
             for step in (*review.sent, *review.kept):
                 self._steps[step.old].add(step.new)
                 self._names[step.new.path][step.new.content] = number
-                if is_same and review.base_sha:
+                is_there = not step.new.content.startswith(ABSENT_MODE)
+                if is_same and is_there and review.base_sha:
                     self._same_base[step.new].append(review.base_sha)
             self._sent_by.update((step.new, review) for step in review.sent)
             self._kept_by.update((step.new, review) for step in review.kept)
 
-    def seen_by(self, old: State, new: State) -> PastReview | None:
-        """The newest review that was sent the new side of a change; None if it does not count as seen."""
+    def seen_by(self, old: State, new: State) -> SeenBy | None:
+        """Who was sent the new side of a change; None if it does not count as seen."""
         if new not in self._sent_by and new not in self._kept_by:
             return None
-        if not self._leads_to(old, new) and not self._has_same_base(new):
+        step_by_step = self._leads_to(old, new)
+        if not step_by_step and not self._has_same_base(new):
             return None
-        return self._sent_by.get(new) or self._kept_by[new]
+        review = self._sent_by.get(new) or self._kept_by[new]
+        return SeenBy(review, step_by_step)
 
     def latest_contents(self, old: State, path: str) -> list[str]:
         """The contents of regular files that were seen under this name, newest first."""

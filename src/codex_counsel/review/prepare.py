@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from codex_counsel.prepare.context import Context
     from codex_counsel.prepare.workspace import ResolvedWorkspace
 
+MAX_NAMED = 10
+"""Files that a warning names."""
 ALWAYS_SENT = 2_000
 """Bytes. A change of at most this size is sent again also to a thread that has it: an error would cost more."""
 
@@ -102,7 +104,7 @@ def prepare_changes(
             *agents.warnings,
             *rules.warnings,
             *_hidden_warnings(changes),
-            *_first_review_warnings(changes),
+            *_since_warnings(changes),
             *_submodule_warnings(repo, changes),
         ),
         details={"review": record.to_json()},
@@ -165,8 +167,14 @@ def _hidden_warnings(changes: Changes) -> tuple[str, ...]:
     )
 
 
-def _first_review_warnings(changes: Changes) -> tuple[str, ...]:
-    """For `since: last` where nothing could be left out."""
+def _since_warnings(changes: Changes) -> tuple[str, ...]:
+    """For `since: last`: where nothing could be left out, and what was left out although the base changed in it."""
+    if changes.base_moved:
+        count = len(changes.base_moved)
+        names = ", ".join(changes.base_moved[:MAX_NAMED])
+        return (
+            f"{count} files count as seen as they are now, but the base has changed them since: {names}",
+        )
     is_first = changes.seen == () and not any(file.prior for file in changes.entries)
     if not is_first:
         return ()

@@ -58,6 +58,7 @@ class Changes:
     `redactions` counts what was masked in the diff and in the messages of `commits`.
     `fingerprint` is that of the files when they were read. `seen` are the reviews that
     saw the files of which nothing is sent; None where everything was to be sent.
+    `base_moved` are the paths of those of them that the base has changed since.
     """
 
     scope: Scope
@@ -69,6 +70,7 @@ class Changes:
     commits: tuple[Commit, ...]
     fingerprint: str
     seen: tuple[SeenEarlier, ...] | None = None
+    base_moved: tuple[str, ...] = ()
 
     @property
     def base_sha(self) -> str | None:
@@ -139,6 +141,9 @@ def gather(
             raise _nothing(repo, scope, omitted)
         count = sum(file.is_seen for file in entries)
         raise _nothing_new(scope, omitted, seen, count)
+    base_moved = [
+        file.path for file in entries if file.path_bytes in earlier.base_moved
+    ]
     commits, redactions = history(repo, comparison, earlier.last_head)
     return Changes(
         scope=scope,
@@ -150,6 +155,7 @@ def gather(
         commits=commits,
         fingerprint=fingerprint,
         seen=seen,
+        base_moved=tuple(base_moved),
     )
 
 

@@ -55,12 +55,13 @@ class Earlier:
     """By the present name of a file: the review that saw it as it is now, or else what none has seen.
 
     `last_head` is the head of the newest review whose commits are among those of this
-    change.
+    change. `base_moved` are files seen whose old side is another now than reviews saw.
     """
 
     seen: Mapping[bytes, PastReview] = field(default_factory=dict)
     rests: Mapping[bytes, Rest] = field(default_factory=dict)
     last_head: str | None = None
+    base_moved: frozenset[bytes] = frozenset()
 
 
 NOTHING_SEEN = Earlier()
@@ -108,6 +109,7 @@ def look_up(
     base = base_ref(repo, scope, comparison)
     states = SeenStates(reviews, scope.kind, base, is_ancestor)
     seen: dict[bytes, PastReview] = {}
+    base_moved: set[bytes] = set()
     candidates: dict[bytes, list[str]] = {}
     for change in changes:
         old, new = states_of(change)
@@ -115,7 +117,9 @@ def look_up(
             continue
         seen_by = states.seen_by(old, new)
         if seen_by:
-            seen[change.new] = seen_by
+            seen[change.new] = seen_by.review
+            if not seen_by.step_by_step:
+                base_moved.add(change.new)
         elif change.modes[1] in REGULAR_MODES:
             contents = states.latest_contents(old, new.path)
             candidates[change.new] = contents[:MAX_CANDIDATES]
@@ -123,6 +127,7 @@ def look_up(
         seen=seen,
         rests=_rests(repo, head, candidates, budget),
         last_head=_last_head(repo, scope, base, head, reviews),
+        base_moved=frozenset(base_moved),
     )
 
 
