@@ -17,7 +17,7 @@ from codex_counsel.cli.page import Page
 from codex_counsel.cli.parser import FORMATS
 from codex_counsel.cli.render import Output, add_envelope
 from codex_counsel.contract.envelope import Envelope, failed
-from codex_counsel.contract.vocabulary import SEVERITIES
+from codex_counsel.contract.vocabulary import CATEGORIES, SEVERITIES
 from codex_counsel.errors import Code, CounselError
 
 FINDING: dict[str, Any] = {
@@ -99,6 +99,10 @@ def test_text_shows_the_finding_its_place_and_what_was_left_out() -> None:
 
 RULE = {"rule": {"file": "api/AGENTS.md", "quote": "Never\nlog a <b>password</b>."}}
 RULE_LINES = {
+    "html": "api/AGENTS.md",
+    "rdjson": "rule of api/AGENTS.md: Never log a <b>password</b>.\\n",
+    "gitlab": " — rule of api/AGENTS.md: Never log a <b>password</b>.",
+    "junit": "\nrule of api/AGENTS.md: Never log a &lt;b&gt;password&lt;/b&gt;.",
     "text": "  rule of api/AGENTS.md: Never log a <b>password</b>.\n",
     "markdown": "rule of api/AGENTS.md: Never log a &lt;b&gt;password",
     "github": "%0Arule of api/AGENTS.md: Never log a <b>password</b>.",
@@ -117,7 +121,7 @@ def test_every_format_names_the_rule_that_a_finding_rests_on(name: str) -> None:
 def test_sarif_has_the_rule_among_the_properties_of_its_result() -> None:
     (result,) = sarif(review(RULE))["runs"][0]["results"]
     assert result["properties"]["rule"] == RULE["rule"]
-    assert result["ruleId"] == "codex/high"
+    assert result["ruleId"] == "codex/other"
 
 
 RULE_FILES = [
@@ -319,12 +323,8 @@ def test_sarif_has_what_the_format_requires() -> None:
     assert driver["name"] == "codex-counsel"
     assert driver["version"]
     rules = [rule["id"] for rule in driver["rules"]]
-    assert rules == [f"codex/{severity}" for severity in SEVERITIES]
+    assert rules == [f"codex/{category}" for category in CATEGORIES]
     assert all(rule["shortDescription"]["text"] for rule in driver["rules"])
-    scores = [
-        float(rule["properties"]["security-severity"]) for rule in driver["rules"]
-    ]
-    assert scores == sorted(scores, reverse=True)
     for result in run["results"]:
         assert result["ruleId"] in rules
         assert result["level"] in {"none", "note", "warning", "error"}
@@ -353,11 +353,17 @@ def test_sarif_has_what_the_format_requires() -> None:
     assert run["invocations"][0]["executionSuccessful"] is True
 
 
-def test_sarif_of_a_finding_without_a_file_names_no_place() -> None:
+def test_sarif_of_a_finding_without_a_file_has_a_location_that_says_so() -> None:
     (result,) = sarif(review(findings=[{"severity": "low", "title": "t"}]))["runs"][0][
         "results"
     ]
-    assert "locations" not in result
+    (location,) = result["locations"]
+    assert location["physicalLocation"] == {
+        "artifactLocation": {
+            "uri": "no-file-named",
+            "description": {"text": "The finding names no file."},
+        }
+    }
     assert (result["level"], result["message"]["text"]) == ("note", "t")
 
 

@@ -38,7 +38,17 @@ from codex_counsel.contract.vocabulary import (
 from codex_counsel.errors import EXIT_CODES, USAGE
 from codex_counsel.system.json_values import JsonObject
 
-FORMATS = ("text", "markdown", "json", "sarif", "github", "html")
+FORMATS = (
+    "text",
+    "json",
+    "markdown",
+    "html",
+    "sarif",
+    "github",
+    "rdjson",
+    "gitlab",
+    "junit",
+)
 GATE_SEVERITIES = SEVERITIES[:-1]
 DESCRIPTION = "Ask OpenAI's Codex for a second opinion, a review, or a diff. It runs in a sandbox."
 COLOURS = ("auto", "always", "never")

@@ -19,6 +19,7 @@ from codex_counsel.cli.output import (
     print_own,
 )
 from codex_counsel.cli.page import Look, Page, flat
+from codex_counsel.cli.parser import FORMATS
 from codex_counsel.cli.progress import LINE
 from codex_counsel.cli.reports import REPORTS, add_files
 from codex_counsel.cli.review_text import add_footer, add_review, add_warnings
@@ -40,7 +41,7 @@ from codex_counsel.errors import CATALOG, Code, CounselError
 from codex_counsel.services.checking import is_unfinished, parse_envelope
 from codex_counsel.system.text import one_line, visible
 
-DOCUMENTS = ("markdown", "sarif", "github", "html")
+DOCUMENTS = tuple(name for name in FORMATS if name not in ("text", "json"))
 """The formats of a review that are for another reader than a person at a terminal."""
 
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from codex_counsel.cli.page import Page, Style
-from codex_counsel.cli.words import in_terminal_words
-from codex_counsel.contract.envelope import Coverage, Envelope, Failure, Finding
-from codex_counsel.contract.vocabulary import Severity
+from codex_counsel.cli.words import in_terminal_words, repair_of
+from codex_counsel.contract.envelope import (
+    Coverage,
+    Envelope,
+    Failure,
+    Finding,
+    Suggestion,
+)
+from codex_counsel.contract.vocabulary import Known, Severity
 from codex_counsel.system.text import one_line, visible
 
 SEVERITY_STYLES: dict[Severity, Style] = {
@@ -21,6 +27,12 @@ VERDICT_STYLES: dict[str, Style] = {
     "fail": "red",
     "unknown": "yellow",
 }
+KNOWN_WORDS: dict[Known, str] = {
+    "new": "new",
+    "open": "raised before",
+    "rejected": "rejected before",
+    "returned": "was gone, is there again",
+}
 MAX_ENTRY = 2_000
 """Characters of an entry of a reviewer's lists."""
 
@@ -30,17 +42,7 @@ def add_review(page: Page, review: Envelope) -> None:
     page.add(review.summary, VERDICT_STYLES.get(review.verdict or "", "bold"))
     page.add()
     for finding in review.findings or ():
-        severity = finding.severity.upper()
-        page.add_spans(
-            (severity, SEVERITY_STYLES[finding.severity]),
-            (f"  {title_of(finding)}", "bold"),
-        )
-        page.add(place_of(finding), "cyan", indent="  ")
-        _add_prefixed(page, "  | ", finding.evidence, "dim")
-        _add_prefixed(page, "  ", finding.risk)
-        _add_prefixed(page, "  -> ", finding.recommendation)
-        _add_prefixed(page, "  ", rule_line(finding), "dim")
-        page.add()
+        _add_finding(page, finding)
     if review.answer is not None:
         page.add_prose(review.answer)
         page.add()
@@ -49,9 +51,31 @@ def add_review(page: Page, review: Envelope) -> None:
         for entry in entries:
             title = name.replace("_", " ")
             page.add(f"{title}: {one_line(entry, MAX_ENTRY)}")
+    for line in resolved_lines(review):
+        page.add(f"resolved: {line}", "green")
     for line in coverage_lines(review):
         page.note(line)
     add_footer(page, review)
+
+
+def _add_finding(page: Page, finding: Finding) -> None:
+    style = SEVERITY_STYLES[finding.severity]
+    # What was rejected does not count any more.
+    if is_rejected(finding):
+        style = "dim"
+    page.add_spans(
+        (finding.severity.upper(), style), (f"  {title_of(finding)}", "bold")
+    )
+    page.add(place_of(finding), "cyan", indent="  ")
+    _add_prefixed(page, "  | ", finding.evidence, "dim")
+    _add_prefixed(page, "  ", finding.risk)
+    _add_prefixed(page, "  -> ", finding.recommendation)
+    if finding.suggestion:
+        page.add(suggestion_line(finding.suggestion), indent="  ")
+        _add_prefixed(page, "  + ", finding.suggestion.replacement, "green")
+    _add_prefixed(page, "  ", rule_line(finding), "dim")
+    _add_prefixed(page, "  ", record_line(finding), "dim")
+    page.add()
 
 
 def add_footer(page: Page, result: Envelope) -> None:
@@ -134,6 +158,83 @@ def rule_line(finding: Finding) -> str:
     return f"rule of {file}: {one_line(finding.rule.quote, MAX_ENTRY)}"
 
 
+def is_rejected(finding: Finding) -> bool:
+    """Whether somebody rejected it before: then it is shown, and decides nothing."""
+    return finding.known == "rejected"
+
+
+def record_line(finding: Finding) -> str:
+    """`id 0123456789abcdef, logic, rejected before: REASON`; empty for a finding that an earlier release stored."""
+    parts = []
+    if finding.id:
+        parts.append(f"id {one_line(finding.id, 64)}")
+    if finding.category:
+        parts.append(finding.category.replace("_", " "))
+    if finding.carried:
+        parts.append("not sent again")
+    if finding.known:
+        parts.append(KNOWN_WORDS[finding.known])
+    line = ", ".join(parts)
+    if finding.reason:
+        line += f": {one_line(finding.reason, MAX_ENTRY)}"
+    return line
+
+
+def suggestion_line(suggestion: Suggestion) -> str:
+    """`replace lines 3 to 5 by:`, above the replacement; `remove lines 3 to 5` where that is empty."""
+    lines = f"line {suggestion.start_line}"
+    if suggestion.end_line != suggestion.start_line:
+        lines = f"lines {suggestion.start_line} to {suggestion.end_line}"
+    if suggestion.replacement:
+        return f"replace {lines} by:"
+    return f"remove {lines}"
+
+
+def replacement_lines(suggestion: Suggestion) -> str:
+    """The replacement without its last line end, as formats have it whose ranges are whole lines."""
+    return suggestion.replacement.removesuffix("\n").removesuffix("\r")
+
+
+def resolved_lines(review: Envelope) -> list[str]:
+    """A line for each finding of earlier reviews that is gone: `fixed: Off by one (high, src/app.py, id 01...)`."""
+    lines = []
+    for resolved in review.resolved or ():
+        parts: list[str] = [resolved.severity]
+        if resolved.file:
+            parts.append(one_line(resolved.file, 500))
+        parts.append(f"id {one_line(resolved.id, 64)}")
+        title = one_line(resolved.title, 300)
+        lines.append(f"{resolved.state}: {title} ({', '.join(parts)})")
+    return lines
+
+
+def message_of(finding: Finding) -> str:
+    """What a document without fields of its own says about a finding: all but its title, severity and place."""
+    parts = [finding.risk, finding.recommendation]
+    suggestion = finding.suggestion
+    if suggestion:
+        parts.append(f"{suggestion_line(suggestion)}\n{suggestion.replacement}")
+    parts.append(rule_line(finding))
+    if finding.grounded != "verified":
+        parts.append(f"({finding.grounded or 'unverified'})")
+    parts.append(record_line(finding))
+    return "\n".join(part.rstrip("\n") for part in parts if part)
+
+
+def why_not_clean(review: Envelope) -> str:
+    """Why the review does not count as clean, whatever its findings: it failed, or has no verdict that they explain."""
+    if review.error:
+        return f"{reason_of(review.error)}\nWhat to do: {repair_of(review.error)}"
+    if review.meta.budget_reached:
+        limit = review.meta.budget_reached.limit
+        return f"The review was cut short: it used up its {limit:,} tokens."
+    if review.verdict in (None, "unknown"):
+        return "The review has no verdict."
+    if review.verdict == "fail" and not review.findings:
+        return "The verdict is fail, and no finding says why."
+    return ""
+
+
 def lists_of(review: Envelope) -> dict[str, list[str]]:
     """The reviewer's lists that are not empty, by their names."""
     lists = {
@@ -156,6 +257,12 @@ def coverage_lines(review: Envelope) -> list[str]:
     if coverage.files:
         files = counted(coverage.files, "file")
         lines.append(f"{files}, {counted(coverage.bytes, 'byte')} sent; {extent}")
+    for seen in coverage.seen or ():
+        line = f"seen earlier: {counted(seen.files, 'file')}, by job {one_line(seen.job_id, 64)}"
+        line += f" of {one_line(seen.ended, 64)}"
+        if seen.head_sha:
+            line += f" at {one_line(seen.head_sha, 64)[:12]}"
+        lines.append(line)
     for omission in coverage.omitted:
         reason = omission.reason.replace("_", " ")
         if omission.bytes:

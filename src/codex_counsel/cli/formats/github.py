@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from codex_counsel.cli.output import without_hash_commands
-from codex_counsel.cli.review_text import reason_of, rule_line
-from codex_counsel.cli.words import repair_of
+from codex_counsel.cli.review_text import (
+    is_rejected,
+    message_of,
+    resolved_lines,
+    why_not_clean,
+)
 from codex_counsel.contract.envelope import Envelope, Finding
 from codex_counsel.contract.vocabulary import Severity
 from codex_counsel.system.text import visible
@@ -20,15 +24,16 @@ GITHUB_COMMANDS: dict[Severity, str] = {
 
 def github(review: Envelope) -> str:
     """Workflow commands: annotations on the lines of a pull request. No text in them can become another command."""
+    problem = why_not_clean(review)
     if review.error:
-        words = f"{reason_of(review.error)}\nWhat to do: {repair_of(review.error)}"
-        return f"::error title=Codex review::{_escape(words)}"
+        return f"::error title=Codex review::{_escape(problem)}"
 
     lines = [_annotation(finding) for finding in review.findings or ()]
     command = "notice"
-    if review.verdict == "unknown" or review.meta.budget_reached:
+    if problem:
         command = "warning"
-    lines.append(f"::{command} title=Codex review::{_escape(review.summary)}")
+    message = _escape("\n".join([review.summary, *resolved_lines(review)]))
+    lines.append(f"::{command} title=Codex review::{message}")
     return "\n".join(lines)
 
 
@@ -37,24 +42,32 @@ def _annotation(finding: Finding) -> str:
         "file": finding.file,
         "line": finding.line,
         "endLine": finding.line_end,
-        "title": f"{finding.severity}: {finding.title}",
+        "title": _title(finding),
     }
     properties = []
     for name, value in values.items():
         if value:
             properties.append(f"{name}={_escape_property(value)}")
 
-    parts = [part for part in (finding.risk, finding.recommendation) if part]
-    if not parts:
-        parts = [finding.title]
-    if finding.rule:
-        parts.append(rule_line(finding))
-    if finding.grounded != "verified":
-        parts.append(f"({finding.grounded or 'unverified'})")
-
     command = GITHUB_COMMANDS[finding.severity]
-    message = _escape("\n".join(parts))
+    if is_rejected(finding):
+        command = "notice"
+    message = message_of(finding)
+    # Some places show an annotation without its title.
+    if not (finding.risk or finding.recommendation):
+        message = f"{finding.title}\n{message}"
+    message = _escape(message.rstrip("\n"))
     return f"::{command} {','.join(properties)}::{message}"
+
+
+def _title(finding: Finding) -> str:
+    """`high, logic, rejected: Off by one`."""
+    words: list[str] = [finding.severity]
+    if finding.category:
+        words.append(finding.category.replace("_", " "))
+    if finding.known:
+        words.append(finding.known)
+    return f"{', '.join(words)}: {finding.title}"
 
 
 def _escape(value: object) -> str:

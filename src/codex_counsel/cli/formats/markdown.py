@@ -9,7 +9,11 @@ from codex_counsel.cli.review_text import (
     lists_of,
     place_of,
     reason_of,
+    record_line,
+    replacement_lines,
+    resolved_lines,
     rule_line,
+    suggestion_line,
     title_of,
 )
 from codex_counsel.cli.words import repair_of
@@ -29,7 +33,10 @@ def _markdown_of_review(review: Envelope) -> str:
         lines += _markdown_of_finding(finding)
     if review.answer is not None:
         lines += [prose(review.answer), ""]
-    for name, entries in lists_of(review).items():
+    lists = {"resolved": resolved_lines(review), **lists_of(review)}
+    for name, entries in lists.items():
+        if not entries:
+            continue
         title = name.replace("_", " ")
         lines += [f"**{title}**", ""]
         for entry in entries:
@@ -53,8 +60,15 @@ def _markdown_of_finding(finding: Finding) -> list[str]:
         lines += [prose(finding.risk), ""]
     if finding.recommendation:
         lines += [prose(finding.recommendation), ""]
+    suggestion = finding.suggestion
+    if suggestion:
+        lines += [suggestion_line(suggestion), ""]
+    if suggestion and suggestion.replacement:
+        lines += [code_block(replacement_lines(suggestion)), ""]
     if finding.rule:
         lines += [inline(rule_line(finding), MAX_ENTRY), ""]
+    if record_line(finding):
+        lines += [inline(record_line(finding), MAX_ENTRY), ""]
     return lines
 
 
