@@ -100,7 +100,7 @@ def test_text_shows_the_finding_its_place_and_what_was_left_out() -> None:
 RULE = {"rule": {"file": "api/AGENTS.md", "quote": "Never\nlog a <b>password</b>."}}
 RULE_LINES = {
     "html": "api/AGENTS.md",
-    "rdjson": "rule of api/AGENTS.md: Never log a <b>password</b>.\\n",
+    "rdjson": "rule of api/AGENTS.md: Never log a <b>password</b>.",
     "gitlab": " — rule of api/AGENTS.md: Never log a <b>password</b>.",
     "junit": "\nrule of api/AGENTS.md: Never log a &lt;b&gt;password&lt;/b&gt;.",
     "text": "  rule of api/AGENTS.md: Never log a <b>password</b>.\n",
