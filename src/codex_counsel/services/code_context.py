@@ -41,7 +41,9 @@ Evidence = Literal["shown", "removed", "absent"]
 
 @dataclass(frozen=True)
 class Snippet:
-    """The code around one finding. `lines` begin with the line number `start`; where there are none, `note` says why.
+    """The code around one finding. `lines` begin with the line number `start`.
+
+    Where there are none, `note` says why, unless the change removed what is quoted.
 
     `evidence` says where the quoted text is: among the lines, in lines that the change
     removed, or in neither. `replaced` are the lines that the suggestion of the finding
@@ -153,7 +155,7 @@ class _Source:
 
         evidence = self._evidence(finding, file)
         if evidence == "removed":
-            return Snippet(evidence="removed", note="the change removed these lines")
+            return Snippet(evidence="removed")
         if evidence == "absent" and self.listed is not None:
             return Snippet(note="the quoted text is not at these lines any more")
         return self._cut(finding, lines, evidence)

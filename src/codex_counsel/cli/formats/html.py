@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 from codex_counsel import __version__
-from codex_counsel.cli.formats.html_finding import Place, article, prose, tag
+from codex_counsel.cli.formats.html_finding import Place, article, inline, prose, tag
 from codex_counsel.cli.formats.markup import Content, Markup, element, joined
 from codex_counsel.cli.review_text import (
     MAX_ENTRY,
@@ -41,6 +41,8 @@ MAX_PAGE = 5_000_000
 """Bytes of a page. Of a longer one the code is left out, from the first finding on that does not fit."""
 SHOWN_AT_ONCE = 12
 """Entries of a list that are not folded."""
+MANY = 50
+"""Findings above which a browser renders only those that are in sight."""
 NO_CODE = Snippet()
 _FRAME = 20_000
 """Bytes kept free for what is added after the findings were measured."""
@@ -62,6 +64,9 @@ def html(review: Envelope, snippets: Mapping[str, Snippet]) -> str:
     title = f"{review.verdict or review.status}: Codex review"
     if review.findings:
         title += f", {counted(len(review.findings), 'finding')}"
+    style = ""
+    if len(articles) > MANY:
+        style = "many"
     page = element(
         "html",
         _head(title),
@@ -74,10 +79,15 @@ def html(review: Envelope, snippets: Mapping[str, Snippet]) -> str:
             element(
                 "div",
                 _index(places),
-                element("main", *_main(review, articles), id="findings"),
+                element(
+                    "main",
+                    *_main(review, articles),
+                    id="findings",
+                    class_=style,
+                ),
                 class_="columns",
             ),
-            _footer(),
+            _footer(review.meta),
             _help(),
             Markup(f"<script>{_file('report.js')}</script>"),
         ),
@@ -134,7 +144,9 @@ def _top(review: Envelope) -> Markup:
             "header", _eyebrow(review), *_failure(review.error), _facts(review)
         )
     verdict = review.verdict or "unknown"
+    # The badge and the list of counts say these already.
     summary = review.summary.removeprefix(f"{verdict}: ")
+    summary = summary.removeprefix(f"{_counted(review.findings or [])}. ")
     confidence: Content = None
     if review.confidence:
         confidence = element("span", f"{review.confidence} confidence", class_="aside")
@@ -186,6 +198,13 @@ def _counts(findings: list[Finding]) -> Content:
     return element("ul", *items, class_="counts", aria_label="Findings by severity")
 
 
+def _counted(findings: list[Finding]) -> str:
+    """`2 high, 1 nit`, as summaries begin."""
+    numbers = Counter(finding.severity for finding in findings)
+    counts = [f"{numbers[name]} {name}" for name in SEVERITIES if numbers[name]]
+    return ", ".join(counts) or "no findings"
+
+
 def _facts(review: Envelope) -> Markup:
     meta = review.meta
     scope = meta.scope or {}
@@ -199,8 +218,6 @@ def _facts(review: Envelope) -> Markup:
         "Codex": meta.codex.version if meta.codex else None,
         "Tokens": _tokens(meta.usage) if meta.usage else None,
         "Time": _duration(meta),
-        "Job": meta.job_id,
-        "Thread": meta.session_id,
     }
     return _table(facts)
 
@@ -281,12 +298,10 @@ def _missing_code(
     places: list[Place], snippets: Mapping[str, Snippet]
 ) -> Iterable[str]:
     """One note for each reason why findings stand without their code."""
-    reasons = Counter(
-        snippets[place.key].note for place in places if place.key in snippets
-    )
+    shown = [snippets.get(place.key, NO_CODE) for place in places]
+    reasons = Counter(snippet.note for snippet in shown if snippet.note)
     for reason, count in reasons.items():
-        if reason:
-            yield f"{counted(count, 'finding')} without code: {reason}."
+        yield f"{counted(count, 'finding')} without code: {reason}."
 
 
 # --- the findings
@@ -344,7 +359,7 @@ def _index(places: list[Place]) -> Content:
         finding = place.finding
         link = element(
             "a",
-            element("span", title_of(finding), class_="name", dir="auto"),
+            element("span", inline(title_of(finding)), class_="name", dir="auto"),
             element("span", place.short_location, class_="where"),
             href=f"#{place.anchor}",
             class_=finding.severity,
@@ -423,7 +438,9 @@ def _coverage(coverage: Coverage) -> list[Content]:
     seen = [_seen(review) for review in coverage.seen or ()]
     if seen:
         parts += [element("h3", "Seen by earlier reviews"), _folded(seen, "entries")]
-    rules = [element("li", line) for line in rule_file_lines(coverage)]
+    rules = []
+    for line in rule_file_lines(coverage):
+        rules.append(element("li", line.removeprefix("review rules: ")))
     if rules:
         parts += [element("h3", "Review rules"), _folded(rules, "entries")]
     return parts
@@ -542,9 +559,10 @@ def _help() -> Markup:
     )
 
 
-def _footer() -> Markup:
+def _footer(meta: Meta) -> Markup:
     return element(
         "footer",
+        _table({"Job": meta.job_id, "Thread": meta.session_id}),
         element(
             "p",
             f"Written by codex-counsel {__version__}. The findings are the opinion of a model; "

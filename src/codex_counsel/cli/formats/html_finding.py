@@ -15,7 +15,9 @@ from codex_counsel.system.text import one_line
 MAX_TEXT = 20_000
 """Characters of one text of the reviewer."""
 _FENCE = re.compile(r"^\s*(?:```|~~~)\S*\s*$")
-_SPAN = re.compile(r"`([^`\n]{1,500})`")
+_INLINE = re.compile(
+    r"`(?P<code>[^`\n]{1,500})`|\*\*(?P<strong>[^*\s][^*\n]{0,500})\*\*"
+)
 _TRUST = {
     "verified": "The quoted text stands in these lines.",
     "moved": "The quoted text stands here, and not where the reviewer said.",
@@ -67,7 +69,7 @@ def article(place: Place, snippet: Snippet) -> Markup:
         element(
             "header",
             element("p", *_tags(finding), class_="tags"),
-            element("h3", title_of(finding), id=label, dir="auto"),
+            element("h3", inline(title_of(finding)), id=label, dir="auto"),
             element("p", _location(place), *_trust(finding), class_="place"),
         ),
         _reason(finding),
@@ -154,7 +156,9 @@ def _quotation(finding: Finding, snippet: Snippet) -> Content:
     """What the reviewer quoted, unless it stands among the lines of the snippet."""
     if not finding.evidence or snippet.evidence == "shown":
         return None
-    title = "Quoted"
+    title = "Quoted by the reviewer"
+    if snippet.note:
+        title += f"; {snippet.note}"
     style = "code"
     if snippet.evidence == "removed":
         title = "Removed by the change"
@@ -264,11 +268,20 @@ def _block(lines: list[str], *, is_code: bool = False) -> Content:
     text = "\n".join(lines)
     if is_code:
         return element("pre", element("code", text, dir="ltr"), tabindex="0")
-    # Every second part is what stood between backticks.
+    return element("p", inline(text), dir="auto")
+
+
+def inline(text: str) -> Markup:
+    """The text, with what stands between backticks as code and what stands between double asterisks as strong."""
     parts: list[Content] = []
-    for index, part in enumerate(_SPAN.split(text)):
-        parts.append(element("code", part) if index % 2 else part)
-    return element("p", *parts, dir="auto")
+    end = 0
+    for match in _INLINE.finditer(text):
+        parts.append(text[end : match.start()])
+        name = str(match.lastgroup)
+        parts.append(element(name, match[name]))
+        end = match.end()
+    parts.append(text[end:])
+    return joined(parts)
 
 
 def _shortened(text: str) -> str:

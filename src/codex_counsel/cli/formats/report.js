@@ -141,6 +141,10 @@
     one(".reset").addEventListener("click", () => { showAll(); write(); });
     one(".keys").addEventListener("click", () => help.showModal());
     bar.hidden = false;
+    // What is scrolled to must not lie below the bar, which may have more than one row.
+    new ResizeObserver(() => {
+      document.documentElement.style.setProperty("--bar", `${bar.offsetHeight}px`);
+    }).observe(bar);
   }
   document.addEventListener("keydown", onKey);
   window.addEventListener("hashchange", read);
