@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,11 +40,28 @@ addEventListener("error", (event) => seen.push(event.message));
 """
 
 
+_EXEC = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.dup2(int(sys.argv[2]), 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Chromium reads its commands from descriptor 3 and answers on 4."""
+
+
+def _pipe() -> list[int]:
+    """The two ends of a new pipe, with numbers that Chromium does not use for its own."""
+    ends = []
+    for end in os.pipe():
+        ends.append(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10))
+        os.close(end)
+    return ends
+
+
 class Browser:
-    """One window. `requests` are the addresses that it asked for, `dialogs` what a script said in a dialog."""
+    """One window. `dialogs` is what scripts of the page said in dialogs."""
 
     def __init__(self, process: subprocess.Popen[bytes], out: int, into: int) -> None:
-        self.requests: list[str] = []
         self.dialogs: list[str] = []
         self._process = process
         self._out = out
@@ -51,21 +70,18 @@ class Browser:
         self._last_id = 0
         self._session = ""
         self._loaded = False
+        self._sent: dict[str, str] = {}
 
     @classmethod
     @contextlib.contextmanager
     def started(cls, profile: Path) -> Iterator[Self]:
         """A browser with this new profile directory; it is ended with the block."""
-        from_browser, to_us = os.pipe()
-        to_browser, from_us = os.pipe()
-        # Chromium reads its commands from descriptor 3 and answers on 4.
-        script = f'exec "$0" "$@" 3<&{to_browser} 4>&{to_us}'
+        from_browser, to_us = _pipe()
+        to_browser, from_us = _pipe()
         process = subprocess.Popen(
             [
-                *("sh", "-c", script, str(CHROMIUM)),
-                *FLAGS,
-                f"--user-data-dir={profile}",
-                "about:blank",
+                *(sys.executable, "-c", _EXEC, str(to_browser), str(to_us)),
+                *(str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", "about:blank"),
             ],
             pass_fds=(to_browser, to_us),
             stdin=subprocess.DEVNULL,
@@ -102,12 +118,17 @@ class Browser:
 
     # --- what a test does
 
+    @property
+    def requests(self) -> list[str]:
+        """The addresses that the page asked for, but for those that its policy forbids."""
+        return list(self._sent.values())
+
     def open(self, page: Path, fragment: str = "", *, scripts: bool = True) -> None:
         """Load the file, and wait until it is there. Without `scripts` it runs none of its own."""
         self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
         # Another fragment alone would not load the page again.
         self._go("about:blank")
-        self.requests.clear()
+        self._sent.clear()
         self.dialogs.clear()
         self._go(page.as_uri() + fragment)
 
@@ -200,7 +221,10 @@ class Browser:
             case "Page.loadEventFired":
                 self._loaded = True
             case "Network.requestWillBeSent":
-                self.requests.append(parameters["request"]["url"])
+                self._sent[parameters["requestId"]] = parameters["request"]["url"]
+            case "Network.loadingFailed" if parameters.get("blockedReason"):
+                # It was never sent.
+                self._sent.pop(parameters["requestId"], None)
             case "Page.javascriptDialogOpening":
                 self.dialogs.append(parameters["message"])
                 self._send("Page.handleJavaScriptDialog", {"accept": True})

@@ -179,6 +179,8 @@ def _code(finding: Finding, snippet: Snippet) -> Content:
             style = "hit"
         rows.append(_row(line, style, number))
     title = "Code as it was reviewed"
+    if snippet.evidence == "absent" and finding.evidence:
+        title = "Code at the lines that the finding names"
     if last >= snippet.start + len(snippet.lines):
         title += f", to line {snippet.start + len(snippet.lines) - 1} of {last}"
     return _figure(title, rows)
