@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -80,7 +80,7 @@ def snippets(store: Store, review: Envelope) -> dict[str, Snippet]:
     except CounselError as error:
         note = f"the reviewed code cannot be read any more: {one_line(error.message)}"
         return {key: Snippet(note=note) for key, _ in located}
-    except (OSError, TypeError, KeyError, ValueError):
+    except (OSError, AttributeError, TypeError, KeyError, ValueError):
         note = "the reviewed code cannot be read: the record of the job is damaged"
         return {key: Snippet(note=note) for key, _ in located}
     except TimeLimitExceeded:
@@ -97,7 +97,7 @@ _TOO_MUCH = f"the code of all findings is longer than {MAX_BYTES:,} bytes"
 
 @dataclass
 class _Source:
-    """The reviewed files. `current` finds evidence only where it stands now, not in what the change removed.
+    """The reviewed files.
 
     `closed` are absolute paths that no page may show, `listed` the files that a page may
     show of a working tree, None for a commit.
@@ -105,7 +105,6 @@ class _Source:
 
     repo: Repo
     reviewed: ReviewedFiles
-    current: ReviewedFiles
     closed: frozenset[bytes]
     listed: frozenset[bytes] | None
     bytes_left: int = MAX_BYTES
@@ -117,7 +116,6 @@ class _Source:
         record = ReviewRecord(**(spec.review or {}))
         repo = record.repository(os.environ)
         changes = record.changes()
-        without_base = replace(changes.comparison, base=None)
         names = repo.git(
             "ls-files", "-z", "--cached", "--others", "--exclude-standard"
         ).split(b"\0")
@@ -126,7 +124,6 @@ class _Source:
         return cls(
             repo=repo,
             reviewed=ReviewedFiles(repo, changes),
-            current=ReviewedFiles(repo, replace(changes, comparison=without_base)),
             closed=frozenset([*map(os.fsencode, denied), *linked]),
             listed=None if changes.comparison.state == "commit" else frozenset(names),
         )
@@ -140,7 +137,10 @@ class _Source:
                 # The alarm of `time_limit` rings in the main thread only.
                 if time.monotonic() > deadline:
                     break
-                found[key] = self._read(finding)
+                try:
+                    found[key] = self._read(finding)
+                except (CounselError, OSError, ValueError):
+                    found[key] = Snippet(note="its file cannot be read")
         for key, _ in located:
             found.setdefault(key, Snippet(note=_TOO_SLOW))
         return found
@@ -148,10 +148,10 @@ class _Source:
     def _read(self, finding: Finding) -> Snippet:
         file = self.reviewed.name(finding.file or "")
         if not self._may_show(os.fsencode(file)):
-            return Snippet(note="this file is not shown")
+            return Snippet(note="its file is not shown here")
         lines = self.reviewed.lines(file)
         if lines is None:
-            return Snippet(note="this file is not there, or is no text")
+            return Snippet(note="its file is not there, or is no text")
 
         evidence = self._evidence(finding, file)
         if evidence == "removed":
@@ -167,11 +167,13 @@ class _Source:
         return covering_path(path, self.closed) is None
 
     def _evidence(self, finding: Finding, file: str) -> Evidence:
-        place = (file, finding.line, finding.line_end, finding.evidence or "")
-        if self.current.ground(*place).grounded == "verified":
-            return "shown"
-        if self.reviewed.ground(*place).grounded == "verified":
+        ground = self.reviewed.ground(
+            file, finding.line, finding.line_end, finding.evidence or ""
+        )
+        if ground.quotation and ground.quotation.removed:
             return "removed"
+        if ground.grounded == "verified":
+            return "shown"
         return "absent"
 
     def _cut(self, finding: Finding, lines: list[str], evidence: Evidence) -> Snippet:
@@ -181,7 +183,7 @@ class _Source:
         if not 1 <= line <= len(lines):
             note = ""
             if line:
-                note = "the file has no such line"
+                note = "its file has no such line"
             return Snippet(replaced=replaced, note=note)
 
         start = max(line - AROUND, 1)
