@@ -30,6 +30,8 @@ OUTCOME_STYLES: dict[str, Style] = {
 DETAILS = (
     "id",
     "category",
+    "risk",
+    "recommendation",
     "branch",
     "plan",
     "state",
@@ -169,7 +171,7 @@ def _add_finding(page: Page, finding: JsonObject) -> None:
 
 
 def _add_detail(page: Page, name: str, words: str) -> None:
-    page.add_labelled(f"  {name:<12}", one_line(visible(words), 2_000))
+    page.add_labelled(f"  {name:<16}", one_line(visible(words), 2_000))
 
 
 def _sighting(sighting: JsonObject) -> str:

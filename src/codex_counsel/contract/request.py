@@ -86,7 +86,8 @@ PATHS: FieldRule = {"check": _check_text, "item_max_length": 4096}
 JOB: FieldRule = {"pattern": JOB_ID}
 FINDING: FieldRule = {"pattern": "^[0-9a-f]{4,16}$"}
 """The id of a finding, or its first digits."""
-REASON: FieldRule = {"check": _check_reason, "max_length": 2000}
+MAX_REASON = 2_000
+REASON: FieldRule = {"check": _check_reason, "max_length": MAX_REASON}
 WAIT: FieldRule = {"ge": 0, "le": 50}
 CURSOR: FieldRule = {"max_length": 200}
 

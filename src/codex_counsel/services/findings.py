@@ -17,7 +17,7 @@ from pathlib import Path
 
 from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Meta, completed
 from codex_counsel.contract.paging import rows_of_one_page
-from codex_counsel.contract.request import Findings
+from codex_counsel.contract.request import MAX_REASON, Findings
 from codex_counsel.contract.vocabulary import SEVERITIES, FindingState
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.findings.entry import Entry
@@ -321,7 +321,8 @@ def _change(record: Record, request: Findings, by: str) -> Envelope:
 def _clean_reason(reason: str | None) -> str | None:
     if reason is None:
         return None
-    return clean(mask(reason)[0]).strip()
+    # Hidden characters become longer where they are written out.
+    return clean(mask(reason)[0]).strip()[:MAX_REASON]
 
 
 def _changed(before: Entry, after: Entry | None, summary: str) -> Envelope:

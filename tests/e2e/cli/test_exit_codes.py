@@ -13,6 +13,7 @@ from codex_counsel.errors import EXIT_CODES
 from codex_counsel.loopback import Loopback, Reply, Request, http_error, say, stall
 from tests.conftest import World
 from tests.e2e.cli.test_verbs import RunResult, run
+from tests.e2e.test_token_budget import LAST, Endless
 from tests.reviews import reply
 
 Model = Callable[..., Loopback]
@@ -22,15 +23,22 @@ pytestmark = pytest.mark.usefixtures("own_git_settings")
 COMMANDS: dict[int, tuple[str, ...]] = {
     0: ("review", "--fail-on", "critical"),
     1: ("review",),
-    2: ("review", "--scope", "staged"),
+    2: ("result", "ffff"),
     3: ("consult", "Is the service there?"),
     4: ("consult", "--timeout-seconds", "10", "Wait."),
     5: ("consult", "Say nothing."),
+    7: ("review", "--scope", "staged"),
+    8: ("review", "--focus", "Look for ever.", "--max-tokens", "1000"),
 }
 """Of a repository with a change, whose review has a high finding and the verdict `fail`."""
+ELSEWHERE = {6, 130, 141}
+"""The rows that have tests of their own below."""
+ENDLESS = Endless(say(reply({"severity": "low"})).but(usage=LAST))
 
 
 def answer(request: Request) -> Reply:
+    if "Look for ever." in request.prompt:
+        return ENDLESS(request)
     if request.schema:
         return say(reply({"severity": "high"}, verdict="fail"))
     if "Wait." in request.prompt:
@@ -48,11 +56,25 @@ def test_a_run_has_the_code_of_the_table_and_so_has_its_result(
     model(answer, stream_max_retries=0, request_max_retries=0)
     result = run(world, *COMMANDS[code])
     assert (result.code, code in EXIT_CODES) == (code, True), result.err
-    if code in (1, 4, 5):
+    if code in (1, 4, 5, 8):
         assert run(world, "result").code == code
         (job,) = (world.state / "jobs").iterdir()
         assert run(world, "cancel", job.name).code == code
         assert run(world, "result", "--json", job.name).code == code
+
+
+def test_every_row_of_the_table_has_a_test() -> None:
+    assert set(EXIT_CODES) == set(COMMANDS) | ELSEWHERE
+
+
+def test_a_run_that_has_not_ended_has_a_code_and_a_cancelled_one_another(
+    world: World, model: Model
+) -> None:
+    model(answer)
+    assert run(world, "consult", "--background", "Wait.").code == 0
+    assert run(world, "result").code == 6
+    assert run(world, "cancel").code == 0
+    assert run(world, "result").code == 130
 
 
 def test_output_that_nobody_reads_has_a_code_of_its_own(world: World) -> None:
