@@ -154,6 +154,7 @@ TOOLS: tuple[ToolDescription, ...] = (
         JobConsume,
         "codex_job_result, and delete the record a minute after all of it was returned. Free.",
         changes=True,
+        twin=True,
     ),
     ToolDescription(
         "codex_job_cancel",
@@ -169,7 +170,7 @@ TOOLS: tuple[ToolDescription, ...] = (
     ToolDescription(
         "codex_findings",
         Findings,
-        "Findings on record of this repository. accept, reject, reopen or forget one only if the user says so. Free.",
+        "Findings of reviews on record for this repository. Change one only if the user says so. Free.",
         changes=True,
         destructive=False,
         idempotent=True,

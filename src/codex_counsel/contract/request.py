@@ -406,7 +406,7 @@ class JobStatus(ToolRequest):
     job_id: str = _required_argument(**JOB)
     wait_seconds: int = _argument(
         0,
-        "block up to so many seconds until the job has ended",
+        "wait up to so many seconds for its end",
         **WAIT,
     )
 
@@ -420,7 +420,7 @@ class JobResult(ToolRequest):
     job_id: str = _required_argument(**JOB)
     wait_seconds: int = _argument(
         0,
-        "block up to so many seconds until the job has ended",
+        "wait up to so many seconds for its end",
         **WAIT,
     )
     detail: Detail = _argument("full")
