@@ -141,6 +141,7 @@ def test_a_grave_finding_holds_the_turn_and_says_how_to_be_rid_of_the_gate(
         in decision["reason"]
     )
     assert "codex-counsel gate remove" in decision["reason"]
+    assert "codex-counsel findings reject ID --reason" in decision["reason"]
     assert BAD_LINE in server.requests[0].prompt
     assert "not of this turn" not in server.requests[0].prompt
 

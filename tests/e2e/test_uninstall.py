@@ -20,6 +20,7 @@ from codex_counsel.jobs import ledger
 from codex_counsel.loopback import Loopback, hold, patch, say
 from tests.conftest import World, consult, living, start_consult, until
 from tests.e2e.runs import kill_worker
+from tests.records import entry, ledger_of, put
 
 Model = Callable[..., Loopback]
 CACHE = ".cache/codex-counsel"
@@ -95,11 +96,15 @@ def test_everything_is_shown_and_removed_and_what_is_not_ours_stays(
     assert "nothing to remove" in capsys.readouterr().out
 
 
-def test_the_readings_of_an_account_and_the_ledger_go_too(used: World) -> None:
+def test_the_readings_of_an_account_and_what_is_on_record_go_too(used: World) -> None:
     now = time.time()
     Readings(used.state, "0" * 16).keep(Reading(now, (Window("primary", 1.0),)))
     ledger.append(used.state, {"ended": "2026-11-21T00:00:00Z"})
-    assert {path.name for path in used.state.iterdir()} >= {"windows", "usage"}
+    put(ledger_of(used), entry())
+    names = {path.name for path in used.state.iterdir()}
+    assert names >= {"windows", "usage", "findings"}
+    assert run(["uninstall", "--yes", "--keep-results"]) == 0
+    assert ledger_of(used).read().entries == {entry().id: entry()}
     assert run(["uninstall", "--yes"]) == 0
     assert not used.state.exists()
 

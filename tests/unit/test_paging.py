@@ -86,9 +86,12 @@ FINDINGS = [
 
 
 @pytest.mark.parametrize("detail", BUDGETS)
-def test_the_pages_of_a_list_hold_whole_entries_in_order(detail: str) -> None:
-    pages = read_pages(wire(findings=FINDINGS), detail)
-    assert join_pages(pages, "findings") == FINDINGS
+@pytest.mark.parametrize("name", ["findings", "resolved"])
+def test_the_pages_of_a_list_hold_whole_entries_in_order(
+    name: str, detail: str
+) -> None:
+    pages = read_pages(wire(**{name: FINDINGS}), detail)
+    assert join_pages(pages, name) == FINDINGS
     assert all(size(part) <= BUDGETS[detail] for part in pages)
 
 

@@ -33,6 +33,10 @@ EDITORS = {
 }
 """Claude Code's tools that edit files, with the argument that names the file."""
 OFF = "`codex-counsel gate remove` switches this gate off"
+REJECT = (
+    "Only if the user says that a finding is wrong: `codex-counsel findings reject ID --reason TEXT` "
+    "takes it out of later reviews"
+)
 MAX_REASON = 8_000
 """Characters. Claude Code cuts longer texts of hooks."""
 HOOK_SECONDS = 1_800
@@ -145,7 +149,7 @@ def _edited_paths(row: JsonObject) -> Iterator[str]:
 
 
 def block_reason(findings: list[JsonObject]) -> str:
-    """Why Claude may not stop yet: the findings of an envelope as text, and how the user switches the gate off."""
+    """Why Claude may not stop yet: the findings of an envelope as text, and how to reject one and to end the gate."""
     lines = [
         "Codex reviewed what this turn changed. A finding is a claim: look at the file, then fix it, or say why not.",
     ]
@@ -153,7 +157,8 @@ def block_reason(findings: list[JsonObject]) -> str:
         place = str(finding.get("file", ""))
         if finding.get("line"):
             place += f":{finding['line']}"
-        severity = finding["severity"]
+        words = (finding.get("id"), finding["severity"], place)
+        head = " ".join(str(word) for word in words if word)
         texts = [
             finding["title"],
             finding.get("risk"),
@@ -161,11 +166,9 @@ def block_reason(findings: list[JsonObject]) -> str:
         ]
         description = " ".join(str(text) for text in texts if text)
         # On one line: no text of the reviewer can pass for another finding, or for ours.
-        lines.append(
-            one_line(visible(f"- {severity} {place}: {description}"), MAX_REASON)
-        )
+        lines.append(one_line(visible(f"- {head}: {description}"), MAX_REASON))
     text = "\n".join(lines)[:MAX_REASON]
-    return f"{text}\n({OFF}.)"
+    return f"{text}\n({REJECT}. {OFF}.)"
 
 
 # --- the hook in the user's settings

@@ -18,6 +18,7 @@ import pytest
 
 from codex_counsel.contract.request import JobConsume, JobList, JobResult, parse
 from codex_counsel.errors import CounselError
+from codex_counsel.findings.ledger import Ledger
 from codex_counsel.jobs import clock, evictor, recovery, retention, threads
 from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
@@ -32,6 +33,7 @@ from tests.e2e.jobs.conftest import (
     printing,
 )
 from tests.e2e.runs import fetch, worker_of
+from tests.records import entry, put, sighting
 
 DAY = 86_400
 
@@ -76,6 +78,15 @@ def test_delivered_results_go_when_their_time_is_up_and_leave_the_thread_id(
     assert caught.value.details["session_id"] == THREAD
     assert caught.value.details["status"] == "completed"
     assert not list(factory.store.directory.glob(".*"))
+
+
+def test_the_findings_of_a_run_outlive_its_record(factory: JobFactory) -> None:
+    old = finished_job(factory, delivered=True, days=400)
+    ledger = Ledger.of(factory.store.state, Path("/repository/.git"))
+    put(ledger, entry(last=sighting(job=old.id)))
+    evict(factory, ttl=60, per_workspace=1)
+    assert not old.path.exists()
+    assert [each.last.job for each in ledger.read().entries.values()] == [old.id]
 
 
 def test_the_oldest_delivered_results_go_when_a_workspace_has_too_many(
