@@ -14,8 +14,8 @@ from codex_counsel.git.repo import Repo
 from codex_counsel.review.changes.changes import Changes
 from codex_counsel.review.changes.comparison import Comparison
 from codex_counsel.review.changes.model import ChangedFile, Scope
-from codex_counsel.review.lineage import branch_name
 from codex_counsel.review.criteria import NO_CRITERIA, Criteria
+from codex_counsel.review.lineage import branch_name
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import one_line, size, visible
 
