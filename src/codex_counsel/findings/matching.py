@@ -72,6 +72,17 @@ class Raised:
         """What its id names as its path."""
         return self.file or self.plan
 
+    def quoting(self, words: str, *, copy: int, copies: int, removed: bool) -> Raised:
+        """The same, whose evidence was found."""
+        return replace(
+            self,
+            words=words,
+            quotes=True,
+            copy=copy,
+            copies=copies,
+            removed=removed,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
@@ -125,8 +136,9 @@ class Settlement:
     """What a review makes of the record.
 
     `raised` are the entries of the findings in their order, each with what it was known
-    as. `carried` and `resolved` are findings of earlier reviews; `not_raised` counts those
-    that are still open in files of the change.
+    as. `carried` and `resolved` are findings of earlier reviews. `not_raised` counts others
+    that are still open: those in files of the change or, if such are carried, those without
+    a file.
     """
 
     raised: list[tuple[Entry, Known]] = field(default_factory=list)
@@ -238,8 +250,13 @@ def _settle_other(settlement: Settlement, entry: Entry, review: Review) -> None:
     if entry.state in ("fixed", "stale") and entry.resolved_by == review.job:
         settlement.resolved.append(entry)
         return
+    if entry.id not in review.line_of_history:
+        return
     standing = review.standings.get(entry.id)
-    if standing is None or entry.id not in review.line_of_history:
+    if standing is None:
+        # Without a place, nobody but the reviewer can tell.
+        if review.carries and entry.unsettled and entry.file is None:
+            settlement.not_raised += 1
         return
     if entry.unsettled and not standing.there:
         if review.resolves:
@@ -257,15 +274,19 @@ def _settle_other(settlement: Settlement, entry: Entry, review: Review) -> None:
             resolved_by=None,
         )
         settlement.carried.append((carried, known, standing))
-    elif entry.unsettled:
+    elif entry.unsettled and not review.carries:
         settlement.not_raised += 1
 
 
 def _is_carried(entry: Entry, standing: Standing) -> bool:
-    """Whether the finding counts though it was not raised: it is open, or came back in a file that was not sent."""
-    if entry.unsettled:
+    """Whether the finding counts though it was not raised.
+
+    What quotes nothing, and what is back that was gone, counts only if the reviewer was not
+    sent the file again.
+    """
+    if entry.unsettled and entry.quotes:
         return True
-    return entry.state in ("fixed", "stale") and not standing.sent
+    return not standing.sent
 
 
 def _gone(entry: Entry, standing: Standing, review: Review) -> Entry:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from codex_counsel.contract.envelope import Coverage, Envelope, Finding, Meta, Rule
 from codex_counsel.contract.vocabulary import SEVERITIES
@@ -14,13 +17,22 @@ from codex_counsel.kind import EndedRun, failed_run, remove_scratch
 from codex_counsel.review import reply as replies
 from codex_counsel.review.grounding import (
     MAX_EVIDENCE,
-    MAX_FRAGMENTS,
-    MIN_EVIDENCE,
+    PlanText,
+    Quotation,
     ReviewedFiles,
+    is_quoted_from,
+    loosely_normalized,
 )
+from codex_counsel.review.on_record import OnRecord, entries_on_record, put_on_record
 from codex_counsel.review.record import ReviewRecord
 from codex_counsel.review.remember import remember
 from codex_counsel.review.reply import ReviewReply
+from codex_counsel.review.standing import (
+    Look,
+    look_at_files,
+    look_at_plan,
+    reviewed_branch,
+)
 from codex_counsel.review.suggestion import (
     Proposal,
     checked,
@@ -36,7 +48,6 @@ GROUNDING_SECONDS = 10
 """For checking all findings together: a reviewer may quote without end."""
 
 _MARKUP = re.compile(r"[*_`]")
-_ELLIPSIS = re.compile(r"\.{3,}|…")
 
 
 def conclude(ended: EndedRun) -> Envelope:
@@ -60,9 +71,14 @@ def conclude(ended: EndedRun) -> Envelope:
             f"{masked} token-like strings were masked in the reply"
         )
     ended.meta.warnings += drop_unfounded_rules(reply, record)
-    ground(reply, record, ended.meta)
-    ended.meta.warnings += remember(ended, record, reply)
-    return _from_reply(ended, reply, coverage, record)
+    reply.findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    quotations, look = ground(reply, record, ended.meta)
+    on_record = put_on_record(reply.findings, quotations, record, look, ended)
+    ended.meta.warnings += on_record.warnings
+    # What was seen is not sent again, so what was found in it must not be lost.
+    if on_record.kept:
+        ended.meta.warnings += remember(ended, record, reply)
+    return _from_reply(ended, reply, coverage, record, on_record)
 
 
 def _from_prose(ended: EndedRun, text: str, coverage: Coverage | None) -> Envelope:
@@ -88,23 +104,33 @@ def _from_prose(ended: EndedRun, text: str, coverage: Coverage | None) -> Envelo
 
 
 def _from_reply(
-    ended: EndedRun, reply: ReviewReply, coverage: Coverage | None, record: ReviewRecord
+    ended: EndedRun,
+    reply: ReviewReply,
+    coverage: Coverage | None,
+    record: ReviewRecord,
+    on_record: OnRecord,
 ) -> Envelope:
     complete = coverage.complete if coverage else record.plan is not None
     cut_short = ended.meta.budget_reached is not None
-    verdict, reasons = final_verdict(reply, complete=complete, cut_short=cut_short)
-    ended.meta.warnings += [*reply.warnings, *reasons]
-    findings = sorted(
-        reply.findings, key=lambda finding: SEVERITIES.index(finding.severity)
+    verdict, reasons = final_verdict(
+        reply,
+        complete=complete,
+        cut_short=cut_short,
+        blind=on_record.blind,
+        carried=on_record.carried,
     )
+    ended.meta.warnings += [*reply.warnings, *reasons]
+    findings = [*reply.findings, *on_record.carried]
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     return Envelope(
         ok=True,
         status="completed",
         tool=ended.tool,
-        summary=_summary(verdict, findings, reply.summary),
+        summary=_summary(verdict, findings, len(on_record.resolved), reply.summary),
         verdict=verdict,
         confidence=reply.confidence,
         findings=findings,
+        resolved=on_record.resolved or None,
         questions=reply.questions,
         assumptions=reply.assumptions,
         next_steps=reply.next_steps,
@@ -113,13 +139,24 @@ def _from_reply(
     )
 
 
-def _summary(verdict: str, findings: list[Finding], words: str) -> str:
-    counts = []
-    for severity in SEVERITIES:
-        count = sum(finding.severity == severity for finding in findings)
-        if count:
-            counts.append(f"{count} {severity}")
-    return f"{verdict}: {', '.join(counts) or 'no findings'}. {one_line(words, 600)}"
+def _summary(verdict: str, findings: list[Finding], resolved: int, words: str) -> str:
+    carried = sum(bool(finding.carried) for finding in findings)
+    rejected = sum(finding.known == "rejected" for finding in findings)
+    raised = Counter(
+        finding.severity
+        for finding in findings
+        if not finding.carried and finding.known != "rejected"
+    )
+    counts = [f"{raised[severity]} {severity}" for severity in SEVERITIES]
+    counts = [count for count in counts if not count.startswith("0 ")]
+    if rejected:
+        counts.append(f"{rejected} rejected earlier")
+    if carried:
+        counts.append(f"{carried} carried over")
+    listed = ", ".join(counts) or "no findings"
+    if resolved:
+        listed = f"{listed}; resolved: {resolved}"
+    return f"{verdict}: {listed}. {one_line(words, 600)}"
 
 
 def mask_reply(reply: ReviewReply) -> int:
@@ -159,14 +196,14 @@ def drop_unfounded_rules(reply: ReviewReply, record: ReviewRecord) -> list[str]:
     """Drop each rule that is not in the file that it names, as it was sent, and return the warnings. Findings stay."""
     sent = {}
     for rules in record.rules:
-        sent[rules["file"]] = _normalized(_MARKUP.sub("", rules["text"]))
+        sent[rules["file"]] = loosely_normalized(_MARKUP.sub("", rules["text"]))
     dropped = 0
     for finding in reply.findings:
         if finding.rule is None:
             continue
         text = sent.get(finding.rule.file.removeprefix("./"), "")
         quote = _MARKUP.sub("", finding.rule.quote)
-        if len(quote) > MAX_EVIDENCE or not _is_quoted_from(text, quote):
+        if len(quote) > MAX_EVIDENCE or not is_quoted_from(text, quote):
             finding.rule = None
             dropped += 1
     if not dropped:
@@ -176,44 +213,97 @@ def drop_unfounded_rules(reply: ReviewReply, record: ReviewRecord) -> list[str]:
     ]
 
 
-def ground(reply: ReviewReply, record: ReviewRecord, meta: Meta) -> None:
-    """Check each finding's evidence against the reviewed state, within `GROUNDING_SECONDS`."""
+def ground(
+    reply: ReviewReply, record: ReviewRecord, meta: Meta
+) -> tuple[dict[int, Quotation], Look]:
+    """Check the findings, and those on record, against the reviewed state, within `GROUNDING_SECONDS`.
+
+    Returns what the findings quote, by their positions, and what was found out about
+    those on record.
+    """
     for finding in reply.findings:
         finding.grounded = "unverified"
     proposals = take_proposals(reply.findings)
+    quotations: dict[int, Quotation] = {}
+    look = Look()
+    deadline = time.monotonic() + GROUNDING_SECONDS
     try:
         with time_limit(GROUNDING_SECONDS):
-            _ground_all(reply, record, meta, proposals)
+            state = _open_reviewed_state(record, meta, deadline)
+            look = reviewed_branch(record, state.repo)
+            # One by one: what was found stays when the time is over.
+            quotations.update(_ground_all(reply, state, proposals))
+            _look_at_record(look, record, state)
+            if state.moved(record):
+                meta.warnings.append(
+                    "the files changed while they were reviewed: the verdict is about the state that was sent"
+                )
     except TimeLimitExceeded:
         message = f"not every finding could be checked against the files within {GROUNDING_SECONDS:g} seconds"
         meta.warnings.append(f"{message}: the rest is unverified")
     meta.warnings += dropped_note(proposals, reply.findings)
+    return quotations, look
+
+
+@dataclass(frozen=True)
+class _ReviewedState:
+    """What findings are compared with: files, None where these cannot be read, or the text of a plan, or both.
+
+    `deadline` is the time (monotonic) at which the comparing ends.
+    """
+
+    repo: Repo | None
+    files: ReviewedFiles | None
+    plan: PlanText | None
+    deadline: float
+
+    def moved(self, record: ReviewRecord) -> bool:
+        """Whether the files are others by now."""
+        if self.repo is None or self.plan is not None:
+            return False
+        return record.changes().moved(self.repo)
 
 
 def _ground_all(
-    reply: ReviewReply,
-    record: ReviewRecord,
-    meta: Meta,
-    proposals: list[Proposal | None],
-) -> None:
-    deadline = time.monotonic() + GROUNDING_SECONDS
-    repo, files = _open_reviewed_files(record, meta)
-    for finding, proposal in zip(reply.findings, proposals, strict=True):
+    reply: ReviewReply, state: _ReviewedState, proposals: list[Proposal | None]
+) -> Iterator[tuple[int, Quotation]]:
+    """Yields what the findings quote, with their positions. Raises TimeLimitExceeded."""
+    for index, finding in enumerate(reply.findings):
         # The alarm of `time_limit` rings in the main thread only; a reader may conclude
         # in another one.
-        if time.monotonic() > deadline:
+        if time.monotonic() > state.deadline:
             raise TimeLimitExceeded
-        if record.plan is None:
-            _ground_in_files(finding, files)
+        if state.plan is None:
+            quotation = _ground_in_files(finding, state.files)
         else:
-            _ground_in_plan(finding, files, record.plan)
-        if files and proposal and record.plan is None:
-            finding.suggestion = checked(proposal, finding, files)
+            quotation = _ground_in_plan(finding, state.files, state.plan)
+        if quotation:
+            yield index, quotation
+        proposal = proposals[index]
+        if state.files and proposal and state.plan is None:
+            finding.suggestion = checked(proposal, finding, state.files)
 
-    if repo and record.plan is None and record.changes().moved(repo):
-        meta.warnings.append(
-            "the files changed while they were reviewed: the verdict is about the state that was sent"
-        )
+
+def _look_at_record(look: Look, record: ReviewRecord, state: _ReviewedState) -> None:
+    try:
+        entries = entries_on_record(record)
+    except CounselError:
+        # It is told when the findings are put on record.
+        return
+    if state.plan is not None:
+        look_at_plan(look, entries, state.plan, record.plan_name)
+    elif state.files:
+        look_at_files(look, entries, record, state.files, state.deadline)
+
+
+def _open_reviewed_state(
+    record: ReviewRecord, meta: Meta, deadline: float
+) -> _ReviewedState:
+    plan = None
+    if record.plan is not None:
+        plan = PlanText(record.plan)
+    repo, files = _open_reviewed_files(record, meta)
+    return _ReviewedState(repo, files, plan, deadline)
 
 
 def _open_reviewed_files(
@@ -230,9 +320,9 @@ def _open_reviewed_files(
         return None, None
 
 
-def _ground_in_files(finding: Finding, files: ReviewedFiles | None) -> None:
+def _ground_in_files(finding: Finding, files: ReviewedFiles | None) -> Quotation | None:
     if files is None or not finding.file:
-        return
+        return None
     grounded = files.ground(
         finding.file, finding.line, finding.line_end, finding.evidence or ""
     )
@@ -241,30 +331,21 @@ def _ground_in_files(finding: Finding, files: ReviewedFiles | None) -> None:
     finding.line_end = grounded.line_end
     finding.in_diff = grounded.in_diff
     finding.file = files.name(finding.file)
+    return grounded.quotation
 
 
-def _ground_in_plan(finding: Finding, files: ReviewedFiles | None, plan: str) -> None:
+def _ground_in_plan(
+    finding: Finding, files: ReviewedFiles | None, plan: PlanText
+) -> Quotation | None:
     """A finding on a plan quotes a file of the repository, or the plan itself."""
-    _ground_in_files(finding, files)
+    quotation = _ground_in_files(finding, files)
     finding.in_diff = None
     names_a_file = bool(
         files and finding.file and files.lines(finding.file) is not None
     )
-    if not names_a_file and _is_quoted_from(_normalized(plan), finding.evidence):
+    if names_a_file:
+        return quotation
+    quotation = plan.quotation(finding.evidence)
+    if quotation:
         finding.grounded = "verified"
-
-
-def _is_quoted_from(text: str, evidence: str | None) -> bool:
-    """Whether the normalized text holds these words. Between the parts of a shortened quotation anything may stand.
-
-    One of more parts than can be searched for is none.
-    """
-    parts = [_normalized(part) for part in _ELLIPSIS.split(evidence or "")]
-    parts = [part for part in parts if part]
-    if sum(map(len, parts)) < MIN_EVIDENCE or len(parts) > MAX_FRAGMENTS:
-        return False
-    return all(part in text for part in parts)
-
-
-def _normalized(text: str) -> str:
-    return " ".join(text.split()).strip("\"'“”`> .[]").lower()
+    return quotation

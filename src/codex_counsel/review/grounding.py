@@ -40,6 +40,7 @@ MAX_FRAGMENTS = 20
 MIN_EVIDENCE = 3
 """Characters. Shorter evidence proves nothing unless it is found in the very line that was named."""
 CACHED_FILES = 32
+_ELLIPSIS = re.compile(r"\.{3,}|…")
 _GAP = re.compile(r"^\s*(?:\.{3,}|…|\[\.{3}\]|# \.{3}|// \.{3})\s*$")
 _FENCE = re.compile(r"^\s*```\w*\s*$")
 _DIFF_MARK = re.compile(r"^[+\- ]")
@@ -176,7 +177,7 @@ class ReviewedFiles:
     """The files of a review as they were reviewed."""
 
     def __init__(self, repo: Repo, changes: Changes) -> None:
-        self._repo = repo
+        self.repo = repo
         self._changes = changes
         self._by_alias: dict[str, ChangedFile] = {}
         self._changed_names: set[bytes] = set()
@@ -284,6 +285,16 @@ class ReviewedFiles:
             return []
         return None
 
+    def working_tree_has(self, path: str, words: str) -> bool:
+        """Whether these lines are in the file as it is on disk, where something else was reviewed."""
+        if self._changes.comparison.state == "working_tree":
+            return False
+        name = self._present_name(path)
+        if name is None or secret_name(os.fsdecode(name)):
+            return False
+        lines = _masked_lines(self._read_working_tree(name))
+        return bool(NormalizedText.of(lines or []).find_rows(normalized_blocks(words)))
+
     def _present_name(self, path: str) -> bytes | None:
         """The name that a file has now; None where `path` does not tell it."""
         for file in self._changes.entries:
@@ -305,8 +316,8 @@ class ReviewedFiles:
         comparison = self._changes.comparison
         try:
             if comparison.state == "commit" and comparison.head:
-                return self._repo.lookup(comparison.head, name) is None
-            return not os.path.lexists(self._repo.root / os.fsdecode(name))
+                return self.repo.lookup(comparison.head, name) is None
+            return not os.path.lexists(self.repo.root / os.fsdecode(name))
         except CounselError:
             return False
 
@@ -328,8 +339,8 @@ class ReviewedFiles:
 
     def _spellings(self, path: str) -> list[str]:
         """What the path may mean from the root."""
-        path = path.removeprefix(f"{self._repo.root}/").removeprefix("./")
-        spellings = [path, os.fsdecode(self._repo.prefix) + path]
+        path = path.removeprefix(f"{self.repo.root}/").removeprefix("./")
+        spellings = [path, os.fsdecode(self.repo.prefix) + path]
         if path.startswith(("a/", "b/")):
             spellings.append(path[2:])
         return list(dict.fromkeys(spellings))
@@ -344,23 +355,23 @@ class ReviewedFiles:
         if secret_name(os.fsdecode(name)):
             return None
         data = self._read_base(name) if before else self._read_reviewed(name)
-        if data is None or is_binary(data):
-            return None
-        text, _ = mask(utf8(data).decode("utf-8", "replace"))
-        lines = [line.removesuffix("\r") for line in text.split("\n")]
-        if not lines[-1]:
-            lines.pop()
-        return lines
+        return _masked_lines(data)
 
     def _read_reviewed(self, name: bytes) -> bytes | None:
         """The content that was reviewed, or of the working tree the present one."""
         comparison = self._changes.comparison
         try:
             if comparison.state == "commit":
-                return self._repo.read(comparison.head, name, MAX_FILE)
+                return self.repo.read(comparison.head, name, MAX_FILE)
             if comparison.state == "index":
-                return self._repo.read(None, name, MAX_FILE)
-            with TreeReader(self._repo.root) as reader:
+                return self.repo.read(None, name, MAX_FILE)
+        except CounselError:
+            return None
+        return self._read_working_tree(name)
+
+    def _read_working_tree(self, name: bytes) -> bytes | None:
+        try:
+            with TreeReader(self.repo.root) as reader:
                 return reader.read(name, MAX_FILE).data
         except (CounselError, UnreadableError, OSError):
             return None
@@ -374,12 +385,71 @@ class ReviewedFiles:
             if file.path_bytes != name:
                 continue
             try:
-                return self._repo.read(
+                return self.repo.read(
                     comparison.base, file.old_path_bytes or name, MAX_FILE
                 )
             except CounselError:
                 return None
         return None
+
+
+def _masked_lines(data: bytes | None) -> list[str] | None:
+    """The lines of a file without line ends; None for what is not there or not text."""
+    if data is None or is_binary(data):
+        return None
+    text, _ = mask(utf8(data).decode("utf-8", "replace"))
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    if not lines[-1]:
+        lines.pop()
+    return lines
+
+
+class PlanText:
+    """The text of a reviewed plan, masked, in which quotations are looked for."""
+
+    def __init__(self, plan: str) -> None:
+        text, _ = mask(visible(plan))
+        self._lines = text.splitlines()
+        self._text = NormalizedText.of(self._lines)
+        self._words = loosely_normalized(text)
+
+    def quotation(self, evidence: str | None) -> Quotation | None:
+        """The lines of the plan that are quoted, or else the words themselves, where these are found in it.
+
+        A plan is prose: the words may be quoted with other line ends and marks.
+        """
+        fragments = _fragments(evidence or "")
+        places: list[LineRange] = []
+        if fragments:
+            places = _locate(self._text, fragments, LineRange(0, 0))
+        if places:
+            return Quotation(kept(self._text.whole_lines(places, self._lines)))
+        if evidence and is_quoted_from(self._words, evidence):
+            return Quotation(kept(evidence))
+        return None
+
+    def has(self, words: str) -> bool:
+        """Whether what was quoted from it earlier is still there."""
+        if self._text.find_rows(normalized_blocks(words)):
+            return True
+        return is_quoted_from(self._words, words.replace("\n\n", "\n...\n"))
+
+
+def is_quoted_from(text: str, evidence: str) -> bool:
+    """Whether the loosely normalized text holds these words. Between the parts of a shortened one anything may stand.
+
+    One of more parts than can be searched for is none.
+    """
+    parts = [loosely_normalized(part) for part in _ELLIPSIS.split(evidence)]
+    parts = [part for part in parts if part]
+    if sum(map(len, parts)) < MIN_EVIDENCE or len(parts) > MAX_FRAGMENTS:
+        return False
+    return all(part in text for part in parts)
+
+
+def loosely_normalized(text: str) -> str:
+    """Prose as it is compared: on one line, in small letters, without the marks around a quotation."""
+    return " ".join(text.split()).strip("\"'“”`> .[]").lower()
 
 
 def _aliases(file: ChangedFile) -> set[str]:

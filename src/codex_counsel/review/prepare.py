@@ -21,10 +21,12 @@ from codex_counsel.review.changes.since import base_ref
 from codex_counsel.review.criteria import NO_CRITERIA, Criteria
 from codex_counsel.review.record import ReviewRecord, material_digest
 from codex_counsel.review.reply import reply_schema
+from codex_counsel.review.settled import settled_findings
 from codex_counsel.system.json_values import JsonObject
 
 if TYPE_CHECKING:
     from codex_counsel.contract.request import ReviewChanges, ReviewPlan
+    from codex_counsel.findings.entry import Entry
     from codex_counsel.git.repo import Repo
     from codex_counsel.prepare.context import Context
     from codex_counsel.prepare.workspace import ResolvedWorkspace
@@ -70,10 +72,10 @@ def prepare_changes(
     scope = Scope(
         request.scope, request.base, request.commit, request.range, request.paths
     )
-    ledger = Ledger.of(settings.state, repo.common_dir).directory
+    ledger = Ledger.of(settings.state, repo.common_dir)
     reviews = None
     if request.since == "last":
-        reviews = ReviewLog(ledger).read()
+        reviews = ReviewLog(ledger.directory).read()
     changes = gather(
         repo, scope, settings.max_input_bytes, workspace.denied, reviews=reviews
     )
@@ -86,14 +88,23 @@ def prepare_changes(
 
     record = replace(
         ReviewRecord.of_changes(repo, changes, rules),
-        ledger=str(ledger),
+        ledger=str(ledger.directory),
         since=request.since,
         base_ref=base_ref(repo, scope, changes.comparison),
         focused=request.focus is not None,
     )
+    files = {file.path for file in changes.entries}
+    settled = settled_findings(
+        _entries_on_record(ledger), files=files, branch=record.branch
+    )
     return ReviewBrief(
         prompt=prompt.of_changes(
-            request, changes, material, rules, already_sent=thread_has_it
+            request,
+            changes,
+            material,
+            rules,
+            already_sent=thread_has_it,
+            settled=settled,
         ),
         access=Access.to_repository(workspace, "toolchains"),
         reply_schema=reply_schema(plan=False, rules=bool(rules.rules)),
@@ -140,14 +151,18 @@ def prepare_plan(
         agents = guidance.of_revision(repo, head, workspace, settings)
         rules = rule_files.of_workspace(repo, head, workspace, settings)
         material = rule_files.without_rule_sections(agents.material)
+        ledger = Ledger.of(settings.state, repo.common_dir)
         record = ReviewRecord.of_plan(workspace.root, plan, head, rules)
     else:
         agents = guidance.on_disk(workspace, settings)
         rules = rule_files.outside_git(workspace, agents.material)
         material = list(agents.material)
+        ledger = Ledger.of(settings.state, workspace.root)
         record = ReviewRecord(str(workspace.root), plan=plan)
+    record = record.of_named_plan(ledger.directory, request.plan_path)
+    settled = settled_findings(_entries_on_record(ledger), plan=record.plan_name)
     return ReviewBrief(
-        prompt=prompt.of_plan(request, plan, material, rules),
+        prompt=prompt.of_plan(request, plan, material, rules, settled=settled),
         access=Access.to_repository(workspace, "toolchains"),
         reply_schema=reply_schema(plan=True, rules=bool(rules.rules)),
         instructions=prompt_parts.prompt_file("base"),
@@ -155,6 +170,14 @@ def prepare_plan(
         details={"review": record.to_json()},
         criteria=rules,
     )
+
+
+def _entries_on_record(ledger: Ledger) -> list[Entry]:
+    """None where they cannot be read: that is told when the findings are put on record."""
+    try:
+        return list(ledger.read().entries.values())
+    except CounselError:
+        return []
 
 
 def _hidden_warnings(changes: Changes) -> tuple[str, ...]:

@@ -47,8 +47,12 @@ def of_changes(
     criteria: Criteria = NO_CRITERIA,
     *,
     already_sent: bool = False,
+    settled: str = "",
 ) -> str:
-    """The prompt of a review of changes. `already_sent`: this thread was sent this very change before."""
+    """The prompt of a review of changes. `already_sent`: this thread was sent this very change before.
+
+    `settled` tells of findings on record.
+    """
     challenge = prompt_file("review_challenge") if request.stance == "challenge" else ""
     if already_sent:
         diff = ALREADY_SENT
@@ -61,6 +65,7 @@ def of_changes(
         challenge,
         *_criteria(criteria, is_resumed=request.session_id is not None),
         *fence_all(material, request.extra_context),
+        settled,
         _commit_messages(changes),
         _reviewed_state(changes),
         *_seen_before(changes),
@@ -98,8 +103,10 @@ def of_plan(
     plan: str,
     material: Iterable[Material] = (),
     criteria: Criteria = NO_CRITERIA,
+    *,
+    settled: str = "",
 ) -> str:
-    """The prompt of a review of a plan."""
+    """The prompt of a review of a plan. `settled` tells of findings on record."""
     challenge = prompt_file("plan_challenge") if request.stance == "challenge" else ""
     return join_prompt(
         prompt_file("role"),
@@ -108,6 +115,7 @@ def of_plan(
         challenge,
         *_criteria(criteria, is_resumed=request.session_id is not None),
         *fence_all(material, request.extra_context),
+        settled,
         fence(Material("the plan", plan)),
         focus(request.focus),
     )

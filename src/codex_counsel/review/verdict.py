@@ -2,26 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from codex_counsel.contract.envelope import Finding
 from codex_counsel.contract.vocabulary import Severity, Verdict
 from codex_counsel.review.reply import ReviewReply
 
 GRAVE: tuple[Severity, ...] = ("critical", "high")
+_GRAVITY: tuple[Verdict, ...] = ("pass", "concerns", "unknown", "fail")
+"""Verdicts, the worst last."""
 
 
 def final_verdict(
-    reply: ReviewReply, *, complete: bool, cut_short: bool = False
+    reply: ReviewReply,
+    *,
+    complete: bool,
+    cut_short: bool = False,
+    blind: bool = False,
+    carried: Sequence[Finding] = (),
 ) -> tuple[Verdict, list[str]]:
-    """The verdict of the review, and why it differs from the reviewer's own. Only a `pass` is ever changed.
+    """The verdict of the review, and why it differs from the reviewer's own.
 
-    `complete` says whether the reviewer was sent all of the change, `cut_short` whether it
-    had to answer before it was done.
+    Findings that were rejected earlier do not count. `complete` says whether reviewers were
+    sent all of the change, `cut_short` whether this one had to answer before it was done.
+    `carried` are findings of earlier reviews that still stand: they can make the verdict
+    worse only. `blind`: there may be others, in what was not sent again.
     """
-    if reply.verdict != "pass":
+    verdict, reasons = _without_rejected(reply)
+    if verdict == "pass":
+        verdict, doubts = _justified_pass(reply, complete=complete, cut_short=cut_short)
+        reasons += doubts
+    if verdict == "pass" and blind:
+        verdict = "unknown"
+        reasons.append(
+            "the open findings of earlier reviews could not be looked up, so no pass can rest on them: unknown"
+        )
+    implied = _implied(carried)
+    if _GRAVITY.index(implied) > _GRAVITY.index(verdict):
+        reasons.append(
+            f"the verdict was {verdict} before findings of earlier reviews that still stand: {implied}"
+        )
+        verdict = implied
+    return verdict, reasons
+
+
+def _without_rejected(reply: ReviewReply) -> tuple[Verdict, list[str]]:
+    """The reviewer's verdict as far as it does not rest on findings that were rejected earlier."""
+    rejected = {finding.severity for finding in reply.findings if _is_rejected(finding)}
+    others = {
+        finding.severity for finding in reply.findings if not _is_rejected(finding)
+    }
+    said = f"the reviewer said {reply.verdict}"
+    if reply.verdict not in ("concerns", "fail") or not rejected - {"nit"}:
         return reply.verdict, []
-    if any(finding.severity in GRAVE for finding in reply.findings):
+    if not others - {"nit"}:
+        return "pass", [f"{said} because of findings that were rejected earlier: pass"]
+    is_grave = not rejected.isdisjoint(GRAVE)
+    if reply.verdict == "fail" and is_grave and others.isdisjoint(GRAVE):
         return "concerns", [
-            "the reviewer said pass beside a critical or high finding: concerns"
+            f"{said}, but the critical and high findings were rejected earlier: concerns"
         ]
+    return reply.verdict, []
+
+
+def _is_rejected(finding: Finding) -> bool:
+    return finding.known == "rejected"
+
+
+def _justified_pass(
+    reply: ReviewReply, *, complete: bool, cut_short: bool
+) -> tuple[Verdict, list[str]]:
+    """What remains of a `pass`, and why."""
+    for finding in reply.findings:
+        if finding.severity in GRAVE and not _is_rejected(finding):
+            return "concerns", [
+                "the reviewer said pass beside a critical or high finding: concerns"
+            ]
     if not reply.matches_schema:
         return "unknown", [
             "the reviewer said pass in a reply that breaks the schema: unknown"
@@ -35,3 +91,13 @@ def final_verdict(
             "the reviewer said pass, but not all of the change was seen: unknown"
         ]
     return "pass", []
+
+
+def _implied(carried: Sequence[Finding]) -> Verdict:
+    """The best verdict that these findings allow."""
+    severities = {finding.severity for finding in carried}
+    if not severities.isdisjoint(GRAVE):
+        return "fail"
+    if severities - {"nit"}:
+        return "concerns"
+    return "pass"

@@ -1,0 +1,171 @@
+"""What the reviewed state says of findings on record: whether the lines that they quoted still stand there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from codex_counsel.findings.matching import Standing, copies_needed
+from codex_counsel.git import refs
+from codex_counsel.review.changes.comparison import Comparison
+from codex_counsel.review.lineage import Lineage
+from codex_counsel.system.time_limit import TimeLimitExceeded
+
+if TYPE_CHECKING:
+    from codex_counsel.findings.entry import Entry
+    from codex_counsel.git.repo import Repo
+    from codex_counsel.review.changes.model import ChangedFile
+    from codex_counsel.review.grounding import PlanText, ReviewedFiles
+    from codex_counsel.review.record import ReviewRecord
+
+MAX_ELSEWHERE = 200
+"""Findings in files that are not part of the change which are looked for, those seen last."""
+
+
+@dataclass
+class Look:
+    """What was found out about findings on record; what was not looked for is not in it.
+
+    `branch` and `head` are what was reviewed. `resolves`: it is the present state of that
+    branch, so that what is gone from it is gone. `complete`: all that had to be looked for was.
+    """
+
+    branch: str | None = None
+    head: str | None = None
+    resolves: bool = False
+    complete: bool = False
+    line_of_history: frozenset[str] = frozenset()
+    standings: dict[str, Standing] = field(default_factory=dict)
+
+
+def reviewed_branch(record: ReviewRecord, repo: Repo | None) -> Look:
+    """A look at nothing yet: the branch and the commit of the reviewed state.
+
+    A commit that is not checked out belongs to no branch, unless it is the end of a range
+    that names one.
+    """
+    if record.frame is None:
+        return Look()
+    comparison = Comparison.from_json(record.frame)
+    is_checked_out = comparison.head == record.checked_out
+    if comparison.state != "commit" or is_checked_out:
+        return Look(record.branch, record.checked_out, resolves=True)
+    scope = record.changes().scope
+    if scope.kind == "range" and repo is not None:
+        _, _, right = refs.split_range(scope.range or "")
+        name = right.removeprefix("refs/heads/")
+        full_name = f"refs/heads/{name}"
+        code, _, _ = repo.try_git("rev-parse", "--verify", "--quiet", full_name)
+        if code == 0:
+            return Look(name, comparison.head, resolves=True)
+    return Look(None, comparison.head)
+
+
+def look_at_plan(
+    look: Look, entries: Mapping[str, Entry], plan: PlanText, name: str | None
+) -> None:
+    """Look for the findings on the plan of this name that quote its own words."""
+    own = [entry for entry in entries.values() if entry.plan == name]
+    look.line_of_history = frozenset(entry.id for entry in own)
+    look.resolves = True
+    for entry in own:
+        if entry.unsettled and entry.quotes and entry.file is None:
+            is_there = plan.has(entry.words)
+            look.standings[entry.id] = Standing(there=is_there, looked=True)
+
+
+def look_at_files(
+    look: Look,
+    entries: Mapping[str, Entry],
+    record: ReviewRecord,
+    files: ReviewedFiles,
+    deadline: float,
+) -> None:
+    """Look for the findings of the line of history under review, those in files of the change first.
+
+    Raises TimeLimitExceeded at `deadline` (monotonic); what was found out until then stays.
+    """
+    candidates = [entry for entry in entries.values() if entry.plan is None]
+    lineage = Lineage.of(files.repo, look.branch, look.head, candidates)
+    if look.head != record.checked_out:
+        # Another branch than the one checked out is known by its name alone.
+        lineage = Lineage(look.branch, frozenset(), lineage.contained | lineage.later)
+    own = [entry for entry in candidates if lineage.has(entry)]
+    look.line_of_history = frozenset(entry.id for entry in own)
+    changed = _changed_files(record)
+    needed = copies_needed(own)
+    for entry in _in_order(own, changed):
+        if time.monotonic() > deadline:
+            raise TimeLimitExceeded
+        file = changed.get(entry.file or "")
+        standing = _standing(entry, file, files, needed.get(entry.id, 1))
+        if standing:
+            look.standings[entry.id] = standing
+    look.complete = True
+
+
+def _changed_files(record: ReviewRecord) -> dict[str, ChangedFile]:
+    """The files of the change by the names that findings on record may have for them."""
+    changed: dict[str, ChangedFile] = {}
+    files = record.changes().entries
+    for file in files:
+        if file.status == "R" and file.old_path:
+            changed[file.old_path] = file
+    for file in files:
+        changed[file.path] = file
+    return changed
+
+
+def _in_order(
+    entries: Iterable[Entry], changed: Mapping[str, ChangedFile]
+) -> list[Entry]:
+    """What is looked for: what is not settled, and in files of the change also what was found gone."""
+    inside: list[Entry] = []
+    elsewhere: list[Entry] = []
+    for entry in entries:
+        if entry.state == "rejected" or entry.file is None:
+            continue
+        if entry.file in changed:
+            inside.append(entry)
+        elif entry.unsettled:
+            elsewhere.append(entry)
+    elsewhere.sort(key=lambda entry: entry.last.time, reverse=True)
+    return inside + elsewhere[:MAX_ELSEWHERE]
+
+
+def _standing(
+    entry: Entry, file: ChangedFile | None, files: ReviewedFiles, needed: int
+) -> Standing | None:
+    """None where nothing can be told."""
+    path = entry.file or ""
+    is_sent = file is not None and not file.is_seen
+    in_change = file is not None
+    places = files.places_of(path, entry.words)
+    if places is None:
+        return None
+    if not entry.quotes:
+        # There is no evidence that could go; what was not sent again stands.
+        return Standing(there=True, in_change=in_change, sent=is_sent)
+    if entry.removed:
+        # It is mended when the lines are back.
+        is_there = not places
+    else:
+        is_there = len(places) >= needed
+    if not is_there:
+        if not entry.removed and files.working_tree_has(path, entry.words):
+            return None
+        was_shown = file is not None and file.was_shown and file.status != "D"
+        return Standing(there=False, looked=was_shown, in_change=in_change)
+    standing = Standing(there=True, in_change=in_change, sent=is_sent)
+    if entry.removed:
+        return standing
+    place = min(places, key=lambda place: abs(place.first - (entry.line or 0)))
+    return Standing(
+        there=True,
+        line=place.first,
+        line_end=place.last,
+        in_change=in_change,
+        sent=is_sent,
+    )
