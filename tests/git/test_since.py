@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from codex_counsel.contract.envelope import BudgetReached, Meta
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.findings.seen import PastReview, State, Step
+from codex_counsel.findings.seen import PastReview, ReviewLog, State, Step
+from codex_counsel.kind import EndedRun
 from codex_counsel.review.changes.changes import Changes, gather
 from codex_counsel.review.changes.model import ChangedFile, Reason, Scope
 from codex_counsel.review.changes.since import base_ref, steps_of
+from codex_counsel.review.record import ReviewRecord
+from codex_counsel.review.remember import remember
+from codex_counsel.review.reply import ReviewReply
 from tests.git.conftest import BUDGET
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from codex_counsel.contract.vocabulary import ScopeKind
     from tests.git.conftest import Project
 
@@ -554,6 +558,73 @@ def test_the_whole_is_sent_where_it_is_shorter(branch: Branch) -> None:
     changes = branch.look()
     assert sent(changes) == {"app.py"}
     assert lines(changes, "+") == ["seven"]
+
+
+def test_more_rests_than_memory_is_meant_for_are_sent_whole(branch: Branch) -> None:
+    names = [f"f{number}" for number in range(60)]
+    branch.push(**{name: numbers(name) for name in names})
+    branch.review()
+    branch.push(**{name: numbers(name, l20="x = 20") for name in names})
+    changes = branch.look(budget=2000)
+    rests = [file for file in changes.entries if file.is_delta]
+    # Four budgets of them are held.
+    assert 4 * 2000 // 400 < len(rests) < 4 * 2000 // 150
+    assert rest(changes)
+    assert sum(file.is_delta for file in branch.look().entries) == 60
+
+
+# --- what is put on record
+
+
+def remembered(
+    branch: Branch,
+    tmp_path: Path,
+    *,
+    meta: Meta | None = None,
+    changes: Changes | None = None,
+    **reply: Any,
+) -> list[PastReview]:
+    """What is on record after a review that ended like this."""
+    record = replace(
+        ReviewRecord.of_changes(
+            branch.project.repo(), changes or branch.look(everything=True)
+        ),
+        ledger=str(tmp_path / "findings" / "project"),
+        base_ref="refs/heads/main",
+    )
+    job = tmp_path / ("d" * 32)
+    ended = EndedRun("codex_review_changes", job, job, {}, meta or Meta())
+    values = {"summary": "", "verdict": "pass", "confidence": "high", "findings": []}
+    assert remember(ended, record, ReviewReply(**(values | reply))) == []
+    return ReviewLog(Path(record.ledger)).read()
+
+
+def test_a_review_with_a_verdict_is_on_record(branch: Branch, tmp_path: Path) -> None:
+    (review,) = remembered(branch, tmp_path, verdict="fail")
+    assert [step.new.path for step in review.sent] == ["one.py", "three.py", "two.py"]
+    assert (review.job, review.base) == ("d" * 32, "refs/heads/main")
+    assert (review.base_sha, review.head_sha) == (
+        branch.project.git("rev-parse", "main"),
+        branch.project.head,
+    )
+
+
+def test_a_review_that_was_cut_short_is_not(branch: Branch, tmp_path: Path) -> None:
+    meta = Meta(budget_reached=BudgetReached(limit=1, used=2))
+    assert remembered(branch, tmp_path, meta=meta) == []
+
+
+@pytest.mark.parametrize("reply", [{"verdict": "unknown"}, {"matches_schema": False}])
+def test_a_review_without_a_sound_verdict_is_not(
+    branch: Branch, tmp_path: Path, reply: dict[str, Any]
+) -> None:
+    assert remembered(branch, tmp_path, **reply) == []
+
+
+def test_a_review_of_the_working_tree_is_not(branch: Branch, tmp_path: Path) -> None:
+    branch.write(one="changed = 1\n")
+    changes = branch.look(Scope(), everything=True)
+    assert remembered(branch, tmp_path, changes=changes) == []
 
 
 # --- where something is missing
