@@ -566,7 +566,11 @@ def _add_document_flags(parser: argparse.ArgumentParser) -> None:
 
 def _add_output_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--output", metavar="FILE", help="write the result, or the failure, to a file"
+        "--output",
+        action="append",
+        metavar="[FORMAT=]FILE",
+        help="write the result, or the failure, to a file; with FORMAT= in that format, beside what is printed; "
+        "may be repeated",
     )
 
 

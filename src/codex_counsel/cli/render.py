@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -46,16 +46,42 @@ DOCUMENTS = tuple(name for name in FORMATS if name not in ("text", "json"))
 
 
 @dataclass(frozen=True)
-class Output:
-    """Where a verb prints, and as what.
+class Target:
+    """A file, and the format in which the result is written there."""
 
-    `is_named` says that a format or a file was asked for: then a failure is written
-    there too, so that its reader gets a valid document in every case.
+    format: str
+    file: Path
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether it can be written now, or made; a link is written through."""
+        path = Path(os.path.realpath(self.file))
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            return os.access(path.parent, os.W_OK)
+        except OSError:
+            return False
+        return not stat.S_ISDIR(mode) and os.access(path, os.W_OK)
+
+
+class UnwrittenFilesError(CounselError):
+    """Files of `--output` could not be written. What could be written and printed was."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a verb writes a result, and as what.
+
+    `is_named` says that a format was asked for: then a failure is written to standard
+    output too. Files get the failure in every case: so their readers find a valid
+    document.
     """
 
     format: str = "text"
     is_named: bool = False
-    file: Path | None = None
+    is_printed: bool = True
+    targets: tuple[Target, ...] = ()
     colour: str = "auto"
     quiet: bool = False
 
@@ -65,32 +91,63 @@ class Output:
         named = getattr(arguments, "format", None)
         if getattr(arguments, "json", False):
             named = "json"
-        file = getattr(arguments, "output", None)
         # It has no form for a failure.
         if getattr(arguments, "csv", False):
             return cls(format="csv", quiet=arguments.quiet)
+        values: list[str] = getattr(arguments, "output", None) or []
+        targets = [_target(value, named or "text") for value in values]
         return cls(
             format=named or "text",
-            is_named=named is not None or file is not None,
-            file=None if file is None else Path(file),
+            is_named=named is not None,
+            # One file alone has the result instead of standard output.
+            is_printed=len(values) != 1 or _format_of(values[0]) is not None,
+            targets=tuple(targets),
             colour=getattr(arguments, "color", "auto"),
             quiet=getattr(arguments, "quiet", False),
         )
 
-    def check(self) -> None:
-        """Raise `invalid_arguments` where the file could not be written, before anything is spent."""
-        if self.file is None:
-            return
-        target = self.file if self.file.exists() else self.file.absolute().parent
-        if self.file.is_dir() or not os.access(target, os.W_OK):
-            raise CounselError(
-                Code.INVALID_ARGUMENTS, f"--output: {self.file} cannot be written"
-            )
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """All formats that are written."""
+        formats = [target.format for target in self.targets]
+        if self.is_printed:
+            formats.append(self.format)
+        return tuple(formats)
 
-    def show(self, wire: EnvelopeDict, *, is_answer: bool = False) -> None:
-        """Print an envelope, and flush it. A failure goes to stderr; also to where a document was asked for.
+    def check(self, *, is_for_review: bool = True) -> None:
+        """Raise `invalid_arguments` where a file could not be written, before anything is spent."""
+        files = set()
+        for target in self.targets:
+            if not target.is_writable:
+                raise CounselError(
+                    Code.INVALID_ARGUMENTS,
+                    f"--output: {target.file} cannot be written",
+                )
+            file = os.path.realpath(target.file)
+            if file in files:
+                raise CounselError(
+                    Code.INVALID_ARGUMENTS, f"--output: {target.file} is named twice"
+                )
+            files.add(file)
+            if target.format in DOCUMENTS and not is_for_review:
+                raise CounselError(
+                    Code.INVALID_ARGUMENTS,
+                    f"--output: {target.format} is for reviews",
+                    repair=f"For a file of this name, write --output ./{target.format}=...",
+                )
 
-        `is_answer` marks a failure that answers what was asked: it is printed as a result.
+    def show(
+        self,
+        wire: EnvelopeDict,
+        *,
+        is_answer: bool = False,
+        review: EnvelopeDict | None = None,
+    ) -> None:
+        """Write an envelope to the files, and print it. A failure goes to stderr, and where a document was asked for.
+
+        `is_answer` marks a failure that answers what was asked: it is printed as a
+        result. `review` is what formats for reviews show where the envelope only
+        judges one. Raises `UnwrittenFilesError` at the end.
         """
         LINE.erase()
         if not wire["ok"] and not is_answer:
@@ -100,63 +157,92 @@ class Output:
             print(
                 f"note: cut short: the run used up its {limit} tokens", file=sys.stderr
             )
-        if wire["ok"] or is_answer or self.is_named:
-            with self._opened() as stream:
-                self._write(wire, stream)
+        problems = []
+        for target in self.targets:
+            try:
+                self._write_file(target, wire, review)
+            except OSError as error:
+                problems.append(f"{target.file}: {error.strerror}")
+        if self.is_printed and (wire["ok"] or is_answer or self.is_named):
+            self._write(self.format, wire, review, sys.stdout)
+            # What could not be printed is not delivered: this flush may fail.
+            sys.stdout.flush()
+        if problems:
+            raise UnwrittenFilesError(
+                Code.STORAGE_FAILED,
+                f"--output: {'; '.join(problems)}",
+                repair=PRINT_AGAIN,
+            )
 
     def _show_failure(self, wire: EnvelopeDict) -> None:
-        is_on_stdout = self.is_named and self.file is None
+        is_on_stdout = self.is_named and self.is_printed
         if is_on_stdout and self.format in ("text", "json"):
             return
         look = Look.of(sys.stderr, os.environ, self.colour, quiet=self.quiet)
         _page(wire, look).print(sys.stderr)
 
-    def _write(self, wire: EnvelopeDict, stream: TextIO) -> None:
-        if self.format == "json":
+    def _write_file(
+        self, target: Target, wire: EnvelopeDict, review: EnvelopeDict | None
+    ) -> None:
+        with target.file.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            guarded = GuardedStream(file, in_workflow=is_workflow(os.environ))
+            self._write(target.format, wire, review, cast("TextIO", guarded))
+
+    def _write(
+        self,
+        name: str,
+        wire: EnvelopeDict,
+        review: EnvelopeDict | None,
+        stream: TextIO,
+    ) -> None:
+        """Write the envelope in the format of this name."""
+        if name == "json":
             print(json_text(wire), file=stream)
-        elif self.format == "csv":
+        elif name == "csv":
             print(csv_text(wire), file=stream, end="")
-        elif self.format == "text" or is_unfinished(wire):
+        elif name == "text" or is_unfinished(wire):
             look = Look.of(stream, os.environ, self.colour, quiet=self.quiet)
             _page(wire, look).print(stream)
         else:
-            self._write_document(parse_envelope(wire), stream)
+            _write_document(name, parse_envelope(review or wire), stream)
 
-    def _write_document(self, review: Envelope, stream: TextIO) -> None:
-        # The usual text does without it.
-        from codex_counsel.cli.formats import render
 
-        text = render(review, self.format)
-        if self.format == "github":
-            print_own(text, stream)
-        else:
-            print(text, file=stream)
+def _write_document(name: str, review: Envelope, stream: TextIO) -> None:
+    # The usual text does without it.
+    from codex_counsel.cli.formats import render
 
-    @contextmanager
-    def _opened(self) -> Iterator[TextIO]:
-        if self.file is None:
-            yield sys.stdout
-            # What could not be printed is not delivered: this flush may fail.
-            sys.stdout.flush()
-            return
-        try:
-            with self.file.open("w", encoding="utf-8") as file:
-                in_workflow = is_workflow(os.environ)
-                yield cast("TextIO", GuardedStream(file, in_workflow=in_workflow))
-        except OSError as error:
-            raise CounselError(
-                Code.STORAGE_FAILED,
-                f"--output: {self.file}: {error.strerror}",
-                repair=PRINT_AGAIN,
-            ) from None
+    text = render(review, name)
+    if name == "github":
+        print_own(text, stream)
+    else:
+        print(text, file=stream)
+
+
+def _target(value: str, default: str) -> Target:
+    """`sarif=FILE`, or a file in the format `default`."""
+    name = _format_of(value)
+    if name is None:
+        return Target(default, Path(value))
+    return Target(name, Path(value.removeprefix(f"{name}=")))
+
+
+def _format_of(value: str) -> str | None:
+    name, equals, _ = value.partition("=")
+    if equals and name in FORMATS:
+        return name
+    return None
 
 
 def show_error(arguments: argparse.Namespace, error: CounselError) -> int:
     """Print a failure that has no envelope yet; returns the exit code of its error code."""
     wire = failed(f"codex-counsel {arguments.verb}", error).wire()
-    # It was on stderr already where the file cannot be written.
+    output = Output.of(arguments)
+    # The other files have the result.
+    if isinstance(error, UnwrittenFilesError):
+        output = replace(output, is_named=False, targets=())
+    # It is on stderr already where a file cannot be written.
     with suppress(CounselError):
-        Output.of(arguments).show(wire)
+        output.show(wire)
     return CATALOG[error.code].exit_code
 
 

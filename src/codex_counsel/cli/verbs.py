@@ -74,7 +74,7 @@ def _environment() -> dict[str, str]:
 
 
 def _consult(arguments: argparse.Namespace) -> int:
-    Output.of(arguments).check()
+    Output.of(arguments).check(is_for_review=False)
     values = _run_values(Consult, arguments)
     values["question"] = _text_or_stdin(arguments.question, "question")
     if arguments.output_schema:
@@ -114,7 +114,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _delegate(arguments: argparse.Namespace) -> int:
     output = Output.of(arguments)
-    output.check()
+    output.check(is_for_review=False)
     values = _run_values(Delegate, arguments)
     values["task"] = _text_or_stdin(arguments.task, "task")
     if "from_job" in values:
@@ -320,12 +320,9 @@ def _check(arguments: argparse.Namespace) -> int:
     output.check()
     wire = checking.read_review(results.open_store(), arguments.result)
     checked = checking.check(wire, _bar(arguments), arguments.expect_head)
-    if output.format in DOCUMENTS:
-        output.show(wire)
-        if not arguments.quiet:
-            print(visible(checked.summary), file=sys.stderr)
-    else:
-        output.show(checked.wire())
+    output.show(checked.wire(), review=wire)
+    if output.format in DOCUMENTS and not arguments.quiet:
+        print(visible(checked.summary), file=sys.stderr)
     return int(checked.data["exit_code"])
 
 
@@ -375,15 +372,16 @@ def _chosen_job(
 
 
 def _check_document(output: Output, wire: EnvelopeDict, job_id: str) -> None:
-    """Raise where the format is one for reviews and this is no ended review."""
-    if output.format not in DOCUMENTS:
+    """Raise where a format is one for reviews and this is no ended review."""
+    documents = [name for name in output.formats if name in DOCUMENTS]
+    if not documents:
         return
     if wire["status"] not in TERMINAL:
         raise CounselError(Code.JOB_RUNNING, f"Job {job_id} has not finished")
     if wire["ok"] and "verdict" not in wire:
         raise CounselError(
             Code.INVALID_ARGUMENTS,
-            f"--format {output.format} is for reviews, and job {job_id} is none",
+            f"--format {documents[0]} is for reviews, and job {job_id} is none",
         )
 
 

@@ -1,0 +1,214 @@
+"""Reviews in every format at the command line, to standard output and to several files at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import fromstring
+
+import pytest
+
+from codex_counsel.cli.parser import FORMATS
+from codex_counsel.loopback import Loopback, http_error, say
+from tests.conftest import World
+from tests.e2e.cli.test_verbs import run
+from tests.reviews import reply
+
+Model = Callable[..., Loopback]
+
+pytestmark = pytest.mark.usefixtures("own_git_settings")
+
+FINDING = reply({"severity": "high"}, verdict="fail")
+WORDS = {
+    "text": "HIGH  The seventh line is wrong",
+    "json": '"title": "The seventh line is wrong"',
+    "markdown": "### high: The seventh line is wrong",
+    "html": "The seventh line is wrong",
+    "sarif": '"text": "The seventh line is wrong',
+    "github": "high, logic, new: The seventh line is wrong",
+    "rdjson": '"message": "high: The seventh line is wrong',
+    "gitlab": '"description": "high: The seventh line is wrong',
+    "junit": 'message="The seventh line is wrong"',
+}
+
+
+@pytest.fixture
+def changed(world: World, model: Model) -> World:
+    """A world with a change, in which every review has one grave finding."""
+    world.repository.begin_changed()
+    model([say(FINDING)])
+    return world
+
+
+def parsed(name: str, text: str) -> Any:
+    """The document, where there is a parser for its format."""
+    if name in ("json", "sarif", "rdjson", "gitlab"):
+        return json.loads(text)
+    if name == "junit":
+        return fromstring(text)
+    return text
+
+
+def test_one_review_is_written_in_every_format_at_once(changed: World) -> None:
+    files = {name: changed.base / f"review.{name}" for name in FORMATS}
+    flags = [f"--output={name}={file}" for name, file in files.items()]
+    result = run(changed, "review", *flags)
+    assert (result.code, result.err) == (1, "")
+    assert WORDS["text"] in result.out
+    for name, file in files.items():
+        text = file.read_text("utf-8")
+        assert parsed(name, text) is not None
+        if name != "github":
+            assert WORDS[name] in text
+    again = run(changed, "result", "--format", "github").out
+    assert files["github"].read_text("utf-8") == again
+
+
+def test_the_format_is_of_standard_output_and_of_plain_files(changed: World) -> None:
+    sarif, plain = changed.base / "a.sarif", changed.base / "plain"
+    both = (f"--output=sarif={sarif}", f"--output={plain}")
+    result = run(changed, "review", "--format", "markdown", *both)
+    assert WORDS["markdown"] in result.out
+    assert WORDS["markdown"] in plain.read_text("utf-8")
+    assert json.loads(sarif.read_text("utf-8"))["version"] == "2.1.0"
+
+
+def test_one_plain_file_has_the_result_instead_of_standard_output(
+    changed: World,
+) -> None:
+    file = changed.base / "plain"
+    assert run(changed, "review", "--output", str(file)).out == ""
+    assert WORDS["text"] in file.read_text("utf-8")
+
+
+def test_a_file_may_have_the_name_of_a_format_and_an_equals_sign(
+    changed: World,
+) -> None:
+    run(changed, "review", "--output", "./sarif=x", "--output", "other=y")
+    for name in ("sarif=x", "other=y"):
+        assert WORDS["text"] in (changed.workspace / name).read_text("utf-8")
+
+
+REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
+    "a file twice": (("sarif=a", "html=./a"), ": a is named twice"),
+    "a file by two names": (("sarif=a", "html=link"), "link is named twice"),
+    "no name": (("sarif=",), ". cannot be written"),
+    "a missing folder": (("a", "sarif=absent/b"), "absent/b cannot be written"),
+    "a name that is too long": ((f"sarif={'x' * 300}",), "cannot be written"),
+    "a folder": (("json=/",), "/ cannot be written"),
+}
+
+
+@pytest.mark.parametrize(("files", "words"), REFUSED.values(), ids=REFUSED.keys())
+def test_bad_files_are_refused_before_anything_is_spent(
+    world: World, model: Model, files: tuple[str, ...], words: str
+) -> None:
+    world.repository.begin_changed()
+    (world.workspace / "link").symlink_to("a")
+    server = model()
+    result = run(world, "review", *(f"--output={file}" for file in files))
+    assert (result.code, server.requests) == (2, [])
+    assert words in result.err
+
+
+@pytest.mark.parametrize("verb", ["consult", "delegate"])
+def test_a_format_for_reviews_is_refused_elsewhere(
+    world: World, model: Model, verb: str
+) -> None:
+    server = model()
+    result = run(world, verb, "--output", "sarif=a", "Hi")
+    assert (result.code, server.requests) == (2, [])
+    assert "--output: sarif is for reviews" in result.err
+    assert "--output ./sarif=..." in result.err
+
+
+def test_an_answer_is_written_as_text_and_as_json_at_once(
+    world: World, model: Model
+) -> None:
+    model([say("Yes.")])
+    result = run(world, "consult", "--output", "json=a.json", "Hi")
+    assert (result.code, "Yes." in result.out) == (0, True)
+    wire = json.loads((world.workspace / "a.json").read_text("utf-8"))
+    assert wire["answer"] == "Yes."
+
+
+def test_a_file_that_fails_loses_neither_the_others_nor_the_result(
+    changed: World,
+) -> None:
+    sarif = changed.base / "a.sarif"
+    result = run(
+        changed,
+        "review",
+        "--output=html=/dev/full",
+        f"--output=sarif={sarif}",
+        "--format=markdown",
+    )
+    assert WORDS["markdown"] in result.out
+    assert len(json.loads(sarif.read_text("utf-8"))["runs"][0]["results"]) == 1
+    assert "storage_failed: --output: /dev/full: No space left" in result.err
+    assert "codex-counsel result" in result.err
+    assert result.code == 3
+    assert run(changed, "result").code == 1
+
+
+def test_every_file_gets_the_document_of_a_failure(world: World, model: Model) -> None:
+    world.repository.begin_changed()
+    model([http_error(500)])
+    files = {name: world.base / f"review.{name}" for name in FORMATS}
+    flags = [f"--output={name}={file}" for name, file in files.items()]
+    result = run(world, "review", *flags)
+    assert (result.code, result.out) == (3, "")
+    assert "upstream_error" in result.err
+    for name, file in files.items():
+        text = file.read_text("utf-8")
+        parsed(name, text)
+        assert "upstream_error" in text
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_mistake_is_a_document_too(world: World, name: str) -> None:
+    file = world.base / "review"
+    result = run(world, "review", "-C", "/", f"--output={name}={file}")
+    assert result.code != 0
+    assert result.out == ""
+    text = file.read_text("utf-8")
+    parsed(name, text)
+    assert "workspace_invalid" in text
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_stored_review_is_written_in_each_format(changed: World, name: str) -> None:
+    run(changed, "review", "--quiet")
+    result = run(changed, "result", f"--output={name}=again", "--json")
+    assert result.json["verdict"] == "fail"
+    text = (changed.workspace / "again").read_text("utf-8")
+    assert parsed(name, text) is not None
+
+
+def test_no_document_is_made_of_what_is_no_review(world: World, model: Model) -> None:
+    model([say("Yes.")])
+    run(world, "consult", "Hi")
+    result = run(world, "result", "--output=gitlab=a.json", "--output=json=b.json")
+    assert result.code == 2
+    assert "--format gitlab is for reviews" in result.err
+    (entry,) = json.loads((world.workspace / "a.json").read_text("utf-8"))
+    assert entry["severity"] == "blocker"
+
+
+def test_a_suggestion_is_shown_and_its_lines_are_those_of_the_file(
+    world: World, model: Model
+) -> None:
+    world.repository.begin_changed()
+    proposal = {"replace_from": 7, "replace_to": 7, "replacement": "seven = 7"}
+    model([say(reply(proposal, verdict="concerns"))])
+    result = run(world, "review", "--output=rdjson=a.json", "--output=sarif=a.sarif")
+    assert "  replace line 7 by:\n  + seven = 7\n" in result.out
+    diagnostic = json.loads((world.workspace / "a.json").read_text("utf-8"))
+    (suggestion,) = diagnostic["diagnostics"][0]["suggestions"]
+    path: Path = world.workspace / "app.py"
+    lines = path.read_text("utf-8").splitlines()
+    first, last = (suggestion["range"][end]["line"] for end in ("start", "end"))
+    lines[first - 1 : last] = suggestion["text"].splitlines()
+    assert lines[6] == "seven = 7"
