@@ -97,7 +97,7 @@ def test_the_top_says_what_was_reviewed_by_whom_and_with_what_result() -> None:
     top = page.all("header")[0]
     assert top.one("h1").text.startswith("concerns ")
     assert "medium confidence" in top.text
-    assert top.one("p", "lead").text == "2 high. Look at it."
+    assert top.one("p", "lead").text == "Look at it."
     assert [item.text for item in top.one("ul", "counts").all("li")] == [
         "1 high",
         "1 nit",
@@ -117,9 +117,38 @@ def test_the_top_says_what_was_reviewed_by_whom_and_with_what_result() -> None:
     assert META["session_id"] in page.one("footer").text
 
 
-def test_counts_that_the_top_shows_anyway_are_taken_out_of_the_summary() -> None:
-    top = page_of(review({}))
-    assert top.one("p", "lead").text == "Look at it."
+SUMMARIES = {
+    "concerns: 1 high, 2 nit. Look.": "Look.",
+    "pass: no findings. 3 files. Fine.": "3 files. Fine.",
+    "fail: 1 high, 2 rejected earlier; resolved: 3. Look.": "Look.",
+    "concerns: the reply is not JSON. 1 high. x": "the reply is not JSON. 1 high. x",
+    "1 high. Look.": "1 high. Look.",
+}
+
+
+@pytest.mark.parametrize(("summary", "lead"), SUMMARIES.items())
+def test_counts_that_the_top_shows_anyway_are_taken_out_of_the_summary(
+    summary: str, lead: str
+) -> None:
+    page = page_of(review({}, summary=summary))
+    assert page.one("p", "lead").text == lead
+
+
+def test_a_rejected_finding_is_not_counted_among_those_that_are_raised() -> None:
+    findings: list[dict[str, Any]] = [
+        {"id": None, "known": "rejected"},
+        {"id": None, "known": "returned"},
+        {"id": None, "severity": "low", "known": "open", "carried": True},
+    ]
+    page = page_of(review(*findings, **FULL))
+    assert [item.text for item in page.one("ul", "counts").all("li")] == [
+        "1 high",
+        "1 low",
+        "1 returned",
+        "1 carried over",
+        "1 rejected",
+        "1 resolved",
+    ]
 
 
 def test_a_finding_stands_beside_its_code_with_its_lines_marked() -> None:
@@ -301,6 +330,7 @@ def test_a_review_in_prose_is_shown_with_its_answer() -> None:
     assert page.one("h1").text.startswith("unknown The review came to no verdict.")
     section = page.all("section", "more")[0]
     assert [part.text for part in section.all("p")] == ["It is *fine*.", "Truly."]
+    assert page.all("ul", "counts") == []
 
 
 def test_a_review_of_a_plan_names_sections_and_has_no_files() -> None:
@@ -321,7 +351,7 @@ def test_an_old_result_without_ids_has_anchors_all_the_same() -> None:
 
 def test_without_findings_there_is_nothing_to_filter() -> None:
     page = page_of(review(verdict="pass", findings=[]))
-    assert page.one("p", "empty").text == "No findings."
+    assert page.one("ul", "counts").text == "No findings"
     assert page.all("div", "controls") == []
 
 

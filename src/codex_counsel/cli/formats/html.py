@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -46,6 +47,11 @@ MANY = 50
 NO_CODE = Snippet()
 _FRAME = 20_000
 """Bytes kept free for what is added after the findings were measured."""
+_COUNTS = re.compile(
+    r"^(?:pass|concerns|fail|unknown): "
+    r"(?:no findings|\d+ [a-z ]+(?:, \d+ [a-z ]+)*)(?:; resolved: \d+)?\. "
+)
+"""What every summary begins with."""
 _VERDICTS = {
     "pass": "Nothing was found that speaks against this change.",
     "concerns": "There are findings to look at.",
@@ -145,8 +151,7 @@ def _top(review: Envelope) -> Markup:
         )
     verdict = review.verdict or "unknown"
     # The badge and the list of counts say these already.
-    summary = review.summary.removeprefix(f"{verdict}: ")
-    summary = summary.removeprefix(f"{_counted(review.findings or [])}. ")
+    summary = _COUNTS.sub("", review.summary, count=1).removeprefix(f"{verdict}: ")
     confidence: Content = None
     if review.confidence:
         confidence = element("span", f"{review.confidence} confidence", class_="aside")
@@ -162,7 +167,7 @@ def _top(review: Envelope) -> Markup:
             confidence,
         ),
         element("p", summary, class_="lead", dir="auto"),
-        _counts(review.findings or []),
+        _counts(review),
         _facts(review),
     )
 
@@ -175,34 +180,43 @@ def _eyebrow(review: Envelope) -> Markup:
 
 
 def _failure(error: Failure) -> list[Markup]:
-    details = {"code": error.code}
+    details = {}
     for name, value in (error.details or {}).items():
         details[name.replace("_", " ")] = one_line(str(value), 500)
     return [
         element("h1", element("span", "Nothing was reviewed", class_="verdict failed")),
-        element("p", reason_of(error), class_="lead", dir="auto"),
-        element("p", f"What to do: {repair_of(error)}", dir="auto"),
+        element("p", inline(reason_of(error)), class_="lead", dir="auto"),
+        element("p", inline(f"What to do: {repair_of(error)}"), dir="auto"),
         _table(details),
     ]
 
 
-def _counts(findings: list[Finding]) -> Content:
-    if not findings:
-        return element("p", "No findings.", class_="empty")
-    numbers = Counter(finding.severity for finding in findings)
+def _counts(review: Envelope) -> Content:
+    """How many findings there are: those that count by severity, then those of a special state."""
+    findings = review.findings
+    if findings is None:
+        return None
+    rejected = sum(finding.known == "rejected" for finding in findings)
+    states = {
+        "returned": sum(finding.known == "returned" for finding in findings),
+        "carried over": sum(bool(finding.carried) for finding in findings),
+        "rejected": rejected,
+        "resolved": len(review.resolved or ()),
+    }
+    severities = Counter(
+        finding.severity for finding in findings if finding.known != "rejected"
+    )
     items = []
     for severity in SEVERITIES:
-        if numbers[severity]:
-            number = element("b", str(numbers[severity]))
+        if severities[severity]:
+            number = element("b", str(severities[severity]))
             items.append(element("li", number, f" {severity}", class_=severity))
+    if not items:
+        items.append(element("li", "No findings"))
+    for state, count in states.items():
+        if count:
+            items.append(element("li", f"{count} {state}", class_="state"))
     return element("ul", *items, class_="counts", aria_label="Findings by severity")
-
-
-def _counted(findings: list[Finding]) -> str:
-    """`2 high, 1 nit`, as summaries begin."""
-    numbers = Counter(finding.severity for finding in findings)
-    counts = [f"{numbers[name]} {name}" for name in SEVERITIES if numbers[name]]
-    return ", ".join(counts) or "no findings"
 
 
 def _facts(review: Envelope) -> Markup:

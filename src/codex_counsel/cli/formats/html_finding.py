@@ -228,7 +228,7 @@ def _figure(title: str, rows: list[Markup], style: str = "code") -> Content:
     return element(
         "figure",
         element("figcaption", title),
-        element("pre", code, tabindex="0", role="region", aria_label=title),
+        element("pre", code, tabindex="0", role="group", aria_label=title),
         class_=style,
     )
 

@@ -10,6 +10,8 @@
   const file = one("select");
   const text = one("input");
   const words = new Map();
+  const entries = new Map();
+  for (const link of document.querySelectorAll(".index a")) entries.set(link.hash.slice(1), link.parentElement);
 
   const isOn = (button) => button.getAttribute("aria-pressed") === "true";
   const turn = (button, on) => button.setAttribute("aria-pressed", String(on));
@@ -33,8 +35,8 @@
         || off.has(`known=${finding.dataset.known}`)
         || (number !== "" && finding.dataset.file !== number)
         || !hasText(finding, wanted);
-      const link = document.querySelector(`.index a[href="#${finding.id}"]`);
-      if (link) link.parentElement.hidden = finding.hidden;
+      const entry = entries.get(finding.id);
+      if (entry) entry.hidden = finding.hidden;
     }
     const count = visible().length;
     document.querySelector(".none").hidden = count > 0 || findings.length === 0;
