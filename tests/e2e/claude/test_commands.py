@@ -15,6 +15,7 @@ from codex_counsel.loopback import Loopback, hold, patch, say
 from tests.conftest import World, consult, start_consult, until
 from tests.e2e.claude.anthropic import JSON, Script, Turn, request_in, text, use
 from tests.e2e.claude.conftest import PREFIX, Claude
+from tests.records import entry, ledger_of, put
 
 WORDS = """Is "a b" [c] {d} 'e' `f` \\g $1 $HOME <h> & | ; #i %k ~ * ? right?"""
 """What breaks where arguments pass through a shell, YAML or JSON by hand. (Claude Code itself writes `\\!` for `!`.)"""
@@ -84,6 +85,12 @@ COMMANDS = {
         '"cancelled":true',
         "RUNNING",
     ),
+    "findings": Command(
+        "codex_findings",
+        lambda words: {"action": words},
+        '"counts":{"open":1}',
+        "list",
+    ),
     "status": Command("codex_status", shows='"usable":true'),
     "dry-run": Command(
         "codex_dry_run", lambda words: {"scope": words}, "a.txt", "working_tree"
@@ -143,7 +150,12 @@ def test_a_command_calls_its_tool_with_the_words_of_the_user(
 
 
 def _words_for(words: str, world: World) -> str:
-    """JOB is the id of a finished consultation, RUNNING of one that goes on; `completed` needs one as well."""
+    """JOB is the id of a finished consultation, RUNNING of one that goes on; `completed` needs one as well.
+
+    `list` needs a finding.
+    """
+    if words == "list":
+        put(ledger_of(world), entry())
     if words in ("JOB", "completed"):
         job = consult(world.counsel())["meta"]["job_id"]
         return str(job) if words == "JOB" else words
