@@ -313,6 +313,7 @@ def _change(record: Record, request: Findings, by: str) -> Envelope:
             reason=reason,
             by=one_line(clean(mask(by)[0]), MAX_BY) or "unnamed",
             changed=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            resolved_by=None,
         )
         changing.put(after)
     return _changed(entry, after, f"{_named(after)} is {state}; it was {entry.state}")

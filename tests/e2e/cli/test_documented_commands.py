@@ -1,7 +1,7 @@
 """Every command of the pages, run in a shell exactly as written, in the order in which a reader meets them.
 
-Only what stands for something of the reader's own is replaced: job ids, a thread id and
-`uv run`, because the tests have the command on PATH already.
+Only what stands for something of the reader's own is replaced: ids of jobs, findings and
+a thread, and `uv run`, because the tests have the command on PATH already.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from codex_counsel.loopback import Loopback, Reply, Request, say, shell
 from tests.conftest import World
 from tests.e2e.cli.test_transfer import NEW as SESSION
 from tests.e2e.cli.test_transfer import write_session
+from tests.records import entry, ledger_of, put
 
 Model = Callable[..., Loopback]
 ROOT = Path(__file__).parents[3]
@@ -28,6 +29,7 @@ PAGES = [
     "README.md",
     "docs/tutorial.md",
     "docs/how-to.md",
+    "docs/how-to/life-of-a-finding.md",
     "docs/how-to/claude-code.md",
     "docs/how-to/uninstall.md",
 ]
@@ -63,7 +65,7 @@ def answer(request: Request) -> Reply:
 
 
 def commands_of(page: str) -> list[str]:
-    """The lines of fenced blocks without a language that run this project."""
+    """The lines of fenced blocks without a language that run this project, or commit work."""
     lines = []
     language = None
     for line in (ROOT / page).read_text("utf-8").splitlines():
@@ -71,7 +73,7 @@ def commands_of(page: str) -> list[str]:
             language = None if language is not None else line[3:]
         elif language == "":
             lines.append(re.sub(r"^(?:pip install uv && )?uv run ", "", line))
-    return [line for line in lines if line.startswith("codex-counsel ")]
+    return [line for line in lines if line.startswith(("codex-counsel ", "git commit"))]
 
 
 @pytest.fixture
@@ -99,6 +101,7 @@ def project(world: World) -> Path:
     (world.workspace / "schema.json").write_text(json.dumps(ANY_OBJECT))
     (world.base / "shared-library").mkdir()
     write_session(world, world.workspace, SESSION, "Why is the cache cold?")
+    put(ledger_of(world), entry(), entry("another", file="src/client.py"))
     return world.workspace
 
 
@@ -107,7 +110,8 @@ class Reader:
 
     def __init__(self, world: World, project: Path) -> None:
         programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        self.env = {**world.env, "PATH": programs, "CI_JOB_ID": "7"}
+        git = world.repository.env or {}
+        self.env = {**git, **world.env, "PATH": programs, "CI_JOB_ID": "7"}
         self.project = project
 
     def type(self, line: str) -> subprocess.CompletedProcess[str]:
@@ -133,6 +137,9 @@ class Reader:
             wanted = "codex_delegate" if needs_diff else "codex_"
             job = next(row for row in self.jobs() if row["tool"].startswith(wanted))
             line = re.sub(r"\bJOB\b", job["job_id"], line)
+        if "ID" in line.split():
+            wire = json.loads(self.type("codex-counsel findings --json").stdout)
+            line = re.sub(r"\bID\b", wire["data"]["findings"][0]["id"], line)
         if THREAD.search(line):
             reviews = (row for row in self.jobs() if "review" in row["tool"])
             line = THREAD.sub(next(reviews)["session_id"], line)
