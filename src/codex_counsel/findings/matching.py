@@ -70,7 +70,8 @@ class Raised:
     @property
     def place(self) -> str | None:
         """What its id names as its path."""
-        return self.file or self.plan
+        place = self.file or self.plan
+        return place and place[:MAX_FILE]
 
     def quoting(self, words: str, *, copy: int, copies: int, removed: bool) -> Raised:
         """The same, whose evidence was found."""
@@ -284,6 +285,8 @@ def _is_carried(entry: Entry, standing: Standing) -> bool:
     What quotes nothing, and what is back that was gone, counts only if the reviewer was not
     sent the file again.
     """
+    if entry.state == "rejected":
+        return False
     if entry.unsettled and entry.quotes:
         return True
     return not standing.sent

@@ -1,0 +1,56 @@
+"""Many processes write the ledger of findings, and some of them are killed: what was reported is on record."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from codex_counsel.findings.ledger import Ledger
+from tests.unit.test_findings_ledger import entry_of
+
+PUT_MANY = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from codex_counsel.findings.entry import Entry
+from codex_counsel.findings.ledger import Ledger
+from tests.unit.test_findings_ledger import entry_of
+ledger, first = Ledger(Path(sys.argv[1])), int(sys.argv[2])
+for number in range(first, first + int(sys.argv[3])):
+    with ledger.changing() as changing:
+        changing.put(entry_of(number, words="x" * 3000))
+        changing.put(entry_of(first, words="x" * 3000, line=number + 1))
+    print(number, flush=True)
+"""
+
+
+def writer(ledger: Ledger, first: int, count: int) -> subprocess.Popen[str]:
+    """A process that puts findings one by one, and says the number of each that is on record."""
+    arguments = [sys.executable, "-c", PUT_MANY]
+    arguments += [str(ledger.directory), str(first), str(count)]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+
+
+def test_two_writers_lose_nothing_that_was_reported_though_one_is_killed_again_and_again(
+    tmp_path: Path,
+) -> None:
+    ledger = Ledger(tmp_path / "findings" / "shop")
+    steady = writer(ledger, 100_000, 60)
+    reported: set[int] = set()
+    for round_ in range(8):
+        hasty = writer(ledger, round_ * 1_000, 500)
+        assert hasty.stdout
+        lines = [hasty.stdout.readline() for _ in range(5 + round_)]
+        os.kill(hasty.pid, signal.SIGKILL)
+        rest, _ = hasty.communicate()
+        said = "".join(lines) + rest
+        reported.update(int(line) for line in said.splitlines() if line)
+    out, _ = steady.communicate(timeout=60)
+    reported.update(map(int, out.split()))
+    assert len(reported) >= 60 + sum(range(5, 13))
+    read = ledger.read()
+    assert read.damaged == 0
+    assert {entry_of(number).id for number in reported} <= set(read.entries)
