@@ -229,7 +229,7 @@ def why_not_clean(review: Envelope) -> str:
         limit = review.meta.budget_reached.limit
         return f"The review was cut short: it used up its {limit:,} tokens."
     if review.verdict in (None, "unknown"):
-        return "The review has no verdict."
+        return f"The review has no verdict: {review.summary}"
     if review.verdict == "fail" and not review.findings:
         return "The verdict is fail, and no finding says why."
     return ""
