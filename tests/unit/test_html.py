@@ -542,3 +542,29 @@ def test_code_that_would_make_the_page_too_big_is_left_out_and_the_page_says_so(
 def test_a_text_without_end_is_cut_and_says_so() -> None:
     page = page_of(review({"risk": "x" * 50_000}))
     assert page.one("div", "risk").text.endswith("(30,000 more characters)")
+
+
+def test_a_quotation_without_end_is_cut_and_says_so() -> None:
+    figure = page_of(review({"evidence": f"{'x' * 900}\n" * 900})).one("figure")
+    assert len(rows(figure)) == 100
+    assert {len(line) for _, line, _ in rows(figure)} == {400}
+    assert "the first 100 of 900 lines" in figure.one("figcaption").text
+
+
+def test_findings_without_end_are_left_out_and_the_page_says_so() -> None:
+    findings = [{"id": None, "risk": "<" * 20_000} for _ in range(300)]
+    output = html(
+        review(*findings, questions=["?" * 3_000] * 500, answer="<" * 500_000), {}
+    )
+    assert len(output.encode()) < MAX_PAGE
+    page = parse_page(output)
+    shown = len(page.all("article"))
+    assert 0 < shown < 300
+    assert f"{300 - shown} findings were left out" in page.one("section", "notes").text
+    assert len(page.one("nav", "index").all("li")) == shown
+    assert "188 more, and others that are not listed here" in page.text
+
+
+def test_the_page_is_the_same_in_every_encoding_of_a_terminal() -> None:
+    page = page_of(review({}))
+    assert (page.one("style").text + page.one("script").text).isascii()

@@ -204,14 +204,15 @@ class _Source:
 
     def _taken(self, lines: list[str]) -> tuple[str, ...] | None:
         """The lines, cut to `MAX_COLUMNS`; None where no room is left for them."""
-        taken = tuple(_cut_line(line) for line in lines)
+        taken = tuple(cut_line(line) for line in lines)
         self.bytes_left -= sum(map(size, taken))
         if self.bytes_left < 0:
             return None
         return taken
 
 
-def _cut_line(line: str) -> str:
+def cut_line(line: str) -> str:
+    """At most `MAX_COLUMNS` characters of a line."""
     if len(line) <= MAX_COLUMNS:
         return line
     return line[: MAX_COLUMNS - 1] + "…"

@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -39,14 +40,19 @@ from codex_counsel.services.code_context import Snippet, snippet_key
 from codex_counsel.system.text import one_line, size
 
 MAX_PAGE = 5_000_000
-"""Bytes of a page. Of a longer one the code is left out, from the first finding on that does not fit."""
+"""Bytes of a page. Of a longer one code is left out, and then findings."""
+MAX_ANSWER = 200_000
+"""Characters of an answer in prose."""
+MAX_LISTED = 200
+"""Entries of one list, and warnings."""
 SHOWN_AT_ONCE = 12
 """Entries of a list that are not folded."""
 MANY = 50
 """Findings above which a browser renders only those that are in sight."""
 NO_CODE = Snippet()
-_FRAME = 20_000
-"""Bytes kept free for what is added after the findings were measured."""
+_FRAME = 100_000
+"""Bytes kept free for style, script, notes and filters."""
+_NONE = "No finding passes the filters."
 _COUNTS = re.compile(
     r"^(?:pass|concerns|fail|unknown): "
     r"(?:no findings|\d+ [a-z ]+(?:, \d+ [a-z ]+)*)(?:; resolved: \d+)?\. "
@@ -65,13 +71,14 @@ def html(review: Envelope, snippets: Mapping[str, Snippet]) -> str:
 
     It works without JavaScript, which only adds filters and keys.
     """
-    places = _places(review.findings or [])
-    articles, left_out = _articles(places, snippets, MAX_PAGE - _fixed_size(review))
+    top = _top(review)
+    rest = joined(_rest(review))
+    shown = _fit(review, snippets, MAX_PAGE - size(top) - size(rest) - _FRAME)
     title = f"{review.verdict or review.status}: Codex review"
     if review.findings:
         title += f", {counted(len(review.findings), 'finding')}"
     style = ""
-    if len(articles) > MANY:
+    if len(shown.articles) > MANY:
         style = "many"
     page = element(
         "html",
@@ -79,15 +86,18 @@ def html(review: Envelope, snippets: Mapping[str, Snippet]) -> str:
         element(
             "body",
             element("a", "Skip to the findings", class_="skip", href="#findings"),
-            _top(review),
-            _notes(review, places, snippets, left_out),
-            _controls(places),
+            top,
+            _notes(review, shown, snippets),
+            _controls(shown.places),
             element(
                 "div",
-                _index(places),
+                _index(shown.places),
                 element(
                     "main",
-                    *_main(review, articles),
+                    element("h2", "Findings", class_="hidden"),
+                    *shown.articles,
+                    element("p", _NONE, class_="none", hidden=True),
+                    rest,
                     id="findings",
                     class_=style,
                 ),
@@ -278,13 +288,8 @@ def _duration(meta: Meta) -> str:
 # --- what a reader must know before the findings
 
 
-def _notes(
-    review: Envelope,
-    places: list[Place],
-    snippets: Mapping[str, Snippet],
-    left_out: int,
-) -> Content:
-    """Warnings, and what lacks: of the change, of the tokens, of the code on this page."""
+def _notes(review: Envelope, shown: _Shown, snippets: Mapping[str, Snippet]) -> Content:
+    """Warnings, and what lacks: of the change, of the tokens, of this page."""
     notes = []
     coverage = review.coverage
     if coverage and not coverage.complete:
@@ -292,11 +297,15 @@ def _notes(
     budget = review.meta.budget_reached
     if budget:
         notes.append(f"The run was cut short: it used up its {budget.limit:,} tokens.")
-    notes += [in_terminal_words(warning) for warning in review.meta.warnings]
-    notes += _missing_code(places, snippets)
-    if left_out:
-        findings = counted(left_out, "finding")
+    for warning in review.meta.warnings[:MAX_LISTED]:
+        notes.append(one_line(in_terminal_words(warning), MAX_ENTRY))
+    notes += _missing_code(shown.places, snippets)
+    if shown.without_code:
+        findings = counted(shown.without_code, "finding")
         notes.append(f"The code of {findings} was left out: the page would be too big.")
+    if shown.left_out:
+        findings = counted(shown.left_out, "finding")
+        notes.append(f"{findings} were left out, the last ones: see --format json.")
     if not notes:
         return None
     items = [element("li", note, dir="auto") for note in notes]
@@ -334,70 +343,83 @@ def _places(findings: list[Finding]) -> list[Place]:
     return places
 
 
-def _articles(
-    places: list[Place], snippets: Mapping[str, Snippet], room: int
-) -> tuple[list[Markup], int]:
-    """The findings, with their code as far as there is room (bytes); and of how many the code was left out."""
-    bare = [article(place, NO_CODE) for place in places]
-    room -= sum(map(size, bare))
+@dataclass(frozen=True)
+class _Shown:
+    """The findings of the page, as far as it has room: the gravest come first.
+
+    `without_code` counts those of them whose code was left out, `left_out` those that
+    were left out themselves.
+    """
+
+    places: list[Place]
+    articles: list[Markup]
+    without_code: int
+    left_out: int
+
+
+def _fit(review: Envelope, snippets: Mapping[str, Snippet], room: int) -> _Shown:
+    """As many findings as `room` (bytes) is enough for, then the code of as many of them."""
+    places = _places(review.findings or [])
+    bare = []
+    for place in places:
+        text = article(place, NO_CODE)
+        room -= size(text) + size(_entry(place)) + size(_option(place))
+        if room < 0:
+            break
+        bare.append(text)
+
     articles = []
-    left_out = 0
-    for place, without_code in zip(places, bare, strict=True):
+    without_code = 0
+    for place, text in zip(places, bare, strict=False):
         whole = article(place, snippets.get(place.key, NO_CODE))
-        growth = size(whole) - size(without_code)
+        growth = size(whole) - size(text)
         if growth <= room:
             room -= growth
             articles.append(whole)
         else:
-            left_out += 1
-            articles.append(without_code)
-    return articles, left_out
-
-
-def _fixed_size(review: Envelope) -> int:
-    """About how many bytes the page has besides the findings."""
-    fixed = size(_file("report.css")) + size(_file("report.js")) + _FRAME
-    fixed += size(review.answer or "") + size(review.summary)
-    for finding in review.findings or ():
-        # In the index, and a part of it in the list of files.
-        fixed += 2 * size(finding.title) + 2 * size(finding.file or "") + 300
-    return fixed
+            without_code += 1
+            articles.append(text)
+    return _Shown(
+        places[: len(bare)], articles, without_code, left_out=len(places) - len(bare)
+    )
 
 
 def _index(places: list[Place]) -> Content:
     """Links to the findings, for a wide window."""
     if len(places) < 2:
         return None
-    items = []
-    for place in places:
-        finding = place.finding
-        link = element(
-            "a",
-            element("span", inline(title_of(finding)), class_="name", dir="auto"),
-            element("span", place.short_location, class_="where"),
-            href=f"#{place.anchor}",
-            class_=finding.severity,
-        )
-        items.append(element("li", link))
+    items = [_entry(place) for place in places]
     return element("nav", element("ol", *items), class_="index", aria_label="Findings")
 
 
-def _main(review: Envelope, articles: list[Markup]) -> list[Content]:
-    parts: list[Content] = [element("h2", "Findings", class_="hidden"), *articles]
-    parts.append(
-        element("p", "No finding passes the filters.", class_="none", hidden=True)
+def _entry(place: Place) -> Markup:
+    finding = place.finding
+    link = element(
+        "a",
+        element("span", inline(title_of(finding)), class_="name", dir="auto"),
+        element("span", place.short_location, class_="where"),
+        href=f"#{place.anchor}",
+        class_=finding.severity,
     )
+    return element("li", link)
+
+
+# --- what follows the findings
+
+
+def _rest(review: Envelope) -> list[Content]:
+    parts: list[Content] = []
     if review.answer:
         title = "Answer"
         if review.error:
             title = "Interim message, no finished review"
-        parts.append(_section(title, prose(review.answer)))
+        parts.append(_section(title, prose(review.answer, MAX_ANSWER)))
     if review.resolved:
-        items = [_resolved(entry) for entry in review.resolved]
+        items = [_resolved(entry) for entry in review.resolved[: MAX_LISTED + 1]]
         parts.append(_section("Resolved", _folded(items, "resolved")))
     for name, entries in lists_of(review).items():
         items = []
-        for entry in entries:
+        for entry in entries[: MAX_LISTED + 1]:
             items.append(element("li", one_line(entry, MAX_ENTRY), dir="auto"))
         title = name.replace("_", " ").capitalize()
         parts.append(_section(title, _folded(items, "entries")))
@@ -411,15 +433,18 @@ def _section(title: str, *content: Content) -> Markup:
 
 
 def _folded(items: list[Markup], style: str) -> Markup:
-    """A list; what goes beyond `SHOWN_AT_ONCE` is unfolded by a click."""
+    """A list; what goes beyond `SHOWN_AT_ONCE` is unfolded by a click, and beyond `MAX_LISTED` it is left out."""
     shown = element("ul", *items[:SHOWN_AT_ONCE], class_=style)
-    rest = items[SHOWN_AT_ONCE:]
+    rest = items[SHOWN_AT_ONCE:MAX_LISTED]
     if not rest:
         return shown
-    summary = element("summary", f"{len(rest):,} more")
-    return joined(
-        [shown, element("details", summary, element("ul", *rest, class_=style))]
+    summary = f"{len(rest):,} more"
+    if len(items) > MAX_LISTED:
+        summary += ", and others that are not listed here"
+    details = element(
+        "details", element("summary", summary), element("ul", *rest, class_=style)
     )
+    return joined([shown, details])
 
 
 def _resolved(entry: Resolved) -> Markup:
@@ -538,14 +563,17 @@ def _toggles(
 
 
 def _files(places: list[Place]) -> Content:
-    names = {place.file_number: place.finding.file or "" for place in places}
-    if len(names) < 2:
+    options = {place.file_number: _option(place) for place in places}
+    if len(options) < 2:
         return None
-    options = [element("option", "All files", value="")]
-    for number, name in sorted(names.items()):
-        words = one_line(name, 200) or "No file"
-        options.append(element("option", words, value=number))
-    return element("select", *options, name="file", aria_label="File")
+    ordered = [options[number] for number in sorted(options)]
+    every = element("option", "All files", value="")
+    return element("select", every, *ordered, name="file", aria_label="File")
+
+
+def _option(place: Place) -> Markup:
+    name = one_line(place.finding.file or "", 200) or "No file"
+    return element("option", name, value=place.file_number)
 
 
 def _help() -> Markup:

@@ -9,11 +9,13 @@ from codex_counsel.cli.formats.markup import Content, Markup, element, joined
 from codex_counsel.cli.review_text import MAX_ENTRY, title_of
 from codex_counsel.contract.envelope import Finding, Suggestion
 from codex_counsel.contract.vocabulary import FINDING_ID
-from codex_counsel.services.code_context import Snippet
+from codex_counsel.services.code_context import Snippet, cut_line
 from codex_counsel.system.text import one_line
 
 MAX_TEXT = 20_000
 """Characters of one text of the reviewer."""
+MAX_QUOTED = 100
+"""Lines of a quotation."""
 _FENCE = re.compile(r"^\s*(?:```|~~~)\S*\s*$")
 _INLINE = re.compile(
     r"`(?P<code>[^`\n]{1,500})`|\*\*(?P<strong>[^*\s][^*\n]{0,500})\*\*"
@@ -163,7 +165,10 @@ def _quotation(finding: Finding, snippet: Snippet) -> Content:
     if snippet.evidence == "removed":
         title = "Removed by the change"
         style = "code removed"
-    rows = [_row(line) for line in _shortened(finding.evidence).splitlines()]
+    lines = finding.evidence.splitlines()
+    if len(lines) > MAX_QUOTED:
+        title += f"; the first {MAX_QUOTED} of {len(lines):,} lines"
+    rows = [_row(cut_line(line)) for line in lines[:MAX_QUOTED]]
     return _figure(title, rows, style)
 
 
@@ -245,12 +250,15 @@ def _row(line: str, style: str = "", number: int = 0) -> Markup:
 # --- prose
 
 
-def prose(text: str) -> Markup:
-    """Paragraphs as the reviewer broke them; code in fences and between backticks is set as code."""
+def prose(text: str, limit: int = MAX_TEXT) -> Markup:
+    """Paragraphs as the reviewer broke them; code in fences and between backticks is set as code.
+
+    Of a longer text than `limit` (characters) it is the beginning, and says so.
+    """
     blocks: list[Content] = []
     lines: list[str] = []
     is_code = False
-    for line in _shortened(text).splitlines():
+    for line in _shortened(text, limit).splitlines():
         if _FENCE.match(line):
             blocks.append(_block(lines, is_code=is_code))
             lines = []
@@ -286,7 +294,7 @@ def inline(text: str) -> Markup:
     return joined(parts)
 
 
-def _shortened(text: str) -> str:
-    if len(text) <= MAX_TEXT:
+def _shortened(text: str, limit: int = MAX_TEXT) -> str:
+    if len(text) <= limit:
         return text
-    return f"{text[:MAX_TEXT]}…\n\n({len(text) - MAX_TEXT:,} more characters)"
+    return f"{text[:limit]}…\n\n({len(text) - limit:,} more characters)"
