@@ -307,7 +307,7 @@ def _result(arguments: argparse.Namespace) -> int:
     else:
         wire = results.whole_result(store, job_id)
 
-    _check_document(output, wire, job_id)
+    _check_document(output, wire, f"Job {job_id}")
     output.show(wire)
     if wire["status"] in TERMINAL:
         results.mark_received(store, job_id)
@@ -319,6 +319,7 @@ def _check(arguments: argparse.Namespace) -> int:
     output = Output.of(arguments)
     output.check()
     wire = checking.read_review(results.open_store(), arguments.result)
+    _check_document(output, wire, arguments.result)
     checked = checking.check(wire, _bar(arguments), arguments.expect_head)
     output.show(checked.wire(), review=wire)
     if output.format in DOCUMENTS and not arguments.quiet:
@@ -371,17 +372,17 @@ def _chosen_job(
     return _say_which(row)
 
 
-def _check_document(output: Output, wire: EnvelopeDict, job_id: str) -> None:
+def _check_document(output: Output, wire: EnvelopeDict, name: str) -> None:
     """Raise where a format is one for reviews and this is no ended review."""
     documents = [name for name in output.formats if name in DOCUMENTS]
     if not documents:
         return
     if wire["status"] not in TERMINAL:
-        raise CounselError(Code.JOB_RUNNING, f"Job {job_id} has not finished")
+        raise CounselError(Code.JOB_RUNNING, f"{name} has not finished")
     if wire["ok"] and "verdict" not in wire:
         raise CounselError(
             Code.INVALID_ARGUMENTS,
-            f"--format {documents[0]} is for reviews, and job {job_id} is none",
+            f"--format {documents[0]} is for reviews, and {name} is none",
         )
 
 
