@@ -89,6 +89,11 @@ class Entry:
         return self.state in UNSETTLED
 
     @property
+    def is_gone(self) -> bool:
+        """Whether its evidence was found gone."""
+        return self.state in ("fixed", "stale")
+
+    @property
     def likeness(self) -> tuple[str | None, str, str]:
         """What findings have in common that only their ordinal tells apart."""
         return likeness(self.file or self.plan, self.category, self.words)

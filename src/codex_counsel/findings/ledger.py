@@ -245,11 +245,7 @@ def _snapshot(findings: Findings) -> bytes:
 
 def _gone(findings: Findings) -> list[Entry]:
     """The findings that are fixed or stale, in the order in which they were seen last."""
-    gone = [
-        entry
-        for entry in findings.entries.values()
-        if entry.state in ("fixed", "stale")
-    ]
+    gone = [entry for entry in findings.entries.values() if entry.is_gone]
     return sorted(gone, key=lambda entry: entry.last.time)
 
 

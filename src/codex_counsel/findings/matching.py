@@ -193,7 +193,7 @@ def _known(earlier: Entry | None, review: Review) -> Known:
         return "rejected"
     if earlier.last.job == review.job:
         return earlier.last.known
-    if earlier.state in ("fixed", "stale"):
+    if earlier.is_gone:
         return "returned"
     return "open"
 
@@ -229,7 +229,7 @@ def _raised_entry(
     if earlier is None:
         return entry
     entry = replace(entry, first=earlier.first)
-    if earlier.state in ("fixed", "stale"):
+    if earlier.is_gone:
         return entry
     return replace(
         entry,
@@ -248,7 +248,7 @@ def _bounded(text: str | None) -> str | None:
 
 def _settle_other(settlement: Settlement, entry: Entry, review: Review) -> None:
     """What becomes of a finding on record that was not raised."""
-    if entry.state in ("fixed", "stale") and entry.resolved_by == review.job:
+    if entry.is_gone and entry.resolved_by == review.job:
         settlement.resolved.append(entry)
         return
     if entry.id not in review.line_of_history:

@@ -364,6 +364,11 @@ class SeenStates:
         review = self._sent_by.get(new) or self._kept_by[new]
         return SeenBy(review, step_by_step)
 
+    def is_newest(self, state: State) -> bool:
+        """Whether no later review saw the file with another content."""
+        recorded = self._names[state.path]
+        return recorded[state.content] == max(recorded.values())
+
     def latest_contents(self, old: State, path: str) -> list[str]:
         """The contents of regular files that were seen under this name, newest first."""
         recorded = self._names.get(path, {})

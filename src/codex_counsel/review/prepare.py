@@ -76,8 +76,14 @@ def prepare_changes(
     reviews = None
     if request.since == "last":
         reviews = ReviewLog(ledger.directory).read()
+    on_record = _entries_on_record(ledger)
     changes = gather(
-        repo, scope, settings.max_input_bytes, workspace.denied, reviews=reviews
+        repo,
+        scope,
+        settings.max_input_bytes,
+        workspace.denied,
+        reviews=reviews,
+        mended={entry.file for entry in on_record if entry.file and entry.is_gone},
     )
     agents = guidance.of_revision(repo, changes.base_sha, workspace, settings)
     rules = rule_files.of_changes(repo, changes, workspace, settings)
@@ -94,9 +100,7 @@ def prepare_changes(
         focused=request.focus is not None,
     )
     files = {file.path for file in changes.entries}
-    settled = settled_findings(
-        _entries_on_record(ledger), files=files, branch=record.branch
-    )
+    settled = settled_findings(on_record, files=files, branch=record.branch)
     return ReviewBrief(
         prompt=prompt.of_changes(
             request,

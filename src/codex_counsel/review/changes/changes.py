@@ -38,7 +38,7 @@ from codex_counsel.review.changes.tracked import TrackedFiles, diff_of
 from codex_counsel.system.json_values import JsonObject
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from codex_counsel.contract.envelope import SeenEarlier
@@ -111,14 +111,16 @@ def gather(
     scope: Scope,
     budget: int,
     denied: tuple[Path, ...] = (),
+    *,
     reviews: Sequence[PastReview] | None = None,
+    mended: Collection[str] = (),
 ) -> Changes:
     """Everything in the scope, prepared for sending within `budget` bytes.
 
     Files at or below the absolute paths `denied` are omitted. What `reviews`, oldest
-    first, saw of a branch or range is not sent again; None: all is sent. Raises
-    `nothing_to_review` when there is nothing to send, `invalid_arguments` for a path
-    that names nothing, and what `comparison_of` raises.
+    first, saw of a branch or range is not sent again; None: all is sent. `mended` is that
+    of `since.look_up`. Raises `nothing_to_review` when there is nothing to send,
+    `invalid_arguments` for a path that names nothing, and what `comparison_of` raises.
     """
     comparison = comparison_of(repo, scope)
     paths = from_root(repo, scope.paths)
@@ -129,7 +131,12 @@ def gather(
             fingerprint = _collect_whole_files(collector, comparison, paths)
         else:
             fingerprint, earlier = _collect_changes(
-                collector, comparison, paths, scope, reviews or ()
+                collector,
+                comparison,
+                paths,
+                scope,
+                reviews=reviews or (),
+                mended=mended,
             )
         _check_paths(collector, comparison, paths)
     entries, diff, omitted = collector.finish()
@@ -177,7 +184,9 @@ def _collect_changes(
     comparison: Comparison,
     paths: tuple[bytes, ...],
     scope: Scope,
+    *,
     reviews: Sequence[PastReview],
+    mended: Collection[str],
 ) -> tuple[str, Earlier]:
     """Returns the fingerprint, taken before anything but the list of changes was read, and what `reviews` saw."""
     with diff_of(collector, comparison, paths) as stream:
@@ -191,6 +200,7 @@ def _collect_changes(
             comparison,
             reviews,
             snapshot.changes,
+            mended=mended,
             budget=collector.budget,
         )
         tracked = TrackedFiles(collector, comparison, about, earlier)

@@ -21,13 +21,14 @@ from codex_counsel.findings.seen import (
     content_of,
 )
 from codex_counsel.git import refs
+from codex_counsel.git.names import display_name
 from codex_counsel.git.repo import GitError
 from codex_counsel.review.changes.budget import SLACK
 from codex_counsel.review.changes.diff_stream import LIST_AND_TEXT, DiffStream, FileDiff
 from codex_counsel.system.temporary import temporary_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from codex_counsel.git.repo import Repo
     from codex_counsel.review.changes.comparison import Comparison
@@ -96,9 +97,14 @@ def look_up(
     reviews: Sequence[PastReview],
     changes: Iterable[Change],
     *,
+    mended: Collection[str],
     budget: int,
 ) -> Earlier:
-    """What these reviews, oldest first, saw of the changes. `budget` is that of the material, in bytes."""
+    """What these reviews, oldest first, saw of the changes. `budget` is that of the material, in bytes.
+
+    `mended` are the paths of files in which a fault was found and is gone. An older content
+    of these may have it again, so that it counts as seen only if it was seen last.
+    """
     head = comparison.head
     if not reviews or head is None:
         return NOTHING_SEEN
@@ -116,13 +122,16 @@ def look_up(
         if not old.content or not new.content:
             continue
         seen_by = states.seen_by(old, new)
+        if seen_by and display_name(change.new) in mended and not states.is_newest(new):
+            seen_by = None
         if seen_by:
             seen[change.new] = seen_by.review
             if not seen_by.step_by_step:
                 base_moved.add(change.new)
         elif change.modes[1] in REGULAR_MODES:
             contents = states.latest_contents(old, new.path)
-            candidates[change.new] = contents[:MAX_CANDIDATES]
+            others = [each for each in contents if each != new.content]
+            candidates[change.new] = others[:MAX_CANDIDATES]
     return Earlier(
         seen=seen,
         rests=_rests(repo, head, candidates, budget),
