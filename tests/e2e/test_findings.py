@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.contract.request import JobResult, parse
 from codex_counsel.contract.vocabulary import FindingState
 from codex_counsel.findings.entry import Entry
 from codex_counsel.findings.ledger import Ledger
 from codex_counsel.loopback import Loopback, Reply, Request, say
 from tests.conftest import World
+from tests.e2e.runs import fetch
 from tests.repositories import numbered_lines
 from tests.reviews import dry_run, material, reply, review, review_plan
 
@@ -389,6 +391,37 @@ def test_lines_of_the_ledger_that_cannot_be_read_are_told_of_and_kept(
     assert only(wire)["known"] == "open"
     assert any("1 lines of the record" in text for text in wire["meta"]["warnings"])
     assert b'{"id": "half\n' in ledger.file.read_bytes()
+
+
+def test_a_result_that_was_lost_behind_its_ledger_is_made_again_as_it_was(
+    world: World, model: Model
+) -> None:
+    feature(world, l7="seven = 70", l9="nine = 9", l11="eleven = 11")
+    back = {"evidence": "nine = 9", "line": 9, "title": "Back"}
+    gone = {"evidence": "eleven = 11", "line": 11, "title": "Gone"}
+    model(in_turn(reply(back, gone), reply({}, back, verdict="concerns")))
+    ids = {
+        finding["title"]: finding["id"]
+        for finding in review(world.counsel(), scope="branch")["findings"]
+    }
+    decide(world, ids["Back"], "fixed")
+    push(world, l7="seven = 70", l9="nine = 9")
+    before = review(world.counsel(), scope="branch")
+    ledger = on_record(world)
+    # What a worker leaves that is killed after it wrote the ledger.
+    name = before["meta"]["job_id"]
+    (world.state / "jobs" / name / "result.json").unlink()
+    request = parse(JobResult, {"job_id": name})
+    after = fetch(world.counsel(), request)
+    assert after["findings"] == before["findings"]
+    known = {finding["title"]: finding["known"] for finding in after["findings"]}
+    assert sorted(known.values()) == ["new", "returned"]
+    assert after["resolved"] == before["resolved"]
+    assert [item["id"] for item in after["resolved"]] == [ids["Gone"]]
+    again = on_record(world)
+    assert [replace(entry, last=entry.first) for entry in again] == [
+        replace(entry, last=entry.first) for entry in ledger
+    ]
 
 
 # --- plans

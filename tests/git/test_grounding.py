@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from codex_counsel.contract.vocabulary import Grounding
+from codex_counsel.findings.identity import MAX_WORDS
 from codex_counsel.review.changes.model import Scope
-from codex_counsel.review.grounding import MAX_FRAGMENTS, GroundingResult, ReviewedFiles
+from codex_counsel.review.grounding import (
+    MAX_FRAGMENTS,
+    GroundingResult,
+    LineRange,
+    Quotation,
+    ReviewedFiles,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -253,3 +260,97 @@ def test_hidden_characters_are_found_by_themselves_and_as_they_were_shown(
     files = ReviewedFiles(project.repo(), project.gather())
     for name in ("a\u202e.py", "a<U+202E>.py"):
         assert files.ground(name, 1, 2, evidence).grounded == "verified"
+
+
+# --- what a finding quotes
+
+
+def quoted(files: ReviewedFiles, evidence: str, line: int | None = None) -> Quotation:
+    quotation = files.ground("app.py", line, None, evidence).quotation
+    assert quotation
+    return quotation
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        "    return a / b",
+        "return  a /  b",
+        "a / b",
+        "+    return a / b",
+        "`return a / b`",
+    ],
+)
+def test_a_quotation_stands_for_the_whole_lines_of_the_file(
+    reviewed_files: ReviewedFiles, evidence: str
+) -> None:
+    assert quoted(reviewed_files, evidence, 7).words == "    return a / b"
+
+
+def test_lines_that_are_not_next_to_each_other_are_kept_apart(
+    project: Project,
+) -> None:
+    project.write("app.py", "one = 1\n\ntwo = 2\nthree = 3\nfour = 4\n")
+    files = ReviewedFiles(project.repo(), project.gather())
+    assert quoted(files, "two = 2\n...\none = 1").words == "one = 1\ntwo = 2"
+    assert quoted(files, "four = 4\n...\none").words == "one = 1\n\nfour = 4"
+
+
+def test_the_copy_of_the_lines_that_was_meant_is_counted(project: Project) -> None:
+    project.write("app.py", "same = 1\nother = 2\n" * 3)
+    files = ReviewedFiles(project.repo(), project.gather())
+    places = [quoted(files, "same", line) for line in (1, 3, 5)]
+    assert [(place.copy, place.copies) for place in places] == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_lines_that_the_change_removed_are_quoted_from_the_base(
+    project: Project,
+) -> None:
+    project.write("app.py", "mine = 1\n")
+    project.commit()
+    project.write("app.py", "yours = 1\n")
+    files = ReviewedFiles(project.repo(), project.gather())
+    assert quoted(files, "-mine = 1") == Quotation("mine = 1", removed=True)
+    assert not quoted(files, "yours = 1").removed
+
+
+def test_words_on_record_are_looked_for_as_whole_lines_in_one_piece(
+    project: Project,
+) -> None:
+    project.write("app.py", "  one = 1\n\ntwo  = 2\nthree = 3\ntwo = 2\n")
+    files = ReviewedFiles(project.repo(), project.gather())
+
+    def lines(words: str, path: str = "app.py") -> list[int] | None:
+        places = files.places_of(path, words)
+        if places is None:
+            return None
+        return [place.first for place in places]
+
+    assert lines("one = 1\n\ttwo = 2") == [1]
+    assert lines("two = 2") == [3, 5]
+    assert lines("two") == []
+    assert lines("one = 1\nthree = 3") == []
+    assert lines("one = 1\n\nthree = 3") == [1]
+    assert lines("one = 1\n\nfour = 4") == []
+    assert lines("one = 1", "nowhere.py") == []
+    assert lines("one = 1", "../app.py") is None
+    assert lines("one = 1", ".git/config") is None
+
+
+def test_a_line_that_is_longer_than_what_is_kept_is_found_by_its_beginning(
+    project: Project,
+) -> None:
+    project.write("app.py", f"data = [{'1, ' * MAX_WORDS}]\n")
+    files = ReviewedFiles(project.repo(), project.gather())
+    words = quoted(files, "data = [1, 1").words
+    assert len(words) == MAX_WORDS
+    assert files.places_of("app.py", words) == [LineRange(1, 1)]
+
+
+def test_a_file_that_cannot_be_read_has_not_lost_its_lines(project: Project) -> None:
+    project.write("app.py", "one = 1\n")
+    project.write("blob.py", b"\0one = 1\n")
+    project.write(".env", "one = 1\n")
+    files = ReviewedFiles(project.repo(), project.gather())
+    assert files.places_of("blob.py", "one = 1") is None
+    assert files.places_of(".env", "one = 1") is None

@@ -508,6 +508,86 @@ def test_a_verdict_is_earned(
     assert reason in "".join(reasons)
 
 
+def judged(
+    verdict: Any,
+    rejected: tuple[Any, ...] = (),
+    others: tuple[Any, ...] = (),
+    carried: tuple[Any, ...] = (),
+    **changes: Any,
+) -> str:
+    """What remains of a verdict beside findings of these severities."""
+    reply = reply_of(verdict, *rejected, *others)
+    for finding in reply.findings[: len(rejected)]:
+        finding.known = "rejected"
+    still_there = [Finding(severity=severity, title="t") for severity in carried]
+    options: dict[str, Any] = {"complete": True, "carried": still_there} | changes
+    stands, reasons = final_verdict(reply, **options)
+    assert bool(reasons) == (stands != verdict)
+    return stands
+
+
+@pytest.mark.parametrize(
+    ("verdict", "rejected", "others", "expected"),
+    [
+        ("fail", ("high",), (), "pass"),
+        ("fail", ("high",), ("nit",), "pass"),
+        ("fail", ("medium",), (), "pass"),
+        ("fail", ("high",), ("medium",), "concerns"),
+        ("fail", ("critical", "low"), ("low",), "concerns"),
+        ("fail", ("high",), ("high",), "fail"),
+        ("fail", ("medium",), ("medium",), "fail"),
+        ("fail", ("nit",), (), "fail"),
+        ("concerns", ("low",), (), "pass"),
+        ("concerns", ("high",), ("low",), "concerns"),
+        ("concerns", ("nit",), (), "concerns"),
+        ("unknown", ("high",), (), "unknown"),
+        ("pass", ("critical",), (), "pass"),
+        ("pass", ("critical",), ("high",), "concerns"),
+    ],
+)
+def test_what_was_rejected_earlier_decides_no_verdict(
+    verdict: Any, rejected: Any, others: Any, expected: str
+) -> None:
+    assert judged(verdict, rejected, others) == expected
+
+
+def test_a_pass_that_is_left_by_rejected_findings_has_to_be_justified_as_well() -> None:
+    doubts: list[dict[str, Any]] = [
+        {"complete": False},
+        {"cut_short": True},
+        {"blind": True},
+    ]
+    for changes in doubts:
+        assert judged("fail", ("high",), **changes) == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "carried", "expected"),
+    [
+        ("pass", ("critical",), "fail"),
+        ("pass", ("low", "medium"), "concerns"),
+        ("pass", ("nit",), "pass"),
+        ("concerns", ("high",), "fail"),
+        ("concerns", ("medium",), "concerns"),
+        ("unknown", ("medium",), "unknown"),
+        ("unknown", ("high",), "fail"),
+        ("fail", ("low",), "fail"),
+    ],
+)
+def test_what_is_carried_over_makes_a_verdict_worse_and_never_better(
+    verdict: Any, carried: Any, expected: str
+) -> None:
+    assert judged(verdict, carried=carried) == expected
+
+
+@pytest.mark.parametrize("verdict", ["concerns", "fail", "unknown"])
+def test_only_a_pass_is_lost_where_open_findings_could_not_be_looked_up(
+    verdict: Any,
+) -> None:
+    assert judged("pass", blind=True) == "unknown"
+    assert judged(verdict, blind=True) == verdict
+
+
 def test_a_pass_that_was_read_from_a_broken_reply_does_not_stand() -> None:
     assert final_verdict(reply_with(verdict="pass", findings=[]), complete=True) == (
         "pass",

@@ -16,6 +16,7 @@ from codex_counsel.contract.vocabulary import (
 )
 from codex_counsel.findings.identity import (
     MAX_WORDS,
+    kept,
     normalized,
     normalized_blocks,
 )
@@ -135,4 +136,4 @@ def likeness(
     place: str | None, category: str, words: str
 ) -> tuple[str | None, str, str]:
     """`Entry.likeness` of these. `place` is the file, or else the plan."""
-    return place, category, normalized(words)
+    return place, category, normalized(kept(words))

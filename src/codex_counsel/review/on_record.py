@@ -87,7 +87,8 @@ def put_on_record(
             settlement = settle(raised, entries, review)
             for entry in settlement.changed:
                 changing.put(entry)
-    except CounselError as error:
+    # A finding that could not be read back must not cost the others either.
+    except (CounselError, ValueError) as error:
         _give_ids(findings, settle(raised, {}, review))
         warning = f"the findings are not on record: {error}"
         return OnRecord(warnings=[warning], blind=review.carries)

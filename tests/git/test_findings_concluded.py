@@ -1,0 +1,214 @@
+"""What a concluded review makes of the ledger, where the state of the repository decides."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codex_counsel.contract.envelope import BudgetReached, EnvelopeDict, Meta
+from codex_counsel.findings.ledger import Ledger
+from codex_counsel.findings.seen import ReviewLog
+from codex_counsel.git.repo import Repo
+from codex_counsel.kind import EndedRun
+from codex_counsel.review import conclude
+from codex_counsel.review.changes.changes import gather
+from codex_counsel.review.changes.model import Scope
+from codex_counsel.review.record import ReviewRecord
+from tests.git.conftest import Project
+from tests.repositories import numbered_lines
+from tests.reviews import reply
+from tests.unit.test_findings_ledger import entry_of, put
+
+BUDGET = 100_000
+
+
+class Reviews:
+    """Reviews of a repository that are concluded one after the other, without a run of Codex."""
+
+    def __init__(self, project: Project, state: Path) -> None:
+        self.project = project
+        self.ledger = Ledger.of(state, project.root / ".git")
+        self.number = 0
+
+    def record(self, **changes: Any) -> ReviewRecord:
+        scope = Scope(**({"kind": "working_tree"} | changes))
+        repo = Repo.open(self.project.root, env=os.environ)
+        record = ReviewRecord.of_changes(repo, gather(repo, scope, BUDGET))
+        return replace(record, ledger=str(self.ledger.directory))
+
+    def conclude(
+        self,
+        record: ReviewRecord,
+        answer: dict[str, Any] | str,
+        meta: Meta | None = None,
+    ) -> EnvelopeDict:
+        self.number += 1
+        text = answer if isinstance(answer, str) else json.dumps(answer)
+        details = {"review": json.loads(json.dumps(record.to_json()))}
+        job = Path(f"{self.number:032x}")
+        ended = EndedRun(
+            "codex_review_changes",
+            job,
+            Path("scratch"),
+            details,
+            meta or Meta(),
+            answer=text,
+        )
+        return conclude.conclude(ended).wire()
+
+    def review(
+        self, *findings: dict[str, Any], meta: Meta | None = None, **scope: Any
+    ) -> EnvelopeDict:
+        return self.conclude(self.record(**scope), reply(*findings), meta)
+
+    def states(self) -> list[str]:
+        return [entry.state for entry in self.ledger.read().entries.values()]
+
+
+@pytest.fixture
+def reviews(empty: Project, tmp_path: Path) -> Reviews:
+    empty.write("app.py", numbered_lines())
+    empty.commit()
+    empty.write("app.py", numbered_lines(l7="seven = 70"))
+    return Reviews(empty, tmp_path / "state")
+
+
+def test_a_finding_on_removed_lines_is_open_until_they_are_back(
+    reviews: Reviews,
+) -> None:
+    removed = {"evidence": "-line_7 = 7"}
+    first = reviews.review(removed)["findings"][0]
+    assert "resolved" not in reviews.review()
+    assert reviews.review(removed)["findings"][0]["id"] == first["id"]
+    reviews.project.write("app.py", numbered_lines(l9="nine = 9"))
+    assert [item["state"] for item in reviews.review()["resolved"]] == ["fixed"]
+
+
+def test_code_that_is_put_back_elsewhere_still_stands(reviews: Reviews) -> None:
+    reviews.review({})
+    reviews.project.write("app.py", "seven = 70\n" + numbered_lines())
+    assert "resolved" not in reviews.review()
+    assert reviews.states() == ["open"]
+
+
+def test_of_two_equal_places_one_is_resolved_when_one_is_left(reviews: Reviews) -> None:
+    twice = {"l7": "seven = 70", "l9": "seven = 70"}
+    reviews.project.write("app.py", numbered_lines(**twice))
+    reviews.review({}, {"line": 9})
+    reviews.project.write("app.py", numbered_lines(l9="seven = 70"))
+    assert len(reviews.review()["resolved"]) == 1
+    assert sorted(reviews.states()) == ["fixed", "open"]
+
+
+@pytest.mark.parametrize("answer", ["It is fine.", "{", '{"findings": 1}'])
+def test_prose_leaves_the_ledger_as_it_was(reviews: Reviews, answer: str) -> None:
+    reviews.review({})
+    before = reviews.ledger.file.read_bytes()
+    reviews.project.write("app.py", numbered_lines(l9="nine = 9"))
+    assert "resolved" not in reviews.conclude(reviews.record(), answer)
+    assert reviews.ledger.file.read_bytes() == before
+
+
+def test_a_review_that_was_cut_short_keeps_its_findings_and_resolves_none(
+    reviews: Reviews,
+) -> None:
+    reviews.review({})
+    reviews.project.write("app.py", numbered_lines(l9="nine = 9"))
+    meta = Meta(budget_reached=BudgetReached(limit=1, used=2))
+    wire = reviews.review({"evidence": "nine = 9", "line": 9}, meta=meta)
+    assert "resolved" not in wire
+    assert reviews.states() == ["open", "open"]
+
+
+def test_a_record_of_an_earlier_release_is_concluded_with_ids_alone(
+    reviews: Reviews,
+) -> None:
+    record = reviews.record().to_json()
+    new = {
+        "ledger",
+        "since",
+        "branch",
+        "checked_out",
+        "plan_name",
+        "base_ref",
+        "focused",
+    }
+    old = ReviewRecord(
+        **{name: value for name, value in record.items() if name not in new}
+    )
+    (finding,) = reviews.conclude(old, reply({}))["findings"]
+    assert len(finding["id"]) == 16
+    assert "known" not in finding
+    assert not reviews.ledger.file.exists()
+
+
+def test_no_ledger_whose_lines_lie_costs_a_result(reviews: Reviews) -> None:
+    hostile = entry_of(1, file="app.py\x1b[2J", words="\n\n\n", branch="main")
+    odd = entry_of(2, file="../../etc/passwd", branch="main")
+    nowhere = entry_of(3, file="\udcff", words="", branch="main")
+    put(reviews.ledger, hostile, odd, nowhere)
+    wire = reviews.review({})
+    assert wire["ok"]
+    assert wire["findings"][0]["known"] == "new"
+
+
+def since_last(reviews: Reviews) -> ReviewRecord:
+    """The record of a review of the branch that was sent only what is new."""
+    reviews.project.git("checkout", "--quiet", "-b", "feature")
+    reviews.project.commit()
+    return replace(reviews.record(kind="branch", base="main"), since="last")
+
+
+def link_away(reviews: Reviews) -> None:
+    reviews.ledger.directory.mkdir(parents=True)
+    reviews.ledger.file.symlink_to("/nowhere")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "verdict"), [(link_away, "unknown"), (None, "pass")]
+)
+def test_no_pass_where_open_findings_could_not_be_looked_up(
+    reviews: Reviews, trouble: Callable[[Reviews], None] | None, verdict: str
+) -> None:
+    record = since_last(reviews)
+    if trouble:
+        trouble(reviews)
+    wire = reviews.conclude(record, reply())
+    assert (wire["ok"], wire["verdict"]) == (True, verdict)
+
+
+def test_what_was_seen_is_on_record_only_where_its_findings_are(
+    reviews: Reviews,
+) -> None:
+    record = since_last(reviews)
+    link_away(reviews)
+    reviews.conclude(record, reply({}))
+    assert ReviewLog(reviews.ledger.directory).read() == []
+    reviews.ledger.file.unlink()
+    reviews.conclude(record, reply({}))
+    assert len(ReviewLog(reviews.ledger.directory).read()) == 1
+
+
+def test_many_reviews_at_once_lose_no_finding(reviews: Reviews) -> None:
+    lines = {f"l{number}": f"odd_{number} = 0" for number in range(1, 9)}
+    reviews.project.write("app.py", numbered_lines(**lines))
+    record = reviews.record()
+    threads = [
+        threading.Thread(
+            target=reviews.conclude,
+            args=(record, reply({"line": number, "evidence": f"odd_{number} = 0"})),
+        )
+        for number in range(1, 9)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert reviews.states() == ["open"] * 8
