@@ -91,6 +91,19 @@ def test_a_finding_on_removed_lines_is_open_until_they_are_back(
     assert [item["state"] for item in reviews.review()["resolved"]] == ["fixed"]
 
 
+def test_a_range_of_another_branch_resolves_nothing_of_the_one_checked_out(
+    reviews: Reviews,
+) -> None:
+    reviews.review({})
+    git = reviews.project.git
+    git("checkout", "--quiet", "--force", "-b", "feature")
+    reviews.project.write("app.py", numbered_lines(l9="nine = 9"))
+    reviews.project.commit()
+    git("checkout", "--quiet", "main")
+    assert "resolved" not in reviews.review(kind="range", range="main..feature")
+    assert reviews.states() == ["open"]
+
+
 def test_code_that_is_put_back_elsewhere_still_stands(reviews: Reviews) -> None:
     reviews.review({})
     reviews.project.write("app.py", "seven = 70\n" + numbered_lines())

@@ -73,7 +73,8 @@ class Record:
         return settlement
 
     def decide(self, name: str, state: FindingState) -> None:
-        self.entries[name] = replace(self.entries[name], state=state, reason="No.")
+        entry = replace(self.entries[name], state=state, reason="No.")
+        self.entries[name] = replace(entry, resolved_by="0" * 32)
 
     def reject(self, name: str) -> None:
         self.decide(name, "rejected")
@@ -328,7 +329,8 @@ def test_what_still_stands_is_carried_where_only_what_is_new_was_sent(
     carried = record.review(standing=standing, carries=True).carried
     assert [known for _, known, _ in carried] == [known] * bool(known)
     if known == "returned":
-        assert record.entries[first].state == "open"
+        entry = record.entries[first]
+        assert (entry.state, entry.resolved_by) == ("open", None)
 
 
 def test_what_quotes_nothing_is_carried_until_its_file_is_sent_again(
