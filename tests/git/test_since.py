@@ -132,6 +132,10 @@ def test_of_a_line_that_was_pushed_that_line_alone_is_sent(branch: Branch) -> No
     assert changes.seen is not None
     (earlier,) = changes.seen
     assert (earlier.job_id, earlier.files) == ("0" * 32, 2)
+    ((step,), _) = steps_of(changes.entries)
+    assert (
+        step.old.content == f"100644:{branch.project.git('rev-parse', 'HEAD~1:two.py')}"
+    )
     assert earlier.head_sha == branch.project.git("rev-parse", "HEAD~1")
     assert [commit.subject for commit in changes.commits] == ["second"]
 
@@ -354,6 +358,17 @@ def test_a_base_by_a_name_that_moves_with_the_branch_is_no_name(
     assert sent(branch.look(scope)) == {"one.py", "two.py", "three.py"}
 
 
+def test_a_relative_base_that_moved_forward_is_another_one(branch: Branch) -> None:
+    branch.reviews.clear()
+    branch.push(two=numbers("two", l20="x = 20"))
+    branch.review(Scope("branch", base="HEAD~1"))
+    branch.push(two=numbers("two", l20="y = 20"))
+    branch.push(two=numbers("two", l20="x = 20"))
+    changes = branch.look(Scope("branch", base="HEAD~1"))
+    assert sent(changes) == {"two.py"}
+    assert lines(changes, "-") == ["y = 20"]
+
+
 def test_reviews_of_each_commit_are_a_review_of_the_branch(branch: Branch) -> None:
     branch.reviews.clear()
     branch.review(Scope("commit"))
@@ -534,6 +549,34 @@ def test_names_that_are_not_text(branch: Branch) -> None:
     assert changes.diff.startswith(header.encode())
 
 
+def test_a_link_in_place_of_a_file_that_was_seen_is_a_rest(branch: Branch) -> None:
+    project = branch.project
+    project.write("app.py", "app = 1\n")
+    project.commit("short")
+    branch.review()
+    (project.root / "app.py").unlink()
+    (project.root / "app.py").symlink_to("one.py")
+    project.commit("link")
+    changes = branch.review()
+    assert rest(changes) == {"app.py"}
+    assert lines(changes, "-") == ["app = 1"]
+    assert lines(changes, "+") == ["one.py"]
+    branch.nothing()
+
+
+def test_a_deletion_after_a_review_is_a_rest(branch: Branch) -> None:
+    project = branch.project
+    project.write("app.py", "app = 1\n")
+    project.commit("short")
+    branch.review()
+    (project.root / "app.py").unlink()
+    project.commit("without app")
+    changes = branch.review()
+    assert rest(changes) == {"app.py"}
+    assert lines(changes, "-") == ["app = 1"]
+    branch.nothing()
+
+
 def test_a_file_that_became_a_folder(branch: Branch) -> None:
     project = branch.project
     (project.root / "one.py").unlink()
@@ -635,11 +678,18 @@ def test_content_that_is_gone_from_the_clone_is_no_beginning(
 ) -> None:
     """A fresh clone has the objects of the present history alone."""
     project = branch.project
+    # It is a file of the base that is not gone.
+    text = "".join(f"line {n}\n" for n in range(1, 21))
+    project.write("app.py", text.replace("line 2\n", "kept\n"))
+    app = project.git("hash-object", "-w", "app.py")
     branch.push("second", two=numbers("two", l20="x = 20"))
     branch.review()
     project.git("reset", "--quiet", "--soft", "main")
+    project.write("copy/of/app", text.replace("line 2\n", "kept\n"))
+    project.write("app.py", text.replace("line 2\n", "kept\n") + "last\n" * 3)
     branch.push("squashed", two=numbers("two", l20="y = 20"))
-    assert rest(branch.look()) == {"two.py"}
+    assert app in project.git("ls-tree", "-r", "HEAD")
+    assert rest(branch.look()) == {"app.py", "two.py"}
     project.git(
         "clone",
         "--quiet",
@@ -651,7 +701,8 @@ def test_content_that_is_gone_from_the_clone_is_no_beginning(
     clone = type(project)(tmp_path / "clone")
     clone.git("branch", "--quiet", "main", "origin/main")
     changes = gather(clone.repo(), BRANCH, BUDGET, reviews=branch.reviews)
-    assert sent(changes) == {"two.py"}
+    assert sent(changes) == {"copy/of/app", "two.py"}
+    assert rest(changes) == {"app.py"}
     assert seen(changes) == {"one.py", "three.py"}
 
 

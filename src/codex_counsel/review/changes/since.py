@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from codex_counsel.contract.envelope import SeenEarlier
 from codex_counsel.findings.seen import (
-    REGULAR_MODES,
     PastReview,
     SeenStates,
     State,
@@ -128,7 +127,7 @@ def look_up(
             seen[change.new] = seen_by.review
             if not seen_by.step_by_step:
                 base_moved.add(change.new)
-        elif change.modes[1] in REGULAR_MODES:
+        else:
             contents = states.latest_contents(old, new.path)
             others = [each for each in contents if each != new.content]
             candidates[change.new] = others[:MAX_CANDIDATES]
