@@ -240,13 +240,30 @@ def test_a_record_that_cannot_be_written_costs_no_result(
     world: World, model: Model
 ) -> None:
     begin_branch(world)
+    server = model([say(reply())])
+    review(world.counsel(), scope="branch", focus="Only the names.")
+    (folder,) = (world.state / "findings").iterdir()
+    (folder / "reviews.jsonl").mkdir()
+    for _ in range(2):
+        wire = review(world.counsel(), **LAST)
+        assert wire["verdict"] == "pass"
+        assert any("will be sent again" in line for line in wire["meta"]["warnings"])
+    prompts = [request.prompt for request in server.requests]
+    assert change(prompts[1]) == change(prompts[2])
+
+
+def test_without_the_ledger_nothing_is_seen_and_nothing_passes(
+    world: World, model: Model
+) -> None:
+    """What is not sent again may have findings, which nobody can look up."""
+    begin_branch(world)
     model([say(reply())])
-    (world.state / "findings").parent.mkdir(parents=True, exist_ok=True)
+    world.state.mkdir(exist_ok=True)
     (world.state / "findings").write_text("no directory")
     wire = review(world.counsel(), **LAST)
-    assert wire["verdict"] == "pass"
-    assert any("will be sent again" in line for line in wire["meta"]["warnings"])
-    assert len(review(world.counsel(), **LAST)["meta"]["warnings"]) > 0
+    assert wire["coverage"]["files"] == 3
+    assert "seen" not in wire["coverage"]
+    assert wire["verdict"] == "unknown"
 
 
 def test_a_damaged_record_is_sent_again(world: World, model: Model) -> None:
