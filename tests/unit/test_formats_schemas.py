@@ -25,6 +25,11 @@ import pytest
 from xmlschema import XMLSchema
 
 from codex_counsel.cli.formats import render
+from codex_counsel.cli.formats.github import GITHUB_COMMANDS
+from codex_counsel.cli.formats.gitlab import GITLAB_SEVERITIES
+from codex_counsel.cli.formats.rdjson import RDJSON_SEVERITIES
+from codex_counsel.cli.formats.sarif import SARIF_LEVELS
+from codex_counsel.cli.parser import FORMATS
 from codex_counsel.contract.envelope import Envelope
 from codex_counsel.contract.vocabulary import CATEGORIES, KNOWNS, SEVERITIES
 from tests import hostile
@@ -476,3 +481,29 @@ def test_junit_tells_verdict_and_coverage() -> None:
     assert properties["head"] == "a" * 40
     assert (properties["files"], properties["complete"]) == ("3", "true")
     assert "seen earlier: 3 files" in str(suite.findtext("system-out"))
+
+
+# --- the page about them
+
+
+def rows_of_page() -> dict[str, list[str]]:
+    """The rows of the tables of docs/reference/formats.md, by their first cell."""
+    rows = {}
+    for line in (ROOT / "docs/reference/formats.md").read_text("utf-8").splitlines():
+        if line.startswith("| "):
+            first, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+            rows[first.strip("`")] = [cell.strip("`") for cell in cells]
+    return rows
+
+
+def test_the_page_names_every_format_and_the_words_for_each_severity() -> None:
+    rows = rows_of_page()
+    assert [name for name in rows if name in FORMATS] == list(FORMATS)
+    for severity in SEVERITIES:
+        assert rows[severity] == [
+            SARIF_LEVELS[severity],
+            GITHUB_COMMANDS[severity],
+            RDJSON_SEVERITIES[severity],
+            GITLAB_SEVERITIES[severity],
+            "failure",
+        ]

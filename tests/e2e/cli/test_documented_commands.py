@@ -32,6 +32,7 @@ PAGES = [
     "docs/how-to/life-of-a-finding.md",
     "docs/how-to/claude-code.md",
     "docs/how-to/uninstall.md",
+    "docs/reference/formats.md",
 ]
 THREAD = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 SECONDS = 180
