@@ -16,6 +16,7 @@ from codex_counsel.cli.formats.sarif import sarif
 from codex_counsel.cli.page import Page
 from codex_counsel.cli.parser import FORMATS
 from codex_counsel.cli.render import Output, add_envelope
+from codex_counsel.cli.review_text import record_line
 from codex_counsel.contract.envelope import Envelope, failed
 from codex_counsel.contract.vocabulary import CATEGORIES, SEVERITIES
 from codex_counsel.errors import Code, CounselError
@@ -95,6 +96,93 @@ def test_text_shows_the_finding_its_place_and_what_was_left_out() -> None:
         in output
     )
     assert "note: pass became concerns" in output
+
+
+RECORD: dict[str, Any] = {
+    "id": "0123456789abcdef",
+    "category": "error_handling",
+    "known": "rejected",
+    "reason": "It cannot be empty. (said by ann)",
+    "suggestion": {"start_line": 3, "end_line": 5, "replacement": "x = 2\ny = 3\n"},
+}
+RECORD_LINE = (
+    "id 0123456789abcdef · error handling · rejected before: "
+    "It cannot be empty. (said by ann)"
+)
+RESOLVED = {
+    "id": "00112233445566ff",
+    "state": "fixed",
+    "severity": "low",
+    "title": "Was wrong",
+    "file": "src/old.py",
+}
+SEEN_EARLIER = {
+    "job_id": "f" * 32,
+    "ended": "2026-11-22T10:00:00Z",
+    "head_sha": "a" * 40,
+    "files": 3,
+}
+
+
+def test_text_tells_what_is_on_record_and_what_is_proposed() -> None:
+    recorded = review(
+        RECORD, resolved=[RESOLVED], coverage=COVERAGE | {"seen": [SEEN_EARLIER]}
+    )
+    text = terminal_text(recorded)
+    assert (
+        "  replace lines 3 to 5 by:\n  + x = 2\n  + y = 3\n"
+        f"  {RECORD_LINE}\n\n"
+        "fixed: Was wrong · low · src/old.py · id 00112233445566ff\n"
+    ) in text
+    seen = f"seen earlier: 3 files, by job {'f' * 32} of 2026-11-22T10:00:00Z at {'a' * 12}\n"
+    assert seen in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, ""),
+        ({"known": "new"}, "new"),
+        ({"known": "open", "carried": True}, "not sent again · raised before"),
+        ({"known": "returned"}, "was gone and is there again"),
+        (
+            {"id": "0123456789abcdef", "category": "logic"},
+            "id 0123456789abcdef · logic",
+        ),
+    ],
+)
+def test_the_line_of_the_record_has_what_is_known(
+    changes: dict[str, Any], line: str
+) -> None:
+    (finding,) = review(changes).findings or []
+    assert record_line(finding) == line
+
+
+def test_a_removal_is_called_so() -> None:
+    removal = {"start_line": 4, "end_line": 4, "replacement": ""}
+    given = review({"suggestion": removal})
+    assert "  remove line 4\n" in terminal_text(given)
+    assert "\nremove line 4\n" in markdown(given)
+
+
+def test_markdown_tells_what_is_on_record_and_what_is_proposed() -> None:
+    text = markdown(review(RECORD, resolved=[RESOLVED]))
+    assert "\nreplace lines 3 to 5 by:\n\n```\nx = 2\ny = 3\n```\n" in text
+    assert "\nid `0123456789abcdef` · error handling · rejected before: It " in text
+    assert (
+        "**resolved**\n\n"
+        "- fixed: Was wrong · low · src/old.py · id `00112233445566ff`\n"
+    ) in text
+
+
+def test_annotations_tell_what_is_on_record_and_a_rejected_one_is_a_notice() -> None:
+    first, last = github(review(RECORD, resolved=[RESOLVED])).splitlines()
+    assert first.startswith("::notice file=src/app.py,line=3,endLine=5,")
+    assert ",title=high%2C error handling%2C rejected%3A Off by one::" in first
+    assert first.endswith(
+        f"%0Areplace lines 3 to 5 by:%0Ax = 2%0Ay = 3%0A{RECORD_LINE}"
+    )
+    assert last.endswith("%0Afixed: Was wrong · low · src/old.py · id 00112233445566ff")
 
 
 RULE = {"rule": {"file": "api/AGENTS.md", "quote": "Never\nlog a <b>password</b>."}}

@@ -332,7 +332,8 @@ def test_rdjson_has_severity_category_id_and_whole_lines() -> None:
     )
     assert diagnostic["suggestions"] == [{"range": lines, "text": "x = 1\r\ny"}]
     assert diagnostic["message"].startswith("high: Off by one\nWrong results.\n")
-    assert "id 0123456789abcdef, logic, raised before" in diagnostic["message"]
+    assert "replace lines" not in diagnostic["message"]
+    assert "id 0123456789abcdef · logic · raised before" in diagnostic["message"]
 
 
 def test_a_rejected_finding_is_no_error_for_reviewdog() -> None:

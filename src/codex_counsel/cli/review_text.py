@@ -31,7 +31,7 @@ KNOWN_WORDS: dict[Known, str] = {
     "new": "new",
     "open": "raised before",
     "rejected": "rejected before",
-    "returned": "was gone, is there again",
+    "returned": "was gone and is there again",
 }
 MAX_ENTRY = 2_000
 """Characters of an entry of a reviewer's lists."""
@@ -52,7 +52,7 @@ def add_review(page: Page, review: Envelope) -> None:
             title = name.replace("_", " ")
             page.add(f"{title}: {one_line(entry, MAX_ENTRY)}")
     for line in resolved_lines(review):
-        page.add(f"resolved: {line}", "green")
+        page.add(line, "green")
     for line in coverage_lines(review):
         page.note(line)
     add_footer(page, review)
@@ -164,7 +164,7 @@ def is_rejected(finding: Finding) -> bool:
 
 
 def record_line(finding: Finding) -> str:
-    """`id 0123456789abcdef, logic, rejected before: REASON`; empty for a finding that an earlier release stored."""
+    """`id 0123456789abcdef · logic · rejected before: REASON`; empty for a finding that an earlier release stored."""
     parts = []
     if finding.id:
         parts.append(f"id {one_line(finding.id, 64)}")
@@ -174,7 +174,7 @@ def record_line(finding: Finding) -> str:
         parts.append("not sent again")
     if finding.known:
         parts.append(KNOWN_WORDS[finding.known])
-    line = ", ".join(parts)
+    line = " · ".join(parts)
     if finding.reason:
         line += f": {one_line(finding.reason, MAX_ENTRY)}"
     return line
@@ -196,23 +196,22 @@ def replacement_lines(suggestion: Suggestion) -> str:
 
 
 def resolved_lines(review: Envelope) -> list[str]:
-    """A line for each finding of earlier reviews that is gone: `fixed: Off by one (high, src/app.py, id 01...)`."""
+    """A line for each finding of earlier reviews that is gone: `fixed: Off by one · high · src/app.py · id 01...`."""
     lines = []
     for resolved in review.resolved or ():
-        parts: list[str] = [resolved.severity]
+        parts: list[str] = [one_line(resolved.title, 300), resolved.severity]
         if resolved.file:
             parts.append(one_line(resolved.file, 500))
         parts.append(f"id {one_line(resolved.id, 64)}")
-        title = one_line(resolved.title, 300)
-        lines.append(f"{resolved.state}: {title} ({', '.join(parts)})")
+        lines.append(f"{resolved.state}: {' · '.join(parts)}")
     return lines
 
 
-def message_of(finding: Finding) -> str:
+def message_of(finding: Finding, *, with_suggestion: bool = True) -> str:
     """What a document without fields of its own says about a finding: all but its title, severity and place."""
     parts = [finding.risk, finding.recommendation]
     suggestion = finding.suggestion
-    if suggestion:
+    if suggestion and with_suggestion:
         parts.append(f"{suggestion_line(suggestion)}\n{suggestion.replacement}")
     parts.append(rule_line(finding))
     if finding.grounded != "verified":

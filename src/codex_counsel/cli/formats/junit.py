@@ -18,6 +18,8 @@ from codex_counsel.contract.envelope import Envelope, Finding, Resolved
 from codex_counsel.system.text import one_line, visible
 
 NAME = "codex-counsel"
+DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
+"""ElementTree would declare the encoding of the locale."""
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 has no place for, not even as a reference."""
 
@@ -56,7 +58,7 @@ def junit(review: Envelope) -> str:
     if review.meta.warnings:
         _add(suite, "system-err", "\n".join(review.meta.warnings))
     indent(root)
-    return tostring(root, encoding="unicode", xml_declaration=True)
+    return DECLARATION + tostring(root, encoding="unicode")
 
 
 def _properties(review: Envelope) -> Element:

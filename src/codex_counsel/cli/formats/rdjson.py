@@ -50,8 +50,9 @@ def _diagnostic(finding: Finding) -> JsonObject:
     if is_rejected(finding):
         severity = "INFO"
     title = f"{finding.severity}: {finding.title}"
+    message = message_of(finding, with_suggestion=False)
     diagnostic: JsonObject = {
-        "message": visible(f"{title}\n{message_of(finding)}"),
+        "message": visible(f"{title}\n{message}"),
         "location": location,
         "severity": severity,
         "code": {"value": rule_id(finding)},

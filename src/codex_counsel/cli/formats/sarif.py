@@ -7,8 +7,8 @@ What GitHub makes of it decided some of what is in it:
   its gravest finding. The severity of every finding is its `level` and among its
   properties.
 - It knows an alert again by `primaryLocationLineHash` and by no other fingerprint.
-- It takes no file in which a result has no location, so a finding without a file gets
-  one that says so.
+- It wants a location with a file for each result, and may refuse all results for one
+  that has none. So a finding without a file gets one that says so.
 - It would open an alert for every result. So what is resolved is a property of the run.
 """
 
