@@ -408,6 +408,14 @@ def test_an_entry_of_an_earlier_release_has_the_same_fingerprint_in_each_report(
     assert "Step 2" in place["description"]
 
 
+def test_findings_of_one_name_have_fingerprints_of_their_own_however_many() -> None:
+    named = [{"id": "a"}, {"id": "a-2"}, {"id": "a"}, {"id": "a-2"}]
+    found = entries(review(*named, *[{}] * 5_000))
+    fingerprints = [entry["fingerprint"] for entry in found]
+    assert len(set(fingerprints)) == len(found)
+    assert fingerprints[:4] == ["a", "a-2", "a-2-2", "a-2-3"]
+
+
 # --- JUnit
 
 

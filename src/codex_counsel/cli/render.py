@@ -164,7 +164,11 @@ class Output:
             except OSError as error:
                 problems.append(f"{target.file}: {error.strerror}")
         if self.is_printed and (wire["ok"] or is_answer or self.is_named):
-            self._write(self.format, wire, review, sys.stdout)
+            name = self.format
+            # It says how to fetch the result.
+            if is_unfinished(wire) and name in DOCUMENTS:
+                name = "text"
+            self._write(name, wire, review, sys.stdout)
             # What could not be printed is not delivered: this flush may fail.
             sys.stdout.flush()
         if problems:
@@ -200,7 +204,7 @@ class Output:
             print(json_text(wire), file=stream)
         elif name == "csv":
             print(csv_text(wire), file=stream, end="")
-        elif name == "text" or is_unfinished(wire):
+        elif name == "text":
             look = Look.of(stream, os.environ, self.colour, quiet=self.quiet)
             _page(wire, look).print(stream)
         else:

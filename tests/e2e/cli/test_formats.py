@@ -187,6 +187,35 @@ def test_a_stored_review_is_written_in_each_format(changed: World, name: str) ->
     assert parsed(name, text) is not None
 
 
+def test_a_check_writes_its_outcome_and_the_review_side_by_side(
+    changed: World,
+) -> None:
+    run(changed, "review", "--quiet")
+    job = run(changed, "jobs", "--json").json["data"]["jobs"][0]["job_id"]
+    files = ("--output=sarif=a.sarif", "--output=json=a.json")
+    result = run(changed, "check", job, *files)
+    assert (result.code, WORDS["text"] in result.out) == (1, False)
+    log = json.loads((changed.workspace / "a.sarif").read_text("utf-8"))
+    assert len(log["runs"][0]["results"]) == 1
+    outcome = json.loads((changed.workspace / "a.json").read_text("utf-8"))
+    assert outcome["data"]["outcome"] == "fail"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_of_a_run_in_the_background_a_file_has_a_document_and_the_screen_the_job(
+    changed: World, name: str
+) -> None:
+    flags = ("--background", f"--output={name}=a", "--format", name)
+    result = run(changed, "review", *flags)
+    assert result.code == 0
+    text = (changed.workspace / "a").read_text("utf-8")
+    assert parsed(name, text) is not None
+    (job,) = run(changed, "jobs", "--json").json["data"]["jobs"]
+    assert job["job_id"] in result.out
+    assert job["job_id"] in text
+    assert run(changed, "result", "--wait").code == 1
+
+
 def test_no_document_is_made_of_what_is_no_review(world: World, model: Model) -> None:
     model([say("Yes.")])
     run(world, "consult", "Hi")

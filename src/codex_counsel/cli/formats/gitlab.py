@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 
 from codex_counsel.cli.formats.rules import rule_id
 from codex_counsel.cli.review_text import (
@@ -32,7 +33,7 @@ MAX_DESCRIPTION = 1_000
 def gitlab(review: Envelope) -> list[JsonObject]:
     """One entry per finding. A review that has no verdict has a `blocker` that says so, because `[]` means clean."""
     entries = []
-    fingerprints: set[str] = set()
+    fingerprints: Counter[str] = Counter()
     for finding in review.findings or ():
         entry = _entry(finding)
         entry["fingerprint"] = _unique(entry["fingerprint"], fingerprints)
@@ -84,15 +85,13 @@ def _identity(finding: Finding) -> str:
     return _hash("\0".join(part or "" for part in parts))
 
 
-def _unique(fingerprint: str, taken: set[str]) -> str:
+def _unique(fingerprint: str, taken: Counter[str]) -> str:
     """The fingerprint, with a number where the report has it already: GitLab drops the second of two."""
-    candidate = fingerprint
-    number = 1
-    while candidate in taken:
-        number += 1
-        candidate = f"{fingerprint}-{number}"
-    taken.add(candidate)
-    return candidate
+    while taken[fingerprint]:
+        taken[fingerprint] += 1
+        fingerprint = f"{fingerprint}-{taken[fingerprint]}"
+    taken[fingerprint] += 1
+    return fingerprint
 
 
 def _hash(text: str) -> str:
