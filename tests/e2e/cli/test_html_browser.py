@@ -159,6 +159,17 @@ def test_j_and_k_move_the_focus_over_what_is_shown(
     assert browser.value(outline) == "solid"
 
 
+def test_the_index_marks_the_finding_that_has_the_focus(
+    browser: Browser, page: Path
+) -> None:
+    browser.open(page)
+    marked = "[...document.querySelectorAll('.index [aria-current]')].map((link) => link.hash)"
+    assert browser.value(marked) == []
+    browser.press("j")
+    browser.press("j")
+    assert browser.value(marked) == ["#f-2"]
+
+
 def test_what_is_gone_to_does_not_lie_below_the_bar(
     browser: Browser, page: Path
 ) -> None:

@@ -11,7 +11,7 @@
   const text = one("input");
   const words = new Map();
   const entries = new Map();
-  for (const link of document.querySelectorAll(".index a")) entries.set(link.hash.slice(1), link.parentElement);
+  for (const link of document.querySelectorAll(".index a")) entries.set(link.hash.slice(1), link);
 
   const isOn = (button) => button.getAttribute("aria-pressed") === "true";
   const turn = (button, on) => button.setAttribute("aria-pressed", String(on));
@@ -36,7 +36,7 @@
         || (number !== "" && finding.dataset.file !== number)
         || !hasText(finding, wanted);
       const entry = entries.get(finding.id);
-      if (entry) entry.hidden = finding.hidden;
+      if (entry) entry.parentElement.hidden = finding.hidden;
     }
     const count = visible().length;
     document.querySelector(".none").hidden = count > 0 || findings.length === 0;
@@ -109,6 +109,15 @@
     finding.scrollIntoView({ block: "start" });
   }
 
+  function mark(event) {
+    const finding = event.target.closest("article.finding");
+    const entry = finding && entries.get(finding.id);
+    if (!entry || entry.hasAttribute("aria-current")) return;
+    for (const other of entries.values()) other.removeAttribute("aria-current");
+    entry.setAttribute("aria-current", "true");
+    entry.scrollIntoView({ block: "nearest" });
+  }
+
   function press(severity) {
     const button = toggles.find((item) => item.dataset.value === severity);
     if (!button) return;
@@ -149,6 +158,7 @@
     }).observe(bar);
   }
   document.addEventListener("keydown", onKey);
+  document.addEventListener("focusin", mark);
   window.addEventListener("hashchange", read);
   apply();
   if (location.hash.length > 1) read();
