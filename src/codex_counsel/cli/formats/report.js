@@ -153,9 +153,9 @@
     one(".keys").addEventListener("click", () => help.showModal());
     bar.hidden = false;
     // What is scrolled to must not lie below the bar, which may have more than one row.
-    new ResizeObserver(() => {
-      document.documentElement.style.setProperty("--bar", `${bar.offsetHeight}px`);
-    }).observe(bar);
+    const measure = () => document.documentElement.style.setProperty("--bar", `${bar.offsetHeight}px`);
+    measure();
+    new ResizeObserver(measure).observe(bar);
   }
   document.addEventListener("keydown", onKey);
   document.addEventListener("focusin", mark);
