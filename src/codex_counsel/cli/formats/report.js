@@ -43,6 +43,12 @@
     if (!bar) return;
     one(".shown").textContent = `${count} of ${findings.length} shown`;
     one(".reset").hidden = count === findings.length && !wanted;
+    measure();
+  }
+
+  // What is scrolled to must not lie below the bar, which may have more than one row.
+  function measure() {
+    document.documentElement.style.setProperty("--bar", `${bar.offsetHeight}px`);
   }
 
   // --- the filters in the address, so that a view can be passed on
@@ -152,9 +158,6 @@
     one(".reset").addEventListener("click", () => { showAll(); write(); });
     one(".keys").addEventListener("click", () => help.showModal());
     bar.hidden = false;
-    // What is scrolled to must not lie below the bar, which may have more than one row.
-    const measure = () => document.documentElement.style.setProperty("--bar", `${bar.offsetHeight}px`);
-    measure();
     new ResizeObserver(measure).observe(bar);
   }
   document.addEventListener("keydown", onKey);
