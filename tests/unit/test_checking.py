@@ -12,10 +12,17 @@ import pytest
 
 from codex_counsel.cli.turn_review import blocking_findings
 from codex_counsel.contract.envelope import Envelope, failed
+from codex_counsel.contract.vocabulary import FindingState
 from codex_counsel.errors import CATALOG, EXIT_CODES, Code, CounselError
 from codex_counsel.jobs.store import Store
 from codex_counsel.services import checking
-from codex_counsel.services.checking import Bar, FailOn, check, exit_code
+from codex_counsel.services.checking import (
+    Bar,
+    FailOn,
+    as_decided,
+    check,
+    exit_code,
+)
 
 CUT_SHORT = {"budget_reached": {"limit": 1000, "used": 1200}}
 HEAD = "0123456789abcdef0123456789abcdef01234567"
@@ -209,6 +216,50 @@ def test_a_check_says_what_it_counted() -> None:
         "verdict": "fail",
         "head_sha": HEAD,
     }
+
+
+DECISIONS: dict[str, tuple[Envelope, dict[str, FindingState], int]] = {
+    "rejected since": (review({"id": "a"}), {"a": "rejected"}, 0),
+    "rejected since, and all that a fail rested on": (
+        review({"id": "a"}, verdict="fail"),
+        {"a": "rejected"},
+        0,
+    ),
+    "the same over a part of the change": (
+        review({"id": "a"}, verdict="fail", coverage={"complete": False}),
+        {"a": "rejected"},
+        5,
+    ),
+    "a fail that named nothing before": (
+        review(verdict="fail"),
+        {"a": "rejected"},
+        5,
+    ),
+    "another one rejected": (review({"id": "a"}), {"b": "rejected"}, 1),
+    "one of two": (review({"id": "a"}, {"id": "b"}), {"a": "rejected"}, 1),
+    "reopened since": (
+        review({"id": "a", "known": "rejected"}, verdict="pass"),
+        {"a": "open"},
+        1,
+    ),
+    "accepted since": (
+        review({"id": "a", "known": "rejected"}, verdict="pass"),
+        {"a": "accepted"},
+        1,
+    ),
+    "not on record": (review({"known": "rejected"}, verdict="pass"), {}, 0),
+    "cut short": (review({"id": "a"}, meta=CUT_SHORT), {"a": "rejected"}, 8),
+}
+
+
+@pytest.mark.parametrize(
+    ("result", "states", "code"), DECISIONS.values(), ids=DECISIONS
+)
+def test_what_was_decided_since_counts_where_that_is_asked_for(
+    result: Envelope, states: dict[str, FindingState], code: int
+) -> None:
+    wire = as_decided(result.wire(), states)
+    assert check(wire, Bar()).data["exit_code"] == code
 
 
 # --- what is no stored review

@@ -40,7 +40,7 @@ FLAGS = {
     "jobs": f"{OUTPUT} workspace-root status limit sweep all",
     "usage": f"{OUTPUT} by since csv",
     "result": f"{OUTPUT} output wait format fail-on new-only",
-    "check": f"{OUTPUT} output expect-head format fail-on new-only",
+    "check": f"{OUTPUT} output workspace-root expect-head on-record format fail-on new-only",
     "findings": f"{OUTPUT} workspace-root reason by state file limit",
     "cancel": OUTPUT,
     "transfer": f"{OUTPUT} workspace-root",

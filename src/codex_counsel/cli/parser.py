@@ -432,6 +432,17 @@ def _check(parser: argparse.ArgumentParser) -> None:
         metavar="SHA",
         help="the commit that must have been reviewed, or 7 of its digits or more; else the check is inconclusive",
     )
+    parser.add_argument(
+        "--on-record",
+        action="store_true",
+        help="let what was rejected or reopened since the review count as it is on record now",
+    )
+    parser.add_argument(
+        "-C",
+        "--workspace-root",
+        metavar="DIR",
+        help="for --on-record: the directory of the project; default: the current one",
+    )
     _add_document_flags(parser)
     _add_output_file(parser)
 

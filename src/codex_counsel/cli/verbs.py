@@ -31,7 +31,7 @@ from codex_counsel.contract.request import (
     parse,
     validate,
 )
-from codex_counsel.contract.vocabulary import TERMINAL
+from codex_counsel.contract.vocabulary import TERMINAL, FindingState
 from codex_counsel.errors import DONE, FOUND, UNAVAILABLE, USAGE, Code, CounselError
 from codex_counsel.services import checking, choosing, results, usage
 from codex_counsel.services.checking import Bar, exit_code
@@ -320,11 +320,21 @@ def _check(arguments: argparse.Namespace) -> int:
     output.check()
     wire = checking.read_review(results.open_store(), arguments.result)
     _check_document(output, wire, arguments.result)
+    if arguments.on_record:
+        wire = checking.as_decided(wire, _states_on_record(arguments))
     checked = checking.check(wire, _bar(arguments), arguments.expect_head)
     output.show(checked.wire(), review=wire)
     if output.format in DOCUMENTS and not arguments.quiet:
         print(visible(checked.summary), file=sys.stderr)
     return int(checked.data["exit_code"])
+
+
+def _states_on_record(arguments: argparse.Namespace) -> dict[str, FindingState]:
+    # The other verbs do without it.
+    from codex_counsel.services import findings
+
+    directory = str(_directory(arguments))
+    return findings.states_on_record(findings.context_of(_environment()), directory)
 
 
 def _findings(arguments: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,7 +21,7 @@ from codex_counsel.contract.envelope import (
     completed,
 )
 from codex_counsel.contract.request import ReviewChanges, ReviewPlan
-from codex_counsel.contract.vocabulary import Severity, severities_from
+from codex_counsel.contract.vocabulary import FindingState, Severity, severities_from
 from codex_counsel.errors import (
     CATALOG,
     DONE,
@@ -230,6 +230,26 @@ def _no_review(message: str) -> CounselError:
         f"RESULT: {message}",
         repair="Name a run that `codex-counsel jobs` lists, or a file that `codex-counsel review --json` wrote.",
     )
+
+
+def as_decided(wire: EnvelopeDict, states: Mapping[str, FindingState]) -> EnvelopeDict:
+    """The result with what was rejected or reopened since, as its next review would have it.
+
+    `states` are those on record, by id. A `fail` that rested on findings which were all
+    rejected since is a `pass`, if all of the change was seen.
+    """
+    review = parse_envelope(wire)
+    before = _not_rejected(review)
+    for finding in review.findings or ():
+        state = states.get(finding.id or "")
+        if state == "rejected":
+            finding.known = "rejected"
+        elif state and finding.known == "rejected":
+            finding.known = "open"
+    if review.verdict == "fail" and before and not _not_rejected(review):
+        is_complete = review.coverage is None or review.coverage.complete
+        review.verdict = "pass" if is_complete else "unknown"
+    return review.wire()
 
 
 def check(wire: EnvelopeDict, bar: Bar, expected_head: str | None = None) -> Envelope:

@@ -172,6 +172,14 @@ def answer(
     return envelope.wire()
 
 
+def states_on_record(
+    context: Context, workspace_root: str | None
+) -> dict[str, FindingState]:
+    """The state of each finding of a repository, by id. Raises `workspace_invalid` and `storage_failed`."""
+    read = Record.of(context, workspace_root).read()
+    return {name: entry.state for name, entry in read.entries.items()}
+
+
 def _check_arguments(request: Findings) -> None:
     problem = None
     if request.action == "list" and request.id:
