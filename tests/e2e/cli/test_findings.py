@@ -445,16 +445,20 @@ def test_a_ledger_that_cannot_be_read_is_no_empty_one(
         assert "storage_failed: The ledger of findings cannot be read" in result.err
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_state_directory_that_cannot_be_written_is_named(repository: World) -> None:
-    folder = ledger_of(repository).directory
-    folder.chmod(0o500)
+def test_a_record_that_cannot_be_written_is_named_and_can_be_read(
+    repository: World,
+) -> None:
+    ledger = ledger_of(repository)
+    ledger.file.chmod(0o400)
+    ledger.directory.chmod(0o500)
+    if os.access(ledger.file, os.W_OK):
+        pytest.skip("root may write everywhere")
     try:
         result = run(repository, "findings", "accept", ID)
         assert (result.code, "storage_failed" in result.err) == (3, True)
         assert run(repository, "findings", "show", ID).code == 0
     finally:
-        folder.chmod(0o700)
+        ledger.directory.chmod(0o700)
 
 
 def test_a_link_in_the_place_of_the_folder_is_not_written_through(
