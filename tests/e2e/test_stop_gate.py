@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import stat
 import subprocess
 import sys
@@ -144,6 +145,25 @@ def test_a_grave_finding_holds_the_turn_and_says_how_to_be_rid_of_the_gate(
     assert "codex-counsel findings reject ID --reason" in decision["reason"]
     assert BAD_LINE in server.requests[0].prompt
     assert "not of this turn" not in server.requests[0].prompt
+
+
+def test_a_finding_that_the_user_rejected_holds_no_turn(
+    session: Session, model: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model(lambda _: say(review(finding())))
+    session.breaks()
+    decision = session.stops()
+    assert decision is not None
+    named = re.search(
+        r"^- ([0-9a-f]{16}) high shop\.py:1: ", decision["reason"], re.MULTILINE
+    )
+    assert named
+    assert run(["findings", "reject", named[1], "--reason", "It is meant so."]) == 0
+    capsys.readouterr()
+    session.breaks()
+    after = session.stops()
+    assert after is not None
+    assert list(after) == ["systemMessage"]
 
 
 @pytest.mark.parametrize(

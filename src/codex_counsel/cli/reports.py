@@ -208,6 +208,7 @@ def add_status(page: Page, envelope: Envelope) -> None:
         ("limits", _limits(data.get("limits"))),
         ("this month", _month(data.get("usage") or {})),
         ("directory", _workspace(data.get("workspace", {}))),
+        ("findings", _findings(data.get("findings") or {})),
         *_defaults(data.get("defaults") or {}),
         ("results in", str(data.get("state_dir", ""))),
     ]
@@ -301,6 +302,13 @@ def _workspace(workspace: JsonObject) -> str:
     if repository == root:
         return f"{root}, a repository"
     return f"{root}, in the repository {repository}"
+
+
+def _findings(counts: JsonObject) -> str:
+    if not counts:
+        return ""
+    parts = [f"{count} {state}" for state, count in counts.items()]
+    return f"{', '.join(parts)}: codex-counsel findings"
 
 
 def _problem(part: JsonObject) -> str:

@@ -180,6 +180,11 @@ def states_on_record(
     return {name: entry.state for name, entry in read.entries.items()}
 
 
+def counts(context: Context, workspace_root: str | None) -> dict[str, int]:
+    """How many findings of a repository are in each state. Raises as `states_on_record`."""
+    return _counts(Record.of(context, workspace_root).read())
+
+
 def _check_arguments(request: Findings) -> None:
     problem = None
     if request.action == "list" and request.id:
@@ -211,19 +216,24 @@ def _list(record: Record, selection: Selection) -> Envelope:
     rows = [_row(entry) for entry in fitting[:limit]]
     if selection.limit is None:
         rows = rows_of_one_page(rows)
-    counts = Counter(entry.state for entry in entries)
     data: JsonObject = {
         "findings": rows,
         "shown": len(rows),
         "fitting": len(fitting),
         "total": len(entries),
-        "counts": {state: counts[state] for state in STATES if counts[state]},
+        "counts": _counts(read),
         "id_digits": digits_that_differ(read.entries),
         "ledger": str(record.ledger.file),
     }
     return completed(
         Findings.tool, _list_summary(data), data, _meta_of_list(read, data)
     )
+
+
+def _counts(read: Read) -> dict[str, int]:
+    """How many findings are in each state that any has."""
+    counts = Counter(entry.state for entry in read.entries.values())
+    return {state: counts[state] for state in STATES if counts[state]}
 
 
 def _rank(entry: Entry) -> tuple[int, int]:

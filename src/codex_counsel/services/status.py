@@ -20,7 +20,7 @@ from codex_counsel.prepare import instructions as base_instructions
 from codex_counsel.prepare import preflight as checks
 from codex_counsel.prepare import reserve as reserves
 from codex_counsel.prepare import workspace as workspaces
-from codex_counsel.services import usage
+from codex_counsel.services import findings, usage
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import clean, one_line
 
@@ -50,6 +50,7 @@ def report(context: Context, request: Status) -> EnvelopeDict:
     warnings = list(context.settings.warnings)
     try:
         data["workspace"] = _workspace(context, request)
+        data["findings"] = _findings(context, request, warnings)
     except CounselError as error:
         problems.append(error)
         data["workspace"] = {"error": error.code, "message": clean(error.message)}
@@ -105,6 +106,15 @@ def _workspace(context: Context, request: Status) -> JsonObject:
         "source": workspace.source,
         "repository": repository,
     }
+
+
+def _findings(context: Context, request: Status, warnings: list[str]) -> dict[str, int]:
+    """How many are on record in each state. A record that cannot be read keeps no run from starting: a warning."""
+    try:
+        return findings.counts(context, request.workspace_root)
+    except CounselError as error:
+        warnings.append(clean(error.message))
+        return {}
 
 
 def _codex(context: Context, request: Status, warnings: list[str]) -> JsonObject:

@@ -496,6 +496,17 @@ def test_without_home_login_or_codex_it_works(
     assert json.loads(result.stdout)["data"]["total"] == 1
 
 
+def test_the_status_counts_what_is_on_record(repository: World) -> None:
+    put(ledger_of(repository), entry("two", state="rejected"))
+    status = run(repository, "status")
+    assert "findings      1 open, 1 rejected: codex-counsel findings\n" in status.out
+    ledger_of(repository).file.unlink()
+    assert "codex-counsel findings" not in run(repository, "status").out
+    ledger_of(repository).file.mkdir()
+    status = run(repository, "status")
+    assert "warning: The ledger of findings cannot be read" in status.out
+
+
 def test_a_mistake_makes_no_directory(world: World) -> None:
     world.repository.begin()
     refused(run(world, "findings", "forget", ID), "finding_not_found")
