@@ -5,15 +5,12 @@ Neither Codex nor git is run. Imports neither pydantic nor what is needed to run
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 
 from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Meta, completed
 from codex_counsel.contract.paging import rows_of_one_page
@@ -21,8 +18,8 @@ from codex_counsel.contract.request import MAX_REASON, Findings
 from codex_counsel.contract.vocabulary import SEVERITIES, FindingState
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.findings.entry import Entry
-from codex_counsel.findings.ledger import MAX_LEDGER, Ledger
 from codex_counsel.findings.ledger import Findings as Read
+from codex_counsel.findings.ledger import Ledger
 from codex_counsel.git.layout import read_layout
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.prepare.context import Context
@@ -104,11 +101,6 @@ class Record:
             repository = read_layout(workspace.top).common_dir
         return cls(Ledger.of(context.settings.state, repository), workspace)
 
-    def read(self) -> Read:
-        """What is on record. Raises `storage_failed` where a file is there that cannot be read."""
-        _check_readable(self.ledger.file)
-        return self.ledger.read()
-
     def relative(self, path: str) -> str:
         """A path that was given from the workspace, from the root of the repository."""
         root = self.workspace.outermost
@@ -118,30 +110,6 @@ class Record:
                 Code.INVALID_ARGUMENTS, "--file: it is not in this repository"
             )
         return relative
-
-
-def _check_readable(file: Path) -> None:
-    """Raise `storage_failed` for what cannot be read: it must not look as if nothing was on record."""
-    try:
-        info = file.lstat()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise _unreadable(file, str(error.strerror)) from None
-    if not stat.S_ISREG(info.st_mode):
-        raise _unreadable(file, "it is no regular file")
-    if not os.access(file, os.R_OK):
-        raise _unreadable(file, os.strerror(errno.EACCES))
-    if info.st_size > MAX_LEDGER:
-        raise _unreadable(file, f"it has more than {MAX_LEDGER:,} bytes")
-
-
-def _unreadable(file: Path, why: str) -> CounselError:
-    return CounselError(
-        Code.STORAGE_FAILED,
-        f"The ledger of findings cannot be read: {file}: {why}",
-        repair="Make it a file that you can read, or move it away to begin a new one.",
-    )
 
 
 def context_of(env: Mapping[str, str]) -> Context:
@@ -176,13 +144,13 @@ def states_on_record(
     context: Context, workspace_root: str | None
 ) -> dict[str, FindingState]:
     """The state of each finding of a repository, by id. Raises `workspace_invalid` and `storage_failed`."""
-    read = Record.of(context, workspace_root).read()
+    read = Record.of(context, workspace_root).ledger.read()
     return {name: entry.state for name, entry in read.entries.items()}
 
 
 def counts(context: Context, workspace_root: str | None) -> dict[str, int]:
     """How many findings of a repository are in each state. Raises as `states_on_record`."""
-    return _counts(Record.of(context, workspace_root).read())
+    return _counts(Record.of(context, workspace_root).ledger.read())
 
 
 def _check_arguments(request: Findings) -> None:
@@ -206,7 +174,7 @@ def _list(record: Record, selection: Selection) -> Envelope:
     """Unsettled findings first, the gravest of each state first, of these the one that was seen last."""
     if selection.path is not None:
         selection = replace(selection, path=record.relative(selection.path))
-    read = record.read()
+    read = record.ledger.read()
     entries = list(read.entries.values())
     fitting = [entry for entry in entries if selection.takes(entry)]
     fitting.sort(key=lambda entry: entry.last.time, reverse=True)
@@ -301,7 +269,7 @@ def _in_a_row(text: str | None) -> str | None:
 
 
 def _show(record: Record, request: Findings) -> Envelope:
-    entry = _find(record.read(), str(request.id))
+    entry = _find(record.ledger.read(), str(request.id))
     return completed(
         Findings.tool,
         f"{_named(entry)} is {entry.state}",
@@ -314,7 +282,7 @@ def _show(record: Record, request: Findings) -> Envelope:
 
 def _change(record: Record, request: Findings, by: str) -> Envelope:
     # Before a directory is made for the lock.
-    _find(record.read(), str(request.id))
+    _find(record.ledger.read(), str(request.id))
     with record.ledger.changing() as changing:
         entry = _find(changing.findings, str(request.id))
         if request.action == "forget":

@@ -124,6 +124,15 @@ def test_a_format_for_another_reader_is_that_of_the_review(reviewed: World) -> N
     assert (result.code, outcome["data"]["outcome"]) == (1, "fail")
 
 
+def test_a_review_that_has_not_ended_is_no_document(reviewed: World) -> None:
+    file = reviewed.workspace / "review.json"
+    wire = {**json.loads(file.read_text()), "status": "running"}
+    del wire["verdict"]
+    file.write_text(json.dumps(wire))
+    result = run(reviewed, "check", "review.json", "--output", "sarif=review.sarif")
+    assert (result.code, "review.json has not finished" in result.err) == (6, True)
+
+
 def test_only_new_findings_count_where_that_is_asked_for(reviewed: World) -> None:
     file = reviewed.workspace / "review.json"
     wire = json.loads(file.read_text())
