@@ -239,8 +239,10 @@ def ground(
                     "the files changed while they were reviewed: the verdict is about the state that was sent"
                 )
     except TimeLimitExceeded:
-        message = f"not every finding could be checked against the files within {GROUNDING_SECONDS:g} seconds"
-        meta.warnings.append(f"{message}: the rest is unverified")
+        meta.warnings.append(
+            f"the checks against the files were ended after {GROUNDING_SECONDS:g} seconds: "
+            "not every finding could be checked, and the rest is unverified; nor was all on record looked for"
+        )
     meta.warnings += dropped_note(proposals, reply.findings)
     return quotations, look
 

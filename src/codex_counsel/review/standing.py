@@ -29,7 +29,8 @@ class Look:
     """What was found out about findings on record; what was not looked for is not in it.
 
     `branch` and `head` are what was reviewed. `resolves`: it is the present state of that
-    branch, so that what is gone from it is gone. `complete`: all that had to be looked for was.
+    branch, so that what is gone from it is gone. `complete`: all that is on record of the
+    files of the change was looked for.
     """
 
     branch: str | None = None
@@ -96,14 +97,19 @@ def look_at_files(
     look.line_of_history = frozenset(entry.id for entry in own)
     changed = _changed_files(record)
     needed = copies_needed(own)
-    for entry in _in_order(own, changed):
-        if time.monotonic() > deadline:
-            raise TimeLimitExceeded
-        file = changed.get(entry.file or "")
-        standing = _standing(entry, file, files, needed.get(entry.id, 1))
-        if standing:
-            look.standings[entry.id] = standing
+    inside, elsewhere = _candidates(own, changed)
+    for entry in inside:
+        _look_for(look, entry, changed.get(entry.file or ""), files, needed)
+        _check_time(deadline)
     look.complete = True
+    for entry in elsewhere:
+        _look_for(look, entry, None, files, needed)
+        _check_time(deadline)
+
+
+def _check_time(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise TimeLimitExceeded
 
 
 def _changed_files(record: ReviewRecord) -> dict[str, ChangedFile]:
@@ -118,10 +124,10 @@ def _changed_files(record: ReviewRecord) -> dict[str, ChangedFile]:
     return changed
 
 
-def _in_order(
+def _candidates(
     entries: Iterable[Entry], changed: Mapping[str, ChangedFile]
-) -> list[Entry]:
-    """What is looked for: what is not settled, and in files of the change also what was found gone."""
+) -> tuple[list[Entry], list[Entry]]:
+    """What is looked for in files of the change and elsewhere: there, only what is not settled."""
     inside: list[Entry] = []
     elsewhere: list[Entry] = []
     for entry in entries:
@@ -132,7 +138,19 @@ def _in_order(
         elif entry.unsettled:
             elsewhere.append(entry)
     elsewhere.sort(key=lambda entry: entry.last.time, reverse=True)
-    return inside + elsewhere[:MAX_ELSEWHERE]
+    return inside, elsewhere[:MAX_ELSEWHERE]
+
+
+def _look_for(
+    look: Look,
+    entry: Entry,
+    file: ChangedFile | None,
+    files: ReviewedFiles,
+    needed: Mapping[str, int],
+) -> None:
+    standing = _standing(entry, file, files, needed.get(entry.id, 1))
+    if standing:
+        look.standings[entry.id] = standing
 
 
 def _standing(
