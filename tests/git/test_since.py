@@ -14,6 +14,7 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.findings.seen import PastReview, ReviewLog, State, Step
 from codex_counsel.kind import EndedRun
 from codex_counsel.review.changes.changes import Changes, gather
+from codex_counsel.review.changes.comparison import comparison_of
 from codex_counsel.review.changes.model import ChangedFile, Reason, Scope
 from codex_counsel.review.changes.since import base_ref, steps_of
 from codex_counsel.review.record import ReviewRecord
@@ -63,6 +64,7 @@ class Branch:
             base=base_ref(self.project.repo(), scope, changes.comparison),
             base_sha=changes.base_sha,
             head_sha=changes.head_sha,
+            complete=changes.complete and not scope.paths,
             sent=tuple(sent),
             kept=tuple(kept),
         )
@@ -625,6 +627,7 @@ def remembered(
     *,
     meta: Meta | None = None,
     changes: Changes | None = None,
+    job: str = "d" * 32,
     **reply: Any,
 ) -> list[PastReview]:
     """What is on record after a review that ended like this."""
@@ -635,8 +638,9 @@ def remembered(
         ledger=str(tmp_path / "findings" / "project"),
         base_ref="refs/heads/main",
     )
-    job = tmp_path / ("d" * 32)
-    ended = EndedRun("codex_review_changes", job, job, {}, meta or Meta())
+    ended = EndedRun(
+        "codex_review_changes", tmp_path / job, tmp_path / job, {}, meta or Meta()
+    )
     values = {"summary": "", "verdict": "pass", "confidence": "high", "findings": []}
     assert remember(ended, record, ReviewReply(**(values | reply))) == []
     return ReviewLog(Path(record.ledger)).read()
@@ -646,10 +650,24 @@ def test_a_review_with_a_verdict_is_on_record(branch: Branch, tmp_path: Path) ->
     (review,) = remembered(branch, tmp_path, verdict="fail")
     assert [step.new.path for step in review.sent] == ["one.py", "three.py", "two.py"]
     assert (review.job, review.base) == ("d" * 32, "refs/heads/main")
+    assert review.complete
     assert (review.base_sha, review.head_sha) == (
         branch.project.git("rev-parse", "main"),
         branch.project.head,
     )
+
+
+def test_a_review_of_some_paths_is_on_record_as_incomplete(
+    branch: Branch, tmp_path: Path
+) -> None:
+    scope = Scope("branch", base="main", paths=("one.py",))
+    changes = branch.look(scope, everything=True)
+    (review,) = remembered(branch, tmp_path, changes=changes)
+    assert not review.complete
+    changes = branch.look(budget=300, everything=True)
+    assert not changes.complete
+    (_, review) = remembered(branch, tmp_path, changes=changes, job="e" * 32)
+    assert not review.complete
 
 
 def test_a_review_that_was_cut_short_is_not(branch: Branch, tmp_path: Path) -> None:
@@ -769,7 +787,39 @@ def test_paths_narrow_what_is_seen_and_sent(branch: Branch) -> None:
     narrow = Scope("branch", base="main", paths=("one.py",))
     branch.review(narrow)
     branch.nothing(narrow)
-    assert sent(branch.look()) == {"two.py", "three.py"}
+    changes = branch.look()
+    assert sent(changes) == {"two.py", "three.py"}
+    # What was meant is told with the files that are new.
+    assert [commit.subject for commit in changes.commits] == ["first"]
+
+
+BASES: dict[str, tuple[Scope, str | None]] = {
+    "a branch": (BRANCH, "refs/heads/main"),
+    "by default": (Scope("branch"), "refs/heads/main"),
+    "by its full name": (Scope("branch", base="refs/heads/main"), "refs/heads/main"),
+    "a tag": (Scope("branch", base="v1"), "refs/tags/v1"),
+    "a commit": (Scope("branch", base="{main}"), None),
+    "a commit before": (Scope("branch", base="HEAD~1"), None),
+    "a range": (Scope("range", range="main..HEAD"), "refs/heads/main.."),
+    "a range from the fork": (
+        Scope("range", range="main...HEAD"),
+        "refs/heads/main...",
+    ),
+    "a range from a commit": (Scope("range", range="HEAD~1..HEAD"), None),
+    "a range to the base": (Scope("range", range="..main"), "refs/heads/feature.."),
+    "one commit": (Scope("commit"), None),
+}
+
+
+@pytest.mark.parametrize(("scope", "name"), BASES.values(), ids=BASES.keys())
+def test_the_base_is_known_by_the_full_name_of_its_ref(
+    branch: Branch, scope: Scope, name: str | None
+) -> None:
+    branch.project.git("tag", "v1", "main")
+    if scope.base == "{main}":
+        scope = replace(scope, base=branch.project.git("rev-parse", "main"))
+    repo = branch.project.repo()
+    assert base_ref(repo, scope, comparison_of(repo, scope)) == name
 
 
 def test_a_record_keeps_what_was_seen(branch: Branch) -> None:

@@ -66,6 +66,7 @@ def test_reviews_are_read_as_they_were_put_oldest_first(tmp_path: Path) -> None:
     reviews = [
         review(1, step(ABSENT, 2), step(3, 4, "caf\xe9\n", was="old name")),
         review(2, kept=(step(1, 2),), base=None, base_sha=None, head_sha=None),
+        review(4, complete=True),
         review(3, step("100644:" + "1" * 64, "100755:" + "2" * 64), scope="staged"),
     ]
     for each in reviews:

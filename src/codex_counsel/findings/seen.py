@@ -93,7 +93,7 @@ class PastReview:
     """A completed review. `ended` is UTC, `base` names what a branch or range was compared with.
 
     `sent` are the files that it was sent whole, `kept` those that earlier ones had been
-    sent.
+    sent. `complete`: together they are all of the branch or range.
     """
 
     job: str
@@ -102,6 +102,7 @@ class PastReview:
     base: str | None = None
     base_sha: str | None = None
     head_sha: str | None = None
+    complete: bool = False
     sent: tuple[Step, ...] = ()
     kept: tuple[Step, ...] = ()
 
@@ -113,6 +114,7 @@ class PastReview:
             "base": self.base,
             "base_sha": self.base_sha,
             "head_sha": self.head_sha,
+            "complete": self.complete,
             "sent": [_as_row(step) for step in self.sent],
             "kept": [_as_row(step) for step in self.kept],
         }
@@ -129,6 +131,7 @@ class PastReview:
             base=_base(raw.get("base")),
             base_sha=_object_id(raw.get("base_sha")),
             head_sha=_object_id(raw.get("head_sha")),
+            complete=raw.get("complete") is True,
             sent=_steps(raw.get("sent")),
             kept=_steps(raw.get("kept")),
         )

@@ -12,6 +12,7 @@ from codex_counsel.review.changes.since import steps_of
 
 if TYPE_CHECKING:
     from codex_counsel.kind import EndedRun
+    from codex_counsel.review.changes.changes import Changes
     from codex_counsel.review.record import ReviewRecord
     from codex_counsel.review.reply import ReviewReply
 
@@ -43,6 +44,7 @@ def remember(ended: EndedRun, record: ReviewRecord, reply: ReviewReply) -> list[
         base=record.base_ref,
         base_sha=changes.base_sha,
         head_sha=changes.head_sha,
+        complete=_is_complete(record, changes),
         sent=tuple(sent),
         kept=tuple(kept),
     )
@@ -53,3 +55,9 @@ def remember(ended: EndedRun, record: ReviewRecord, reply: ReviewReply) -> list[
             f"what this review saw is not on record and will be sent again: {error}"
         ]
     return []
+
+
+def _is_complete(record: ReviewRecord, changes: Changes) -> bool:
+    """Whether reviewers were sent all of the scope, and not only of some paths."""
+    coverage = record.coverage or {}
+    return bool(coverage.get("complete")) and not changes.scope.paths

@@ -54,8 +54,8 @@ class Rest(NamedTuple):
 class Earlier:
     """By the present name of a file: the review that saw it as it is now, or else what none has seen.
 
-    `last_head` is the head of the newest review whose commits are among those of this
-    change. `base_moved` are files seen whose old side is another now than reviews saw.
+    `last_head` is the head of the newest complete review whose commits are among those of
+    this change. `base_moved` are files seen whose old side is another now than reviews saw.
     """
 
     seen: Mapping[bytes, PastReview] = field(default_factory=dict)
@@ -203,11 +203,11 @@ def _last_head(
     head: str,
     reviews: Sequence[PastReview],
 ) -> str | None:
-    """The head of the newest review of the same kind and base that lies before this head."""
+    """The head of the newest complete review of the same kind and base that lies before this head."""
     heads: dict[str, None] = {}
     for review in reversed(reviews):
         is_same = review.scope == scope.kind and review.base == base
-        if base and is_same and review.head_sha:
+        if base and is_same and review.complete and review.head_sha:
             heads[review.head_sha] = None
     for sha in list(heads)[:MAX_HEADS]:
         if _is_ancestor(repo, sha, head):
