@@ -229,7 +229,7 @@ def _check_scope(request: ReviewChanges) -> None:
     if request.since == "last" and request.scope not in ("branch", "range"):
         raise CounselError(
             Code.INVALID_ARGUMENTS,
-            f"since: last belongs to the scopes branch and range; the scope is {request.scope}",
+            f"since: the value last belongs to the scopes branch and range; the scope is {request.scope}",
         )
 
 
