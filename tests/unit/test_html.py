@@ -291,7 +291,7 @@ def test_lists_coverage_and_what_was_resolved_follow_the_findings() -> None:
     )
     sections = {part.one("h2").text: part.text for part in page.all("section", "more")}
     assert list(sections) == ["Resolved", "Questions", "Next steps", "Coverage"]
-    assert "stalelowOld" in sections["Resolved"]
+    assert f"stalelowOld{ID}" in sections["Resolved"]
     assert (
         "2 files, 1,234 bytes sent. NOT all of the change was seen."
         in sections["Coverage"]

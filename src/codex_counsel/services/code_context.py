@@ -157,7 +157,7 @@ class _Source:
         if evidence == "removed":
             return Snippet(evidence="removed")
         if evidence == "absent" and self.listed is not None:
-            return Snippet(note="the quoted text is not at these lines any more")
+            return Snippet(note="the quoted text is not at these lines now")
         return self._cut(finding, lines, evidence)
 
     def _may_show(self, name: bytes) -> bool:

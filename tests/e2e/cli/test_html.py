@@ -93,7 +93,7 @@ def test_what_changed_in_the_working_tree_since_is_not_taken_for_what_was_review
     page = page_of(world, "result")
     figure = page.one("article").one("figure")
     assert lines_of(figure) == {None: "seven = 70"}
-    assert "not at these lines any more" in figure.one("figcaption").text
+    assert "not at these lines now" in figure.one("figcaption").text
     assert "1 finding without code" in page.one("section", "notes").text
 
 

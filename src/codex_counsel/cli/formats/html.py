@@ -455,8 +455,9 @@ def _resolved(entry: Resolved) -> Markup:
         "li",
         tag(entry.state),
         tag(entry.severity, entry.severity),
-        element("span", one_line(entry.title, 300), dir="auto"),
+        element("span", inline(one_line(entry.title, 300)), dir="auto"),
         where,
+        element("code", one_line(entry.id, 64), class_="id"),
     )
 
 

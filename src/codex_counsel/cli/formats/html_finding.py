@@ -103,7 +103,7 @@ def _tags(finding: Finding) -> list[Content]:
     if finding.category:
         tags.append(tag(finding.category))
     if finding.carried:
-        tags.append(tag("of an earlier review"))
+        tags.append(tag("carried over"))
     if finding.id:
         tags.append(element("code", finding.id, class_="id"))
     return tags
