@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -219,13 +220,16 @@ def test_all_code_together_is_bounded(world: World, reviewed: Envelope) -> None:
     assert "longer than 2,000,000 bytes" in found[-1].note
 
 
-def test_what_cannot_be_read_in_time_is_left_out(
+def test_what_cannot_be_read_in_time_is_left_out_in_every_thread(
     world: World, reviewed: Envelope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(code_context, "SECONDS", 1e-9)
-    (snippet,) = read(world, reviewed, about("app.py", "seven = 70", line=7))
-    assert snippet.lines == ()
-    assert re.search("could not be read within", snippet.note)
+    finding = about("app.py", "seven = 70", line=7)
+    with ThreadPoolExecutor() as threads:
+        in_thread = threads.submit(read, world, reviewed, finding).result()
+    for snippet in (*read(world, reviewed, finding), *in_thread):
+        assert snippet.lines == ()
+        assert re.search("could not be read within", snippet.note)
 
 
 NAMES = {
