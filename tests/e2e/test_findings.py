@@ -17,7 +17,7 @@ from codex_counsel.loopback import Loopback, Reply, Request, say
 from tests.conftest import World
 from tests.e2e.runs import fetch
 from tests.repositories import numbered_lines
-from tests.reviews import dry_run, material, reply, review, review_plan
+from tests.reviews import change, dry_run, material, reply, review, review_plan
 
 Model = Callable[..., Loopback]
 ON_RECORD = "findings on record"
@@ -301,7 +301,8 @@ def test_what_is_open_in_a_part_that_is_not_sent_again_is_carried_and_decides(
 ) -> None:
     feature(world, l7="seven = 70")
     grave = {"severity": "high"}
-    model(in_turn(reply(grave, verdict="fail"), *[reply()] * 4))
+    bad = reply(grave, verdict="fail")
+    server = model(in_turn(bad, reply(), reply(), bad, reply(), reply()))
     first = only(review(world.counsel(), scope="branch"))
 
     def push_elsewhere(text: str) -> EnvelopeDict:
@@ -330,14 +331,18 @@ def test_what_is_open_in_a_part_that_is_not_sent_again_is_carried_and_decides(
     assert (mended["verdict"], mended["findings"]) == ("pass", [])
     assert [item["state"] for item in mended["resolved"]] == ["fixed"]
 
-    # The content of the first review is known, so it is not sent, and yet not forgotten.
+    # The content of the first review is known, and sent again: a fault of it was mended.
     world.repository.write("app.py", numbered_lines(l7="seven = 70"))
     back = push_elsewhere("new = 3\n")
+    assert "seven = 70" in change(server.requests[-1].prompt)
     assert (only(back)["id"], only(back)["known"]) == (first["id"], "returned")
-    assert (only(back)["carried"], back["verdict"]) == (True, "fail")
+    assert (back["verdict"], only(back).get("carried")) == ("fail", None)
+    still = push_elsewhere("new = 4\n")
+    assert "seven = 70" not in change(server.requests[-1].prompt)
+    assert (only(still)["known"], still["verdict"]) == ("open", "fail")
 
     decide(world, first["id"], "rejected", "We sell seventy.")
-    rejected = push_elsewhere("new = 4\n")
+    rejected = push_elsewhere("new = 5\n")
     assert (rejected["verdict"], rejected["findings"]) == ("pass", [])
 
 
