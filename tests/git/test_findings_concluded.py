@@ -21,6 +21,7 @@ from codex_counsel.review import conclude
 from codex_counsel.review.changes.changes import gather
 from codex_counsel.review.changes.model import Scope
 from codex_counsel.review.record import ReviewRecord
+from codex_counsel.system.files import lock_file
 from tests.git.conftest import Project
 from tests.repositories import numbered_lines
 from tests.reviews import reply
@@ -102,6 +103,40 @@ def test_a_range_of_another_branch_resolves_nothing_of_the_one_checked_out(
     git("checkout", "--quiet", "main")
     assert "resolved" not in reviews.review(kind="range", range="main..feature")
     assert reviews.states() == ["open"]
+
+
+@pytest.mark.parametrize(
+    ("right", "branch"),
+    [("feature", "feature"), ("refs/heads/feature", "feature"), ("feature~1", None)],
+)
+def test_a_range_belongs_to_the_branch_that_it_ends_with(
+    reviews: Reviews, right: str, branch: str | None
+) -> None:
+    git = reviews.project.git
+    git("checkout", "--quiet", "-b", "feature")
+    reviews.project.commit()
+    reviews.project.commit()
+    git("checkout", "--quiet", "main")
+    reviews.review({}, kind="range", range=f"main..{right}")
+    (entry,) = reviews.ledger.read().entries.values()
+    assert entry.branch == branch
+    assert entry.last.head == git("rev-parse", right)
+
+
+def test_a_ledger_that_is_held_for_too_long_costs_no_result(
+    reviews: Reviews, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = reviews.review({})["findings"][0]["id"]
+    monkeypatch.setattr("codex_counsel.findings.ledger.LOCK_PATIENCE", 0.05)
+    lock = lock_file(reviews.ledger.directory / "lock")
+    assert lock
+    wire = reviews.review({})
+    os.close(lock)
+    (finding,) = wire["findings"]
+    assert (finding["id"], finding.get("known")) == (expected, None)
+    (warning,) = wire["meta"]["warnings"]
+    assert "not on record" in warning
+    assert reviews.review({})["findings"][0]["known"] == "open"
 
 
 def test_code_that_is_put_back_elsewhere_still_stands(reviews: Reviews) -> None:

@@ -57,8 +57,9 @@ def reviewed_branch(record: ReviewRecord, repo: Repo | None) -> Look:
     if scope.kind == "range" and repo is not None:
         _, _, right = refs.split_range(scope.range or "")
         name = right.removeprefix("refs/heads/")
+        # `rev-parse` would take `feature~1` as well.
         full_name = f"refs/heads/{name}"
-        code, _, _ = repo.try_git("rev-parse", "--verify", "--quiet", full_name)
+        code, _, _ = repo.try_git("show-ref", "--verify", "--quiet", full_name)
         if code == 0:
             return Look(name, comparison.head, resolves=True)
     return Look(None, comparison.head)
