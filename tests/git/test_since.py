@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from codex_counsel.contract.envelope import BudgetReached, Meta
+from codex_counsel.contract.request import ReviewChanges, parse
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.findings.seen import PastReview, ReviewLog, State, Step
 from codex_counsel.kind import EndedRun
+from codex_counsel.review import prompt
 from codex_counsel.review.changes.changes import Changes, gather
 from codex_counsel.review.changes.comparison import comparison_of
 from codex_counsel.review.changes.model import ChangedFile, Reason, Scope
@@ -21,6 +24,7 @@ from codex_counsel.review.record import ReviewRecord
 from codex_counsel.review.remember import remember
 from codex_counsel.review.reply import ReviewReply
 from tests.git.conftest import BUDGET
+from tests.reviews import FILES, material
 
 if TYPE_CHECKING:
     from codex_counsel.contract.vocabulary import ScopeKind
@@ -616,6 +620,52 @@ def test_more_rests_than_memory_is_meant_for_are_sent_whole(branch: Branch) -> N
     assert 4 * 2000 // 400 < len(rests) < 4 * 2000 // 150
     assert rest(changes)
     assert sum(file.is_delta for file in branch.look().entries) == 60
+
+
+# --- what the prompt says of it
+
+SEEN = "files of the change that were seen before"
+
+
+def prompt_with(branch: Branch, names: list[str]) -> str:
+    """The prompt where these files were seen before."""
+    entries = []
+    for number, name in enumerate(names, 1):
+        object_id = f"{number:040x}"
+        file = ChangedFile(
+            path=name,
+            path_bytes=name.encode(),
+            status="A",
+            modes=("000000", "100644"),
+            object_ids=("0" * 40, object_id),
+            prior=f"100644:{object_id}",
+        )
+        entries.append(file)
+    changes = branch.look(everything=True)
+    changes = replace(changes, entries=(*changes.entries, *entries), seen=())
+    request = parse(ReviewChanges, {"scope": "branch", "since": "last"})
+    return prompt.of_changes(request, changes)
+
+
+def test_few_names_of_seen_files_are_told(branch: Branch) -> None:
+    text = prompt_with(branch, ["src/a.py", "src/b.py"])
+    assert material(text, SEEN) == "src/a.py\nsrc/b.py"
+    assert material(text, FILES) == "A one.py\nA three.py\nA two.py"
+
+
+def test_many_names_of_seen_files_are_counted_in_few_bytes(branch: Branch) -> None:
+    names = [f"part_{number % 900}/deep/file_{number}.py" for number in range(10_000)]
+    rows = material(prompt_with(branch, names), SEEN)
+    assert rows is not None
+    assert len(rows.encode()) < 1200
+    counts = [int(number) for number in re.findall(r"(?m)^(?:\S+ )?(\d+) files", rows)]
+    assert sum(counts) == 10_000
+
+
+def test_without_seen_files_the_prompt_is_that_of_any_review(branch: Branch) -> None:
+    text = prompt_with(branch, [])
+    assert "Earlier reviews saw" not in text
+    assert material(text, SEEN) is None
 
 
 # --- what is put on record
