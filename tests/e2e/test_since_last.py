@@ -12,6 +12,7 @@ import pytest
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.loopback import Loopback, http_error, say
+from codex_counsel.review.changes.since import INDEX_PREFIX
 from tests.conftest import World, pick
 from tests.e2e.runs import command_line
 from tests.repositories import Repository
@@ -342,3 +343,11 @@ def test_the_record_is_private(world: World, model: Model) -> None:
         (file.parent.parent, 0o700),
     ):
         assert Path(path).stat().st_mode & 0o777 == mode
+
+
+def test_the_index_that_a_killed_process_left_is_swept(world: World) -> None:
+    left = world.temp / f"{INDEX_PREFIX}killed"
+    left.mkdir()
+    (left / "lock").touch()
+    world.counsel().sweep()
+    assert not left.exists()

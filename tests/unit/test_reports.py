@@ -255,6 +255,13 @@ def test_status_and_a_dry_run_name_the_reserve(
     assert words in page("codex_dry_run", {"reserve": reserve})
 
 
+def test_a_dry_run_says_what_earlier_reviews_saw() -> None:
+    since = {"files_seen": 99, "files_in_part": 1, "files_new": 2}
+    text = page("codex_dry_run", {"since": since})
+    assert "2 are new, 1 were seen in part, and 99 were seen" in text
+    assert "earlier reviews" not in page("codex_dry_run", {})
+
+
 def test_a_dry_run_names_the_limit_of_tokens() -> None:
     assert "5000 tokens" in page("codex_dry_run", {"max_tokens": 5000})
     assert "tokens" not in page("codex_dry_run", {})

@@ -380,6 +380,7 @@ def add_dry_run(page: Page, envelope: Envelope) -> None:
 
     if envelope.coverage:
         _add_coverage(page, envelope.coverage)
+    _add_since(page, data.get("since"))
     seed = data.get("seed")
     if seed:
         _add_seed(page, seed)
@@ -404,6 +405,8 @@ def _add_coverage(page: Page, coverage: Coverage) -> None:
     extent = "NOT all of the change is sent"
     if coverage.complete:
         extent = "all of the change is sent"
+    if coverage.complete and coverage.seen:
+        extent = "all of the change is sent or was seen by earlier reviews"
     page.add(
         f"{extent}; left out: {len(coverage.omitted)}, masked: {coverage.redactions}"
     )
@@ -412,6 +415,15 @@ def _add_coverage(page: Page, coverage: Coverage) -> None:
         page.add(f"{omission.path} ({reason})", indent="  ")
     for line in rule_file_lines(coverage):
         page.add(line)
+
+
+def _add_since(page: Page, since: JsonObject | None) -> None:
+    if not since:
+        return
+    page.add(
+        f"of the files of the change {since['files_new']} are new, {since['files_in_part']} were seen in part, "
+        f"and {since['files_seen']} were seen by earlier reviews and are not sent"
+    )
 
 
 def _add_seed(page: Page, seed: JsonObject) -> None:

@@ -30,6 +30,7 @@ from codex_counsel.jobs.store import Store
 from codex_counsel.prepare import preflight as checks
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.prepare.context import Context
+from codex_counsel.review.changes import since
 from codex_counsel.services import dry_run, findings, results, runs, status
 from codex_counsel.system.temporary import remove_abandoned
 
@@ -138,7 +139,12 @@ class Counsel:
         so what a moment is too short for is left to the next sweep.
         """
         sweep_applying(self.settings.state)
-        for prefix in (inspect.PROBE_PREFIX, session_import.TRANSFER_PREFIX):
+        prefixes = (
+            inspect.PROBE_PREFIX,
+            session_import.TRANSFER_PREFIX,
+            since.INDEX_PREFIX,
+        )
+        for prefix in prefixes:
             remove_abandoned(prefix)
         trees = list(orphaned_trees(self.context.directories.trees))
         # In no order: a tree that cannot be captured must not keep the others waiting.
