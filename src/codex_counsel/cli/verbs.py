@@ -333,7 +333,9 @@ def _states_on_record(arguments: argparse.Namespace) -> dict[str, FindingState]:
     # The other verbs do without it.
     from codex_counsel.services import findings
 
-    directory = str(_directory(arguments))
+    directory: str | None = arguments.workspace_root
+    if directory is not None:
+        directory = str(Path(directory).absolute())
     return findings.states_on_record(findings.context_of(_environment()), directory)
 
 

@@ -163,6 +163,25 @@ def test_linked_trees_and_directories_below_meet_the_same_record(
     assert on_record(repository).state == "accepted"
 
 
+def test_a_directory_that_was_deleted_is_named(world: World) -> None:
+    program = f'"{sys.executable}" -m codex_counsel'
+    review = '{"ok": true, "status": "completed", "tool": "codex_review_changes", '
+    review += '"summary": "s", "verdict": "pass", "meta": {}}'
+    for words in ("findings", "check --on-record -"):
+        result = subprocess.run(
+            ["/bin/sh", "-c", f"mkdir gone; cd gone; rmdir ../gone; {program} {words}"],
+            env=world.env,
+            cwd=world.workspace,
+            input=review,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert result.returncode == 2, result.stderr
+        assert "workspace_invalid: " in result.stderr
+
+
 def test_another_repository_has_a_record_of_its_own(repository: World) -> None:
     other = repository.repository_at(repository.base / "other").begin()
     result = run(repository, "findings", "-C", str(other.root))
