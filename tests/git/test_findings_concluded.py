@@ -232,6 +232,31 @@ def test_no_pass_where_open_findings_could_not_be_looked_up(
     assert (wire["ok"], wire["verdict"]) == (True, verdict)
 
 
+def test_a_finding_that_another_branch_has_too_is_carried_on_both(
+    reviews: Reviews,
+) -> None:
+    git = reviews.project.git
+
+    def branch_review(branch: str, *findings: dict[str, Any]) -> EnvelopeDict:
+        git("checkout", "--quiet", branch)
+        record = reviews.record(kind="branch", base="main")
+        return reviews.conclude(replace(record, since="last"), reply(*findings))
+
+    git("checkout", "--quiet", "-b", "below")
+    reviews.project.commit()
+    branch_review("below", {})
+    git("checkout", "--quiet", "-b", "above")
+    reviews.project.write("new.py", "new = 1\n")
+    reviews.project.commit()
+    branch_review("above", {})
+    (entry,) = reviews.ledger.read().entries.values()
+    assert (entry.branch, entry.other_branches) == ("above", ["below"])
+    for branch in ("below", "above", "below"):
+        wire = branch_review(branch)
+        assert [finding["carried"] for finding in wire["findings"]] == [True]
+        assert wire["verdict"] == "concerns"
+
+
 def test_what_was_seen_is_on_record_only_where_its_findings_are(
     reviews: Reviews,
 ) -> None:

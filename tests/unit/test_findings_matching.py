@@ -370,6 +370,20 @@ def test_a_review_that_is_settled_again_comes_to_the_same(
     assert record.entries == entries
 
 
+def test_the_branches_that_have_a_finding_are_kept_until_it_is_gone(
+    record: Record,
+) -> None:
+    first, _ = only(record.review(raised()))
+    for number in range(30):
+        record.review(raised(), branch=f"b{number}")
+    entry = record.entries[first]
+    assert entry.branch == "b29"
+    assert entry.other_branches == [f"b{number}" for number in range(28, 18, -1)]
+    record.decide(first, "fixed")
+    record.review(raised(), branch="last")
+    assert record.entries[first].other_branches == []
+
+
 # --- sizes
 
 

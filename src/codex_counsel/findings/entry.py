@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from codex_counsel.contract.reading import read
 from codex_counsel.contract.vocabulary import (
@@ -26,6 +26,7 @@ MAX_TITLE = 300
 MAX_TEXT = 2_000
 """Characters of any other text but `words`."""
 MAX_FILE = 4_096
+MAX_BRANCHES = 10
 MAX_NUMBER = 2**31 - 1
 _ID = re.compile(FINDING_ID, re.ASCII)
 
@@ -55,9 +56,10 @@ class Entry:
     which. `removed`: they are lines that the change removed. Of `copies` places with
     these lines it was about the one with the number `copy`. `ordinal` is that of the id.
 
-    `branch` is the one that was reviewed, None where it has no name; `plan` the name of
-    the reviewed plan. `reason` and `by` are the words of whoever changed the state, at
-    `changed` (UTC). `resolved_by` is the job that found the evidence gone.
+    `branch` is the one that was reviewed, None where it has no name; `other_branches` are
+    earlier ones that had it, the last first. `plan` is the name of the reviewed plan.
+    `reason` and `by` are the words of whoever changed the state, at `changed` (UTC).
+    `resolved_by` is the job that found the evidence gone.
     """
 
     id: str
@@ -76,6 +78,7 @@ class Entry:
     risk: str | None = None
     recommendation: str | None = None
     branch: str | None = None
+    other_branches: list[str] = field(default_factory=list)
     plan: str | None = None
     first: Sighting
     last: Sighting
@@ -94,6 +97,11 @@ class Entry:
         """Whether its evidence was found gone."""
         return self.state in ("fixed", "stale")
 
+    def branches_with(self, branch: str | None) -> list[str]:
+        """The branches that have it beside this one, at most `MAX_BRANCHES`."""
+        names = dict.fromkeys([self.branch, *self.other_branches])
+        return [name for name in names if name and name != branch][:MAX_BRANCHES]
+
     @property
     def likeness(self) -> tuple[str | None, str, str]:
         """What findings have in common that only their ordinal tells apart."""
@@ -107,7 +115,9 @@ class Entry:
     def to_json(self) -> JsonObject:
         """Without what does not apply."""
         values = asdict(self)
-        return {name: value for name, value in values.items() if value is not None}
+        return {
+            name: value for name, value in values.items() if value not in (None, [])
+        }
 
     @classmethod
     def from_json(cls, raw: Json) -> Entry:
@@ -126,6 +136,8 @@ class Entry:
                 raise ValueError(f"{name} is too long")
             if type(value) is int and not 0 < value <= MAX_NUMBER:
                 raise ValueError(f"{name} is out of range")
+        if any(len(branch) > MAX_TITLE for branch in self.other_branches):
+            raise ValueError("other_branches are too long")
         for sighting in (self.first, self.last):
             for name, value in vars(sighting).items():
                 if value is not None and len(value) > MAX_TITLE:

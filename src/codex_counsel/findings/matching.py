@@ -234,6 +234,7 @@ def _raised_entry(
     return replace(
         entry,
         state=earlier.state,
+        other_branches=earlier.branches_with(branch),
         reason=earlier.reason,
         by=earlier.by,
         changed=earlier.changed,
@@ -271,6 +272,8 @@ def _settle_other(settlement: Settlement, entry: Entry, review: Review) -> None:
             entry,
             state=entry.state if entry.unsettled else "open",
             line=standing.line or entry.line,
+            branch=review.branch,
+            other_branches=entry.branches_with(review.branch),
             last=review.sighting(known),
             resolved_by=None,
         )

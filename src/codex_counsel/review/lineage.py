@@ -83,7 +83,7 @@ class Lineage:
     def has(self, entry: Entry) -> bool:
         """Whether the finding belongs to what is reviewed."""
         head = entry.last.head
-        if entry.branch is not None and entry.branch == self.branch:
+        if self.branch in (entry.branch or "", *entry.other_branches):
             return True
         if head is None or head in self.contained:
             return True
