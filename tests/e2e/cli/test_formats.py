@@ -211,8 +211,11 @@ def test_of_a_run_in_the_background_a_file_has_a_document_and_the_screen_the_job
     text = (changed.workspace / "a").read_text("utf-8")
     assert parsed(name, text) is not None
     (job,) = run(changed, "jobs", "--json").json["data"]["jobs"]
-    assert job["job_id"] in result.out
     assert job["job_id"] in text
+    if name == "json":
+        assert result.json["job_id"] == job["job_id"]
+    else:
+        assert f"with: codex-counsel result --wait {job['job_id']}" in result.out
     assert run(changed, "result", "--wait").code == 1
 
 
