@@ -44,8 +44,8 @@ PROGRAMS = {
 }
 FOREIGN_FLAGS = {"--config", "--continue", "--no-dev", "--peers", "--reinstall"}
 """Flags of other programs that the pages name in a sentence."""
-FOREIGN_SETTINGS = {"X", "TEST_CODEX", "TEST_CLAUDE"}
-"""A placeholder, and two variables that only the tests read."""
+FOREIGN_SETTINGS = {"X", "TEST_CODEX", "TEST_CLAUDE", "TEST_SCHEMAS"}
+"""A placeholder, and variables that only the tests read."""
 
 
 def test_the_reference_pages_are_those_of_the_models() -> None:
