@@ -45,7 +45,7 @@ def decide(
     with ledger_of(world).changing() as changing:
         entry = changing.findings.entries[name]
         changing.put(
-            replace(entry, state=state, reason=reason, by="Ada", changed="now")
+            replace(entry, state=state, reason=reason, by="somebody", changed="now")
         )
 
 
@@ -91,7 +91,7 @@ def test_a_finding_is_rejected_once_and_decides_no_verdict_after_that(
     second = review(world.counsel())
     again = only(second)
     assert (again["id"], again["known"]) == (finding["id"], "rejected")
-    assert again["reason"] == "Seventy is what we sell. (said by Ada)"
+    assert again["reason"] == "Seventy is what we sell. (said by somebody)"
     assert second["verdict"] == "pass"
     assert second["summary"].startswith("pass: 1 rejected earlier. ")
     assert states(world) == {entry.title: "rejected"}

@@ -55,7 +55,9 @@ def ledger(tmp_path: Path) -> Ledger:
 
 def test_what_was_put_is_read_back_whole_and_by_cat(ledger: Ledger) -> None:
     assert ledger.read().entries == {}
-    entry = entry_of(1, reason="\x1b[2J\u202e meant", by="Ada", risk="R", plan="p.md")
+    entry = entry_of(
+        1, reason="\x1b[2J\u202e meant", by="somebody", risk="R", plan="p.md"
+    )
     put(ledger, entry)
     assert ledger.read().entries == {entry.id: entry}
     text = ledger.file.read_bytes()

@@ -56,14 +56,25 @@ def refused(result: RunResult, code: str) -> None:
 
 def test_a_rejected_finding_has_the_reason_and_who_said_so(repository: World) -> None:
     result = run(
-        repository, "findings", "reject", ID[:6], "--reason", "It is 70.", "--by", "Ann"
+        repository,
+        "findings",
+        "reject",
+        ID[:6],
+        "--reason",
+        "It is 70.",
+        "--by",
+        "somebody",
     )
     assert result.code == 0
     assert result.out == (
         f"Finding {ID} (The seventh line is wrong) is rejected; it was open\n"
     )
     after = on_record(repository)
-    assert (after.state, after.reason, after.by) == ("rejected", "It is 70.", "Ann")
+    assert (after.state, after.reason, after.by) == (
+        "rejected",
+        "It is 70.",
+        "somebody",
+    )
     assert after.changed
     assert after.changed.endswith("Z")
     before = entry()
@@ -267,7 +278,7 @@ def states(world: World) -> None:
     put(
         ledger_of(world),
         entry("1", state="fixed"),
-        entry("2", state="rejected", reason="No.", by="Ann"),
+        entry("2", state="rejected", reason="No.", by="somebody"),
         entry("3", state="open", severity="low"),
         entry("4", state="stale", file="docs/readme.md", line=None),
         entry("5", state="accepted", file="docs/readme.md"),
@@ -352,7 +363,7 @@ def test_one_finding_is_shown_with_all_that_is_on_record(world: World) -> None:
         "if a:\n    b()",
         state="rejected",
         reason="It is meant so.",
-        by="Ann",
+        by="somebody",
         changed="2026-11-20T10:00:00Z",
         last=sighting(3, thread=thread),
     )
@@ -363,7 +374,7 @@ def test_one_finding_is_shown_with_all_that_is_on_record(world: World) -> None:
         f"  id              {known.id}\n",
         "  state           rejected\n",
         "  reason          It is meant so.\n",
-        "  by              Ann\n",
+        "  by              somebody\n",
         "  changed         2026-11-20T10:00:00Z\n",
         f"  first seen      2026-11-01T10:00:00Z, at commit {HEAD}, by job {JOB}\n",
         f"by job {JOB}, in thread {thread}\n",
