@@ -13,16 +13,18 @@ from tests.unit.test_findings_ledger import entry_of
 
 PUT_MANY = """
 import sys
-from dataclasses import replace
 from pathlib import Path
-from codex_counsel.findings.entry import Entry
+from codex_counsel.findings import ledger as ledgers
 from codex_counsel.findings.ledger import Ledger
 from tests.unit.test_findings_ledger import entry_of
+# Snapshots come soon and often.
+ledgers.SPARE_LINES = 10
 ledger, first = Ledger(Path(sys.argv[1])), int(sys.argv[2])
 for number in range(first, first + int(sys.argv[3])):
     with ledger.changing() as changing:
         changing.put(entry_of(number, words="x" * 3000))
-        changing.put(entry_of(first, words="x" * 3000, line=number + 1))
+        for line in range(number + 1, number + 5):
+            changing.put(entry_of(first, words="x" * 3000, line=line))
     print(number, flush=True)
 """
 

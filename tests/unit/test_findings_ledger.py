@@ -153,6 +153,18 @@ def test_outdated_lines_are_dropped_by_a_snapshot(ledger: Ledger) -> None:
     assert {entry.line for entry in read.entries.values()} == {159}
 
 
+def test_a_snapshot_removes_what_killed_writers_left(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledgers, "SPARE_LINES", 0)
+    put(ledger, entry_of(1))
+    (ledger.directory / ".ledger.jsonl-1-2").write_text("half", "utf-8")
+    for line in range(2, 5):
+        put(ledger, entry_of(1, line=line))
+    names = sorted(path.name for path in ledger.directory.iterdir())
+    assert names == ["ledger.jsonl", "lock"]
+
+
 def test_of_too_many_findings_those_gone_for_the_longest_time_are_dropped(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,6 +136,9 @@ class Ledger:
             if len(snapshot) > MAX_LEDGER:
                 message = f"{self.file} would have more than {MAX_LEDGER:,} bytes: forget findings"
                 raise CounselError(Code.STORAGE_FAILED, message)
+            # Whoever wrote these was killed: we hold the lock.
+            for draft in self.directory.glob(f".{FILE}-*"):
+                draft.unlink(missing_ok=True)
             write_atomically(self.file, snapshot, durable=True)
         else:
             _append(self.file, added)
