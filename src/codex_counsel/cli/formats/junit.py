@@ -22,6 +22,8 @@ DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 """ElementTree would declare the encoding of the locale."""
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 has no place for, not even as a reference."""
+_ATTACHMENT = re.compile(r"\[(?=\[)")
+"""Jenkins, GitLab and Azure attach the file that a line `[[ATTACHMENT|PATH]]` of an output names."""
 
 
 def junit(review: Envelope) -> str:
@@ -132,7 +134,7 @@ def _count(cases: list[Element], tag: str) -> int:
 
 
 def _xml_text(text: str) -> str:
-    return _NOT_XML.sub(_spelled_out, visible(text))
+    return _NOT_XML.sub(_spelled_out, _ATTACHMENT.sub("[ ", visible(text)))
 
 
 def _spelled_out(match: re.Match[str]) -> str:
