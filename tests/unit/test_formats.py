@@ -188,7 +188,7 @@ def test_annotations_tell_what_is_on_record_and_a_rejected_one_is_a_notice() -> 
 RULE = {"rule": {"file": "api/AGENTS.md", "quote": "Never\nlog a <b>password</b>."}}
 RULE_LINES = {
     "html": "api/AGENTS.md",
-    "rdjson": "rule of api/AGENTS.md: Never log a <b>password</b>.",
+    "rdjson": "rule of api/AGENTS.md: Never log a &lt;b&gt;password&lt;/b&gt;.",
     "gitlab": " — rule of api/AGENTS.md: Never log a <b>password</b>.",
     "junit": "\nrule of api/AGENTS.md: Never log a &lt;b&gt;password&lt;/b&gt;.",
     "text": "  rule of api/AGENTS.md: Never log a <b>password</b>.\n",

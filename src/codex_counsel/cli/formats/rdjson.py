@@ -1,8 +1,12 @@
-"""A review in the Reviewdog Diagnostic Format, as one JSON object: for `reviewdog -f=rdjson`."""
+"""A review in the Reviewdog Diagnostic Format, as one JSON object: for `reviewdog -f=rdjson`.
+
+Reviewdog puts a message into a comment as it is, so messages are inert Markdown.
+"""
 
 from __future__ import annotations
 
 from codex_counsel.cli.formats.rules import rule_id
+from codex_counsel.cli.inert_markdown import prose
 from codex_counsel.cli.review_text import (
     is_rejected,
     message_of,
@@ -32,7 +36,7 @@ def rdjson(review: Envelope) -> JsonObject:
     if problem:
         diagnostics.append(
             {
-                "message": visible(problem),
+                "message": prose(problem),
                 "location": {"path": NO_FILE},
                 "severity": "ERROR",
                 "code": {"value": "codex/review"},
@@ -52,7 +56,7 @@ def _diagnostic(finding: Finding) -> JsonObject:
     title = f"{finding.severity}: {finding.title}"
     message = message_of(finding, with_suggestion=False)
     diagnostic: JsonObject = {
-        "message": visible(f"{title}\n{message}"),
+        "message": prose(f"{title}\n{message}"),
         "location": location,
         "severity": severity,
         "code": {"value": rule_id(finding)},
