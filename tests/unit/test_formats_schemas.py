@@ -34,6 +34,7 @@ from codex_counsel.contract.envelope import Envelope
 from codex_counsel.contract.vocabulary import CATEGORIES, KNOWNS, SEVERITIES
 from tests import hostile
 from tests.unit.test_formats import CUT_SHORT, FAILURE, META, review
+from tests.unit.test_inert_markdown import ALLOWED, assert_inert
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
@@ -54,6 +55,7 @@ def needs(schema: Path) -> pytest.MarkDecorator:
     )
 
 
+SEVEN = {"startLine": 7, "endLine": 7}
 SUGGESTION = {"start_line": 3, "end_line": 5, "replacement": "x = 1\n"}
 RECORDED = {"id": "0123456789abcdef", "category": "logic", "known": "open"}
 REJECTED = {"known": "rejected", "reason": "Not so. (said by me)"}
@@ -121,6 +123,12 @@ REVIEWS: dict[str, Envelope] = {
         summary=hostile.ALL,
         meta={"warnings": [hostile.ALL], "session_id": hostile.ALL},
         resolved=[RESOLVED[0] | {"title": hostile.ALL, "file": hostile.ALL}],
+    ),
+    "lines that no file has": review(
+        {"line": -5, "line_end": -7},
+        {"line": 0, "line_end": 2**40, "suggestion": SUGGESTION | {"end_line": 0}},
+        {"line": 5, "line_end": 3, "suggestion": SUGGESTION | {"start_line": -1}},
+        {"line": None, "line_end": 7, "suggestion": SUGGESTION | {"end_line": 2}},
     ),
     "characters that XML has no place for": review(
         {"title": "a\0b\x0b\ufffe\uffff\ud800", "evidence": "\x1b[2K\ufffe"}
@@ -333,7 +341,26 @@ def test_rdjson_has_severity_category_id_and_whole_lines() -> None:
     assert diagnostic["suggestions"] == [{"range": lines, "text": "x = 1\r\ny"}]
     assert diagnostic["message"].startswith("high: Off by one\nWrong results.\n")
     assert "replace lines" not in diagnostic["message"]
-    assert "id 0123456789abcdef · logic · raised before" in diagnostic["message"]
+    assert "id `0123456789abcdef` · logic · raised before" in diagnostic["message"]
+
+
+def test_only_lines_that_a_file_may_have_come_out() -> None:
+    given = REVIEWS["lines that no file has"]
+    places = [(finding.line, finding.line_end) for finding in given.findings or ()]
+    assert places == [(None, None), (None, None), (5, None), (7, 7)]
+    assert not any(finding.suggestion for finding in given.findings or ())
+    for result in results(given):
+        region = result["locations"][0]["physicalLocation"].get("region")
+        assert region in (None, {"startLine": 5, "endLine": 5}, SEVEN)
+    assert "endLine=-" not in render(given, "github")
+    for row in render(given, "github").splitlines():
+        assert ",line=" in row or "endLine" not in row
+
+
+def test_a_message_for_reviewdog_is_inert_where_it_is_posted() -> None:
+    for given in REVIEWS.values():
+        for diagnostic in diagnostics(given):
+            assert_inert(diagnostic["message"], ALLOWED)
 
 
 def test_a_rejected_finding_is_no_error_for_reviewdog() -> None:
@@ -479,6 +506,22 @@ def test_junit_skips_what_was_rejected_and_passes_what_was_fixed() -> None:
     (failure,) = suite.findall("testcase/failure")
     assert failure.get("type") == "codex/logic"
     assert "id 0123456789abcdef" in str(failure.text)
+
+
+def test_no_line_of_junit_attaches_a_file() -> None:
+    line = "[[ATTACHMENT|/etc/passwd]]"
+    texts = dict.fromkeys(("title", "file", "section", "evidence", "risk"), line)
+    given = review(
+        texts,
+        texts | REJECTED | {"reason": line},
+        summary=f"[{line}",
+        verdict="unknown",
+        resolved=[RESOLVED[0] | {"title": line}],
+        meta=META | {"warnings": [line]},
+    )
+    document = render(given, "junit")
+    assert "[[" not in document
+    assert "[ [ATTACHMENT|/etc/passwd]]" in document
 
 
 def test_junit_tells_verdict_and_coverage() -> None:

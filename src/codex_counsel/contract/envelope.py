@@ -32,6 +32,7 @@ from codex_counsel.system.text import clean, clean_tree, cut, one_line, visible
 
 SUMMARY_BYTES = 2_000
 FAILURE_BYTES = 6_000
+MAX_LINE_NUMBER = 2**31 - 1
 TEXT_BUDGET = 45_000
 """Bytes of the text beside an envelope: room for the longest page of an answer, and still shown inline."""
 
@@ -353,12 +354,14 @@ class Envelope:
 
     @classmethod
     def parse(cls, raw: Json) -> Envelope:
-        """The inverse of `wire`. Unknown keys are ignored.
+        """The inverse of `wire`. Unknown keys are ignored, and lines that no file has.
 
         Raises ValueError, with the place of the value, where a field is missing or has
         a value of the wrong kind.
         """
         envelope: Envelope = read(cls, raw, "envelope")
+        for finding in envelope.findings or ():
+            _drop_impossible_lines(finding)
         return envelope
 
     def wire(self) -> EnvelopeDict:
@@ -368,6 +371,27 @@ class Envelope:
             del present["meta"]["warnings"]
         envelope: EnvelopeDict = clean_tree(present)
         return envelope
+
+
+def _drop_impossible_lines(finding: Finding) -> None:
+    """Leave only line numbers that formats have a place for; what replaces other lines replaces nothing."""
+    first, last = _possible(finding.line), _possible(finding.line_end)
+    finding.line = first or last
+    finding.line_end = last
+    if finding.line and last and last < finding.line:
+        finding.line_end = None
+    suggestion = finding.suggestion
+    if suggestion is None:
+        return
+    first, last = _possible(suggestion.start_line), _possible(suggestion.end_line)
+    if first is None or last is None or last < first:
+        finding.suggestion = None
+
+
+def _possible(line: int | None) -> int | None:
+    if line is None or not 1 <= line <= MAX_LINE_NUMBER:
+        return None
+    return line
 
 
 def _without_absent(value: Json) -> Json:

@@ -8,7 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from codex_counsel.contract.envelope import Finding, Rule, Suggestion
+from codex_counsel.contract.envelope import (
+    MAX_LINE_NUMBER,
+    Finding,
+    Rule,
+    Suggestion,
+)
 from codex_counsel.contract.vocabulary import (
     CATEGORIES,
     CONFIDENCES,
@@ -43,7 +48,6 @@ _TYPES: dict[str, type] = {
     "array": list,
     "object": dict,
 }
-MAX_LINE_NUMBER = 2**31 - 1
 MAX_LISTED = 5
 """Deviations from the schema that are listed, unknown severities and unknown categories."""
 
