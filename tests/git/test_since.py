@@ -171,6 +171,19 @@ def test_when_everything_was_seen_there_is_nothing_to_review(branch: Branch) -> 
     assert "since" in error.repair
 
 
+def test_no_review_of_a_part_is_named_to_judge_the_whole(branch: Branch) -> None:
+    branch.push("second", four="four = 4\n")
+    branch.review(Scope("branch", base="main", paths=("four.py",)))
+    branch.push("third", five="five = 5\n")
+    branch.review(Scope("commit", commit="HEAD"))
+    error = branch.nothing()
+    assert error.details == {"files": 5}
+    assert "since to base" in str(error.repair)
+    branch.push("fourth", six="six = 6\n")
+    branch.review()
+    assert branch.nothing().details == {"files": 6, "job_id": f"{3:032x}"}
+
+
 def test_pushes_are_reviewed_one_by_one(branch: Branch) -> None:
     for number in range(5):
         branch.push(four=f"four = {number}\n", two=numbers("two", l20=f"x = {number}"))

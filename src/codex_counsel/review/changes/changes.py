@@ -26,6 +26,8 @@ from codex_counsel.review.changes.since import (
     Earlier,
     look_up,
     named,
+    newest_of_all,
+    states_of_file,
 )
 from codex_counsel.review.changes.snapshot import (
     Snapshot,
@@ -146,8 +148,9 @@ def gather(
     if not diff:
         if not seen:
             raise _nothing(repo, scope, omitted)
-        count = sum(file.is_seen for file in entries)
-        raise _nothing_new(scope, omitted, seen, count)
+        states = {states_of_file(file)[1] for file in entries if file.is_seen}
+        whole = newest_of_all(repo, scope, comparison, reviews or (), states)
+        raise _nothing_new(scope, omitted, whole, len(states))
     base_moved = [
         file.path for file in entries if file.path_bytes in earlier.base_moved
     ]
@@ -282,22 +285,27 @@ def _nothing(repo: Repo, scope: Scope, omitted: tuple[Omitted, ...]) -> CounselE
 def _nothing_new(
     scope: Scope,
     omitted: tuple[Omitted, ...],
-    seen: tuple[SeenEarlier, ...],
+    whole: PastReview | None,
     files: int,
 ) -> CounselError:
-    """The error where all that could be shown was seen: that many files, by these reviews."""
-    newest = max(seen, key=lambda review: review.ended)
+    """The error where all that could be shown was seen: that many files. `whole` is a review of all of them."""
     where = f"scope {scope.kind}{_under_paths(scope)}"
     message = f"Earlier reviews saw everything that {where} holds as it is now: {files} files."
-    details: JsonObject = {"job_id": newest.job_id, "files": files}
+    details: JsonObject = {"files": files}
+    repair = "No review on record judged all of it at once. To have a verdict on it, set since to base."
+    if whole:
+        details["job_id"] = whole.job
+        repair = (
+            f"The newest of them is job {whole.job}: `codex-counsel check {whole.job}` judges its result. "
+            "To review everything again, set since to base."
+        )
     if omitted:
         message = f"{message} {len(omitted)} more files cannot be shown."
         details["omitted"] = _listed(omitted)
     return CounselError(
         Code.NOTHING_TO_REVIEW,
         message,
-        repair=f"The newest of them is job {newest.job_id}: `codex-counsel check {newest.job_id}` judges its result. "
-        "To review everything again, set since to base.",
+        repair=repair,
         details=details,
     )
 

@@ -149,13 +149,39 @@ def states_of(change: Change) -> tuple[State, State]:
     )
 
 
+def states_of_file(file: ChangedFile) -> tuple[State, State]:
+    """As `states_of`."""
+    return (
+        State(file.names[0].decode("latin-1"), file.old_content),
+        State(file.path_bytes.decode("latin-1"), file.new_content),
+    )
+
+
+def newest_of_all(
+    repo: Repo,
+    scope: Scope,
+    comparison: Comparison,
+    reviews: Sequence[PastReview],
+    states: Collection[State],
+) -> PastReview | None:
+    """The newest of these reviews, oldest first, whose verdict is about all of these states. Others saw parts."""
+    base = base_ref(repo, scope, comparison)
+    for review in reversed(reviews):
+        is_same = review.scope == scope.kind and review.base == base
+        if base is None:
+            is_same = is_same and review.base_sha == comparison.base
+        judged = {step.new for step in (*review.sent, *review.kept)}
+        if is_same and review.complete and judged.issuperset(states):
+            return review
+    return None
+
+
 def steps_of(files: Iterable[ChangedFile]) -> tuple[list[Step], list[Step]]:
     """What was sent whole, and what counted as seen, as it is recorded."""
     sent: list[Step] = []
     kept: list[Step] = []
     for file in files:
-        new = State(file.path_bytes.decode("latin-1"), file.new_content)
-        old = State(file.names[0].decode("latin-1"), file.old_content)
+        old, new = states_of_file(file)
         if not old.content or not new.content:
             continue
         if file.is_seen:
