@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from codex_counsel.contract.vocabulary import FindingState, Known
+from codex_counsel.findings import entry as entry_module
+from codex_counsel.findings import identity, matching
 from codex_counsel.findings.entry import MAX_TEXT, MAX_TITLE, Entry
 from codex_counsel.findings.matching import (
     MAX_NEW,
@@ -415,3 +417,22 @@ def test_each_open_finding_needs_a_place_of_its_own(record: Record) -> None:
     record.review(raised(copies=2), raised(line=9, copy=2, copies=2), raised(title="Same place", copies=2))  # fmt: skip
     needed = copies_needed(record.entries.values())
     assert sorted(needed.values()) == [1, 1, 2]
+
+
+def test_the_work_grows_with_the_findings_and_not_with_their_square(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger is locked meanwhile, and each quotation may have 4,000 characters."""
+    compared = 0
+
+    def counted(text: str) -> str:
+        nonlocal compared
+        compared += 1
+        return identity.normalized(text)
+
+    for module in (matching, entry_module):
+        monkeypatch.setattr(module, "normalized", counted)
+    record.review(*(raised(words=f"old_{number} = 1") for number in range(100)))
+    compared = 0
+    record.review(*(raised(words=f"new_{number} = 1") for number in range(100)))
+    assert 0 < compared < 20 * 200

@@ -167,6 +167,13 @@ class _Match(NamedTuple):
     ordinal: int
 
 
+class _Rows(NamedTuple):
+    """A finding on record, and the lines that it quotes as they are compared."""
+
+    entry: Entry
+    rows: frozenset[str]
+
+
 def settle(
     raised: Sequence[Raised], entries: Mapping[str, Entry], review: Review
 ) -> Settlement:
@@ -310,14 +317,17 @@ class _Matching:
     def __init__(self, entries: Mapping[str, Entry], review: Review) -> None:
         self._review = review
         self._alike: dict[tuple[str | None, str, str], list[Entry]] = {}
-        self._by_place: dict[tuple[str | None, str], list[Entry]] = {}
+        self._by_place: dict[tuple[str | None, str], list[_Rows]] = {}
         self._used = set(entries)
         self._taken: set[str] = set()
         self._ordinals: dict[tuple[str | None, str, str], Iterator[int]] = {}
         for entry in entries.values():
-            self._alike.setdefault(entry.likeness, []).append(entry)
-            place = (entry.file or entry.plan, entry.category)
-            self._by_place.setdefault(place, []).append(entry)
+            like = entry.likeness
+            self._alike.setdefault(like, []).append(entry)
+            if self._may_overlap(entry):
+                path, category, words = like
+                rows = _Rows(entry, frozenset(words.splitlines()))
+                self._by_place.setdefault((path, category), []).append(rows)
 
     def match(self, raised: Sequence[Raised]) -> list[_Match]:
         """The findings in the order given, each with its id."""
@@ -409,36 +419,42 @@ class _Matching:
             return entry.removed == finding.removed
         return entry.id in self._review.line_of_history
 
+    def _may_overlap(self, entry: Entry) -> bool:
+        is_here = entry.id in self._review.line_of_history
+        return is_here and entry.unsettled and entry.quotes
+
     def _overlapping(self, finding: Raised) -> Entry | None:
         """The only unsettled finding whose quotation contains this one's, or is contained in it."""
         if not finding.quotes:
             return None
+        ours = frozenset(normalized(finding.words).splitlines())
         candidates: list[Entry] = []
         for place in (finding.file, finding.old_file):
             if place is None:
                 continue
-            entries = self._by_place.get((place, finding.category), ())
-            candidates += [entry for entry in entries if self._overlaps(entry, finding)]
+            on_record = self._by_place.get((place, finding.category), ())
+            candidates += [
+                entry
+                for entry, theirs in on_record
+                if self._is_comparable(entry, finding) and _overlap(ours, theirs)
+            ]
         if len(candidates) != 1:
             return None
         return candidates[0]
 
-    def _overlaps(self, entry: Entry, finding: Raised) -> bool:
-        is_candidate = (
-            entry.unsettled
-            and entry.quotes
-            and entry.removed == finding.removed
-            and entry.id not in self._taken
-            and entry.id in self._review.line_of_history
-        )
-        if not is_candidate:
-            return False
-        theirs = set(normalized(entry.words).splitlines())
-        ours = set(normalized(finding.words).splitlines())
-        shared = theirs & ours
-        if sum(map(len, shared)) < MIN_SHARED:
-            return False
-        return shared in (theirs, ours)
+    def _is_comparable(self, entry: Entry, finding: Raised) -> bool:
+        return entry.removed == finding.removed and entry.id not in self._taken
+
+
+def _overlap(ours: frozenset[str], theirs: frozenset[str]) -> bool:
+    """Whether the lines of one quotation contain those of the other, and these say enough."""
+    if ours <= theirs:
+        shared = ours
+    elif theirs <= ours:
+        shared = theirs
+    else:
+        return False
+    return sum(map(len, shared)) >= MIN_SHARED
 
 
 def _twins(raised: Sequence[Raised]) -> set[int]:
