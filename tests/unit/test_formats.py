@@ -143,7 +143,7 @@ def test_text_tells_what_is_on_record_and_what_is_proposed() -> None:
     [
         ({}, ""),
         ({"known": "new"}, "new"),
-        ({"known": "open", "carried": True}, "not sent again · raised before"),
+        ({"known": "open", "carried": True}, "carried over · raised before"),
         ({"known": "returned"}, "was gone and is there again"),
         (
             {"id": "0123456789abcdef", "category": "logic"},

@@ -103,6 +103,12 @@ def test_a_review_for_posting_has_only_our_headings_and_lists(text: str) -> None
     assert [heading.tag for heading in headings] == ["h2", "h3"]
 
 
+def test_the_end_of_a_sentence_is_no_part_of_what_stands_in_code() -> None:
+    said = "The job 0123abcd: ask @somebody, or www.example.org!"
+    assert prose(said) == "The job `0123abcd`: ask `@somebody`, or `www.example.org`!"
+    assert_inert(prose(said), ALLOWED)
+
+
 def test_code_stays_code_and_plain_words_stay_as_they_are() -> None:
     assert prose("Use `a_b(x)` and total_sum, not **that** (50 % less).") == (
         "Use `a_b(x)` and total_sum, not \\*\\*that\\*\\* (50 % less)."
@@ -111,7 +117,7 @@ def test_code_stays_code_and_plain_words_stay_as_they_are() -> None:
         "Do:\n```\nx = [1]\n```\nthen go."
     )
     assert prose("ask @octocat, see https://example.org/x.") == (
-        "ask `@octocat,` see `https://example.org/x.`"
+        "ask `@octocat`, see `https://example.org/x`."
     )
     assert prose("- one\n- two\n\n1. three") == "\\- one\n\\- two\n\n1\\. three"
     assert prose("```\nopen <b>") == "```\nopen <b>\n```"

@@ -11,10 +11,11 @@ from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import one_line, visible
 
 COLUMNS = ("ID", "STATE", "SEVERITY", "LAST", "PLACE")
-DROPPED = ("PLACE", "LAST")
+DROPPED = ("LAST", "PLACE")
 """The columns that go, the first one first, where a narrow terminal has no room for them."""
 MIN_TITLE = 24
-MAX_PLACE = 40
+PLACE_SHARE = 0.3
+"""How much of the width a place may take; the title is worth more."""
 STATE_STYLES: dict[str, Style] = {
     "open": "yellow",
     "accepted": "yellow",
@@ -75,7 +76,7 @@ def _add_list(page: Page, envelope: Envelope) -> None:
         _add_table(page, rows, data["id_digits"])
     page.note(envelope.summary)
     if data["shown"] < data["fitting"]:
-        page.note(f"all that fit: --limit {data['fitting']}")
+        page.note(f"all that match: --limit {data['fitting']}")
     elif data["shown"] < data["total"]:
         page.note("all on record: --state all")
     add_warnings(page, envelope)
@@ -83,8 +84,7 @@ def _add_list(page: Page, envelope: Envelope) -> None:
 
 def _add_table(page: Page, rows: Sequence[JsonObject], id_digits: int) -> None:
     """A line for each finding. On a terminal it fits the width and ids are shortened."""
-    is_wide = page.look.width is None
-    table = [_cells(row, id_digits, is_wide=is_wide) for row in rows]
+    table = [_cells(row, id_digits, page.look.width) for row in rows]
     widths = {}
     for name in COLUMNS:
         widths[name] = max(columns(cells[name]) for cells in ({name: name}, *table))
@@ -107,11 +107,11 @@ def _add_table(page: Page, rows: Sequence[JsonObject], id_digits: int) -> None:
         page.add_spans(*spans, (fitted(str(row["title"]), room), ""))
 
 
-def _cells(row: JsonObject, id_digits: int, *, is_wide: bool) -> dict[str, str]:
+def _cells(row: JsonObject, id_digits: int, width: int | None) -> dict[str, str]:
     place = _place(row)
     name = str(row["id"])
-    if not is_wide:
-        place = _end_of(place, MAX_PLACE)
+    if width is not None:
+        place = _end_of(place, int(width * PLACE_SHARE))
         name = name[:id_digits]
     return {
         "ID": name,

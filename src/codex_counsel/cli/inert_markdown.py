@@ -80,7 +80,8 @@ def _piece(match: re.Match[str]) -> str:
         return " "
     word = match["word"]
     if _ACTIVE.search(word):
-        return code_span(word)
+        active = word.rstrip(".,:;!?") or word
+        return code_span(active) + word[len(active) :]
     return _SPECIAL.sub(r"\\\g<0>", word).translate(_ENTITIES)
 
 

@@ -171,7 +171,7 @@ def record_line(finding: Finding) -> str:
     if finding.category:
         parts.append(finding.category.replace("_", " "))
     if finding.carried:
-        parts.append("not sent again")
+        parts.append("carried over")
     if finding.known:
         parts.append(KNOWN_WORDS[finding.known])
     line = " · ".join(parts)

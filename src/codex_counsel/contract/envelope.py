@@ -81,7 +81,7 @@ class Finding:
     )
     reason: str | None = _optional_field("why it was rejected, and who said so")
     carried: bool | None = _optional_field(
-        "true: of an earlier review; its part of the change was not sent again"
+        "true: of an earlier review, not raised by this one, and its code still stands"
     )
     file: str | None = None
     line: int | None = None

@@ -195,7 +195,7 @@ def _on_record(settlement: Settlement, review: Review) -> OnRecord:
         if review.carries:
             places = "without a place"
         on_record.warnings.append(
-            f"{settlement.not_raised} open findings of earlier reviews {places} were not raised again: "
+            f"open findings of earlier reviews {places} that were not raised again: {settlement.not_raised}; "
             "`codex-counsel findings` lists them"
         )
     return on_record

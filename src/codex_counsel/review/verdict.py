@@ -40,7 +40,7 @@ def final_verdict(
     implied = _implied(carried)
     if _GRAVITY.index(implied) > _GRAVITY.index(verdict):
         reasons.append(
-            f"the verdict was {verdict} before findings of earlier reviews that still stand: {implied}"
+            f"the verdict {verdict} became {implied}, because findings of earlier reviews still stand"
         )
         verdict = implied
     return verdict, reasons
@@ -56,7 +56,7 @@ def _without_rejected(reply: ReviewReply) -> tuple[Verdict, list[str]]:
     if reply.verdict not in ("concerns", "fail") or not rejected - {"nit"}:
         return reply.verdict, []
     if not others - {"nit"}:
-        return "pass", [f"{said} because of findings that were rejected earlier: pass"]
+        return "pass", [f"{said}, but what it rests on was rejected earlier: pass"]
     is_grave = not rejected.isdisjoint(GRAVE)
     if reply.verdict == "fail" and is_grave and others.isdisjoint(GRAVE):
         return "concerns", [

@@ -314,7 +314,7 @@ def test_the_list_says_what_it_does_not_show(world: World) -> None:
     result = run(world, "findings", "--limit", "2")
     counts = "3 open, 1 accepted, 1 rejected, 1 fixed, 1 stale"
     assert f"7 findings on record: {counts}; 2 shown" in result.out
-    assert "all that fit: --limit 5" in result.out
+    assert "all that match: --limit 5" in result.out
     assert "all on record: --state all" in run(world, "findings").out
     quiet = run(world, "findings", "--quiet").out.splitlines()
     assert len(quiet) == 5
@@ -354,6 +354,17 @@ def test_the_table_fits_the_terminal_and_has_short_ids(
         name = row.split()[0]
         assert len(name) == 4
         assert run(world, "findings", "show", name).code == 0
+
+
+def test_a_terminal_of_80_columns_shows_where_a_finding_is(world: World) -> None:
+    world.repository.begin()
+    long_name = f"{'folder/' * 6}app.py"
+    put(ledger_of(world), entry("1", file=long_name, line=7, title="wrong " * 20))
+    with terminal(world, "findings", columns=80) as screen:
+        assert screen.finish() == 0
+    titles, row, *_ = screen.text.splitlines()
+    assert titles.split() == ["ID", "STATE", "SEVERITY", "PLACE", "TITLE"]
+    assert "folder/app.py:7  wrong wrong" in row
 
 
 def test_one_finding_is_shown_with_all_that_is_on_record(world: World) -> None:

@@ -100,10 +100,10 @@ def _tags(finding: Finding) -> list[Content]:
     tags: list[Content] = [tag(finding.severity, finding.severity)]
     if finding.known:
         tags.append(tag(finding.known, f"known {finding.known}"))
-    if finding.category:
-        tags.append(tag(finding.category))
     if finding.carried:
         tags.append(tag("carried over"))
+    if finding.category:
+        tags.append(tag(finding.category))
     if finding.id:
         tags.append(element("code", finding.id, class_="id"))
     return tags
