@@ -1,8 +1,8 @@
 """Which findings on record belong to what is reviewed: those of its branch, and of the commits that it contains.
 
 Where HEAD is detached and nothing names the branch, a finding of another such review
-belongs to it too, unless its commit is a later one: whoever checks out an old commit looks
-back, and has mended nothing.
+belongs to it too, unless its commit is a later one: that an old commit lacks the code of a
+later finding does not mean that somebody mended it.
 """
 
 from __future__ import annotations
