@@ -145,6 +145,7 @@ def test_the_command_line_says_that_nothing_is_new(world: World, model: Model) -
     assert "nothing_to_review: Earlier reviews saw everything" in second.stderr
     (record,) = records(world)
     assert f"codex-counsel check {record['job']}" in second.stderr
+    assert "`codex-counsel result` has the result" in second.stderr
 
 
 @pytest.mark.parametrize("scope", ["working_tree", "staged", "commit", "files"])

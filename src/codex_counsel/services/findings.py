@@ -194,7 +194,10 @@ def _list(record: Record, selection: Selection) -> Envelope:
         "ledger": str(record.ledger.file),
     }
     return completed(
-        Findings.tool, _list_summary(data), data, _meta_of_list(read, data)
+        Findings.tool,
+        _list_summary(data),
+        data,
+        _meta_of_list(read, data, selection),
     )
 
 
@@ -208,10 +211,14 @@ def _rank(entry: Entry) -> tuple[int, int]:
     return STATES.index(entry.state), SEVERITIES.index(entry.severity)
 
 
-def _meta_of_list(read: Read, data: JsonObject) -> Meta:
+def _meta_of_list(read: Read, data: JsonObject, selection: Selection) -> Meta:
     meta = Meta()
     if data["shown"] < data["fitting"]:
         meta.truncated = True
+        # The command line says it in its own words.
+        if selection.limit is None:
+            command = f"codex-counsel findings --limit {data['fitting']}"
+            meta.warnings.append(f"in a terminal, `{command}` lists all")
     if read.damaged:
         lines = "1 line" if read.damaged == 1 else f"{read.damaged} lines"
         meta.warnings.append(

@@ -123,6 +123,8 @@ def test_ten_thousand_long_findings_fit_a_page(world: World) -> None:
         spelled = json.dumps(envelope, separators=(",", ":"), ensure_ascii=False)
         assert len(spelled.encode()) <= BUDGETS["full"]
     assert listed["meta"]["truncated"] is True
+    (warning,) = listed["meta"]["warnings"]
+    assert "codex-counsel findings --limit 10001" in warning
     assert listed["data"]["total"] == 10_001
     assert listed["data"]["findings"][0]["severity"] == "critical"
     assert 1 < listed["data"]["shown"] <= 50

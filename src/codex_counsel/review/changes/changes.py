@@ -290,14 +290,15 @@ def _nothing_new(
 ) -> CounselError:
     """The error where all that could be shown was seen: that many files. `whole` is a review of all of them."""
     where = f"scope {scope.kind}{_under_paths(scope)}"
-    message = f"Earlier reviews saw everything that {where} holds as it is now: {files} files."
+    noun = "file" if files == 1 else "files"
+    message = f"Earlier reviews saw everything that {where} holds as it is now: {files} {noun}."
     details: JsonObject = {"files": files}
-    repair = "No review on record judged all of it at once. To have a verdict on it, set since to base."
+    repair = "No review on record judged all of it at once. To have a verdict on it, leave `since` out."
     if whole:
         details["job_id"] = whole.job
         repair = (
-            f"The newest of them is job {whole.job}: `codex-counsel check {whole.job}` judges its result. "
-            "To review everything again, set since to base."
+            f"codex_job_result has the result of the newest of them, job {whole.job}, "
+            f"and `codex-counsel check {whole.job}` judges it. To review everything again, leave `since` out."
         )
     if omitted:
         message = f"{message} {len(omitted)} more files cannot be shown."
