@@ -11,7 +11,7 @@ import bisect
 import os
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from codex_counsel.errors import CounselError
@@ -114,6 +114,11 @@ class NormalizedText:
             position += len(row) + 1
         return cls("\n".join(rows), tuple(starts), tuple(numbers))
 
+    @cached_property
+    def _bounded(self) -> str:
+        """The text with a line end before each line and after it."""
+        return f"\n{self.text}\n"
+
     def find(self, words: str) -> list[LineRange]:
         """Every place where these words are, at most `MAX_PLACES`."""
         places: list[LineRange] = []
@@ -141,32 +146,29 @@ class NormalizedText:
         end = "\n"
         if len(block) >= MAX_WORDS:
             end = ""
-        bounded, wanted = f"\n{self.text}\n", f"\n{block}{end}"
+        wanted = f"\n{block}{end}"
         places: list[LineRange] = []
-        position = bounded.find(wanted)
+        position = self._bounded.find(wanted)
         while position >= 0 and len(places) < MAX_PLACES:
-            # The line end in front makes up for the one that `bounded` begins with.
+            # The line end in front makes up for the one that `_bounded` begins with.
             first = self._line_at(position)
             last = self._line_at(position + len(block) - 1)
             places.append(LineRange(first, last))
-            position = bounded.find(wanted, position + 1)
+            position = self._bounded.find(wanted, position + 1)
         return places
 
     def whole_lines(self, places: list[LineRange], lines: list[str]) -> str:
         """The `lines` of the file at these places, an empty line at each gap. What is empty in the file is no gap."""
         covered: set[int] = set()
         for place in places:
-            covered.update(range(place.first, place.last + 1))
+            first = bisect.bisect_left(self.numbers, place.first)
+            after = bisect.bisect_right(self.numbers, place.last)
+            covered.update(range(first, after))
         rows: list[str] = []
-        is_gap = False
-        for number in self.numbers:
-            if number not in covered:
-                is_gap = bool(rows)
-                continue
-            if is_gap:
+        for index in sorted(covered):
+            if rows and index - 1 not in covered:
                 rows.append("")
-            is_gap = False
-            rows.append(lines[number - 1])
+            rows.append(lines[self.numbers[index] - 1])
         return "\n".join(rows)
 
     def _line_at(self, position: int) -> int:

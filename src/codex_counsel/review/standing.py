@@ -138,6 +138,8 @@ def _candidates(
             inside.append(entry)
         elif entry.unsettled:
             elsewhere.append(entry)
+    # A file is read once, and few files are kept.
+    inside.sort(key=lambda entry: entry.file or "")
     elsewhere.sort(key=lambda entry: entry.last.time, reverse=True)
     return inside, elsewhere[:MAX_ELSEWHERE]
 
