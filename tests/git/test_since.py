@@ -178,7 +178,7 @@ def test_no_review_of_a_part_is_named_to_judge_the_whole(branch: Branch) -> None
     branch.review(Scope("commit", commit="HEAD"))
     error = branch.nothing()
     assert error.details == {"files": 5}
-    assert "since to base" in str(error.repair)
+    assert "leave `since` out" in str(error.repair)
     branch.push("fourth", six="six = 6\n")
     branch.review()
     assert branch.nothing().details == {"files": 6, "job_id": f"{3:032x}"}
