@@ -17,7 +17,15 @@ from codex_counsel.loopback import Loopback, Reply, Request, say
 from tests.conftest import World
 from tests.e2e.runs import fetch
 from tests.repositories import numbered_lines
-from tests.reviews import change, dry_run, material, reply, review, review_plan
+from tests.reviews import (
+    TOKEN,
+    change,
+    dry_run,
+    material,
+    reply,
+    review,
+    review_plan,
+)
 
 Model = Callable[..., Loopback]
 ON_RECORD = "findings on record"
@@ -344,6 +352,68 @@ def test_what_is_open_in_a_part_that_is_not_sent_again_is_carried_and_decides(
     decide(world, first["id"], "rejected", "We sell seventy.")
     rejected = push_elsewhere("new = 5\n")
     assert (rejected["verdict"], rejected["findings"]) == ("pass", [])
+
+
+ELSEWHERE = {"file": "docs/use.md", "line": 1, "evidence": "Call old_name(1)."}
+NOWHERE = {"file": None, "line": None, "evidence": None}
+PARAPHRASED = {"evidence": "what no file says"}
+TOKEN_NAME = f"{TOKEN}.py"
+
+
+@pytest.mark.parametrize(
+    "finding",
+    [ELSEWHERE, NOWHERE, PARAPHRASED, {"file": TOKEN_NAME}],
+    ids=["outside the change", "without a file", "quoting nothing", "masked name"],
+)
+def test_no_pass_rests_on_a_review_whose_findings_still_stand(
+    world: World, model: Model, finding: dict[str, Any]
+) -> None:
+    world.repository.begin()
+    world.repository.write("docs/use.md", "Call old_name(1).\n")
+    world.repository.commit()
+    world.repository.git("checkout", "--quiet", "-b", "feature")
+    world.repository.write(TOKEN_NAME, "seven = 70\n")
+    push(world, l7="seven = 70")
+    grave = finding | {"severity": "critical"}
+    model(in_turn(reply(grave, verdict="fail"), reply(), reply(), reply(), reply()))
+    first = only(review(world.counsel(), scope="branch"))
+    for number in (9, 10):
+        push(world, l7="seven = 70", **{f"l{number}": f"x = {number}"})
+        wire = review(world.counsel(), scope="branch", since="last")
+        assert (only(wire)["id"], only(wire)["carried"]) == (first["id"], True)
+        assert wire["verdict"] == "fail"
+    # Who is sent all of it may let it be, where no evidence can be looked for.
+    review(world.counsel(), scope="branch")
+    push(world, l7="seven = 70", l11="x = 11")
+    last = review(world.counsel(), scope="branch", since="last")
+    is_kept = "evidence" not in finding
+    assert last["verdict"] == ("fail" if is_kept else "pass")
+
+
+def test_what_was_seen_on_another_branch_brings_its_findings_along(
+    world: World, model: Model
+) -> None:
+    feature(world, l7="seven = 70")
+    git = world.repository.git
+    bad = reply({"severity": "critical"}, verdict="fail")
+    server = model(in_turn(bad, reply(), reply(), bad))
+    first = only(review(world.counsel(), scope="branch"))
+    git("checkout", "--quiet", "-b", "other", "main")
+    world.repository.write("new.py", "new = 1\n")
+    world.repository.commit()
+    git("cherry-pick", "feature")
+    wire = review(world.counsel(), scope="branch", since="last")
+    assert "seven = 70" not in change(server.requests[-1].prompt)
+    assert (only(wire)["id"], wire["verdict"]) == (first["id"], "fail")
+    # Mended here, it is not mended there.
+    push(world, l7="seven = 7 * 1")
+    assert review(world.counsel(), scope="branch", since="last")["verdict"] == "pass"
+    git("checkout", "--quiet", "feature")
+    world.repository.write("more.py", "more = 1\n")
+    world.repository.commit()
+    back = review(world.counsel(), scope="branch", since="last")
+    assert "seven = 70" in change(server.requests[-1].prompt)
+    assert (only(back)["known"], back["verdict"]) == ("returned", "fail")
 
 
 def test_a_review_of_everything_tells_what_was_not_raised_again(

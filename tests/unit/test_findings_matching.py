@@ -22,8 +22,8 @@ from codex_counsel.findings.matching import (
 )
 
 GONE = Standing(there=False, looked=True, in_change=True, sent=True)
-THERE = Standing(there=True, line=9, in_change=True, sent=True)
-UNSENT = replace(THERE, sent=False)
+THERE = Standing(there=True, line=9, in_change=True, sent=True, sent_whole=True)
+UNSENT = replace(THERE, sent=False, sent_whole=False)
 
 
 def raised(**changes: Any) -> Raised:
@@ -340,7 +340,44 @@ def test_what_quotes_nothing_is_carried_until_its_file_is_sent_again(
 ) -> None:
     record.review(raised(quotes=False))
     assert len(record.review(standing=UNSENT, carries=True).carried) == 1
-    assert record.review(standing=THERE, carries=True).carried == []
+    relied_on = frozenset(record.entries)
+    in_part = replace(THERE, sent_whole=False)
+    for standing, ids, count in (
+        (in_part, relied_on, 1),
+        (in_part, frozenset(), 0),
+        (THERE, relied_on, 0),
+    ):
+        settlement = record.review(standing=standing, relied_on=ids, carries=True)
+        assert len(settlement.carried) == count
+
+
+@pytest.mark.parametrize("place", [{"file": None}, {"file": "other.py"}])
+@pytest.mark.parametrize("same_line", [True, False])
+def test_what_a_review_found_counts_for_those_that_rest_on_it(
+    record: Record, place: dict[str, Any], same_line: bool
+) -> None:
+    first, _ = only(record.review(raised(quotes=False, words="No tests", **place)))
+    standing = None
+    if place["file"]:
+        standing = Standing(there=True)
+    settings: dict[str, Any] = {"standing": standing, "same_line": same_line}
+    assert record.review(**settings, carries=True).carried == []
+    relied_on = frozenset([first])
+    assert record.review(**settings, relied_on=relied_on).carried == []
+    review = record.review(**settings, relied_on=relied_on, carries=True)
+    assert [entry.id for entry, _, _ in review.carried] == [first]
+    record.reject(first)
+    review = record.review(**settings, relied_on=relied_on, carries=True)
+    assert review.carried == []
+
+
+def test_what_is_gone_here_is_not_resolved_on_another_line_of_history(
+    record: Record,
+) -> None:
+    first, _ = only(record.review(raised()))
+    settings: dict[str, Any] = {"relied_on": frozenset([first]), "carries": True}
+    record.review(standing=GONE, same_line=False, **settings)
+    assert record.entries[first].state == "open"
 
 
 def test_what_is_open_and_was_not_raised_is_counted(record: Record) -> None:

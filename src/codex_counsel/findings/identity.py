@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
+from codex_counsel.system.redact import mask
+from codex_counsel.system.text import visible
+
 ID_DIGITS = 16
 MAX_WORDS = 4_000
 """Characters of the words that are kept and compared; what comes after them counts for nothing."""
@@ -16,6 +19,12 @@ def kept(words: str) -> str:
     beginning = words[:MAX_WORDS]
     whole_lines, _, _ = beginning.rpartition("\n")
     return whole_lines or beginning
+
+
+def recorded_path(path: str) -> str:
+    """The name of a file as it is on record: nothing hidden, and known token shapes masked."""
+    masked, _ = mask(visible(path))
+    return masked
 
 
 def normalized(text: str) -> str:

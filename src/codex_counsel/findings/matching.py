@@ -91,7 +91,8 @@ class Standing:
 
     `there`: its evidence still stands, at `line` to `line_end` where these are known.
     `looked`: reviewers were sent what is in its file now. `in_change`: its file is one of
-    the change. `sent`: this review was sent a part of the file.
+    the change. `sent`: this review was sent a part of the file, `sent_whole`: all that the
+    change does to it.
     """
 
     there: bool
@@ -100,6 +101,7 @@ class Standing:
     looked: bool = False
     in_change: bool = False
     sent: bool = False
+    sent_whole: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,8 @@ class Review:
     """The review that is settled.
 
     `line_of_history` has the ids of the findings on record that belong to what was
-    reviewed. `carries`: only what is new was sent, and what else is open still counts.
+    reviewed, `relied_on` those of unsettled findings of reviews that saw what this one was
+    not sent. `carries`: only what is new was sent, and what else is open still counts.
     `resolves`: findings may be found gone.
     """
 
@@ -117,6 +120,7 @@ class Review:
     head: str | None = None
     branch: str | None = None
     line_of_history: frozenset[str] = frozenset()
+    relied_on: frozenset[str] = frozenset()
     standings: Mapping[str, Standing] = field(default_factory=dict)
     carries: bool = False
     resolves: bool = True
@@ -259,21 +263,27 @@ def _settle_other(settlement: Settlement, entry: Entry, review: Review) -> None:
     if entry.is_gone and entry.resolved_by == review.job:
         settlement.resolved.append(entry)
         return
-    if entry.id not in review.line_of_history:
-        return
+    is_own = entry.id in review.line_of_history
+    is_relied_on = review.carries and entry.id in review.relied_on
     standing = review.standings.get(entry.id)
+    if standing is None and entry.file is None and is_relied_on:
+        # Without a place, nobody can tell but a reviewer who is sent everything.
+        standing = Standing(there=True)
     if standing is None:
-        # Without a place, nobody but the reviewer can tell.
-        if review.carries and entry.unsettled and entry.file is None:
+        if is_own and review.carries and entry.unsettled and entry.file is None:
             settlement.not_raised += 1
-        return
-    if entry.unsettled and not standing.there:
-        if review.resolves:
-            settlement.resolved.append(_gone(entry, standing, review))
-        return
-    if not standing.there or not standing.in_change:
-        return
-    if review.carries and _is_carried(entry, standing):
+    elif standing.there:
+        if is_relied_on or (is_own and standing.in_change):
+            _settle_standing(settlement, entry, standing, review)
+    elif is_own and entry.unsettled and review.resolves:
+        settlement.resolved.append(_gone(entry, standing, review))
+
+
+def _settle_standing(
+    settlement: Settlement, entry: Entry, standing: Standing, review: Review
+) -> None:
+    """What becomes of a finding that may count and was not raised, whose evidence still stands."""
+    if review.carries and _is_carried(entry, standing, review):
         known = _known(entry, review)
         carried = replace(
             entry,
@@ -289,16 +299,16 @@ def _settle_other(settlement: Settlement, entry: Entry, review: Review) -> None:
         settlement.not_raised += 1
 
 
-def _is_carried(entry: Entry, standing: Standing) -> bool:
+def _is_carried(entry: Entry, standing: Standing, review: Review) -> bool:
     """Whether the finding counts though it was not raised.
 
     What quotes nothing, and what is back that was gone, counts only if the reviewer was not
-    sent the file again.
+    sent the file again; of a part of it, what a review found that was sent the other part.
     """
     if entry.state == "rejected":
         return False
-    if entry.unsettled and entry.quotes:
-        return True
+    if entry.unsettled and (entry.quotes or entry.id in review.relied_on):
+        return entry.quotes or not standing.sent_whole
     return not standing.sent
 
 

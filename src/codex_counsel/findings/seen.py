@@ -364,8 +364,11 @@ class SeenStates:
         step_by_step = self._leads_to(old, new)
         if not step_by_step and not self._has_same_base(new):
             return None
-        review = self._sent_by.get(new) or self._kept_by[new]
-        return SeenBy(review, step_by_step)
+        return SeenBy(self.newest_of(new), step_by_step)
+
+    def newest_of(self, state: State) -> PastReview:
+        """The newest review that was sent a state that some review saw, or else that kept it."""
+        return self._sent_by.get(state) or self._kept_by[state]
 
     def is_newest(self, state: State) -> bool:
         """Whether no later review saw the file with another content."""

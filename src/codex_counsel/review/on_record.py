@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from codex_counsel.contract.envelope import Finding, Resolved
 from codex_counsel.errors import CounselError
+from codex_counsel.findings.identity import recorded_path
 from codex_counsel.findings.ledger import Ledger
 from codex_counsel.findings.matching import (
     MAX_NEW,
@@ -19,8 +20,6 @@ from codex_counsel.findings.matching import (
     Standing,
     settle,
 )
-from codex_counsel.system.redact import mask
-from codex_counsel.system.text import visible
 
 if TYPE_CHECKING:
     from codex_counsel.contract.vocabulary import Grounding, Known
@@ -73,6 +72,7 @@ def put_on_record(
         head=look.head,
         branch=look.branch,
         line_of_history=look.line_of_history,
+        relied_on=look.relied_on,
         standings=look.standings,
         carries=record.since == "last",
         resolves=look.resolves and ended.meta.budget_reached is None,
@@ -109,17 +109,18 @@ def _raised(
     record: ReviewRecord,
 ) -> list[Raised]:
     """The findings as they are compared with those on record."""
-    old_names: dict[str, str | None] = {}
+    old_names: dict[str, str] = {}
     if record.frame is not None:
         for changed in record.changes().entries:
             if changed.status == "R":
-                old_names[changed.path] = changed.old_path
+                old_path = changed.old_path or ""
+                old_names[recorded_path(changed.path)] = recorded_path(old_path)
     raised: list[Raised] = []
     for index, finding in enumerate(findings):
         quotation = quotations.get(index)
         file = finding.file
         if file is not None:
-            file, _ = mask(visible(file))
+            file = recorded_path(file)
         common = Raised(
             severity=finding.severity,
             category=finding.category or "other",
@@ -220,5 +221,5 @@ def _carried(entry: Entry, known: Known, standing: Standing) -> Finding:
         risk=entry.risk,
         recommendation=entry.recommendation,
         grounded=grounded,
-        in_diff=True,
+        in_diff=standing.in_change,
     )

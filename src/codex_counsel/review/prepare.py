@@ -96,6 +96,8 @@ def prepare_changes(
         ReviewRecord.of_changes(repo, changes, rules),
         ledger=str(ledger.directory),
         since=request.since,
+        relied_on=[review.job for review in changes.relied_on],
+        relied_since=min((review.ended for review in changes.relied_on), default=""),
         base_ref=base_ref(repo, scope, changes.comparison),
         focused=request.focus is not None,
     )

@@ -37,8 +37,10 @@ class ReviewRecord:
     `rules` are the `Rules` that were sent.
 
     `ledger` is the directory of what is on record of the repository, empty where
-    nothing is kept. `base_ref` is that of `since.py`. `focused` marks a review that was
-    asked to look at something in particular. `branch` is the one that was checked out,
+    nothing is kept. `relied_on` are the jobs of reviews on which rests what was not sent
+    again, `relied_since` the time at which the first of them ended. `base_ref` is that of
+    `since.py`. `focused` marks a review that was asked to look at something in particular.
+    `branch` is the one that was checked out,
     None where HEAD is detached and nothing else names it; `checked_out` the commit.
     `plan_name` is the plan's path, or `text`.
     """
@@ -54,6 +56,8 @@ class ReviewRecord:
     rules: list[JsonObject] = field(default_factory=list)
     ledger: str = ""
     since: Since = "base"
+    relied_on: list[str] = field(default_factory=list)
+    relied_since: str = ""
     base_ref: str | None = None
     focused: bool = False
     branch: str | None = None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from codex_counsel.findings.identity import recorded_path
 from codex_counsel.findings.matching import Standing, copies_needed
 from codex_counsel.git import refs
 from codex_counsel.review.changes.comparison import Comparison
@@ -28,9 +29,10 @@ MAX_ELSEWHERE = 200
 class Look:
     """What was found out about findings on record; what was not looked for is not in it.
 
+    `relied_on` are unsettled findings of reviews that saw what this one was not sent again.
     `branch` and `head` are what was reviewed. `resolves`: it is the present state of that
     branch, so that what is gone from it is gone. `complete`: all that is on record of the
-    files of the change was looked for.
+    files of the change was looked for, and all that is relied on.
     """
 
     branch: str | None = None
@@ -38,6 +40,7 @@ class Look:
     resolves: bool = False
     complete: bool = False
     line_of_history: frozenset[str] = frozenset()
+    relied_on: frozenset[str] = frozenset()
     standings: dict[str, Standing] = field(default_factory=dict)
 
 
@@ -97,8 +100,11 @@ def look_at_files(
     own = [entry for entry in candidates if lineage.has(entry)]
     look.line_of_history = frozenset(entry.id for entry in own)
     changed = _changed_files(record)
+    relied_on = _relied_on(candidates, look.line_of_history, record, changed)
+    look.relied_on = frozenset(entry.id for entry in relied_on)
     needed = copies_needed(own)
-    inside, elsewhere = _candidates(own, changed)
+    others = [entry for entry in relied_on if entry.id not in look.line_of_history]
+    inside, elsewhere = _candidates([*own, *others], changed, look.relied_on)
     for entry in inside:
         _look_for(look, entry, changed.get(entry.file or ""), files, needed)
         _check_time(deadline)
@@ -106,6 +112,31 @@ def look_at_files(
     for entry in elsewhere:
         _look_for(look, entry, None, files, needed)
         _check_time(deadline)
+
+
+def _relied_on(
+    entries: Iterable[Entry],
+    line_of_history: frozenset[str],
+    record: ReviewRecord,
+    changed: Mapping[str, ChangedFile],
+) -> list[Entry]:
+    """The unsettled findings of which a verdict must not forget that reviews it rests on raised them.
+
+    What was seen counts by content, on whatever branch. So do the findings in these files,
+    and all that those reviews raised or found to stand. Findings of a later time may rest
+    on them in turn.
+    """
+    jobs = frozenset(record.relied_on)
+    relied_on = []
+    for entry in entries:
+        file = changed.get(entry.file or "")
+        is_of_theirs = not jobs.isdisjoint((entry.first.job, entry.last.job))
+        is_later = entry.last.time > record.relied_since
+        is_own = entry.id in line_of_history and is_later
+        is_unsent = entry.quotes and file is not None and bool(file.prior)
+        if jobs and entry.unsettled and (is_of_theirs or is_own or is_unsent):
+            relied_on.append(entry)
+    return relied_on
 
 
 def _check_time(deadline: float) -> None:
@@ -119,22 +150,24 @@ def _changed_files(record: ReviewRecord) -> dict[str, ChangedFile]:
     files = record.changes().entries
     for file in files:
         if file.status == "R" and file.old_path:
-            changed[file.old_path] = file
+            changed[recorded_path(file.old_path)] = file
     for file in files:
-        changed[file.path] = file
+        changed[recorded_path(file.path)] = file
     return changed
 
 
 def _candidates(
-    entries: Iterable[Entry], changed: Mapping[str, ChangedFile]
+    entries: Iterable[Entry],
+    changed: Mapping[str, ChangedFile],
+    relied_on: frozenset[str],
 ) -> tuple[list[Entry], list[Entry]]:
-    """What is looked for in files of the change and elsewhere: there, only what is not settled."""
+    """What is looked for in any case, as in files of the change, and elsewhere: there, only what is not settled."""
     inside: list[Entry] = []
     elsewhere: list[Entry] = []
     for entry in entries:
         if entry.state == "rejected" or entry.file is None:
             continue
-        if entry.file in changed:
+        if entry.file in changed or entry.id in relied_on:
             inside.append(entry)
         elif entry.unsettled:
             elsewhere.append(entry)
@@ -161,14 +194,22 @@ def _standing(
 ) -> Standing | None:
     """None where nothing can be told."""
     path = entry.file or ""
+    if file is not None:
+        path = file.path
     is_sent = file is not None and not file.is_seen
+    is_sent_whole = file is not None and not file.prior
     in_change = file is not None
     places = files.places_of(path, entry.words)
     if places is None:
         return None
     if not entry.quotes:
         # There is no evidence that could go; what was not sent again stands.
-        return Standing(there=True, in_change=in_change, sent=is_sent)
+        return Standing(
+            there=True,
+            in_change=in_change,
+            sent=is_sent,
+            sent_whole=is_sent_whole,
+        )
     if entry.removed:
         # It is mended when the lines are back.
         is_there = not places

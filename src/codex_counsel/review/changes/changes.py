@@ -27,6 +27,7 @@ from codex_counsel.review.changes.since import (
     look_up,
     named,
     newest_of_all,
+    relied_on,
     states_of_file,
 )
 from codex_counsel.review.changes.snapshot import (
@@ -60,7 +61,8 @@ class Changes:
     `redactions` counts what was masked in the diff and in the messages of `commits`.
     `fingerprint` is that of the files when they were read. `seen` are the reviews that
     saw the files of which nothing is sent; None where everything was to be sent.
-    `base_moved` are the paths of those of them that the base has changed since.
+    `base_moved` are the paths of those of them that the base has changed since. `relied_on`
+    are all reviews on which the rest of the change rests that is not sent, oldest first.
     """
 
     scope: Scope
@@ -73,6 +75,7 @@ class Changes:
     fingerprint: str
     seen: tuple[SeenEarlier, ...] | None = None
     base_moved: tuple[str, ...] = ()
+    relied_on: tuple[PastReview, ...] = ()
 
     @property
     def base_sha(self) -> str | None:
@@ -166,6 +169,7 @@ def gather(
         fingerprint=fingerprint,
         seen=seen,
         base_moved=tuple(base_moved),
+        relied_on=relied_on(entries, earlier),
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from codex_counsel.contract.envelope import SeenEarlier
+from codex_counsel.findings.identity import recorded_path
 from codex_counsel.findings.seen import (
     PastReview,
     SeenStates,
@@ -54,12 +55,14 @@ class Rest(NamedTuple):
 class Earlier:
     """By the present name of a file: the review that saw it as it is now, or else what none has seen.
 
-    `last_head` is the head of the newest complete review whose commits are among those of
-    this change. `base_moved` are files seen whose old side is another now than reviews saw.
+    `seen_in_part` are the reviews that saw what the rests begin at. `last_head` is the head
+    of the newest complete review whose commits are among those of this change.
+    `base_moved` are files seen whose old side is another now than reviews saw.
     """
 
     seen: Mapping[bytes, PastReview] = field(default_factory=dict)
     rests: Mapping[bytes, Rest] = field(default_factory=dict)
+    seen_in_part: Mapping[bytes, PastReview] = field(default_factory=dict)
     last_head: str | None = None
     base_moved: frozenset[bytes] = frozenset()
 
@@ -121,7 +124,8 @@ def look_up(
         if not old.content or not new.content:
             continue
         seen_by = states.seen_by(old, new)
-        if seen_by and display_name(change.new) in mended and not states.is_newest(new):
+        shown = recorded_path(display_name(change.new))
+        if seen_by and shown in mended and not states.is_newest(new):
             seen_by = None
         if seen_by:
             seen[change.new] = seen_by.review
@@ -131,9 +135,15 @@ def look_up(
             contents = states.latest_contents(old, new.path)
             others = [each for each in contents if each != new.content]
             candidates[change.new] = others[:MAX_CANDIDATES]
+    rests = _rests(repo, head, candidates, budget)
+    seen_in_part = {}
+    for name, rest in rests.items():
+        state = State(name.decode("latin-1"), rest.prior)
+        seen_in_part[name] = states.newest_of(state)
     return Earlier(
         seen=seen,
-        rests=_rests(repo, head, candidates, budget),
+        rests=rests,
+        seen_in_part=seen_in_part,
         last_head=_last_head(repo, scope, base, head, reviews),
         base_moved=frozenset(base_moved),
     )
@@ -212,6 +222,20 @@ def named(seen: Iterable[PastReview]) -> tuple[SeenEarlier, ...]:
             )
         )
     return tuple(rows)
+
+
+def relied_on(files: Iterable[ChangedFile], earlier: Earlier) -> tuple[PastReview, ...]:
+    """The reviews that saw what is not sent of these files, oldest first."""
+    reviews = {}
+    for file in files:
+        review = None
+        if file.is_seen:
+            review = earlier.seen[file.path_bytes]
+        elif file.is_delta:
+            review = earlier.seen_in_part[file.path_bytes]
+        if review is not None:
+            reviews[review.job] = review
+    return tuple(sorted(reviews.values(), key=lambda review: review.ended))
 
 
 def _is_ancestor(repo: Repo, sha: str, of: str) -> bool:
