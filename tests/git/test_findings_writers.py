@@ -56,3 +56,33 @@ def test_two_writers_lose_nothing_that_was_reported_though_one_is_killed_again_a
     read = ledger.read()
     assert read.damaged == 0
     assert {entry_of(number).id for number in reported} <= set(read.entries)
+
+
+KILLED_AT_A_SNAPSHOT = """
+import os, signal, sys
+from pathlib import Path
+from codex_counsel.findings.ledger import Ledger
+from tests.unit.test_findings_ledger import entry_of
+os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+while True:
+    with Ledger(Path(sys.argv[1])).changing() as changing:
+        for line in range(1, 300):
+            changing.put(entry_of(1, line=line))
+"""
+
+
+def test_a_writer_that_is_killed_at_a_snapshot_leaves_its_draft_to_the_next_one(
+    tmp_path: Path,
+) -> None:
+    ledger = Ledger(tmp_path / "findings" / "shop")
+    for _ in range(2):
+        arguments = [sys.executable, "-c", KILLED_AT_A_SNAPSHOT, str(ledger.directory)]
+        assert subprocess.run(arguments, check=False).returncode == -signal.SIGKILL
+        names = {path.name for path in ledger.directory.iterdir()}
+        assert len(names - {"ledger.jsonl", "lock"}) == 1
+    while ledger.read().lines > 1:
+        with ledger.changing() as changing:
+            for line in range(1, 300):
+                changing.put(entry_of(1, line=line))
+    names = {path.name for path in ledger.directory.iterdir()}
+    assert names == {"ledger.jsonl", "lock"}

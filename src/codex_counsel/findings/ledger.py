@@ -31,6 +31,7 @@ from codex_counsel.system.files import (
     lock_file,
     make_private,
     open_private,
+    remove_drafts,
     write_atomically,
 )
 from codex_counsel.system.json_values import JsonObject
@@ -136,9 +137,7 @@ class Ledger:
             if len(snapshot) > MAX_LEDGER:
                 message = f"{self.file} would have more than {MAX_LEDGER:,} bytes: forget findings"
                 raise CounselError(Code.STORAGE_FAILED, message)
-            # Whoever wrote these was killed: we hold the lock.
-            for draft in self.directory.glob(f".{FILE}-*"):
-                draft.unlink(missing_ok=True)
+            remove_drafts(self.file)
             write_atomically(self.file, snapshot, durable=True)
         else:
             _append(self.file, added)

@@ -32,6 +32,7 @@ from codex_counsel.system.files import (
     make_private,
     open_private,
     read_regular,
+    remove_drafts,
     write_atomically,
 )
 from codex_counsel.system.json_values import Json, JsonObject
@@ -256,6 +257,7 @@ class ReviewLog:
             if room < 0:
                 break
             kept.append(data)
+        remove_drafts(self.file)
         write_atomically(self.file, reversed(kept), durable=True)
 
     def _size(self) -> int:

@@ -58,6 +58,15 @@ def write_atomically(
         raise
 
 
+def remove_drafts(path: str | os.PathLike[str]) -> None:
+    """Remove the drafts of this file that killed writers left. The caller holds the lock under which it is written."""
+    folder, name = os.path.split(os.fspath(path))
+    with contextlib.suppress(OSError):
+        for entry in os.listdir(folder):
+            if entry.startswith(f".{name}-"):
+                os.unlink(os.path.join(folder, entry))
+
+
 def _chunks(data: str | bytes | Iterable[bytes]) -> Iterable[bytes]:
     if isinstance(data, str):
         return [data.encode("utf-8", "replace")]
