@@ -260,6 +260,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_line_costs_that_line_alone(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert caught.value.code is Code.STORAGE_FAILED
+    assert log.file.stat().st_size == size
     log.remember(review(3))
     assert [int(each.job, 16) for each in log.read()] == [1, 3]
 

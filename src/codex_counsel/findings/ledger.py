@@ -18,7 +18,6 @@ import hashlib
 import json
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from pathlib import Path
 
 from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.findings.entry import Entry
+from codex_counsel.findings.lines import append_lines, check_own
 from codex_counsel.system.files import (
     UnsafeDirectoryError,
     lock_file,
@@ -140,7 +140,7 @@ class Ledger:
             remove_drafts(self.file)
             write_atomically(self.file, snapshot, durable=True)
         else:
-            _append(self.file, added)
+            append_lines(self.file, added)
 
 
 class Changing:
@@ -186,7 +186,7 @@ def _content(file: Path) -> bytes:
     except FileNotFoundError:
         return b""
     try:
-        _check_own(descriptor, file)
+        check_own(descriptor, file)
         if os.fstat(descriptor).st_size > MAX_LEDGER:
             raise OSError(
                 errno.EFBIG, f"more than {MAX_LEDGER:,} bytes: move it away", str(file)
@@ -195,16 +195,6 @@ def _content(file: Path) -> bytes:
             return stream.read()
     finally:
         os.close(descriptor)
-
-
-def _check_own(descriptor: int, file: Path) -> None:
-    """Raise OSError for what is no regular file of this user's."""
-    info = os.fstat(descriptor)
-    if not stat.S_ISREG(info.st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file: remove it", str(file))
-    if info.st_uid != os.geteuid():
-        problem = f"it belongs to the user with the id {info.st_uid}"
-        raise OSError(errno.EPERM, problem, str(file))
 
 
 def _parsed(data: bytes) -> Findings:
@@ -255,29 +245,6 @@ def _as_lines(rows: Iterable[JsonObject]) -> bytes:
     # ASCII, so that a terminal shows what is there.
     lines = [json.dumps(row, ensure_ascii=True) + "\n" for row in rows]
     return "".join(lines).encode("ascii")
-
-
-def _append(file: Path, data: bytes) -> None:
-    """Add the data at the end, or leave the file as it was and raise OSError."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
-    descriptor = open_private(str(file), flags)
-    try:
-        _check_own(descriptor, file)
-        size = os.fstat(descriptor).st_size
-        # A kill may have left a part of a line.
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            data = b"\n" + data
-        try:
-            written = os.write(descriptor, data)
-            os.fsync(descriptor)
-        except OSError:
-            os.ftruncate(descriptor, size)
-            raise
-        if written < len(data):
-            os.ftruncate(descriptor, size)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
-    finally:
-        os.close(descriptor)
 
 
 def _not_stored(error: Exception) -> CounselError:

@@ -11,11 +11,9 @@ only if all of it is as it should be: what is lost is sent again, and nothing el
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
-import stat
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
@@ -25,12 +23,12 @@ from typing import TYPE_CHECKING, NamedTuple, cast, get_args
 
 from codex_counsel.contract.vocabulary import JOB_ID, ScopeKind
 from codex_counsel.errors import Code, CounselError, error_of
+from codex_counsel.findings.lines import append_lines
 from codex_counsel.system.files import (
     UnsafeDirectoryError,
     check_private,
     lock_file,
     make_private,
-    open_private,
     read_regular,
     remove_drafts,
     write_atomically,
@@ -247,7 +245,7 @@ class ReviewLog:
             return
         line = _as_line(review)
         if self._size() + len(line) <= MAX_BYTES and len(lines) < MAX_REVIEWS:
-            _append(self.file, line)
+            append_lines(self.file, line)
             return
 
         kept = [line]
@@ -292,25 +290,6 @@ def _as_line(review: PastReview) -> bytes:
             rows.append(row)
         raw[name] = rows
     return json.dumps(raw).encode("ascii") + b"\n"
-
-
-def _append(file: Path, data: bytes) -> None:
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
-    descriptor = open_private(str(file), flags)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file")
-        size = status.st_size
-        # A full disk or a kill may have left a part of a line.
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            data = b"\n" + data
-        written = os.write(descriptor, data)
-        if written < len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # --- what counts as seen
