@@ -77,8 +77,8 @@ def _add_list(page: Page, envelope: Envelope) -> None:
     page.note(envelope.summary)
     if data["shown"] < data["fitting"]:
         page.note(f"all that match: --limit {data['fitting']}")
-    elif data["shown"] < data["total"]:
-        page.note("all on record: --state all")
+    if data["in_other_states"]:
+        page.note(f"in other states: {data['in_other_states']}, with --state all")
     add_warnings(page, envelope)
 
 

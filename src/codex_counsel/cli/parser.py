@@ -480,7 +480,6 @@ def _findings(parser: argparse.ArgumentParser) -> None:
         "--limit",
         metavar="N",
         type=int,
-        default=50,
         help="maximum number of findings in a list; default: 50",
     )
 

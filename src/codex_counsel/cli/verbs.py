@@ -345,6 +345,8 @@ def _findings(arguments: argparse.Namespace) -> int:
     from codex_counsel.services import findings
 
     request = validate(Findings(**_values(Findings, arguments)))
+    if request.action != "list":
+        _check_nothing_is_selected(arguments)
     selection = findings.Selection.named(
         arguments.state, arguments.file, arguments.limit
     )
@@ -384,9 +386,17 @@ def _chosen_job(
     return _say_which(row)
 
 
+def _check_nothing_is_selected(arguments: argparse.Namespace) -> None:
+    """Raise where an action on one finding was given what chooses the findings of a list."""
+    for name in ("state", "file", "limit"):
+        if getattr(arguments, name) is not None:
+            message = f"--{name}: {arguments.action} takes none; list does"
+            raise CounselError(Code.INVALID_ARGUMENTS, message)
+
+
 def _check_document(output: Output, wire: EnvelopeDict, name: str) -> None:
     """Raise where a format is one for reviews and this is no ended review."""
-    documents = [name for name in output.formats if name in DOCUMENTS]
+    documents = [each for each in output.formats if each in DOCUMENTS]
     if not documents:
         return
     if wire["status"] not in TERMINAL:

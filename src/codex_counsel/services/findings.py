@@ -59,8 +59,10 @@ class Selection:
     limit: int | None = None
 
     @classmethod
-    def named(cls, state: str | None, path: str | None, limit: int) -> Selection:
+    def named(cls, state: str | None, path: str | None, limit: int | None) -> Selection:
         """The selection by the words of the command line. Raises `invalid_arguments`."""
+        if limit is None:
+            limit = USUAL_LIMIT
         if not 1 <= limit <= MAX_LIMIT:
             raise CounselError(
                 Code.INVALID_ARGUMENTS, f"--limit: it is not between 1 and {MAX_LIMIT}"
@@ -72,10 +74,8 @@ class Selection:
             states = tuple(name for name in STATES if name == state)
         return cls(states, path, limit)
 
-    def takes(self, entry: Entry) -> bool:
-        """Whether the finding is listed."""
-        if entry.state not in self.states:
-            return False
+    def is_below_path(self, entry: Entry) -> bool:
+        """Whether the finding would be listed if it had one of the states."""
         if self.path is None:
             return True
         file = entry.file or ""
@@ -176,7 +176,8 @@ def _list(record: Record, selection: Selection) -> Envelope:
         selection = replace(selection, path=record.relative(selection.path))
     read = record.ledger.read()
     entries = list(read.entries.values())
-    fitting = [entry for entry in entries if selection.takes(entry)]
+    below = [entry for entry in entries if selection.is_below_path(entry)]
+    fitting = [entry for entry in below if entry.state in selection.states]
     fitting.sort(key=lambda entry: entry.last.time, reverse=True)
     fitting.sort(key=_rank)
 
@@ -188,6 +189,7 @@ def _list(record: Record, selection: Selection) -> Envelope:
         "findings": rows,
         "shown": len(rows),
         "fitting": len(fitting),
+        "in_other_states": len(below) - len(fitting),
         "total": len(entries),
         "counts": _counts(read),
         "id_digits": digits_that_differ(read.entries),
@@ -294,7 +296,9 @@ def _change(record: Record, request: Findings, by: str) -> Envelope:
         entry = _find(changing.findings, str(request.id))
         if request.action == "forget":
             changing.forget(entry.id)
-            return _changed(entry, None, f"Forgot {_named(entry)}")
+            return _changed(
+                entry, None, f"{_named(entry)} is forgotten; it was {entry.state}"
+            )
 
         state = NEW_STATES[request.action]
         reason = _clean_reason(request.reason)

@@ -120,7 +120,7 @@ def test_a_forgotten_finding_is_gone(repository: World) -> None:
     result = run(repository, "findings", "forget", ID)
     assert (result.code, result.out) == (
         0,
-        f"Forgot Finding {ID} (The seventh line is wrong)\n",
+        f"Finding {ID} (The seventh line is wrong) is forgotten; it was open\n",
     )
     assert ledger_of(repository).read().entries == {}
     refused(run(repository, "findings", "forget", ID), "finding_not_found")
@@ -258,6 +258,9 @@ def test_an_id_that_several_have_is_refused_with_them(world: World) -> None:
         (("show", ID, "--reason", "x"), "--reason: show takes none"),
         (("forget", ID, "--reason", "x"), "--reason: forget takes none"),
         (("list", "--limit", "0"), "--limit: it is not between"),
+        (("show", ID, "--limit", "3"), "--limit: show takes none; list does"),
+        (("forget", ID, "--state", "open"), "--state: forget takes none"),
+        (("reject", ID, "--reason", "x", "--file", "a"), "--file: reject takes none"),
         (("list", "--file", "../elsewhere"), "--file: it is not in this repository"),
         (("list", "-C", "/"), "workspace_invalid"),
     ],
@@ -315,7 +318,11 @@ def test_the_list_says_what_it_does_not_show(world: World) -> None:
     counts = "3 open, 1 accepted, 1 rejected, 1 fixed, 1 stale"
     assert f"7 findings on record: {counts}; 2 shown" in result.out
     assert "all that match: --limit 5" in result.out
-    assert "all on record: --state all" in run(world, "findings").out
+    assert "in other states: 2, with --state all" in run(world, "findings").out
+    of_a_folder = run(world, "findings", "--file", "docs").out
+    assert "in other states: 1, with --state all" in of_a_folder
+    everything = run(world, "findings", "--file", "docs", "--state", "all").out
+    assert "in other states" not in everything
     quiet = run(world, "findings", "--quiet").out.splitlines()
     assert len(quiet) == 5
 
