@@ -102,12 +102,12 @@ RECORD: dict[str, Any] = {
     "id": "0123456789abcdef",
     "category": "error_handling",
     "known": "rejected",
-    "reason": "It cannot be empty. (said by ann)",
+    "reason": "It cannot be empty. (said by somebody)",
     "suggestion": {"start_line": 3, "end_line": 5, "replacement": "x = 2\ny = 3\n"},
 }
 RECORD_LINE = (
     "id 0123456789abcdef · error handling · rejected before: "
-    "It cannot be empty. (said by ann)"
+    "It cannot be empty. (said by somebody)"
 )
 RESOLVED = {
     "id": "00112233445566ff",
@@ -283,6 +283,22 @@ def test_the_place_of_a_finding_says_how_sure_it_is(
 def test_an_answer_without_a_verdict_is_shown_whole(name: str) -> None:
     wire = review(verdict="unknown", answer="I could not\nsay.", findings=None)
     assert "I could not\nsay." in in_format(wire, name)
+
+
+@pytest.mark.parametrize(
+    ("finding", "named"),
+    [
+        ({"id": "0123456789abcdef", "known": "new"}, True),
+        (RECORD, False),
+        # An earlier release stored it.
+        ({}, False),
+    ],
+)
+def test_text_names_the_command_that_rejects_what_counts(
+    finding: dict[str, Any], named: bool
+) -> None:
+    text = terminal_text(review(finding))
+    assert ("codex-counsel findings reject ID --reason TEXT" in text) == named
 
 
 def test_part_of_a_change_is_called_so() -> None:

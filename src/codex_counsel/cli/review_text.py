@@ -33,6 +33,7 @@ KNOWN_WORDS: dict[Known, str] = {
     "rejected": "rejected before",
     "returned": "was gone and is there again",
 }
+REJECT = "if a finding is wrong: codex-counsel findings reject ID --reason TEXT"
 MAX_ENTRY = 2_000
 """Characters of an entry of a reviewer's lists."""
 
@@ -55,6 +56,10 @@ def add_review(page: Page, review: Envelope) -> None:
         page.add(line, "green")
     for line in coverage_lines(review):
         page.note(line)
+    if any(
+        finding.id and not is_rejected(finding) for finding in review.findings or ()
+    ):
+        page.note(REJECT)
     add_footer(page, review)
 
 
