@@ -20,8 +20,8 @@ The exit codes of the command line, the same for every verb. For a review the fi
 
 - The code is 1 if a finding has the severity of `--fail-on` or a graver one. A finding that is `rejected` on record never counts. With
   `--new-only` those do not count either that an earlier review had raised (`known: open`) or that are carried over from one.
-- Without such a finding it is 8 if the review was cut short at `max_tokens`, and 5 if it has no verdict, or the verdict `fail` and no
-  finding that was not rejected. Else it is 0.
+- Without such a finding it is 8 if the review was cut short at `max_tokens`, and 5 if not all of the change was seen, if there is no
+  verdict, or if the verdict is `fail` and every finding was rejected. Else it is 0.
 - With `--fail-on never` a completed review has the code 0.
 
 `result` and `cancel` have the code of the run they show. `check` has the code of the review that it is given: 0 is `pass`, 1 is `fail`, and

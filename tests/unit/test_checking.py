@@ -26,6 +26,7 @@ from codex_counsel.services.checking import (
 
 CUT_SHORT = {"budget_reached": {"limit": 1000, "used": 1200}}
 HEAD = "0123456789abcdef0123456789abcdef01234567"
+IN_PART = {"head_sha": HEAD, "complete": False}
 
 
 def review(*findings: dict[str, Any], **changes: Any) -> Envelope:
@@ -55,6 +56,9 @@ CODES: dict[str, tuple[Envelope, FailOn, int]] = {
     "any at all": (review({"severity": "nit"}), "nit", 1),
     "never": (review({"severity": "critical"}), "never", 0),
     "no verdict": (review(verdict="unknown"), "critical", 5),
+    "not all seen": (review({"severity": "low"}, coverage=IN_PART), "high", 5),
+    "not all seen, and a finding": (review({}, coverage=IN_PART), "high", 1),
+    "not all seen, and never": (review(coverage=IN_PART), "never", 0),
     "no verdict and a finding": (review({}, verdict="unknown"), "high", 1),
     "no verdict and never": (review(verdict="unknown"), "never", 0),
     "a fail that names nothing": (review(verdict="fail"), "critical", 5),
@@ -193,6 +197,8 @@ def test_what_is_no_commit_id_is_refused(head: str) -> None:
         {"meta": {"truncated": True, "next_cursor": "findings:3:0123abcd"}},
         {"verdict": None},
         {"verdict": None, "findings": None},
+        {"status": "cancelled"},
+        {"status": "failed"},
     ],
 )
 def test_a_part_of_a_review_never_passes(changes: dict[str, Any]) -> None:

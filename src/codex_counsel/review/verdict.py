@@ -32,11 +32,12 @@ def final_verdict(
     if verdict == "pass":
         verdict, doubts = _justified_pass(reply, complete=complete, cut_short=cut_short)
         reasons += doubts
-    if verdict == "pass" and blind:
-        verdict = "unknown"
+    # Concerns below the bar would pass a gate as well.
+    if verdict in ("pass", "concerns") and blind:
         reasons.append(
-            "the open findings of earlier reviews could not be looked up, so no pass can rest on them: unknown"
+            f"the verdict was {verdict}, but the open findings of earlier reviews could not be looked up: unknown"
         )
+        verdict = "unknown"
     implied = _implied(carried)
     if _GRAVITY.index(implied) > _GRAVITY.index(verdict):
         reasons.append(

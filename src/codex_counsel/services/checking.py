@@ -145,11 +145,21 @@ def judge(review: Envelope, bar: Bar) -> Judgement:
         return Judgement(
             OVER_BUDGET, "the review used up its tokens before it was done"
         )
-    if review.verdict in (None, "unknown"):
-        return Judgement(FAILED, "the review has no verdict")
-    if review.verdict == "fail" and not _not_rejected(review):
-        return Judgement(FAILED, "the verdict is fail, and no finding says why")
+    why = _why_inconclusive(review)
+    if why:
+        return Judgement(FAILED, why)
     return Judgement(DONE, f"no {_kind_of_finding(bar, 1)}")
+
+
+def _why_inconclusive(review: Envelope) -> str:
+    """Why no `pass` can rest on a review without a finding that counts; empty if one can."""
+    if review.verdict in (None, "unknown"):
+        return "the review has no verdict"
+    if review.coverage and not review.coverage.complete:
+        return "not all of the change was seen"
+    if review.verdict == "fail" and not _not_rejected(review):
+        return "the verdict is fail, and no finding says why"
+    return ""
 
 
 def _not_rejected(review: Envelope) -> list[Finding]:
@@ -293,6 +303,8 @@ def _judge_stored(
         return Judgement(_exit_code_of_failure(wire), _why_failed(review))
     if is_unfinished(wire):
         return Judgement(UNFINISHED, "the review has not ended")
+    if review.status != "completed":
+        return Judgement(FAILED, f"the review is {review.status}")
     if review.meta.next_cursor:
         return Judgement(FAILED, "this is one page of a result, not all of it")
     other = _other_commit(review, expected_head)
