@@ -14,9 +14,9 @@ from codex_counsel.cli.formats.github import github
 from codex_counsel.cli.formats.markdown import markdown
 from codex_counsel.cli.formats.sarif import sarif
 from codex_counsel.cli.page import Page
-from codex_counsel.cli.parser import FORMATS
 from codex_counsel.cli.render import Output, add_envelope
 from codex_counsel.cli.review_text import record_line
+from codex_counsel.cli.verb_table import FORMATS
 from codex_counsel.contract.envelope import Envelope, failed
 from codex_counsel.contract.vocabulary import CATEGORIES, SEVERITIES
 from codex_counsel.errors import Code, CounselError

@@ -18,7 +18,7 @@ from xml.etree.ElementTree import Element, fromstring
 import pytest
 
 from codex_counsel.cli.output import GuardedStream
-from codex_counsel.cli.parser import FORMATS
+from codex_counsel.cli.verb_table import FORMATS
 from codex_counsel.contract.envelope import Envelope
 from codex_counsel.system.json_values import Json
 from tests import hostile

@@ -29,7 +29,7 @@ from codex_counsel.cli.formats.github import GITHUB_COMMANDS
 from codex_counsel.cli.formats.gitlab import GITLAB_SEVERITIES
 from codex_counsel.cli.formats.rdjson import RDJSON_SEVERITIES
 from codex_counsel.cli.formats.sarif import SARIF_LEVELS
-from codex_counsel.cli.parser import FORMATS
+from codex_counsel.cli.verb_table import FORMATS
 from codex_counsel.contract.envelope import Envelope
 from codex_counsel.contract.vocabulary import CATEGORIES, KNOWNS, SEVERITIES
 from tests import hostile

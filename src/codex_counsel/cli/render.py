@@ -19,11 +19,11 @@ from codex_counsel.cli.output import (
     print_own,
 )
 from codex_counsel.cli.page import Look, Page, flat
-from codex_counsel.cli.parser import FORMATS
 from codex_counsel.cli.progress import LINE
 from codex_counsel.cli.reports import REPORTS, add_files
 from codex_counsel.cli.review_text import add_footer, add_review, add_warnings
 from codex_counsel.cli.usage import csv_text
+from codex_counsel.cli.verb_table import FORMATS
 from codex_counsel.cli.words import (
     HIDDEN_DETAILS,
     LABELS,

@@ -10,7 +10,8 @@ import re
 from dataclasses import fields
 from functools import cache
 
-from codex_counsel.cli.parser import VERBS, flag_of
+from codex_counsel.cli.parser import flag_of
+from codex_counsel.cli.verb_table import VERBS
 from codex_counsel.contract.envelope import Failure
 from codex_counsel.contract.request import ToolRequest
 from codex_counsel.contract.vocabulary import SCOPES

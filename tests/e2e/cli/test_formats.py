@@ -10,7 +10,7 @@ from xml.etree.ElementTree import fromstring
 
 import pytest
 
-from codex_counsel.cli.parser import FORMATS
+from codex_counsel.cli.verb_table import FORMATS
 from codex_counsel.loopback import Loopback, http_error, say
 from tests.conftest import World
 from tests.e2e.cli.test_verbs import run

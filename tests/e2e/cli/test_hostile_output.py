@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import pytest
 
-from codex_counsel.cli.parser import FORMATS
+from codex_counsel.cli.verb_table import FORMATS
 from codex_counsel.loopback import Loopback, Script, failed, hold, patch, say, shell
 from tests import hostile
 from tests.conftest import World

@@ -1,0 +1,496 @@
+"""The verbs of the command line, and the flags that no request has: what a terminal needs differently."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from codex_counsel.contract.request import (
+    Apply,
+    Consult,
+    Delegate,
+    Findings,
+    JobList,
+    ReviewChanges,
+    ReviewPlan,
+    Status,
+    ToolRequest,
+    Transfer,
+)
+from codex_counsel.contract.vocabulary import (
+    FINDING_ACTIONS,
+    FINDING_STATES,
+    SEVERITIES,
+)
+from codex_counsel.errors import EXIT_CODES
+
+FORMATS = (
+    "text",
+    "json",
+    "markdown",
+    "html",
+    "sarif",
+    "github",
+    "rdjson",
+    "gitlab",
+    "junit",
+)
+GATE_SEVERITIES = SEVERITIES[:-1]
+COLOURS = ("auto", "always", "never")
+EXIT_CODE_LIST = "exit codes:\n" + "\n".join(
+    f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items()
+)
+
+SCOPES_HELP = """\
+what --scope means:
+  working_tree  all uncommitted work: staged, unstaged and untracked files
+  staged        what is in the index
+  branch        what this branch added since it left --base
+  commit        one commit
+  range         the commits of --range
+  files         whole files, changed or not
+
+"""
+
+FINDINGS_HELP = """\
+actions:
+  list    what is on record of this repository; without an action this one
+  show    everything about one finding
+  accept  it is right and will be mended; it counts until it is fixed
+  reject  it does not count any more, and reviews are told why; needs --reason
+  reopen  take the decision back
+  forget  take it off the record
+
+"""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """Each argument of `request` is a flag, but for those that are `positional`.
+
+    `add_arguments` adds these, and the flags that no request has.
+    """
+
+    name: str
+    help: str
+    request: type[ToolRequest] | None = None
+    positional: tuple[str, ...] = ()
+    add_arguments: Callable[[argparse.ArgumentParser], None] | None = None
+    prints_envelope: bool = True
+    epilog: str = "exit codes: `codex-counsel --help` lists them"
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="use the real model with your own login; spends quota",
+    )
+
+
+def _consult(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "question",
+        nargs="?",
+        default="-",
+        help="the question; with - or without it, standard input is read",
+    )
+    _add_run_flags(parser)
+    parser.add_argument(
+        "--output-schema",
+        metavar="FILE",
+        help="a JSON Schema that the reply must match",
+    )
+
+
+def _review(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        help="only these files or folders, relative to the project",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what would be sent; costs nothing"
+    )
+    _add_review_flags(parser)
+
+
+def _plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "plan_path", metavar="FILE", help="the plan; - reads standard input"
+    )
+    _add_review_flags(parser)
+
+
+def _delegate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "task",
+        nargs="?",
+        default="-",
+        help="the task; with - or without it, standard input is read",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="show what the task would start from; costs nothing",
+    )
+    _add_run_flags(parser)
+
+
+def _jobs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--all", action="store_true", help="list the runs of all directories"
+    )
+    parser.add_argument(
+        "--sweep",
+        action="store_true",
+        help="first remove the temporary copies of killed runs",
+    )
+
+
+def _usage(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--by",
+        choices=("day", "workspace", "kind", "model"),
+        default="day",
+        help="what each line adds up; default: day",
+    )
+    parser.add_argument(
+        "--since",
+        metavar="TIME",
+        default="7d",
+        help="24h, 7d, 4w or a date such as 2026-01-31; days are those of your time zone; default: 7d",
+    )
+    parser.add_argument(
+        "--csv", action="store_true", help="print CSV, without the total"
+    )
+
+
+def _apply(parser: argparse.ArgumentParser) -> None:
+    _add_job_id(parser, "the newest task of this directory that fits")
+
+
+def _result(parser: argparse.ArgumentParser) -> None:
+    _add_job_id(parser, "the newest run of this directory")
+    parser.add_argument(
+        "--wait", action="store_true", help="wait until the run has ended"
+    )
+    _add_document_flags(parser)
+    _add_output_file(parser)
+
+
+def _check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "result",
+        metavar="RESULT",
+        help="a job id, or its first digits; a file that `review --json` wrote; or - for standard input",
+    )
+    parser.add_argument(
+        "--expect-head",
+        metavar="SHA",
+        help="the commit that must have been reviewed, or 7 of its digits or more; else the check is inconclusive",
+    )
+    parser.add_argument(
+        "--on-record",
+        action="store_true",
+        help="let what was rejected or reopened since the review count as it is on record now",
+    )
+    parser.add_argument(
+        "-C",
+        "--workspace-root",
+        metavar="DIR",
+        help="for --on-record: the directory of the project; default: the current one",
+    )
+    _add_document_flags(parser)
+    _add_output_file(parser)
+
+
+def _findings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "action",
+        nargs="?",
+        default="list",
+        choices=FINDING_ACTIONS,
+        metavar="ACTION",
+        help="what to do, see below; default: list",
+    )
+    parser.add_argument(
+        "id",
+        nargs="?",
+        metavar="ID",
+        help="the id of the finding, or its first digits, 4 or more",
+    )
+    parser.add_argument(
+        "--by",
+        metavar="NAME",
+        default="command line",
+        help="who decides; default: command line",
+    )
+    parser.add_argument(
+        "--state",
+        choices=(*FINDING_STATES, "all"),
+        help="list those in this state; default: open, accepted and rejected ones",
+    )
+    parser.add_argument(
+        "--file", metavar="PATH", help="list those of this file or folder"
+    )
+    parser.add_argument(
+        "--limit",
+        metavar="N",
+        type=int,
+        help="maximum number of findings in a list; default: 50",
+    )
+
+
+def _cancel(parser: argparse.ArgumentParser) -> None:
+    _add_job_id(parser, "the newest run of this directory that has not ended")
+
+
+def _transfer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "transcript_path",
+        nargs="?",
+        metavar="SESSION",
+        help="the id of the session, or its file; default: the newest session of this directory",
+    )
+
+
+def _gate(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    install = actions.add_parser(
+        "install", help="add the hook to your settings of Claude Code"
+    )
+    remove = actions.add_parser("remove", help="remove the hook from the settings")
+    actions.add_parser(
+        "status",
+        help="show where the hook is installed, and whether its program exists",
+    )
+    run = actions.add_parser(
+        "run", help="the hook itself: reads the event from standard input"
+    )
+    for action in (install, remove):
+        action.add_argument(
+            "--project",
+            action="store_true",
+            help="for the current directory alone: .claude/settings.local.json",
+        )
+    for action in (install, run):
+        least = "a finding of this severity or a higher one blocks the end of the turn; default: high"
+        action.add_argument(
+            "--fail-on", choices=GATE_SEVERITIES, default="high", help=least
+        )
+        rounds = "how many times one turn may be blocked; default: 1"
+        action.add_argument(
+            "--rounds", type=int, choices=(1, 2, 3), default=1, help=rounds
+        )
+
+
+def _uninstall(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument(
+        "--keep-results", action="store_true", help="keep the runs with their results"
+    )
+    parser.add_argument(
+        "--end-runs", action="store_true", help="first end the runs that have not ended"
+    )
+
+
+def _add_run_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--background",
+        action="store_true",
+        help="print the job id and return at once; `result --wait` fetches the answer",
+    )
+    parser.add_argument(
+        "--context-file", metavar="FILE", help="a file whose text is sent along"
+    )
+    _add_output_file(parser)
+
+
+def _add_review_flags(parser: argparse.ArgumentParser) -> None:
+    _add_run_flags(parser)
+    _add_document_flags(parser)
+
+
+def _add_document_flags(parser: argparse.ArgumentParser) -> None:
+    """How a review is printed, and when it counts as not clean."""
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="the format of a review; a run that failed is a valid document too; default: text",
+    )
+    parser.add_argument(
+        "--fail-on",
+        choices=(*SEVERITIES, "never"),
+        default="high",
+        help="exit code 1 for a finding of this severity or a higher one, whatever the verdict; default: high",
+    )
+    parser.add_argument(
+        "--new-only",
+        action="store_true",
+        help="let only findings count that no earlier review raised, and those that came back",
+    )
+
+
+def _add_output_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output",
+        action="append",
+        metavar="[FORMAT=]FILE",
+        help="write the result, or the failure, to a file; with FORMAT= in that format, beside what is printed; "
+        "may be repeated",
+    )
+
+
+def add_output_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--json", action="store_true", help="print the envelope as JSON"
+    )
+    parser.add_argument(
+        "--color",
+        choices=COLOURS,
+        default="auto",
+        help="default: auto, that is on a terminal, unless NO_COLOR is set",
+    )
+    parser.add_argument(
+        "-q",
+        "--quiet",
+        action="store_true",
+        help="print only the result: no progress, no notes",
+    )
+
+
+def _add_job_id(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "job_id",
+        nargs="?",
+        metavar="JOB",
+        help=f"the job id, or its first digits; default: {default}",
+    )
+
+
+VERBS = (
+    Verb(
+        "mcp",
+        "serve the tools over stdio to an MCP client",
+        prints_envelope=False,
+    ),
+    Verb(
+        "status",
+        "check whether Codex can be used here; costs nothing",
+        Status,
+    ),
+    Verb(
+        "demo",
+        "consult, review and delegate on a sample repository, with a scripted model; needs no login",
+        add_arguments=_demo,
+        prints_envelope=False,
+        epilog="exit codes: 0 done; 1 the sandbox did not behave as promised; "
+        "others as `codex-counsel --help` lists them",
+    ),
+    Verb(
+        "consult",
+        "ask a question about the project",
+        Consult,
+        positional=("question",),
+        add_arguments=_consult,
+        epilog=EXIT_CODE_LIST,
+    ),
+    Verb(
+        "review",
+        "have changes of the repository reviewed",
+        ReviewChanges,
+        positional=("paths",),
+        add_arguments=_review,
+        epilog=SCOPES_HELP + EXIT_CODE_LIST,
+    ),
+    Verb(
+        "plan",
+        "have a plan reviewed, before it is built",
+        ReviewPlan,
+        positional=("plan", "plan_path"),
+        add_arguments=_plan,
+        epilog=EXIT_CODE_LIST,
+    ),
+    Verb(
+        "delegate",
+        "have a task done in a temporary copy; returns a diff",
+        Delegate,
+        positional=("task",),
+        add_arguments=_delegate,
+        epilog=EXIT_CODE_LIST,
+    ),
+    Verb(
+        "apply",
+        "apply the diff of a delegated task to your files, or take it back",
+        Apply,
+        positional=("job_id",),
+        add_arguments=_apply,
+        epilog=EXIT_CODE_LIST,
+    ),
+    Verb(
+        "models",
+        "list the models and efforts of the installed Codex",
+    ),
+    Verb(
+        "jobs",
+        "list the runs of this directory",
+        JobList,
+        add_arguments=_jobs,
+    ),
+    Verb(
+        "usage",
+        "show what runs took: tokens, minutes, outcomes; costs nothing",
+        add_arguments=_usage,
+    ),
+    Verb(
+        "result",
+        "print the result of a run",
+        add_arguments=_result,
+        epilog=EXIT_CODE_LIST,
+    ),
+    Verb(
+        "check",
+        "say whether a stored review passes; asks no model and costs nothing",
+        add_arguments=_check,
+        epilog="exit codes:\n"
+        "  0    pass\n"
+        "  1    fail: a finding at or above --fail-on\n"
+        "others  inconclusive, with the code that `codex-counsel --help` lists for the reason",
+    ),
+    Verb(
+        "findings",
+        "list what reviews found, and reject or accept a finding; costs nothing",
+        Findings,
+        positional=("action", "id"),
+        add_arguments=_findings,
+        epilog=FINDINGS_HELP + "exit codes: `codex-counsel --help` lists them",
+    ),
+    Verb(
+        "cancel",
+        "end a run and all its processes",
+        add_arguments=_cancel,
+    ),
+    Verb(
+        "transfer",
+        "copy a session of Claude Code into a Codex thread",
+        Transfer,
+        positional=("transcript_path",),
+        add_arguments=_transfer,
+    ),
+    Verb(
+        "gate",
+        "an optional review at the end of each turn of Claude Code",
+        add_arguments=_gate,
+        prints_envelope=False,
+        epilog="exit codes: 0 done; 1 the gate is not installed, or its settings could not be changed",
+    ),
+    Verb(
+        "uninstall",
+        "remove what codex-counsel keeps on this machine; asks first",
+        add_arguments=_uninstall,
+        prints_envelope=False,
+        epilog="exit codes: 0 done; 1 something could not be removed; 2 nothing was removed",
+    ),
+)
