@@ -4,38 +4,34 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 from codex_counsel import __version__
+from codex_counsel.cli.formats.html_controls import controls, file_option, list_of_keys
 from codex_counsel.cli.formats.html_finding import Place, article, inline, prose, tag
+from codex_counsel.cli.formats.html_top import table, top
 from codex_counsel.cli.formats.markup import Content, Markup, element, joined
 from codex_counsel.cli.review_text import (
     MAX_ENTRY,
     counted,
     lists_of,
-    reason_of,
     rule_file_lines,
     title_of,
 )
-from codex_counsel.cli.words import in_terminal_words, repair_of
+from codex_counsel.cli.words import in_terminal_words
 from codex_counsel.contract.envelope import (
     Coverage,
     Envelope,
-    Failure,
     Finding,
     Meta,
     Omission,
     Resolved,
     SeenEarlier,
-    Usage,
 )
-from codex_counsel.contract.vocabulary import KNOWNS, SEVERITIES
 from codex_counsel.services.code_context import Snippet, snippet_key
 from codex_counsel.system.text import one_line, size
 
@@ -53,17 +49,6 @@ NO_CODE = Snippet()
 _FRAME = 100_000
 """Bytes kept free for style, script, notes and filters."""
 _NONE = "No finding passes the filters."
-_COUNTS = re.compile(
-    r"^(?:pass|concerns|fail|unknown): "
-    r"(?:no findings|\d+ [a-z ]+(?:, \d+ [a-z ]+)*)(?:; resolved: \d+)?\. "
-)
-"""What every summary begins with."""
-_VERDICTS = {
-    "pass": "Nothing was found that speaks against this change.",
-    "concerns": "There are findings to look at.",
-    "fail": "There are findings to mend first.",
-    "unknown": "The review came to no verdict.",
-}
 
 
 def html(review: Envelope, snippets: Mapping[str, Snippet]) -> str:
@@ -71,9 +56,9 @@ def html(review: Envelope, snippets: Mapping[str, Snippet]) -> str:
 
     It works without JavaScript, which only adds filters and keys.
     """
-    top = _top(review)
+    head = top(review)
     rest = joined(_rest(review))
-    shown = _fit(review, snippets, MAX_PAGE - size(top) - size(rest) - _FRAME)
+    shown = _fit(review, snippets, MAX_PAGE - size(head) - size(rest) - _FRAME)
     title = f"{review.verdict or review.status}: Codex review"
     if review.findings:
         title += f", {counted(len(review.findings), 'finding')}"
@@ -86,9 +71,9 @@ def html(review: Envelope, snippets: Mapping[str, Snippet]) -> str:
         element(
             "body",
             element("a", "Skip to the findings", class_="skip", href="#findings"),
-            top,
+            head,
             _notes(review, shown, snippets),
-            _controls(shown.places),
+            controls(shown.places),
             element(
                 "div",
                 _index(shown.places),
@@ -104,7 +89,7 @@ def html(review: Envelope, snippets: Mapping[str, Snippet]) -> str:
                 class_="columns",
             ),
             _footer(review.meta),
-            _help(),
+            list_of_keys(),
             Markup(f"<script>{_file('report.js')}</script>"),
         ),
         lang="en",
@@ -149,140 +134,6 @@ def _head(title: str) -> Markup:
 def _hash(text: str) -> str:
     digest = hashlib.sha256(text.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
-
-
-# --- the top: verdict, counts, facts
-
-
-def _top(review: Envelope) -> Markup:
-    if review.error:
-        return element(
-            "header", _eyebrow(review), *_failure(review.error), _facts(review)
-        )
-    verdict = review.verdict or "unknown"
-    # The badge and the list of counts say these already.
-    summary = _COUNTS.sub("", review.summary, count=1).removeprefix(f"{verdict}: ")
-    confidence: Content = None
-    if review.confidence:
-        confidence = element("span", f"{review.confidence} confidence", class_="aside")
-    return element(
-        "header",
-        _eyebrow(review),
-        element(
-            "h1",
-            element("span", verdict, class_=f"verdict {verdict}"),
-            " ",
-            element("span", _VERDICTS[verdict], class_="meaning"),
-            " ",
-            confidence,
-        ),
-        element("p", summary, class_="lead", dir="auto"),
-        _counts(review),
-        _facts(review),
-    )
-
-
-def _eyebrow(review: Envelope) -> Markup:
-    subject = "Codex review of a plan"
-    if review.tool != "codex_review_plan":
-        subject = "Codex review"
-    return element("p", subject, class_="eyebrow")
-
-
-def _failure(error: Failure) -> list[Markup]:
-    details = {}
-    for name, value in (error.details or {}).items():
-        details[name.replace("_", " ")] = one_line(str(value), 500)
-    return [
-        element("h1", element("span", "Nothing was reviewed", class_="verdict failed")),
-        element("p", inline(reason_of(error)), class_="lead", dir="auto"),
-        element("p", inline(f"What to do: {repair_of(error)}"), dir="auto"),
-        _table(details),
-    ]
-
-
-def _counts(review: Envelope) -> Content:
-    """How many findings there are: those that count by severity, then those of a special state."""
-    findings = review.findings
-    if findings is None:
-        return None
-    rejected = sum(finding.known == "rejected" for finding in findings)
-    states = {
-        "returned": sum(finding.known == "returned" for finding in findings),
-        "carried over": sum(bool(finding.carried) for finding in findings),
-        "rejected": rejected,
-        "resolved": len(review.resolved or ()),
-    }
-    severities = Counter(
-        finding.severity for finding in findings if finding.known != "rejected"
-    )
-    items = []
-    for severity in SEVERITIES:
-        if severities[severity]:
-            number = element("b", str(severities[severity]))
-            items.append(element("li", number, f" {severity}", class_=severity))
-    if not items:
-        items.append(element("li", "No findings"))
-    for state, count in states.items():
-        if count:
-            items.append(element("li", f"{count} {state}", class_="state"))
-    return element("ul", *items, class_="counts", aria_label="Findings by severity")
-
-
-def _facts(review: Envelope) -> Markup:
-    meta = review.meta
-    scope = meta.scope or {}
-    coverage = review.coverage or Coverage()
-    facts: dict[str, str | None] = {
-        "Scope": _scope(scope),
-        "Base": _revision(scope.get("base"), coverage.base_sha),
-        "Head": _revision(None, coverage.head_sha),
-        "Model": meta.model,
-        "Effort": meta.effort,
-        "Codex": meta.codex.version if meta.codex else None,
-        "Tokens": _tokens(meta.usage) if meta.usage else None,
-        "Time": _duration(meta),
-    }
-    return _table(facts)
-
-
-def _table(facts: Mapping[str, str | None]) -> Markup:
-    rows = []
-    for name, value in facts.items():
-        if value:
-            term = element("dt", name)
-            rows.append(element("div", term, element("dd", value, dir="auto")))
-    return element("dl", *rows, class_="facts")
-
-
-def _scope(scope: Mapping[str, object]) -> str:
-    words = str(scope.get("kind", "")).replace("_", " ")
-    paths = scope.get("paths")
-    if isinstance(paths, list) and paths:
-        words += f": {one_line(', '.join(map(str, paths)), 300)}"
-    return words
-
-
-def _revision(name: object, sha: str | None) -> str:
-    parts = []
-    if name:
-        parts.append(one_line(str(name), 200))
-    if sha:
-        parts.append(sha[:12])
-    return " ".join(parts)
-
-
-def _tokens(usage: Usage) -> str:
-    return f"{usage.input:,} in ({usage.cached_input:,} cached), {usage.output:,} out"
-
-
-def _duration(meta: Meta) -> str:
-    if meta.elapsed_ms is None:
-        return ""
-    minutes, seconds = divmod(meta.elapsed_ms / 1000, 60)
-    if minutes:
-        return f"{minutes:.0f} min {seconds:.0f} s"
-    return f"{seconds:.1f} s"
 
 
 # --- what a reader must know before the findings
@@ -363,7 +214,7 @@ def _fit(review: Envelope, snippets: Mapping[str, Snippet], room: int) -> _Shown
     bare = []
     for place in places:
         text = article(place, NO_CODE)
-        room -= size(text) + size(_entry(place)) + size(_option(place))
+        room -= size(text) + size(_entry(place)) + size(file_option(place))
         if room < 0:
             break
         bare.append(text)
@@ -501,111 +352,10 @@ def _seen(review: SeenEarlier) -> Markup:
     return element("li", words, element("code", review.job_id))
 
 
-# --- controls, for JavaScript
-
-
-def _controls(places: list[Place]) -> Content:
-    """Filters; hidden until the script shows them. None where there is nothing to filter."""
-    if len(places) < 2:
-        return None
-    severities = Counter(place.finding.severity for place in places)
-    states = Counter(place.finding.known for place in places)
-    groups: list[Content] = [
-        _toggles("severity", "Severity", severities, SEVERITIES),
-    ]
-    if len(states) > 1:
-        groups.append(_toggles("known", "State", states, KNOWNS))
-    return element(
-        "div",
-        *groups,
-        _files(places),
-        element(
-            "input",
-            type="search",
-            name="text",
-            placeholder="Filter by text",
-            aria_label="Filter by text",
-            autocomplete="off",
-            spellcheck="false",
-            maxlength=200,
-        ),
-        element("output", class_="shown", aria_live="polite"),
-        element("button", "Show all", type="button", class_="reset", hidden=True),
-        element(
-            "button", "?", type="button", class_="keys", aria_label="Keyboard shortcuts"
-        ),
-        class_="controls",
-        role="search",
-        aria_label="Filters",
-        hidden=True,
-    )
-
-
-def _toggles(
-    name: str, label: str, counts: Mapping[Any, int], order: Iterable[str]
-) -> Markup:
-    buttons = []
-    for value in order:
-        if counts[value]:
-            number = element("span", str(counts[value]), class_="number")
-            buttons.append(
-                element(
-                    "button",
-                    f"{value} ",
-                    number,
-                    type="button",
-                    class_=value,
-                    aria_pressed="true",
-                    data_filter=name,
-                    data_value=value,
-                )
-            )
-    return element("div", *buttons, class_="toggles", role="group", aria_label=label)
-
-
-def _files(places: list[Place]) -> Content:
-    options = {place.file_number: _option(place) for place in places}
-    if len(options) < 2:
-        return None
-    ordered = [options[number] for number in sorted(options)]
-    every = element("option", "All files", value="")
-    return element("select", every, *ordered, name="file", aria_label="File")
-
-
-def _option(place: Place) -> Markup:
-    name = one_line(place.finding.file or "", 200) or "No file"
-    return element("option", name, value=place.file_number)
-
-
-def _help() -> Markup:
-    keys = {
-        "j": "next finding",
-        "k": "previous finding",
-        "1 to 5": "show or hide a severity, from critical to nit",
-        "/": "filter by text",
-        "0": "show all",
-        "?": "this list",
-        "Esc": "leave the filter, close this list",
-    }
-    rows = []
-    for key, meaning in keys.items():
-        term = element("dt", element("kbd", key))
-        rows.append(element("div", term, element("dd", meaning)))
-    close = element("button", "Close", type="submit")
-    return element(
-        "dialog",
-        element("h2", "Keys"),
-        element("dl", *rows),
-        element("form", close, method="dialog"),
-        id="keys",
-        aria_label="Keyboard shortcuts",
-    )
-
-
 def _footer(meta: Meta) -> Markup:
     return element(
         "footer",
-        _table({"Job": meta.job_id, "Thread": meta.session_id}),
+        table({"Job": meta.job_id, "Thread": meta.session_id}),
         element(
             "p",
             f"Written by codex-counsel {__version__}. The findings are the opinion of a model; "

@@ -1,0 +1,112 @@
+"""What filters the findings of the page, and moves between them; shown only where JavaScript runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from codex_counsel.cli.formats.html_finding import Place
+from codex_counsel.cli.formats.markup import Content, Markup, element
+from codex_counsel.contract.vocabulary import KNOWNS, SEVERITIES
+from codex_counsel.system.text import one_line
+
+
+def controls(places: list[Place]) -> Content:
+    """Filters; hidden until the script shows them. None where there is nothing to filter."""
+    if len(places) < 2:
+        return None
+    severities = Counter(place.finding.severity for place in places)
+    states = Counter(place.finding.known for place in places)
+    groups: list[Content] = [
+        _toggles("severity", "Severity", severities, SEVERITIES),
+    ]
+    if len(states) > 1:
+        groups.append(_toggles("known", "State", states, KNOWNS))
+    return element(
+        "div",
+        *groups,
+        _files(places),
+        element(
+            "input",
+            type="search",
+            name="text",
+            placeholder="Filter by text",
+            aria_label="Filter by text",
+            autocomplete="off",
+            spellcheck="false",
+            maxlength=200,
+        ),
+        element("output", class_="shown", aria_live="polite"),
+        element("button", "Show all", type="button", class_="reset", hidden=True),
+        element(
+            "button", "?", type="button", class_="keys", aria_label="Keyboard shortcuts"
+        ),
+        class_="controls",
+        role="search",
+        aria_label="Filters",
+        hidden=True,
+    )
+
+
+def _toggles(
+    name: str, label: str, counts: Mapping[Any, int], order: Iterable[str]
+) -> Markup:
+    buttons = []
+    for value in order:
+        if counts[value]:
+            number = element("span", str(counts[value]), class_="number")
+            buttons.append(
+                element(
+                    "button",
+                    f"{value} ",
+                    number,
+                    type="button",
+                    class_=value,
+                    aria_pressed="true",
+                    data_filter=name,
+                    data_value=value,
+                )
+            )
+    return element("div", *buttons, class_="toggles", role="group", aria_label=label)
+
+
+def _files(places: list[Place]) -> Content:
+    options = {place.file_number: file_option(place) for place in places}
+    if len(options) < 2:
+        return None
+    ordered = [options[number] for number in sorted(options)]
+    every = element("option", "All files", value="")
+    return element("select", every, *ordered, name="file", aria_label="File")
+
+
+def file_option(place: Place) -> Markup:
+    """The entry of a file in the list of files."""
+    name = one_line(place.finding.file or "", 200) or "No file"
+    return element("option", name, value=place.file_number)
+
+
+def list_of_keys() -> Markup:
+    """The dialog that says what each key does."""
+    keys = {
+        "j": "next finding",
+        "k": "previous finding",
+        "1 to 5": "show or hide a severity, from critical to nit",
+        "/": "filter by text",
+        "0": "show all",
+        "?": "this list",
+        "Esc": "leave the filter, close this list",
+    }
+    rows = []
+    for key, meaning in keys.items():
+        term = element("dt", element("kbd", key))
+        rows.append(element("div", term, element("dd", meaning)))
+    close = element("button", "Close", type="submit")
+    return element(
+        "dialog",
+        element("h2", "Keys"),
+        element("dl", *rows),
+        element("form", close, method="dialog"),
+        id="keys",
+        aria_label="Keyboard shortcuts",
+    )
