@@ -64,6 +64,15 @@ class Target:
             return False
         return not stat.S_ISDIR(mode) and os.access(path, os.W_OK)
 
+    @property
+    def identity(self) -> object:
+        """Equal for two names of one file."""
+        path = os.path.realpath(self.file)
+        with suppress(OSError):
+            status = os.stat(path)  # noqa: PTH116  # beside its realpath
+            return status.st_dev, status.st_ino
+        return path
+
 
 class UnwrittenFilesError(CounselError):
     """Files of `--output` could not be written. What could be written and printed was."""
@@ -123,7 +132,7 @@ class Output:
                     Code.INVALID_ARGUMENTS,
                     f"--output: {target.file} cannot be written",
                 )
-            file = os.path.realpath(target.file)
+            file = target.identity
             if file in files:
                 raise CounselError(
                     Code.INVALID_ARGUMENTS, f"--output: {target.file} is named twice"
@@ -188,7 +197,13 @@ class Output:
     def _write_file(
         self, target: Target, wire: EnvelopeDict, review: EnvelopeDict | None
     ) -> None:
-        with target.file.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        with open(
+            target.file,
+            "w",
+            encoding="utf-8",
+            errors="backslashreplace",
+            opener=_open_at_once,
+        ) as file:
             guarded = GuardedStream(file, in_workflow=is_workflow(os.environ))
             self._write(target.format, wire, review, cast("TextIO", guarded))
 
@@ -209,6 +224,13 @@ class Output:
             _page(wire, look).print(stream)
         else:
             _write_document(name, parse_envelope(review or wire), stream)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """As `open`; a pipe that nobody reads is an error, and not a wait without end."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _write_document(name: str, review: Envelope, stream: TextIO) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,7 @@ def test_a_file_may_have_the_name_of_a_format_and_an_equals_sign(
 REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "a file twice": (("sarif=a", "html=./a"), ": a is named twice"),
     "a file by two names": (("sarif=a", "html=link"), "link is named twice"),
+    "a file with two names": (("sarif=one", "html=other"), "other is named twice"),
     "no name": (("sarif=",), ". cannot be written"),
     "a missing folder": (("a", "sarif=absent/b"), "absent/b cannot be written"),
     "a name that is too long": ((f"sarif={'x' * 300}",), "cannot be written"),
@@ -107,6 +109,8 @@ def test_bad_files_are_refused_before_anything_is_spent(
 ) -> None:
     world.repository.begin_changed()
     (world.workspace / "link").symlink_to("a")
+    (world.workspace / "one").write_text("", "utf-8")
+    (world.workspace / "other").hardlink_to(world.workspace / "one")
     server = model()
     result = run(world, "review", *(f"--output={file}" for file in files))
     assert (result.code, server.requests) == (2, [])
@@ -148,6 +152,14 @@ def test_a_file_that_fails_loses_neither_the_others_nor_the_result(
     assert WORDS["markdown"] in result.out
     assert len(json.loads(sarif.read_text("utf-8"))["runs"][0]["results"]) == 1
     assert "storage_failed: --output: /dev/full: No space left" in result.err
+
+
+def test_a_pipe_that_nobody_reads_is_waited_for_by_nobody(changed: World) -> None:
+    pipe = changed.base / "pipe"
+    os.mkfifo(pipe)
+    result = run(changed, "review", f"--output=sarif={pipe}")
+    assert (result.code, WORDS["text"] in result.out) == (3, True)
+    assert f"--output: {pipe}: No such device or address" in result.err
     assert "codex-counsel result" in result.err
     assert result.code == 3
     assert run(changed, "result").code == 1
