@@ -170,7 +170,7 @@ def test_a_rejected_finding_in_a_reworded_line_is_a_new_one_that_counts(
     world: World, model: Model
 ) -> None:
     feature(world, l7="seven = 70")
-    changed = {"evidence": "seven = 71"}
+    changed = {"evidence": "seven = 71", "severity": "low"}
     model(
         in_turn(reply({}, verdict="concerns"), reply({}, changed, verdict="concerns"))
     )
@@ -178,10 +178,11 @@ def test_a_rejected_finding_in_a_reworded_line_is_a_new_one_that_counts(
     decide(world, first["id"], "rejected", "Not now.")
     push(world, l7="seven = 70", l9="seven = 71")
     wire = review(world.counsel(), scope="branch")
-    known = {finding["evidence"]: finding["known"] for finding in wire["findings"]}
-    assert known == {"seven = 70": "rejected", "seven = 71": "new"}
+    # What counts comes first, though it is less grave.
+    known = [(finding["evidence"], finding["known"]) for finding in wire["findings"]]
+    assert known == [("seven = 71", "new"), ("seven = 70", "rejected")]
     assert wire["verdict"] == "concerns"
-    assert wire["summary"].startswith("concerns: 1 medium, 1 rejected earlier. ")
+    assert wire["summary"].startswith("concerns: 1 low, 1 rejected earlier. ")
 
 
 def test_a_renamed_file_takes_its_findings_along(world: World, model: Model) -> None:

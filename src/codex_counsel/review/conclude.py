@@ -121,7 +121,7 @@ def _from_reply(
     )
     ended.meta.warnings += [*reply.warnings, *reasons]
     findings = [*reply.findings, *on_record.carried]
-    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    findings.sort(key=_rank)
     return Envelope(
         ok=True,
         status="completed",
@@ -137,6 +137,11 @@ def _from_reply(
         coverage=coverage,
         meta=ended.meta,
     )
+
+
+def _rank(finding: Finding) -> tuple[bool, int]:
+    """What counts comes first, and of that the gravest."""
+    return finding.known == "rejected", SEVERITIES.index(finding.severity)
 
 
 def _summary(verdict: str, findings: list[Finding], resolved: int, words: str) -> str:
