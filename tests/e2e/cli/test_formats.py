@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -256,3 +258,20 @@ def test_a_suggestion_is_shown_and_its_lines_are_those_of_the_file(
     first, last = (suggestion["range"][end]["line"] for end in ("start", "end"))
     lines[first - 1 : last] = suggestion["text"].splitlines()
     assert lines[6] == "seven = 7"
+
+
+def test_a_format_waits_for_no_other_one() -> None:
+    program = (
+        "import sys\n"
+        "from codex_counsel.cli.formats import render\n"
+        "from codex_counsel.contract.envelope import Envelope, Meta\n"
+        "review = Envelope(ok=True, status='completed', tool='codex_review_changes', summary='', meta=Meta())\n"
+        "render(review, 'gitlab')\n"
+        "formats = [name for name in sys.modules if name.startswith('codex_counsel.cli.formats.')]\n"
+        "print(sorted(formats), 'xml' in sys.modules)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    names = ["codex_counsel.cli.formats.gitlab", "codex_counsel.cli.formats.rules"]
+    assert result.stdout == f"{names} False\n"

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
 
-from codex_counsel.cli.formats.github import github
-from codex_counsel.cli.formats.gitlab import gitlab
-from codex_counsel.cli.formats.junit import junit
-from codex_counsel.cli.formats.markdown import markdown
-from codex_counsel.cli.formats.rdjson import rdjson
-from codex_counsel.cli.formats.sarif import sarif
 from codex_counsel.cli.output import json_text
 from codex_counsel.contract.envelope import Envelope
-from codex_counsel.system.json_values import Json
+
+_JSON = ("sarif", "rdjson", "gitlab")
 
 
 def render(review: Envelope, name: str) -> str:
     """The review, or the failure of one, in a format of `parser.FORMATS` other than `text`."""
+    if name == "json":
+        return json_text(review.wire())
+    if name == "html":
+        return _html(review)
+    # No format waits for what another one needs, such as an XML library.
+    module = import_module(f"{__name__}.{name}")
+    document = getattr(module, name)(review)
     if name in _JSON:
-        return json_text(_JSON[name](review))
-    return _TEXT[name](review)
+        return json_text(document)
+    return str(document)
 
 
 def _html(review: Envelope) -> str:
@@ -29,17 +31,3 @@ def _html(review: Envelope) -> str:
     from codex_counsel.services.results import open_store
 
     return html(review, snippets(open_store(), review))
-
-
-_JSON: dict[str, Callable[[Envelope], Json]] = {
-    "json": Envelope.wire,
-    "sarif": sarif,
-    "rdjson": rdjson,
-    "gitlab": gitlab,
-}
-_TEXT: dict[str, Callable[[Envelope], str]] = {
-    "markdown": markdown,
-    "html": _html,
-    "github": github,
-    "junit": junit,
-}
