@@ -141,6 +141,8 @@ UNFIT: dict[str, tuple[str | bytes, dict[str, Any]]] = {
     "a bidirectional mark": (CHANGED, {"replacement": "x = '\u202e'"}),
     "a lone surrogate": (CHANGED, {"replacement": "x = '\ud800'"}),
     "a hidden character written out": (CHANGED, {"replacement": "x = '<U+202E>'"}),
+    "a word out of sight": (CHANGED, {"replacement": f"x = 1;{' ' * 60}import os"}),
+    "a line out of sight": (CHANGED, {"replacement": f"x = 1\n{' ' * 99}import os"}),
     "a token": (CHANGED, {"replacement": f"x = '{TOKEN}'"}),
     "a masked token": (CHANGED, {"replacement": "x = '[masked:github-token]'"}),
     "a token in the lines": (

@@ -6,7 +6,8 @@ A proposal is dropped, and the finding stays, unless
   evidence stands or directly beside it;
 - these lines were sent as they are: nothing in them is masked or hidden;
 - the replacement is another text, of bounded length, with nothing to mask, no control
-  character, and no stand-in of a masked or hidden character.
+  character, no stand-in of a masked or hidden character, and nothing behind so many
+  blanks that it would stand out of sight.
 
 Where the evidence was found elsewhere than the finding says, the lines move by the same
 distance. The replacement that comes out has the line ends of the lines that it
@@ -16,6 +17,7 @@ character by character, it gives the new file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -28,6 +30,7 @@ MAX_LINES = 200
 """Lines that one suggestion replaces, and lines that it puts in their place."""
 MAX_CHARACTERS = 8_000
 _MASK = "[masked:"
+_OUT_OF_SIGHT = re.compile(r"[^\S\n]{60}\S")
 
 
 class Proposal(NamedTuple):
@@ -93,6 +96,8 @@ def _is_harmless(replacement: str) -> bool:
     if len(replacement) > MAX_CHARACTERS or replacement.count("\n") > MAX_LINES:
         return False
     if visible(replacement) != replacement or SPELLED_OUT.search(replacement):
+        return False
+    if _OUT_OF_SIGHT.search(replacement):
         return False
     return _MASK not in replacement and mask(replacement)[1] == 0
 
