@@ -305,6 +305,13 @@ def test_lists_coverage_and_what_was_resolved_follow_the_findings() -> None:
     assert "pass became concerns" in notes
 
 
+def test_a_command_in_a_warning_is_shown_as_code() -> None:
+    warnings = ["see `codex-counsel findings`, not <b>that</b>"]
+    notes = page_of(review(meta=META | {"warnings": warnings})).one("section", "notes")
+    assert [code.text for code in notes.all("code")] == ["codex-counsel findings"]
+    assert "see codex-counsel findings, not <b>that</b>" in notes.text
+
+
 def test_a_long_list_is_folded_and_whole() -> None:
     omitted = [{"path": f"f{number}", "reason": "budget"} for number in range(50)]
     page = page_of(review(coverage=COVERAGE | {"omitted": omitted}))

@@ -159,7 +159,7 @@ def _notes(review: Envelope, shown: _Shown, snippets: Mapping[str, Snippet]) -> 
         notes.append(f"{findings} were left out, the last ones: see --format json.")
     if not notes:
         return None
-    items = [element("li", note, dir="auto") for note in notes]
+    items = [element("li", inline(note), dir="auto") for note in notes]
     return element(
         "section",
         element("h2", "Notes", class_="hidden"),
