@@ -16,8 +16,11 @@ from tests.unit.test_seen import review
 WRITER = """
 import sys
 from pathlib import Path
+from codex_counsel.findings import seen
 from codex_counsel.findings.seen import PastReview, ReviewLog, State, Step
 
+# Four writers and a slow disk: whoever comes last waits for a hundred writes.
+seen.LOCK_PATIENCE = 90.0
 log = ReviewLog(Path(sys.argv[1]))
 first, count = int(sys.argv[2]), int(sys.argv[3])
 steps = tuple(
@@ -46,7 +49,7 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     log = ReviewLog(tmp_path / "findings" / "project-1")
     writers = [writer(log, 1000 * number, 30) for number in range(4)]
     for each in writers:
-        _, _ = each.communicate(timeout=60)
+        _, _ = each.communicate(timeout=90)
         assert each.returncode == 0
     jobs = {int(each.job, 16) for each in log.read()}
     assert jobs == {1000 * group + n for group in range(4) for n in range(30)}
@@ -73,4 +76,4 @@ def test_a_process_that_is_killed_tears_nothing(tmp_path: Path) -> None:
 
 
 def wait_for(log: ReviewLog, count: int) -> None:
-    until(lambda: len(log.read()) > count)
+    until(lambda: len(log.read()) > count, seconds=90)
