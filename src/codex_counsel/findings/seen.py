@@ -44,7 +44,7 @@ MAX_BYTES = 8 * 1024 * 1024
 """Bytes of the file, above which the oldest reviews are dropped."""
 MAX_LINE = 3 * 1024 * 1024
 """Bytes of the files of one review, above which the last of them are left out."""
-LOCK_PATIENCE = 5.0
+LOCK_PATIENCE = 10.0
 MAX_STEPS = 2_000_000
 """States that are looked at for all files of a change; files that come later count as not seen."""
 MAX_ANCESTRY = 20

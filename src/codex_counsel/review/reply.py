@@ -144,8 +144,12 @@ def parse_reply(
     ):
         return None
 
+    schema = reply_schema(plan=plan, rules=rules)
+    # A word of its own for the kind of a fault is warned of, and spoils nothing else.
+    finding = schema["properties"]["findings"]["items"]["properties"]
+    finding["category"] = {"type": ["string", "null"]}
     # One more than is listed tells that there are more; there may be very many.
-    all_deviations = _deviations(raw, reply_schema(plan=plan, rules=rules), "the reply")
+    all_deviations = _deviations(raw, schema, "the reply")
     deviations = list(islice(all_deviations, MAX_LISTED + 1))
     warnings = deviations[:MAX_LISTED]
     if len(deviations) > MAX_LISTED:
