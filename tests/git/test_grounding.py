@@ -10,13 +10,8 @@ import pytest
 from codex_counsel.contract.vocabulary import Grounding
 from codex_counsel.findings.identity import MAX_WORDS
 from codex_counsel.review.changes.model import Scope
-from codex_counsel.review.grounding import (
-    MAX_FRAGMENTS,
-    GroundingResult,
-    LineRange,
-    Quotation,
-    ReviewedFiles,
-)
+from codex_counsel.review.grounding import GroundingResult, ReviewedFiles
+from codex_counsel.review.quotations import MAX_FRAGMENTS, LineRange, Quotation
 
 if TYPE_CHECKING:
     from pathlib import Path

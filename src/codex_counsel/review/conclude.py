@@ -15,15 +15,15 @@ from codex_counsel.errors import CounselError
 from codex_counsel.git.repo import Repo
 from codex_counsel.kind import EndedRun, failed_run, remove_scratch
 from codex_counsel.review import reply as replies
-from codex_counsel.review.grounding import (
+from codex_counsel.review.grounding import ReviewedFiles
+from codex_counsel.review.on_record import OnRecord, entries_on_record, put_on_record
+from codex_counsel.review.quotations import (
     MAX_EVIDENCE,
     PlanText,
     Quotation,
-    ReviewedFiles,
     is_quoted_from,
     loosely_normalized,
 )
-from codex_counsel.review.on_record import OnRecord, entries_on_record, put_on_record
 from codex_counsel.review.record import ReviewRecord
 from codex_counsel.review.remember import remember
 from codex_counsel.review.reply import ReviewReply

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from codex_counsel.contract.vocabulary import Grounding, Known
     from codex_counsel.findings.entry import Entry
     from codex_counsel.kind import EndedRun
-    from codex_counsel.review.grounding import Quotation
+    from codex_counsel.review.quotations import Quotation
     from codex_counsel.review.record import ReviewRecord
     from codex_counsel.review.standing import Look
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from codex_counsel.findings.entry import Entry
     from codex_counsel.git.repo import Repo
     from codex_counsel.review.changes.model import ChangedFile
-    from codex_counsel.review.grounding import PlanText, ReviewedFiles
+    from codex_counsel.review.grounding import ReviewedFiles
+    from codex_counsel.review.quotations import PlanText
     from codex_counsel.review.record import ReviewRecord
 
 MAX_ELSEWHERE = 200

@@ -22,7 +22,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from codex_counsel.contract.envelope import Finding, Suggestion
-from codex_counsel.review.grounding import LineRange, ReviewedFiles
+from codex_counsel.review.grounding import ReviewedFiles
+from codex_counsel.review.quotations import LineRange
 from codex_counsel.system.redact import mask
 from codex_counsel.system.text import SPELLED_OUT, visible
 
