@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from codex_counsel.errors import CounselError
 from codex_counsel.findings.identity import kept, normalized_blocks
+from codex_counsel.findings.seen import REGULAR_MODES
 from codex_counsel.git.encoding import is_binary, utf8
 from codex_counsel.git.names import NO_NAME, display_name
 from codex_counsel.git.tree_reader import TreeReader, UnreadableError
@@ -57,9 +58,16 @@ class ReviewedFiles:
         self._changes = changes
         self._by_alias: dict[str, ChangedFile] = {}
         self._changed_names: set[bytes] = set()
+        self._by_name: dict[bytes, ChangedFile] = {}
+        self._present_names: dict[str, bytes] = {}
         for file in changes.entries:
             self._by_alias.update(dict.fromkeys(_aliases(file), file))
             self._changed_names.update(file.names)
+            self._by_name[file.path_bytes] = file
+            if file.status == "R" and file.old_path:
+                self._present_names[file.old_path] = file.path_bytes
+        for file in changes.entries:
+            self._present_names[file.path] = file.path_bytes
         self._lines = lru_cache(maxsize=CACHED_FILES)(self._read_lines)
         self._text = lru_cache(maxsize=CACHED_FILES)(self._read_text)
 
@@ -173,12 +181,8 @@ class ReviewedFiles:
 
     def _present_name(self, path: str) -> bytes | None:
         """The name that a file has now; None where `path` does not tell it."""
-        for file in self._changes.entries:
-            if file.path == path:
-                return file.path_bytes
-        for file in self._changes.entries:
-            if file.old_path == path and file.status == "R":
-                return file.path_bytes
+        if path in self._present_names:
+            return self._present_names[path]
         if NO_NAME.search(path) or not _is_inside(path):
             return None
         name = os.fsencode(path)
@@ -238,12 +242,21 @@ class ReviewedFiles:
         comparison = self._changes.comparison
         try:
             if comparison.state == "commit":
-                return self.repo.read(comparison.head, name, MAX_FILE)
+                return self._read_commit(name)
             if comparison.state == "index":
                 return self.repo.read(None, name, MAX_FILE)
         except CounselError:
             return None
         return self._read_working_tree(name)
+
+    def _read_commit(self, name: bytes) -> bytes | None:
+        """The content in the reviewed commit. Of a file of the change it is known which object that is."""
+        file = self._by_name.get(name)
+        if file is None or not file.new_content:
+            return self.repo.read(self._changes.comparison.head, name, MAX_FILE)
+        if file.modes[1] not in REGULAR_MODES:
+            return None
+        return self.repo.blob(file.object_ids[1], MAX_FILE)
 
     def _read_working_tree(self, name: bytes) -> bytes | None:
         try:
@@ -257,16 +270,15 @@ class ReviewedFiles:
         comparison = self._changes.comparison
         if comparison.base is None or comparison.whole_files:
             return None
-        for file in self._changes.entries:
-            if file.path_bytes != name:
-                continue
-            try:
-                return self.repo.read(
-                    comparison.base, file.old_path_bytes or name, MAX_FILE
-                )
-            except CounselError:
-                return None
-        return None
+        file = self._by_name.get(name)
+        if file is None:
+            return None
+        try:
+            return self.repo.read(
+                comparison.base, file.old_path_bytes or name, MAX_FILE
+            )
+        except CounselError:
+            return None
 
 
 def _masked_lines(data: bytes | None) -> list[str] | None:
