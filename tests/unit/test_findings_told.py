@@ -74,6 +74,14 @@ def test_files_of_the_change_come_first_and_then_the_newest() -> None:
     assert [row.split("Finding ")[1][0] for row in told] == list("765210")
 
 
+def test_open_findings_are_told_before_all_that_were_rejected() -> None:
+    rejected = [
+        entry_of(number, state="rejected", title="t" * 300) for number in range(100)
+    ]
+    last = entry_of(100, file="b.py", branch="feature")
+    assert rows(*rejected, last)[0].startswith("open | logic | b.py:101 | Finding 100")
+
+
 def test_what_does_not_fit_is_counted() -> None:
     many = [entry_of(number, title="t" * 250) for number in range(500)]
     told = rows(*many)

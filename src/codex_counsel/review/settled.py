@@ -32,12 +32,15 @@ def settled_findings(
 ) -> str:
     """The part of a prompt that tells of findings on record; empty where there are none to tell of.
 
-    Those in `files` of the change come first, then the newest. Open ones are told of if they
+    Open ones come first, of these and of the rejected ones those in `files` of the change,
+    then the newest. Open ones are told of if they
     are in such a file or of this branch; those of a plan only to a review of this plan.
     """
     told = [entry for entry in entries if _is_told(entry, files, branch, plan)]
     told.sort(key=lambda entry: entry.last.time, reverse=True)
     told.sort(key=lambda entry: entry.file not in files)
+    # A rejected finding that is raised again is known by its id all the same.
+    told.sort(key=lambda entry: entry.state == "rejected")
     if not told:
         return ""
 
