@@ -257,6 +257,46 @@ def test_a_finding_that_another_branch_has_too_is_carried_on_both(
         assert wire["verdict"] == "concerns"
 
 
+def in_turn(reviews: Reviews, *findings: dict[str, Any]) -> EnvelopeDict:
+    """The next review of the branch that is sent only what is new, after a commit."""
+    reviews.project.commit()
+    record = replace(reviews.record(kind="branch", base="main"), since="last")
+    return reviews.conclude(record, reply(*findings))
+
+
+def test_what_is_found_in_a_file_whose_name_another_one_shares_is_never_gone(
+    reviews: Reviews,
+) -> None:
+    since_last(reviews)
+    # Both are shown as `a\\xff.py`.
+    reviews.project.write(b"a\xff.py", "seven = 70\n")
+    reviews.project.write("a\\xff.py", "harmless = 1\n")
+    finding = {"file": "a\\xff.py", "line": 1, "severity": "high"}
+    in_turn(reviews, finding)
+    reviews.project.write("more.py", "more = 1\n")
+    wire = in_turn(reviews)
+    assert (wire["verdict"], wire["findings"][0]["carried"]) == ("fail", True)
+    assert reviews.states() == ["open"]
+
+
+def test_what_cannot_be_looked_for_is_not_gone(reviews: Reviews) -> None:
+    since_last(reviews)
+    reviews.project.write("note.txt", "seven = 70\n")
+    in_turn(reviews, {"file": "note.txt", "line": 1, "severity": "high"})
+    reviews.project.write("note.txt", b"seven = 70\n\0")
+    wire = in_turn(reviews)
+    assert (wire["verdict"], wire["findings"][0]["carried"]) == ("fail", True)
+    assert reviews.states() == ["open"]
+
+
+def test_a_link_has_no_lines(reviews: Reviews) -> None:
+    since_last(reviews)
+    in_turn(reviews, {})
+    (reviews.project.root / "app.py").unlink()
+    (reviews.project.root / "app.py").symlink_to("other.py")
+    assert len(in_turn(reviews)["resolved"]) == 1
+
+
 def test_what_was_seen_is_on_record_only_where_its_findings_are(
     reviews: Reviews,
 ) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from codex_counsel.findings.identity import recorded_path
 from codex_counsel.findings.matching import Standing, copies_needed
+from codex_counsel.findings.seen import REGULAR_MODES
 from codex_counsel.git import refs
 from codex_counsel.review.changes.comparison import Comparison
 from codex_counsel.review.lineage import Lineage
@@ -106,7 +108,12 @@ def look_at_files(
     needed = copies_needed(own)
     others = [entry for entry in relied_on if entry.id not in look.line_of_history]
     inside, elsewhere = _candidates([*own, *others], changed, look.relied_on)
+    shared = _shared_names(record)
     for entry in inside:
+        if entry.file in shared:
+            # Which of them it was cannot be told, so nobody can say that it is gone.
+            look.standings[entry.id] = Standing(there=entry.unsettled, in_change=True)
+            continue
         _look_for(look, entry, changed.get(entry.file or ""), files, needed)
         _check_time(deadline)
     look.complete = True
@@ -157,6 +164,12 @@ def _changed_files(record: ReviewRecord) -> dict[str, ChangedFile]:
     return changed
 
 
+def _shared_names(record: ReviewRecord) -> set[str]:
+    """Names on record that several files of the change have: what is written out or masked tells them apart no more."""
+    names = Counter(recorded_path(file.path) for file in record.changes().entries)
+    return {name for name, count in names.items() if count > 1}
+
+
 def _candidates(
     entries: Iterable[Entry],
     changed: Mapping[str, ChangedFile],
@@ -201,10 +214,13 @@ def _standing(
     is_sent_whole = file is not None and not file.prior
     in_change = file is not None
     places = files.places_of(path, entry.words)
-    if places is None:
+    if places is None and file is None:
         return None
-    if not entry.quotes:
-        # There is no evidence that could go; what was not sent again stands.
+    if places is None and file is not None and file.modes[1] not in REGULAR_MODES:
+        # A link or a submodule has no lines.
+        places = []
+    if not entry.quotes or places is None:
+        # Where no evidence can be looked for, none is gone; what was not sent again stands.
         return Standing(
             there=True,
             in_change=in_change,
