@@ -473,3 +473,11 @@ def test_the_work_grows_with_the_findings_and_not_with_their_square(
     compared = 0
     record.review(*(raised(words=f"new_{number} = 1") for number in range(100)))
     assert 0 < compared < 20 * 200
+
+
+def test_a_quotation_of_removed_lines_is_no_part_of_one_of_present_lines(
+    record: Record,
+) -> None:
+    first, _ = only(record.review(raised(words="seven = 70\neight = 80")))
+    other, known = only(record.review(raised(words="seven = 70", removed=True)))
+    assert (other != first, known) == (True, "new")
