@@ -14,6 +14,7 @@ import pytest
 
 from codex_counsel.contract.envelope import BudgetReached, EnvelopeDict, Meta
 from codex_counsel.findings.ledger import Ledger
+from codex_counsel.findings.matching import MAX_NEW
 from codex_counsel.findings.seen import ReviewLog
 from codex_counsel.git.repo import Repo
 from codex_counsel.kind import EndedRun
@@ -307,6 +308,16 @@ def test_what_was_seen_is_on_record_only_where_its_findings_are(
     reviews.ledger.file.unlink()
     reviews.conclude(record, reply({}))
     assert len(ReviewLog(reviews.ledger.directory).read()) == 1
+
+
+def test_what_was_seen_is_sent_again_where_not_all_findings_are_on_record(
+    reviews: Reviews,
+) -> None:
+    record = since_last(reviews)
+    findings = [{"title": f"Fault {number}"} for number in range(MAX_NEW + 1)]
+    reviews.conclude(record, reply(*findings))
+    assert len(reviews.states()) == MAX_NEW
+    assert ReviewLog(reviews.ledger.directory).read() == []
 
 
 def test_many_reviews_at_once_lose_no_finding(reviews: Reviews) -> None:

@@ -131,6 +131,14 @@ UNFIT: dict[str, tuple[str | bytes, dict[str, Any]]] = {
         f"new = 0\nnew = 1\n{CHANGED}",
         {"line": 2, "line_end": 4},
     ),
+    "its first line, of evidence of another length that moved": (
+        f"new = 0\nnew = 1\n{CHANGED}",
+        {"line": 2, "line_end": 4, "replace_from": 2, "replace_to": 2},
+    ),
+    "a line that is not beside the evidence": (
+        CHANGED,
+        {"replace_from": 9, "replace_to": 9},
+    ),
     "no such file": (CHANGED, {"file": "absent.py"}),
     "no file": (CHANGED, {"file": None}),
     "too many lines": (CHANGED, {"replacement": "x = 1\n" * (MAX_LINES + 1)}),
