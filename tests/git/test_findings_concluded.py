@@ -290,6 +290,15 @@ def test_what_cannot_be_looked_for_is_not_gone(reviews: Reviews) -> None:
     assert reviews.states() == ["open"]
 
 
+def test_a_nit_about_the_same_line_hides_no_graver_finding(reviews: Reviews) -> None:
+    since_last(reviews)
+    in_turn(reviews, {"severity": "critical"})
+    reviews.project.write("more.py", "more = 1\n")
+    wire = in_turn(reviews, {"severity": "nit", "title": "Name it better"})
+    assert [finding["severity"] for finding in wire["findings"]] == ["critical"]
+    assert wire["verdict"] == "concerns"
+
+
 def test_a_link_has_no_lines(reviews: Reviews) -> None:
     since_last(reviews)
     in_turn(reviews, {})

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from codex_counsel.contract.vocabulary import FindingState, Known
+from codex_counsel.contract.vocabulary import FindingState, Known, Severity
 from codex_counsel.findings import entry as entry_module
 from codex_counsel.findings import identity, matching
 from codex_counsel.findings.entry import MAX_TEXT, MAX_TITLE, Entry
@@ -454,6 +454,25 @@ def test_each_open_finding_needs_a_place_of_its_own(record: Record) -> None:
     record.review(raised(copies=2), raised(line=9, copy=2, copies=2), raised(title="Same place", copies=2))  # fmt: skip
     needed = copies_needed(record.entries.values())
     assert sorted(needed.values()) == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("carries", "state", "severity"),
+    [
+        (True, "open", "high"),
+        (True, "accepted", "high"),
+        (False, "open", "nit"),
+        (True, "rejected", "nit"),
+        (True, "fixed", "nit"),
+    ],
+)
+def test_who_is_sent_a_part_makes_no_finding_less_grave(
+    record: Record, carries: bool, state: FindingState, severity: Severity
+) -> None:
+    first, _ = only(record.review(raised()))
+    record.decide(first, state)
+    record.review(raised(title="Style", severity="nit"), carries=carries)
+    assert record.entries[first].severity == severity
 
 
 def test_the_work_grows_with_the_findings_and_not_with_their_square(

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import NamedTuple
 
-from codex_counsel.contract.vocabulary import Category, Known, Severity
+from codex_counsel.contract.vocabulary import SEVERITIES, Category, Known, Severity
 from codex_counsel.findings.entry import (
     MAX_FILE,
     MAX_TEXT,
@@ -188,12 +188,19 @@ def settle(
         earlier = entries.get(match.id)
         known = _known(earlier, review)
         entry = _raised_entry(match, earlier, review.sighting(known), review.branch)
+        if review.carries and earlier and earlier.unsettled:
+            # Who was sent a part cannot take back what was found in the whole.
+            entry = replace(entry, severity=_graver(earlier.severity, entry.severity))
         settlement.raised.append((entry, known))
     raised_ids = {match.id for match in matches}
     for entry in entries.values():
         if entry.id not in raised_ids:
             _settle_other(settlement, entry, review)
     return settlement
+
+
+def _graver(one: Severity, other: Severity) -> Severity:
+    return min(one, other, key=SEVERITIES.index)
 
 
 def _known(earlier: Entry | None, review: Review) -> Known:

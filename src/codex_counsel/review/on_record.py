@@ -159,6 +159,7 @@ def _give_ids(findings: Sequence[Finding], settlement: Settlement) -> None:
 def _tell_known(findings: Sequence[Finding], settlement: Settlement) -> None:
     for finding, (entry, known) in zip(findings, settlement.raised, strict=True):
         finding.known = known
+        finding.severity = entry.severity
         if known == "rejected":
             finding.reason = _reason(entry)
 
