@@ -258,6 +258,22 @@ def test_a_finding_that_another_branch_has_too_is_carried_on_both(
         assert wire["verdict"] == "concerns"
 
 
+@pytest.mark.parametrize(
+    ("line", "verdict"),
+    [
+        ('{"id": "0123456789abcdef", "state": "undecided"}', "unknown"),
+        ('{"id": "0123456789abcdef", "sta', "pass"),
+    ],
+)
+def test_no_pass_beside_a_finding_that_only_another_release_understands(
+    reviews: Reviews, line: str, verdict: str
+) -> None:
+    record = since_last(reviews)
+    reviews.ledger.directory.mkdir(parents=True, mode=0o700)
+    reviews.ledger.file.write_text(f"{line}\n", "ascii")
+    assert reviews.conclude(record, reply())["verdict"] == verdict
+
+
 def in_turn(reviews: Reviews, *findings: dict[str, Any]) -> EnvelopeDict:
     """The next review of the branch that is sent only what is new, after a commit."""
     reviews.project.commit()

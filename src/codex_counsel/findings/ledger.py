@@ -54,14 +54,16 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 class Findings:
     """What was read: the entries by their ids in the order in which they came, and how many lines there are.
 
-    `damaged` counts the lines that could not be read; `unread` are these lines. `size` are
-    the bytes of the file.
+    `damaged` counts the lines that could not be read; `unread` are these lines. `unclear`
+    are the ids of findings whose last line is whole but not understood, such as one of a
+    later release. `size` are the bytes of the file.
     """
 
     entries: dict[str, Entry] = field(default_factory=dict)
     damaged: int = 0
     lines: int = 0
     unread: list[bytes] = field(default_factory=list)
+    unclear: set[str] = field(default_factory=set)
     size: int = 0
 
 
@@ -203,11 +205,19 @@ def _parsed(data: bytes) -> Findings:
         if not line.strip():
             continue
         findings.lines += 1
+        name = ""
         try:
-            _take(findings.entries, json.loads(line))
+            raw = json.loads(line)
+            if isinstance(raw, dict):
+                name = str(raw.get("id"))
+            _take(findings.entries, raw)
+            findings.unclear.discard(name)
         except (ValueError, RecursionError):
             findings.damaged += 1
             findings.unread.append(line)
+            # A part of a line was written again.
+            if name:
+                findings.unclear.add(name)
     return findings
 
 

@@ -95,7 +95,8 @@ def put_on_record(
     _give_ids(findings, settlement)
     _tell_known(findings, settlement)
     on_record = _on_record(settlement, review)
-    on_record.blind = review.carries and not look.complete
+    is_clear = look.complete and not changing.findings.unclear
+    on_record.blind = review.carries and not is_clear
     if changing.findings.damaged:
         on_record.warnings.append(
             f"{changing.findings.damaged} lines of the record of findings cannot be read: {ledger.file}"
