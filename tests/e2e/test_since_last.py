@@ -352,3 +352,26 @@ def test_the_index_that_a_killed_process_left_is_swept(world: World) -> None:
     (left / "lock").touch()
     world.counsel().sweep()
     assert not left.exists()
+
+
+def test_a_file_whose_finding_was_forgotten_is_sent_again(
+    world: World, model: Model
+) -> None:
+    begin_branch(world)
+    found = {"file": name_of(1), "line": 1, "evidence": "m1_0 = compute(0)"}
+    server = model([say(reply(found, verdict="concerns"))])
+    wire = review(world.counsel(), **LAST)
+    assert command_line(world, "findings", "forget", wire["findings"][0]["id"]).stdout
+    review(world.counsel(), **LAST)
+    assert material(server.requests[1].prompt, FILES) == f"A {name_of(1)}"
+
+
+def test_without_the_ledger_nothing_counts_as_seen(world: World, model: Model) -> None:
+    begin_branch(world)
+    server = model([say(reply())])
+    review(world.counsel(), **LAST)
+    (ledger,) = (world.state / "findings").glob("*/ledger.jsonl")
+    ledger.unlink()
+    wire = review(world.counsel(), **LAST)
+    assert change(server.requests[0].prompt) == change(server.requests[1].prompt)
+    assert wire["verdict"] == "pass"

@@ -169,6 +169,7 @@ def test_the_newest_reviews_stay(tmp_path: Path) -> None:
     assert jobs == list(range(5, MAX_REVIEWS + 5))
     (log.directory / f".reviews.jsonl-{number}-1").unlink()
     assert sorted(path.name for path in log.directory.iterdir()) == [
+        "ledger.jsonl",
         "lock",
         "reviews.jsonl",
     ]

@@ -17,18 +17,22 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast, get_args
 
 from codex_counsel.contract.vocabulary import JOB_ID, ScopeKind
 from codex_counsel.errors import Code, CounselError, error_of
+from codex_counsel.findings import ledger
+from codex_counsel.findings.identity import recorded_path
 from codex_counsel.findings.lines import append_lines
+from codex_counsel.git.names import display_name
 from codex_counsel.system.files import (
     UnsafeDirectoryError,
     check_private,
     lock_file,
     make_private,
+    open_private,
     read_regular,
     remove_drafts,
     write_atomically,
@@ -79,12 +83,21 @@ class State(NamedTuple):
     path: str
     content: str
 
+    @property
+    def name_on_record(self) -> str:
+        """Its name as findings have it."""
+        return recorded_path(display_name(self.path.encode("latin-1")))
+
 
 class Step(NamedTuple):
     """What a review was sent of a file: the difference between two states of it. `old` may have another name."""
 
     old: State
     new: State
+
+    def touches(self, file: str) -> bool:
+        """Whether one of its states has this name on record."""
+        return file in (self.old.name_on_record, self.new.name_on_record)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +117,14 @@ class PastReview:
     complete: bool = False
     sent: tuple[Step, ...] = ()
     kept: tuple[Step, ...] = ()
+
+    def without(self, file: str | None) -> PastReview:
+        """The same review, as if it had not been sent the file with this name on record; None: any file."""
+        if file is None:
+            return replace(self, sent=(), kept=())
+        sent = tuple(step for step in self.sent if not step.touches(file))
+        kept = tuple(step for step in self.kept if not step.touches(file))
+        return replace(self, sent=sent, kept=kept)
 
     def to_json(self) -> JsonObject:
         return {
@@ -203,20 +224,45 @@ class ReviewLog:
         return self.directory / FILE
 
     def read(self) -> list[PastReview]:
-        """The reviews, oldest first. None where another user could have written them."""
+        """The reviews, oldest first.
+
+        None where another user could have written them, and where their findings are lost:
+        what is not on record cannot be carried over.
+        """
         try:
             check_private(self.directory)
         except (OSError, UnsafeDirectoryError):
+            return []
+        if not (self.directory / ledger.FILE).exists():
             return []
         return [review for _, review in self._lines()]
 
     def remember(self, review: PastReview) -> None:
         """Add a review, once. Raises `storage_failed`; then its files will be sent again."""
+        with self._locked():
+            # A review without findings leaves a ledger too: `read` asks for one.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+            os.close(open_private(str(self.directory / ledger.FILE), flags))
+            self._append(review)
+
+    def unsee(self, file: str | None) -> None:
+        """Let no state of a file count as seen, by its name on record; None: of no file. Raises `storage_failed`."""
+        with self._locked():
+            lines = []
+            for data, review in self._lines():
+                rest = review.without(file)
+                lines.append(data if rest == review else _as_line(rest))
+            if self._size():
+                write_atomically(self.file, lines, durable=True)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock of both files on record. Raises `storage_failed`, also for what fails meanwhile."""
         try:
             make_private(self.directory.parent)
             make_private(self.directory)
-            with self._locked():
-                self._append(review)
+            with self._lock():
+                yield
         except OSError as error:
             raise error_of(
                 Code.STORAGE_FAILED, "What was reviewed cannot be recorded", error
@@ -225,7 +271,7 @@ class ReviewLog:
             raise CounselError(Code.STORAGE_FAILED, str(error)) from None
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _lock(self) -> Iterator[None]:
         path = self.directory / "lock"
         lock = lock_file(path, patience=LOCK_PATIENCE)
         if lock is None:

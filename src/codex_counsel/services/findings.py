@@ -20,6 +20,7 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.findings.entry import Entry
 from codex_counsel.findings.ledger import Findings as Read
 from codex_counsel.findings.ledger import Ledger
+from codex_counsel.findings.seen import ReviewLog
 from codex_counsel.git.layout import read_layout
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.prepare.context import Context
@@ -291,7 +292,10 @@ def _show(record: Record, request: Findings) -> Envelope:
 
 def _change(record: Record, request: Findings, by: str) -> Envelope:
     # Before a directory is made for the lock.
-    _find(record.ledger.read(), str(request.id))
+    entry = _find(record.ledger.read(), str(request.id))
+    if request.action == "forget":
+        # No review may rely on one whose finding is off the record: the file is sent again.
+        ReviewLog(record.ledger.directory).unsee(entry.file)
     with record.ledger.changing() as changing:
         entry = _find(changing.findings, str(request.id))
         if request.action == "forget":
