@@ -51,7 +51,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass
-class Findings:
+class Contents:
     """What was read: the entries by their ids in the order in which they came, and how many lines there are.
 
     `damaged` counts the lines that could not be read; `unread` are these lines. `unclear`
@@ -91,7 +91,7 @@ class Ledger:
         """A line of JSON for each change of a finding."""
         return self.directory / FILE
 
-    def read(self) -> Findings:
+    def read(self) -> Contents:
         """All findings on record; none where there is no file.
 
         Raises `storage_failed` for one that cannot be read as a whole, or is not ours.
@@ -148,7 +148,7 @@ class Ledger:
 class Changing:
     """Findings that are being changed; see `Ledger.changing`."""
 
-    def __init__(self, findings: Findings) -> None:
+    def __init__(self, findings: Contents) -> None:
         self.findings = findings
         self.added: list[JsonObject] = []
 
@@ -199,8 +199,8 @@ def _content(file: Path) -> bytes:
         os.close(descriptor)
 
 
-def _parsed(data: bytes) -> Findings:
-    findings = Findings(size=len(data))
+def _parsed(data: bytes) -> Contents:
+    findings = Contents(size=len(data))
     for line in data.splitlines():
         if not line.strip():
             continue
@@ -221,7 +221,7 @@ def _parsed(data: bytes) -> Findings:
     return findings
 
 
-def _is_due(findings: Findings, lines: int, size: int) -> bool:
+def _is_due(findings: Contents, lines: int, size: int) -> bool:
     """Whether a snapshot is to be written, instead of adding so many lines and bytes."""
     readable = findings.lines - findings.damaged
     if readable + lines > 2 * len(findings.entries) + SPARE_LINES:
@@ -232,7 +232,7 @@ def _is_due(findings: Findings, lines: int, size: int) -> bool:
     return too_many > SPARE_LINES and len(_gone(findings)) > SPARE_LINES
 
 
-def _snapshot(findings: Findings) -> bytes:
+def _snapshot(findings: Contents) -> bytes:
     """A line for each finding, but of more than `MAX_ENTRIES` without those that are gone for the longest time."""
     too_many = max(len(findings.entries) - MAX_ENTRIES, 0)
     dropped = {entry.id for entry in _gone(findings)[:too_many]}
@@ -245,7 +245,7 @@ def _snapshot(findings: Findings) -> bytes:
     return unread[-MAX_DAMAGED:] + _as_lines(rows)
 
 
-def _gone(findings: Findings) -> list[Entry]:
+def _gone(findings: Contents) -> list[Entry]:
     """The findings that are fixed or stale, in the order in which they were seen last."""
     gone = [entry for entry in findings.entries.values() if entry.is_gone]
     return sorted(gone, key=lambda entry: entry.last.time)

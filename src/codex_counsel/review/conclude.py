@@ -56,7 +56,7 @@ def conclude(ended: EndedRun) -> Envelope:
     if ended.error:
         return failed_run(ended, ended.error)
 
-    record = ReviewRecord(**ended.details["review"])
+    record = ReviewRecord.from_json(ended.details["review"])
     coverage = Coverage(**record.coverage) if record.coverage else None
     text = ended.answer or ""
     reply = replies.parse_reply(

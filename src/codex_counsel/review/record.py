@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from codex_counsel.contract.envelope import Coverage, Omission
@@ -115,6 +115,12 @@ class ReviewRecord:
         """The same, of a plan with this path, whose findings go to the ledger in this directory."""
         plan_name = one_line(visible(name or "text"), MAX_PLAN_NAME)
         return replace(self, ledger=str(ledger), plan_name=plan_name)
+
+    @classmethod
+    def from_json(cls, raw: JsonObject) -> ReviewRecord:
+        """The reverse of `to_json`. Fields of a later release are ignored."""
+        names = {item.name for item in fields(cls)}
+        return cls(**{name: value for name, value in raw.items() if name in names})
 
     def to_json(self) -> JsonObject:
         """The fields as they stand in `spec.json`. Not a copy: a review of 10,000 files has 10,000 entries."""

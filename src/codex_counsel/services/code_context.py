@@ -113,7 +113,7 @@ class _Source:
     def of(cls, store: Store, review: Envelope) -> _Source:
         """Raises CounselError where the job or its repository is gone, others for a damaged record."""
         spec = store.job(review.meta.job_id or "").spec()
-        record = ReviewRecord(**(spec.review or {}))
+        record = ReviewRecord.from_json(spec.review or {})
         repo = record.repository(os.environ)
         changes = record.changes()
         names = repo.git(

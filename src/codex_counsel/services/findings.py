@@ -18,8 +18,7 @@ from codex_counsel.contract.request import MAX_REASON, Findings
 from codex_counsel.contract.vocabulary import SEVERITIES, FindingState
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.findings.entry import Entry
-from codex_counsel.findings.ledger import Findings as Read
-from codex_counsel.findings.ledger import Ledger
+from codex_counsel.findings.ledger import Contents, Ledger
 from codex_counsel.findings.seen import ReviewLog
 from codex_counsel.git.layout import read_layout
 from codex_counsel.prepare import workspace as workspaces
@@ -204,7 +203,7 @@ def _list(record: Record, selection: Selection) -> Envelope:
     )
 
 
-def _counts(read: Read) -> dict[str, int]:
+def _counts(read: Contents) -> dict[str, int]:
     """How many findings are in each state that any has."""
     counts = Counter(entry.state for entry in read.entries.values())
     return {state: counts[state] for state in STATES if counts[state]}
@@ -214,7 +213,7 @@ def _rank(entry: Entry) -> tuple[int, int]:
     return STATES.index(entry.state), SEVERITIES.index(entry.severity)
 
 
-def _meta_of_list(read: Read, data: JsonObject, selection: Selection) -> Meta:
+def _meta_of_list(read: Contents, data: JsonObject, selection: Selection) -> Meta:
     meta = Meta()
     if data["shown"] < data["fitting"]:
         meta.truncated = True
@@ -341,7 +340,7 @@ def _named(entry: Entry) -> str:
     return f"Finding {entry.id} ({one_line(visible(entry.title), 100)})"
 
 
-def _find(read: Read, beginning: str) -> Entry:
+def _find(read: Contents, beginning: str) -> Entry:
     """The finding whose id begins so. Raises `finding_not_found`, and `invalid_arguments` for more than one."""
     ids = [name for name in read.entries if name.startswith(beginning)]
     if not ids:
