@@ -1,24 +1,27 @@
-"""What a kind of run is: three functions, and the data that they exchange.
+"""What a kind of run is: four functions, and the data that they exchange.
 
-Consult, review and delegate each have
+Each kind has
 
 - `prepare(request, workspace, context, records) -> Brief`, called by the caller before anything is spent;
-- `set_up(...)`, called by the worker before Codex starts (a delegate makes its working tree; the others need nothing);
+- `set_up(...)`, called by the worker before Codex starts (a delegate makes its working tree; most need nothing);
+- `follow_up(ended, steps)`, called by the worker after a completed turn of Codex: it runs commands of ours and further
+  jobs (most kinds have none);
 - `conclude(ended) -> Envelope`, called after the run has ended: by the worker, or by the reader of a job whose worker
   is gone.
 
-`services/runs.py` calls `prepare`; the table in `jobs/kinds.py` names the other two.
+`services/runs.py` calls `prepare`; the table in `jobs/kinds.py` names the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from codex_counsel.codex import programs
-from codex_counsel.contract.envelope import Envelope, Meta, failed
+from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Meta, failed
 from codex_counsel.system.files import remove_tree
 from codex_counsel.system.json_values import Json, JsonObject
 from codex_counsel.system.redact import mask
@@ -26,6 +29,7 @@ from codex_counsel.system.text import clean, one_line
 
 if TYPE_CHECKING:
     from codex_counsel.codex.sandbox import Boundary
+    from codex_counsel.contract.request import RunRequest
     from codex_counsel.errors import CounselError
     from codex_counsel.prepare.attachments import Image
     from codex_counsel.prepare.boundary import Access
@@ -43,6 +47,9 @@ class Records(Protocol):
 
     def last_sent_digest(self, thread_id: str) -> str | None:
         """The digest of the material that the latest review of this thread was sent; None where none is on record."""
+
+    def directory_of(self, job_id: str) -> Path:
+        """Where the directory of a job is, or will be."""
 
     def delegate_directory(self, job_id: str, workspace: Path) -> Path:
         """The directory of an ended delegate job of this workspace.
@@ -75,6 +82,11 @@ class Brief:
     the fields of `spec.json` that this kind alone reads. `keeps_files` marks a kind
     whose result is files of the job directory: it cannot run without a writable state
     directory.
+
+    `runs_commands` marks a run after which commands of ours run, within the same
+    boundary. `children` are jobs that the worker may start after Codex's turn, each at
+    most once. `runs_codex` is false for a job that only starts these. `job_id` is the one
+    that the job will have.
     """
 
     prompt: str
@@ -86,6 +98,10 @@ class Brief:
     warnings: tuple[str, ...] = ()
     details: Mapping[str, Json] = field(default_factory=dict)
     keeps_files: bool = False
+    runs_commands: bool = False
+    runs_codex: bool = True
+    children: tuple[ChildBrief, ...] = ()
+    job_id: str = field(default_factory=lambda: secrets.token_hex(16))
 
     def scratch_parent(self, temporary: Path, _trees: Path) -> Path:
         """Where the run's private directory is made: the temporary directory, unless a kind says otherwise."""
@@ -104,12 +120,86 @@ class Brief:
 
 
 @dataclass(frozen=True)
+class ChildBrief:
+    """A further job, prepared by the caller: what its own caller would have asked for, and its brief.
+
+    Its prompt may be made later: see `Steps.run_jobs`.
+    """
+
+    request: RunRequest
+    brief: Brief
+
+
+@dataclass(frozen=True)
+class ChildOutcome:
+    """A job that this one started, and that has ended. `directory` is the job's."""
+
+    job_id: str
+    directory: Path
+    envelope: EnvelopeDict
+
+    @property
+    def ok(self) -> bool:
+        """Whether it has completed."""
+        return bool(self.envelope.get("ok"))
+
+
+@dataclass(frozen=True)
+class CommandRun:
+    """A command of ours that ran in the sandbox of the job.
+
+    `ended` is exited, timeout, quota, cancelled, abandoned or unstarted (the sandbox could
+    not be set up; then `output` is why). `exit` is the exit code as the shell has it, 128
+    and more for a signal; None unless it exited. `output` is the end of what it wrote to
+    stdout and stderr, at most `OUTPUT_BYTES`, as it was written.
+    """
+
+    command: str
+    ended: str
+    exit: int | None
+    seconds: float
+    output: bytes
+
+
+OUTPUT_BYTES = 65_536
+
+
+class Steps(Protocol):
+    """What a worker can do for its kind after Codex's turn. All that is started is ended with the worker."""
+
+    @property
+    def end_reason(self) -> str:
+        """Why the job is to end now (cancelled or abandoned), or empty. Then nothing more is started."""
+
+    @property
+    def seconds(self) -> float:
+        """How long one command may take."""
+
+    def run(self, command: str, cwd: Path) -> CommandRun:
+        """Run a shell command in the sandbox of the job, for at most `seconds`. Never raises OSError.
+
+        The temporary directory of the job is made empty before. Must not be called while
+        jobs of `run_jobs` live.
+        """
+
+    def run_jobs(
+        self, job_ids: Sequence[str], prompts: Mapping[str, str] | None = None
+    ) -> list[ChildOutcome]:
+        """Start these of the prepared jobs, wait until all have ended, and return their outcomes in this order.
+
+        `prompts` replace those that the jobs were prepared with. From now on the job
+        itself holds no place in the queue. A cancel of the job cancels them all.
+        """
+
+
+@dataclass(frozen=True)
 class EndedRun:
     """A run that has ended, well or not. `error` is why there is no result; then `answer` is an interim message.
 
     `directory` is the job's, `scratch` the run's private one, `details` are those of
     its brief. `commands` are what Codex ran, with the exit code, or None where the run
-    ended first.
+    ended first. `children` are the jobs that it started and that have ended, in the order
+    in which they were prepared.
     """
 
     tool: str
@@ -120,6 +210,7 @@ class EndedRun:
     answer: str | None = None
     error: CounselError | None = None
     commands: tuple[tuple[str, int | None], ...] = ()
+    children: tuple[ChildOutcome, ...] = ()
 
     @property
     def own_scratch(self) -> bool:

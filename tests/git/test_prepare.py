@@ -574,6 +574,9 @@ class Sent:
     def last_sent_digest(self, _thread_id: str) -> str:
         return self.digest
 
+    def directory_of(self, job_id: str) -> Path:
+        raise NotImplementedError
+
     def delegate_directory(self, job_id: str, workspace: Path) -> Path:
         raise NotImplementedError
 

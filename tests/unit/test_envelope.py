@@ -11,8 +11,11 @@ import pytest
 
 from codex_counsel import __version__
 from codex_counsel.contract.envelope import (
+    Agreement,
+    Attempt,
     BudgetReached,
     Check,
+    CheckResult,
     CodexUsed,
     Coverage,
     DiffFile,
@@ -23,6 +26,7 @@ from codex_counsel.contract.envelope import (
     Next,
     Omission,
     Progress,
+    Proof,
     Resolved,
     Rule,
     RuleFile,
@@ -191,6 +195,16 @@ def test_the_text_of_a_failures_pages_is_all_that_was_said_before_it() -> None:
 
 # --- read back
 
+CHECKED = CheckResult(
+    command="make test",
+    status="failed",
+    reason="r",
+    exit=1,
+    seconds=0.5,
+    output_tail="o",
+    base_exit=2,
+    base_status="not_started",
+)
 WHOLE = Envelope(
     ok=True,
     status="completed",
@@ -219,6 +233,17 @@ WHOLE = Envelope(
             in_diff=False,
             rule=Rule(file="AGENTS.md", quote="q"),
             suggestion=Suggestion(start_line=1, end_line=2, replacement=""),
+            proof=Proof(
+                status="refuted",
+                reason="r",
+                command="c",
+                exit_head=0,
+                exit_other=1,
+                other="patched",
+                patch="p",
+                output_tail="o",
+                job_id="4" * 32,
+            ),
         )
     ],
     resolved=[
@@ -245,6 +270,29 @@ WHOLE = Envelope(
     files=[DiffFile(path="p", status="M", added=1, deleted=2, sensitive=True)],
     base_sha="b",
     checks=[Check(command="make", exit_code=1)],
+    check=CHECKED,
+    attempts=[
+        Attempt(
+            attempt=1,
+            rank=1,
+            tie=True,
+            why="w",
+            job_id="3" * 32,
+            status="completed",
+            error="timeout",
+            check=CHECKED,
+            diffstat="1 file",
+            files=["p"],
+            changed_lines=3,
+            agrees=[Agreement(attempt=2, files=["p"], all=True)],
+            judge_rank=1,
+            judge_reason="r",
+            model="m",
+            effort="low",
+            usage=Usage(input=1, cached_input=2, output=3, reasoning=4),
+            session_id="t",
+        )
+    ],
     ignored=["i"],
     planted=["p"],
     partial=True,

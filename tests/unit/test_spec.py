@@ -66,5 +66,7 @@ def test_the_details_are_the_fields_of_the_kinds_and_none_that_all_runs_have() -
         "library": None,
         "review": {"workspace": "/"},
         "delegate": None,
+        "attempts": None,
+        "proof": None,
     }
     assert replace(SPEC, **spec.details) == spec

@@ -53,6 +53,12 @@ HELP = {
     "from_job": "continue from the diff and the thread of this task: its job id, or the first digits of it",
     "allow_paths": "a sensitive path that you have looked at and accept; may be repeated",
     "check_only": "say whether the diff can be applied; write nothing",
+    "prove": "have a test written and run for each critical and high finding, or for all; one more turn each",
+    "attempts": "so many runs from the same start, ranked",
+    "check": "a shell command that the result must pass; it is run in the copy, in the sandbox",
+    "judge": "let one more turn compare the attempts, without knowing their checks",
+    "models": "the model of one attempt; give it once for each",
+    "efforts": "the reasoning effort of one attempt; give it once for each",
     "reason": "why, in your words, which later reviews are told; needed to reject",
     "status": "only runs with this status",
     "limit": "maximum number of runs",
@@ -72,6 +78,10 @@ METAVARS = {
     "focus": "TEXT",
     "plan": "TEXT",
     "reason": "TEXT",
+    "check": "COMMAND",
+    "models": "NAME",
+    "efforts": "NAME",
+    "attempts": "N",
     "model": "NAME",
     "effort": "NAME",
     "profile": "NAME",
@@ -81,6 +91,8 @@ METAVARS = {
     "max_tokens": "N",
     "limit": "N",
 }
+ALONE = {"prove": "high"}
+"""Flags that may stand without a value, and the value that they have then."""
 SHORT_FLAGS = {"workspace_root": "-C"}
 NO_FLAGS = {"detail", "cursor", "extra_context", "output_schema"}
 """A terminal has no byte budget, so it needs no pages; long texts are read from files."""
@@ -221,6 +233,8 @@ def _add_flag(parser: argparse.ArgumentParser, item: Field[Any], hint: Any) -> N
         options["type"] = int
     if choices:
         options["choices"] = choices
+    if item.name in ALONE:
+        options |= {"nargs": "?", "const": ALONE[item.name]}
 
     flags = [_long_flag(item.name)]
     if item.name in SHORT_FLAGS:

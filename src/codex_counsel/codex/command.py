@@ -154,6 +154,27 @@ class Turn:
     permissions: str = field(default_factory=sandbox.fresh_name)
 
 
+def sandbox_argv(codex: Codex, turn: Turn) -> tuple[str, ...]:
+    """The command line up to a command that is to run in the sandbox of the turn, by which no model is asked.
+
+    The command is started with the environment of this process: see `core_environment`.
+    """
+    values = (
+        *sandbox.overrides(turn.boundary, turn.permissions),
+        untrusted(turn.cwd or turn.boundary.workspace),
+    )
+    return (str(codex.path), "sandbox", *config_flags(values), "--")
+
+
+def core_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """The variables of `env` that a command of the model would get."""
+    return {
+        name: value
+        for name, value in env.items()
+        if name in CORE_VARIABLES or name.startswith("LC_")
+    }
+
+
 def last_turn(turn: Turn, thread_id: str) -> Turn:
     """The turn that continues this one to answer at once: the same boundary and form, without shell and web search.
 

@@ -116,7 +116,7 @@ TOOLS: tuple[ToolDescription, ...] = (
     ToolDescription(
         "codex_delegate_dry_run",
         DelegateDryRun,
-        "What codex_delegate would start from: files, omissions, readable roots, prompt size. Free.",
+        "What codex_delegate would start from: files, omissions, readable roots. Free.",
         twin=True,
     ),
     ToolDescription(
@@ -178,11 +178,16 @@ TOOLS: tuple[ToolDescription, ...] = (
     ToolDescription(
         "codex_transfer",
         Transfer,
-        "Hand this Claude Code session over to Codex as a new thread, for the user to go on with there. Free.",
+        "Hand this Claude Code session over to Codex as a new thread for the user. Free.",
         changes=True,
     ),
 )
 
+
+DESCRIBED_ONCE = frozenset(
+    ("workspace_root", "profile", "extra_roots", "max_tokens", "idempotency_key")
+)
+"""Arguments of every run that are described with the first tool alone: their names nearly say it."""
 
 # --- schemas
 
@@ -230,17 +235,15 @@ def _json_type(python_type: object) -> JsonObject:
 
 
 def wire_parameters(tool: ToolDescription) -> JsonObject:
-    """`parameters` as they are sent to clients, which pay for each byte: a twin repeats no description."""
+    """`parameters` as they are sent to clients, which pay for each byte: no description is repeated needlessly."""
     schema = parameters(tool.request)
-    if not tool.twin:
-        return schema
-
-    bare = {}
+    properties = {}
     for name, argument in schema["properties"].items():
-        bare[name] = {
-            key: value for key, value in argument.items() if key != "description"
-        }
-    return {**schema, "properties": bare}
+        is_repeated = tool.runs_model and name in DESCRIBED_ONCE and tool != TOOLS[0]
+        if tool.twin or is_repeated:
+            argument.pop("description", None)
+        properties[name] = argument
+    return {**schema, "properties": properties}
 
 
 @cache

@@ -13,6 +13,8 @@ from codex_counsel import __version__
 from codex_counsel.contract.reading import read
 from codex_counsel.contract.vocabulary import (
     Category,
+    CheckStatus,
+    ComparedState,
     Confidence,
     EffortSource,
     EnforcedReads,
@@ -21,6 +23,7 @@ from codex_counsel.contract.vocabulary import (
     HostControls,
     Known,
     Phase,
+    ProofStatus,
     RunStatus,
     SandboxMode,
     Severity,
@@ -67,6 +70,27 @@ class Suggestion:
 
 
 @dataclass(kw_only=True)
+class Proof:
+    """What running a test says about a finding. All exit codes are of our own runs.
+
+    The test was written by one further turn of Codex, the job `job_id`; codex_apply puts it
+    into the working tree.
+    """
+
+    status: ProofStatus
+    reason: str = _required_field("why the status is this one")
+    command: str | None = _optional_field("runs the test")
+    exit_head: int | None = _optional_field("on the reviewed state with the test")
+    exit_other: int | None = None
+    other: ComparedState | None = _optional_field(
+        "what exit_other is of: the base, or the reviewed state with the proposed replacement"
+    )
+    patch: str | None = _optional_field("adds the test")
+    output_tail: str | None = _optional_field("of the run on the reviewed state")
+    job_id: str | None = None
+
+
+@dataclass(kw_only=True)
 class Finding:
     """One finding of a review."""
 
@@ -99,6 +123,9 @@ class Finding:
     )
     suggestion: Suggestion | None = _optional_field(
         "replaces whole lines; it was checked against the reviewed state"
+    )
+    proof: Proof | None = _optional_field(
+        "prove: what a test says that was run for this finding; refuted: lowered to nit"
     )
 
 
@@ -173,6 +200,56 @@ class Check:
 
     command: str
     exit_code: int | None = None
+
+
+@dataclass(kw_only=True)
+class CheckResult:
+    """The caller's check, run on the returned diff after Codex had finished, in the sandbox of the task.
+
+    `base_exit` and `base_status` are of the same command on the untouched start.
+    """
+
+    command: str
+    status: CheckStatus
+    reason: str | None = _optional_field("why it was not started, not run or ended")
+    exit: int | None = None
+    seconds: float | None = None
+    output_tail: str | None = None
+    base_exit: int | None = None
+    base_status: CheckStatus | None = None
+
+
+@dataclass(kw_only=True)
+class Agreement:
+    """Files that another attempt left with the very same content. `all`: the two diffs are the same."""
+
+    attempt: int
+    files: list[str]
+    all: bool
+
+
+@dataclass(kw_only=True)
+class Attempt:
+    """One of several attempts at a task. `rank` 1 is the best; attempts that nothing tells apart share one."""
+
+    attempt: int
+    rank: int
+    tie: bool | None = _optional_field("true: another attempt has the same rank")
+    why: str = _required_field("what decided the rank")
+    job_id: str | None = _optional_field("codex_apply takes it")
+    status: RunStatus
+    error: str | None = _optional_field("its code")
+    check: CheckResult | None = None
+    diffstat: str | None = None
+    files: list[str] = field(default_factory=list)
+    changed_lines: int | None = _optional_field("outside tests")
+    agrees: list[Agreement] | None = None
+    judge_rank: int | None = None
+    judge_reason: str | None = None
+    model: str | None = None
+    effort: str | None = None
+    usage: Usage | None = None
+    session_id: str | None = None
 
 
 @dataclass(kw_only=True)
@@ -339,6 +416,8 @@ class Envelope:
     files: list[DiffFile] | None = None
     base_sha: str | None = None
     checks: list[Check] | None = None
+    check: CheckResult | None = None
+    attempts: list[Attempt] | None = None
     ignored: list[str] | None = None
     planted: list[str] | None = None
     partial: bool | None = None

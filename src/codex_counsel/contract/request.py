@@ -24,6 +24,7 @@ from codex_counsel.contract.vocabulary import (
     AdviceStance,
     Detail,
     FindingAction,
+    Prove,
     ReviewStance,
     ScopeKind,
     Since,
@@ -107,6 +108,22 @@ def _metadata(description: str, rule: FieldRule) -> FieldRule:
     return rule
 
 
+LATER_ARGUMENTS: Mapping[str, Json] = {
+    "max_tokens": None,
+    "since": "base",
+    "prove": "none",
+    "attempts": 1,
+    "check": None,
+    "judge": False,
+    "models": (),
+    "efforts": (),
+}
+"""Arguments that earlier releases did not know, with their defaults: a call without them has the digest that it had."""
+MAX_ATTEMPTS = 5
+MAX_CHECK = 4_000
+"""Characters of the command of a check."""
+
+
 # --- the requests
 
 
@@ -135,7 +152,7 @@ class RunRequest(ToolRequest):
     effort: str | None = _argument(**WORD)
     session_id: str | None = _argument(
         None,
-        "continue exactly this Codex thread (meta.session_id of an earlier result)",
+        "Codex thread to continue: meta.session_id",
         pattern=THREAD_ID,
     )
     profile: str | None = _argument(
@@ -168,11 +185,9 @@ class RunRequest(ToolRequest):
         """As of every request; without `use_reserve`, which says when to run and not what."""
         arguments = asdict(self)
         del arguments["use_reserve"]
-        # Keys of releases that did not know these stay valid.
-        if arguments["max_tokens"] is None:
-            del arguments["max_tokens"]
-        if arguments.get("since") == "base":
-            del arguments["since"]
+        for name, default in LATER_ARGUMENTS.items():
+            if arguments.get(name) == default:
+                arguments.pop(name, None)
         return json.dumps(arguments, sort_keys=True)
 
     @property
@@ -226,7 +241,7 @@ class ReviewChanges(RunRequest):
 
     scope: ScopeKind = _argument(
         "working_tree",
-        "working_tree: uncommitted and untracked; files: whole files, nothing changed",
+        "working_tree: uncommitted, untracked; files: whole files",
     )
     base: str | None = _argument(
         None,
@@ -254,7 +269,7 @@ class ReviewChanges(RunRequest):
     )
     focus: str | None = _argument(
         None,
-        "what to look at, or a question about an earlier review's findings",
+        "what to look at, or a question about earlier findings",
         **TEXT,
     )
     stance: ReviewStance = _argument("review")
@@ -267,6 +282,9 @@ class ReviewChanges(RunRequest):
     extra_context: str | None = _argument(**TEXT)
     web_search: bool = _argument(default=False)
     network: bool = _argument(default=False)
+    prove: Prove = _argument(
+        "none", "run a test for each finding, one more turn each; high: and critical"
+    )
 
     @property
     def subject(self) -> str:
@@ -294,7 +312,7 @@ class ReviewPlan(RunRequest):
     )
     plan_path: str | None = _argument(
         None,
-        "a file; outside the workspace a text file or a plan of Claude Code",
+        "a file; also a plan of Claude Code",
         **PATH,
     )
     focus: str | None = _argument(**TEXT)
@@ -336,6 +354,28 @@ class Delegate(RunRequest):
     network: bool = _argument(
         default=False,
         description="let its commands use the network",
+    )
+    attempts: int = _argument(
+        1, "so many runs, ranked by check; 1-5", ge=1, le=MAX_ATTEMPTS
+    )
+    check: str | None = _argument(
+        None,
+        "shell command that the result must pass; run by us",
+        check=_check_text,
+        max_length=MAX_CHECK,
+    )
+    judge: bool = _argument(
+        default=False, description="one more turn compares the attempts"
+    )
+    models: tuple[str, ...] = _argument(
+        (),
+        "one for each attempt",
+        max_length=MAX_ATTEMPTS,
+        check=_check_word,
+        item_max_length=200,
+    )
+    efforts: tuple[str, ...] = _argument(
+        (), max_length=MAX_ATTEMPTS, check=_check_word, item_max_length=200
     )
 
     @property
@@ -379,7 +419,7 @@ class Status(ToolRequest):
     workspace_root: str | None = _argument(**PATH)
     clear_limits: bool = _argument(
         default=False,
-        description="forget remembered usage and rate limits",
+        description="forget remembered limits",
     )
 
 
@@ -406,7 +446,7 @@ class JobStatus(ToolRequest):
     job_id: str = _required_argument(**JOB)
     wait_seconds: int = _argument(
         0,
-        "wait up to so many seconds for its end",
+        "for its end",
         **WAIT,
     )
 
@@ -420,7 +460,7 @@ class JobResult(ToolRequest):
     job_id: str = _required_argument(**JOB)
     wait_seconds: int = _argument(
         0,
-        "wait up to so many seconds for its end",
+        "for its end",
         **WAIT,
     )
     detail: Detail = _argument("full")

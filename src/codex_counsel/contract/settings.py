@@ -113,6 +113,18 @@ class Settings:
         100_000_000,
         "files and directories that a run may add there",
     )
+    check_seconds: int = _number(
+        600,
+        5,
+        3600,
+        "seconds that one run of a `check`, or of the test of a proof, may take",
+    )
+    max_proofs: int = _number(
+        5,
+        1,
+        20,
+        "findings that one review with `prove` tries to prove, the gravest first; each takes one more turn",
+    )
     git_timeout_seconds: int = _number(60, 1, 600, "seconds one git command may take")
     isolation: str = _choice(
         "lean",

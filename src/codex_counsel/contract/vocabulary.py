@@ -14,8 +14,9 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 Confidence = Literal["low", "medium", "high"]
 CONFIDENCES: tuple[Confidence, ...] = get_args(Confidence)
 
-Grounding = Literal["verified", "moved", "unverified"]
-"""Whether the evidence of a finding was found where the finding says, elsewhere in the file, or not at all."""
+Grounding = Literal["proven", "verified", "moved", "unverified"]
+"""Whether the evidence of a finding was found where the finding says, elsewhere in the file, or not at all.
+`proven`: found, and a test that we ran shows the failure."""
 GROUNDINGS: tuple[Grounding, ...] = get_args(Grounding)
 
 Category = Literal[
@@ -55,6 +56,17 @@ Since = Literal["base", "last"]
 """What of a branch or range is sent: all since its base, or what no review has seen yet."""
 SINCE: tuple[Since, ...] = get_args(Since)
 
+Prove = Literal["none", "high", "all"]
+"""Which findings of a review are to be proven. `high`: critical and high ones."""
+PROVE: tuple[Prove, ...] = get_args(Prove)
+ProofStatus = Literal["proven", "refuted", "inconclusive"]
+PROOF_STATUSES: tuple[ProofStatus, ...] = get_args(ProofStatus)
+ComparedState = Literal["base", "patched"]
+"""The state in which a test that fails on the reviewed state must pass."""
+CheckStatus = Literal["passed", "failed", "not_started", "timed_out", "not_run"]
+"""`not_started`: the command or its first test could not begin, which says nothing about the change."""
+CHECK_STATUSES: tuple[CheckStatus, ...] = get_args(CheckStatus)
+
 ScopeKind = Literal["working_tree", "staged", "branch", "commit", "range", "files"]
 SCOPES: tuple[ScopeKind, ...] = get_args(ScopeKind)
 
@@ -73,8 +85,18 @@ StatusFilter = Literal["queued", "running", "completed", "failed", "cancelled"]
 """The same words in the order of a job's life, as `codex_job_list` publishes them."""
 STATUS_FILTERS: tuple[StatusFilter, ...] = get_args(StatusFilter)
 
-Phase = Literal["queued", "starting", "thinking", "command", "answering", "finishing"]
-"""`answering`: the budget of tokens is used up, and Codex was asked to answer now."""
+Phase = Literal[
+    "queued",
+    "starting",
+    "thinking",
+    "command",
+    "answering",
+    "checking",
+    "waiting",
+    "finishing",
+]
+"""`answering`: the budget of tokens is used up, and Codex was asked to answer now. `checking`: Codex has finished, and
+a command of ours runs. `waiting`: for the jobs that this one has started."""
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
 Isolation = Literal["lean", "inherit", "strict"]

@@ -16,7 +16,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from codex_counsel.contract.envelope import Check, DiffFile, Envelope, failure
+from codex_counsel.contract.envelope import (
+    Check,
+    CheckResult,
+    DiffFile,
+    Envelope,
+    failure,
+)
 from codex_counsel.delegate.capture import (
     BOUNDS,
     Capture,
@@ -24,6 +30,7 @@ from codex_counsel.delegate.capture import (
     capture_tree,
 )
 from codex_counsel.delegate.record import (
+    CHECK,
     READABLE_DIFF,
     WORK,
     DelegateResult,
@@ -41,7 +48,12 @@ from codex_counsel.kind import (
     answer_in_prose,
     failed_run,
 )
-from codex_counsel.system.files import read_json, remove_tree, write_atomically
+from codex_counsel.system.files import (
+    read_json,
+    read_json_or_none,
+    remove_tree,
+    write_atomically,
+)
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.redact import mask
 from codex_counsel.system.text import SPELLED_OUT, clean, cut, size, visible
@@ -71,7 +83,35 @@ def conclude(ended: EndedRun) -> Envelope:
     else:
         envelope = answer_in_prose(ended)
     add_result(envelope, result, ended.commands)
+    if spec.check is not None:
+        add_check(envelope, spec.check, ended)
     return envelope
+
+
+def add_check(envelope: Envelope, command: str, ended: EndedRun) -> None:
+    """Put into the envelope what came of the caller's check; a check that did not pass is said first."""
+    try:
+        check = CheckResult(**read_json_or_none(ended.directory / CHECK))
+    except TypeError:
+        reason = "the task did not get so far"
+        if ended.error is None:
+            reason = "the worker was ended before"
+        check = CheckResult(command=command, status="not_run", reason=reason)
+    envelope.check = check
+    if envelope.ok:
+        envelope.summary = f"{check_line(check)} {envelope.summary}"
+
+
+def check_line(check: CheckResult) -> str:
+    """One sentence: what came of a check."""
+    code = f" (exit {check.exit})" if check.exit else ""
+    status = check.status.replace("_", " ")
+    line = f"Check {status}{code}"
+    if check.reason:
+        line = f"{line}: {check.reason}"
+    if check.status == "failed" and check.base_status == "failed":
+        line = f"{line}; it failed before the change too"
+    return f"{line}."
 
 
 def capture_once(
@@ -82,16 +122,28 @@ def capture_once(
     Of a large tree a rest may stay for `jobs.run.tidy`. `bounds` are for a run that put
     too much there.
     """
-    # Whoever concludes has the workspace's programs on its own PATH.
-    env = git_environment(os.environ, Path(spec.workspace))
-    shadow = Shadow(scratch, spec.git_timeout, env)
+    result = captured(spec, scratch, directory, bounds)
+    is_lost = result is not None and result.lost is not None
+    if not is_lost:
+        _shadow_of(spec, scratch).remove(PROMPT_SECONDS)
+    return result
+
+
+def captured(
+    spec: DelegateSpec, scratch: Path, directory: Path, bounds: Bounds | None = None
+) -> DelegateResult | None:
+    """As `capture_once`, but the tree stays."""
+    shadow = _shadow_of(spec, scratch)
     result = DelegateResult.load(directory)
     if result is None and shadow.tree.is_dir() and (directory / SEED).is_file():
         result = _capture(spec, shadow, directory, bounds)
-    is_lost = result is not None and result.lost is not None
-    if not is_lost:
-        shadow.remove(PROMPT_SECONDS)
     return result
+
+
+def _shadow_of(spec: DelegateSpec, scratch: Path) -> Shadow:
+    # Whoever concludes has the workspace's programs on its own PATH.
+    env = git_environment(os.environ, Path(spec.workspace))
+    return Shadow(scratch, spec.git_timeout, env)
 
 
 def _capture(

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 MAX_WARNED = 20
 """Files named in the warning about what is not copied into the tree."""
 
+CHECKED = """\
+When you have finished, this command is run on your result, in a fresh copy of it. It must exit with 0:
+
+{check}"""
 CONTINUED = "The working tree holds what you made earlier in this thread. Go on; the diff is against the same base."
 
 
@@ -103,6 +107,7 @@ def prepare(
         prefix=os.fsdecode(repo.prefix),
         again=str(earlier) if earlier else None,
         secrets=tuple(name for name in names if secret_name(name) and is_utf8(name)),
+        check=request.check,
     )
     objects = repo.common_dir / "objects"
     readable = () if workspace.gate.why_closed(objects) else (objects,)
@@ -124,6 +129,7 @@ def prepare(
         warnings=(*image_warnings, *warnings, *agents.warnings),
         details={"delegate": asdict(spec)},
         keeps_files=True,
+        runs_commands=request.check is not None,
         seed_plan=plan,
         prefix=spec.prefix,
         secrets=spec.secrets,
@@ -138,5 +144,6 @@ def prompt(
         prompt_parts.prompt_file("delegate"),
         *prompt_parts.fence_all(material, request.extra_context),
         CONTINUED if continued else "",
+        CHECKED.format(check=visible(request.check)) if request.check else "",
         f"The task:\n\n{visible(request.task)}",
     )

@@ -11,6 +11,8 @@ from codex_counsel.system.json_values import Json, JsonObject
 
 WORK = "work.json"
 """The file of the job directory that holds a `DelegateResult`."""
+CHECK = "check.json"
+"""The file of the job directory that holds the `CheckResult` of a task with a check."""
 READABLE_DIFF = "diff.txt"
 """The file with the diff for reading, where that is longer than what the result holds of it."""
 
@@ -23,7 +25,8 @@ class DelegateSpec:
     nothing may reach the tree, `prefix` is the workspace below the top of the
     repository, `again` the directory of the earlier job to go on from, `secrets` are
     names of tracked files that Codex cannot read. `git_timeout` is in seconds,
-    `diff_limit` in bytes.
+    `diff_limit` in bytes. `seed` is the directory of the job whose baseline this one has
+    too. `check` is a command that the result must pass.
     """
 
     workspace: str
@@ -34,6 +37,8 @@ class DelegateSpec:
     prefix: str = ""
     again: str | None = None
     secrets: tuple[str, ...] = ()
+    seed: str | None = None
+    check: str | None = None
 
     @classmethod
     def parse(cls, raw: Mapping[str, Json]) -> DelegateSpec:

@@ -91,6 +91,8 @@ def _make(spec: DelegateSpec, scratch: Path, directory: Path) -> None:
     repo = Repo.open(Path(spec.workspace), spec.git_timeout, env=os.environ)
     if spec.again:
         baseline = _from_earlier_job(repo, Path(spec.again), scratch)
+    elif spec.seed:
+        baseline = _from_seed(repo, Path(spec.seed), scratch)
     else:
         baseline = _from_workspace(repo, spec, scratch)
 
@@ -125,21 +127,36 @@ def _from_workspace(repo: Repo, spec: DelegateSpec, scratch: Path) -> _Baseline:
 
 def _from_earlier_job(repo: Repo, earlier: Path, scratch: Path) -> _Baseline:
     """The earlier job's baseline, with that job's diff applied on top as uncommitted work."""
-    record = read_json(earlier / SEED)
+    baseline = _rebuilt(repo, earlier, scratch)
+    shadow = baseline.shadow
+    patch = (earlier / "diff.patch").read_bytes()
+    tree = shadow.apply_to_tree(baseline.tree, patch)
+    absent = seed.same_secrets(shadow, baseline.tree, tree)
+    shadow.check_out(baseline.tree, tree, absent)
+    return baseline
+
+
+def _from_seed(repo: Repo, other: Path, scratch: Path) -> _Baseline:
+    """The baseline of the job that started this one."""
+    baseline = _rebuilt(repo, other, scratch)
+    shadow = baseline.shadow
+    absent = seed.same_secrets(shadow, baseline.tree, baseline.tree)
+    shadow.check_out(baseline.tree, baseline.tree, absent)
+    return baseline
+
+
+def _rebuilt(repo: Repo, other: Path, scratch: Path) -> _Baseline:
+    """The baseline of another job, in a shadow with an empty tree."""
+    record = read_json(other / SEED)
     head, base_tree = str(record["head"]), str(record["base_tree"])
     resolve(repo, head)
     shadow = Shadow.create(repo, scratch, head)
-    seed_patch = (earlier / SEED_PATCH).read_bytes()
+    seed_patch = (other / SEED_PATCH).read_bytes()
     rebuilt_tree = shadow.apply_to_tree(_tree_of(shadow, head), seed_patch)
     if rebuilt_tree != base_tree:
         raise CounselError(
             Code.WORKTREE_FAILED, "The earlier job's baseline cannot be made again"
         )
-
-    patch = (earlier / "diff.patch").read_bytes()
-    tree = shadow.apply_to_tree(base_tree, patch)
-    absent = seed.same_secrets(shadow, base_tree, tree)
-    shadow.check_out(base_tree, tree, absent)
     omitted = list(record.get("omitted", ()))
     submodules = list(record.get("submodules", ()))
     return _Baseline(shadow, head, base_tree, omitted, submodules)

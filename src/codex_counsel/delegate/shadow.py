@@ -416,6 +416,21 @@ class Shadow:
         self.git("read-tree", "-m", "-i", base)
         self.expect_absent(left_out)
 
+    def absent_files(self) -> list[bytes]:
+        """The tracked files that git expects no file for: see `expect_absent`."""
+        records = self.git("ls-files", "-z", "-t").split(b"\0")
+        return [name[2:] for name in records if name.startswith(b"S ")]
+
+    def replace_tree(self, tree: str, absent: Iterable[bytes]) -> None:
+        """Make the working tree anew, as the tree object `tree` has it: nothing that was made in it is left.
+
+        The files `absent` are left out.
+        """
+        remove_tree(self.tree)
+        self.tree.mkdir(mode=0o700)
+        (self.tree / ".git").write_bytes(self._git_file_content)
+        self.check_out(tree, tree, absent)
+
     def remove(self, seconds: float = REMOVE_SECONDS) -> None:
         """Delete `base` and everything below it, also folders that a run made inaccessible. Never raises."""
         remove_tree(self.base, seconds)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from codex_counsel.codex.sandbox import toml
 from codex_counsel.errors import USED_UP, Code, CounselError, error_of
+from codex_counsel.jobs.children import CHILDREN, dump
 from codex_counsel.jobs.handle import Handle, reap_workers
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.journal import LAST_PROMPT
@@ -54,6 +55,8 @@ class NewJob:
     checked, however long the job waits for a slot. `last_prompt` is for a run with a
     budget of tokens.
 
+    `children` are jobs that its worker may start.
+
     `needs_directory` is true for a job whose result is files: it cannot run from a
     private temporary directory.
     """
@@ -66,6 +69,7 @@ class NewJob:
     images: tuple[Image, ...] = ()
     last_prompt: str | None = None
     needs_directory: bool = False
+    children: tuple[NewJob, ...] = ()
 
 
 def launch(store: Store, new: NewJob) -> Handle:
@@ -158,6 +162,8 @@ def _fill(directory: Path, new: NewJob) -> None:
         write_atomically(directory / INSTRUCTIONS, new.instructions)
     if new.images:
         (directory / IMAGES).mkdir(mode=0o700)
+    if new.children:
+        write_atomically(directory / CHILDREN, dump(new.children))
     for image in new.images:
         write_atomically(directory / IMAGES / image.name, image.data)
     os.mkfifo(directory / "control", 0o600)

@@ -38,8 +38,14 @@ def outcome(job: Job) -> EnvelopeDict | None:
 
 
 def recover(job: Job) -> EnvelopeDict | None:
-    """End what a dead run left and conclude it. None while another process does so: for us the run has not ended."""
+    """End what a dead run left and conclude it.
+
+    None while another process does so, or a job lives that it started: for us the run has
+    not ended.
+    """
     spec = job.spec()
+    if spec.children and _has_living_child(job, spec):
+        return None
     try:
         lock = lock_file(job.path / "lock", create=False, patience=LOCK_PATIENCE)
     except LockError:
@@ -73,11 +79,18 @@ def _conclude_once(job: Job, spec: Spec) -> EnvelopeDict:
     return outcome
 
 
+def _has_living_child(job: Job, spec: Spec) -> bool:
+    # Few jobs have children, and most readers find a result.
+    from codex_counsel.jobs import children
+
+    return bool(children.living(spec, job.path))
+
+
 def _is_captured(job: Job, spec: Spec) -> bool:
     """Whether nothing of a task is left in its tree alone."""
     from codex_counsel.delegate.record import WORK
 
-    if spec.kind != "delegate" or (job.path / WORK).is_file():
+    if not spec.has_tree or (job.path / WORK).is_file():
         return True
     return not Path(spec.scratch).exists()
 

@@ -150,7 +150,7 @@ def _leftover(job: Job) -> Path | None:
         spec = job.spec()
     except CounselError:
         return None
-    if spec.kind == "delegate" or job.id not in Path(spec.scratch).name:
+    if spec.has_tree or job.id not in Path(spec.scratch).name:
         return None
     return Path(spec.scratch)
 

@@ -23,13 +23,17 @@ from codex_counsel.jobs import budget, ledger, turns
 from codex_counsel.jobs.journal import Journal
 from codex_counsel.jobs.kinds import KINDS
 from codex_counsel.jobs.spec import Spec
-from codex_counsel.jobs.turns import Exit, Starter
-from codex_counsel.kind import IMAGES, EndedRun, failed_run
+from codex_counsel.jobs.turns import Exit
+from codex_counsel.kind import IMAGES, ChildOutcome, EndedRun, failed_run
 from codex_counsel.system.files import remove_tree
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.redact import mask
 from codex_counsel.system.supervisor import MAX_LINE, Supervisor
 from codex_counsel.system.text import one_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from codex_counsel.jobs.steps import Worker
 
 OFTEN_A_SHORTAGE = (
     Code.NETWORK_UNAVAILABLE,
@@ -45,16 +49,48 @@ STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def supervise(
-    raw_spec: JsonObject, supervisor: Supervisor, journal: Journal, starter: Starter
+    raw_spec: JsonObject, supervisor: Supervisor, journal: Journal, worker: Worker
 ) -> None:
     """Execute the run of a parsed `spec.json`. A defect of ours is committed as its result, and raised."""
     spec = Spec.parse(raw_spec)
     try:
-        transcript, exit_ = turns.read(spec, supervisor, journal, starter)
+        transcript, exit_ = turns.read(spec, supervisor, journal, worker)
+        if exit_.reason == "exited" and transcript.completed:
+            follow_up(spec, transcript, exit_, journal, worker)
         finish(spec, transcript, exit_, journal)
     except Exception as defect:
         conclude_defect(spec, journal, defect)
         raise
+
+
+def coordinate(raw_spec: JsonObject, journal: Journal, worker: Worker) -> None:
+    """Execute a job that runs no Codex itself. A defect of ours is committed as its result, and raised."""
+    spec = Spec.parse(raw_spec)
+    transcript = Transcript()
+    try:
+        follow_up(spec, transcript, Exit("exited"), journal, worker)
+        finish(spec, transcript, Exit(worker.end_reason or "exited"), journal)
+    except Exception as defect:
+        conclude_defect(spec, journal, defect)
+        raise
+
+
+def follow_up(
+    spec: Spec, transcript: Transcript, exit_: Exit, journal: Journal, worker: Worker
+) -> None:
+    """Run the commands and the jobs that come after a completed turn, where the run has any."""
+    follow = KINDS[spec.kind].follow_up
+    if follow is None or not (spec.checks or spec.children):
+        return
+    directory = Path(journal.directory)
+    ended = _ended_run(spec, transcript, exit_, directory)
+    if ended.error:
+        return
+    # Most runs end here, and the caller waits for them.
+    from codex_counsel.jobs.steps import WorkerSteps
+
+    follow(ended, WorkerSteps(spec, journal, worker))
+    journal.update_state(phase="finishing", last_command=None)
 
 
 def finish(
@@ -102,7 +138,7 @@ def tidy(spec: Spec, directory: Path) -> None:
     """Remove what a run left in its private directory and its conclusion had no time for. Never raises."""
     scratch = Path(spec.scratch)
     is_own = directory.name in scratch.name
-    is_needed = spec.kind == "delegate" and not (directory / WORK).is_file()
+    is_needed = spec.has_tree and not (directory / WORK).is_file()
     if is_own and not is_needed and scratch.exists():
         # The launcher waits for the end of our output, but need not wait for this.
         with contextlib.suppress(OSError):
@@ -209,24 +245,7 @@ def conclude(
     """The envelope of an ended run, whatever happened. `error`: why it failed, where only the caller knows."""
     if (directory / IMAGES).is_dir():
         remove_tree(directory / IMAGES)
-    record = rollout.last_turns(
-        turns.rollout_file(spec, transcript), max(transcript.turns, 1)
-    )
-    error = error or _find_error(spec, transcript, exit_, blind=record.sandbox_broken)
-    if error:
-        error = _shortage(error, transcript, exit_) or error
-        error = budget.no_answer(error, spec, transcript, exit_)
-        _add_traces(error, spec, transcript, exit_)
-    ended = EndedRun(
-        tool=spec.tool,
-        directory=directory,
-        scratch=Path(spec.scratch),
-        details=spec.details,
-        meta=_meta(spec, transcript, exit_, record),
-        answer=transcript.last_message,
-        error=error,
-        commands=_commands(transcript),
-    )
+    ended = _ended_run(spec, transcript, exit_, directory, error)
     kind = KINDS[spec.kind]
     try:
         return budget.mark_cut_short(kind.conclude(ended))
@@ -243,6 +262,41 @@ def conclude(
         return kind.conclude(ended)
     except Exception:  # noqa: BLE001  # the defect may lie there
         return failed_run(ended, error)
+
+
+def _ended_run(
+    spec: Spec,
+    transcript: Transcript,
+    exit_: Exit,
+    directory: Path,
+    error: CounselError | None = None,
+) -> EndedRun:
+    """What the kind is told of its run."""
+    record = rollout.last_turns(
+        turns.rollout_file(spec, transcript), max(transcript.turns, 1)
+    )
+    error = error or _find_error(spec, transcript, exit_, blind=record.sandbox_broken)
+    if error:
+        error = _shortage(error, transcript, exit_) or error
+        error = budget.no_answer(error, spec, transcript, exit_)
+        _add_traces(error, spec, transcript, exit_)
+    outcomes: tuple[ChildOutcome, ...] = ()
+    if spec.children:
+        # Few jobs have any, and the caller waits for the end of this one.
+        from codex_counsel.jobs import children
+
+        outcomes = children.outcomes(spec, directory)
+    return EndedRun(
+        tool=spec.tool,
+        directory=directory,
+        scratch=Path(spec.scratch),
+        details=spec.details,
+        meta=_meta(spec, transcript, exit_, record),
+        answer=transcript.last_message,
+        error=error,
+        commands=_commands(transcript),
+        children=outcomes,
+    )
 
 
 def _commands(transcript: Transcript) -> tuple[tuple[str, int | None], ...]:
@@ -303,9 +357,12 @@ def _find_error(
     `blind` means that by Codex's own record every command failed at setting up the
     sandbox.
     """
+    if not spec.argv and exit_.reason == "exited":
+        return None  # the jobs that it started speak for themselves
+
     # Whatever ended the run later does not count once its turn was completed. Only a
     # task that put too much into its tree has no whole result.
-    is_too_much = exit_.reason == "quota" and spec.kind == "delegate"
+    is_too_much = exit_.reason == "quota" and spec.has_tree
     if is_too_much or (exit_.reason != "exited" and not transcript.completed):
         return _error_of_reason(spec, transcript, exit_)
 

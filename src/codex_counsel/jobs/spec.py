@@ -33,17 +33,21 @@ FIELD_TYPES: tuple[tuple[type | UnionType, tuple[str, ...]], ...] = (
             "scratch",
             "account",
             "workspace",
+            "codex",
         ),
     ),
-    (str | None, ("session_id", "library", "environment")),
+    (str | None, ("session_id", "library", "environment", "parent")),
     (int | None, ("max_tokens",)),
     (tuple | None, ("last_turn",)),
     (int | float, ("created", "total", "idle", "backoff")),
     (int, ("slots", "ttl", "max_records", "format", "max_bytes", "max_entries")),
     (bool, ("detached", "stays", "private")),
-    (tuple, ("argv",)),
+    (tuple, ("argv", "children")),
     (dict, ("meta",)),
-    (dict | None, ("output_schema", "review", "delegate")),
+    (
+        dict | None,
+        ("output_schema", "review", "delegate", "attempts", "proof", "checks"),
+    ),
 )
 """What a stored field must be an instance of."""
 
@@ -59,8 +63,14 @@ class Spec:
     `THREAD` in the place of the thread. `max_records` is
     how many delivered jobs of a workspace are kept, each for `ttl`. `stays` is true for
     a run that goes on without its launcher: a caller who named it by a key will come
-    back for it. `output_schema`, `library`, `review` and `delegate` belong to one kind
-    of run each: see `details`.
+    back for it. `output_schema`, `library`, `review`, `delegate`, `attempts` and `proof`
+    belong to one kind of run each: see `details`.
+
+    `codex` is the path of its binary. `argv` is empty for a job that runs no Codex itself.
+    `checks` is None for a run after which no command of ours runs; else the beginning of
+    its command line (`argv`), the `variables` that the command gets, and the `seconds` that
+    it may take. `children` are the ids of the jobs that this one may start, `parent` is
+    that of the job that started this one.
     """
 
     job_id: str
@@ -84,6 +94,12 @@ class Spec:
     output_schema: JsonObject | None = None
     review: JsonObject | None = None
     delegate: JsonObject | None = None
+    attempts: JsonObject | None = None
+    proof: JsonObject | None = None
+    checks: JsonObject | None = None
+    children: tuple[str, ...] = ()
+    parent: str | None = None
+    codex: str = ""
     library: str | None = None
     environment: str | None = None
     max_bytes: int = NO_LIMIT
@@ -105,7 +121,7 @@ class Spec:
             )
 
         values = {name: value for name, value in raw.items() if name not in RETIRED}
-        for name in ("argv", "last_turn"):
+        for name in ("argv", "last_turn", "children"):
             if isinstance(values.get(name), list):
                 values[name] = tuple(values[name])
         try:
@@ -141,8 +157,13 @@ class Spec:
 
     @property
     def kind(self) -> kinds.KindName:
-        """Whether the job is a consultation, a review or a delegated task."""
-        return kinds.name_of(review=self.review, delegate=self.delegate)
+        """What the job is: a consultation, a review, a delegated task, attempts at one, or a proof."""
+        return kinds.name_of(self.details)
+
+    @property
+    def has_tree(self) -> bool:
+        """Whether Codex works in a tree of its own, which is captured when it has ended."""
+        return self.kind in ("delegate", "proof")
 
     @property
     def details(self) -> JsonObject:

@@ -197,6 +197,10 @@ class Store:
             raise CounselError(Code.INVALID_ARGUMENTS, message)
         return job
 
+    def directory_of(self, job_id: str) -> Path:
+        """Where the directory of a job is, or will be. The id must have its form."""
+        return self.directory / job_id
+
     def delegate_directory(self, job_id: str, workspace: Path) -> Path:
         """The directory of an ended delegate job. As `ended_delegate`; `workspace_invalid` for another workspace."""
         job = self.ended_delegate(job_id)
@@ -214,6 +218,7 @@ class Store:
         """
         if job.alive():
             _end(job)
+        self._end_children(job)
         outcome = recovery.outcome(job)
         if outcome is None:
             raise CounselError(
@@ -221,6 +226,15 @@ class Store:
                 f"Job {job.id} was cancelled, but its worker is still running",
             )
         return outcome
+
+    def _end_children(self, job: Job) -> None:
+        """End the jobs that outlive the one that started them, which is rare: its worker does so."""
+        # Nobody else needs it, and listing jobs is to be quick.
+        from codex_counsel.jobs import children
+
+        with contextlib.suppress(CounselError):  # without a spec there are none to find
+            for child in children.living(job.spec(), job.path):
+                _end(child)
 
 
 def _end(job: Job) -> None:
@@ -267,11 +281,13 @@ def _is_overdue(job: Job) -> bool:
     state = job.state()
     if state.since is None or state.worker is None or not state.worker.alive():
         return False
-    seconds_over = time.monotonic() - state.since - job.spec().total
+    spec = job.spec()
+    allowed = max(spec.total, (spec.checks or {}).get("seconds", 0))
+    seconds_over = time.monotonic() - state.since - allowed
     if seconds_over > STOPPED_GRACE and state.worker.stopped():
         return True
-    # There is no limit for how long a job is queued.
-    return seconds_over > HUNG_GRACE and state.phase != "queued"
+    # There is no limit for how long a job is queued, or waits for others that may be.
+    return seconds_over > HUNG_GRACE and state.phase not in ("queued", "waiting")
 
 
 def _signal_worker(job: Job, number: int) -> None:

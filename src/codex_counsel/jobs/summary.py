@@ -71,6 +71,8 @@ def _row(job: Job, spec: Spec, status: str, session_id: str | None) -> Row:
     }
     if session_id:
         row["session_id"] = session_id
+    if spec.parent:
+        row["parent"] = spec.parent
     return row
 
 

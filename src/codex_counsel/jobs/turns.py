@@ -83,7 +83,7 @@ def read(
 
     quota = reading.quota
     # What a run made just before its end is still to be captured.
-    if spec.kind == "delegate" and quota.exceeded_at_end() and exit_.reason == "exited":
+    if spec.has_tree and quota.exceeded_at_end() and exit_.reason == "exited":
         exit_ = replace(exit_, reason="quota")
     if quota.reason:
         exit_ = replace(exit_, detail=quota.reason)

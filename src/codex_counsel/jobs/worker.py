@@ -9,6 +9,9 @@ Invariants:
   module and those it imports use the standard library only, and few modules of that.
 - End-of-file on the lifetime pipe ends the run. One byte makes it a background job: from then on end-of-file means
   nothing.
+- A job without a command line runs no Codex: it only starts other jobs, and takes no place in the queue.
+- After a completed turn, commands of ours and further jobs may run (see `steps`). The same requests and signals end
+  them.
 - Codex runs a second time only for the answer of a run that used up its tokens (see `turns`). Then the same requests
   and signals end the run, and its place in the queue is kept.
 - A cancel is looked for before Codex starts and, unless its turn was completed, before the result is committed (see
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
     from codex_counsel.system.json_values import JsonObject
 
 LIFETIME_PIPE = 0
+ENDING_PAUSE = 0.02
+"""Seconds between two looks at jobs that are being ended."""
 STDERR = 2
 QUEUE_LOOK = 10.0
 """Seconds after which a queued worker looks around though nothing woke it."""
@@ -68,6 +73,7 @@ class Worker:
         self.detached = bool(self.spec["detached"])
         self.end_reason = ""
         self.supervisor: Supervisor | None = None
+        self._ticket: Ticket | None = None
         self._control = -1
         with contextlib.suppress(OSError):
             # Open for writing too: the FIFO never shows an end-of-file when somebody
@@ -80,20 +86,31 @@ class Worker:
         self.journal.update_state(
             phase="queued", worker=Identity.of(os.getpid()), since=time.monotonic()
         )
-        # Where no ticket can be made, none is needed.
-        with contextlib.suppress(OSError):
-            self._wait_for_turn(Ticket(f"{self.spec['state']}/queue"))
+        if self.spec["argv"]:
+            # Where no ticket can be made, none is needed.
+            with contextlib.suppress(OSError):
+                self._ticket = Ticket(f"{self.spec['state']}/queue")
+                self._wait_for_turn(self._ticket)
         if self._check_requests():
             self._conclude_unstarted()
             return
 
+        codex = None
         try:
-            codex = self._start()
+            self._set_up()
+            if self.spec["argv"]:
+                codex = self._start()
         except Exception as error:
             if self._conclude_unstarted(error):
                 raise  # for the traceback in stderr.log
             return
-        self._supervise(codex)
+        if codex:
+            self._supervise(codex)
+        else:
+            # No Codex runs, so nothing waits for this import.
+            from codex_counsel.jobs import run
+
+            run.coordinate(self.spec, self.journal, self)
 
     def _wait_for_turn(self, ticket: Ticket) -> None:
         """Returns when the run may begin, or is to end."""
@@ -125,13 +142,13 @@ class Worker:
         if LIFETIME_PIPE in readable:
             self.on_lifetime_pipe()
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _set_up(self) -> None:
         """Raises OSError or CounselError for what prevents a start."""
         scratch = self.spec["scratch"]
         details = {name: self.spec.get(name) for name in KIND_FIELDS}
-        name = name_of(review=details["review"], delegate=details["delegate"])
-        set_up = KINDS[name].set_up
-        if set_up is None:
+        set_up = KINDS[name_of(details)].set_up
+        # Of the reviews, only those with something to prove have a tree.
+        if set_up is None or (details["review"] and not self.spec["children"]):
             os.makedirs(scratch, mode=0o700, exist_ok=True)
             temporary = os.environ.get("TMPDIR") or scratch
             os.makedirs(temporary, mode=0o700, exist_ok=True)
@@ -145,9 +162,11 @@ class Worker:
             programs.make(
                 f"{scratch}/{programs.DIRECTORY}",
                 self.spec["environment"],
-                self.spec["argv"][0],
+                self.spec["codex"],
             )
 
+    def _start(self) -> subprocess.Popen[bytes]:
+        """Raises OSError."""
         codex = start_child(
             self.spec["argv"],
             os.environ,
@@ -183,8 +202,14 @@ class Worker:
                 if self.supervisor and self.supervisor is not supervisor:
                     os.write(STDERR, self.supervisor.stderr)
 
-    def _watch(self, codex: subprocess.Popen[bytes], seconds: float) -> Supervisor:
-        self.supervisor = supervisor = Supervisor(codex, seconds, self.spec["idle"])
+    def _watch(
+        self,
+        child: subprocess.Popen[bytes],
+        seconds: float,
+        idle: float | None = None,
+    ) -> Supervisor:
+        idle = idle or self.spec["idle"]
+        self.supervisor = supervisor = Supervisor(child, seconds, idle)
         if not self.detached:
             supervisor.watch(LIFETIME_PIPE, self.on_lifetime_pipe)
         if self._control >= 0:
@@ -211,6 +236,35 @@ class Worker:
             phase="answering", codex=Identity.of(codex.pid), heard=time.time()
         )
         return self._watch(codex, seconds)
+
+    def start_command(
+        self, argv: Sequence[str], cwd: str, seconds: float
+    ) -> Supervisor | None:
+        """Start a command under supervision; silence does not end it. See `steps.Worker`."""
+        self.supervisor = None
+        self._await_request(0)
+        if self._check_requests():
+            return None
+        child = start_child(argv, os.environ, cwd, os.devnull)
+        self.journal.update_state(
+            codex=Identity.of(child.pid), heard=time.time(), since=time.monotonic()
+        )
+        return self._watch(child, seconds, idle=float("inf"))
+
+    def wait_for(self, descriptors: Sequence[int], seconds: float) -> None:
+        """Wait until one of them is readable, or somebody asks for something. See `steps.Worker`."""
+        self.supervisor = None
+        if not self._check_requests():
+            self._await_request(seconds, descriptors)
+            self._check_requests()
+        else:
+            time.sleep(ENDING_PAUSE)
+
+    def leave_queue(self) -> None:
+        """Give up the place in the queue: this job only waits for others, which need one."""
+        if self._ticket:
+            os.close(self._ticket.descriptor)
+            self._ticket = None
 
     def on_lifetime_pipe(self) -> None:
         """The launcher detached the run, or is gone."""

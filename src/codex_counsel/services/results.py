@@ -133,7 +133,13 @@ def whole_result(store: Store, job_id: str) -> EnvelopeDict:
 
 def mark_received(store: Store, job_id: str) -> None:
     """Note that the caller has all of the result: the job counts as delivered and may be removed later."""
-    Job(store.directory / job_id).mark_delivered()
+    job = Job(store.directory / job_id)
+    job.mark_delivered()
+    # What the jobs that it started have to say is in its result.
+    with contextlib.suppress(CounselError):
+        for child_id in job.spec().children:
+            if (store.directory / child_id).is_dir():
+                Job(store.directory / child_id).mark_delivered()
 
 
 def is_last_page(page: EnvelopeDict) -> bool:

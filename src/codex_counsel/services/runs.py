@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,9 +72,30 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
 
         preflight = checks.check(context, request, workspace)
         brief = PREPARE[type(request)](request, workspace, context, store)
+        planning = _Planning(context, preflight, store, background=background)
+        new_job = planning.job_of(request, brief)
+        claim.note_job(new_job.spec.job_id)
+        return launcher.launch(store, new_job)
+
+
+@dataclass(frozen=True)
+class _Planning:
+    """What one request and the jobs that it may start have in common."""
+
+    context: Context
+    preflight: Preflight
+    store: Store
+    background: bool
+
+    def job_of(
+        self, request: RunRequest, brief: Brief, parent: str | None = None
+    ) -> NewJob:
+        """The job of a request, with those that it may start. Raises CounselError."""
+        context, preflight, store = self.context, self.preflight, self.store
+        workspace = preflight.workspace
         boundary = boundaries.of_run(context, request, preflight, brief.access)
 
-        job_id = secrets.token_hex(16)
+        job_id = brief.job_id
         scratch = scratch_directory(context, brief, job_id)
         placement = brief.place(boundary, scratch)
         effort = efforts.of_run(context, request, preflight)
@@ -91,13 +111,17 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
             last_turn = command.argv(preflight.codex, last)
             last_prompt = prompt_file("budget")
         environment = placement.boundary.environment
+        children = tuple(
+            self.job_of(child.request, child.brief, parent=job_id)
+            for child in brief.children
+        )
 
         spec = Spec(
             job_id=job_id,
             tool=request.tool,
             subject=one_line(clean(request.subject), MAX_SUBJECT),
             created=time.time(),
-            argv=command.argv(preflight.codex, turn),
+            argv=command.argv(preflight.codex, turn) if brief.runs_codex else (),
             cwd=str(placement.start_in),
             codex_home=str(context.directories.codex_home),
             state=str(context.settings.state),
@@ -116,15 +140,19 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
             last_turn=last_turn,
             meta=_meta_template(preflight, turn, brief, effort),
             session_id=request.session_id,
-            detached=background,
-            stays=request.idempotency_key is not None,
+            detached=self.background and parent is None,
+            stays=request.idempotency_key is not None and parent is None,
+            checks=self._commands(turn) if brief.runs_commands else None,
+            children=tuple(child.spec.job_id for child in children),
+            parent=parent,
+            codex=str(preflight.codex.path),
             environment=str(environment) if environment else None,
             **brief.details,
         )
         env = command.environment(
             context.env, job_id, placement.temporary, workspace.outermost
         )
-        new_job = NewJob(
+        return NewJob(
             spec,
             brief.prompt,
             brief.reply_schema,
@@ -133,9 +161,16 @@ def start(context: Context, request: RunRequest, *, background: bool = False) ->
             images=brief.images,
             last_prompt=last_prompt,
             needs_directory=brief.keeps_files,
+            children=children,
         )
-        claim.note_job(job_id)
-        return launcher.launch(store, new_job)
+
+    def _commands(self, turn: Turn) -> JsonObject:
+        """How commands of ours run within the boundary of the turn, as `Spec.checks` has it."""
+        return {
+            "argv": command.sandbox_argv(self.preflight.codex, turn),
+            "variables": dict(turn.variables),
+            "seconds": self.context.settings.check_seconds,
+        }
 
 
 def _with_files(

@@ -1,0 +1,1 @@
+"""A test that shows the failure that a finding is about, run by us."""
