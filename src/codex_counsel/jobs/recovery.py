@@ -72,7 +72,8 @@ def _conclude_once(job: Job, spec: Spec) -> EnvelopeDict:
     except OSError:
         return envelope
     outcome = dict(json.loads(text))
-    ledger.append(spec.state, ledger.line_of(spec, outcome, ended))
+    if spec.argv:
+        ledger.append(spec.state, ledger.line_of(spec, outcome, ended))
     # The record is as old as the run, not as its first reader.
     with contextlib.suppress(OSError):
         os.utime(job.path / "result.json", (ended, ended))

@@ -118,6 +118,8 @@ def _commit(spec: Spec, envelope: Envelope, journal: Journal) -> None:
     wire = envelope.wire()
 
     def note() -> None:
+        if not spec.argv:  # the jobs that it started have noted it
+            return
         ledger.append(spec.state, ledger.line_of(spec, wire, time.time()))
         keep_windows(spec, envelope.meta.session_id)
 
@@ -208,6 +210,8 @@ def _defect(defect: Exception) -> CounselError:
 
 def remember_limit(spec: Spec, envelope: Envelope) -> None:
     """Store a limit for every session of this account, and forget it after a success."""
+    if not spec.argv:  # the jobs that it started have done so
+        return
     limits = Limits(Path(spec.state), spec.account)
     if envelope.ok:
         limits.clear()
