@@ -24,6 +24,10 @@ The exit codes of the command line, the same for every verb. For a review the fi
   verdict, or if the verdict is `fail` and every finding was rejected. Else it is 0.
 - With `--fail-on never` a completed review has the code 0.
 
+For a task with `--check` the code is 1 unless the check passed: also where it could not be started, was not run or reached its time limit,
+for then nothing shows that the diff is good. `status` in `check` tells these apart. Of several attempts the one that ranks first decides,
+so the code is 1 if none passed. The diff is there all the same.
+
 `result` and `cancel` have the code of the run they show. `check` has the code of the review that it is given: 0 is `pass`, 1 is `fail`, and
 every other code is `inconclusive`. It is 5 also where the review is of another commit than `--expect-head` names, or of none.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +12,12 @@ from typing import Any
 import pytest
 
 from codex_counsel.cli.turn_review import blocking_findings
-from codex_counsel.contract.envelope import Envelope, failed
-from codex_counsel.contract.vocabulary import FindingState
+from codex_counsel.contract.envelope import CheckResult, Envelope, completed, failed
+from codex_counsel.contract.vocabulary import (
+    CHECK_STATUSES,
+    CheckStatus,
+    FindingState,
+)
 from codex_counsel.errors import CATALOG, EXIT_CODES, Code, CounselError
 from codex_counsel.jobs.store import Store
 from codex_counsel.services import checking
@@ -121,6 +126,22 @@ def test_a_failure_that_only_another_release_knows_has_an_exit_code() -> None:
     wire = FAILURE.wire()
     wire["error"]["code"] = "new_code"
     assert exit_code(wire) == 5
+
+
+@pytest.mark.parametrize("status", CHECK_STATUSES)
+def test_a_task_that_did_not_pass_its_check_has_the_code_1_whatever_the_reason(
+    status: CheckStatus,
+) -> None:
+    check = CheckResult(command="make test", status=status)
+    wire = replace(completed("codex_delegate", "Done.", None), check=check).wire()
+    assert exit_code(wire) == int(status != "passed")
+    del wire["check"]
+    assert exit_code(wire) == 0
+
+
+def test_a_check_that_only_another_release_understands_did_not_pass() -> None:
+    wire = completed("codex_delegate", "Done.", None).wire()
+    assert exit_code({**wire, "check": {"outcome": "fine"}}) == 1
 
 
 def test_every_code_of_an_error_is_in_the_table_of_exit_codes() -> None:

@@ -14,6 +14,7 @@ import pytest
 import codex_counsel
 from codex_counsel.cli.output import GuardedStream, guard, is_workflow, json_text
 from codex_counsel.contract.envelope import Progress, progress_line
+from codex_counsel.contract.vocabulary import Phase
 from codex_counsel.server.main import LogFormatter
 from tests import hostile
 
@@ -118,9 +119,30 @@ def test_the_format_of_a_workflow_is_guarded_like_one(
     assert out.getvalue() == err.getvalue() == "\\::a::b\n"
 
 
+@pytest.mark.parametrize(
+    ("phase", "words", "line"),
+    [
+        ("thinking", None, "thinking (12s)"),
+        ("thinking", "make", "thinking (12s)"),
+        ("command", "make", "running make (12s)"),
+        ("checking", "make test", "running the check: make test (12s)"),
+        ("checking", None, "checking (12s)"),
+        ("waiting", "1 of 3 jobs have ended", "waiting: 1 of 3 jobs have ended (12s)"),
+    ],
+)
+def test_a_progress_line_says_what_the_run_does_or_waits_for(
+    phase: Phase, words: str | None, line: str
+) -> None:
+    progress = Progress(phase=phase, last_command=words, elapsed_ms=12_345)
+    assert progress_line(progress) == line
+
+
+@pytest.mark.parametrize("phase", ["command", "checking", "waiting"])
 @pytest.mark.parametrize("text", hostile.TEXTS.values(), ids=hostile.TEXTS.keys())
-def test_a_progress_line_is_one_line_without_anything_hidden(text: str) -> None:
-    line = progress_line(Progress(phase="command", last_command=text, elapsed_ms=1000))
+def test_a_progress_line_is_one_line_without_anything_hidden(
+    text: str, phase: Phase
+) -> None:
+    line = progress_line(Progress(phase=phase, last_command=text, elapsed_ms=1000))
     assert "\n" not in line
     assert hostile.hidden_characters(line) <= {"\ufe0f"}
 

@@ -544,10 +544,19 @@ def completed(
 def progress_line(progress: Progress) -> str:
     """A progress line, such as `running make test (12s)`. What the model put into a command shows, and stays inert."""
     seconds = progress.elapsed_ms // 1000
-    if progress.phase == "command" and progress.last_command:
+    words: str = progress.phase
+    if progress.last_command and progress.phase in _WITH_WORDS:
         command = one_line(visible(progress.last_command[:500]), 120)
-        return f"running {command} ({seconds}s)"
-    return f"{progress.phase} ({seconds}s)"
+        words = f"{_WITH_WORDS[progress.phase]}{command}"
+    return f"{words} ({seconds}s)"
+
+
+_WITH_WORDS: dict[Phase, str] = {
+    "command": "running ",
+    "checking": "running the check: ",
+    "waiting": "waiting: ",
+}
+"""What a progress line of a phase begins with where `last_command` is known: a command, or how many jobs have ended."""
 
 
 def text_of(wire: EnvelopeDict) -> str:

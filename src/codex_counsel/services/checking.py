@@ -111,7 +111,15 @@ def exit_code(wire: EnvelopeDict, bar: Bar | None = None) -> int:
         return UNFINISHED
     if "verdict" in wire:
         return judge(parse_envelope(wire), bar or Bar()).exit_code
-    return DONE
+    return _exit_code_of_check(wire)
+
+
+def _exit_code_of_check(wire: EnvelopeDict) -> int:
+    """For a task: 1 unless its check passed, whatever the reason. Of several attempts, `check` is that of the first."""
+    match wire.get("check"):
+        case None | {"status": "passed"}:
+            return DONE
+    return FOUND
 
 
 def _exit_code_of_failure(wire: EnvelopeDict) -> int:
