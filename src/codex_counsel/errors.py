@@ -74,7 +74,7 @@ NO_READER = 141
 
 EXIT_CODES: dict[int, str] = {
     DONE: "done; a review has no finding at or above --fail-on",
-    FOUND: "a finding at or above --fail-on; a check not passed; a diff not applicable",
+    FOUND: "a finding at or above --fail-on; check not passed; diff does not apply",
     USAGE: "wrong arguments, wrong directory, no such run or finding",
     UNAVAILABLE: "could not run or refused: Codex, login, sandbox, limit, network, storage",
     TIMED_OUT: "the run reached its time limit, or Codex was silent too long",
