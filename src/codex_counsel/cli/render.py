@@ -20,8 +20,9 @@ from codex_counsel.cli.output import (
 )
 from codex_counsel.cli.page import Look, Page, flat
 from codex_counsel.cli.progress import LINE
-from codex_counsel.cli.reports import REPORTS, add_files
+from codex_counsel.cli.reports import REPORTS
 from codex_counsel.cli.review_text import add_footer, add_review, add_warnings
+from codex_counsel.cli.task_text import add_attempts, add_delegate
 from codex_counsel.cli.usage import csv_text
 from codex_counsel.cli.verb_table import FORMATS
 from codex_counsel.cli.words import (
@@ -39,7 +40,6 @@ from codex_counsel.contract.envelope import (
 )
 from codex_counsel.errors import CATALOG, Code, CounselError
 from codex_counsel.services.checking import is_unfinished, parse_envelope
-from codex_counsel.system.text import one_line, visible
 
 DOCUMENTS = tuple(name for name in FORMATS if name not in ("text", "json"))
 """The formats of a review that are for another reader than a person at a terminal."""
@@ -325,34 +325,6 @@ def _add_other(page: Page, envelope: Envelope) -> None:
     add_warnings(page, envelope)
 
 
-def add_delegate(page: Page, envelope: Envelope) -> None:
-    """Add a delegate's report, its diff, what it ran and what to look at before it is applied."""
-    page.add_prose(envelope.answer or "")
-    page.add()
-    page.add_diff(visible(envelope.diff or "").rstrip("\n"))
-    page.add()
-    if envelope.checks:
-        page.add("commands it ran:", "bold")
-    for check in envelope.checks or ():
-        command = one_line(check.command, 100)
-        if check.exit_code is None:
-            page.add(f"unfinished: {command}", "yellow", indent="  ")
-        elif check.exit_code:
-            page.add(f"exit {check.exit_code}: {command}", "red", indent="  ")
-        else:
-            page.add(f"exit 0: {command}", "green", indent="  ")
-
-    page.add(str(envelope.diffstat).strip(), "bold")
-    add_files(page, envelope.files or ())
-    for name in envelope.ignored or ():
-        page.add(f"ignored, not in the diff: {name}", indent="  ")
-    for name in envelope.planted or ():
-        page.add(f"PLANTED: {name}", "alarm", indent="  ")
-    if envelope.files:
-        page.add(f"apply it with: codex-counsel apply {envelope.meta.job_id}")
-    add_footer(page, envelope)
-
-
 def _add_failure(page: Page, envelope: Envelope, error: Failure) -> None:
     message = in_terminal_words(error.message)
     page.add(f"{error.code}: {message}", "red")
@@ -361,6 +333,8 @@ def _add_failure(page: Page, envelope: Envelope, error: Failure) -> None:
         page.add(f"retry after: {error.retry_after_ms // 1000} s")
     if envelope.files:
         page.add(f"its work so far: {envelope.diffstat}, in {envelope.diff_path}")
+    if envelope.attempts:
+        add_attempts(page, envelope.attempts)
     if envelope.answer:
         page.add()
         page.add("interim message:")

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 
 from codex_counsel.cli.findings import add_check, add_findings
-from codex_counsel.cli.page import Page, Style, columns, fitted, flat, short_number
+from codex_counsel.cli.page import (
+    Page,
+    Span,
+    Style,
+    columns,
+    fitted,
+    flat,
+    short_number,
+)
 from codex_counsel.cli.review_text import add_warnings, counted, rule_file_lines
+from codex_counsel.cli.table import Heading, add_table, short_ids
+from codex_counsel.cli.task_text import changed_file
 from codex_counsel.cli.usage import add_usage
 from codex_counsel.cli.words import in_terminal_words
 from codex_counsel.contract.envelope import Coverage, DiffFile, Envelope
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import one_line
 
-COLUMNS = ("JOB", "KIND", "STATE", "AGE", "TOOK", "TOKENS", "DIRECTORY")
-ALWAYS_SHOWN = 4
-"""The first columns; the others go, the last one first, where a narrow terminal has no room for them."""
-MIN_REQUEST = 16
-"""Columns for the words of the request."""
-SHORT_ID = 8
-FULL_ID = 32
+COLUMNS = (
+    Heading("JOB", is_kept=True),
+    Heading("KIND", is_kept=True),
+    Heading("STATE", is_kept=True),
+    Heading("AGE", is_kept=True),
+    Heading("TOOK"),
+    Heading("TOKENS"),
+    Heading("DIRECTORY", is_constant_told=False),
+    Heading("REQUEST"),
+)
 MAX_PATHS = 20
 """Paths of a list that a report shows; `--json` has them all."""
 FIRST_PATHS = 3
@@ -67,72 +80,23 @@ STATUS_STYLES: dict[str, Style] = {
 def add_jobs(page: Page, envelope: Envelope) -> None:
     """Add a table with a line for each run. On a terminal it fits the width and ids are shortened."""
     rows: list[JsonObject] = envelope.data["jobs"]
-    table = _table_of_jobs(rows, is_wide=page.look.width is None)
-    widths = {}
-    for name in COLUMNS:
-        widths[name] = max(columns(cells[name]) for cells in ({name: name}, *table))
-    shown = _columns_that_tell(rows, table)
-    room = None
-    if page.look.width is not None:
-        room = page.look.width - sum(widths[name] + 2 for name in shown)
-        while room < MIN_REQUEST and len(shown) > ALWAYS_SHOWN:
-            room += widths[shown.pop()] + 2
-
-    if not page.look.quiet:
-        titles = "".join(_padded(name, widths[name]) for name in shown)
-        page.add_spans((fitted(f"{titles}REQUEST", page.look.width), "dim"))
-    for row, cells in zip(rows, table, strict=True):
-        spans: list[tuple[str, Style]] = []
-        for name in shown:
-            style: Style = ""
-            if name == "STATE":
-                style = STATUS_STYLES.get(row.get("verdict") or row["status"], "")
-            spans.append((_padded(cells[name], widths[name]), style))
+    ids = short_ids(page, [str(row["job_id"]) for row in rows])
+    lines = []
+    for row, job_id in zip(rows, ids, strict=True):
+        style = STATUS_STYLES.get(row.get("verdict") or row["status"], "")
         request = one_line(str(row.get("subject") or row.get("error") or ""), 200)
-        page.add_spans(*spans, (fitted(request, room), ""))
-
-
-def _table_of_jobs(
-    rows: Sequence[JsonObject], *, is_wide: bool
-) -> list[dict[str, str]]:
-    """The cells of each run, by the names of COLUMNS."""
-    length = FULL_ID
-    if not is_wide:
-        length = _short_length([row["job_id"] for row in rows])
-    table = []
-    for row in rows:
-        cells = (
-            str(row["job_id"])[:length],
-            _kind(row),
-            _state(row),
-            _age(row),
-            duration(row.get("elapsed_ms")),
-            _tokens(row),
-            _directory(row, is_wide=is_wide),
-        )
-        table.append(dict(zip(COLUMNS, cells, strict=True)))
-    return table
-
-
-def _columns_that_tell(
-    rows: Sequence[JsonObject], table: Sequence[dict[str, str]]
-) -> list[str]:
-    """All columns but those that are empty in every row, or name the same directory in each."""
-    shown = list(COLUMNS[:ALWAYS_SHOWN])
-    for name in ("TOOK", "TOKENS"):
-        if any(cells[name] != "-" for cells in table):
-            shown.append(name)
-    if len({row.get("workspace") for row in rows}) > 1:
-        shown.append("DIRECTORY")
-    return shown
-
-
-def _short_length(ids: Sequence[str]) -> int:
-    """How many digits tell these ids apart, at least eight."""
-    length = SHORT_ID
-    while len({name[:length] for name in ids}) < len(set(ids)):
-        length += 1
-    return length
+        line: list[Span] = [
+            (job_id, ""),
+            (_kind(row), ""),
+            (_state(row), style),
+            (_age(row), ""),
+            (duration(row.get("elapsed_ms")), ""),
+            (_tokens(row), ""),
+            (_directory(row, is_wide=page.look.width is None), ""),
+            (request, ""),
+        ]
+        lines.append(line)
+    add_table(page, COLUMNS, lines)
 
 
 def _kind(row: JsonObject) -> str:
@@ -187,10 +151,6 @@ def _directory(row: JsonObject, *, is_wide: bool) -> str:
     if is_wide:
         return one_line(path, 500)
     return fitted(one_line(path.rpartition("/")[2], 100), 14)
-
-
-def _padded(cell: str, width: int) -> str:
-    return cell + " " * (width - columns(cell) + 2)
 
 
 # --- status, models
@@ -355,7 +315,8 @@ def add_models(page: Page, envelope: Envelope) -> None:
             if effort == row.get("default_effort"):
                 mark = " (default)"
             efforts.append(f"{effort}{mark}")
-        name = _padded(str(row["model"]), width)
+        name = str(row["model"])
+        name += " " * (width - columns(name) + 2)
         style: Style = "bold" if row.get("default") else ""
         page.add_spans((f"  {name}", style), (", ".join(efforts), ""))
 
@@ -375,7 +336,7 @@ def add_dry_run(page: Page, envelope: Envelope) -> None:
     if files:
         page.add("files:")
     for file in files:
-        page.add_spans(*_changed_file(DiffFile(**file)))
+        page.add_spans(*changed_file(DiffFile(**file)))
     _add_more(page, data.get("files_not_shown", 0), "more files")
 
     if envelope.coverage:
@@ -467,25 +428,6 @@ def _add_more(page: Page, count: int, words: str) -> None:
 # --- diffs
 
 
-def add_files(page: Page, files: Iterable[DiffFile]) -> None:
-    """Add a line for each file of a diff, with what needs a look before it is applied."""
-    for file in files:
-        page.add_spans(*_changed_file(file))
-
-
-def _changed_file(file: DiffFile) -> list[tuple[str, Style]]:
-    spans: list[tuple[str, Style]] = [(f"  {file.status} {file.path}", "")]
-    if file.added:
-        spans.append((f" +{file.added}", "green"))
-    if file.deleted:
-        spans.append((f" -{file.deleted}", "red"))
-    if file.sensitive:
-        spans.append(("  sensitive: tools execute or obey it", "alarm"))
-    if file.build:
-        spans.append(("  build: building or testing executes it", "yellow"))
-    return spans
-
-
 def add_apply(page: Page, envelope: Envelope) -> None:
     """Add what was written, would be written or was put back, and how to take it back."""
     data = envelope.data
@@ -493,7 +435,7 @@ def add_apply(page: Page, envelope: Envelope) -> None:
     merged = set(data.get("merged") or ())
     known = {file.path: file for file in envelope.files or ()}
     for path in data.get("files") or ():
-        spans = _changed_file(known.get(path) or DiffFile(path=path, status=" "))
+        spans = changed_file(known.get(path) or DiffFile(path=path, status=" "))
         if path in merged:
             spans.append(("  merged with your changes", "cyan"))
         page.add_spans(*spans)
