@@ -14,7 +14,8 @@ from codex_counsel.cli.formats.github import github
 from codex_counsel.cli.formats.markdown import markdown
 from codex_counsel.cli.formats.sarif import sarif
 from codex_counsel.cli.page import Page
-from codex_counsel.cli.render import Output, add_envelope
+from codex_counsel.cli.proof_text import MAX_OUTPUT, output_of, proof_lines
+from codex_counsel.cli.render import DOCUMENTS, Output, add_envelope
 from codex_counsel.cli.review_text import record_line
 from codex_counsel.cli.verb_table import FORMATS
 from codex_counsel.contract.envelope import Envelope, failed
@@ -210,6 +211,138 @@ def test_sarif_has_the_rule_among_the_properties_of_its_result() -> None:
     (result,) = sarif(review(RULE))["runs"][0]["results"]
     assert result["properties"]["rule"] == RULE["rule"]
     assert result["ruleId"] == "codex/other"
+
+
+PROVEN: dict[str, Any] = {
+    "grounded": "proven",
+    "proof": {
+        "status": "proven",
+        "reason": "it fails here with an assertion, and passes on the base",
+        "command": "pytest -q tests/test_app_proof.py",
+        "exit_head": 1,
+        "exit_other": 0,
+        "other": "base",
+        "patch": "diff --git a/t.py b/t.py\n+++ b/t.py\n+assert total([1]) == 1\n",
+        "output_tail": "E   assert 0 == 1\n1 failed\n",
+        "job_id": "5e" * 16,
+    },
+}
+REFUTED: dict[str, Any] = {
+    "severity": "nit",
+    "proof": {
+        "status": "refuted",
+        "reason": "the test passes here",
+        "command": "sh check.sh",
+        "exit_head": 0,
+    },
+}
+INCONCLUSIVE: dict[str, Any] = {
+    "proof": {"status": "inconclusive", "reason": "the test never ended"}
+}
+PROOF_LINES = (
+    "proven: it fails here with an assertion, and passes on the base",
+    "test: pytest -q tests/test_app_proof.py (exit 1 on the reviewed state, 0 on the base)",
+    f"the test: codex-counsel apply {'5e' * 16}",
+)
+
+
+def test_a_proof_says_what_was_run_how_it_ended_and_how_to_get_the_test() -> None:
+    proven, refuted, inconclusive, plain = (
+        review(PROVEN, REFUTED, INCONCLUSIVE, {}).findings or []
+    )
+    assert proof_lines(proven) == list(PROOF_LINES)
+    assert proof_lines(refuted) == [
+        "refuted: the test passes here",
+        "test: sh check.sh (exit 0 on the reviewed state)",
+    ]
+    assert proof_lines(inconclusive) == ["inconclusive: the test never ended"]
+    assert proof_lines(plain) == []
+
+
+def test_a_test_that_needed_the_replacement_to_pass_says_so() -> None:
+    (finding,) = review(in_proof(other="patched")).findings or []
+    assert "0 with the proposed replacement)" in proof_lines(finding)[1]
+
+
+def test_a_test_that_is_no_patch_of_a_job_is_not_offered() -> None:
+    for missing in ("patch", "job_id"):
+        (finding,) = review(in_proof(**{missing: None})).findings or []
+        assert proof_lines(finding) == list(PROOF_LINES[:2])
+
+
+def in_proof(**changes: Any) -> dict[str, Any]:
+    return PROVEN | {"proof": PROVEN["proof"] | changes}
+
+
+def test_documents_have_the_end_of_a_long_output() -> None:
+    (finding,) = review(in_proof(output_tail=f"begins{'x' * 9_000}ends")).findings or []
+    assert finding.proof
+    output = output_of(finding.proof)
+    assert (output[0], output[-4:], len(output)) == ("…", "ends", MAX_OUTPUT + 1)
+
+
+def test_markdown_has_the_output_of_the_test() -> None:
+    text = markdown(review(PROVEN))
+    assert (
+        "\n**proven**: it fails here with an assertion, and passes on the base\n\n"
+        "test: `pytest -q tests/test_app_proof.py` "
+        "(exit 1 on the reviewed state, 0 on the base)\n\n"
+        f"the test: `codex-counsel apply {'5e' * 16}`\n\n"
+        "```\nE   assert 0 == 1\n1 failed\n```\n"
+    ) in text
+    assert "`src/app.py:3-5 (proven)`" in text
+
+
+def test_annotations_name_the_proof_in_their_title_and_a_refuted_one_is_a_notice() -> (
+    None
+):
+    first, second, _ = github(
+        review(PROVEN, REFUTED | {"severity": "high"})
+    ).splitlines()
+    assert first.startswith("::error ")
+    assert ",title=high%2C proven%3A Off by one::" in first
+    assert first.endswith(f"%0A(proven)%0A{'%0A'.join(PROOF_LINES)}")
+    assert second.startswith("::notice ")
+    assert ",title=high%2C refuted%3A Off by one::" in second
+
+
+def test_sarif_has_the_whole_proof_and_a_refuted_finding_is_a_note() -> None:
+    security = {"category": "security", "severity": "high"}
+    (run,) = sarif(review(PROVEN, REFUTED | security))["runs"]
+    proven, refuted = run["results"]
+    assert proven["properties"]["proof"] == PROVEN["proof"]
+    assert proven["properties"]["grounded"] == "proven"
+    assert proven["message"]["text"].endswith("\n\n" + "\n".join(PROOF_LINES))
+    assert (proven["level"], refuted["level"]) == ("error", "note")
+    nits = sarif(review(REFUTED | security | {"severity": "critical"}))["runs"][0]
+    rules = nits["tool"]["driver"]["rules"]
+    (rule,) = (rule for rule in rules if rule["id"] == "codex/security")
+    assert rule["properties"]["security-severity"] == "7.0"
+
+
+def test_junit_skips_a_refuted_finding_and_shows_what_the_test_wrote() -> None:
+    text = in_format(review(PROVEN, REFUTED), "junit")
+    assert 'tests="2" failures="1"' in text
+    assert text.count("<skipped>") == 1
+    assert "<system-err>E   assert 0 == 1\n1 failed</system-err>" in text
+
+
+def test_gitlab_begins_with_the_status_of_the_proof() -> None:
+    entries = json.loads(in_format(review(PROVEN, REFUTED), "gitlab"))
+    descriptions = [entry["description"] for entry in entries]
+    assert descriptions[0].startswith(f"high: Off by one — {PROOF_LINES[0]} — Wrong")
+    assert descriptions[1].startswith("nit: Off by one — refuted: the test passes here")
+    high = json.loads(in_format(review(REFUTED | {"severity": "high"}), "gitlab"))
+    assert high[0]["severity"] == "info"
+
+
+@pytest.mark.parametrize("name", [*DOCUMENTS, "json"])
+def test_every_format_says_what_a_proof_came_to(name: str) -> None:
+    for finding in (PROVEN, REFUTED, INCONCLUSIVE):
+        output = in_format(review(finding), name)
+        assert finding["proof"]["status"] in output
+        assert finding["proof"]["reason"] in output
+    assert "5e" * 16 in in_format(review(PROVEN), name)
 
 
 RULE_FILES = [

@@ -22,7 +22,14 @@ from codex_counsel.cli.verb_table import FORMATS
 from codex_counsel.contract.envelope import Envelope
 from codex_counsel.system.json_values import Json
 from tests import hostile
-from tests.unit.test_formats import COVERAGE, FAILURE, META, in_format, review
+from tests.unit.test_formats import (
+    COVERAGE,
+    FAILURE,
+    META,
+    PROVEN,
+    in_format,
+    review,
+)
 from tests.unit.test_formats_schemas import RESOLVED, SUGGESTION
 from tests.unit.test_inert_markdown import ALLOWED, OURS
 from tests.unit.test_inert_markdown import assert_inert as assert_inert_markdown
@@ -34,6 +41,11 @@ REJECTED = {"known": "rejected"}
 
 def in_finding(name: str) -> Callable[[str], Envelope]:
     return lambda text: review({name: text})
+
+
+def in_proof(name: str) -> Callable[[str], Envelope]:
+    proof = PROVEN["proof"]
+    return lambda text: review(PROVEN | {"proof": proof | {name: text}})
 
 
 def in_coverage(
@@ -69,6 +81,10 @@ FIELDS: dict[str, Callable[[str], Envelope]] = {
     "suggestion": lambda text: review(
         {"suggestion": SUGGESTION | {"replacement": text}}
     ),
+    **{
+        f"proof.{name}": in_proof(name)
+        for name in ("reason", "command", "patch", "output_tail", "job_id")
+    },
     "summary": lambda text: review({}, summary=text),
     "answer": lambda text: review(answer=text, verdict="unknown", findings=None),
     **{
@@ -226,5 +242,7 @@ def test_every_text_that_deceives_alone_is_inert_in_a_title(name: str) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_texts_without_end_make_a_document_all_the_same(name: str) -> None:
     text = "a\n" * 50_000
-    output = printed(review({"title": text, "risk": text, "evidence": text}), name)
+    proof = dict.fromkeys(("reason", "command", "patch", "output_tail"), text)
+    finding = {"title": text, "risk": text, "evidence": text}
+    output = printed(review(finding | {"proof": PROVEN["proof"] | proof}), name)
     assert len(output) < 3_000_000

@@ -33,7 +33,15 @@ from codex_counsel.cli.verb_table import FORMATS
 from codex_counsel.contract.envelope import Envelope
 from codex_counsel.contract.vocabulary import CATEGORIES, KNOWNS, SEVERITIES
 from tests import hostile
-from tests.unit.test_formats import CUT_SHORT, FAILURE, META, review
+from tests.unit.test_formats import (
+    CUT_SHORT,
+    FAILURE,
+    INCONCLUSIVE,
+    META,
+    PROVEN,
+    REFUTED,
+    review,
+)
 from tests.unit.test_inert_markdown import ALLOWED, assert_inert
 
 ROOT = Path(__file__).parents[2]
@@ -76,8 +84,11 @@ SEEN = {"files": 3, "bytes": 0, "omitted": [], "complete": True, "redactions": 0
 }
 
 
+PROOFS = [PROVEN["proof"], REFUTED["proof"], INCONCLUSIVE["proof"], None]
+
+
 def of_every_kind() -> list[dict[str, Any]]:
-    """Findings with each severity, category and word of the record."""
+    """Findings with each severity, category, word of the record and outcome of a proof."""
     findings = []
     for number, category in enumerate(CATEGORIES):
         finding = {
@@ -86,6 +97,7 @@ def of_every_kind() -> list[dict[str, Any]]:
             "severity": SEVERITIES[number % len(SEVERITIES)],
             "known": KNOWNS[number % len(KNOWNS)],
             "suggestion": SUGGESTION,
+            "proof": PROOFS[number % len(PROOFS)],
         }
         findings.append(finding)
     findings[2]["reason"] = "Not so. (said by me)"
@@ -106,6 +118,10 @@ EVERY_HOSTILE = EVERY_TEXT | {
     "known": "rejected",
     "rule": {"file": hostile.ALL, "quote": hostile.ALL},
     "suggestion": SUGGESTION | {"replacement": hostile.ALL},
+    "proof": {"status": "proven"}
+    | dict.fromkeys(
+        ("reason", "command", "patch", "output_tail", "job_id"), hostile.ALL
+    ),
 }
 REVIEWS: dict[str, Envelope] = {
     "clean": review(verdict="pass"),
@@ -466,7 +482,7 @@ def test_junit_is_valid_by_the_schema_of_jenkins(given: Envelope) -> None:
 SHAPES = {
     "testsuite": {"properties", "testcase", "system-out", "system-err"},
     "properties": {"property"},
-    "testcase": {"skipped", "error", "failure", "system-out"},
+    "testcase": {"skipped", "error", "failure", "system-out", "system-err"},
 }
 
 

@@ -20,6 +20,7 @@ from codex_counsel.system.json_values import Json
 from codex_counsel.system.text import visible
 from tests.hostile import ALL, ORDINARY, TEXTS, hidden_characters, obeyed_commands
 from tests.pages import Node, parse_page
+from tests.unit.test_formats import INCONCLUSIVE, PROVEN, REFUTED
 
 ID = "0123456789abcdef"
 FINDING: dict[str, Any] = {
@@ -279,6 +280,62 @@ def test_what_was_on_record_is_shown_with_the_reason(known: str) -> None:
     assert article.one("p", "reason").text == f"{known.capitalize()}: {reason}"
 
 
+def test_a_proof_shows_what_was_run_its_output_and_the_test() -> None:
+    article = page_of(review(PROVEN)).one("article")
+    assert article.one("p", "place").text == "src/app.py:3-4proven"
+    assert article.attributes["data-proof"] == "proven"
+    proof = article.one("div", "proof")
+    assert proof.all("p")[0].text == f"proven {PROVEN['proof']['reason']}"
+    facts = {
+        entry.one("dt").text: entry.one("dd").text
+        for entry in proof.one("dl").all("div")
+    }
+    assert facts == {
+        "Test": "pytest -q tests/test_app_proof.py",
+        "On the reviewed state": "exit 1",
+        "On the base": "exit 0",
+        "Job": "5e" * 16,
+    }
+    output, patch = proof.all("figure")
+    assert [line for _, line, _ in rows(output)] == ["E   assert 0 == 1", "1 failed"]
+    assert rows(patch) == [
+        (None, "diff --git a/t.py b/t.py", []),
+        (None, "+++ b/t.py", []),
+        (None, "+assert total([1]) == 1", ["ins"]),
+    ]
+    hint = proof.one("details").one("p").text
+    assert hint == f"Put it into your files: codex-counsel apply {'5e' * 16}"
+
+
+def test_long_outputs_and_tests_are_shown_in_part_and_say_so() -> None:
+    lines = "".join(f"{number}\n" for number in range(500))
+    long = PROVEN["proof"] | {"output_tail": lines, "patch": lines}
+    proof = page_of(review({"proof": long})).one("div", "proof")
+    output, patch = proof.all("figure")
+    assert output.one("figcaption").text.endswith("; the last 200 of 500 lines")
+    assert [line for _, line, _ in rows(output)][-1] == "499"
+    summary = proof.one("summary").text
+    assert summary == "The test, as a patch; the first 200 of 500 lines"
+    assert rows(patch)[0] == (None, "0", [])
+
+
+def test_a_refuted_finding_is_not_counted_and_the_page_filters_by_proof() -> None:
+    page = page_of(
+        review(
+            *({"id": None} | proof for proof in (PROVEN, REFUTED, INCONCLUSIVE, {})),
+        )
+    )
+    counts = [item.text for item in page.one("ul", "counts").all("li")]
+    assert counts == ["3 high", "1 proven", "1 refuted"]
+    buttons = [
+        button.text
+        for button in page.all("button")
+        if button.attributes.get("data-filter") == "proof"
+    ]
+    assert buttons == ["proven 1", "refuted 1", "inconclusive 1", "untested 1"]
+    assert "refuted" in page.all("article")[1].classes
+
+
 def test_lists_coverage_and_what_was_resolved_follow_the_findings() -> None:
     resolved = [{"id": ID, "state": "stale", "severity": "low", "title": "Old"}]
     page = page_of(
@@ -386,7 +443,7 @@ ELEMENTS = """
 ATTRIBUTES = """
     lang charset http-equiv content name class href id dir tabindex aria-labelledby aria-label aria-live aria-pressed
     role hidden type placeholder autocomplete spellcheck maxlength value method title data-severity data-known
-    data-file data-line data-filter data-value
+    data-proof data-file data-line data-filter data-value
 """.split()  # noqa: SIM905
 
 
@@ -427,6 +484,7 @@ RICH: dict[str, Any] = {
     "reason": "because",
     "section": "s",
     "suggestion": {"start_line": 3, "end_line": 3, "replacement": "y"},
+    "proof": PROVEN["proof"],
 }
 WORDS = (
     *SEVERITIES,
@@ -437,6 +495,8 @@ WORDS = (
     "fixed",
     "logic",
     "verified",
+    "proven",
+    "base",
 )
 
 

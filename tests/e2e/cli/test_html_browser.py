@@ -12,6 +12,7 @@ import pytest
 from codex_counsel.cli.formats.html import html
 from codex_counsel.services.code_context import Snippet
 from tests.e2e.browser import CHROMIUM, Browser
+from tests.unit.test_formats import INCONCLUSIVE, PROVEN, REFUTED
 from tests.unit.test_html import hostile_page, review
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here")
@@ -63,6 +64,8 @@ FINDINGS: list[dict[str, Any]] = [
         "file": "b.py",
     },
 ]
+
+PROOFS: list[dict[str, Any]] = [PROVEN, REFUTED, INCONCLUSIVE, {}]
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +138,38 @@ def test_filters_by_state_file_and_text_hold_together(
     browser.press("Escape")
     browser.press("0")
     assert len(browser.value(VISIBLE)) == 4
+
+
+def test_the_filter_by_proof_leaves_what_was_proven(
+    browser: Browser, page: Path
+) -> None:
+    findings = [
+        finding | proof for finding, proof in zip(FINDINGS, PROOFS, strict=True)
+    ]
+    page.write_text(html(review(*findings), {}), encoding="utf-8")
+    browser.open(page)
+    for status in ("refuted", "inconclusive", "untested"):
+        browser.value(f"document.querySelector('[data-value={status}]').click()")
+    assert browser.value(VISIBLE) == ["f-1"]
+    assert browser.value("location.hash") == "#proof=proven"
+    browser.open(page, "#proof=proven,refuted")
+    assert browser.value(VISIBLE) == ["f-1", "f-2"]
+    browser.press("0")
+    assert len(browser.value(VISIBLE)) == 4
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_a_long_proof_is_never_wider_than_the_window(
+    browser: Browser, page: Path, width: int
+) -> None:
+    proof = PROVEN["proof"] | dict.fromkeys(
+        ("reason", "command", "patch", "output_tail"), LONG
+    )
+    page.write_text(html(review({"proof": proof}), {}), encoding="utf-8")
+    browser.resize(width)
+    browser.open(page)
+    browser.value("document.querySelector('details').open = true")
+    assert browser.value(WIDTH) == 0
 
 
 def test_no_finding_that_passes_is_said(browser: Browser, page: Path) -> None:

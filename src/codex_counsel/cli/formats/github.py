@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from codex_counsel.cli.output import without_hash_commands
-from codex_counsel.cli.review_text import (
-    is_rejected,
-    message_of,
-    resolved_lines,
-    why_not_clean,
-)
+from codex_counsel.cli.proof_text import is_settled, message_with_proof
+from codex_counsel.cli.review_text import resolved_lines, why_not_clean
 from codex_counsel.contract.envelope import Envelope, Finding
 from codex_counsel.contract.vocabulary import Severity
 from codex_counsel.system.text import visible
@@ -50,9 +46,9 @@ def _annotation(finding: Finding) -> str:
             properties.append(f"{name}={_escape_property(value)}")
 
     command = GITHUB_COMMANDS[finding.severity]
-    if is_rejected(finding):
+    if is_settled(finding):
         command = "notice"
-    message = message_of(finding)
+    message = message_with_proof(finding)
     # Some places show an annotation without its title.
     if not (finding.risk or finding.recommendation):
         message = f"{finding.title}\n{message}"
@@ -61,12 +57,14 @@ def _annotation(finding: Finding) -> str:
 
 
 def _title(finding: Finding) -> str:
-    """`high, logic, rejected: Off by one`."""
+    """`high, logic, new, proven: Off by one`."""
     words: list[str] = [finding.severity]
     if finding.category:
         words.append(finding.category.replace("_", " "))
     if finding.known:
         words.append(finding.known)
+    if finding.proof:
+        words.append(finding.proof.status)
     return f"{', '.join(words)}: {finding.title}"
 
 

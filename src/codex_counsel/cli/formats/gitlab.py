@@ -6,8 +6,8 @@ import hashlib
 from collections import Counter
 
 from codex_counsel.cli.formats.rules import rule_id
+from codex_counsel.cli.proof_text import is_settled, proof_lines
 from codex_counsel.cli.review_text import (
-    is_rejected,
     record_line,
     rule_line,
     title_of,
@@ -59,7 +59,7 @@ def _entry(finding: Finding) -> JsonObject:
         lines["end"] = finding.line_end
     path = visible(finding.file or NO_FILE)
     severity = GITLAB_SEVERITIES[finding.severity]
-    if is_rejected(finding):
+    if is_settled(finding):
         severity = "info"
     return {
         "description": _description(finding),
@@ -74,7 +74,10 @@ def _description(finding: Finding) -> str:
     parts = [f"{finding.severity}: {title_of(finding)}"]
     if finding.section and not finding.file:
         parts.append(finding.section)
+    # First of all, because a long description is cut.
+    parts += proof_lines(finding)[:1]
     parts += [finding.risk or "", rule_line(finding), record_line(finding)]
+    parts += proof_lines(finding)[1:]
     words = " — ".join(part for part in parts if part)
     return one_line(visible(words), MAX_DESCRIPTION)
 

@@ -359,6 +359,7 @@ def _footer(meta: Meta) -> Markup:
         element(
             "p",
             f"Written by codex-counsel {__version__}. The findings are the opinion of a model; "
-            "“verified” says that the quoted text stands where the finding says, and no more.",
+            "“verified” says that the quoted text stands where the finding says, and no more; “proven” "
+            "says that a test was run that fails because of it.",
         ),
     )

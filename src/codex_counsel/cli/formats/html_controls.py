@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from codex_counsel.cli.formats.html_finding import Place
+from codex_counsel.cli.formats.html_proof import UNTESTED, proof_status
 from codex_counsel.cli.formats.markup import Content, Markup, element
-from codex_counsel.contract.vocabulary import KNOWNS, SEVERITIES
+from codex_counsel.contract.vocabulary import KNOWNS, PROOF_STATUSES, SEVERITIES
 from codex_counsel.system.text import one_line
 
 
@@ -23,6 +24,10 @@ def controls(places: list[Place]) -> Content:
     ]
     if len(states) > 1:
         groups.append(_toggles("known", "State", states, KNOWNS))
+    proofs = Counter(proof_status(place.finding) for place in places)
+    if len(proofs) > 1:
+        order = (*PROOF_STATUSES, UNTESTED)
+        groups.append(_toggles("proof", "Proof", proofs, order))
     return element(
         "div",
         *groups,

@@ -1,11 +1,14 @@
-"""One finding of the HTML page: its head, its code, the reviewer's words, the suggestion."""
+"""One finding of the HTML page: its head, its code, the reviewer's words, the suggestion, the proof."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
+from codex_counsel.cli.formats.html_code import figure, row
+from codex_counsel.cli.formats.html_proof import proof_section, proof_status
 from codex_counsel.cli.formats.markup import Content, Markup, element, joined
+from codex_counsel.cli.proof_text import is_refuted
 from codex_counsel.cli.review_text import MAX_ENTRY, title_of
 from codex_counsel.contract.envelope import Finding, Suggestion
 from codex_counsel.contract.vocabulary import FINDING_ID
@@ -21,6 +24,7 @@ _INLINE = re.compile(
     r"`(?P<code>[^`\n]{1,500})`|\*\*(?P<strong>[^*\s][^*\n]{0,500})\*\*"
 )
 _TRUST = {
+    "proven": "The quoted text stands here, and a test that was run shows the failure.",
     "verified": "The quoted text stands in these lines.",
     "moved": "The quoted text stands here, and not where the reviewer said.",
     "unverified": "The quoted text was not found where the finding says.",
@@ -81,14 +85,25 @@ def article(place: Place, snippet: Snippet) -> Markup:
         _words("Recommendation", finding.recommendation),
         _suggestion(finding.suggestion, snippet.replaced),
         _rule(finding),
+        proof_section(finding.proof),
         id=place.anchor,
-        class_=f"finding {finding.severity} {finding.known or ''}".rstrip(),
+        class_=_style(finding),
         tabindex="-1",
         aria_labelledby=label,
         data_severity=finding.severity,
         data_known=finding.known or "",
+        data_proof=proof_status(finding),
         data_file=place.file_number,
     )
+
+
+def _style(finding: Finding) -> str:
+    words = ["finding", finding.severity]
+    if finding.known:
+        words.append(finding.known)
+    if is_refuted(finding):
+        words.append("refuted")
+    return " ".join(words)
 
 
 def tag(words: str, style: str = "") -> Markup:
@@ -102,6 +117,8 @@ def _tags(finding: Finding) -> list[Content]:
         tags.append(tag(finding.known, f"known {finding.known}"))
     if finding.carried:
         tags.append(tag("carried over"))
+    if finding.proof:
+        tags.append(tag(finding.proof.status, finding.proof.status))
     if finding.category:
         tags.append(tag(finding.category))
     if finding.id:
@@ -168,8 +185,8 @@ def _quotation(finding: Finding, snippet: Snippet) -> Content:
     lines = finding.evidence.splitlines()
     if len(lines) > MAX_QUOTED:
         title += f"; the first {MAX_QUOTED} of {len(lines):,} lines"
-    rows = [_row(cut_line(line)) for line in lines[:MAX_QUOTED]]
-    return _figure(title, rows, style)
+    rows = [row(cut_line(line)) for line in lines[:MAX_QUOTED]]
+    return figure(title, rows, style)
 
 
 def _code(finding: Finding, snippet: Snippet) -> Content:
@@ -182,13 +199,13 @@ def _code(finding: Finding, snippet: Snippet) -> Content:
         style = ""
         if first <= number <= last:
             style = "hit"
-        rows.append(_row(line, style, number))
+        rows.append(row(line, style, number))
     title = "Code as it was reviewed"
     if snippet.evidence == "absent" and finding.evidence:
         title = "Code at the lines that the finding names"
     if last >= snippet.start + len(snippet.lines):
         title += f", to line {snippet.start + len(snippet.lines) - 1} of {last}"
-    return _figure(title, rows)
+    return figure(title, rows)
 
 
 def _suggestion(
@@ -201,10 +218,10 @@ def _suggestion(
     new = _shortened(suggestion.replacement).splitlines()
     start = _common(old, new)
     end = _common(old[start:][::-1], new[start:][::-1])
-    rows = [_row(line) for line in old[:start]]
-    rows += [_row(line, "del") for line in old[start : len(old) - end]]
-    rows += [_row(line, "ins") for line in new[start : len(new) - end]]
-    rows += [_row(line) for line in new[len(new) - end :]]
+    rows = [row(line) for line in old[:start]]
+    rows += [row(line, "del") for line in old[start : len(old) - end]]
+    rows += [row(line, "ins") for line in new[start : len(new) - end]]
+    rows += [row(line) for line in new[len(new) - end :]]
 
     lines = f"line {suggestion.start_line}"
     if suggestion.end_line != suggestion.start_line:
@@ -212,7 +229,7 @@ def _suggestion(
     title = f"Suggestion: replace {lines}"
     if not new:
         title = f"Suggestion: remove {lines}"
-    return _figure(title, rows, "code diff")
+    return figure(title, rows, "code diff")
 
 
 def _common(first: list[str], second: list[str]) -> int:
@@ -223,28 +240,6 @@ def _common(first: list[str], second: list[str]) -> int:
             break
         count += 1
     return count
-
-
-def _figure(title: str, rows: list[Markup], style: str = "code") -> Content:
-    """Lines of code under a title. They scroll in their own frame, by keyboard too."""
-    if not rows:
-        return element("p", title, class_="caption")
-    code = element("code", *rows, dir="ltr")
-    return element(
-        "figure",
-        element("figcaption", title),
-        element("pre", code, tabindex="0", role="group", aria_label=title),
-        class_=style,
-    )
-
-
-def _row(line: str, style: str = "", number: int = 0) -> Markup:
-    attributes: dict[str, str | int] = {}
-    if style:
-        attributes["class_"] = style
-    if number:
-        attributes["data_line"] = number
-    return element("span", f"{line}\n", **attributes)
 
 
 # --- prose

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Mapping
 
 from codex_counsel.cli.formats.html_finding import inline
+from codex_counsel.cli.formats.html_proof import proof_status
 from codex_counsel.cli.formats.markup import Content, Markup, element
+from codex_counsel.cli.proof_text import is_refuted, is_settled
 from codex_counsel.cli.review_text import reason_of
 from codex_counsel.cli.words import repair_of
 from codex_counsel.contract.envelope import Coverage, Envelope, Failure, Meta, Usage
@@ -80,15 +82,16 @@ def _counts(review: Envelope) -> Content:
     findings = review.findings
     if findings is None:
         return None
-    rejected = sum(finding.known == "rejected" for finding in findings)
     states = {
         "returned": sum(finding.known == "returned" for finding in findings),
         "carried over": sum(bool(finding.carried) for finding in findings),
-        "rejected": rejected,
+        "proven": sum(proof_status(finding) == "proven" for finding in findings),
+        "rejected": sum(finding.known == "rejected" for finding in findings),
+        "refuted": sum(is_refuted(finding) for finding in findings),
         "resolved": len(review.resolved or ()),
     }
     severities = Counter(
-        finding.severity for finding in findings if finding.known != "rejected"
+        finding.severity for finding in findings if not is_settled(finding)
     )
     items = []
     for severity in SEVERITIES:

@@ -6,10 +6,9 @@ import re
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from codex_counsel.cli.formats.rules import rule_id
+from codex_counsel.cli.proof_text import is_settled, message_with_proof, output_of
 from codex_counsel.cli.review_text import (
     coverage_lines,
-    is_rejected,
-    message_of,
     place_of,
     title_of,
     why_not_clean,
@@ -27,7 +26,10 @@ _ATTACHMENT = re.compile(r"\[(?=\[)")
 
 
 def junit(review: Envelope) -> str:
-    """One suite. A rejected finding is skipped, a fixed one passes, and a review without a verdict is an error."""
+    """One suite. A rejected or refuted finding is skipped, and a fixed one passes.
+
+    A review without a verdict has a test case with an error.
+    """
     cases = [_finding_case(finding) for finding in review.findings or ()]
     cases += [_resolved_case(resolved) for resolved in review.resolved or ()]
     problem = why_not_clean(review)
@@ -93,13 +95,15 @@ def _properties(review: Envelope) -> Element:
 def _finding_case(finding: Finding) -> Element:
     name = f"{finding.severity}: {title_of(finding)}"
     case = _case(name, finding.file or finding.section or NAME)
-    text = f"{place_of(finding)}\n{message_of(finding)}"
-    if is_rejected(finding):
+    text = f"{place_of(finding)}\n{message_with_proof(finding)}"
+    if is_settled(finding):
         _add(case, "skipped", text)
     else:
         _add(case, "failure", text, message=finding.title, type=rule_id(finding))
     if finding.evidence:
         _add(case, "system-out", finding.evidence)
+    if finding.proof and finding.proof.output_tail:
+        _add(case, "system-err", output_of(finding.proof))
     return case
 
 

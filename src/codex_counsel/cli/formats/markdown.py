@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from codex_counsel.cli.inert_markdown import code_block, code_span, inline, prose
+from codex_counsel.cli.proof_text import (
+    apply_command,
+    exits_of,
+    offers_test,
+    output_of,
+)
 from codex_counsel.cli.review_text import (
     MAX_ENTRY,
     coverage_lines,
@@ -17,7 +23,7 @@ from codex_counsel.cli.review_text import (
     title_of,
 )
 from codex_counsel.cli.words import repair_of
-from codex_counsel.contract.envelope import Envelope, Failure, Finding
+from codex_counsel.contract.envelope import Envelope, Failure, Finding, Proof
 
 
 def markdown(review: Envelope) -> str:
@@ -65,10 +71,25 @@ def _markdown_of_finding(finding: Finding) -> list[str]:
         lines += [suggestion_line(suggestion), ""]
     if suggestion and suggestion.replacement:
         lines += [code_block(replacement_lines(suggestion)), ""]
+    if finding.proof:
+        lines += _markdown_of_proof(finding.proof)
     if finding.rule:
         lines += [inline(rule_line(finding), MAX_ENTRY), ""]
     if record_line(finding):
         lines += [inline(record_line(finding), MAX_ENTRY), ""]
+    return lines
+
+
+def _markdown_of_proof(proof: Proof) -> list[str]:
+    words = inline(proof.reason, MAX_ENTRY)
+    lines = [f"**{proof.status}**: {words}", ""]
+    if proof.command:
+        lines += [f"test: {code_span(proof.command)}{exits_of(proof)}", ""]
+    if offers_test(proof):
+        lines += [f"the test: {code_span(apply_command(proof))}", ""]
+    output = output_of(proof)
+    if output:
+        lines += [code_block(output), ""]
     return lines
 
 

@@ -7,12 +7,8 @@ from __future__ import annotations
 
 from codex_counsel.cli.formats.rules import rule_id
 from codex_counsel.cli.inert_markdown import prose
-from codex_counsel.cli.review_text import (
-    is_rejected,
-    message_of,
-    replacement_lines,
-    why_not_clean,
-)
+from codex_counsel.cli.proof_text import is_settled, message_with_proof
+from codex_counsel.cli.review_text import replacement_lines, why_not_clean
 from codex_counsel.contract.envelope import Envelope, Finding
 from codex_counsel.contract.vocabulary import Severity
 from codex_counsel.system.json_values import JsonObject
@@ -51,10 +47,10 @@ def _diagnostic(finding: Finding) -> JsonObject:
         location["range"] = _range(finding.line, finding.line_end or finding.line)
 
     severity = RDJSON_SEVERITIES[finding.severity]
-    if is_rejected(finding):
+    if is_settled(finding):
         severity = "INFO"
     title = f"{finding.severity}: {finding.title}"
-    message = message_of(finding, with_suggestion=False)
+    message = message_with_proof(finding, with_suggestion=False)
     diagnostic: JsonObject = {
         "message": prose(f"{title}\n{message}"),
         "location": location,

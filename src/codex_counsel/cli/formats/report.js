@@ -33,6 +33,7 @@
     for (const finding of findings) {
       finding.hidden = off.has(`severity=${finding.dataset.severity}`)
         || off.has(`known=${finding.dataset.known}`)
+        || off.has(`proof=${finding.dataset.proof}`)
         || (number !== "" && finding.dataset.file !== number)
         || !hasText(finding, wanted);
       const entry = entries.get(finding.id);
@@ -55,7 +56,7 @@
 
   function write() {
     const parts = new URLSearchParams();
-    for (const name of ["severity", "known"]) {
+    for (const name of ["severity", "known", "proof"]) {
       const own = toggles.filter((button) => button.dataset.filter === name);
       const on = own.filter(isOn);
       if (on.length < own.length) parts.set(name, on.map((button) => button.dataset.value).join(","));

@@ -19,8 +19,9 @@ from urllib.parse import quote
 
 from codex_counsel import __version__
 from codex_counsel.cli.formats.rules import RULES, category_of, rule_id
+from codex_counsel.cli.proof_text import is_settled, proof_lines
 from codex_counsel.cli.review_text import is_rejected, replacement_lines, why_not_clean
-from codex_counsel.contract.envelope import Envelope, Finding, Suggestion
+from codex_counsel.contract.envelope import Envelope, Finding, Proof, Suggestion
 from codex_counsel.contract.vocabulary import (
     CATEGORIES,
     SEVERITIES,
@@ -103,10 +104,10 @@ def _rule(category: Category, findings: list[Finding]) -> JsonObject:
 
 
 def _gravest(findings: list[Finding]) -> Severity:
-    """The highest severity of a hole that nobody rejected; high where there is none."""
+    """The highest severity of a hole that nobody rejected and no test refuted; high where there is none."""
     severities = set()
     for finding in findings:
-        if category_of(finding) == "security" and not is_rejected(finding):
+        if category_of(finding) == "security" and not is_settled(finding):
             severities.add(finding.severity)
     return min(severities, key=SEVERITIES.index, default="high")
 
@@ -130,9 +131,13 @@ def _invocation(review: Envelope) -> JsonObject:
 
 
 def _result(finding: Finding, is_on_record: bool) -> JsonObject:
-    parts = [
-        part for part in (finding.title, finding.risk, finding.recommendation) if part
-    ]
+    texts = (
+        finding.title,
+        finding.risk,
+        finding.recommendation,
+        "\n".join(proof_lines(finding)),
+    )
+    parts = [text for text in texts if text]
     result: JsonObject = {
         "ruleId": rule_id(finding),
         "ruleIndex": CATEGORIES.index(category_of(finding)),
@@ -156,7 +161,7 @@ def _result(finding: Finding, is_on_record: bool) -> JsonObject:
 
 
 def _level(finding: Finding) -> str:
-    if is_rejected(finding):
+    if is_settled(finding):
         return "note"
     return SARIF_LEVELS[finding.severity]
 
@@ -185,7 +190,20 @@ def _properties(finding: Finding) -> JsonObject:
     if finding.rule:
         rule = asdict(finding.rule)
         properties["rule"] = {name: visible(text) for name, text in rule.items()}
+    if finding.proof:
+        properties["proof"] = _proof(finding.proof)
     return properties
+
+
+def _proof(proof: Proof) -> JsonObject:
+    """All of the proof, as the envelope has it, without what does not apply."""
+    values: JsonObject = {}
+    for name, value in asdict(proof).items():
+        if isinstance(value, str):
+            values[name] = visible(value)
+        elif value is not None:
+            values[name] = value
+    return values
 
 
 def _without_links(text: str) -> str:
