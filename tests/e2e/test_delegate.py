@@ -40,6 +40,7 @@ from codex_counsel.loopback import (
     stall,
     usage_limit,
 )
+from codex_counsel.system.json_values import Json
 from tests.conftest import World, consult, pick, until, wait
 from tests.e2e import fakes
 from tests.e2e.delegation import (
@@ -340,6 +341,35 @@ def test_the_dry_run_shows_what_a_task_would_start_from_and_spends_nothing(
     assert str(workspace / ".git/objects") in wire["data"]["sandbox"]["readable"]
     assert wire["data"]["sandbox"]["mode"] == "worktree-write"
     assert (server.requests, trees(world)) == ([], [])
+
+
+TURNS: dict[str, tuple[dict[str, Json], dict[str, Json], str]] = {
+    "a task": ({}, {}, "; nothing was spent"),
+    "a check": (
+        {"check": "make test"},
+        {"check": {"command": "make test", "runs": 2, "seconds": 77}},
+        "; the check may run 2 times, at most 77 s each; nothing was spent",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected", "words"), TURNS.values(), ids=TURNS.keys()
+)
+def test_the_dry_run_says_how_often_a_check_runs(
+    world: World,
+    workspace: Path,
+    arguments: dict[str, Json],
+    expected: dict[str, Json],
+    words: str,
+) -> None:
+    world.settings["CHECK_SECONDS"] = "77"
+    wire = world.counsel().delegate_dry_run(
+        parse(DelegateDryRun, {"task": "Fix it.", **arguments})
+    )
+    assert pick(wire["data"], *expected) == expected
+    assert not {"check", "turns"} & set(wire["data"]) - set(expected)
+    assert wire["summary"].endswith(f"files{words}")
 
 
 def visible(world: World) -> list[str]:

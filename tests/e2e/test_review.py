@@ -674,6 +674,17 @@ def test_a_dry_run_without_a_login_says_what_would_be_sent_and_what_is_in_the_wa
     assert wire["coverage"]["complete"]
 
 
+def test_a_dry_run_says_how_many_turns_the_proofs_may_take(world: World) -> None:
+    world.repository.begin_changed()
+    world.settings["MAX_PROOFS"] = "3"
+    wire = dry_run(world.counsel(), prove="high")
+    assert wire["data"]["turns"] == {"review": 1, "proofs": 3}
+    assert wire["summary"].endswith("; may take up to 4 turns; nothing was spent")
+    plain = dry_run(world.counsel())
+    assert "turns" not in plain["data"]
+    assert "turn" not in plain["summary"]
+
+
 def test_a_dry_run_shows_the_boundary_and_what_codex_adds(
     world: World, model: Model
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +65,10 @@ def preview_review(context: Context, request: DryRun) -> EnvelopeDict:
         **_prompt_size(brief),
         **_access(context, request, workspace, brief),
     }
+    turns = {"review": 1}
+    if request.prove != "none":
+        turns["proofs"] = context.settings.max_proofs
+        data["turns"] = turns
 
     cost = f"{data['prompt_bytes']} bytes (about {data['estimated_tokens']} tokens)"
     files = ""
@@ -78,7 +82,7 @@ def preview_review(context: Context, request: DryRun) -> EnvelopeDict:
         data |= listed
     envelope = completed(
         request.tool,
-        f"would send {files}{cost}; nothing was spent",
+        f"would send {files}{cost}; {_turns_in_words(turns)}nothing was spent",
         data,
         Meta(workspace=workspace.report(), warnings=list(brief.warnings)),
     )
@@ -97,9 +101,19 @@ def preview_delegate(context: Context, request: DelegateDryRun) -> EnvelopeDict:
         **_access(context, request, workspace, brief),
         "seed": _seed(plan, workspace),
     }
+    turns = {"attempts": request.attempts}
+    if request.judge:
+        turns["judge"] = 1
+    if request.attempts > 1:
+        data["turns"] = turns
+    words = _turns_in_words(turns)
+    if request.check:
+        check = _check(request.check, request.attempts, context)
+        data["check"] = check
+        words += f"the check may run {check['runs']} times, at most {check['seconds']} s each; "
     return completed(
         request.tool,
-        f"would start from {_count_of_files(files)}; nothing was spent",
+        f"would start from {_count_of_files(files)}; {words}nothing was spent",
         data,
         Meta(workspace=workspace.report(), warnings=list(brief.warnings)),
     ).wire()
@@ -115,6 +129,23 @@ def _seed(plan: SeedPlan, workspace: ResolvedWorkspace) -> JsonObject:
         "submodules": [display_name(name) for name in plan.submodules[:MAX_OMITTED]],
         "omitted": plan.omitted[:MAX_OMITTED],
     }
+
+
+def _check(command: str, attempts: int, context: Context) -> JsonObject:
+    """The check of a task: `runs` counts those on the results and the one on the base, `seconds` is for each."""
+    return {
+        "command": command,
+        "runs": attempts + 1,
+        "seconds": context.settings.check_seconds,
+    }
+
+
+def _turns_in_words(turns: Mapping[str, int]) -> str:
+    """`may take up to 6 turns; `; empty for a run of one turn."""
+    total = sum(turns.values())
+    if total == 1:
+        return ""
+    return f"may take up to {total} turns; "
 
 
 def _count_of_files(number: int) -> str:
