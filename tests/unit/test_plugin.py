@@ -12,6 +12,12 @@ import pytest
 
 from codex_counsel import __version__
 from codex_counsel.contract.catalogue import TOOLS
+from codex_counsel.contract.request import (
+    Delegate,
+    ReviewChanges,
+    ToolRequest,
+    argument_names,
+)
 
 ROOT = Path(__file__).parents[2]
 PREFIX = "mcp__plugin_codex_counsel__"
@@ -67,6 +73,23 @@ def test_every_tool_that_is_named_exists(page: Path) -> None:
     assert set(re.findall(r"`(codex_\w+)`", page.read_text("utf-8"))) - NAMES <= {
         "codex_not_found"
     }
+
+
+ARGUMENTS: dict[str, tuple[type[ToolRequest], set[str]]] = {
+    "review": (ReviewChanges, {"prove"}),
+    "adversarial-review": (ReviewChanges, {"prove"}),
+    "delegate": (Delegate, {"check", "attempts", "judge", "models", "efforts"}),
+    "delegate-async": (Delegate, {"check", "attempts", "judge", "models", "efforts"}),
+    "dry-run": (Delegate, {"check", "attempts", "judge"}),
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_a_command_knows_the_arguments_that_cost_more_turns(name: str) -> None:
+    request, arguments = ARGUMENTS[name]
+    body = parts(ROOT / f"commands/{name}.md")[1]
+    assert arguments <= set(argument_names(request))
+    assert arguments <= set(re.findall(r"`(\w+)`", body))
 
 
 @pytest.mark.parametrize("page", COMMANDS, ids=lambda page: page.stem)

@@ -210,6 +210,27 @@ def test_a_delegated_task_comes_back_as_a_diff_and_is_applied_by_a_command_of_it
     assert (repository.workspace / "a.txt").read_text("utf-8") == "one\nmore\n"
 
 
+def test_a_task_that_must_pass_a_command_comes_back_with_what_the_command_said(
+    claude: Claude, repository: World, model: Callable[..., Loopback]
+) -> None:
+    repository.repository.commit()
+    edit = "*** Begin Patch\n*** Update File: a.txt\n@@\n one\n-more\n+two\n*** End Patch\n"
+    server = model([patch(edit), say("Replaced it.")])
+    arguments = {"task": "Say two.", "check": "grep two a.txt"}
+
+    def script(turn: Turn) -> list[JSON]:
+        assert 'must pass make test"), pass that command as `check`' in turn.command
+        assert 'try three ways"), pass `attempts`' in turn.command
+        return calling(lambda _: arguments)(turn)
+
+    session = claude.ask("/codex:delegate Say two; must pass: grep two a.txt", script)
+    assert (session.code, session.denials) == (0, [])
+    assert session.calls == [(PREFIX + "codex_delegate", arguments)]
+    check = json.loads(session.tool_results[0])["check"]
+    assert (check["status"], check["exit"], check["base_exit"]) == ("passed", 0, 1)
+    assert "grep two a.txt" in server.requests[0].prompt
+
+
 def test_a_task_in_the_background_returns_its_job_and_outlives_the_session(
     claude: Claude, repository: World, model: Callable[..., Loopback]
 ) -> None:
