@@ -23,6 +23,7 @@ from codex_counsel.contract.envelope import (
     Envelope,
     failure,
 )
+from codex_counsel.contract.vocabulary import CheckStatus
 from codex_counsel.delegate.capture import (
     BOUNDS,
     Capture,
@@ -60,6 +61,21 @@ from codex_counsel.system.text import SPELLED_OUT, clean, cut, size, visible
 
 MAX_LISTED = 500
 """Changed files that a result lists."""
+CHECK_WORDS: dict[CheckStatus, str] = {
+    "passed": "passed",
+    "failed": "failed",
+    "not_started": "could not start",
+    "timed_out": "timed out",
+    "not_run": "was not run",
+}
+BEFORE: dict[tuple[str, str], str] = {
+    ("passed", "failed"): "it failed before the change",
+    ("failed", "passed"): "it passed before the change",
+    ("failed", "failed"): "it failed before the change too",
+    ("timed_out", "passed"): "it passed before the change",
+    ("timed_out", "timed_out"): "it did so before the change too",
+}
+"""What the statuses of the two runs say together; nothing where one of them says nothing."""
 MAX_NAMED = 20
 """Files that a warning names."""
 EXECUTABLE = "100755"
@@ -89,28 +105,31 @@ def conclude(ended: EndedRun) -> Envelope:
 
 
 def add_check(envelope: Envelope, command: str, ended: EndedRun) -> None:
-    """Put into the envelope what came of the caller's check; a check that did not pass is said first."""
+    """Put into the envelope what came of the caller's check; it is said first."""
     try:
         check = CheckResult(**read_json_or_none(ended.directory / CHECK))
     except TypeError:
-        reason = "the task did not get so far"
+        reason = "the task failed before"
         if ended.error is None:
-            reason = "the worker was ended before"
-        check = CheckResult(command=command, status="not_run", reason=reason)
+            reason = "the run was ended before the check had ended"
+        check = CheckResult(
+            command=mask(clean(command))[0], status="not_run", reason=reason
+        )
     envelope.check = check
     if envelope.ok:
         envelope.summary = f"{check_line(check)} {envelope.summary}"
 
 
 def check_line(check: CheckResult) -> str:
-    """One sentence: what came of a check."""
-    code = f" (exit {check.exit})" if check.exit else ""
-    status = check.status.replace("_", " ")
-    line = f"Check {status}{code}"
+    """One sentence: what came of a check, and of the same on what the task began with."""
+    line = f"Check {CHECK_WORDS[check.status]}"
+    if check.exit:
+        line = f"{line} (exit {check.exit})"
     if check.reason:
         line = f"{line}: {check.reason}"
-    if check.status == "failed" and check.base_status == "failed":
-        line = f"{line}; it failed before the change too"
+    before = BEFORE.get((check.status, check.base_status or ""))
+    if before:
+        line = f"{line}; {before}"
     return f"{line}."
 
 

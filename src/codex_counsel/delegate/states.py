@@ -3,21 +3,28 @@
 Each state is a tree object of the shadow. It is checked out anew for each run, at one and
 the same path, so nothing that Codex or an earlier run left (caches, ignored files) is
 there, and one boundary holds for all.
+
+Commands find the environments of the user's workspace where they are used to: as links.
+The boundary says whether they can be read; nothing can be written there.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from codex_counsel.delegate.shadow import Shadow
+from codex_counsel.errors import Code, CounselError
 from codex_counsel.kind import CommandRun, Steps
+from codex_counsel.prepare.environments import NAMES
 
 
 @dataclass(frozen=True)
 class States:
     """`prefix` is the workspace below the top of the tree, `absent` are files that no state has.
 
+    `environments` are directories of the user with the places in the tree that show them.
     To be used once the tree is captured: it replaces it.
     """
 
@@ -25,11 +32,20 @@ class States:
     steps: Steps
     prefix: str
     absent: tuple[bytes, ...]
+    environments: tuple[tuple[PurePath, Path], ...] = ()
 
     @classmethod
-    def of(cls, shadow: Shadow, steps: Steps, prefix: str) -> States:
-        """For a shadow whose tree is captured."""
-        return cls(shadow, steps, prefix, tuple(shadow.absent_files()))
+    def of(
+        cls, shadow: Shadow, steps: Steps, prefix: str, workspace: Path | None = None
+    ) -> States:
+        """For a shadow whose tree is captured. `workspace` is the user's, None to show none of its environments."""
+        environments: tuple[tuple[PurePath, Path], ...] = ()
+        if workspace:
+            environments = _environments(workspace, prefix)
+            # A pattern such as `node_modules/` matches no link.
+            exclude = shadow.git_dir / "info/exclude"
+            exclude.write_text("".join(f"{name}\n" for name in NAMES), "ascii")
+        return cls(shadow, steps, prefix, tuple(shadow.absent_files()), environments)
 
     @property
     def workspace(self) -> Path:
@@ -39,10 +55,47 @@ class States:
     def run(self, tree: str, command: str) -> CommandRun:
         """Run the command in this state. Raises CounselError and OSError where the state cannot be made."""
         self.shadow.replace_tree(tree, self.absent)
-        self.workspace.mkdir(parents=True, exist_ok=True)
+        self._make_workspace()
+        for place, environment in self.environments:
+            self._show(place, environment)
         return self.steps.run(command, self.workspace)
+
+    def _make_workspace(self) -> None:
+        """Raises OSError, and CounselError for a link: the command's process would start where it leads."""
+        folder = self.shadow.tree
+        for name in PurePath(self.prefix).parts:
+            folder /= name
+            if folder.is_symlink():
+                raise CounselError(
+                    Code.WORKTREE_FAILED,
+                    f"{self.prefix}, where the command starts, is a link in this state",
+                )
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def _show(self, place: PurePath, environment: Path) -> None:
+        """Link to the environment, where the state has nothing in that place."""
+        folder = self.shadow.tree
+        for name in place.parent.parts:
+            folder /= name
+            if folder.is_symlink():
+                return
+        link = folder / place.name
+        if folder.is_dir() and not os.path.lexists(link):
+            link.symlink_to(environment)
 
     def was_changed(self, tree: str) -> bool:
         """Whether the last run changed a file of the state that it ran in. New files do not count."""
         changed = self.shadow.git("diff-files", "--name-only", "-z", "--no-renames")
         return bool(changed) or self.shadow.write_tree() != tree
+
+
+def _environments(workspace: Path, prefix: str) -> tuple[tuple[PurePath, Path], ...]:
+    """The environments in the workspace and above it, up to the top of the tree; links are left out."""
+    found = []
+    places = (PurePath(prefix), *PurePath(prefix).parents)
+    for place, folder in zip(places, (workspace, *workspace.parents), strict=False):
+        for name in NAMES:
+            environment = folder / name
+            if environment.is_dir() and not environment.is_symlink():
+                found.append((place / name, environment))
+    return tuple(found)

@@ -29,11 +29,14 @@ from codex_counsel.prepare.attachments import Image
 from codex_counsel.system.files import remove_tree
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.supervisor import Supervisor
+from codex_counsel.system.text import clean, one_line
 
 LOOK_SECONDS = 1.0
 """Between two looks at the jobs that were started: what they print wakes the worker before."""
 CANCEL_SECONDS = 20.0
 """How long a cancelled job is waited for: longer than its worker takes to end Codex."""
+MAX_SHOWN = 200
+"""Characters of a command that the progress shows."""
 SHELL = "/bin/sh"
 ENV = "/usr/bin/env"
 
@@ -73,11 +76,15 @@ class WorkerSteps:
     # --- commands
 
     def run(self, command: str, cwd: Path) -> CommandRun:
-        self._journal.update_state(phase="checking", last_command=command)
-        began = time.monotonic()
+        shown = one_line(clean(command), MAX_SHOWN)
+        self._journal.update_state(phase="checking", last_command=shown)
         mark = secrets.token_hex(16)
+        quota = Quota(self._spec.scratch, self._spec.max_bytes, self._spec.max_entries)
         try:
             self._empty_temporary()
+            # Before the command starts: what it makes is not taken for what was there.
+            quota.begin()
+            began = time.monotonic()
             supervisor = self._worker.start_command(
                 self._argv(command, mark), str(cwd), self.seconds
             )
@@ -88,8 +95,6 @@ class WorkerSteps:
         if supervisor is None:
             return CommandRun(command, self.end_reason, None, 0.0, b"")
 
-        quota = Quota(self._spec.scratch, self._spec.max_bytes, self._spec.max_entries)
-        quota.begin()
         supervisor.reason_to_stop = lambda: "quota" if quota.exceeded() else ""
         # The sandbox says on stderr why it cannot be set up; the command's own stderr goes
         # to stdout.
