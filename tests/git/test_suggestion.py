@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.findings.replacement import MAX_CHARACTERS, MAX_LINES
 from codex_counsel.review.record import ReviewRecord
-from codex_counsel.review.suggestion import MAX_CHARACTERS, MAX_LINES
 from tests.conftest import World
 from tests.git.test_review_record import PLAN, conclude_review, of_changes
 from tests.repositories import numbered_lines

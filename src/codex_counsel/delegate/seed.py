@@ -401,17 +401,7 @@ def populate(repo: Repo, plan: SeedPlan, shadow: Shadow) -> str:
     Adds files that cannot be read to `plan.omitted`. Raises `worktree_failed` on a full
     disk.
     """
-    index_records = []
-    for file in plan.tracked:
-        # A file in conflict gets no entry: it is copied, and added by the snapshot.
-        if file.stage == b"0" and not file.is_submodule:
-            index_records += [file.mode, b" ", file.sha, b" 0\t", file.name, b"\0"]
-    shadow.git(
-        "update-index",
-        "-z",
-        "--index-info",
-        stdin=b"".join(index_records),
-    )
+    fill_index(plan, shadow)
     shadow.expect_absent([*plan.sparse, *plan.withheld])
     shadow.write_files(plan.checkout)
     _copy_files(repo, plan, shadow)
@@ -419,6 +409,16 @@ def populate(repo: Repo, plan: SeedPlan, shadow: Shadow) -> str:
     for name in shadow.store_files(plan.inner):
         plan.omit(name, "unreadable")
     return shadow.snapshot()
+
+
+def fill_index(plan: SeedPlan, shadow: Shadow) -> None:
+    """Put the tracked files into the shadow's empty index, as they are in the user's. Submodules get no entry."""
+    records = []
+    for file in plan.tracked:
+        # Nor does a file in conflict: it is copied, and added by the snapshot.
+        if file.stage == b"0" and not file.is_submodule:
+            records += [file.mode, b" ", file.sha, b" 0\t", file.name, b"\0"]
+    shadow.git("update-index", "-z", "--index-info", stdin=b"".join(records))
 
 
 def _copy_files(repo: Repo, plan: SeedPlan, shadow: Shadow) -> None:

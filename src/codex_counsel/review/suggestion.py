@@ -17,21 +17,18 @@ character by character, it gives the new file.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from codex_counsel.contract.envelope import Finding, Suggestion
+from codex_counsel.findings.replacement import (
+    MAX_LINES,
+    is_harmless,
+    lines_of,
+    with_line_ends,
+)
 from codex_counsel.review.grounding import ReviewedFiles
 from codex_counsel.review.quotations import LineRange
-from codex_counsel.system.redact import mask
-from codex_counsel.system.text import SPELLED_OUT, visible
-
-MAX_LINES = 200
-"""Lines that one suggestion replaces, and lines that it puts in their place."""
-MAX_CHARACTERS = 8_000
-_MASK = "[masked:"
-_OUT_OF_SIGHT = re.compile(r"[^\S\n]{60}\S")
 
 
 class Proposal(NamedTuple):
@@ -71,10 +68,10 @@ def checked(
     proposal: Proposal, finding: Finding, files: ReviewedFiles
 ) -> Suggestion | None:
     """The suggestion as it applies to the file of a grounded finding, or None. See the module."""
-    if not _is_harmless(proposal.suggestion.replacement):
+    if not is_harmless(proposal.suggestion.replacement):
         return None
     place = _place(proposal, finding, files)
-    lines = _lines(files.content(finding.file or ""))
+    lines = lines_of(files.content(finding.file or ""))
     if place is None or not 1 <= place.first <= place.last <= len(lines):
         return None
     if place.last - place.first >= MAX_LINES:
@@ -86,21 +83,10 @@ def checked(
         return None
     # The line before tells how lines end where only the last one is replaced.
     around = lines[max(place.first - 2, 0) : place.last]
-    after = _with_line_ends(proposal.suggestion.replacement, around, replaced[-1])
+    after = with_line_ends(proposal.suggestion.replacement, around, replaced[-1])
     if after is None or after == "".join(replaced):
         return None
     return Suggestion(start_line=place.first, end_line=place.last, replacement=after)
-
-
-def _is_harmless(replacement: str) -> bool:
-    """Whether it is short enough, and what it says is all that it holds."""
-    if len(replacement) > MAX_CHARACTERS or replacement.count("\n") > MAX_LINES:
-        return False
-    if visible(replacement) != replacement or SPELLED_OUT.search(replacement):
-        return False
-    if _OUT_OF_SIGHT.search(replacement):
-        return False
-    return _MASK not in replacement and mask(replacement)[1] == 0
 
 
 def _place(
@@ -124,35 +110,3 @@ def _place(
     if place.distance(evidence) > 1:
         return None
     return place
-
-
-def _lines(content: bytes | None) -> list[str]:
-    """The lines with their ends; none for what is not UTF-8 text."""
-    try:
-        text = (content or b"").decode()
-    except UnicodeDecodeError:
-        return []
-    *lines, rest = text.split("\n")
-    ended = [f"{line}\n" for line in lines]
-    if rest:
-        ended.append(rest)
-    return ended
-
-
-def _with_line_ends(replacement: str, around: list[str], last: str) -> str | None:
-    """The replacement with the line ends of the lines `around`, None where these differ; it ends as `last` does."""
-    ends = {_line_end(line) for line in around} - {""}
-    if len(ends) > 1:
-        return None
-    if not replacement:
-        return ""
-    end = "".join(ends) or "\n"
-    text = replacement.replace("\r\n", "\n").removesuffix("\n")
-    return text.replace("\n", end) + _line_end(last)
-
-
-def _line_end(line: str) -> str:
-    for end in ("\r\n", "\n"):
-        if line.endswith(end):
-            return end
-    return ""
