@@ -183,11 +183,15 @@ class Steps(Protocol):
         """
 
     def run_jobs(
-        self, job_ids: Sequence[str], prompts: Mapping[str, str] | None = None
+        self,
+        job_ids: Sequence[str],
+        prompts: Mapping[str, str] | None = None,
+        max_tokens: int | None = None,
     ) -> list[ChildOutcome]:
         """Start these of the prepared jobs, wait until all have ended, and return their outcomes in this order.
 
-        `prompts` replace those that the jobs were prepared with. From now on the job
+        `prompts` replace those that the jobs were prepared with, `max_tokens` what each may
+        use; a job that was prepared without a limit has none. From now on the job
         itself holds no place in the queue. A cancel of the job cancels them all.
         """
 

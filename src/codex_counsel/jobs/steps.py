@@ -10,6 +10,7 @@ import os
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -133,7 +134,10 @@ class WorkerSteps:
     # --- jobs
 
     def run_jobs(
-        self, job_ids: Sequence[str], prompts: Mapping[str, str] | None = None
+        self,
+        job_ids: Sequence[str],
+        prompts: Mapping[str, str] | None = None,
+        max_tokens: int | None = None,
     ) -> list[ChildOutcome]:
         directory = Path(self._journal.directory)
         rows = children.prepared(directory)
@@ -142,6 +146,8 @@ class WorkerSteps:
         outcomes: dict[str, ChildOutcome] = {}
         for job_id in job_ids:
             new = self._new_job(rows[job_id], (prompts or {}).get(job_id))
+            if max_tokens and new.spec.max_tokens:
+                new = replace(new, spec=replace(new.spec, max_tokens=max_tokens))
             try:
                 handles[job_id] = launcher.launch(Store(Path(self._spec.state)), new)
             except CounselError as error:
