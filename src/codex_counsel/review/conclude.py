@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from codex_counsel.contract.envelope import Coverage, Envelope, Finding, Meta, Rule
-from codex_counsel.contract.vocabulary import SEVERITIES
+from codex_counsel.contract.vocabulary import PROOF_STATUSES, SEVERITIES
 from codex_counsel.errors import CounselError
 from codex_counsel.git.repo import Repo
 from codex_counsel.kind import EndedRun, failed_run, remove_scratch
 from codex_counsel.review import reply as replies
 from codex_counsel.review.grounding import ReviewedFiles
 from codex_counsel.review.on_record import OnRecord, entries_on_record, put_on_record
+from codex_counsel.review.proofs import add_proofs, lower_refuted
 from codex_counsel.review.quotations import (
     MAX_EVIDENCE,
     PlanText,
@@ -39,7 +40,7 @@ from codex_counsel.review.suggestion import (
     dropped_note,
     take_proposals,
 )
-from codex_counsel.review.verdict import final_verdict
+from codex_counsel.review.verdict import counts, final_verdict
 from codex_counsel.system.redact import mask
 from codex_counsel.system.text import clean, one_line, visible
 from codex_counsel.system.time_limit import TimeLimitExceeded, time_limit
@@ -65,6 +66,20 @@ def conclude(ended: EndedRun) -> Envelope:
     if reply is None:
         return _from_prose(ended, text, coverage)
 
+    on_record = check_reply(reply, record, ended)
+    # What was seen is not sent again, so what was found in it must not be lost.
+    if on_record.kept:
+        ended.meta.warnings += remember(ended, record, reply)
+    if record.prove:
+        ended.meta.warnings += add_proofs(reply.findings, ended)
+    return _from_reply(ended, reply, coverage, record, on_record)
+
+
+def check_reply(reply: ReviewReply, record: ReviewRecord, ended: EndedRun) -> OnRecord:
+    """Mask the reply, sort its findings by severity, compare them with the reviewed state and put them on record.
+
+    Warnings go to the `meta` of the run. Calling it again changes nothing.
+    """
     masked = mask_reply(reply)
     if masked:
         ended.meta.warnings.append(
@@ -75,10 +90,7 @@ def conclude(ended: EndedRun) -> Envelope:
     quotations, look = ground(reply, record, ended.meta)
     on_record = put_on_record(reply.findings, quotations, record, look, ended)
     ended.meta.warnings += on_record.warnings
-    # What was seen is not sent again, so what was found in it must not be lost.
-    if on_record.kept:
-        ended.meta.warnings += remember(ended, record, reply)
-    return _from_reply(ended, reply, coverage, record, on_record)
+    return on_record
 
 
 def _from_prose(ended: EndedRun, text: str, coverage: Coverage | None) -> Envelope:
@@ -120,6 +132,7 @@ def _from_reply(
         carried=on_record.carried,
     )
     ended.meta.warnings += [*reply.warnings, *reasons]
+    lower_refuted(reply.findings)
     findings = [*reply.findings, *on_record.carried]
     findings.sort(key=_rank)
     return Envelope(
@@ -141,7 +154,7 @@ def _from_reply(
 
 def _rank(finding: Finding) -> tuple[bool, int]:
     """What counts comes first, and of that the gravest."""
-    return finding.known == "rejected", SEVERITIES.index(finding.severity)
+    return not counts(finding), SEVERITIES.index(finding.severity)
 
 
 def _summary(verdict: str, findings: list[Finding], resolved: int, words: str) -> str:
@@ -150,15 +163,22 @@ def _summary(verdict: str, findings: list[Finding], resolved: int, words: str) -
     raised = Counter(
         finding.severity
         for finding in findings
-        if not finding.carried and finding.known != "rejected"
+        if not finding.carried and counts(finding)
     )
-    counts = [f"{raised[severity]} {severity}" for severity in SEVERITIES]
-    counts = [count for count in counts if not count.startswith("0 ")]
+    listed_counts = [
+        f"{raised[severity]} {severity}" for severity in SEVERITIES if raised[severity]
+    ]
     if rejected:
-        counts.append(f"{rejected} rejected earlier")
+        listed_counts.append(f"{rejected} rejected earlier")
     if carried:
-        counts.append(f"{carried} carried over")
-    listed = ", ".join(counts) or "no findings"
+        listed_counts.append(f"{carried} carried over")
+    listed = ", ".join(listed_counts) or "no findings"
+    proofs = Counter(finding.proof.status for finding in findings if finding.proof)
+    if proofs:
+        told = [
+            f"{proofs[status]} {status}" for status in PROOF_STATUSES if proofs[status]
+        ]
+        listed = f"{listed}; {', '.join(told)}"
     if resolved:
         listed = f"{listed}; resolved: {resolved}"
     return f"{verdict}: {listed}. {one_line(words, 600)}"

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import secrets
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codex_counsel.codex import rollout
+from codex_counsel.contract.settings import MAX_TOKENS_BOUNDS
+from codex_counsel.contract.vocabulary import SEVERITIES
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.findings.ledger import Ledger
 from codex_counsel.findings.seen import ReviewLog
-from codex_counsel.kind import Brief, Records
-from codex_counsel.prepare import attachments, guidance, prompt_parts
+from codex_counsel.kind import Brief, ChildBrief, Records
+from codex_counsel.prepare import attachments, budget, guidance, prompt_parts
 from codex_counsel.prepare.boundary import Access
 from codex_counsel.prepare.prompt_parts import Material
 from codex_counsel.prepare.workspace import open_repository
+from codex_counsel.proof import prepare as proof
+from codex_counsel.proof.record import ProofPlan
 from codex_counsel.review import prompt, rule_files
 from codex_counsel.review.changes.changes import Changes, gather, submodules_note
 from codex_counsel.review.changes.model import Scope
@@ -22,6 +29,7 @@ from codex_counsel.review.criteria import NO_CRITERIA, Criteria
 from codex_counsel.review.record import ReviewRecord, material_digest
 from codex_counsel.review.reply import reply_schema
 from codex_counsel.review.settled import settled_findings
+from codex_counsel.review.verdict import GRAVE
 from codex_counsel.system.json_values import JsonObject
 
 if TYPE_CHECKING:
@@ -43,6 +51,12 @@ class ReviewBrief(Brief):
 
     changes: Changes | None = None
     criteria: Criteria = NO_CRITERIA
+
+    def scratch_parent(self, temporary: Path, trees: Path) -> Path:
+        """The state that proofs start from is put together on disk: a temporary directory may be memory."""
+        if self.children:
+            return trees
+        return super().scratch_parent(temporary, trees)
 
 
 def prepare_changes(
@@ -101,6 +115,17 @@ def prepare_changes(
         base_ref=base_ref(repo, scope, changes.comparison),
         focused=request.focus is not None,
     )
+    job_id = secrets.token_hex(16)
+    proofs: tuple[ChildBrief, ...] = ()
+    if request.prove != "none":
+        review_directory = records.directory_of(job_id)
+        proofs = _proofs(request, workspace, context, repo, review_directory)
+        plan_of_proofs = _proof_plan(request, context, changes, proofs, agents.material)
+        record = replace(
+            record,
+            prove=asdict(plan_of_proofs),
+            denied=[str(path) for path in workspace.denied],
+        )
     files = {file.path for file in changes.entries}
     settled = settled_findings(on_record, files=files, branch=record.branch)
     return ReviewBrief(
@@ -125,8 +150,51 @@ def prepare_changes(
             *_submodule_warnings(repo, changes),
         ),
         details={"review": record.to_json()},
+        keeps_files=bool(proofs),
+        children=proofs,
+        job_id=job_id,
         changes=changes,
         criteria=rules,
+    )
+
+
+def _proofs(
+    request: ReviewChanges,
+    workspace: ResolvedWorkspace,
+    context: Context,
+    repo: Repo,
+    directory: Path,
+) -> tuple[ChildBrief, ...]:
+    """As many jobs as there may be proofs. Raises `no_commits`: each starts from a commit."""
+    if repo.head() is None:
+        raise CounselError(
+            Code.NO_COMMITS,
+            "prove: a proof needs a first commit to start from",
+            repair="Commit once, or review without prove.",
+        )
+    return tuple(
+        proof.prepare(request, workspace, context, repo, directory)
+        for _ in range(context.settings.max_proofs)
+    )
+
+
+def _proof_plan(
+    request: ReviewChanges,
+    context: Context,
+    changes: Changes,
+    proofs: Iterable[ChildBrief],
+    conventions: Iterable[Material],
+) -> ProofPlan:
+    severities = SEVERITIES
+    if request.prove == "high":
+        severities = GRAVE
+    return ProofPlan(
+        severities=list(severities),
+        jobs=[child.brief.job_id for child in proofs],
+        prompt=proof.prompt(conventions),
+        base=changes.comparison.base,
+        max_tokens=budget.of_run(context, request),
+        least_tokens=MAX_TOKENS_BOUNDS[0],
     )
 
 

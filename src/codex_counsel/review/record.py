@@ -43,6 +43,9 @@ class ReviewRecord:
     `branch` is the one that was checked out,
     None where HEAD is detached and nothing else names it; `checked_out` the commit.
     `plan_name` is the plan's path, or `text`.
+
+    `prove` is the `ProofPlan` of a review that proves findings, `denied` are absolute paths
+    of which nothing may reach a proof.
     """
 
     workspace: str
@@ -63,6 +66,8 @@ class ReviewRecord:
     branch: str | None = None
     checked_out: str | None = None
     plan_name: str | None = None
+    prove: JsonObject | None = None
+    denied: list[str] = field(default_factory=list)
 
     @classmethod
     def of_changes(

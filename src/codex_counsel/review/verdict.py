@@ -23,7 +23,7 @@ def final_verdict(
 ) -> tuple[Verdict, list[str]]:
     """The verdict of the review, and why it differs from the reviewer's own.
 
-    Findings that were rejected earlier do not count. `complete` says whether reviewers were
+    Findings that do not count are left out: see `counts`. `complete` says whether reviewers were
     sent all of the change, `cut_short` whether this one had to answer before it was done.
     `carried` are findings of earlier reviews that still stand: they can make the verdict
     worse only. `blind`: there may be others, in what was not sent again.
@@ -47,27 +47,42 @@ def final_verdict(
     return verdict, reasons
 
 
+def counts(finding: Finding) -> bool:
+    """Whether the finding has a part in the verdict: it was neither rejected earlier nor refuted by a test."""
+    return finding.known != "rejected" and not is_refuted(finding)
+
+
+def is_refuted(finding: Finding) -> bool:
+    """Whether a test that we ran says that the claim is wrong."""
+    return finding.proof is not None and finding.proof.status == "refuted"
+
+
 def _without_rejected(reply: ReviewReply) -> tuple[Verdict, list[str]]:
-    """The reviewer's verdict as far as it does not rest on findings that were rejected earlier."""
-    rejected = {finding.severity for finding in reply.findings if _is_rejected(finding)}
-    others = {
-        finding.severity for finding in reply.findings if not _is_rejected(finding)
-    }
+    """The reviewer's verdict as far as it does not rest on findings that do not count."""
+    dropped = [finding for finding in reply.findings if not counts(finding)]
+    rejected = {finding.severity for finding in dropped}
+    others = {finding.severity for finding in reply.findings if counts(finding)}
     said = f"the reviewer said {reply.verdict}"
     if reply.verdict not in ("concerns", "fail") or not rejected - {"nit"}:
         return reply.verdict, []
+    why = _why_dropped(dropped)
     if not others - {"nit"}:
-        return "pass", [f"{said}, but what it rests on was rejected earlier: pass"]
+        return "pass", [f"{said}, but what it rests on was {why}: pass"]
     is_grave = not rejected.isdisjoint(GRAVE)
     if reply.verdict == "fail" and is_grave and others.isdisjoint(GRAVE):
         return "concerns", [
-            f"{said}, but the critical and high findings were rejected earlier: concerns"
+            f"{said}, but the critical and high findings were {why}: concerns"
         ]
     return reply.verdict, []
 
 
-def _is_rejected(finding: Finding) -> bool:
-    return finding.known == "rejected"
+def _why_dropped(dropped: Sequence[Finding]) -> str:
+    refuted = sum(is_refuted(finding) for finding in dropped)
+    if not refuted:
+        return "rejected earlier"
+    if refuted == len(dropped):
+        return "refuted by a test"
+    return "rejected earlier or refuted by a test"
 
 
 def _justified_pass(
@@ -75,7 +90,7 @@ def _justified_pass(
 ) -> tuple[Verdict, list[str]]:
     """What remains of a `pass`, and why."""
     for finding in reply.findings:
-        if finding.severity in GRAVE and not _is_rejected(finding):
+        if finding.severity in GRAVE and counts(finding):
             return "concerns", [
                 "the reviewer said pass beside a critical or high finding: concerns"
             ]
