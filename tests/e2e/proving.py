@@ -121,5 +121,3 @@ def only(wire: EnvelopeDict) -> tuple[dict[str, Any], dict[str, Any]]:
     """The only finding of a review, and its proof."""
     (finding,) = wire["findings"]
     return finding, finding["proof"]
-
-

@@ -16,6 +16,7 @@ from codex_counsel.contract.vocabulary import ComparedState
 from codex_counsel.delegate import seed
 from codex_counsel.delegate.check_outcome import outcome_of
 from codex_counsel.delegate.failure_kind import failure_kind
+from codex_counsel.delegate.sensitive import is_build_file, is_sensitive
 from codex_counsel.delegate.shadow import ShadowGitError
 from codex_counsel.delegate.states import States
 from codex_counsel.findings.replacement import (
@@ -171,7 +172,7 @@ class ProofRuns:
     def _run(self, states: States, tree: str) -> tuple[CommandRun, Observation]:
         run = states.run(tree, self.command)
         observation = observe(run, self.test_files)
-        if observation.decides and states.was_changed(tree):
+        if observation.decides and _has_tampered(states, tree):
             observation = Observation("tampered")
         return run, observation
 
@@ -187,6 +188,14 @@ def observe(run: CommandRun, test_files: Sequence[str] = ()) -> Observation:
     if failure.kind == "exception":
         return Observation("failed", failure.name)
     return OBSERVATIONS[failure.kind]
+
+
+def _has_tampered(states: States, tree: str) -> bool:
+    """Whether the last run changed a file of its state, or made one that decides how programs run."""
+    if states.was_changed(tree):
+        return True
+    made = states.shadow.git("ls-files", "--others", "-z").split(b"\0")
+    return any(is_build_file(name) or is_sensitive(name) for name in made)
 
 
 def _applicable(proposed: Suggestion, lines: list[str]) -> Suggestion | None:
