@@ -182,6 +182,9 @@ class Steps(Protocol):
         jobs of `run_jobs` live.
         """
 
+    def prompt_of(self, job_id: str) -> str:
+        """The prompt that a job of `run_jobs` was prepared with. Raises `job_corrupt`."""
+
     def run_jobs(
         self,
         job_ids: Sequence[str],

@@ -1,10 +1,103 @@
-"""Attempts."""
+"""Several attempts, in the worker of the job that starts them: they run, the start is checked, the judge is asked.
+
+What is found out goes into `attempts.json` as soon as it is known, so that whoever reads
+the job after its worker was killed can conclude it.
+"""
 
 from __future__ import annotations
 
-from codex_counsel.kind import EndedRun, Steps
+import os
+import random
+from pathlib import Path
+
+from codex_counsel.attempts import judge
+from codex_counsel.attempts.record import AttemptsRecord, AttemptsSpec
+from codex_counsel.delegate.check_outcome import outcome_of
+from codex_counsel.delegate.record import DelegateSpec
+from codex_counsel.delegate.set_up import SEED
+from codex_counsel.delegate.shadow import Shadow, git_environment
+from codex_counsel.delegate.states import States
+from codex_counsel.errors import CounselError
+from codex_counsel.kind import ChildOutcome, EndedRun, Steps
+from codex_counsel.system.files import read_json
+
+MIN_SHOWN = 2
+"""Attempts below which there is nothing to compare."""
 
 
 def follow_up(ended: EndedRun, steps: Steps) -> None:
-    """Run them."""
-    raise NotImplementedError(ended, steps)
+    """Run the attempts, then the check of their start, then the judge. A cancel ends it at any point."""
+    spec = AttemptsSpec.parse(ended.details["attempts"])
+    task = DelegateSpec.parse(ended.details["delegate"])
+    record = AttemptsRecord()
+    outcomes = steps.run_jobs(spec.jobs)
+    _note_unstarted(record, outcomes)
+    record.store(ended.directory)
+
+    was_checked = any(_was_checked(outcome) for outcome in outcomes)
+    if task.check is not None and was_checked and not steps.end_reason:
+        _check_base(task, task.check, record, ended, steps)
+        record.store(ended.directory)
+
+    if spec.judge and not steps.end_reason:
+        _ask(spec.judge, outcomes, record, ended.directory, steps)
+
+
+def _note_unstarted(record: AttemptsRecord, outcomes: list[ChildOutcome]) -> None:
+    """Of a job that could not be started there is no directory, so nobody could read later why."""
+    for outcome in outcomes:
+        if not outcome.directory.is_dir():
+            record.unstarted[outcome.job_id] = outcome.envelope["error"]["code"]
+
+
+def _was_checked(outcome: ChildOutcome) -> bool:
+    check = outcome.envelope.get("check") or {}
+    return check.get("status") not in (None, "not_run")
+
+
+def _check_base(
+    task: DelegateSpec,
+    command: str,
+    record: AttemptsRecord,
+    ended: EndedRun,
+    steps: Steps,
+) -> None:
+    """Run the check on the start of all attempts, once for all."""
+    env = git_environment(os.environ, Path(task.workspace))
+    shadow = Shadow(ended.scratch, task.git_timeout, env)
+    try:
+        base = str(read_json(ended.directory / SEED)["base_tree"])
+        run = States.of(shadow, steps, task.prefix).run(base, command)
+    except (CounselError, OSError) as error:
+        record.base_status = "not_run"
+        record.base_reason = str(error)
+        return
+    record.base_exit = run.exit
+    record.base_status = outcome_of(run).status
+
+
+def _ask(
+    judge_id: str,
+    outcomes: list[ChildOutcome],
+    record: AttemptsRecord,
+    directory: Path,
+    steps: Steps,
+) -> None:
+    """Let the judge compare the attempts that ended well with a diff."""
+    diffs = {}
+    for number, outcome in enumerate(outcomes, 1):
+        diff = outcome.envelope.get("diff")
+        if outcome.ok and diff:
+            diffs[number] = diff
+    if len(diffs) < MIN_SHOWN:
+        return
+    shown = list(diffs)
+    # The judge must not learn from the order which attempt is which.
+    random.SystemRandom().shuffle(shown)
+    record.shown = shown
+    record.store(directory)
+    question = judge.prompt(
+        steps.prompt_of(judge_id), [diffs[number] for number in shown]
+    )
+    _note_unstarted(record, steps.run_jobs([judge_id], {judge_id: question}))
+    record.store(directory)

@@ -22,6 +22,7 @@ PAGED = (
     "answer",
     "findings",
     "resolved",
+    "attempts",
     "diff",
     "data",
     "files",

@@ -60,7 +60,7 @@ def follow_up(ended: EndedRun, steps: Steps) -> None:
         _store(ended.directory, _not_run(spec.check, reason))
         return
     _store(ended.directory, check)
-    if not steps.end_reason:
+    if spec.check_base and not steps.end_reason:
         _add_base(check, task)
         _store(ended.directory, check)
 
@@ -90,6 +90,11 @@ def _add_base(check: CheckResult, task: _Task) -> None:
             run = task.states.run(task.base, task.command)
             check.base_exit = run.exit
             check.base_status = outcome_of(run).status
+    judge_by_base(check)
+
+
+def judge_by_base(check: CheckResult) -> None:
+    """Judge a check that could not begin by what is known of the base: only the change can have prevented it there."""
     if check.status != "not_started":
         return
     if check.base_status in ("passed", "failed"):

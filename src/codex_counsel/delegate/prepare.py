@@ -35,6 +35,7 @@ CHECKED = """\
 When you have finished, this command is run on your result, in a fresh copy of it. It must exit with 0:
 
 {check}"""
+GIVEN = "The working tree holds what was made of an earlier task. Go on from it; the diff is against the same base."
 CONTINUED = "The working tree holds what you made earlier in this thread. Go on; the diff is against the same base."
 
 
@@ -140,10 +141,15 @@ def prompt(
     request: Delegate, material: Iterable[Material] = (), *, continued: bool = False
 ) -> str:
     """The prompt of a delegated task. `continued`: it goes on from an earlier one in the same thread."""
+    start = ""
+    if continued:
+        start = CONTINUED
+    if continued and request.attempts > 1:
+        start = GIVEN  # each of them begins a thread
     return prompt_parts.join_prompt(
         prompt_parts.prompt_file("delegate"),
         *prompt_parts.fence_all(material, request.extra_context),
-        CONTINUED if continued else "",
+        start,
         CHECKED.format(check=visible(request.check)) if request.check else "",
         f"The task:\n\n{visible(request.task)}",
     )

@@ -26,7 +26,8 @@ class DelegateSpec:
     repository, `again` the directory of the earlier job to go on from, `secrets` are
     names of tracked files that Codex cannot read. `git_timeout` is in seconds,
     `diff_limit` in bytes. `seed` is the directory of the job whose baseline this one has
-    too. `check` is a command that the result must pass.
+    too. `check` is a command that the result must pass, `check_base` whether it is run on
+    the baseline too.
     """
 
     workspace: str
@@ -39,6 +40,7 @@ class DelegateSpec:
     secrets: tuple[str, ...] = ()
     seed: str | None = None
     check: str | None = None
+    check_base: bool = True
 
     @classmethod
     def parse(cls, raw: Mapping[str, Json]) -> DelegateSpec:

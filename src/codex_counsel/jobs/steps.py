@@ -133,6 +133,10 @@ class WorkerSteps:
 
     # --- jobs
 
+    def prompt_of(self, job_id: str) -> str:
+        directory = Path(self._journal.directory)
+        return str(children.prepared(directory)[job_id]["prompt"])
+
     def run_jobs(
         self,
         job_ids: Sequence[str],
@@ -182,15 +186,12 @@ class WorkerSteps:
         total = len(handles)
         is_cancelled = False
         deadline = float("inf")
+        self._note_ended(0, total)
         while handles:
             if self.end_reason and not is_cancelled:
                 is_cancelled = True
                 deadline = time.monotonic() + CANCEL_SECONDS
                 _cancel(list(handles.values()))
-            self._journal.update_state(
-                phase="waiting",
-                last_command=f"{total - len(handles)} of {total} jobs have ended",
-            )
             descriptors = [handle.descriptor for handle in handles.values()]
             self._worker.wait_for(
                 [number for number in descriptors if number >= 0], LOOK_SECONDS
@@ -203,6 +204,14 @@ class WorkerSteps:
                     outcomes[job_id] = outcome
                     handle.release()
                     del handles[job_id]
+                    self._note_ended(total - len(handles), total)
+        # What comes now has the time that this job itself may take.
+        self._journal.update_state(phase="finishing", since=time.monotonic())
+
+    def _note_ended(self, ended: int, total: int) -> None:
+        self._journal.update_state(
+            phase="waiting", last_command=f"{ended} of {total} jobs have ended"
+        )
 
 
 def _cancel(handles: list[Handle]) -> None:

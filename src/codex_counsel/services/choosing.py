@@ -12,6 +12,7 @@ from pathlib import Path
 
 from codex_counsel.contract.request import Delegate, JobList
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.store import Store
 from codex_counsel.jobs.summary import Row
 from codex_counsel.services import results
@@ -78,8 +79,19 @@ def rows(store: Store, request: JobList) -> Iterator[Row]:
 
 
 def has_unapplied_diff(store: Store, row: Row) -> bool:
-    """Whether the row is an ended delegate whose diff was not applied, only in part, or was taken back."""
-    return _is_ended_delegate(row) and store.job(row["job_id"]).has_unapplied_diff()
+    """Whether the row is an ended delegate whose diff was not applied, only in part, or was taken back.
+
+    One of several attempts must be named; where one was applied, their run counts as applied.
+    """
+    if "parent" in row or not _is_ended_delegate(row):
+        return False
+    job = store.job(row["job_id"])
+    return job.has_unapplied_diff() and not _has_applied_attempt(store, job)
+
+
+def _has_applied_attempt(store: Store, job: Job) -> bool:
+    attempts = [Job(store.directory / job_id) for job_id in job.spec().children]
+    return any(attempt.has_applied_diff() for attempt in attempts)
 
 
 def has_applied_diff(store: Store, row: Row) -> bool:

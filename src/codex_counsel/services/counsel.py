@@ -124,8 +124,8 @@ class Counsel:
             )
 
     def _in_thread_of_earlier_job(self, request: Delegate) -> Delegate:
-        """With `from_job`, and no thread named, the thread of that job goes on."""
-        if not request.from_job or request.session_id:
+        """With `from_job`, and no thread named, the thread of that job goes on. Several attempts begin their own."""
+        if not request.from_job or request.session_id or request.attempts > 1:
             return request
         job = self.store.ended_delegate(request.from_job)
         outcome = recovery.outcome(job) or {}

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codex_counsel.attempts import prepare as attempts
 from codex_counsel.codex import command
 from codex_counsel.codex.command import Turn
 from codex_counsel.consult import prepare as consult
 from codex_counsel.contract import catalogue
 from codex_counsel.contract.envelope import CodexUsed, Meta
 from codex_counsel.contract.request import Consult, Delegate, ReviewChanges, ReviewPlan
-from codex_counsel.delegate import prepare as delegate
 from codex_counsel.jobs import idempotency, launcher
 from codex_counsel.jobs.launcher import NewJob
 from codex_counsel.jobs.spec import THREAD, Spec
@@ -47,7 +47,7 @@ PREPARE: dict[type[RunRequest], Callable[..., Brief]] = {
     Consult: consult.prepare,
     ReviewChanges: review.prepare_changes,
     ReviewPlan: review.prepare_plan,
-    Delegate: delegate.prepare,
+    Delegate: attempts.prepare,
 }
 """What makes the brief of a request: one function of each kind of run, two of a review."""
 

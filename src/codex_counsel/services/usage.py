@@ -229,7 +229,10 @@ def _unnoted(store: Store, job: Job, since: float) -> Entry | None:
         outcome = recovery.outcome(job)
         if outcome is None:
             return None
-        line = ledger.line_of(job.spec(), outcome, job.ended_at())
+        spec = job.spec()
+        if not spec.argv:  # the jobs that it started have lines of their own
+            return None
+        line = ledger.line_of(spec, outcome, job.ended_at())
         entry = ledger.parse(line)
     except (CounselError, OSError, ValueError):
         # `jobs` says of a damaged record what is wrong with it.
