@@ -7,6 +7,8 @@ one clock that is set wrong drops nothing.
 - One whose diff nobody applied is kept for 30 days.
 - One that nobody fetched has no age: the oldest go when there are more than 10,000, or when they fill 1 GB.
 - One that was consumed is kept for a minute, because its reader may not have got it, and may ask again.
+- One that another job started is kept as long as that one, and counts as a part of it. One whose diff is half in a tree
+  stays, and is then judged by itself.
 
 A dropped record leaves a tombstone, `<state>/gone/<job id>.json`, which remembers the
 thread. All this is done by `evictor`.
@@ -76,6 +78,11 @@ class _Kept:
     delivered: Counter[object] = field(default_factory=Counter)
     undelivered: int = 0
     undelivered_bytes: int = 0
+    parts_bytes: Counter[str] = field(default_factory=Counter)
+
+    def add_part(self, job: Job, parent: str) -> None:
+        """Count a job as a part of the one that started it, which is looked at later: it is older."""
+        self.parts_bytes[parent] += _stored_bytes(job)
 
     def add(self, job: Job, row: summary.Row) -> bool:
         """Count an ended job; returns whether it is kept."""
@@ -92,14 +99,18 @@ class _Kept:
 
     def _has_room(self, job: Job) -> bool:
         """Whether there is room for one that nobody fetched or applied."""
-        stored = summary.read(job)
-        size = 0
-        if stored:
-            _, size = stored
         self.undelivered += 1
-        self.undelivered_bytes += size
+        self.undelivered_bytes += _stored_bytes(job) + self.parts_bytes[job.id]
         too_many = self.undelivered > UNDELIVERED_COUNT
         return not too_many and self.undelivered_bytes <= UNDELIVERED_BYTES
+
+
+def _stored_bytes(job: Job) -> int:
+    stored = summary.read(job)
+    if stored is None:
+        return 0
+    _, size = stored
+    return size
 
 
 def _evict_records(store: Store, kept: _Kept, deadline: float) -> None:
@@ -108,6 +119,10 @@ def _evict_records(store: Store, kept: _Kept, deadline: float) -> None:
             return
         row = row_of(job)
         if row is None or row["status"] in ("queued", "running"):
+            continue
+        parent = row.get("parent")
+        if parent and (store.directory / parent).is_dir():
+            kept.add_part(job, parent)
             continue
         if not kept.add(job, row):
             drop(store, job)
@@ -122,7 +137,24 @@ def _delivered_age(job: Job) -> float | None:
 
 
 def drop(store: Store, job: Job) -> None:
-    """Remove a record and leave a tombstone."""
+    """Remove a record, with those of the jobs that it started, and leave a tombstone of each."""
+    for part in _parts(store, job):
+        _drop_one(store, part)
+    _drop_one(store, job)
+
+
+def _parts(store: Store, job: Job) -> list[Job]:
+    """The jobs that it started, but for one that still runs, or whose diff is half in a tree."""
+    parts = []
+    with contextlib.suppress(CounselError):  # without a spec there are none to find
+        for job_id in job.spec().children:
+            part = Job(store.directory / job_id)
+            if not part.is_running() and not part.is_half_way():
+                parts.append(part)
+    return parts
+
+
+def _drop_one(store: Store, job: Job) -> None:
     row = row_of(job)
     if row is None:  # another process was faster, and the tombstone is that one's
         return

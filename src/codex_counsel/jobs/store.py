@@ -263,10 +263,14 @@ def _ends_within(job: Job, seconds: float) -> bool:
 def end_if_overdue(job: Job) -> None:
     """End a run whose worker does not keep the time limit, because it is stopped or hangs.
 
-    Its outcome is a `timeout` then, unless Codex had completed its turn.
+    Its outcome is a `timeout` then, unless Codex had completed its turn. The same holds for
+    the jobs that it started, where its own worker is gone: nobody else looks at them.
     """
     try:
-        is_overdue = job.is_running() and _is_overdue(job)
+        is_running = job.is_running()
+        is_overdue = is_running and _is_overdue(job)
+        if not is_running and not (job.path / "result.json").exists():
+            _end_overdue_children(job)
     except CounselError:  # without a spec there is no limit
         return
     if not is_overdue:
@@ -275,6 +279,18 @@ def end_if_overdue(job: Job) -> None:
     _signal_worker(job, signal.SIGKILL)
     recovery.end_processes(job)
     _ends_within(job, KILL_PATIENCE)
+
+
+def _end_overdue_children(job: Job) -> None:
+    """Raises CounselError."""
+    spec = job.spec()
+    if not spec.children:
+        return
+    # Nobody else needs it, and listing jobs is to be quick.
+    from codex_counsel.jobs import children
+
+    for child in children.living(spec, job.path):
+        end_if_overdue(child)
 
 
 def _is_overdue(job: Job) -> bool:
