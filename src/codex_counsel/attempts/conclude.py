@@ -16,7 +16,12 @@ from pathlib import Path
 
 from codex_counsel.attempts import judge
 from codex_counsel.attempts.agreement import agreements, changes_of, names_of
-from codex_counsel.attempts.ended import PATCH, EndedAttempt, read_attempts
+from codex_counsel.attempts.ended import (
+    PATCH,
+    EndedAttempt,
+    envelope_of,
+    read_attempts,
+)
 from codex_counsel.attempts.judge import Opinion
 from codex_counsel.attempts.ranking import Rank, rank
 from codex_counsel.attempts.record import AttemptsRecord, AttemptsSpec
@@ -90,7 +95,7 @@ def conclude(ended: EndedRun) -> Envelope:
         envelope = Envelope(
             ok=True, status="completed", tool=ended.tool, summary="", meta=ended.meta
         )
-    if ended.children or record.unstarted:
+    if ended.children or record.without_result:
         envelope.attempts = _rows(ranks, by_number, opinions)
     _add_work(envelope, best, ended.directory)
     if envelope.ok:
@@ -114,22 +119,29 @@ def _opinions(
         return {}, [
             "the judge was not asked: fewer than two attempts ended with a diff"
         ]
-    envelopes = [
-        child.envelope for child in ended.children if child.job_id == spec.judge
-    ]
+    reason = record.without_result.get(spec.judge, "it did not end")
     answer = None
-    reason = record.unstarted.get(spec.judge, "it did not end")
-    for envelope in envelopes:
-        if envelope.get("ok"):
-            answer = envelope.get("answer", "")
-        else:
-            reason = envelope["error"]["code"]
+    envelope = _envelopes(ended).get(spec.judge)
+    if envelope is not None and envelope.ok:
+        answer = envelope.answer
+    elif envelope is not None and envelope.error:
+        reason = envelope.error.code
     if answer is None:
         return {}, [f"the judge gave no ranking: {reason}"]
     try:
         return judge.opinions(answer, record.shown), []
     except ValueError as error:
         return {}, [f"the judge gave no ranking: {error}"]
+
+
+def _envelopes(ended: EndedRun) -> dict[str, Envelope]:
+    """Those of the jobs that can be read, by their ids."""
+    envelopes = {}
+    for child in ended.children:
+        envelope = envelope_of(child)
+        if envelope is not None:
+            envelopes[child.job_id] = envelope
+    return envelopes
 
 
 # --- what the envelope says of all attempts
@@ -204,10 +216,10 @@ def _short_check(check: CheckResult | None) -> CheckResult | None:
 
 def _add_meta(ended: EndedRun, best: EndedAttempt) -> None:
     """The tokens of all with the judge's; thread, model and effort of the best."""
-    usages = [child.envelope["meta"].get("usage") for child in ended.children]
+    usages = [envelope.meta.usage for envelope in _envelopes(ended).values()]
     totals: Counter[str] = Counter()
-    for usage in usages:
-        totals.update(usage or {})
+    for usage in filter(None, usages):
+        totals.update(asdict(usage))
     if any(usages):
         names = [item.name for item in fields(Usage)]
         ended.meta.usage = Usage(**{name: totals[name] for name in names})
@@ -292,6 +304,8 @@ def _link_work(best: EndedAttempt, directory: Path) -> None:
     for name in (PATCH, BASE, READABLE_DIFF):
         # One that this job was concluded with before, by a process that was killed then.
         (directory / name).unlink(missing_ok=True)
+    os.link(best.directory / PATCH, directory / PATCH)
+    for name in (BASE, READABLE_DIFF):
         with contextlib.suppress(FileNotFoundError):
             os.link(best.directory / name, directory / name)
     # Last: with it the job has a diff.

@@ -111,7 +111,7 @@ def _missing(
     number: int, job_id: str, ended: EndedRun, record: AttemptsRecord
 ) -> EndedAttempt:
     """One that was not started, or of which nothing can be read."""
-    code = record.unstarted.get(job_id)
+    code = record.without_result.get(job_id)
     directory = ended.directory.parent / job_id
     if code is None and directory.is_dir():
         code = Code.JOB_CORRUPT
@@ -123,13 +123,21 @@ def _missing(
     return EndedAttempt(number, known, None, None, None, status, str(code))
 
 
-def _read(number: int, outcome: ChildOutcome, record: AttemptsRecord) -> EndedAttempt:
+def envelope_of(outcome: ChildOutcome) -> Envelope | None:
+    """The envelope of an ended job; None for a damaged one."""
     try:
-        envelope = Envelope.parse(outcome.envelope)
+        return Envelope.parse(outcome.envelope)
     except ValueError:
+        return None
+
+
+def _read(number: int, outcome: ChildOutcome, record: AttemptsRecord) -> EndedAttempt:
+    directory = outcome.directory
+    envelope = envelope_of(outcome)
+    if envelope is None:
         code = str(Code.JOB_CORRUPT)
-        return EndedAttempt(number, outcome.directory, None, None, None, "failed", code)
-    result = DelegateResult.load(outcome.directory)
+        return EndedAttempt(number, directory, None, None, None, "failed", code)
+    result = DelegateResult.load(directory)
     if result is not None and result.lost:
         result = None
     check = envelope.check
@@ -138,7 +146,7 @@ def _read(number: int, outcome: ChildOutcome, record: AttemptsRecord) -> EndedAt
         check.base_status = record.base_status
     return EndedAttempt(
         number=number,
-        directory=outcome.directory,
+        directory=directory,
         envelope=envelope,
         result=result,
         check=check,

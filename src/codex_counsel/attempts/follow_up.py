@@ -17,7 +17,7 @@ from codex_counsel.delegate.record import DelegateSpec
 from codex_counsel.delegate.set_up import SEED
 from codex_counsel.delegate.shadow import Shadow, git_environment
 from codex_counsel.delegate.states import States
-from codex_counsel.errors import CounselError
+from codex_counsel.errors import Code, CounselError
 from codex_counsel.kind import ChildOutcome, EndedRun, Steps
 from codex_counsel.system.files import read_json
 
@@ -31,7 +31,7 @@ def follow_up(ended: EndedRun, steps: Steps) -> None:
     task = DelegateSpec.parse(ended.details["delegate"])
     record = AttemptsRecord()
     outcomes = steps.run_jobs(spec.jobs)
-    _note_unstarted(record, outcomes)
+    _note_missing(record, outcomes)
     record.store(ended.directory)
 
     was_checked = any(_was_checked(outcome) for outcome in outcomes)
@@ -43,11 +43,13 @@ def follow_up(ended: EndedRun, steps: Steps) -> None:
         _ask(spec.judge, outcomes, record, ended.directory, steps)
 
 
-def _note_unstarted(record: AttemptsRecord, outcomes: list[ChildOutcome]) -> None:
-    """Of a job that could not be started there is no directory, so nobody could read later why."""
+def _note_missing(record: AttemptsRecord, outcomes: list[ChildOutcome]) -> None:
+    """Note why there is no result of a job: no directory will tell it."""
     for outcome in outcomes:
-        if not outcome.directory.is_dir():
-            record.unstarted[outcome.job_id] = outcome.envelope["error"]["code"]
+        code = (outcome.envelope.get("error") or {}).get("code")
+        is_running = code == Code.JOB_RUNNING
+        if is_running or not outcome.directory.is_dir():
+            record.without_result[outcome.job_id] = code
 
 
 def _was_checked(outcome: ChildOutcome) -> bool:
@@ -99,5 +101,5 @@ def _ask(
     question = judge.prompt(
         steps.prompt_of(judge_id), [diffs[number] for number in shown]
     )
-    _note_unstarted(record, steps.run_jobs([judge_id], {judge_id: question}))
+    _note_missing(record, steps.run_jobs([judge_id], {judge_id: question}))
     record.store(directory)

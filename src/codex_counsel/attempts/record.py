@@ -32,14 +32,14 @@ class AttemptsSpec:
 class AttemptsRecord:
     """What the worker noted, JSON-ready.
 
-    `unstarted` are jobs that could not be started, with the code of the error. `base_exit`
-    and `base_status` are of the check on the untouched start; the status is None where
+    `without_result` are jobs that could not be started, or did not end when they were
+    cancelled, with the code of the error. `base_exit` and `base_status` are of the check on the untouched start; the status is None where
     nobody asked for it, or the worker did not get so far. `base_reason` is why it could not
     be run. `shown` are the numbers of the attempts that the judge was shown as A, B,
     C ..., in this order.
     """
 
-    unstarted: dict[str, str] = field(default_factory=dict)
+    without_result: dict[str, str] = field(default_factory=dict)
     base_exit: int | None = None
     base_status: CheckStatus | None = None
     base_reason: str | None = None

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import secrets
 import shutil
 import signal
 import time
@@ -526,3 +527,107 @@ def test_a_list_of_jobs_ends_at_the_budget_and_goes_on_at_its_cursor(
         ids |= {row["job_id"] for row in wire["data"]["jobs"]}
         cursor, lists = wire["meta"].get("next_cursor"), lists + 1
     assert (len(ids), lists > 1) == (120, True)
+
+
+# --- jobs that a job started
+
+
+def family(factory: JobFactory, size: int, *, delivered: bool = True) -> list[Job]:
+    """A finished job and those that it started, which are younger."""
+    ids = tuple(secrets.token_hex(16) for _ in range(size))
+    parent = finished_job(factory, delivered=delivered, children=ids)
+    children = []
+    for job_id in ids:
+        child = finished_job(
+            factory, delivered=delivered, job_id=job_id, parent=parent.id
+        )
+        children.append(child)
+    return [parent, *children]
+
+
+def grow_old(factory: JobFactory, jobs: list[Job], days: float) -> None:
+    """Let both clocks show so many days since these were delivered."""
+    count = clock.running_seconds(factory.store.state) - days * DAY
+    for job in jobs:
+        (job.path / "delivered").write_text(repr(count))
+        set_times(job, time.time() - days * DAY)
+
+
+def existing(jobs: list[Job]) -> list[bool]:
+    return [job.path.exists() for job in jobs]
+
+
+def test_the_jobs_that_a_job_started_go_with_it_and_leave_their_threads(
+    factory: JobFactory,
+) -> None:
+    old, young = family(factory, 2), family(factory, 2)
+    grow_old(factory, old, 1.1)
+    grow_old(factory, young, 0.9)
+    evict(factory)
+    assert existing(old) == [False] * 3
+    assert existing(young) == [True] * 3
+    for job in old:
+        with pytest.raises(CounselError) as caught:
+            factory.store.job(job.id)
+        assert caught.value.details["session_id"] == THREAD
+
+
+def test_a_job_with_many_parts_takes_the_room_of_one(factory: JobFactory) -> None:
+    other = finished_job(factory, delivered=True, days=0.02)
+    parts = family(factory, 5)
+    grow_old(factory, parts, 0.01)
+    evict(factory, per_workspace=2)
+    assert existing([other, *parts]) == [True] * 7
+    evict(factory, per_workspace=1)
+    assert existing([other, *parts]) == [False] + [True] * 6
+
+
+def test_a_diff_of_a_part_that_nobody_applied_is_kept_as_long_as_the_job(
+    factory: JobFactory,
+) -> None:
+    jobs = family(factory, 2)
+    (jobs[1].path / "diff.patch").write_text("a diff")
+    grow_old(factory, jobs, 1.1)
+    evict(factory)
+    assert existing(jobs) == [False] * 3
+
+
+def test_an_unapplied_diff_of_a_job_keeps_its_parts(factory: JobFactory) -> None:
+    jobs = family(factory, 2)
+    (jobs[0].path / "diff.patch").write_text("a diff")
+    grow_old(factory, jobs, 1.1)
+    evict(factory)
+    assert existing(jobs) == [True] * 3
+
+
+def test_a_part_whose_diff_is_half_in_a_tree_outlives_its_job(
+    factory: JobFactory,
+) -> None:
+    jobs = family(factory, 2)
+    (jobs[1].path / "diff.patch").write_text("a diff")
+    record = factory.store.state / "applying" / f"{jobs[1].id}.json"
+    record.parent.mkdir()
+    record.write_text("{}")
+    grow_old(factory, jobs, 1.1)
+    for _ in range(2):
+        evict(factory)
+    assert existing(jobs) == [False, True, False]
+
+
+def test_the_room_that_unfetched_results_take_is_counted_with_their_parts(
+    factory: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = finished_job(factory, delivered=False, days=0.02)
+    jobs = family(factory, 2, delivered=False)
+    (jobs[1].path / "diff.patch").write_text("x" * 100_000)
+    monkeypatch.setattr(retention, "UNDELIVERED_BYTES", 90_000)
+    evict(factory)
+    assert existing([older, *jobs]) == [False] * 4
+
+
+def test_a_consumed_job_takes_its_parts_along(factory: JobFactory) -> None:
+    jobs = family(factory, 2)
+    fetch(factory.world.counsel(), parse(JobConsume, {"job_id": jobs[0].id}))
+    consumed_long_ago(factory, jobs[0])
+    retention.drop_consumed(factory.store)
+    assert existing(jobs) == [False] * 3
