@@ -6,6 +6,7 @@ import argparse
 import os
 import stat
 import sys
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -123,8 +124,11 @@ class Output:
             formats.append(self.format)
         return tuple(formats)
 
-    def check(self, *, is_for_review: bool = True) -> None:
-        """Raise `invalid_arguments` where a file could not be written, before anything is spent."""
+    def check(self, *, documents: Collection[str] = DOCUMENTS) -> None:
+        """Raise `invalid_arguments` where a file could not be written, before anything is spent.
+
+        `documents` are the formats beside text and JSON that the result has.
+        """
         files = set()
         for target in self.targets:
             if not target.is_writable:
@@ -138,7 +142,7 @@ class Output:
                     Code.INVALID_ARGUMENTS, f"--output: {target.file} is named twice"
                 )
             files.add(file)
-            if target.format in DOCUMENTS and not is_for_review:
+            if target.format in DOCUMENTS and target.format not in documents:
                 raise CounselError(
                     Code.INVALID_ARGUMENTS,
                     f"--output: {target.format} is for reviews",

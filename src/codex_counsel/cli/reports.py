@@ -460,6 +460,13 @@ def add_transfer(page: Page, envelope: Envelope) -> None:
     add_warnings(page, envelope)
 
 
+def _add_comparison(page: Page, envelope: Envelope) -> None:
+    # It reads the records of tasks, which no other report does.
+    from codex_counsel.cli.compare_text import add_comparison
+
+    add_comparison(page, envelope)
+
+
 REPORTS: dict[str, Callable[[Page, Envelope], None]] = {
     "codex_job_list": add_jobs,
     "codex_status": add_status,
@@ -470,6 +477,7 @@ REPORTS: dict[str, Callable[[Page, Envelope], None]] = {
     "codex_findings": add_findings,
     "codex_transfer": add_transfer,
     "codex-counsel check": add_check,
+    "codex-counsel compare": _add_comparison,
     "codex-counsel usage": add_usage,
 }
 """By the tool of the envelope."""

@@ -36,6 +36,7 @@ FORMATS = (
     "gitlab",
     "junit",
 )
+COMPARE_FORMATS = ("text", "json", "html")
 GATE_SEVERITIES = SEVERITIES[:-1]
 COLOURS = ("auto", "always", "never")
 EXIT_CODE_LIST = "exit codes:\n" + "\n".join(
@@ -204,6 +205,34 @@ def _check(parser: argparse.ArgumentParser) -> None:
     )
     _add_document_flags(parser)
     _add_output_file(parser)
+
+
+def _compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "jobs",
+        nargs="*",
+        metavar="JOB",
+        help="two to eight tasks that have ended, by job id or its first digits; one of several attempts means all "
+        "of them; default: the newest one with several attempts of this directory",
+    )
+    parser.add_argument(
+        "-C",
+        "--workspace-root",
+        metavar="DIR",
+        help="the directory of the project; default: the current one",
+    )
+    parser.add_argument(
+        "--format",
+        choices=COMPARE_FORMATS,
+        help="html: one page that needs no network; default: text",
+    )
+    _add_output_file(parser)
+    parser.add_argument(
+        "--open",
+        action="store_true",
+        help="open the page in the browser, and say where it is; without --output it is in the state directory "
+        "until the next one",
+    )
 
 
 def _findings(parser: argparse.ArgumentParser) -> None:
@@ -458,6 +487,12 @@ VERBS = (
         "  0    pass\n"
         "  1    fail: a finding at or above --fail-on\n"
         "others  inconclusive, with the code that `codex-counsel --help` lists for the reason",
+    ),
+    Verb(
+        "compare",
+        "compare the diffs of tasks, or of the attempts at one; costs nothing",
+        add_arguments=_compare,
+        epilog=EXIT_CODE_LIST,
     ),
     Verb(
         "findings",

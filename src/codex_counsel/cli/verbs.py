@@ -74,7 +74,7 @@ def _environment() -> dict[str, str]:
 
 
 def _consult(arguments: argparse.Namespace) -> int:
-    Output.of(arguments).check(is_for_review=False)
+    Output.of(arguments).check(documents=())
     values = _run_values(Consult, arguments)
     values["question"] = _text_or_stdin(arguments.question, "question")
     if arguments.output_schema:
@@ -114,7 +114,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _delegate(arguments: argparse.Namespace) -> int:
     output = Output.of(arguments)
-    output.check(is_for_review=False)
+    output.check(documents=())
     values = _run_values(Delegate, arguments)
     values["task"] = _text_or_stdin(arguments.task, "task")
     if "from_job" in values:
@@ -356,6 +356,25 @@ def _findings(arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def _compare(arguments: argparse.Namespace) -> int:
+    """Compare the diffs of some tasks; without any named, of the attempts of the newest task with several."""
+    # The other verbs do without it.
+    from codex_counsel.cli import compare
+    from codex_counsel.services import comparison
+
+    jobs: list[str] = arguments.jobs
+    if not jobs:
+        store = results.open_store()
+        row = choosing.newest(
+            store,
+            _directory(arguments),
+            lambda row: comparison.has_attempts(store, row),
+            "ended task with several attempts",
+        )
+        jobs = [_say_which(row)]
+    return compare.run(arguments, jobs)
+
+
 def _wait_for_job(store: Store, job_id: str) -> EnvelopeDict:
     """The result. An interrupt ends the waiting alone: the run has another caller, or none."""
     handle = results.join(store, job_id)
@@ -511,6 +530,7 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "usage": _usage,
     "result": _result,
     "check": _check,
+    "compare": _compare,
     "findings": _findings,
     "cancel": _cancel,
     "transfer": _transfer,
