@@ -443,7 +443,7 @@ ELEMENTS = """
 ATTRIBUTES = """
     lang charset http-equiv content name class href id dir tabindex aria-labelledby aria-label aria-live aria-pressed
     role hidden type placeholder autocomplete spellcheck maxlength value method title data-severity data-known
-    data-proof data-file data-line data-filter data-value
+    data-proof data-file data-line data-filter data-value data-key data-same open
 """.split()  # noqa: SIM905
 
 

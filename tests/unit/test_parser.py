@@ -41,6 +41,7 @@ FLAGS = {
     "usage": f"{OUTPUT} by since csv",
     "result": f"{OUTPUT} output wait format fail-on new-only",
     "check": f"{OUTPUT} output workspace-root expect-head on-record format fail-on new-only",
+    "compare": f"{OUTPUT} output workspace-root format open",
     "findings": f"{OUTPUT} workspace-root reason by state file limit",
     "cancel": OUTPUT,
     "transfer": f"{OUTPUT} workspace-root",

@@ -7,11 +7,13 @@ from importlib import import_module
 from codex_counsel.cli.output import json_text
 from codex_counsel.contract.envelope import Envelope
 
+COMPARISON = "codex-counsel compare"
+"""The tool of a result that is no review, and has a page too."""
 _JSON = ("sarif", "rdjson", "gitlab")
 
 
 def render(review: Envelope, name: str) -> str:
-    """The review, or the failure of one, in a format of `parser.FORMATS` other than `text`."""
+    """The review, or the failure of one, in a format of `verb_table.FORMATS` other than `text`."""
     if name == "json":
         return json_text(review.wire())
     if name == "html":
@@ -25,6 +27,10 @@ def render(review: Envelope, name: str) -> str:
 
 
 def _html(review: Envelope) -> str:
+    if review.tool == COMPARISON:
+        from codex_counsel.cli.formats.compare_html import compare_html
+
+        return compare_html(review)
     # The other formats do without git and the records of jobs.
     from codex_counsel.cli.formats.html import html
     from codex_counsel.services.code_context import snippets

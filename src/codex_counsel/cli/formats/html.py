@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 
 from codex_counsel import __version__
 from codex_counsel.cli.formats.html_controls import controls, file_option, list_of_keys
+from codex_counsel.cli.formats.html_document import document
 from codex_counsel.cli.formats.html_finding import Place, article, inline, prose, tag
 from codex_counsel.cli.formats.html_top import table, top
 from codex_counsel.cli.formats.markup import Content, Markup, element, joined
@@ -49,6 +46,7 @@ NO_CODE = Snippet()
 _FRAME = 100_000
 """Bytes kept free for style, script, notes and filters."""
 _NONE = "No finding passes the filters."
+_NUMBERS = {"1 to 5": "show or hide a severity, from critical to nit"}
 
 
 def html(review: Envelope, snippets: Mapping[str, Snippet]) -> str:
@@ -65,75 +63,29 @@ def html(review: Envelope, snippets: Mapping[str, Snippet]) -> str:
     style = ""
     if len(shown.articles) > MANY:
         style = "many"
-    page = element(
-        "html",
-        _head(title),
+    return document(
+        title,
+        element("a", "Skip to the findings", class_="skip", href="#findings"),
+        head,
+        _notes(review, shown, snippets),
+        controls(shown.places),
         element(
-            "body",
-            element("a", "Skip to the findings", class_="skip", href="#findings"),
-            head,
-            _notes(review, shown, snippets),
-            controls(shown.places),
+            "div",
+            _index(shown.places),
             element(
-                "div",
-                _index(shown.places),
-                element(
-                    "main",
-                    element("h2", "Findings", class_="hidden"),
-                    *shown.articles,
-                    element("p", _NONE, class_="none", hidden=True),
-                    rest,
-                    id="findings",
-                    class_=style,
-                ),
-                class_="columns",
+                "main",
+                element("h2", "Findings", class_="hidden"),
+                *shown.articles,
+                element("p", _NONE, class_="none", hidden=True),
+                rest,
+                id="findings",
+                class_=style,
             ),
-            _footer(review.meta),
-            list_of_keys(),
-            Markup(f"<script>{_file('report.js')}</script>"),
+            class_="columns",
         ),
-        lang="en",
+        _footer(review.meta),
+        list_of_keys("finding", _NUMBERS),
     )
-    return f"<!doctype html>\n{page}\n"
-
-
-# --- the head
-
-
-@cache
-def _file(name: str) -> str:
-    """A file of the page's own, as it stands in the page."""
-    return (files(__package__ or "") / name).read_text("utf-8").strip()
-
-
-def _head(title: str) -> Markup:
-    policy = (
-        "default-src 'none'",
-        f"style-src {_hash(_file('report.css'))}",
-        f"script-src {_hash(_file('report.js'))}",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "require-trusted-types-for 'script'",
-        "trusted-types 'none'",
-    )
-    return element(
-        "head",
-        element("meta", charset="utf-8"),
-        Markup(
-            f'<meta http-equiv="Content-Security-Policy" content="{"; ".join(policy)}">'
-        ),
-        element("meta", name="referrer", content="no-referrer"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="robots", content="noindex, nofollow"),
-        element("meta", name="generator", content=f"codex-counsel {__version__}"),
-        element("title", title),
-        Markup(f"<style>{_file('report.css')}</style>"),
-    )
-
-
-def _hash(text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
 # --- what a reader must know before the findings

@@ -20,18 +20,23 @@ def controls(places: list[Place]) -> Content:
     severities = Counter(place.finding.severity for place in places)
     states = Counter(place.finding.known for place in places)
     groups: list[Content] = [
-        _toggles("severity", "Severity", severities, SEVERITIES),
+        toggles("severity", "Severity", severities, SEVERITIES, has_keys=True),
     ]
     if len(states) > 1:
-        groups.append(_toggles("known", "State", states, KNOWNS))
+        groups.append(toggles("known", "State", states, KNOWNS))
     proofs = Counter(proof_status(place.finding) for place in places)
     if len(proofs) > 1:
         order = (*PROOF_STATUSES, UNTESTED)
-        groups.append(_toggles("proof", "Proof", proofs, order))
+        groups.append(toggles("proof", "Proof", proofs, order))
+    return bar(groups, _files(places))
+
+
+def bar(groups: list[Content], files: Content) -> Markup:
+    """The bar with these filters and a field for text; hidden until the script shows it."""
     return element(
         "div",
         *groups,
-        _files(places),
+        files,
         element(
             "input",
             type="search",
@@ -54,11 +59,21 @@ def controls(places: list[Place]) -> Content:
     )
 
 
-def _toggles(
-    name: str, label: str, counts: Mapping[Any, int], order: Iterable[str]
+def toggles(
+    name: str,
+    label: str,
+    counts: Mapping[Any, int],
+    order: Iterable[str],
+    *,
+    has_keys: bool = False,
 ) -> Markup:
+    """A button for each value that something has: it hides and shows what has it in its attribute `data-NAME`.
+
+    With `has_keys` the values are reached with the keys 1, 2, ... too, by their place in
+    `order`.
+    """
     buttons = []
-    for value in order:
+    for key, value in enumerate(order, 1):
         if counts[value]:
             number = element("span", str(counts[value]), class_="number")
             buttons.append(
@@ -71,6 +86,7 @@ def _toggles(
                     aria_pressed="true",
                     data_filter=name,
                     data_value=value,
+                    data_key=has_keys and key,
                 )
             )
     return element("div", *buttons, class_="toggles", role="group", aria_label=label)
@@ -91,12 +107,12 @@ def file_option(place: Place) -> Markup:
     return element("option", name, value=place.file_number)
 
 
-def list_of_keys() -> Markup:
-    """The dialog that says what each key does."""
+def list_of_keys(noun: str, numbers: Mapping[str, str]) -> Markup:
+    """The dialog that says what each key does. `noun` is what the page lists, `numbers` are the keys of its filters."""
     keys = {
-        "j": "next finding",
-        "k": "previous finding",
-        "1 to 5": "show or hide a severity, from critical to nit",
+        "j": f"next {noun}",
+        "k": f"previous {noun}",
+        **numbers,
         "/": "filter by text",
         "0": "show all",
         "?": "this list",

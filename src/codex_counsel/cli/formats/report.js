@@ -1,12 +1,12 @@
 "use strict";
-// Filters and keys. Nothing of the review is a part of this script: it reads the attributes of the elements alone.
+// Filters and keys. Nothing of the result is a part of this script: it reads the attributes of the elements alone.
 (() => {
-  const findings = [...document.querySelectorAll("article.finding")];
+  const items = [...document.querySelectorAll("main article")];
   const bar = document.querySelector(".controls");
   const help = document.getElementById("keys");
-  const severities = ["critical", "high", "medium", "low", "nit"];
   const one = (selector) => bar ? bar.querySelector(selector) : null;
   const toggles = bar ? [...bar.querySelectorAll("[data-filter]")] : [];
+  const names = [...new Set(toggles.map((button) => button.dataset.filter))];
   const file = one("select");
   const text = one("input");
   const words = new Map();
@@ -15,12 +15,12 @@
 
   const isOn = (button) => button.getAttribute("aria-pressed") === "true";
   const turn = (button, on) => button.setAttribute("aria-pressed", String(on));
-  const visible = () => findings.filter((finding) => !finding.hidden);
+  const visible = () => items.filter((item) => !item.hidden);
 
-  function hasText(finding, wanted) {
+  function hasText(item, wanted) {
     if (!wanted) return true;
-    if (!words.has(finding)) words.set(finding, finding.textContent.toLowerCase());
-    return words.get(finding).includes(wanted);
+    if (!words.has(item)) words.set(item, item.textContent.toLowerCase());
+    return words.get(item).includes(wanted);
   }
 
   function apply() {
@@ -30,20 +30,18 @@
     }
     const wanted = text ? text.value.trim().toLowerCase() : "";
     const number = file ? file.value : "";
-    for (const finding of findings) {
-      finding.hidden = off.has(`severity=${finding.dataset.severity}`)
-        || off.has(`known=${finding.dataset.known}`)
-        || off.has(`proof=${finding.dataset.proof}`)
-        || (number !== "" && finding.dataset.file !== number)
-        || !hasText(finding, wanted);
-      const entry = entries.get(finding.id);
-      if (entry) entry.parentElement.hidden = finding.hidden;
+    for (const item of items) {
+      item.hidden = names.some((name) => off.has(`${name}=${item.dataset[name]}`))
+        || (number !== "" && item.dataset.file !== number)
+        || !hasText(item, wanted);
+      const entry = entries.get(item.id);
+      if (entry) entry.parentElement.hidden = item.hidden;
     }
     const count = visible().length;
-    document.querySelector(".none").hidden = count > 0 || findings.length === 0;
+    document.querySelector(".none").hidden = count > 0 || items.length === 0;
     if (!bar) return;
-    one(".shown").textContent = `${count} of ${findings.length} shown`;
-    one(".reset").hidden = count === findings.length && !wanted;
+    one(".shown").textContent = `${count} of ${items.length} shown`;
+    one(".reset").hidden = count === items.length && !wanted;
     measure();
   }
 
@@ -56,7 +54,7 @@
 
   function write() {
     const parts = new URLSearchParams();
-    for (const name of ["severity", "known", "proof"]) {
+    for (const name of names) {
       const own = toggles.filter((button) => button.dataset.filter === name);
       const on = own.filter(isOn);
       if (on.length < own.length) parts.set(name, on.map((button) => button.dataset.value).join(","));
@@ -68,7 +66,7 @@
 
   function read() {
     const fragment = location.hash.slice(1);
-    const target = findings.find((finding) => finding.id === fragment);
+    const target = items.find((item) => item.id === fragment);
     if (target) {
       if (target.hidden) showAll();
       target.focus();
@@ -104,29 +102,29 @@
   function go(step) {
     const shown = visible();
     if (!shown.length) return;
-    const here = shown.findIndex((finding) => finding.contains(document.activeElement));
+    const here = shown.findIndex((item) => item.contains(document.activeElement));
     let next = here + step;
     if (here < 0) {
-      // From where the reader is: the first finding that begins below the top of the window.
-      const below = shown.findIndex((finding) => finding.getBoundingClientRect().top >= 0);
+      // From where the reader is: the first item that begins below the top of the window.
+      const below = shown.findIndex((item) => item.getBoundingClientRect().top >= 0);
       next = below < 0 ? shown.length - 1 : below;
     }
-    const finding = shown[Math.min(Math.max(next, 0), shown.length - 1)];
-    finding.focus({ preventScroll: true });
-    finding.scrollIntoView({ block: "start" });
+    const item = shown[Math.min(Math.max(next, 0), shown.length - 1)];
+    item.focus({ preventScroll: true });
+    item.scrollIntoView({ block: "start" });
   }
 
   function mark(event) {
-    const finding = event.target.closest("article.finding");
-    const entry = finding && entries.get(finding.id);
+    const item = event.target.closest("main article");
+    const entry = item && entries.get(item.id);
     if (!entry || entry.hasAttribute("aria-current")) return;
     for (const other of entries.values()) other.removeAttribute("aria-current");
     entry.setAttribute("aria-current", "true");
     entry.scrollIntoView({ block: "nearest" });
   }
 
-  function press(severity) {
-    const button = toggles.find((item) => item.dataset.value === severity);
+  function press(key) {
+    const button = toggles.find((item) => item.dataset.key === key);
     if (!button) return;
     turn(button, !isOn(button));
     change();
@@ -145,7 +143,7 @@
     else if (event.key === "/" && text) text.focus();
     else if (event.key === "?") help.showModal();
     else if (event.key === "0") { showAll(); write(); }
-    else if (/^[1-5]$/.test(event.key)) press(severities[event.key - 1]);
+    else if (/^[1-5]$/.test(event.key)) press(event.key);
     else return;
     event.preventDefault();
   }
