@@ -14,7 +14,8 @@ from pathlib import Path
 
 from codex_counsel.cli.page import Look, Page
 from codex_counsel.cli.progress import LINE
-from codex_counsel.cli.review_text import add_footer, add_review
+from codex_counsel.cli.review_page import add_review
+from codex_counsel.cli.review_text import add_footer
 from codex_counsel.cli.task_text import add_delegate
 from codex_counsel.contract.envelope import Envelope
 from codex_counsel.contract.request import (

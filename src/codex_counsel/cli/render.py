@@ -22,7 +22,8 @@ from codex_counsel.cli.output import (
 from codex_counsel.cli.page import Look, Page, flat
 from codex_counsel.cli.progress import LINE
 from codex_counsel.cli.reports import REPORTS
-from codex_counsel.cli.review_text import add_footer, add_review, add_warnings
+from codex_counsel.cli.review_page import add_review
+from codex_counsel.cli.review_text import add_footer, add_warnings
 from codex_counsel.cli.task_text import add_attempts, add_delegate
 from codex_counsel.cli.usage import csv_text
 from codex_counsel.cli.verb_table import FORMATS

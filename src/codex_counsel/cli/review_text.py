@@ -1,4 +1,4 @@
-"""A review and its failure for a terminal, and the parts that documents have too."""
+"""What a terminal and the documents of a review say in the same words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from codex_counsel.contract.envelope import (
     Suggestion,
 )
 from codex_counsel.contract.vocabulary import Known, Severity
-from codex_counsel.system.text import one_line, visible
+from codex_counsel.system.text import one_line
 
 SEVERITY_STYLES: dict[Severity, Style] = {
     "critical": "alarm",
@@ -21,66 +21,14 @@ SEVERITY_STYLES: dict[Severity, Style] = {
     "low": "cyan",
     "nit": "dim",
 }
-VERDICT_STYLES: dict[str, Style] = {
-    "pass": "green",
-    "concerns": "yellow",
-    "fail": "red",
-    "unknown": "yellow",
-}
 KNOWN_WORDS: dict[Known, str] = {
     "new": "new",
     "open": "raised before",
     "rejected": "rejected before",
     "returned": "was gone and is there again",
 }
-REJECT = "if a finding is wrong: codex-counsel findings reject ID --reason TEXT"
 MAX_ENTRY = 2_000
 """Characters of an entry of a reviewer's lists."""
-
-
-def add_review(page: Page, review: Envelope) -> None:
-    """Add the review: summary, findings, the reviewer's lists, what was sent, where it comes from."""
-    page.add(review.summary, VERDICT_STYLES.get(review.verdict or "", "bold"))
-    page.add()
-    for finding in review.findings or ():
-        _add_finding(page, finding)
-    if review.answer is not None:
-        page.add_prose(review.answer)
-        page.add()
-
-    for name, entries in lists_of(review).items():
-        for entry in entries:
-            title = name.replace("_", " ")
-            page.add(f"{title}: {one_line(entry, MAX_ENTRY)}")
-    for line in resolved_lines(review):
-        page.add(line, "green")
-    for line in coverage_lines(review):
-        page.note(line)
-    if any(
-        finding.id and not is_rejected(finding) for finding in review.findings or ()
-    ):
-        page.note(REJECT)
-    add_footer(page, review)
-
-
-def _add_finding(page: Page, finding: Finding) -> None:
-    style = SEVERITY_STYLES[finding.severity]
-    # What was rejected does not count any more.
-    if is_rejected(finding):
-        style = "dim"
-    page.add_spans(
-        (finding.severity.upper(), style), (f"  {title_of(finding)}", "bold")
-    )
-    page.add(place_of(finding), "cyan", indent="  ")
-    _add_prefixed(page, "  | ", finding.evidence, "dim")
-    _add_prefixed(page, "  ", finding.risk)
-    _add_prefixed(page, "  -> ", finding.recommendation)
-    if finding.suggestion:
-        page.add(suggestion_line(finding.suggestion), indent="  ")
-        _add_prefixed(page, "  + ", finding.suggestion.replacement, "green")
-    _add_prefixed(page, "  ", rule_line(finding), "dim")
-    _add_prefixed(page, "  ", record_line(finding), "dim")
-    page.add()
 
 
 def add_footer(page: Page, result: Envelope) -> None:
@@ -119,13 +67,6 @@ def add_warnings(page: Page, result: Envelope) -> None:
     """Add the warnings of a result as notes."""
     for warning in result.meta.warnings:
         page.note(f"note: {in_terminal_words(warning)}", "yellow")
-
-
-def _add_prefixed(
-    page: Page, prefix: str, words: str | None, style: Style = ""
-) -> None:
-    for line in visible(words or "").splitlines():
-        page.add(line, style, indent=prefix)
 
 
 # --- parts of documents too
