@@ -350,13 +350,26 @@ TURNS: dict[str, tuple[dict[str, Json], dict[str, Json], str]] = {
         {"check": {"command": "make test", "runs": 2, "seconds": 77}},
         "; the check may run 2 times, at most 77 s each; nothing was spent",
     ),
+    "attempts with a judge": (
+        {"attempts": 3, "judge": True},
+        {"turns": {"attempts": 3, "judge": 1}},
+        "; may take up to 4 turns; nothing was spent",
+    ),
+    "attempts with a check": (
+        {"attempts": 2, "check": "make test"},
+        {
+            "turns": {"attempts": 2},
+            "check": {"command": "make test", "runs": 3, "seconds": 77},
+        },
+        "; may take up to 2 turns; the check may run 3 times, at most 77 s each; nothing was spent",
+    ),
 }
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected", "words"), TURNS.values(), ids=TURNS.keys()
 )
-def test_the_dry_run_says_how_often_a_check_runs(
+def test_the_dry_run_says_how_many_turns_there_are_and_how_often_a_check_runs(
     world: World,
     workspace: Path,
     arguments: dict[str, Json],

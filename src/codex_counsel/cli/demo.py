@@ -92,6 +92,8 @@ REVIEW = {
 TASK = (
     "Make total() ship orders of exactly FREE_FROM for free, and prove it with a test."
 )
+CHECK = 'python3 -c "from shop import total; assert total([100.0]) == 100.0"'
+"""What the result must pass. It fails before the task is done."""
 FIX = """\
 *** Begin Patch
 *** Update File: shop.py
@@ -277,9 +279,10 @@ def _show_review(counsel: Counsel, sample: Sample) -> int:
 
 
 def _show_delegate(counsel: Counsel, sample: Sample) -> int:
-    print(f"\n== A delegated task\n\nTask: {TASK}\n", flush=True)
+    print(f"\n== A delegated task\n\nTask: {TASK}")
+    print(f"Check, run by codex-counsel and not by the model: {CHECK}\n", flush=True)
     before = _git(sample.repository, "status", "--short")
-    request = parse(Delegate, {**sample.named, "task": TASK})
+    request = parse(Delegate, {**sample.named, "task": TASK, "check": CHECK})
     result = _finish(counsel, counsel.delegate(request))
     if result.error:
         return _show_failure(result)

@@ -86,6 +86,8 @@ def test_the_demo_delegates_a_fix_whose_check_ran_in_the_sandbox_and_applies_it_
         in delegated
     )
     assert "exit 0: /bin/bash -c 'python3 test_shop.py'" in delegated
+    assert "\ncheck passed: python3 -c " in delegated
+    assert "; it failed before the change (" in delegated
     assert "Your files meanwhile: untouched." in delegated
     assert "2 files were changed; the index was left alone" in delegated
 
