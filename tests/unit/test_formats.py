@@ -11,7 +11,7 @@ import pytest
 
 from codex_counsel.cli.formats import render
 from codex_counsel.cli.formats.github import github
-from codex_counsel.cli.formats.markdown import markdown
+from codex_counsel.cli.formats.markdown import MAX_TEST, markdown
 from codex_counsel.cli.formats.sarif import sarif
 from codex_counsel.cli.page import Page
 from codex_counsel.cli.proof_text import MAX_OUTPUT, output_of, proof_lines
@@ -281,16 +281,24 @@ def test_documents_have_the_end_of_a_long_output() -> None:
     assert (output[0], output[-4:], len(output)) == ("…", "ends", MAX_OUTPUT + 1)
 
 
-def test_markdown_has_the_output_of_the_test() -> None:
+def test_markdown_has_the_output_of_the_test_and_the_test() -> None:
     text = markdown(review(PROVEN))
     assert (
         "\n**proven**: it fails here with an assertion, and passes on the base\n\n"
         "test: `pytest -q tests/test_app_proof.py` "
         "(exit 1 on the reviewed state, 0 on the base)\n\n"
         f"the test: `codex-counsel apply {'5e' * 16}`\n\n"
-        "```\nE   assert 0 == 1\n1 failed\n```\n"
+        "```\nE   assert 0 == 1\n1 failed\n```\n\n"
+        "```\ndiff --git a/t.py b/t.py\n+++ b/t.py\n+assert total([1]) == 1\n```\n"
     ) in text
     assert "`src/app.py:3-5 (proven)`" in text
+
+
+def test_markdown_leaves_out_a_long_test_and_one_that_proves_nothing() -> None:
+    for changes in ({"patch": f"+{'x' * MAX_TEST}"}, {"status": "inconclusive"}):
+        text = markdown(review(in_proof(**changes)))
+        assert "\n+" not in text
+    assert "\n+" in markdown(review(in_proof(patch=f"\n+{'x' * 3_000}")))
 
 
 def test_annotations_name_the_proof_in_their_title_and_a_refuted_one_is_a_notice() -> (

@@ -30,6 +30,8 @@ PAGES = [
     "docs/tutorial.md",
     "docs/how-to.md",
     "docs/how-to/life-of-a-finding.md",
+    "docs/how-to/prove-findings.md",
+    "docs/how-to/checks-and-attempts.md",
     "docs/how-to/claude-code.md",
     "docs/how-to/uninstall.md",
     "docs/reference/formats.md",
@@ -46,6 +48,14 @@ PASS = {
     "assumptions": [],
     "next_steps": [],
 }
+UNITTEST = """\
+import unittest
+
+
+class CacheTest(unittest.TestCase):
+    def test_nothing(self) -> None:
+        pass
+"""
 ANY_OBJECT = {
     "type": "object",
     "properties": {"modules": {"type": "string"}},
@@ -85,9 +95,9 @@ def project(world: World) -> Path:
         "src/client.py",
         "src/auth/login.py",
         "docs/plan.md",
-        "tests/test_cache.py",
     ):
         repository.write(name)
+    repository.write("tests/test_cache.py", UNITTEST)
     repository.commit("first")
     repository.git("tag", "v1.2")
     repository.write("src/client.py", "second\n")
@@ -136,6 +146,9 @@ class Reader:
         if "JOB" in line.replace("CI_JOB_ID", "").split():
             needs_diff = "apply" in line or "--from-job" in line
             wanted = "codex_delegate" if needs_diff else "codex_"
+            # A page that names the job of a proof: of a review that found nothing there is none.
+            if not any(row["tool"].startswith(wanted) for row in self.jobs()):
+                self.type("codex-counsel delegate 'Add a file.'")
             job = next(row for row in self.jobs() if row["tool"].startswith(wanted))
             line = re.sub(r"\bJOB\b", job["job_id"], line)
         if "ID" in line.split():

@@ -25,6 +25,9 @@ from codex_counsel.cli.review_text import (
 from codex_counsel.cli.words import repair_of
 from codex_counsel.contract.envelope import Envelope, Failure, Finding, Proof
 
+MAX_TEST = 4_000
+"""Characters of a test, as a patch; a longer one is left out."""
+
 
 def markdown(review: Envelope) -> str:
     """The review as Markdown, for a comment on a pull request. No text of the model is active in it."""
@@ -90,6 +93,8 @@ def _markdown_of_proof(proof: Proof) -> list[str]:
     output = output_of(proof)
     if output:
         lines += [code_block(output), ""]
+    if offers_test(proof) and proof.patch and len(proof.patch) <= MAX_TEST:
+        lines += [code_block(proof.patch.rstrip("\n")), ""]
     return lines
 
 
