@@ -335,6 +335,12 @@ def test_junit_skips_a_refuted_finding_and_shows_what_the_test_wrote() -> None:
     assert "<system-err>E   assert 0 == 1\n1 failed</system-err>" in text
 
 
+def test_reviewdog_gets_a_refuted_finding_as_information() -> None:
+    document = in_format(review(PROVEN, REFUTED | {"severity": "high"}), "rdjson")
+    diagnostics = json.loads(document)["diagnostics"]
+    assert [entry["severity"] for entry in diagnostics] == ["ERROR", "INFO"]
+
+
 def test_gitlab_begins_with_the_status_of_the_proof() -> None:
     entries = json.loads(in_format(review(PROVEN, REFUTED), "gitlab"))
     descriptions = [entry["description"] for entry in entries]
