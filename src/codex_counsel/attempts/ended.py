@@ -11,6 +11,7 @@ from codex_counsel.attempts.ranking import Candidate, Standing, is_test
 from codex_counsel.attempts.record import AttemptsRecord, AttemptsSpec
 from codex_counsel.contract.envelope import CheckResult, DiffFile, Envelope
 from codex_counsel.contract.vocabulary import RunStatus
+from codex_counsel.delegate.check import judge_by_base
 from codex_counsel.delegate.record import DelegateResult
 from codex_counsel.errors import Code
 from codex_counsel.kind import ChildOutcome, EndedRun
@@ -144,6 +145,7 @@ def _read(number: int, outcome: ChildOutcome, record: AttemptsRecord) -> EndedAt
     if check is not None and check.status != "not_run":
         check.base_exit = record.base_exit
         check.base_status = record.base_status
+        judge_by_base(check)
     return EndedAttempt(
         number=number,
         directory=directory,

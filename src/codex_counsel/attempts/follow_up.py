@@ -69,7 +69,8 @@ def _check_base(
     shadow = Shadow(ended.scratch, task.git_timeout, env)
     try:
         base = str(read_json(ended.directory / SEED)["base_tree"])
-        run = States.of(shadow, steps, task.prefix).run(base, command)
+        states = States.of(shadow, steps, task.prefix, Path(task.workspace))
+        run = states.run(base, command)
     except (CounselError, OSError) as error:
         record.base_status = "not_run"
         record.base_reason = str(error)
