@@ -57,10 +57,14 @@ PROBLEMS: dict[Result, str] = {
 
 @dataclass(frozen=True)
 class Observation:
-    """One run. `failure` is `assertion` or the exception's name; None where it is neither, or unknown."""
+    """One run. `failure` is `assertion` or the exception's name; None where it is neither, or unknown.
+
+    `detail` says more of a run that did not get to the test.
+    """
 
     result: Result
     failure: str | None = None
+    detail: str = ""
 
     @property
     def decides(self) -> bool:
@@ -132,6 +136,8 @@ def judge(evidence: Evidence) -> Judgement:
 def _problem(runs: Sequence[Observation]) -> str:
     """Why these runs decide nothing, or empty."""
     for run in runs:
+        if not run.decides and run.detail:
+            return f"{PROBLEMS[run.result]} ({run.detail})"
         if not run.decides:
             return PROBLEMS[run.result]
     results = {run.result for run in runs}

@@ -31,6 +31,7 @@ from codex_counsel.proof.judgement import (
     RUNS,
     Evidence,
     Observation,
+    Result,
     always_fails_as,
     always_passes,
 )
@@ -43,13 +44,8 @@ MAX_FILE = 16 * 1024 * 1024
 """Bytes of a file in which lines are replaced."""
 SIGNALS = range(129, 193)
 """Exit codes of a shell for a program that a signal ended."""
-OBSERVATIONS = {
-    "assertion": Observation("failed", ASSERTION),
-    "broken_test": Observation("broken"),
-    "not_started": Observation("not_started"),
-    "other": Observation("failed"),
-}
-"""What a failed run came to, by the kind of its failure."""
+RESULTS: dict[str, Result] = {"broken_test": "broken", "not_started": "not_started"}
+"""What a run came to that did not get to the test, by the kind of its failure."""
 
 
 @dataclass
@@ -179,15 +175,16 @@ class ProofRuns:
 
 def observe(run: CommandRun, test_files: Sequence[str] = ()) -> Observation:
     """What a run came to. `test_files` are the names of the files with the test."""
-    status = outcome_of(run).status
-    if status != "failed":
-        return Observation(status)
+    outcome = outcome_of(run)
+    if outcome.status != "failed":
+        return Observation(outcome.status, detail=outcome.reason)
     if run.exit in SIGNALS:
         return Observation("killed")
     failure = failure_kind(run, test_files)
-    if failure.kind == "exception":
-        return Observation("failed", failure.name)
-    return OBSERVATIONS[failure.kind]
+    detail, _ = mask(failure.obstacle)
+    names = {"assertion": ASSERTION, "exception": failure.name}
+    result = RESULTS.get(failure.kind, "failed")
+    return Observation(result, names.get(failure.kind), detail)
 
 
 def _has_tampered(states: States, tree: str) -> bool:
