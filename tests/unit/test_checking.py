@@ -51,6 +51,10 @@ def review(*findings: dict[str, Any], **changes: Any) -> Envelope:
     return Envelope.parse({**wire, **changes})
 
 
+REFUTED = {
+    "severity": "nit",
+    "proof": {"status": "refuted", "reason": "a test of it passes"},
+}
 FAILURE = failed("codex_review_changes", CounselError(Code.JOB_RUNNING, "Not yet"))
 CODES: dict[str, tuple[Envelope, FailOn, int]] = {
     "nothing found": (review(), "high", 0),
@@ -86,6 +90,13 @@ CODES: dict[str, tuple[Envelope, FailOn, int]] = {
         "high",
         5,
     ),
+    "refuted": (review(REFUTED), "nit", 0),
+    "refuted, and nothing else explains the verdict": (
+        review(REFUTED, verdict="fail"),
+        "high",
+        5,
+    ),
+    "refuted beside another": (review(REFUTED, {}), "high", 1),
     "rejected beside another": (review({"known": "rejected"}, {}), "high", 1),
     "raised before": (review({"known": "open"}), "high", 1),
     "carried": (review({"known": "open", "carried": True}), "high", 1),

@@ -1,6 +1,6 @@
 """What a result comes to, as an exit code; and the gate over a stored review. No model, no Codex and no git is asked.
 
-Findings that were rejected count nowhere. Imports neither pydantic nor what is needed to
+Findings that were rejected, or refuted by a test, count nowhere. Imports neither pydantic nor what is needed to
 run Codex or git.
 """
 
@@ -34,6 +34,7 @@ from codex_counsel.errors import (
     CounselError,
 )
 from codex_counsel.jobs.store import Store
+from codex_counsel.review.verdict import counts
 from codex_counsel.services import choosing, results
 from codex_counsel.system.files import open_regular
 from codex_counsel.system.json_values import Json, JsonObject
@@ -79,7 +80,7 @@ class Bar:
         ]
 
     def _may_count(self, finding: Finding) -> bool:
-        if finding.known == "rejected":
+        if not counts(finding):
             return False
         if not self.new_only:
             return True
@@ -165,13 +166,13 @@ def _why_inconclusive(review: Envelope) -> str:
         return "the review has no verdict"
     if review.coverage and not review.coverage.complete:
         return "not all of the change was seen"
-    if review.verdict == "fail" and not _not_rejected(review):
+    if review.verdict == "fail" and not _counting(review):
         return "the verdict is fail, and no finding says why"
     return ""
 
 
-def _not_rejected(review: Envelope) -> list[Finding]:
-    return [finding for finding in review.findings or () if finding.known != "rejected"]
+def _counting(review: Envelope) -> list[Finding]:
+    return [finding for finding in review.findings or () if counts(finding)]
 
 
 def _kind_of_finding(bar: Bar, count: int) -> str:
@@ -257,14 +258,14 @@ def as_decided(wire: EnvelopeDict, states: Mapping[str, FindingState]) -> Envelo
     rejected since is a `pass`, if all of the change was seen.
     """
     review = parse_envelope(wire)
-    before = _not_rejected(review)
+    before = _counting(review)
     for finding in review.findings or ():
         state = states.get(finding.id or "")
         if state == "rejected":
             finding.known = "rejected"
         elif state and finding.known == "rejected":
             finding.known = "open"
-    if review.verdict == "fail" and before and not _not_rejected(review):
+    if review.verdict == "fail" and before and not _counting(review):
         is_complete = review.coverage is None or review.coverage.complete
         review.verdict = "pass" if is_complete else "unknown"
     return review.wire()
@@ -294,7 +295,7 @@ def check(wire: EnvelopeDict, bar: Bar, expected_head: str | None = None) -> Env
         "new_only": bar.new_only,
         "findings": len(findings),
         "counted": len(bar.counted(findings)),
-        "rejected": len(findings) - len(_not_rejected(review)),
+        "rejected": sum(finding.known == "rejected" for finding in findings),
         "verdict": review.verdict,
         "head_sha": _head(review),
         "job_id": job_id,
