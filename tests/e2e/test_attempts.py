@@ -358,6 +358,9 @@ def test_the_attempts_are_listed_with_their_run_and_delivered_with_it(
         "codex_delegate",
     ]
     assert all(job.is_delivered() for job in world.counsel().store.jobs())
+    run = world.counsel().store.job(job_id)
+    for child in children_of(run):
+        assert child.spec().created > run.spec().created
 
 
 def test_the_ledger_counts_every_token_once(world: World, model: Model) -> None:

@@ -46,10 +46,10 @@ def follow_up(ended: EndedRun, steps: Steps) -> None:
 def _note_missing(record: AttemptsRecord, outcomes: list[ChildOutcome]) -> None:
     """Note why there is no result of a job: no directory will tell it."""
     for outcome in outcomes:
-        code = (outcome.envelope.get("error") or {}).get("code")
-        is_running = code == Code.JOB_RUNNING
+        error = outcome.envelope.get("error") or {}
+        is_running = error.get("code") == Code.JOB_RUNNING
         if is_running or not outcome.directory.is_dir():
-            record.without_result[outcome.job_id] = code
+            record.without_result[outcome.job_id] = str(error["code"])
 
 
 def _was_checked(outcome: ChildOutcome) -> bool:

@@ -33,10 +33,10 @@ class AttemptsRecord:
     """What the worker noted, JSON-ready.
 
     `without_result` are jobs that could not be started, or did not end when they were
-    cancelled, with the code of the error. `base_exit` and `base_status` are of the check on the untouched start; the status is None where
-    nobody asked for it, or the worker did not get so far. `base_reason` is why it could not
-    be run. `shown` are the numbers of the attempts that the judge was shown as A, B,
-    C ..., in this order.
+    cancelled, with the code of the error. `base_exit` and `base_status` are of the check on
+    the untouched start; the status is None where nobody asked for it, or the worker did not
+    get so far. `base_reason` is why it could not be run. `shown` are the numbers of the
+    attempts that the judge was shown as A, B, C ..., in this order.
     """
 
     without_result: dict[str, str] = field(default_factory=dict)

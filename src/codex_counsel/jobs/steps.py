@@ -163,7 +163,8 @@ class WorkerSteps:
         return [outcomes[job_id] for job_id in job_ids]
 
     def _new_job(self, row: JsonObject, prompt: str | None) -> NewJob:
-        spec = Spec.parse(row["spec"])
+        # What it takes is counted from now on.
+        spec = replace(Spec.parse(row["spec"]), created=time.time())
         images = []
         folder = Path(self._journal.directory, IMAGES)
         with contextlib.suppress(OSError):  # most have none
