@@ -14,6 +14,7 @@ import pytest
 
 from codex_counsel.loopback import Loopback, Reply, Request, patch, say, stall
 from tests.conftest import World, until
+from tests.e2e.attempts import CHECK, CRASH, NOTHING, RIGHT, WRONG, Cast
 from tests.e2e.cli.test_verbs import RunResult, run
 from tests.e2e.delegation import assert_unchanged
 from tests.pages import parse_page
@@ -118,6 +119,54 @@ def test_a_failure_is_a_document_where_one_was_asked_for(
     result = run(world, "compare", "--json", "--output", f"html={file}", jobs[0])
     assert (result.code, result.json["error"]["code"]) == (2, "invalid_arguments")
     assert "Nothing was compared" in file.read_text("utf-8")
+
+
+# --- attempts
+
+
+def test_attempts_are_listed_by_rank_and_compared_by_the_job_of_all(
+    world: World, model: Model, workspace: Path
+) -> None:
+    cast = Cast({"wrong": WRONG, "right": RIGHT, "crash": CRASH}, "+answer = 43")
+    model(cast)
+    models = [word for name in cast.parts for word in ("--models", name)]
+    task = ("delegate", "--attempts", "3", "--judge", "--check", CHECK, *models)
+    result = run(world, *task, "Do it.")
+    assert result.code == 0
+    lines = result.out.splitlines()
+    start = lines.index("attempts, the best one first:")
+    first, second, third = [line.split() for line in lines[start + 2 : start + 5]]
+    assert (first[:2], first[3]) == (["1", "2"], "passed")
+    assert (second[:2], second[3:6]) == (["2", "1"], ["failed", "(exit", "1)"])
+    assert (third[:2], third[3:5]) == (["3", "3"], ["not", "run"])
+    command = next(line for line in lines if line.startswith("compare them: "))
+    parent = command.split()[-1]
+
+    compared = run(world, *command.removeprefix("compare them: codex-counsel ").split())
+    rows = [line.split() for line in compared.out.splitlines()[2:5]]
+    assert [row[:3] for row in rows] == [
+        ["2", first[2], "1"],
+        ["1", second[2], "2"],
+        ["3", third[2], "3"],
+    ]
+    newest = run(world, "compare", "--json")
+    assert newest.err == f"the newest that fits: delegate {parent} (Do it.)\n"
+    jobs = newest.json["data"]["jobs"]
+    assert [job["label"] for job in jobs] == ["2", "1", "3"]
+    assert (jobs[0]["why"], jobs[1]["judge_rank"]) == ("check passed", 1)
+    applied = run(world, "apply", second[2])
+    assert (applied.code, (workspace / "app.py").read_text()) == (0, "answer = 43\n")
+
+
+def test_attempts_of_which_none_passes_have_the_exit_code_1(
+    world: World, model: Model, workspace: Path
+) -> None:
+    model(Cast({"wrong": WRONG, "nothing": NOTHING}))
+    models = ("--models", "wrong", "--models", "nothing")
+    result = run(
+        world, "delegate", "--attempts", "2", "--check", CHECK, *models, "Do it."
+    )
+    assert (result.code, result.out.startswith("check FAILED (exit 1): ")) == (1, True)
 
 
 # --- in the browser
