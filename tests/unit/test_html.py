@@ -122,6 +122,8 @@ SUMMARIES = {
     "concerns: 1 high, 2 nit. Look.": "Look.",
     "pass: no findings. 3 files. Fine.": "3 files. Fine.",
     "fail: 1 high, 2 rejected earlier; resolved: 3. Look.": "Look.",
+    "fail: 1 high; 1 proven, 2 refuted; resolved: 3. Look.": "Look.",
+    "pass: no findings; 1 refuted. Look.": "Look.",
     "concerns: the reply is not JSON. 1 high. x": "the reply is not JSON. 1 high. x",
     "1 high. Look.": "1 high. Look.",
 }

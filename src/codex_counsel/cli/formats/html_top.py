@@ -18,7 +18,8 @@ from codex_counsel.system.text import one_line
 
 _COUNTS = re.compile(
     r"^(?:pass|concerns|fail|unknown): "
-    r"(?:no findings|\d+ [a-z ]+(?:, \d+ [a-z ]+)*)(?:; resolved: \d+)?\. "
+    r"(?:no findings|\d+ [a-z ]+(?:, \d+ [a-z ]+)*)"
+    r"(?:; \d+ [a-z]+(?:, \d+ [a-z]+)*)?(?:; resolved: \d+)?\. "
 )
 """What every summary begins with."""
 _VERDICTS = {
