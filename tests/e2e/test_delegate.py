@@ -385,6 +385,32 @@ def test_the_dry_run_says_how_many_turns_there_are_and_how_often_a_check_runs(
     assert wire["summary"].endswith(f"files{words}")
 
 
+MISFITS: dict[str, dict[str, Json]] = {
+    "a judge of one attempt": {"judge": True},
+    "models of other attempts": {"attempts": 3, "models": ["a"]},
+    "efforts of one attempt": {"efforts": ["high"]},
+    "a thread for several": {
+        "attempts": 2,
+        "session_id": f"{'0' * 8}-0000-0000-0000-{'0' * 12}",
+    },
+    "too few tokens": {"attempts": 5, "max_tokens": 4000},
+}
+
+
+@pytest.mark.parametrize("misfit", MISFITS.values(), ids=MISFITS.keys())
+def test_a_dry_run_refuses_what_the_task_would_refuse(
+    world: World, model: Model, workspace: Path, misfit: dict[str, Json]
+) -> None:
+    model([])
+    arguments = {"task": "Fix it.", **misfit}
+    with pytest.raises(CounselError) as refused:
+        world.counsel().delegate(parse(Delegate, arguments))
+    with pytest.raises(CounselError) as previewed:
+        world.counsel().delegate_dry_run(parse(DelegateDryRun, arguments))
+    assert previewed.value.message == refused.value.message
+    assert previewed.value.code == refused.value.code == Code.INVALID_ARGUMENTS
+
+
 def visible(world: World) -> list[str]:
     names = world.repository.git(
         "ls-files", "-z", "--cached", "--others", "--exclude-standard"

@@ -8,11 +8,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codex_counsel.attempts import prepare as attempts
 from codex_counsel.codex import command, inspect
 from codex_counsel.codex.sandbox import outermost
 from codex_counsel.contract import paging
 from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Meta, completed
-from codex_counsel.delegate import prepare as delegate
 from codex_counsel.delegate import seed
 from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.git.names import display_name
@@ -93,7 +93,7 @@ def preview_review(context: Context, request: DryRun) -> EnvelopeDict:
 def preview_delegate(context: Context, request: DelegateDryRun) -> EnvelopeDict:
     """What a delegated task with these arguments would start from. Raises what that task would."""
     workspace = workspaces.resolve(context, request.workspace_root)
-    brief = delegate.prepare(request, workspace, context, Store(context.settings.state))
+    brief = attempts.prepare(request, workspace, context, Store(context.settings.state))
     plan = brief.seed_plan
     files = len(plan.checkout) + len(plan.copy) + len(plan.inner)
     data = {
