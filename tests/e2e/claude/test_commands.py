@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from codex_counsel.jobs import recovery
-from codex_counsel.loopback import Loopback, hold, patch, say
+from codex_counsel.loopback import Loopback, Reply, Request, hold, patch, say, shell
 from tests.conftest import World, consult, start_consult, until
 from tests.e2e.claude.anthropic import JSON, Script, Turn, request_in, text, use
 from tests.e2e.claude.conftest import PREFIX, Claude
+from tests.e2e.proving import CLAIM, TEST, Prover, begin, script
 from tests.records import entry, ledger_of, put
 
 WORDS = """Is "a b" [c] {d} 'e' `f` \\g $1 $HOME <h> & | ; #i %k ~ * ? right?"""
@@ -229,6 +230,72 @@ def test_a_task_that_must_pass_a_command_comes_back_with_what_the_command_said(
     check = json.loads(session.tool_results[0])["check"]
     assert (check["status"], check["exit"], check["base_exit"]) == ("passed", 0, 1)
     assert "grep two a.txt" in server.requests[0].prompt
+
+
+def test_a_finding_is_proven_on_request_and_its_test_is_applied_by_a_command(
+    claude: Claude, world: World, model: Callable[..., Loopback]
+) -> None:
+    begin(world)
+    model(script([CLAIM], Prover()))
+
+    def reviewing(turn: Turn) -> list[JSON]:
+        assert (
+            'findings proven ("prove it", "with a test"), pass `prove`' in turn.command
+        )
+        return calling(lambda _: {"prove": "high"})(turn)
+
+    first = claude.ask("/codex:review prove it", reviewing)
+    assert (first.code, first.denials) == (0, [])
+    assert first.calls == [(PREFIX + "codex_review_changes", {"prove": "high"})]
+    (finding,) = json.loads(first.tool_results[0])["findings"]
+    assert finding["grounded"] == "proven"
+
+    job = finding["proof"]["job_id"]
+    check = {"job_id": job, "check_only": True}
+
+    def applying(turn: Turn) -> list[JSON]:
+        assert "The test of a finding has the job of its `proof`" in turn.command
+        if not turn.tool_results:
+            return [use(PREFIX + "codex_apply", **check)]
+        if len(turn.tool_results) == 1:
+            return [text("test_mean.py"), use(PREFIX + "codex_apply", job_id=job)]
+        return [text("done")]
+
+    second = claude.ask(f"/codex:apply {job}", applying)
+    assert (second.code, second.denials) == (0, [])
+    assert json.loads(second.tool_results[0])["data"]["files"] == ["test_mean.py"]
+    assert (world.workspace / "test_mean.py").read_text("utf-8") == TEST
+
+
+def test_a_task_is_tried_in_several_ways_and_the_best_comes_back(
+    claude: Claude, repository: World, model: Callable[..., Loopback]
+) -> None:
+    repository.repository.commit()
+    good, bad = "gpt-6.1-sol", "gpt-6.1-terra"
+    edits = {good: "two", bad: "three"}
+
+    def part(request: Request) -> Reply:
+        if request.outputs:
+            return say("Done.")
+        return shell(f"echo {edits[request.model]} > a.txt")
+
+    model(part)
+    arguments = {
+        "task": "Say two.",
+        "check": "grep two a.txt",
+        "attempts": 2,
+        "models": [bad, good],
+    }
+    session = claude.ask(
+        "/codex:delegate Say two. Try two ways; must pass: grep two a.txt",
+        calling(lambda _: arguments),
+    )
+    assert (session.code, session.denials) == (0, [])
+    envelope = json.loads(session.tool_results[0])
+    rows = envelope["attempts"]
+    assert [row["model"] for row in rows] == [good, bad]
+    assert [row["check"]["status"] for row in rows] == ["passed", "failed"]
+    assert "+two" in envelope["diff"]
 
 
 def test_a_task_in_the_background_returns_its_job_and_outlives_the_session(

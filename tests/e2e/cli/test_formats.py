@@ -13,10 +13,12 @@ from xml.etree.ElementTree import fromstring
 
 import pytest
 
+from codex_counsel.cli.render import DOCUMENTS
 from codex_counsel.cli.verb_table import FORMATS
 from codex_counsel.loopback import Loopback, http_error, say
 from tests.conftest import World
 from tests.e2e.cli.test_verbs import run
+from tests.e2e.proving import CLAIM, Prover, begin, script
 from tests.reviews import reply
 
 Model = Callable[..., Loopback]
@@ -67,6 +69,34 @@ def test_one_review_is_written_in_every_format_at_once(changed: World) -> None:
             assert WORDS[name] in text
     again = run(changed, "result", "--format", "github").out
     assert files["github"].read_text("utf-8") == again
+
+
+FALSE = CLAIM | {"title": "The mean is negative", "severity": "critical"}
+SIGN = "from stats import mean\n\nassert mean([2, 4]) > 0\n"
+
+
+def test_what_was_proven_and_refuted_is_in_every_format(
+    world: World, model: Model
+) -> None:
+    begin(world)
+    refuter = Prover({"test_sign.py": SIGN}, None, "wrong", "python3 test_sign.py")
+    provers = {CLAIM["title"]: Prover(), FALSE["title"]: refuter}
+    model(script([CLAIM, FALSE], provers))
+    files = {name: world.base / f"review.{name}" for name in FORMATS}
+    flags = [f"--output={name}={file}" for name, file in files.items()]
+    result = run(world, "review", "--prove", *flags)
+    assert (result.code, result.err) == (1, "")
+    for name in (*DOCUMENTS, "json"):
+        text = files[name].read_text("utf-8")
+        assert parsed(name, text) is not None
+        for word in ("proven", "refuted", "python3 -m unittest test_mean"):
+            assert word in text, name
+    wire = json.loads(files["json"].read_text("utf-8"))
+    proven, refuted = wire["findings"]
+    assert [proven["severity"], refuted["severity"]] == ["high", "nit"]
+    page = files["html"].read_text("utf-8")
+    assert "1 proven</li>" in page
+    assert "1 refuted</li>" in page
 
 
 def test_the_format_is_of_standard_output_and_of_plain_files(changed: World) -> None:
