@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ from codex_counsel.loopback import Loopback, say, shell
 from tests.conftest import World
 from tests.e2e.runs import assert_nothing_is_left
 from tests.e2e.test_project_tests import environment, packages
-from tests.repositories import write
 
 Model = Callable[..., Loopback]
 __all__ = ["packages"]
@@ -56,27 +53,4 @@ def test_an_editable_installation_needs_the_directory_of_the_sources(
     (library / "editable.pth").write_text(f"{world.workspace / 'src'}\n")
     result = check(world, model, command)
     assert (result["status"] == "passed") == passes, result
-    assert_nothing_is_left(world)
-
-
-@pytest.mark.skipif(not shutil.which("npm"), reason="needs npm")
-@pytest.mark.parametrize("is_linked", [True, False])
-def test_the_packages_of_node_are_found_through_a_link(
-    world: World, model: Model, is_linked: bool
-) -> None:
-    repository = world.repository.init()
-    scripts = {"test": "node --test"}
-    repository.write("package.json", json.dumps({"name": "p", "scripts": scripts}))
-    repository.write(".gitignore", "node_modules\n")
-    repository.write("test/sum.test.js", 'require("adder");\n')
-    repository.commit()
-    modules = world.workspace / "node_modules"
-    write(modules, "adder/package.json", '{"name": "adder", "main": "i.js"}')
-    write(modules, "adder/i.js", "exports.sum = (a, b) => a + b;\n")
-    command = "npm test"
-    if is_linked:
-        command = f"ln -s {modules} . && npm test"
-    result = check(world, model, command)
-    assert (result["status"] == "passed") == is_linked, result
-    assert modules.is_dir()
     assert_nothing_is_left(world)
