@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 from codex_counsel.contract.envelope import Envelope
+from codex_counsel.delegate.capture import BOUNDS
 from codex_counsel.delegate.conclude import add_result, capture_once
 from codex_counsel.delegate.record import DelegateSpec
+from codex_counsel.errors import Code
 from codex_counsel.kind import EndedRun, answer_in_prose, failed_run
-from codex_counsel.proof.record import ProofRecord
+from codex_counsel.proof.record import UNFINISHED, ProofRecord
 from codex_counsel.proof.reply import parse_reply
 
 
 def conclude(ended: EndedRun) -> Envelope:
     """The envelope of a proof, finished or not."""
     spec = DelegateSpec.parse(ended.details["delegate"])
-    result = capture_once(spec, ended.scratch, ended.directory)
+    too_much = ended.error is not None and ended.error.code == Code.QUOTA_EXCEEDED
+    bounds = BOUNDS if too_much else None
+    result = capture_once(spec, ended.scratch, ended.directory, bounds)
     reply = parse_reply(ended.answer or "")
     if reply:
         ended = replace(ended, answer=reply.explanation)
@@ -27,7 +31,7 @@ def conclude(ended: EndedRun) -> Envelope:
     if not envelope.ok:
         return envelope
     record = ProofRecord.load(ended.directory)
-    line = "inconclusive: the worker was ended before the test had been run"
+    line = f"inconclusive: {UNFINISHED}"
     if record:
         line = f"{record.proof.status}: {record.proof.reason}"
     envelope.summary = f"{line}. {envelope.summary}"

@@ -72,7 +72,7 @@ def _record(ended: EndedRun, steps: Steps, proof: Proof) -> ProofRecord:
     proof.command = reply.command
 
     names = tuple(str(row["path"]) for row in result.files)
-    states = States.of(shadow, steps, spec.prefix)
+    states = States.of(shadow, steps, spec.prefix, Path(spec.workspace))
     runs = ProofRuns(states, reviewed, patch, assignment, reply, reply.command, names)
     judgement = judge(runs.evidence())
     suggestion = None

@@ -19,6 +19,8 @@ ASSIGNMENTS = "proofs.json"
 """The file of the review's job directory that holds its `Assignments`."""
 PROOF = "proof.json"
 """The file of a proof's job directory that holds a `ProofRecord`."""
+UNFINISHED = "its worker was ended before the test had been run"
+"""Why there is none, of a job whose turn was completed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,13 +8,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from codex_counsel.contract.envelope import Suggestion
 from codex_counsel.contract.vocabulary import ComparedState
 from codex_counsel.delegate import seed
-from codex_counsel.delegate.check_outcome import outcome_of
+from codex_counsel.delegate.check_outcome import masked_line, outcome_of
 from codex_counsel.delegate.failure_kind import failure_kind
 from codex_counsel.delegate.sensitive import is_build_file, is_sensitive
 from codex_counsel.delegate.shadow import ShadowGitError
@@ -175,23 +176,24 @@ class ProofRuns:
 
 def observe(run: CommandRun, test_files: Sequence[str] = ()) -> Observation:
     """What a run came to. `test_files` are the names of the files with the test."""
-    outcome = outcome_of(run)
-    if outcome.status != "failed":
+    if run.ended != "exited" or run.exit == 0:
+        outcome = outcome_of(run)
         return Observation(outcome.status, detail=outcome.reason)
     if run.exit in SIGNALS:
         return Observation("killed")
     failure = failure_kind(run, test_files)
-    detail, _ = mask(failure.obstacle)
     names = {"assertion": ASSERTION, "exception": failure.name}
     result = RESULTS.get(failure.kind, "failed")
-    return Observation(result, names.get(failure.kind), detail)
+    return Observation(result, names.get(failure.kind), masked_line(failure.obstacle))
 
 
 def _has_tampered(states: States, tree: str) -> bool:
     """Whether the last run changed a file of its state, or made one that decides how programs run."""
     if states.was_changed(tree):
         return True
-    made = states.shadow.git("ls-files", "--others", "-z").split(b"\0")
+    made = set(states.shadow.git("ls-files", "--others", "-z").split(b"\0"))
+    # The links that show the environments of the user are ours.
+    made -= {os.fsencode(place) for place, _ in states.environments}
     return any(is_build_file(name) or is_sensitive(name) for name in made)
 
 

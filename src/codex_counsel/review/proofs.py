@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from codex_counsel.contract.envelope import Finding, Proof, Suggestion
 from codex_counsel.kind import ChildOutcome, EndedRun
-from codex_counsel.proof.record import Assignments, ProofRecord
+from codex_counsel.proof.record import UNFINISHED, Assignments, ProofRecord
 from codex_counsel.review.quotations import LineRange
 from codex_counsel.review.verdict import is_refuted
 from codex_counsel.system.text import one_line
@@ -51,7 +51,7 @@ def _record_of(job_id: str, outcome: ChildOutcome | None) -> ProofRecord:
     if record:
         return record
     if outcome.ok:
-        return _unfinished(job_id, "its worker was ended before the test had been run")
+        return _unfinished(job_id, UNFINISHED)
     error = outcome.envelope.get("error") or {}
     message = one_line(str(error.get("message") or "no reason"), MAX_ERROR)
     return _unfinished(job_id, f"the run that was to write a test failed: {message}")
