@@ -30,6 +30,7 @@ from tests.e2e.runs import (
 )
 from tests.e2e.server.wire import ServerProcess
 from tests.e2e.test_project_tests import environment, packages  # noqa: F401  # a fixture
+from tests.e2e.test_token_budget import LIMIT, Endless, assert_cut_short
 from tests.repositories import write
 
 Model = Callable[..., Loopback]
@@ -245,14 +246,16 @@ def test_a_check_reads_no_secret_and_reaches_no_network(
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         probe = (
-            "cat conf/.env .env ~/.ssh/id_rsa ~/.codex/config.toml; env | grep -i -e key -e codex_home;"
+            "cat conf/.env .env ~/.ssh/id_rsa ~/.codex/config.toml; env;"
             f' python3 -c \'import socket; socket.create_connection(("127.0.0.1", {port}), 3); print("CONNECTED")\';'
             f" echo x > {world.workspace}/made; echo x > ~/made; echo x > ../made; echo end"
         )
         each_model([FIX, DONE])
-        tail = checked(world, probe)["check"]["output_tail"]
+        counsel = world.counsel(DATABASE_URL="database-secret")
+        handle = counsel.delegate(parse(Delegate, {"task": "?", "check": probe}))
+        tail = counsel.deliver(handle, wait(handle))["check"]["output_tail"]
     assert tail.endswith("end\n")
-    for word in ("-secret", "CONNECTED", "model_providers", "API_KEY"):
+    for word in ("-secret", "CONNECTED", "model_providers", "CODEX_HOME"):
         assert word not in tail, tail
     assert not (world.home / "made").exists()
 
@@ -355,6 +358,7 @@ def test_a_cancel_during_the_check_keeps_the_diff(
     assert "+answer = 42" in wire["diff"]
     assert wire["check"]["status"] == "not_run"
     assert "cancelled" in wire["check"]["reason"]
+    assert "base_status" not in wire["check"]
     assert_nothing_is_left(world)
 
 
@@ -434,6 +438,21 @@ def test_a_task_that_failed_is_not_checked_and_says_why(
     assert wire["error"]["code"] == Code.TIMEOUT
     found = pick(wire["check"], "status", "reason")
     assert found == {"status": "not_run", "reason": "the task failed before"}
+    assert_nothing_is_left(world)
+
+
+@pytest.mark.usefixtures("own_git_settings")
+def test_a_task_that_was_cut_short_is_not_checked_and_says_why(
+    world: World, model: Model, workspace: Path
+) -> None:
+    model(Endless(command="sed -i 's/41/42/' app.py; sleep 0.1"))
+    wire = delegate(world, check="touch /tmp/made", max_tokens=LIMIT)
+    assert_cut_short(wire)
+    assert wire["check"] == {
+        "command": "touch /tmp/made",
+        "status": "not_run",
+        "reason": "the run used up its tokens before it was done",
+    }
     assert_nothing_is_left(world)
 
 
