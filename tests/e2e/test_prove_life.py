@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +42,7 @@ from tests.e2e.proving import (
 from tests.e2e.runs import (
     assert_nothing_is_left,
     cancel_run,
+    command_line,
     fetch,
     kill_worker,
     leftovers,
@@ -462,3 +466,96 @@ def test_the_output_of_a_test_is_shown_without_tokens_and_control_characters(
     assert "[masked:" in proof["output_tail"]
     assert token not in proof["output_tail"]
     assert "\x1b" not in proof["output_tail"]
+
+
+def test_a_test_finds_the_packages_of_the_workspaces_environment(
+    world: World, model: Model
+) -> None:
+    begin(world)
+    world.repository.write(".git/info/exclude", ".venv\n")
+    folder = world.workspace / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (library,) = folder.glob("lib/python*/site-packages")
+    (library / "only_here.py").write_text("THREE = 3\n")
+    text = "from only_here import THREE\nfrom stats import mean\n\nassert mean([2, 4]) == THREE\n"
+    command = ".venv/bin/python test_mean.py"
+    model(script([CLAIM], Prover(files={"test_mean.py": text}, command=command)))
+    with assert_unchanged(world.workspace):
+        _, proof = only(prove(world))
+    assert pick(proof, "status", "exit_head", "exit_other") == {
+        "status": "proven",
+        "exit_head": 1,
+        "exit_other": 0,
+    }
+
+
+@pytest.mark.parametrize("scope", ["commit", "working_tree", "staged"])
+def test_a_submodule_is_in_nobodys_way(world: World, model: Model, scope: str) -> None:
+    inner = world.repository_at(world.base / "inner").init()
+    inner.write("inner.py", "x = 1\n")
+    inner.commit("inner")
+    begin(world)
+    repository = world.repository
+    allowed = ("-c", "protocol.file.allow=always")
+    repository.git(*allowed, "submodule", "--quiet", "add", str(inner.root), "sub")
+    repository.git("add", "--all")
+    if scope == "commit":
+        repository.commit("wrong")
+    model(script([CLAIM], Prover()))
+    with assert_unchanged(world.workspace):
+        _, proof = only(prove(world, scope=scope))
+    assert pick(proof, "status", "other") == {"status": "proven", "other": "base"}
+
+
+def test_an_audit_of_whole_files_has_no_base_to_compare_with(
+    world: World, model: Model
+) -> None:
+    repository = world.repository.init()
+    repository.write("stats.py", BAD)
+    repository.commit("wrong")
+    model(script([CLAIM], Prover()))
+    _, proof = only(prove(world, scope="files", paths=["stats.py"]))
+    assert pick(proof, "status", "reason") == {
+        "status": "inconclusive",
+        "reason": "there is neither a base with this code nor a replacement to compare with",
+    }
+
+
+def test_a_committed_secret_is_in_no_state_that_a_test_runs_in(
+    world: World, model: Model
+) -> None:
+    repository = world.repository.init()
+    repository.write("stats.py", GOOD)
+    repository.write(".env", "VALUE=committed\n")
+    repository.commit("right")
+    repository.write(".env", "VALUE=changed\n")
+    repository.write("stats.py", BAD)
+    repository.commit("wrong")
+    text = f"import os\n\nassert not os.path.exists('.env'), 'open'\n{TEST}\nunittest.main()\n"
+    alone = Prover(files={"test_mean.py": text}, command="python3 test_mean.py")
+    model(script([CLAIM], alone))
+    _, proof = only(prove(world, scope="commit", commit="HEAD"))
+    assert "6.0 != 3" in proof["output_tail"]
+    assert pick(proof, "status", "other") == {"status": "proven", "other": "base"}
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("shown", 1), ("wrong", 0)])
+def test_the_command_line_fails_for_what_is_proven_and_not_for_what_is_refuted(
+    world: World, model: Model, verdict: str, code: int
+) -> None:
+    states = (GOOD, BAD) if verdict == "shown" else (BAD, GOOD)
+    begin(world, *states)
+    model(script([CLAIM | {"evidence": "sum(values)"}], Prover(verdict=verdict)))
+    ran = command_line(world, "review", "--prove", "--fail-on", "nit", "--json")
+    assert (ran.returncode, json.loads(ran.stdout)["ok"]) == (code, True)
+
+
+def test_what_was_refuted_keeps_its_severity_for_later_reviews(
+    world: World, model: Model
+) -> None:
+    begin(world, BAD, GOOD)
+    claim = CLAIM | {"evidence": "    return sum(values) / len(values)"}
+    model(script([claim], Prover(verdict="wrong")))
+    assert prove(world)["findings"][0]["severity"] == "nit"
+    again = prove(world, "none")["findings"][0]
+    assert pick(again, "severity", "known") == {"severity": "high", "known": "open"}
