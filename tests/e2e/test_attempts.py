@@ -18,7 +18,14 @@ from codex_counsel.contract.request import (
 )
 from codex_counsel.errors import CounselError
 from codex_counsel.jobs.store import Store
-from codex_counsel.loopback import Loopback, failed, hold, say, usage_limit
+from codex_counsel.loopback import (
+    Loopback,
+    Usage,
+    failed,
+    hold,
+    say,
+    usage_limit,
+)
 from codex_counsel.services import choosing, usage
 from tests.conftest import World, pick, until, wait
 from tests.e2e.attempts import (
@@ -100,6 +107,9 @@ def test_the_attempt_that_passes_the_check_wins_though_the_judge_prefers_another
         "error": "stream_disconnected",
     }
     assert rows["wrong"]["check"]["base_status"] == "failed"
+    for child in children_of(world.counsel().store.job(wire["meta"]["job_id"])):
+        stored = child.result() or {}
+        assert "base_status" not in stored.get("check", {})  # run once, for all
     assert rows["wrong"]["judge_reason"].startswith("because of ")
     assert wire["meta"]["session_id"] == rows["right"]["session_id"]
     assert wire["meta"]["model"] == "right"
@@ -253,6 +263,38 @@ def test_all_attempts_begin_with_the_users_uncommitted_work_and_the_same_images(
         trees.add(json.loads((child.path / "seed.json").read_text())["base_tree"])
         assert b"fresh.txt" in (child.path / "seed.patch").read_bytes()
     assert len(trees) == 1
+
+
+def test_an_attempt_that_waits_for_a_place_begins_with_what_the_others_began_with(
+    world: World, model: Model
+) -> None:
+    world.settings["MAX_RUNNING"] = "1"
+    repository = world.repository.begin_with_work()
+    gate = hold(set_answer(42))
+    model([gate, say("Done.")])
+    handle = start(world, attempts=2)
+    assert gate.reached.wait(30)
+    repository.write("app.py", "answer = 7\n")
+    repository.write("later.txt", "mine\n")
+    gate.release.set()
+    wire = wait(handle)
+    assert [row["diffstat"] for row in wire["attempts"]] == [
+        "1 file changed, 1 insertion(+), 1 deletion(-)"
+    ] * 2
+    assert wire["attempts"][0]["agrees"][0]["all"]
+
+
+def test_a_winner_that_used_up_its_share_of_the_tokens_says_so(
+    world: World, model: Model
+) -> None:
+    world.repository.begin_with_work()
+    much = set_answer(42, "; sleep 600").but(usage=Usage(input=4_000, output=10))
+    model([much, say("As far as I came.")])
+    wire = delegate(world, attempts=2, max_tokens=6_000)
+    assert wire["ok"]
+    assert wire["partial"]
+    assert wire["meta"]["budget_reached"]["limit"] == 3_000
+    assert "Cut short" in wire["summary"]
 
 
 def test_attempts_can_go_on_from_an_earlier_diff_in_threads_of_their_own(

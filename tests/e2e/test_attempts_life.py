@@ -234,6 +234,7 @@ def test_a_run_that_is_cancelled_in_the_queue_starts_nothing(
     wait(first)
     for ended in (first, handle):
         ended.release()
+    until(lambda: not living(str(world.base)))
     assert_nothing_is_left(world)
 
 
@@ -255,6 +256,7 @@ def test_a_cancel_while_the_judge_thinks_costs_its_ranking_alone(
     assert "+answer = 42" in wire["diff"]
     assert "the judge gave no ranking: cancelled" in wire["meta"]["warnings"]
     handle.release()
+    until(lambda: not living(str(world.base)))
     assert_nothing_is_left(world)
 
 
@@ -272,4 +274,5 @@ def test_a_cancel_during_the_check_of_the_start_leaves_nothing_of_it(
     assert wire["check"]["status"] == "passed"
     assert wire["check"]["base_status"] == "not_run"
     handle.release()
+    until(lambda: not living(str(world.base)))
     assert_nothing_is_left(world)

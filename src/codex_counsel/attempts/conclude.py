@@ -229,6 +229,7 @@ def _add_meta(ended: EndedRun, best: EndedAttempt) -> None:
     ended.meta.model = best.envelope.meta.model
     ended.meta.effort = best.envelope.meta.effort
     ended.meta.effort_source = best.envelope.meta.effort_source
+    ended.meta.budget_reached = best.envelope.meta.budget_reached
 
 
 def _warnings(attempts: Sequence[EndedAttempt]) -> list[str]:

@@ -6,6 +6,7 @@ the job after its worker was killed can conclude it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from pathlib import Path
@@ -32,15 +33,21 @@ def follow_up(ended: EndedRun, steps: Steps) -> None:
     record = AttemptsRecord()
     outcomes = steps.run_jobs(spec.jobs)
     _note_missing(record, outcomes)
-    record.store(ended.directory)
+    _store(record, ended.directory)
 
     was_checked = any(_was_checked(outcome) for outcome in outcomes)
     if task.check is not None and was_checked and not steps.end_reason:
         _check_base(task, task.check, record, ended, steps)
-        record.store(ended.directory)
+        _store(record, ended.directory)
 
     if spec.judge and not steps.end_reason:
         _ask(spec.judge, outcomes, record, ended.directory, steps)
+
+
+def _store(record: AttemptsRecord, directory: Path) -> None:
+    # On a full disk the result lacks what was found out, but not what the attempts did.
+    with contextlib.suppress(OSError):
+        record.store(directory)
 
 
 def _note_missing(record: AttemptsRecord, outcomes: list[ChildOutcome]) -> None:
@@ -98,9 +105,9 @@ def _ask(
     # The judge must not learn from the order which attempt is which.
     random.SystemRandom().shuffle(shown)
     record.shown = shown
-    record.store(directory)
+    _store(record, directory)
     question = judge.prompt(
         steps.prompt_of(judge_id), [diffs[number] for number in shown]
     )
     _note_missing(record, steps.run_jobs([judge_id], {judge_id: question}))
-    record.store(directory)
+    _store(record, directory)

@@ -19,6 +19,7 @@ from codex_counsel.contract.envelope import failed
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs import children, launcher
 from codex_counsel.jobs.handle import Handle
+from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.journal import Journal
 from codex_counsel.jobs.launcher import NewJob
 from codex_counsel.jobs.quota import Quota
@@ -38,6 +39,10 @@ CANCEL_SECONDS = 20.0
 """How long a cancelled job is waited for: longer than its worker takes to end Codex."""
 MAX_SHOWN = 200
 """Characters of a command that the progress shows."""
+TIDY_SECONDS = 60.0
+"""How long the workers of ended jobs are waited for before a command starts."""
+TIDY_PAUSE = 0.02
+"""Seconds between two looks at them."""
 SHELL = "/bin/sh"
 ENV = "/usr/bin/env"
 
@@ -65,6 +70,8 @@ class WorkerSteps:
         self._journal = journal
         self._worker = worker
         self._checks: JsonObject = spec.checks or {}
+        self.started: list[Job] = []
+        """The jobs of `run_jobs`, also those that have ended."""
 
     @property
     def end_reason(self) -> str:
@@ -79,6 +86,7 @@ class WorkerSteps:
     def run(self, command: str, cwd: Path) -> CommandRun:
         shown = one_line(clean(command), MAX_SHOWN)
         self._journal.update_state(phase="checking", last_command=shown)
+        self._await_workers()
         mark = secrets.token_hex(16)
         quota = Quota(self._spec.scratch, self._spec.max_bytes, self._spec.max_entries)
         try:
@@ -118,6 +126,17 @@ class WorkerSteps:
             code = 128 - code
         return CommandRun(command, "exited", code, seconds, bytes(output))
 
+    def _await_workers(self) -> None:
+        """Wait until the workers of ended jobs are gone, for a time: what lives with a command is ended with it.
+
+        Such a worker may still remove the tree of its job.
+        """
+        deadline = time.monotonic() + TIDY_SECONDS
+        while any(job.alive() for job in self.started):
+            if self.end_reason or time.monotonic() > deadline:
+                return
+            self._worker.wait_for((), TIDY_PAUSE)
+
     def _argv(self, command: str, mark: str) -> list[str]:
         variables = core_environment(os.environ) | dict(self._checks["variables"])
         assignments = [f"{name}={value}" for name, value in variables.items()]
@@ -153,7 +172,9 @@ class WorkerSteps:
             if max_tokens and new.spec.max_tokens:
                 new = replace(new, spec=replace(new.spec, max_tokens=max_tokens))
             try:
-                handles[job_id] = launcher.launch(Store(Path(self._spec.state)), new)
+                handle = launcher.launch(Store(Path(self._spec.state)), new)
+                handles[job_id] = handle
+                self.started.append(handle.job)
             except CounselError as error:
                 envelope = failed(new.spec.tool, error, new.spec.new_meta()).wire()
                 outcomes[job_id] = ChildOutcome(
