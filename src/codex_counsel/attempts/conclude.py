@@ -116,9 +116,10 @@ def _opinions(
     if spec.judge is None:
         return {}, []
     if not record.shown:
-        return {}, [
-            "the judge was not asked: fewer than two attempts ended with a diff"
-        ]
+        reason = "fewer than two attempts ended with a diff"
+        if ended.error:
+            reason = "the run ended before"
+        return {}, [f"the judge was not asked: {reason}"]
     reason = record.without_result.get(spec.judge, "it did not end")
     answer = None
     envelope = _envelopes(ended).get(spec.judge)

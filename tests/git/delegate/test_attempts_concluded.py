@@ -196,6 +196,33 @@ def test_a_lost_diff_is_no_diff(jobs: Jobs) -> None:
     assert envelope.answer == "Attempt 2."
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (None, "fewer than two attempts ended with a diff"),
+        (CounselError(Code.PROCESS_DIED, "killed"), "the run ended before"),
+    ],
+)
+def test_a_judge_that_was_not_asked_is_missed_with_the_reason(
+    jobs: Jobs, error: CounselError | None, reason: str
+) -> None:
+    jobs.end(1)
+    warnings = jobs.conclude(error, judge="4" * 32).meta.warnings
+    assert warnings == [f"the judge was not asked: {reason}"]
+
+
+def test_a_judge_whose_record_is_damaged_gave_no_ranking(jobs: Jobs) -> None:
+    jobs.end(1)
+    jobs.end(2)
+    judge = "4" * 32
+    outcome = ChildOutcome(judge, jobs.base / judge, {"ok": True, "meta": None})
+    jobs.children.append(outcome)
+    AttemptsRecord(shown=[2, 1]).store(jobs.directory)
+    envelope = jobs.conclude(judge=judge)
+    assert envelope.ok
+    assert envelope.meta.warnings == ["the judge gave no ranking: it did not end"]
+
+
 def test_warnings_name_those_attempts_that_have_them(jobs: Jobs) -> None:
     for number in (1, 2, 3):
         warnings = ["everywhere", f"only in {number}"]
