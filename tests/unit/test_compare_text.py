@@ -65,6 +65,8 @@ def test_a_check_that_did_not_pass_comes_with_the_end_of_its_output() -> None:
         "  | two",
     ]
     assert not any(line.startswith("check passed") for line in lines)
+    jobs = [JOB | {"check": {"command": "make", "status": "not_run"}}, OTHER_JOB]
+    assert "check was NOT run" not in text(jobs=jobs)
 
 
 def test_each_version_of_a_file_is_shown_once_with_its_tasks() -> None:

@@ -62,6 +62,12 @@ def test_without_a_terminal_the_ids_are_whole_and_nothing_is_cut() -> None:
     assert job["subject"].strip() in line
 
 
+def test_a_run_that_another_one_started_names_it() -> None:
+    rows = [row(1), row(2, parent="b" * 32)]
+    lines = page("codex_job_list", {"jobs": rows}).splitlines()
+    assert [" of bbbbbbbb: Is this" in line for line in lines] == [False, False, True]
+
+
 def test_shortened_ids_are_long_enough_to_differ() -> None:
     rows = [row(1, job_id="a" * 31 + end) for end in "bc"]
     lines = page("codex_job_list", {"jobs": rows}, 80).splitlines()

@@ -54,7 +54,8 @@ def add_comparison(page: Page, envelope: Envelope) -> None:
     rows = [_row(job, job_id) for job, job_id in zip(comparison.jobs, ids, strict=True)]
     add_table(page, COLUMNS, rows)
     for job in comparison.jobs:
-        if job.check and job.check.status != "passed":
+        # The table says why a check was not run.
+        if job.check and job.check.status not in ("passed", "not_run"):
             page.add()
             page.add(f"{job.label}:", "bold")
             add_check_result(page, job.check)

@@ -17,7 +17,7 @@ from codex_counsel.cli.page import (
     short_number,
 )
 from codex_counsel.cli.review_text import add_warnings, counted, rule_file_lines
-from codex_counsel.cli.table import Heading, add_table, short_ids
+from codex_counsel.cli.table import SHORT_ID, Heading, add_table, short_ids
 from codex_counsel.cli.task_text import changed_file
 from codex_counsel.cli.usage import add_usage
 from codex_counsel.cli.words import in_terminal_words
@@ -85,6 +85,8 @@ def add_jobs(page: Page, envelope: Envelope) -> None:
     for row, job_id in zip(rows, ids, strict=True):
         style = STATUS_STYLES.get(row.get("verdict") or row["status"], "")
         request = one_line(str(row.get("subject") or row.get("error") or ""), 200)
+        if "parent" in row:
+            request = f"of {str(row['parent'])[:SHORT_ID]}: {request}"
         line: list[Span] = [
             (job_id, ""),
             (_kind(row), ""),

@@ -301,7 +301,7 @@ def _result(arguments: argparse.Namespace) -> int:
     output = Output.of(arguments)
     output.check()
     store = results.open_store()
-    job_id = _chosen_job(store, arguments, lambda _: True, "run")
+    job_id = _chosen_job(store, arguments, choosing.was_asked_for, "run")
     if arguments.wait:
         wire = _wait_for_job(store, job_id)
     else:
@@ -433,7 +433,9 @@ def _cancel(arguments: argparse.Namespace) -> int:
     job_id = _chosen_job(
         store,
         arguments,
-        lambda row: row["status"] in ("queued", "running"),
+        lambda row: (
+            choosing.was_asked_for(row) and row["status"] in ("queued", "running")
+        ),
         "running job",
     )
     request = validate(JobCancel(job_id=job_id))

@@ -78,12 +78,17 @@ def rows(store: Store, request: JobList) -> Iterator[Row]:
         request = replace(request, cursor=cursor)
 
 
+def was_asked_for(row: Row) -> bool:
+    """Whether a caller asked for this run; another run started the others, and its result has what came of them."""
+    return "parent" not in row
+
+
 def has_unapplied_diff(store: Store, row: Row) -> bool:
     """Whether the row is an ended delegate whose diff was not applied, only in part, or was taken back.
 
     One of several attempts must be named; where one was applied, their run counts as applied.
     """
-    if "parent" in row or not _is_ended_delegate(row):
+    if not was_asked_for(row) or not _is_ended_delegate(row):
         return False
     job = store.job(row["job_id"])
     return job.has_unapplied_diff() and not _has_applied_attempt(store, job)

@@ -149,6 +149,8 @@ def test_attempts_are_listed_by_rank_and_compared_by_the_job_of_all(
         ["1", second[2], "2"],
         ["3", third[2], "3"],
     ]
+    newest = run(world, "result", "--json")
+    assert newest.json["meta"]["job_id"] == parent
     newest = run(world, "compare", "--json")
     assert newest.err == f"the newest that fits: delegate {parent} (Do it.)\n"
     jobs = newest.json["data"]["jobs"]
