@@ -147,9 +147,13 @@ def test_content_that_looks_like_a_diff_begins_no_file(tasks: Tasks) -> None:
 
 def test_tokens_are_masked_and_hidden_characters_written_out(tasks: Tasks) -> None:
     token = "ghp_" + "a1B2c3D4e5F6" * 3
-    result = of(tasks, {"a.py": f"{ALL}\n"}, {"a.py": f"token = '{token}'\n"})
+    # With a NUL git would take the file for binary.
+    hostile = ALL.replace("\0", "")
+    result = of(tasks, {"a.py": hostile}, {"a.py": f"token = '{token}'\n"})
     first, second = file(result, "a.py").versions
     assert hidden_characters(first.diff) <= {"\n", "\t", "\r", "\ufe0f"}
+    # Nothing is dropped: a reader sees where it was.
+    assert "<U+001B>" in first.diff
     assert (token in second.diff, "masked" in second.diff) == (False, True)
 
 
@@ -195,6 +199,7 @@ def test_what_was_not_read_of_a_diff_counts_as_different(
     monkeypatch.setattr(diff_files, "MAX_PATCH", size - 3)
     result = compared(tasks, *names)
     assert [each.same for each in result.files] == [True, False]
+    assert (result.differing, result.same) == (1, 1)
     assert [job.same_as for job in result.jobs] == [[], []]
     assert file(result, "b.py").versions[0].omitted is not None
     assert "could be read" in result.notes[0]

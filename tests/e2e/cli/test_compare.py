@@ -160,6 +160,18 @@ def test_attempts_are_listed_by_rank_and_compared_by_the_job_of_all(
     assert (applied.code, (workspace / "app.py").read_text()) == (0, "answer = 43\n")
 
 
+def test_cancel_without_an_id_ends_all_attempts_at_a_task(
+    world: World, model: Model, workspace: Path
+) -> None:
+    server = model(lambda _: stall())
+    task = ("delegate", "--background", "--json", "--attempts", "2", "Do it.")
+    parent = run(world, *task).json["job_id"]
+    until(lambda: len(server.requests) == 2 or None)
+    result = run(world, "cancel")
+    assert (result.code, parent in result.err) == (0, True)
+    assert {row["status"] for row in _rows(world)} == {"cancelled"}
+
+
 def test_attempts_of_which_none_passes_have_the_exit_code_1(
     world: World, model: Model, workspace: Path
 ) -> None:
