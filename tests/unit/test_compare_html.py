@@ -101,10 +101,10 @@ def test_the_versions_of_a_file_stand_beside_each_other() -> None:
 
 
 def test_lines_of_one_kind_are_one_row() -> None:
-    diff = "@@ -1 +1,3 @@\n-a\n+b\n+--- c\n++++ d\n"
+    diff = "@@ -1 +1,3 @@\n-a\n--- sql\n+b\n+--- c\n++++ d\n"
     page = page_of(files=[FILE | {"versions": [VERSION | {"diff": diff}]}])
     rows = [node.text for node in page.one("pre", "patch").all("span")]
-    assert rows == ["@@ -1 +1,3 @@\n", "-a\n", "+b\n+--- c\n++++ d\n"]
+    assert rows == ["@@ -1 +1,3 @@\n", "-a\n--- sql\n", "+b\n+--- c\n++++ d\n"]
 
 
 def test_what_is_the_same_is_shown_once_and_who_left_a_file_alone_is_said() -> None:

@@ -70,6 +70,7 @@ def test_a_refuted_finding_comes_last_with_the_reason() -> None:
     start = lines.index("refuted by a test that was run:")
     assert lines.index("LOW  A small one") < start
     assert lines[start + 1] == "NIT  A false one"
+    assert lines.count("NIT  A false one") == 1
     assert "  refuted: the test passes" in lines[start:]
     assert "findings reject" not in text(refuted)
     assert "findings reject" in text({})
