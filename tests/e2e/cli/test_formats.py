@@ -13,7 +13,6 @@ from xml.etree.ElementTree import fromstring
 
 import pytest
 
-from codex_counsel.cli.render import DOCUMENTS
 from codex_counsel.cli.verb_table import FORMATS
 from codex_counsel.loopback import Loopback, http_error, say
 from tests.conftest import World
@@ -86,14 +85,16 @@ def test_what_was_proven_and_refuted_is_in_every_format(
     flags = [f"--output={name}={file}" for name, file in files.items()]
     result = run(world, "review", "--prove", *flags)
     assert (result.code, result.err) == (1, "")
-    for name in (*DOCUMENTS, "json"):
-        text = files[name].read_text("utf-8")
+    for name, file in files.items():
+        text = file.read_text("utf-8")
         assert parsed(name, text) is not None
         for word in ("proven", "refuted", "python3 -m unittest test_mean"):
             assert word in text, name
     wire = json.loads(files["json"].read_text("utf-8"))
     proven, refuted = wire["findings"]
     assert [proven["severity"], refuted["severity"]] == ["high", "nit"]
+    for name, file in files.items():
+        assert proven["proof"]["job_id"] in file.read_text("utf-8"), name
     page = files["html"].read_text("utf-8")
     assert "1 proven</li>" in page
     assert "1 refuted</li>" in page
