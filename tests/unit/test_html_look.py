@@ -69,6 +69,13 @@ def test_frames_of_controls_and_the_focus_can_be_seen(
     assert contrast(scheme["focus"], scheme[ground]) >= 3
 
 
+def test_the_comparison_has_no_colours_of_its_own() -> None:
+    style = (files("codex_counsel.cli.formats") / "compare.css").read_text("utf-8")
+    assert re.findall(r"#[0-9a-f]{3,8}\b|rgb|hsl", style) == []
+    used = set(re.findall(r"var\(--([\w-]+)\)", style))
+    assert used <= LIGHT.keys()
+
+
 def test_both_schemes_have_the_same_colours_and_use_no_others() -> None:
     assert LIGHT.keys() == DARK.keys()
     rules = re.sub(r":root \{.*?\}", "", STYLE, flags=re.DOTALL)
