@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from codex_counsel.cli.review_text import MAX_ENTRY, is_rejected, message_of
+from codex_counsel.cli.review_text import MAX_ENTRY, message_of
 from codex_counsel.contract.envelope import Finding, Proof
 from codex_counsel.contract.vocabulary import ComparedState
 from codex_counsel.system.text import one_line
@@ -13,16 +13,6 @@ OTHER_STATES: dict[ComparedState, str] = {
 }
 MAX_OUTPUT = 4_000
 """Characters of an output that a document has: the last ones."""
-
-
-def is_refuted(finding: Finding) -> bool:
-    """Whether a test showed that it does not hold: then it is shown, and decides nothing."""
-    return finding.proof is not None and finding.proof.status == "refuted"
-
-
-def is_settled(finding: Finding) -> bool:
-    """Whether it decides nothing, because somebody rejected it or a test refuted it."""
-    return is_rejected(finding) or is_refuted(finding)
 
 
 def proof_lines(finding: Finding) -> list[str]:

@@ -6,8 +6,6 @@ from codex_counsel.cli.page import Page, Style
 from codex_counsel.cli.proof_text import (
     OTHER_STATES,
     apply_command,
-    is_refuted,
-    is_settled,
     offers_test,
 )
 from codex_counsel.cli.review_text import (
@@ -55,16 +53,16 @@ def add_review(page: Page, review: Envelope) -> None:
         page.add(line, "green")
     for line in coverage_lines(review):
         page.note(line)
-    if any(finding.id and not is_settled(finding) for finding in review.findings or ()):
+    if any(finding.id and not finding.is_settled for finding in review.findings or ()):
         page.note(REJECT)
     add_footer(page, review)
 
 
 def _add_findings(page: Page, findings: list[Finding]) -> None:
     for finding in findings:
-        if not is_refuted(finding):
+        if not finding.is_refuted:
             _add_finding(page, finding)
-    refuted = [finding for finding in findings if is_refuted(finding)]
+    refuted = [finding for finding in findings if finding.is_refuted]
     if refuted:
         page.add("refuted by a test that was run:", "bold")
     for finding in refuted:
@@ -74,7 +72,7 @@ def _add_findings(page: Page, findings: list[Finding]) -> None:
 def _add_finding(page: Page, finding: Finding) -> None:
     style = SEVERITY_STYLES[finding.severity]
     # What was rejected or refuted does not count any more.
-    if is_settled(finding):
+    if finding.is_settled:
         style = "dim"
     page.add_spans(
         (finding.severity.upper(), style), (f"  {title_of(finding)}", "bold")

@@ -104,11 +104,6 @@ def rule_line(finding: Finding) -> str:
     return f"rule of {file}: {one_line(finding.rule.quote, MAX_ENTRY)}"
 
 
-def is_rejected(finding: Finding) -> bool:
-    """Whether somebody rejected it before: then it is shown, and decides nothing."""
-    return finding.known == "rejected"
-
-
 def record_line(finding: Finding) -> str:
     """`id 0123456789abcdef · logic · rejected before: REASON`; empty for a finding that an earlier release stored."""
     parts = []

@@ -128,6 +128,21 @@ class Finding:
         "prove: what a test says that was run for this finding; refuted: lowered to nit"
     )
 
+    @property
+    def is_rejected(self) -> bool:
+        """Whether somebody rejected it before."""
+        return self.known == "rejected"
+
+    @property
+    def is_refuted(self) -> bool:
+        """Whether a test that we ran says that the claim is wrong."""
+        return self.proof is not None and self.proof.status == "refuted"
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is shown, and decides nothing: rejected before, or refuted."""
+        return self.is_rejected or self.is_refuted
+
 
 @dataclass(kw_only=True)
 class Resolved:

@@ -40,7 +40,7 @@ from codex_counsel.review.suggestion import (
     dropped_note,
     take_proposals,
 )
-from codex_counsel.review.verdict import counts, final_verdict
+from codex_counsel.review.verdict import final_verdict
 from codex_counsel.system.redact import mask
 from codex_counsel.system.text import clean, one_line, visible
 from codex_counsel.system.time_limit import TimeLimitExceeded, time_limit
@@ -154,16 +154,16 @@ def _from_reply(
 
 def _rank(finding: Finding) -> tuple[bool, int]:
     """What counts comes first, and of that the gravest."""
-    return not counts(finding), SEVERITIES.index(finding.severity)
+    return finding.is_settled, SEVERITIES.index(finding.severity)
 
 
 def _summary(verdict: str, findings: list[Finding], resolved: int, words: str) -> str:
     carried = sum(bool(finding.carried) for finding in findings)
-    rejected = sum(finding.known == "rejected" for finding in findings)
+    rejected = sum(finding.is_rejected for finding in findings)
     raised = Counter(
         finding.severity
         for finding in findings
-        if not finding.carried and counts(finding)
+        if not finding.carried and not finding.is_settled
     )
     listed_counts = [
         f"{raised[severity]} {severity}" for severity in SEVERITIES if raised[severity]

@@ -8,7 +8,6 @@ from codex_counsel.contract.envelope import Finding, Proof, Suggestion
 from codex_counsel.kind import ChildOutcome, EndedRun
 from codex_counsel.proof.record import UNFINISHED, Assignments, ProofRecord
 from codex_counsel.review.quotations import LineRange
-from codex_counsel.review.verdict import is_refuted
 from codex_counsel.system.text import one_line
 
 MAX_ERROR = 300
@@ -40,7 +39,7 @@ def add_proofs(findings: Sequence[Finding], ended: EndedRun) -> list[str]:
 def lower_refuted(findings: Sequence[Finding]) -> None:
     """Make refuted findings nits: they decide nothing. Their severity on record stays."""
     for finding in findings:
-        if is_refuted(finding):
+        if finding.is_refuted:
             finding.severity = "nit"
 
 

@@ -18,7 +18,6 @@ from codex_counsel.proof.record import Assignment, Assignments, ProofPlan
 from codex_counsel.review import reply as replies
 from codex_counsel.review.conclude import check_reply
 from codex_counsel.review.record import ReviewRecord
-from codex_counsel.review.verdict import counts
 from codex_counsel.system.text import cut
 
 MAX_TEXT = 8_000
@@ -95,7 +94,7 @@ def choose(findings: Sequence[Finding], severities: Sequence[str]) -> list[int]:
     """
     chosen = []
     for index, finding in enumerate(findings):
-        if finding.severity in severities and finding.file and counts(finding):
+        if finding.severity in severities and finding.file and not finding.is_settled:
             chosen.append(index)
     chosen.sort(key=lambda index: SEVERITIES.index(findings[index].severity))
     return chosen

@@ -23,7 +23,7 @@ def final_verdict(
 ) -> tuple[Verdict, list[str]]:
     """The verdict of the review, and why it differs from the reviewer's own.
 
-    Findings that do not count are left out: see `counts`. `complete` says whether reviewers were
+    Findings that are settled are left out. `complete` says whether reviewers were
     sent all of the change, `cut_short` whether this one had to answer before it was done.
     `carried` are findings of earlier reviews that still stand: they can make the verdict
     worse only. `blind`: there may be others, in what was not sent again.
@@ -47,21 +47,11 @@ def final_verdict(
     return verdict, reasons
 
 
-def counts(finding: Finding) -> bool:
-    """Whether the finding has a part in the verdict: it was neither rejected earlier nor refuted by a test."""
-    return finding.known != "rejected" and not is_refuted(finding)
-
-
-def is_refuted(finding: Finding) -> bool:
-    """Whether a test that we ran says that the claim is wrong."""
-    return finding.proof is not None and finding.proof.status == "refuted"
-
-
 def _without_rejected(reply: ReviewReply) -> tuple[Verdict, list[str]]:
     """The reviewer's verdict as far as it does not rest on findings that do not count."""
-    dropped = [finding for finding in reply.findings if not counts(finding)]
+    dropped = [finding for finding in reply.findings if finding.is_settled]
     rejected = {finding.severity for finding in dropped}
-    others = {finding.severity for finding in reply.findings if counts(finding)}
+    others = {finding.severity for finding in reply.findings if not finding.is_settled}
     said = f"the reviewer said {reply.verdict}"
     if reply.verdict not in ("concerns", "fail") or not rejected - {"nit"}:
         return reply.verdict, []
@@ -77,7 +67,7 @@ def _without_rejected(reply: ReviewReply) -> tuple[Verdict, list[str]]:
 
 
 def _why_dropped(dropped: Sequence[Finding]) -> str:
-    refuted = sum(is_refuted(finding) for finding in dropped)
+    refuted = sum(finding.is_refuted for finding in dropped)
     if not refuted:
         return "rejected earlier"
     if refuted == len(dropped):
@@ -90,7 +80,7 @@ def _justified_pass(
 ) -> tuple[Verdict, list[str]]:
     """What remains of a `pass`, and why."""
     for finding in reply.findings:
-        if finding.severity in GRAVE and counts(finding):
+        if finding.severity in GRAVE and not finding.is_settled:
             return "concerns", [
                 "the reviewer said pass beside a critical or high finding: concerns"
             ]

@@ -34,7 +34,6 @@ from codex_counsel.errors import (
     CounselError,
 )
 from codex_counsel.jobs.store import Store
-from codex_counsel.review.verdict import counts
 from codex_counsel.services import choosing, results
 from codex_counsel.system.files import open_regular
 from codex_counsel.system.json_values import Json, JsonObject
@@ -80,7 +79,7 @@ class Bar:
         ]
 
     def _may_count(self, finding: Finding) -> bool:
-        if not counts(finding):
+        if finding.is_settled:
             return False
         if not self.new_only:
             return True
@@ -172,7 +171,7 @@ def _why_inconclusive(review: Envelope) -> str:
 
 
 def _counting(review: Envelope) -> list[Finding]:
-    return [finding for finding in review.findings or () if counts(finding)]
+    return [finding for finding in review.findings or () if not finding.is_settled]
 
 
 def _kind_of_finding(bar: Bar, count: int) -> str:
@@ -263,7 +262,7 @@ def as_decided(wire: EnvelopeDict, states: Mapping[str, FindingState]) -> Envelo
         state = states.get(finding.id or "")
         if state == "rejected":
             finding.known = "rejected"
-        elif state and finding.known == "rejected":
+        elif state and finding.is_rejected:
             finding.known = "open"
     if review.verdict == "fail" and before and not _counting(review):
         is_complete = review.coverage is None or review.coverage.complete
@@ -295,7 +294,7 @@ def check(wire: EnvelopeDict, bar: Bar, expected_head: str | None = None) -> Env
         "new_only": bar.new_only,
         "findings": len(findings),
         "counted": len(bar.counted(findings)),
-        "rejected": sum(finding.known == "rejected" for finding in findings),
+        "rejected": sum(finding.is_rejected for finding in findings),
         "verdict": review.verdict,
         "head_sha": _head(review),
         "job_id": job_id,

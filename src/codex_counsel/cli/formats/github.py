@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from codex_counsel.cli.output import without_hash_commands
-from codex_counsel.cli.proof_text import is_settled, message_with_proof
+from codex_counsel.cli.proof_text import message_with_proof
 from codex_counsel.cli.review_text import resolved_lines, why_not_clean
 from codex_counsel.contract.envelope import Envelope, Finding
 from codex_counsel.contract.vocabulary import Severity
@@ -46,7 +46,7 @@ def _annotation(finding: Finding) -> str:
             properties.append(f"{name}={_escape_property(value)}")
 
     command = GITHUB_COMMANDS[finding.severity]
-    if is_settled(finding):
+    if finding.is_settled:
         command = "notice"
     message = message_with_proof(finding)
     # Some places show an annotation without its title.

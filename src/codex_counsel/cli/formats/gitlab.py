@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 
 from codex_counsel.cli.formats.rules import rule_id
-from codex_counsel.cli.proof_text import is_settled, proof_lines
+from codex_counsel.cli.proof_text import proof_lines
 from codex_counsel.cli.review_text import (
     record_line,
     rule_line,
@@ -59,7 +59,7 @@ def _entry(finding: Finding) -> JsonObject:
         lines["end"] = finding.line_end
     path = visible(finding.file or NO_FILE)
     severity = GITLAB_SEVERITIES[finding.severity]
-    if is_settled(finding):
+    if finding.is_settled:
         severity = "info"
     return {
         "description": _description(finding),

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from codex_counsel.cli.formats.html_code import figure, row
 from codex_counsel.cli.formats.html_proof import proof_section, proof_status
 from codex_counsel.cli.formats.markup import Content, Markup, element, joined
-from codex_counsel.cli.proof_text import is_refuted
 from codex_counsel.cli.review_text import MAX_ENTRY, title_of
 from codex_counsel.contract.envelope import Finding, Suggestion
 from codex_counsel.contract.vocabulary import FINDING_ID
@@ -101,7 +100,7 @@ def _style(finding: Finding) -> str:
     words = ["finding", finding.severity]
     if finding.known:
         words.append(finding.known)
-    if is_refuted(finding):
+    if finding.is_refuted:
         words.append("refuted")
     return " ".join(words)
 

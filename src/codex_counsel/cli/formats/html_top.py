@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from codex_counsel.cli.formats.html_finding import inline
 from codex_counsel.cli.formats.html_proof import proof_status
 from codex_counsel.cli.formats.markup import Content, Markup, element
-from codex_counsel.cli.proof_text import is_refuted, is_settled
 from codex_counsel.cli.review_text import reason_of
 from codex_counsel.cli.words import repair_of
 from codex_counsel.contract.envelope import Coverage, Envelope, Failure, Meta, Usage
@@ -87,12 +86,12 @@ def _counts(review: Envelope) -> Content:
         "returned": sum(finding.known == "returned" for finding in findings),
         "carried over": sum(bool(finding.carried) for finding in findings),
         "proven": sum(proof_status(finding) == "proven" for finding in findings),
-        "rejected": sum(finding.known == "rejected" for finding in findings),
-        "refuted": sum(is_refuted(finding) for finding in findings),
+        "rejected": sum(finding.is_rejected for finding in findings),
+        "refuted": sum(finding.is_refuted for finding in findings),
         "resolved": len(review.resolved or ()),
     }
     severities = Counter(
-        finding.severity for finding in findings if not is_settled(finding)
+        finding.severity for finding in findings if not finding.is_settled
     )
     items = []
     for severity in SEVERITIES:

@@ -6,7 +6,7 @@ import re
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from codex_counsel.cli.formats.rules import rule_id
-from codex_counsel.cli.proof_text import is_settled, message_with_proof, output_of
+from codex_counsel.cli.proof_text import message_with_proof, output_of
 from codex_counsel.cli.review_text import (
     coverage_lines,
     place_of,
@@ -96,7 +96,7 @@ def _finding_case(finding: Finding) -> Element:
     name = f"{finding.severity}: {title_of(finding)}"
     case = _case(name, finding.file or finding.section or NAME)
     text = f"{place_of(finding)}\n{message_with_proof(finding)}"
-    if is_settled(finding):
+    if finding.is_settled:
         _add(case, "skipped", text)
     else:
         _add(case, "failure", text, message=finding.title, type=rule_id(finding))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from codex_counsel.cli.formats.rules import rule_id
 from codex_counsel.cli.inert_markdown import prose
-from codex_counsel.cli.proof_text import is_settled, message_with_proof
+from codex_counsel.cli.proof_text import message_with_proof
 from codex_counsel.cli.review_text import replacement_lines, why_not_clean
 from codex_counsel.contract.envelope import Envelope, Finding
 from codex_counsel.contract.vocabulary import Severity
@@ -47,7 +47,7 @@ def _diagnostic(finding: Finding) -> JsonObject:
         location["range"] = _range(finding.line, finding.line_end or finding.line)
 
     severity = RDJSON_SEVERITIES[finding.severity]
-    if is_settled(finding):
+    if finding.is_settled:
         severity = "INFO"
     title = f"{finding.severity}: {finding.title}"
     message = message_with_proof(finding, with_suggestion=False)

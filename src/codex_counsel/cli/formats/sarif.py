@@ -19,8 +19,8 @@ from urllib.parse import quote
 
 from codex_counsel import __version__
 from codex_counsel.cli.formats.rules import RULES, category_of, rule_id
-from codex_counsel.cli.proof_text import is_settled, proof_lines
-from codex_counsel.cli.review_text import is_rejected, replacement_lines, why_not_clean
+from codex_counsel.cli.proof_text import proof_lines
+from codex_counsel.cli.review_text import replacement_lines, why_not_clean
 from codex_counsel.contract.envelope import Envelope, Finding, Proof, Suggestion
 from codex_counsel.contract.vocabulary import (
     CATEGORIES,
@@ -107,7 +107,7 @@ def _gravest(findings: list[Finding]) -> Severity:
     """The highest severity of a hole that nobody rejected and no test refuted; high where there is none."""
     severities = set()
     for finding in findings:
-        if category_of(finding) == "security" and not is_settled(finding):
+        if category_of(finding) == "security" and not finding.is_settled:
             severities.add(finding.severity)
     return min(severities, key=SEVERITIES.index, default="high")
 
@@ -161,13 +161,13 @@ def _result(finding: Finding, is_on_record: bool) -> JsonObject:
 
 
 def _level(finding: Finding) -> str:
-    if is_settled(finding):
+    if finding.is_settled:
         return "note"
     return SARIF_LEVELS[finding.severity]
 
 
 def _suppressions(finding: Finding) -> list[JsonObject]:
-    if not is_rejected(finding):
+    if not finding.is_rejected:
         return []
     suppression: JsonObject = {"kind": "external", "status": "accepted"}
     if finding.reason:
