@@ -229,7 +229,11 @@ LIES = {
     ),
     "does not touch the code that it calls right": (
         scripted("assert 1 == 1\n", verdict="wrong"),
-        "the test also passes with the file of the finding emptied: it does not depend on that code",
+        "the test also passes with the code in question taken out: it does not depend on it",
+    ),
+    "only imports the code that it calls right": (
+        scripted("from stats import mean\n\nassert mean\n", verdict="wrong"),
+        "the test also passes with the code in question taken out: it does not depend on it",
     ),
     "is not what passes": (
         Prover(verdict="wrong", command="python3 -c 'from stats import mean'"),

@@ -28,7 +28,7 @@ GREEN = Evidence(
     says_wrong=True,
     head=(PASSED,) * 3,
     without_test=Observation("not_started"),
-    emptied=BROKEN,
+    disabled=BROKEN,
 )
 
 Row = tuple[Evidence, ProofStatus, ComparedState | None, str]
@@ -201,20 +201,20 @@ ROWS: dict[str, Row] = {
         None,
         "the command passes without the new test too",
     ),
-    "green with the file emptied": (
-        replace(GREEN, emptied=PASSED),
+    "green with the code taken out": (
+        replace(GREEN, disabled=PASSED),
         "inconclusive",
         None,
-        "the test also passes with the file of the finding emptied: it does not depend on that code",
+        "the test also passes with the code in question taken out: it does not depend on it",
     ),
-    "too slow with the file emptied": (
-        replace(GREEN, emptied=TIMED_OUT),
+    "too slow with the code taken out": (
+        replace(GREEN, disabled=TIMED_OUT),
         "inconclusive",
         None,
-        "with the file of the finding emptied, the test did not end in time",
+        "with the code in question taken out, the test did not end in time",
     ),
-    "no file to be emptied": (
-        replace(GREEN, emptied=None),
+    "no file to take it out of": (
+        replace(GREEN, disabled=None),
         "inconclusive",
         None,
         "whether the test depends on the code in question could not be tried",

@@ -10,6 +10,7 @@ The boundary says whether they can be read; nothing can be written there.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -54,11 +55,15 @@ class States:
 
     def run(self, tree: str, command: str) -> CommandRun:
         """Run the command in this state. Raises CounselError and OSError where the state cannot be made."""
+        self.make(tree)
+        return self.steps.run(command, self.workspace)
+
+    def make(self, tree: str) -> None:
+        """Check the state out anew. Raises CounselError and OSError."""
         self.shadow.replace_tree(tree, self.absent)
         self._make_workspace()
         for place, environment in self.environments:
             self._show(place, environment)
-        return self.steps.run(command, self.workspace)
 
     def _make_workspace(self) -> None:
         """Raises OSError, and CounselError for a link: the command's process would start where it leads."""
@@ -83,10 +88,20 @@ class States:
         if folder.is_dir() and not os.path.lexists(link):
             link.symlink_to(environment)
 
-    def was_changed(self, tree: str) -> bool:
-        """Whether the last run changed a file of the state that it ran in. New files do not count."""
-        changed = self.shadow.git("diff-files", "--name-only", "-z", "--no-renames")
-        return bool(changed) or self.shadow.write_tree() != tree
+    def file_stamps(self) -> dict[bytes, tuple[int, ...]]:
+        """What tells for each file of the state that is there whether it was touched since, also if it was put back.
+
+        Raises CounselError.
+        """
+        stamps: dict[bytes, tuple[int, ...]] = {}
+        top = os.fsencode(self.shadow.tree) + b"/"
+        for name in self.shadow.git("ls-files", "-z").split(b"\0")[:-1]:
+            # It may be behind a link, a file or a closed folder by now.
+            with contextlib.suppress(OSError):
+                status = os.lstat(top + name)
+                # Nobody can set the time of the last change of an inode.
+                stamps[name] = (status.st_ino, status.st_size, status.st_ctime_ns)
+        return stamps
 
 
 def _environments(workspace: Path, prefix: str) -> tuple[tuple[PurePath, Path], ...]:

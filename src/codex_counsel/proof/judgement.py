@@ -78,7 +78,7 @@ class Evidence:
 
     `expected` is the announced failure. `says_wrong`: whoever wrote the test found the
     claim wrong. `without_test` is the same command on the reviewed state without the
-    test, `emptied` the test with the finding's file emptied.
+    test, `disabled` the test with the code in question taken out.
     """
 
     expected: str | None
@@ -87,7 +87,7 @@ class Evidence:
     without_test: Observation | None = None
     base: Sequence[Observation] = ()
     patched: Sequence[Observation] = ()
-    emptied: Observation | None = None
+    disabled: Observation | None = None
 
 
 @dataclass(frozen=True)
@@ -149,17 +149,17 @@ def _problem(runs: Sequence[Observation]) -> str:
 
 
 def _of_passing(evidence: Evidence) -> Judgement:
-    without_test, emptied = evidence.without_test, evidence.emptied
+    without_test, disabled = evidence.without_test, evidence.disabled
     if not evidence.says_wrong:
         reason = "the test passes on the reviewed state, so it shows no failure"
     elif without_test is None or without_test.result == "passed":
         reason = "the command passes without the new test too"
-    elif emptied is None:
+    elif disabled is None:
         reason = "whether the test depends on the code in question could not be tried"
-    elif emptied.result == "passed":
-        reason = "the test also passes with the file of the finding emptied: it does not depend on that code"
-    elif emptied.result not in ("failed", "broken"):
-        reason = f"with the file of the finding emptied, {PROBLEMS[emptied.result]}"
+    elif disabled.result == "passed":
+        reason = "the test also passes with the code in question taken out: it does not depend on it"
+    elif disabled.result not in ("failed", "broken"):
+        reason = f"with the code in question taken out, {PROBLEMS[disabled.result]}"
     else:
         return Judgement(
             "refuted",

@@ -49,7 +49,7 @@ class ProofPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """The finding that a job is to prove: its position in the sorted reply, its file, and what it proposes.
+    """The finding that a job is to prove: its position in the sorted reply, its place, and what it proposes.
 
     `base` is the commit that the change is compared with.
     """
@@ -57,6 +57,7 @@ class Assignment:
     job_id: str
     finding: int
     file: str
+    line: int | None = None
     base: str | None = None
     suggestion: Suggestion | None = None
 

@@ -3,13 +3,13 @@
 - The reviewed state with the test (`RUNS` times), and without it (once).
 - Where it fails there: the base of the change with the test; where there is no such base, or it does not pass there,
   the reviewed state with the replacement that the finding, or else the prover, proposes (`RUNS` times each).
-- Where it passes: the reviewed state with the test and the finding's file emptied (once).
+- Where it passes: the reviewed state with the test and the code in question taken out (once).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from codex_counsel.contract.envelope import Suggestion
@@ -28,6 +28,7 @@ from codex_counsel.findings.replacement import (
 )
 from codex_counsel.kind import CommandRun
 from codex_counsel.proof import tree_objects
+from codex_counsel.proof.disabling import disabled
 from codex_counsel.proof.judgement import (
     RUNS,
     Evidence,
@@ -82,7 +83,7 @@ class ProofRuns:
             return replace(
                 evidence,
                 without_test=self._once(self.states, self.reviewed),
-                emptied=self._emptied(with_test),
+                disabled=self._disabled(with_test),
             )
         if evidence.says_wrong or not always_fails_as(head, evidence.expected):
             return evidence
@@ -140,12 +141,15 @@ class ProofRuns:
         self.others["patched"] = runs[0]
         return observed
 
-    def _emptied(self, with_test: str) -> Observation | None:
-        shadow = self.states.shadow
+    def _disabled(self, with_test: str) -> Observation | None:
+        """None where the file of the finding is none that can be replaced, or is empty."""
+        shadow, line = self.states.shadow, self.assignment.line
         file = tree_objects.find_file(shadow, with_test, self.assignment.file)
-        if file is None or file.size == 0:
+        if file is None or not 0 < file.size <= MAX_FILE:
             return None
-        tree = tree_objects.with_content(shadow, with_test, file, b"")
+        content = tree_objects.content_of(shadow, file)
+        rest = disabled(self.assignment.file, content, line)
+        tree = tree_objects.with_content(shadow, with_test, file, rest)
         return self._once(self.states, tree)
 
     # --- runs
@@ -167,9 +171,11 @@ class ProofRuns:
         return self._run(states, tree)[1]
 
     def _run(self, states: States, tree: str) -> tuple[CommandRun, Observation]:
-        run = states.run(tree, self.command)
+        states.make(tree)
+        before = states.file_stamps()
+        run = states.steps.run(self.command, states.workspace)
         observation = observe(run, self.test_files)
-        if observation.decides and _has_tampered(states, tree):
+        if observation.decides and _has_tampered(states, before):
             observation = Observation("tampered")
         return run, observation
 
@@ -187,9 +193,9 @@ def observe(run: CommandRun, test_files: Sequence[str] = ()) -> Observation:
     return Observation(result, names.get(failure.kind), masked_line(failure.obstacle))
 
 
-def _has_tampered(states: States, tree: str) -> bool:
-    """Whether the last run changed a file of its state, or made one that decides how programs run."""
-    if states.was_changed(tree):
+def _has_tampered(states: States, before: Mapping[bytes, tuple[int, ...]]) -> bool:
+    """Whether the last run touched a file of its state, or made one that decides how programs run."""
+    if states.file_stamps() != before:
         return True
     made = set(states.shadow.git("ls-files", "--others", "-z").split(b"\0"))
     # The links that show the environments of the user are ours.

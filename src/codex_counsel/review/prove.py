@@ -72,6 +72,7 @@ def _start(
             job_id=job_id,
             finding=index,
             file=finding.file or "",
+            line=finding.line,
             base=plan.base,
             suggestion=finding.suggestion,
         )
