@@ -13,8 +13,9 @@ from pathlib import Path
 from codex_counsel.cli.render import Output, Target
 from codex_counsel.errors import DONE, Code, CounselError
 from codex_counsel.services import comparison, results
+from codex_counsel.system.files import UnsafeDirectoryError, make_private
 
-PAGE = "compare.html"
+PAGE = "pages/compare.html"
 """The file in the state directory that --open writes where no other is named. It is replaced each time."""
 PATIENCE = 3.0
 """Seconds for a program that opens a page; one that is the browser itself goes on."""
@@ -43,12 +44,14 @@ def _page_of(state: Path) -> Target:
     """A file that only this user can read."""
     file = state / PAGE
     try:
+        make_private(file.parent)
         os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
         file.chmod(0o600)
-    except OSError as error:
+    except (OSError, UnsafeDirectoryError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise CounselError(
             Code.STORAGE_FAILED,
-            f"--open: {file}: {error.strerror}",
+            f"--open: {file}: {reason}",
             repair="Name a file that can be written: --output html=FILE.",
         ) from None
     return Target("html", file)

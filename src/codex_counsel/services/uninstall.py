@@ -31,6 +31,7 @@ STATE_ENTRIES = (
     "usage",
     "findings",
     "gate",
+    "pages",
     "evicted",
     "clock.json",
     "probes.json",

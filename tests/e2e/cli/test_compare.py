@@ -211,7 +211,7 @@ def test_the_page_is_opened_in_the_browser_that_the_environment_names(
     note = tmp_path / "address"
     browser = program(tmp_path / "browser", f'printf %s "$1" > {note}')
     result = opened(world, browser, *jobs)
-    page = world.state / "compare.html"
+    page = world.state / "pages/compare.html"
     assert (result.code, result.err) == (0, f"the page is at {page}\n")
     assert note.read_text() == page.as_uri()
     assert stat.S_IMODE(page.stat().st_mode) == 0o600
@@ -242,7 +242,7 @@ def test_without_a_desktop_or_a_browser_the_page_is_named(
     world: World, jobs: list[str], tmp_path: Path
 ) -> None:
     result = run(world, "compare", "--open", *jobs)
-    page = world.state / "compare.html"
+    page = world.state / "pages/compare.html"
     words = "there is no desktop here to open a browser on"
     assert (result.code, result.err) == (0, f"{words}; the page is at {page}\n")
     failing = program(tmp_path / "browser", "exit 1")
@@ -257,7 +257,14 @@ def test_a_link_in_the_place_of_the_page_is_not_followed(
 ) -> None:
     target = tmp_path / "mine"
     target.write_text("mine\n")
-    (world.state / "compare.html").symlink_to(target)
+    pages = world.state / "pages"
+    pages.mkdir(0o700)
+    (pages / "compare.html").symlink_to(target)
+    result = run(world, "compare", "--open", *jobs)
+    assert (result.code, "storage_failed" in result.err) == (3, True)
+    (pages / "compare.html").unlink()
+    pages.rmdir()
+    pages.symlink_to(tmp_path)
     result = run(world, "compare", "--open", *jobs)
     assert (result.code, "storage_failed" in result.err) == (3, True)
     assert target.read_text() == "mine\n"
