@@ -101,8 +101,9 @@ def test_the_readings_of_an_account_and_what_is_on_record_go_too(used: World) ->
     Readings(used.state, "0" * 16).keep(Reading(now, (Window("primary", 1.0),)))
     ledger.append(used.state, {"ended": "2026-11-21T00:00:00Z"})
     put(ledger_of(used), entry())
+    (used.state / "pages").mkdir(0o700)
     names = {path.name for path in used.state.iterdir()}
-    assert names >= {"windows", "usage", "findings"}
+    assert names >= {"windows", "usage", "findings", "pages"}
     assert run(["uninstall", "--yes", "--keep-results"]) == 0
     assert ledger_of(used).read().entries == {entry().id: entry()}
     assert run(["uninstall", "--yes"]) == 0
