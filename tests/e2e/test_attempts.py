@@ -274,6 +274,7 @@ def test_an_attempt_that_waits_for_a_place_begins_with_what_the_others_began_wit
     model([gate, say("Done.")])
     handle = start(world, attempts=2)
     assert gate.reached.wait(30)
+    assert not Path(handle.job.spec().scratch, "tree").exists()  # nothing is checked
     repository.write("app.py", "answer = 7\n")
     repository.write("later.txt", "mine\n")
     gate.release.set()
@@ -282,6 +283,27 @@ def test_an_attempt_that_waits_for_a_place_begins_with_what_the_others_began_wit
         "1 file changed, 1 insertion(+), 1 deletion(-)"
     ] * 2
     assert wire["attempts"][0]["agrees"][0]["all"]
+
+
+def test_no_attempt_finds_a_secret_file_and_each_can_run_commands(
+    each_release: World, each_model: Model
+) -> None:
+    repository = each_release.repository.begin_with_work()
+    repository.write("conf/.env", "VALUE=committed\n")
+    repository.write("unchanged/.env", "VALUE=committed\n")
+    repository.write(".env", "VALUE=committed\n")
+    repository.commit()
+    repository.write("conf/.env", "VALUE=mine-alone\n")
+    server = each_model(
+        [set_answer(42, "; cat .env */.env; echo ran; git status"), say("Done.")]
+    )
+    wire = delegate(each_release, attempts=2, check="grep 42 app.py && git status")
+    assert [row["check"]["status"] for row in wire["attempts"]] == ["passed"] * 2
+    for request in server.requests:
+        for output in request.outputs:
+            assert "ran" in output
+            assert "VALUE=" not in output
+            assert "deleted" not in output
 
 
 def test_a_winner_that_used_up_its_share_of_the_tokens_says_so(

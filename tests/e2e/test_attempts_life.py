@@ -97,6 +97,7 @@ def test_one_cancel_ends_all_attempts_and_keeps_what_they_had_done(
         "partial": True,
     }
     assert "what attempt 1 had done is kept" in wire["summary"]
+    assert "base_status" not in wire["check"]
     stage.assert_kept(wire, late=("cancelled", "cancelled"))
 
 
@@ -266,13 +267,14 @@ def test_a_cancel_during_the_check_of_the_start_leaves_nothing_of_it(
     check = "grep -q 42 app.py || exec sleep 600"
     world.repository.begin_with_work()
     model([set_answer(42), say("Done.")])
-    handle = start(world, attempts=2, check=check, background=True)
+    handle = start(world, attempts=2, check=check, judge=True, background=True)
     until(lambda: handle.job.state().phase == "checking")
     until(lambda: living("sleep 600"))
     wire = world.counsel().store.cancel(handle.job)
     assert wire["status"] == "cancelled"
     assert wire["check"]["status"] == "passed"
     assert wire["check"]["base_status"] == "not_run"
+    assert len(children_of(handle.job)) == 2  # no judge is begun with
     handle.release()
     until(lambda: not living(str(world.base)))
     assert_nothing_is_left(world)

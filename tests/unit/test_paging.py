@@ -267,3 +267,15 @@ def test_an_entry_that_only_the_next_page_has_room_for_goes_there_whole() -> Non
     assert join_pages(pages, "findings") == [entry]
     assert all(size(part) <= BUDGETS["full"] for part in pages)
     assert "truncated" not in pages[-1]["meta"]
+
+
+@pytest.mark.parametrize("detail", BUDGETS)
+def test_a_long_comparison_of_attempts_is_paged_by_whole_rows(detail: str) -> None:
+    rows = [
+        {"attempt": number, "files": [f"src/file{n}.py" for n in range(250)]}
+        for number in range(1, 6)
+    ]
+    whole = wire(attempts=rows, diff="+" * 50_000)
+    pages = read_pages(whole, detail)
+    assert all(size(page) <= BUDGETS[detail] for page in pages)
+    assert join_pages(pages, "attempts") == rows

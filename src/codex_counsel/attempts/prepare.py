@@ -116,7 +116,6 @@ def _request_of_attempt(request: Delegate, number: int, tokens: int | None) -> D
         effort=effort,
         max_tokens=tokens,
         idempotency_key=None,
-        session_id=None,
     )
 
 
@@ -132,7 +131,6 @@ def _brief_of_attempt(whole: DelegateBrief, directory: Path) -> DelegateBrief:
         job_id=secrets.token_hex(16),
         details={"delegate": asdict(own)},
         secrets=(),
-        warnings=(),
     )
 
 
