@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
+from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.contract.request import Findings, parse
 from codex_counsel.findings.ledger import Ledger
 from codex_counsel.loopback import Loopback, failed, say
 from tests.conftest import World, pick
 from tests.e2e.delegation import assert_unchanged
 from tests.e2e.proving import BAD, CLAIM, GOOD, TEST, Prover, begin, only, prove, script
 from tests.e2e.runs import assert_nothing_is_left
+from tests.reviews import review
 
 Model = Callable[..., Loopback]
 
@@ -105,6 +108,47 @@ def test_a_false_finding_is_refuted_and_decides_nothing(
     (entry,) = Ledger.of(world.state, world.workspace / ".git").read().entries.values()
     assert entry.severity == "high"
     assert_nothing_is_left(world)
+
+
+@pytest.mark.parametrize("reopened", [True, False])
+def test_what_was_refuted_counts_again_only_where_it_is_raised_again_or_reopened(
+    world: World, model: Model, *, reopened: bool
+) -> None:
+    begin(world, "", GOOD)
+    world.repository.git("checkout", "-q", "-b", "topic")
+    world.repository.commit("mean")
+    claim = CLAIM | {"evidence": FIXED}
+    model(script([claim], Prover(verdict="wrong")))
+    branch: dict[str, Any] = {"scope": "branch", "base": "main", "since": "last"}
+    (first,) = prove(world, **branch)["findings"]
+
+    def push(number: int, *findings: dict[str, Any]) -> EnvelopeDict:
+        world.repository.write(f"other{number}.py", "x = 1\n")
+        world.repository.commit(f"push {number}")
+        model(script(findings, Prover(), verdict="pass"))
+        return review(world.counsel(), **branch)
+
+    second = push(1)
+    (carried,) = second["findings"]
+    assert pick(carried, "id", "severity", "carried") == {
+        "id": first["id"],
+        "severity": "nit",
+        "carried": True,
+    }
+    assert pick(carried["proof"], "status", "job_id") == {
+        "status": "refuted",
+        "job_id": first["proof"]["job_id"],
+    }
+    assert second["verdict"] == "pass"
+
+    if reopened:
+        reopen = parse(Findings, {"action": "reopen", "id": first["id"]})
+        assert world.counsel().findings(reopen, by="a person")["ok"]
+        third = push(2)
+    else:
+        third = push(2, claim)
+    assert third["findings"][0]["severity"] == "high"
+    assert third["verdict"] == "fail"
 
 
 # --- tests that prove nothing

@@ -59,7 +59,8 @@ class Entry:
     `branch` is the one that was reviewed, None where it has no name; `other_branches` are
     earlier ones that had it, the last first. `plan` is the name of the reviewed plan.
     `reason` and `by` are the words of whoever changed the state, at `changed` (UTC).
-    `resolved_by` is the job that found the evidence gone.
+    `resolved_by` is the job that found the evidence gone, `refuted_by` the one whose test
+    said that the claim is wrong, since the finding was raised last.
     """
 
     id: str
@@ -86,6 +87,7 @@ class Entry:
     by: str | None = None
     changed: str | None = None
     resolved_by: str | None = None
+    refuted_by: str | None = None
 
     @property
     def unsettled(self) -> bool:

@@ -16,7 +16,12 @@ from codex_counsel.git.repo import Repo
 from codex_counsel.kind import EndedRun, failed_run, remove_scratch
 from codex_counsel.review import reply as replies
 from codex_counsel.review.grounding import ReviewedFiles
-from codex_counsel.review.on_record import OnRecord, entries_on_record, put_on_record
+from codex_counsel.review.on_record import (
+    OnRecord,
+    entries_on_record,
+    note_refuted,
+    put_on_record,
+)
 from codex_counsel.review.proofs import add_proofs, lower_refuted
 from codex_counsel.review.quotations import (
     MAX_EVIDENCE,
@@ -72,6 +77,7 @@ def conclude(ended: EndedRun) -> Envelope:
         ended.meta.warnings += remember(ended, record, reply)
     if record.prove:
         ended.meta.warnings += add_proofs(reply.findings, ended)
+        ended.meta.warnings += note_refuted(reply.findings, record)
     return _from_reply(ended, reply, coverage, record, on_record)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codex_counsel.contract.envelope import Finding, Resolved
+from codex_counsel.contract.envelope import Finding, Proof, Resolved
 from codex_counsel.errors import CounselError
 from codex_counsel.findings.identity import recorded_path
 from codex_counsel.findings.ledger import Ledger
@@ -102,6 +102,28 @@ def put_on_record(
             f"{changing.findings.damaged} lines of the record of findings cannot be read: {ledger.file}"
         )
     return on_record
+
+
+def note_refuted(findings: Sequence[Finding], record: ReviewRecord) -> list[str]:
+    """Put on record which findings a test has refuted, and return the warnings.
+
+    They keep their severity there: it holds again as soon as a review raises them again.
+    """
+    jobs = {}
+    for finding in findings:
+        if finding.id and finding.proof and finding.is_refuted:
+            jobs[finding.id] = finding.proof.job_id
+    if not jobs or not record.ledger:
+        return []
+    try:
+        with Ledger(Path(record.ledger)).changing() as changing:
+            entries = changing.findings.entries
+            for finding_id in jobs.keys() & entries.keys():
+                entry = replace(entries[finding_id], refuted_by=jobs[finding_id])
+                changing.put(entry)
+    except (CounselError, ValueError) as error:
+        return [f"it is not on record which findings were refuted: {error}"]
+    return []
 
 
 def _raised(
@@ -209,9 +231,15 @@ def _carried(entry: Entry, known: Known, standing: Standing) -> Finding:
     grounded: Grounding = "unverified"
     if entry.quotes:
         grounded = "verified"
+    severity, proof = entry.severity, None
+    if entry.refuted_by and entry.state != "accepted":
+        severity = "nit"
+        reason = "a test refuted it in an earlier review"
+        proof = Proof(status="refuted", reason=reason, job_id=entry.refuted_by)
     return Finding(
         id=entry.id,
-        severity=entry.severity,
+        severity=severity,
+        proof=proof,
         title=entry.title,
         category=entry.category,
         known=known,

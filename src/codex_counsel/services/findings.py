@@ -305,7 +305,8 @@ def _change(record: Record, request: Findings, by: str) -> Envelope:
 
         state = NEW_STATES[request.action]
         reason = _clean_reason(request.reason)
-        if entry.state == state and reason in (None, entry.reason):
+        is_same = entry.state == state and reason in (None, entry.reason)
+        if is_same and not entry.refuted_by:
             return _changed(entry, entry, f"{_named(entry)} was {state} already")
         after = replace(
             entry,
@@ -314,6 +315,8 @@ def _change(record: Record, request: Findings, by: str) -> Envelope:
             by=one_line(clean(mask(by)[0]), MAX_BY) or "unnamed",
             changed=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             resolved_by=None,
+            # Whoever decides knows of the test.
+            refuted_by=None,
         )
         changing.put(after)
     return _changed(entry, after, f"{_named(after)} is {state}; it was {entry.state}")
