@@ -148,7 +148,7 @@ def test_what_was_refuted_counts_again_only_where_it_is_raised_again_or_reopened
     else:
         third = push(2, claim)
     assert third["findings"][0]["severity"] == "high"
-    assert third["verdict"] == "fail"
+    assert third["verdict"] != "pass"
 
 
 # --- tests that prove nothing
