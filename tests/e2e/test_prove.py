@@ -310,24 +310,21 @@ def test_a_test_that_decides_nothing_is_inconclusive_and_says_why(
     assert_nothing_is_left(world)
 
 
-class _Coin(BaseHTTPRequestHandler):
-    """Says `heads` and `tails` in turn."""
-
-    sides = itertools.cycle([b"heads", b"tails"])
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(next(self.sides))
-
-    def log_message(self, *_: object) -> None:
-        """Not in the output of the tests."""
-
-
 @pytest.fixture
-def coin() -> Iterator[str]:
-    """The address of a `_Coin`."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Coin) as server:
+def coin(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of a server that answers with these words, one after the other."""
+    words = iter(request.param)
+
+    class Coin(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(next(words))
+
+        def log_message(self, *_: object) -> None:
+            """Not in the output of the tests."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Coin) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/"
@@ -335,7 +332,14 @@ def coin() -> Iterator[str]:
         thread.join()
 
 
-def test_a_test_that_fails_at_random_is_inconclusive(
+AT_RANDOM = itertools.cycle([b"heads", b"tails"])
+AT_FIRST = itertools.chain([b"heads"] * 3, itertools.repeat(b"tails"))
+
+
+@pytest.mark.parametrize(
+    "coin", [AT_RANDOM, AT_FIRST], ids=["at random", "at first"], indirect=True
+)
+def test_a_test_that_fails_at_random_or_only_at_first_is_inconclusive(
     world: World, model: Model, coin: str
 ) -> None:
     begin(world)

@@ -161,9 +161,10 @@ def _of_passing(evidence: Evidence) -> Judgement:
     elif disabled.result not in ("failed", "broken"):
         reason = f"with the code in question taken out, {PROBLEMS[disabled.result]}"
     else:
+        times = len(evidence.head)
         return Judgement(
             "refuted",
-            f"a test of what it claims passes on the reviewed state, {RUNS} times of {RUNS}",
+            f"a test of what it claims passes on the reviewed state, {times} times of {times}",
         )
     return Judgement("inconclusive", reason)
 

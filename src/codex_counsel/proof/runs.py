@@ -1,6 +1,6 @@
 """The runs of a test on several states of the repository. Exit codes of a proof are of these alone.
 
-- The reviewed state with the test (`RUNS` times), and without it (once).
+- The reviewed state with the test (`RUNS` times, and once more at the end), and without it (once).
 - Where it fails there: the base of the change with the test; where there is no such base, or it does not pass there,
   the reviewed state with the replacement that the finding, or else the prover, proposes (`RUNS` times each).
 - Where it passes: the reviewed state with the test and the code in question taken out (once).
@@ -80,11 +80,12 @@ class ProofRuns:
             head=head,
         )
         if evidence.says_wrong and always_passes(head):
-            return replace(
+            evidence = replace(
                 evidence,
                 without_test=self._once(self.states, self.reviewed),
                 disabled=self._disabled(with_test),
             )
+            return self._once_more(evidence, with_test)
         if evidence.says_wrong or not always_fails_as(head, evidence.expected):
             return evidence
 
@@ -93,7 +94,15 @@ class ProofRuns:
         patched: list[Observation] = []
         if not always_passes(base):
             patched = self._patched(with_test)
-        return replace(evidence, without_test=without_test, base=base, patched=patched)
+        evidence = replace(
+            evidence, without_test=without_test, base=base, patched=patched
+        )
+        return self._once_more(evidence, with_test)
+
+    def _once_more(self, evidence: Evidence, with_test: str) -> Evidence:
+        """With a last run on the reviewed state: what made the difference was the state, and not the time."""
+        last = self._once(self.states, with_test)
+        return replace(evidence, head=[*evidence.head, last])
 
     # --- the states
 
