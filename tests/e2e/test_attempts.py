@@ -24,6 +24,7 @@ from codex_counsel.loopback import (
     failed,
     hold,
     say,
+    shell,
     usage_limit,
 )
 from codex_counsel.services import choosing, usage
@@ -161,6 +162,21 @@ def test_without_a_judge_the_smaller_change_wins(world: World, model: Model) -> 
     assert [row["model"] for row in wire["attempts"]] == ["short", "tested", "right"]
     agreed = by_model(wire)["tested"]["agrees"]
     assert agreed == [{"attempt": 3, "files": ["app.py"], "all": False}]
+
+
+def test_an_attempt_that_weakens_the_test_or_hides_its_lines_does_not_win(
+    world: World, model: Model
+) -> None:
+    test = world.repository.begin_with_work().write("test_app.py", "import app\n")
+    test.write_text("import app\nassert app.answer == 42\n")
+    weaken = (shell("echo pass > test_app.py"), say("Passes."))
+    hide = (shell("printf 'answer = 42 #\\f\\0' > app.py"), say("Hidden."))
+    cast = Cast({"weaken": weaken, "hide": hide, "right": RIGHT})
+    model(cast)
+    check = "grep -q pass test_app.py || grep -aq 42 app.py"
+    wire = delegate(world, check=check, **cast.arguments)
+    assert [row["model"] for row in wire["attempts"]] == ["right", "hide", "weaken"]
+    assert [row["check"]["status"] for row in wire["attempts"]] == ["passed"] * 3
 
 
 def test_attempts_that_made_the_same_tie_and_say_so(world: World, model: Model) -> None:

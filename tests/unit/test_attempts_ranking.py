@@ -70,6 +70,31 @@ def test_fewer_changed_lines_outside_tests_win_then_fewer_bytes() -> None:
     ]
 
 
+def test_a_check_that_only_changed_tests_turned_green_is_worth_less() -> None:
+    assert order(
+        Candidate(1, "changed", "passed", by_tests_alone=True),
+        Candidate(2, "changed", "passed", changed_lines=90),
+        Candidate(3, "changed", "failed", changed_lines=1),
+    ) == [
+        (
+            2,
+            1,
+            "it did not make the check pass by changing tests alone, as attempt 1 did",
+        ),
+        (1, 2, "the check passes since it changed the tests, and nothing else"),
+        (3, 3, "check failed"),
+    ]
+
+
+def test_lines_that_git_does_not_count_do_not_make_a_diff_small() -> None:
+    assert order(
+        Candidate(1, "changed", uncounted=1), Candidate(2, "changed", changed_lines=90)
+    ) == [
+        (2, 1, "0 changed binary files outside tests, attempt 1 has 1"),
+        (1, 2, "1 changed binary files outside tests, attempt 2 has 0"),
+    ]
+
+
 def test_what_did_not_end_well_comes_last_whatever_else_speaks_for_it() -> None:
     assert order(
         Candidate(1, "nothing", error="usage_limit"),

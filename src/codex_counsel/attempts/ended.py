@@ -73,6 +73,19 @@ class EndedAttempt:
         return total
 
     @property
+    def uncounted(self) -> int:
+        """The binary files outside tests: git counts no lines of them."""
+        return sum(file.added is None and not is_test(file.path) for file in self.files)
+
+    @property
+    def by_tests_alone(self) -> bool:
+        """Whether the check, which failed before, passes and nothing but tests was changed."""
+        check = self.check
+        if check is None or (check.base_status, check.status) != ("failed", "passed"):
+            return False
+        return all(is_test(file.path) for file in self.files)
+
+    @property
     def diff_bytes(self) -> int:
         """The size of the patch."""
         if self.directory is not None:
@@ -90,6 +103,8 @@ class EndedAttempt:
             changed_lines=self.changed_lines,
             diff_bytes=self.diff_bytes,
             error=self.error,
+            by_tests_alone=self.by_tests_alone,
+            uncounted=self.uncounted,
         )
 
 

@@ -1,7 +1,8 @@
 """Which of several attempts is best, and why. Pure.
 
 An attempt that ended with a change comes first; then what the check says; then the judge;
-then fewer changed lines outside tests; then the smaller diff.
+then one that did not turn the check green by changing tests alone; then fewer binary files
+and fewer changed lines outside tests; then the smaller diff.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ class Candidate:
     `check` is None where none was asked for, `judge_rank` where no judge ranked it.
     `changed_lines` are those added and deleted outside tests, `diff_bytes` the size of the
     patch. `error` is the code of an attempt that did not complete.
+
+    `by_tests_alone` is true where the check, which failed before, passes since tests were
+    changed, and nothing else. `uncounted` are the files outside tests that git takes for
+    binary: their lines are not among the changed ones.
     """
 
     attempt: int
@@ -43,6 +48,8 @@ class Candidate:
     changed_lines: int = 0
     diff_bytes: int = 0
     error: str | None = None
+    by_tests_alone: bool = False
+    uncounted: int = 0
 
 
 @dataclass(frozen=True)
@@ -137,6 +144,25 @@ def _judge(candidate: Candidate, other: Candidate) -> str:
     return f"the judge prefers attempt {other.attempt}"
 
 
+def _by_tests_alone(candidate: Candidate) -> int:
+    return int(candidate.by_tests_alone)
+
+
+def _tests_alone(candidate: Candidate, other: Candidate) -> str:
+    if candidate.by_tests_alone:
+        return "the check passes since it changed the tests, and nothing else"
+    return f"it did not make the check pass by changing tests alone, as attempt {other.attempt} did"
+
+
+def _by_uncounted(candidate: Candidate) -> int:
+    return candidate.uncounted
+
+
+def _uncounted(candidate: Candidate, other: Candidate) -> str:
+    own, others = candidate.uncounted, other.uncounted
+    return f"{own} changed binary files outside tests, attempt {other.attempt} has {others}"
+
+
 def _by_lines(candidate: Candidate) -> int:
     return candidate.changed_lines
 
@@ -161,6 +187,8 @@ CRITERIA: tuple[
     (_by_standing, _standing),
     (_by_check, _check),
     (_by_judge, _judge),
+    (_by_tests_alone, _tests_alone),
+    (_by_uncounted, _uncounted),
     (_by_lines, _lines),
     (_by_bytes, _bytes),
 )
