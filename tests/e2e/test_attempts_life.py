@@ -9,8 +9,14 @@ from typing import Any
 
 import pytest
 
-from codex_counsel.contract.request import Apply, JobCancel, JobResult, parse
-from codex_counsel.jobs import recovery
+from codex_counsel.contract.request import (
+    Apply,
+    JobCancel,
+    JobConsume,
+    JobResult,
+    parse,
+)
+from codex_counsel.jobs import recovery, retention
 from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
 from codex_counsel.loopback import Gate, Loopback, hold, say
@@ -119,6 +125,54 @@ def test_an_attempt_whose_worker_is_killed_costs_the_others_nothing(
     assert wire["ok"]
     assert wire["check"]["base_status"] == "failed"
     stage.assert_kept(wire, late=("failed", "process_died"))
+
+
+def test_an_attempt_whose_record_is_gone_costs_the_others_nothing(stage: Stage) -> None:
+    until(lambda: not stage.right.alive())
+    retention.drop(stage.world.counsel().store, stage.right)
+    stage.gate.release.set()
+    wire = until(lambda: recovery.outcome(stage.job))
+    assert wire["ok"]
+    assert "half.txt" in wire["diff"]
+    rows = [pick(row, "attempt", "status", "error") for row in wire["attempts"]]
+    assert rows[1] == {"attempt": 1, "status": "failed", "error": "job_not_found"}
+    assert wire["check"]["base_status"] == "failed"
+    stage.handle.release()
+    until(lambda: not living(str(stage.world.base)))
+    assert_nothing_is_left(stage.world)
+
+
+def test_an_attempt_that_was_consumed_is_kept_for_the_run_that_waits(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "READER_SECONDS", -1.0)
+    counsel = stage.world.counsel()
+    until(lambda: not stage.right.alive())
+    fetch(counsel, parse(JobConsume, {"job_id": stage.right.id}))
+    counsel.drop_consumed()
+    stage.gate.release.set()
+    wire = until(lambda: recovery.outcome(stage.job))
+    assert "+answer = 42" in wire["diff"]
+    until(lambda: not stage.job.alive())
+    counsel.drop_consumed()
+    assert not stage.right.path.exists()
+    stage.handle.release()
+
+
+def test_a_record_that_is_damaged_meanwhile_is_named_and_the_diff_is_kept(
+    world: World, model: Model
+) -> None:
+    gate = hold(set_answer(42))
+    world.repository.begin_with_work()
+    model([gate, say("Done.")])
+    handle = start(world, attempts=2, judge=True, background=True)
+    assert gate.reached.wait(30)
+    (handle.job.path / "children.json").write_text("{")
+    gate.release.set()
+    wire = until(lambda: recovery.outcome(handle.job))
+    assert wire["error"]["code"] == "job_corrupt"
+    assert "+answer = 42" in wire["diff"]
+    handle.release()
 
 
 def test_a_killed_run_takes_its_attempts_along_and_the_next_reader_has_what_they_did(

@@ -54,9 +54,10 @@ def _note_missing(record: AttemptsRecord, outcomes: list[ChildOutcome]) -> None:
     """Note why there is no result of a job: no directory will tell it."""
     for outcome in outcomes:
         error = outcome.envelope.get("error") or {}
-        is_running = error.get("code") == Code.JOB_RUNNING
-        if is_running or not outcome.directory.is_dir():
-            record.without_result[outcome.job_id] = str(error["code"])
+        # One that ended well has no record any more where somebody removed it.
+        code = error.get("code", Code.JOB_NOT_FOUND)
+        if code == Code.JOB_RUNNING or not outcome.directory.is_dir():
+            record.without_result[outcome.job_id] = str(code)
 
 
 def _was_checked(outcome: ChildOutcome) -> bool:

@@ -198,7 +198,10 @@ def mark_consumed(store: Store, job: Job) -> None:
 
 
 def drop_consumed(store: Store) -> None:
-    """Drop the records that were consumed more than a minute ago, unless their diff is half in a tree."""
+    """Drop the records that were consumed more than a minute ago.
+
+    One stays whose diff is half in a tree, or that is a part of a run that goes on.
+    """
     for path in _files(store.state / "consumed"):
         try:
             age = clock.age(path, store.state)
@@ -209,12 +212,21 @@ def drop_consumed(store: Store) -> None:
             continue
         except CounselError:
             job = None
-        if job and job.is_half_way():
+        if job and (job.is_half_way() or _is_awaited(store, job)):
             continue
         if job:
             drop(store, job)
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+def _is_awaited(store: Store, job: Job) -> bool:
+    """Whether the job that started it has not ended: its result is made of those of its parts."""
+    try:
+        parent = job.spec().parent
+    except CounselError:
+        return False
+    return parent is not None and Job(store.directory / parent).is_running()
 
 
 # --- the rest of the state directory

@@ -205,6 +205,8 @@ def _conclude_without_record(
 
 
 def _defect(defect: Exception) -> CounselError:
+    if isinstance(defect, CounselError):  # a damaged record, for one
+        return defect
     return CounselError(Code.INTERNAL, f"{type(defect).__name__}: {defect}")
 
 
