@@ -32,6 +32,8 @@ STOPPED_GRACE = 30.0
 """Seconds over its limit after which a run with a stopped worker is ended from outside."""
 HUNG_GRACE = 900.0
 """The same for a worker that is not stopped: what a task made may take it minutes to store."""
+AFTER_THE_TURN = ("checking", "waiting", "finishing")
+"""The phases in which a command of ours may run; each has a time limit of its own."""
 _JOB_ID = re.compile(JOB_ID)
 
 LIST_SECONDS = 0.8
@@ -298,7 +300,10 @@ def _is_overdue(job: Job) -> bool:
     if state.since is None or state.worker is None or not state.worker.alive():
         return False
     spec = job.spec()
-    allowed = max(spec.total, (spec.checks or {}).get("seconds", 0))
+    allowed = spec.total
+    # `since` is the begin of Codex, or of the last command of ours.
+    if spec.checks and state.phase in AFTER_THE_TURN:
+        allowed = max(allowed, spec.checks.get("seconds", 0))
     seconds_over = time.monotonic() - state.since - allowed
     if seconds_over > STOPPED_GRACE and state.worker.stopped():
         return True

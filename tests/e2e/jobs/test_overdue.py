@@ -51,10 +51,11 @@ def followed(handle: Handle) -> EnvelopeDict:
     return results.follow(handle, lambda _: None)
 
 
+@pytest.mark.parametrize("checks", [None, {"seconds": 600}])
 def test_a_run_whose_worker_is_stopped_ends_for_its_caller(
-    factory: JobFactory, stopped: list[int]
+    factory: JobFactory, stopped: list[int], checks: dict[str, int] | None
 ) -> None:
-    handle, _ = factory.launch_waiting(STARTED, total=1)
+    handle, _ = factory.launch_waiting(STARTED, total=1, checks=checks)
     until(lambda: handle.job.state().thread_id)
     stop_worker(handle.job, stopped)
     wire = followed(handle)
