@@ -219,6 +219,7 @@ def _sides_of(store: Store, job: Job) -> Iterator[_Side]:
 
 def _side_of_attempt(store: Store, parent: Spec, attempt: Attempt) -> _Side:
     side: _Side | None = None
+    problem = "there is no record of it"
     if attempt.job_id:
         try:
             job = store.job(attempt.job_id)
@@ -226,10 +227,12 @@ def _side_of_attempt(store: Store, parent: Spec, attempt: Attempt) -> _Side:
             if outcome is not None:
                 side = _side(job, job.spec(), parse_envelope(outcome))
         except CounselError as error:
-            if error.code != Code.JOB_NOT_FOUND:
+            if error.code == Code.JOB_CORRUPT:
+                problem = "its record cannot be read"
+            elif error.code != Code.JOB_NOT_FOUND:
                 raise
     if side is None:
-        side = _side_without_record(parent, attempt)
+        side = _side_without_record(parent, attempt, problem)
     info = side.info
     info.label = str(attempt.attempt)
     info.rank, info.tie, info.why = attempt.rank, attempt.tie, attempt.why
@@ -240,14 +243,14 @@ def _side_of_attempt(store: Store, parent: Spec, attempt: Attempt) -> _Side:
     return side
 
 
-def _side_without_record(parent: Spec, attempt: Attempt) -> _Side:
+def _side_without_record(parent: Spec, attempt: Attempt, problem: str) -> _Side:
     info = ComparedJob(
         label="",
         job_id=attempt.job_id or f"attempt {attempt.attempt} of {parent.job_id}",
         status=attempt.status,
         subject=one_line(parent.subject, MAX_SUBJECT),
         workspace=parent.workspace,
-        problem="there is no record of it",
+        problem=problem,
         error=attempt.error,
         model=attempt.model,
         effort=attempt.effort,

@@ -160,6 +160,19 @@ def test_attempts_are_listed_by_rank_and_compared_by_the_job_of_all(
     assert (applied.code, (workspace / "app.py").read_text()) == (0, "answer = 43\n")
 
 
+def test_an_attempt_whose_record_is_damaged_keeps_none_of_the_others_from_being_compared(
+    world: World, model: Model, workspace: Path
+) -> None:
+    model(list(RIGHT))
+    wire = run(world, "delegate", "--json", "--attempts", "3", "Do it.").json
+    damaged, *_ = [row["job_id"] for row in wire["attempts"]]
+    (world.state / "jobs" / damaged / "spec.json").write_text("{")
+    result = run(world, "compare", "--json", wire["meta"]["job_id"])
+    assert result.code == 0
+    problems = [job.get("problem") for job in result.json["data"]["jobs"]]
+    assert problems == ["its record cannot be read", None, None]
+
+
 def test_cancel_without_an_id_ends_all_attempts_at_a_task(
     world: World, model: Model, workspace: Path
 ) -> None:
