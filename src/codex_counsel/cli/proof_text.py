@@ -48,7 +48,8 @@ def offers_test(proof: Proof) -> bool:
 
 def apply_command(proof: Proof) -> str:
     """What puts the test into the working tree."""
-    return f"codex-counsel apply {one_line(proof.job_id or '', 64)}"
+    job_id = one_line(proof.job_id or "", 64)
+    return f"codex-counsel apply {job_id}"
 
 
 def output_of(proof: Proof) -> str:

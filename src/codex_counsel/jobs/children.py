@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 CHILDREN = "children.json"
 """The file of the job directory with the prepared jobs: a list of what `to_json` makes."""
-MAX_FILE = 64_000_000
-"""Bytes of that file."""
 
 
 def to_json(new: NewJob) -> JsonObject:
