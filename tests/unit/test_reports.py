@@ -68,6 +68,13 @@ def test_a_run_that_another_one_started_names_it() -> None:
     assert [" of bbbbbbbb: Is this" in line for line in lines] == [False, False, True]
 
 
+def test_a_proof_is_listed_as_one_and_not_as_a_task() -> None:
+    child = {"tool": "codex_delegate", "parent": "b" * 32}
+    rows = [row(1, **child, kind="proof"), row(2, **child, kind="delegate")]
+    lines = page("codex_job_list", {"jobs": rows}).splitlines()
+    assert [line.split()[1] for line in lines[1:]] == ["proof", "delegate"]
+
+
 def test_shortened_ids_are_long_enough_to_differ() -> None:
     rows = [row(1, job_id="a" * 31 + end) for end in "bc"]
     lines = page("codex_job_list", {"jobs": rows}, 80).splitlines()

@@ -102,6 +102,8 @@ def add_jobs(page: Page, envelope: Envelope) -> None:
 
 
 def _kind(row: JsonObject) -> str:
+    if row.get("kind") == "proof":
+        return "proof"
     words = str(row.get("tool", "-")).removeprefix("codex_")
     return {"review_changes": "review", "review_plan": "plan"}.get(words, words)
 

@@ -28,7 +28,8 @@ Row = dict[str, Json]
 
 `session_id` is absent until there is a thread. Of an ended job there are also `ended`
 (UTC), `elapsed_ms` and, where they are known, `verdict` and `tokens` (`input`, `output`).
-`cut_short` is true for a run that used up its tokens.
+`cut_short` is true for a run that used up its tokens. One that another job started has
+`parent`, the id of that one, and `kind`: see `jobs.kinds`.
 Of a corrupt record there are only `job_id`, `status` and `error`.
 """
 
@@ -73,6 +74,7 @@ def _row(job: Job, spec: Spec, status: str, session_id: str | None) -> Row:
         row["session_id"] = session_id
     if spec.parent:
         row["parent"] = spec.parent
+        row["kind"] = spec.kind
     return row
 
 

@@ -203,7 +203,7 @@ def _sides_of(store: Store, job: Job) -> Iterator[_Side]:
     if spec.kind not in ("delegate", "attempts"):
         raise CounselError(
             Code.INVALID_ARGUMENTS,
-            f"JOB: {job.id} is no delegated task, so it has no diff to compare",
+            f"JOB: {job.id} is no delegated task ({spec.kind}), so it has no diff to compare",
             repair="`codex-counsel jobs` lists the runs with their kinds.",
         )
     outcome = recovery.outcome(job)
