@@ -13,10 +13,21 @@ import pytest
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.request import Findings, parse
 from codex_counsel.findings.ledger import Ledger
-from codex_counsel.loopback import Loopback, failed, say
+from codex_counsel.loopback import Loopback, Reply, Request, failed, say
 from tests.conftest import World, pick
 from tests.e2e.delegation import assert_unchanged
-from tests.e2e.proving import BAD, CLAIM, GOOD, TEST, Prover, begin, only, prove, script
+from tests.e2e.proving import (
+    BAD,
+    CLAIM,
+    GOOD,
+    TEST,
+    Prover,
+    begin,
+    is_proof,
+    only,
+    prove,
+    script,
+)
 from tests.e2e.runs import assert_nothing_is_left
 from tests.reviews import review
 
@@ -53,6 +64,25 @@ def test_a_true_finding_is_proven_by_a_test_that_fails_here_and_passes_on_the_ba
 
 
 FIXED = "    return sum(values) / len(values)"
+def test_the_tokens_of_the_proofs_are_told_apart_from_those_of_the_review(
+    world: World, model: Model
+) -> None:
+    begin(world)
+    answer = script([CLAIM], Prover())
+    asked: list[bool] = []
+
+    def count(request: Request) -> Reply:
+        asked.append(is_proof(request))
+        reply: Reply = answer(request)
+        return reply
+
+    model(count)
+    meta = prove(world)["meta"]
+    # The scripted model charges the same for each answer.
+    assert asked.count(True) > 1
+    assert meta["usage_proofs"]["input"] == asked.count(True) * meta["usage"]["input"]
+
+
 
 
 def test_a_fault_that_the_base_has_too_is_proven_by_the_replacement_of_the_finding(

@@ -322,6 +322,7 @@ WHOLE = Envelope(
         effort_source="caller",
         usage=Usage(input=1, cached_input=2, output=3, reasoning=4),
         usage_thread=Usage(input=5, cached_input=6, output=7, reasoning=8),
+        usage_proofs=Usage(input=9, cached_input=8, output=7, reasoning=6),
         budget_reached=BudgetReached(limit=1000, used=1200),
         elapsed_ms=1,
         scope={"kind": "range"},

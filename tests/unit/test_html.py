@@ -12,7 +12,7 @@ import pytest
 
 from codex_counsel.cli.formats.html import MAX_PAGE, html
 from codex_counsel.cli.output import GuardedStream
-from codex_counsel.contract.envelope import Envelope, failed
+from codex_counsel.contract.envelope import Envelope, Usage, failed
 from codex_counsel.contract.vocabulary import KNOWNS, SEVERITIES
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.services.code_context import Snippet
@@ -93,6 +93,19 @@ def rows(figure: Node) -> list[tuple[str | None, str, list[str]]]:
 # --- what it shows
 
 
+def facts_of(page: Node) -> dict[str, str]:
+    rows = page.all("header")[0].one("dl").all("div")
+    return {row.one("dt").text: row.one("dd").text for row in rows}
+
+
+def test_the_tokens_of_proofs_stand_beside_those_of_the_review() -> None:
+    usage = {"input": 9_000, "cached_input": 40, "output": 80, "reasoning": 5}
+    envelope = review({})
+    envelope.meta.usage_proofs = Usage(**usage)
+    facts = facts_of(page_of(envelope))
+    assert facts["Tokens of its proofs"] == "9,000 in (40 cached), 80 out"
+
+
 def test_the_top_says_what_was_reviewed_by_whom_and_with_what_result() -> None:
     page = page_of(review({}, {"severity": "nit", "id": None}))
     top = page.all("header")[0]
@@ -103,8 +116,7 @@ def test_the_top_says_what_was_reviewed_by_whom_and_with_what_result() -> None:
         "1 high",
         "1 nit",
     ]
-    facts = {row.one("dt").text: row.one("dd").text for row in top.one("dl").all("div")}
-    assert facts == {
+    assert facts_of(page) == {
         "Scope": "branch: src, docs",
         "Base": "origin/main aaaaaaaaaaaa",
         "Head": "bbbbbbbbbbbb",

@@ -25,7 +25,7 @@ PROVEN: dict[str, Any] = {
 }
 
 
-def text(*findings: dict[str, Any]) -> str:
+def text(*findings: dict[str, Any], meta: dict[str, Any] | None = None) -> str:
     finding = {
         "id": "0123456789abcdef",
         "severity": "high",
@@ -41,7 +41,7 @@ def text(*findings: dict[str, Any]) -> str:
         "summary": "fail: 1 high.",
         "verdict": "fail",
         "findings": [finding | each for each in findings],
-        "meta": {},
+        "meta": meta or {},
     }
     page = Page()
     add_envelope(page, Envelope.parse(wire))
@@ -58,6 +58,16 @@ def test_a_proven_finding_says_which_test_shows_it_and_how_to_get_it() -> None:
     ]
     patched = text({"proof": PROVEN | {"other": "patched"}})
     assert "fails here (exit 1) and passes with the proposed replacement" in patched
+
+
+def test_the_tokens_of_the_proofs_are_said_beside_those_of_the_review() -> None:
+    usage = {"input": 100, "cached_input": 40, "output": 10, "reasoning": 5}
+    proofs = usage | {"input": 900, "output": 80}
+    lines = text(meta={"usage": usage, "usage_proofs": proofs}).splitlines()
+    assert lines[-2:] == [
+        "  tokens: 100 in (40 cached), 10 out",
+        "  tokens of its proofs: 900 in (40 cached), 80 out",
+    ]
 
 
 def test_a_refuted_finding_comes_last_with_the_reason() -> None:

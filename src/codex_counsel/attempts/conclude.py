@@ -11,7 +11,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from codex_counsel.attempts import judge
@@ -218,12 +218,7 @@ def _short_check(check: CheckResult | None) -> CheckResult | None:
 def _add_meta(ended: EndedRun, best: EndedAttempt) -> None:
     """The tokens of all with the judge's; thread, model and effort of the best."""
     usages = [envelope.meta.usage for envelope in _envelopes(ended).values()]
-    totals: Counter[str] = Counter()
-    for usage in filter(None, usages):
-        totals.update(asdict(usage))
-    if any(usages):
-        names = [item.name for item in fields(Usage)]
-        ended.meta.usage = Usage(**{name: totals[name] for name in names})
+    ended.meta.usage = Usage.total(filter(None, usages)) or ended.meta.usage
     if best.envelope is None:
         return
     ended.meta.session_id = best.envelope.meta.session_id

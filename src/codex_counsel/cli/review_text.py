@@ -10,6 +10,7 @@ from codex_counsel.contract.envelope import (
     Failure,
     Finding,
     Suggestion,
+    Usage,
 )
 from codex_counsel.contract.vocabulary import Known, Severity
 from codex_counsel.system.text import one_line
@@ -50,17 +51,20 @@ def add_footer(page: Page, result: Envelope) -> None:
         page.note(
             f"sandbox: {sandbox.mode}, reads {sandbox.read_boundary}, network {network}"
         )
-    usage = meta.usage
-    if usage:
-        page.note(
-            f"tokens: {usage.input} in ({usage.cached_input} cached), {usage.output} out"
-        )
+    if meta.usage:
+        page.note(f"tokens: {_tokens(meta.usage)}")
+    if meta.usage_proofs:
+        page.note(f"tokens of its proofs: {_tokens(meta.usage_proofs)}")
     if result.files:
         # A task goes on from its diff too, not from its thread alone.
         page.note(f"continue with: --from-job {meta.job_id}")
     elif meta.session_id:
         page.note(f"continue with: --session-id {meta.session_id}")
     add_warnings(page, result)
+
+
+def _tokens(usage: Usage) -> str:
+    return f"{usage.input} in ({usage.cached_input} cached), {usage.output} out"
 
 
 def add_warnings(page: Page, result: Envelope) -> None:

@@ -6,7 +6,9 @@ reads it back. The class names are the `$defs` of the published schema.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from codex_counsel import __version__
@@ -358,6 +360,16 @@ class Usage:
     output: int
     reasoning: int
 
+    @classmethod
+    def total(cls, usages: Iterable[Usage]) -> Usage | None:
+        """The sum of these; None where there are none."""
+        totals: Counter[str] = Counter()
+        for usage in usages:
+            totals.update(asdict(usage))
+        if not totals:
+            return None
+        return cls(**{item.name: totals[item.name] for item in fields(cls)})
+
 
 @dataclass(kw_only=True)
 class BudgetReached:
@@ -387,6 +399,9 @@ class Meta:
     usage: Usage | None = _optional_field("tokens of this run")
     usage_thread: Usage | None = _optional_field(
         "tokens of the whole thread up to now, where this run continued one"
+    )
+    usage_proofs: Usage | None = _optional_field(
+        "tokens of the runs that wrote the tests of a review, which `usage` does not count"
     )
     budget_reached: BudgetReached | None = _optional_field(
         "the run was cut short at max_tokens"

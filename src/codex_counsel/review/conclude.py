@@ -22,7 +22,7 @@ from codex_counsel.review.on_record import (
     note_refuted,
     put_on_record,
 )
-from codex_counsel.review.proofs import add_proofs, lower_refuted
+from codex_counsel.review.proofs import add_proofs, lower_refuted, tokens_of
 from codex_counsel.review.quotations import (
     MAX_EVIDENCE,
     PlanText,
@@ -78,6 +78,7 @@ def conclude(ended: EndedRun) -> Envelope:
     if record.prove:
         ended.meta.warnings += add_proofs(reply.findings, ended)
         ended.meta.warnings += note_refuted(reply.findings, record)
+        ended.meta.usage_proofs = tokens_of(ended.children)
     return _from_reply(ended, reply, coverage, record, on_record)
 
 

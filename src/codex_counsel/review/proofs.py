@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
-from codex_counsel.contract.envelope import Finding, Proof, Suggestion
+from codex_counsel.contract.envelope import (
+    Envelope,
+    Finding,
+    Proof,
+    Suggestion,
+    Usage,
+)
 from codex_counsel.kind import ChildOutcome, EndedRun
 from codex_counsel.proof.record import UNFINISHED, Assignments, ProofRecord
 from codex_counsel.review.quotations import LineRange
@@ -34,6 +41,15 @@ def add_proofs(findings: Sequence[Finding], ended: EndedRun) -> list[str]:
         if record.suggestion and _touches(record.suggestion, finding):
             finding.suggestion = record.suggestion
     return assignments.notes
+
+
+def tokens_of(outcomes: Sequence[ChildOutcome]) -> Usage | None:
+    """The tokens of all proofs; None where there were none. What a damaged record says is not counted."""
+    usages = []
+    for outcome in outcomes:
+        with contextlib.suppress(ValueError):
+            usages.append(Envelope.parse(outcome.envelope).meta.usage)
+    return Usage.total(filter(None, usages))
 
 
 def lower_refuted(findings: Sequence[Finding]) -> None:

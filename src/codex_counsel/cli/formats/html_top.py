@@ -117,7 +117,8 @@ def _facts(review: Envelope) -> Markup:
         "Model": meta.model,
         "Effort": meta.effort,
         "Codex": meta.codex.version if meta.codex else None,
-        "Tokens": _tokens(meta.usage) if meta.usage else None,
+        "Tokens": _tokens(meta.usage),
+        "Tokens of its proofs": _tokens(meta.usage_proofs),
         "Time": _duration(meta),
     }
     return table(facts)
@@ -150,7 +151,9 @@ def _revision(name: object, sha: str | None) -> str:
     return " ".join(parts)
 
 
-def _tokens(usage: Usage) -> str:
+def _tokens(usage: Usage | None) -> str | None:
+    if usage is None:
+        return None
     return f"{usage.input:,} in ({usage.cached_input:,} cached), {usage.output:,} out"
 
 
