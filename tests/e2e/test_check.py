@@ -200,6 +200,7 @@ LONG = "test a = a && " + ": " * 1_980 + "&& exit 7"
         ("tr '\\0' '\\n' < /proc/$$/cmdline | grep -A1 printf | tail -1; echo shown", 0, None),
         ("printf '\\033[31mred\\033[0m \\007bell\\n'", 0, "red bell\n"),
         ("echo ghp_0123456789abcdefghijABCDEFGHIJ012345", 0, None),
+        ("echo $PWD:$PWD/app.py", 0, ".:./app.py\n"),
     ],
 )  # fmt: skip
 def test_a_command_is_what_a_shell_makes_of_it(

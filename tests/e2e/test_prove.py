@@ -57,13 +57,13 @@ def test_a_true_finding_is_proven_by_a_test_that_fails_here_and_passes_on_the_ba
         "command": "python3 -m unittest test_mean",
     }
     assert "AssertionError: 6.0 != 3" in proof["output_tail"]
+    assert 'File "./test_mean.py", line 8' in proof["output_tail"]
     assert f"+{TEST.splitlines()[0]}\n" in proof["patch"]
     assert wire["verdict"] == "fail"
     assert wire["summary"].startswith("fail: 1 high; 1 proven.")
     assert_nothing_is_left(world)
 
 
-FIXED = "    return sum(values) / len(values)"
 def test_the_tokens_of_the_proofs_are_told_apart_from_those_of_the_review(
     world: World, model: Model
 ) -> None:
@@ -83,6 +83,7 @@ def test_the_tokens_of_the_proofs_are_told_apart_from_those_of_the_review(
     assert meta["usage_proofs"]["input"] == asked.count(True) * meta["usage"]["input"]
 
 
+FIXED = "    return sum(values) / len(values)"
 
 
 def test_a_fault_that_the_base_has_too_is_proven_by_the_replacement_of_the_finding(
@@ -257,6 +258,18 @@ LIES = {
             "import pathlib\n"
             "source = pathlib.Path('stats.py').read_text()\n"
             "pathlib.Path('stats.py').write_text(source)\n" + ASSERTS
+        ),
+        "running the test changed files of the repository",
+    ),
+    "edits the code and restores it at once": (
+        scripted(
+            "import os, pathlib\n"
+            "source = pathlib.Path('stats.py')\n"
+            "text, times = source.read_text(), os.stat(source).st_mtime_ns\n"
+            "source.write_text(text.replace('- 1', '- 2'))\n"
+            "import stats\n"
+            "source.write_text(text)\n"
+            "os.utime(source, ns=(times, times))\n" + ASSERTS
         ),
         "running the test changed files of the repository",
     ),

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from codex_counsel.delegate.shadow import Shadow
@@ -54,9 +54,14 @@ class States:
         return self.shadow.tree / self.prefix
 
     def run(self, tree: str, command: str) -> CommandRun:
-        """Run the command in this state. Raises CounselError and OSError where the state cannot be made."""
+        """Run the command in this state. Raises CounselError and OSError where the state cannot be made.
+
+        In what it wrote, paths in the tree begin with `.`: no reader finds the tree any more.
+        """
         self.make(tree)
-        return self.steps.run(command, self.workspace)
+        run = self.steps.run(command, self.workspace)
+        output = run.output.replace(os.fsencode(self.shadow.tree), b".")
+        return replace(run, output=output)
 
     def make(self, tree: str) -> None:
         """Check the state out anew. Raises CounselError and OSError."""
