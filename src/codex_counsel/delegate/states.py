@@ -54,11 +54,15 @@ class States:
         return self.shadow.tree / self.prefix
 
     def run(self, tree: str, command: str) -> CommandRun:
-        """Run the command in this state. Raises CounselError and OSError where the state cannot be made.
+        """Run the command in this state. Raises CounselError and OSError where the state cannot be made."""
+        self.make(tree)
+        return self.execute(command)
+
+    def execute(self, command: str) -> CommandRun:
+        """Run the command in the state that was made last.
 
         In what it wrote, paths in the tree begin with `.`: no reader finds the tree any more.
         """
-        self.make(tree)
         run = self.steps.run(command, self.workspace)
         output = run.output.replace(os.fsencode(self.shadow.tree), b".")
         return replace(run, output=output)

@@ -182,7 +182,7 @@ class ProofRuns:
     def _run(self, states: States, tree: str) -> tuple[CommandRun, Observation]:
         states.make(tree)
         before = states.file_stamps()
-        run = states.steps.run(self.command, states.workspace)
+        run = states.execute(self.command)
         observation = observe(run, self.test_files)
         if observation.decides and _has_tampered(states, before):
             observation = Observation("tampered")
