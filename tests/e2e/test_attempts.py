@@ -179,6 +179,40 @@ def test_an_attempt_that_weakens_the_test_or_hides_its_lines_does_not_win(
     assert [row["check"]["status"] for row in wire["attempts"]] == ["passed"] * 3
 
 
+def test_the_lines_of_files_that_the_result_cannot_list_count_too(
+    world: World, model: Model
+) -> None:
+    world.repository.begin_with_work()
+    split = shell("for i in $(seq 600); do echo $i > part$i; done")
+    cast = Cast(
+        {
+            "split": (split, say("In parts.")),
+            "whole": (shell("seq 550 > whole"), say("In one.")),
+        }
+    )
+    model(cast)
+    wire = delegate(world, **cast.arguments)
+    assert [pick(row, "model", "changed_lines") for row in wire["attempts"]] == [
+        {"model": "whole", "changed_lines": 550},
+        {"model": "split", "changed_lines": 600},
+    ]
+
+
+def test_the_judge_sees_what_the_result_has_no_room_for_and_is_told_what_it_does_not_see(
+    world: World, model: Model
+) -> None:
+    world.settings["MAX_DELEGATE_DIFF_BYTES"] = "2000"
+    world.repository.begin_with_work()
+    tail = (shell("seq 2000 > z; echo 'the end' >> z"), say("Done."))
+    long = (shell("seq 100000 > z"), say("Long."))
+    cast = Cast({"tail": tail, "long": long})
+    model(cast)
+    delegate(world, judge=True, **cast.arguments)
+    (prompt,) = cast.judged
+    assert "+the end" in prompt
+    assert prompt.count('cut="the first 150000 of ') == 1
+
+
 def test_attempts_that_made_the_same_tie_and_say_so(world: World, model: Model) -> None:
     world.repository.begin_with_work()
     model(list(RIGHT))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from codex_counsel.errors import Code
 from codex_counsel.kind import ChildOutcome, EndedRun
 
 PATCH = "diff.patch"
+CHANGED_LINES = re.compile(r"([0-9]+) (?:insertion|deletion)")
+"""The numbers in git's summary line that are of lines."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,13 @@ class EndedAttempt:
 
     @property
     def changed_lines(self) -> int:
-        """Added and deleted lines outside tests."""
+        """Added and deleted lines outside tests, with those of all files that the result has no room to list."""
         total = 0
+        if self.result is not None:
+            total = sum(map(int, CHANGED_LINES.findall(self.result.diffstat)))
         for file in self.files:
-            if not is_test(file.path):
-                total += (file.added or 0) + (file.deleted or 0)
+            if is_test(file.path):
+                total -= (file.added or 0) + (file.deleted or 0)
         return total
 
     @property
@@ -83,7 +88,11 @@ class EndedAttempt:
         check = self.check
         if check is None or (check.base_status, check.status) != ("failed", "passed"):
             return False
-        return all(is_test(file.path) for file in self.files)
+        names = self.result.names if self.result else []
+        # A file that was renamed must have been a test before, too.
+        return all(
+            is_test(name or "") and is_test(old or name or "") for name, old, _ in names
+        )
 
     @property
     def diff_bytes(self) -> int:

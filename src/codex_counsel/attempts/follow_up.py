@@ -14,7 +14,7 @@ from pathlib import Path
 from codex_counsel.attempts import judge
 from codex_counsel.attempts.record import AttemptsRecord, AttemptsSpec
 from codex_counsel.delegate.check_outcome import outcome_of
-from codex_counsel.delegate.record import DelegateSpec
+from codex_counsel.delegate.record import READABLE_DIFF, DelegateSpec
 from codex_counsel.delegate.set_up import SEED
 from codex_counsel.delegate.shadow import Shadow, git_environment
 from codex_counsel.delegate.states import States
@@ -87,6 +87,14 @@ def _check_base(
     record.base_status = outcome_of(run).status
 
 
+def _readable_diff(outcome: ChildOutcome) -> str:
+    """The diff for reading, also what of it the result has no room for."""
+    # There is none where the result has all of it.
+    with contextlib.suppress(OSError):
+        return (outcome.directory / READABLE_DIFF).read_text("utf-8", "replace")
+    return str(outcome.envelope["diff"])
+
+
 def _ask(
     judge_id: str,
     outcomes: list[ChildOutcome],
@@ -97,9 +105,8 @@ def _ask(
     """Let the judge compare the attempts that ended well with a diff."""
     diffs = {}
     for number, outcome in enumerate(outcomes, 1):
-        diff = outcome.envelope.get("diff")
-        if outcome.ok and diff:
-            diffs[number] = diff
+        if outcome.ok and outcome.envelope.get("diff"):
+            diffs[number] = _readable_diff(outcome)
     if len(diffs) < MIN_SHOWN:
         return
     shown = list(diffs)
