@@ -172,6 +172,7 @@ class WorkerSteps:
             if max_tokens and new.spec.max_tokens:
                 new = replace(new, spec=replace(new.spec, max_tokens=max_tokens))
             try:
+                self._check_end()
                 handle = launcher.launch(Store(Path(self._spec.state)), new)
                 handles[job_id] = handle
                 self.started.append(handle.job)
@@ -182,6 +183,14 @@ class WorkerSteps:
                 )
         self._await_all(handles, outcomes)
         return [outcomes[job_id] for job_id in job_ids]
+
+    def _check_end(self) -> None:
+        """Raise `cancelled` where this job is to end, also where that was asked for since the last look."""
+        self._worker.wait_for((), 0)
+        if self.end_reason:
+            raise CounselError(
+                Code.CANCELLED, "The run was ended before this job was started"
+            )
 
     def _new_job(self, row: JsonObject, prompt: str | None) -> NewJob:
         # What it takes is counted from now on.
