@@ -239,7 +239,7 @@ def test_no_more_is_proven_than_the_setting_allows_and_the_gravest_first(
     assert first["proof"]["status"] == "proven"
     assert "proof" not in second
     assert (
-        "1 further findings were not proven: one review proves 1 (CODEX_COUNSEL_MAX_PROOFS)"
+        "proofs not tried: 1, because one review tries 1 (CODEX_COUNSEL_MAX_PROOFS)"
         in wire["meta"]["warnings"]
     )
 
@@ -257,6 +257,18 @@ def test_which_findings_are_proven_is_the_callers_choice(
     assert len(proofs) == asked
     threads = {request.thread_id for request in server.requests if is_proof(request)}
     assert len(threads) == asked
+
+
+def test_a_proof_has_the_model_the_effort_and_the_network_of_the_review(
+    world: World, model: Model
+) -> None:
+    begin(world)
+    server = model(script([CLAIM], Prover()))
+    _, proof = only(prove(world, model="its-own", effort="low", network=True))
+    asked = [request for request in server.requests if is_proof(request)]
+    assert {(each.model, each.effort) for each in asked} == {("its-own", "low")}
+    spec = Job(world.state / "jobs" / proof["job_id"]).spec()
+    assert spec.meta["sandbox"]["network"] is True
 
 
 def test_a_finding_that_was_rejected_earlier_is_not_proven(
@@ -422,7 +434,7 @@ def test_nothing_is_proven_with_too_few_tokens_left(world: World, model: Model) 
     assert "proof" not in wire["findings"][0]
     assert not any(map(is_proof, server.requests))
     assert (
-        "1 findings were not proven: too few are left of the 1050 tokens (max_tokens); a proof gets at least 1000"
+        "proofs not tried: 1, because too few are left of the 1050 tokens (max_tokens); a proof gets at least 1000"
         in wire["meta"]["warnings"]
     )
 

@@ -35,6 +35,14 @@ def test_a_record_of_an_earlier_release_is_read_although_it_has_a_field_that_nob
     assert Spec.parse(stored_spec(request={"question": "Is it fine?"})) == SPEC
 
 
+def test_a_record_without_the_fields_of_checks_and_of_further_jobs_is_read() -> None:
+    raw = stored_spec(delegate={"workspace": "/"})
+    for name in ("attempts", "proof", "checks", "children", "parent", "codex"):
+        del raw[name]
+    spec = Spec.parse(raw)
+    assert (spec.kind, spec.children, spec.checks) == ("delegate", (), None)
+
+
 def test_every_field_has_a_type_that_is_checked() -> None:
     checked = [name for _, names in FIELD_TYPES for name in names]
     assert sorted(checked) == sorted(field.name for field in fields(Spec))

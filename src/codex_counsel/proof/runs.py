@@ -107,7 +107,7 @@ class ProofRuns:
     # --- the states
 
     def _on_base(self) -> list[Observation]:
-        """None where the base lacks the file of the finding, or has a file with the name of the test."""
+        """No runs where the base lacks the file of the finding, or has a file with the name of the test."""
         commit, shadow = self.assignment.base, self.states.shadow
         if commit is None:
             return []
@@ -129,7 +129,7 @@ class ProofRuns:
         return observed
 
     def _patched(self, with_test: str) -> list[Observation]:
-        """None where no replacement is proposed that can be shown and applies."""
+        """No runs where no replacement is proposed that can be shown and applies."""
         shadow = self.states.shadow
         file = tree_objects.find_file(shadow, with_test, self.assignment.file)
         if file is None or file.size > MAX_FILE:

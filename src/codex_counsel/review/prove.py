@@ -49,8 +49,8 @@ def _start(
     notes = []
     if len(chosen) > len(plan.jobs):
         notes.append(
-            f"{len(chosen) - len(plan.jobs)} further findings were not proven: "
-            f"one review proves {len(plan.jobs)} (CODEX_COUNSEL_MAX_PROOFS)"
+            f"proofs not tried: {len(chosen) - len(plan.jobs)}, because "
+            f"one review tries {len(plan.jobs)} (CODEX_COUNSEL_MAX_PROOFS)"
         )
         chosen = chosen[: len(plan.jobs)]
     share = None
@@ -59,7 +59,7 @@ def _start(
         affordable, share = shares(left, plan.least_tokens, len(chosen))
         if affordable < len(chosen):
             notes.append(
-                f"{len(chosen) - affordable} findings were not proven: too few are left of the "
+                f"proofs not tried: {len(chosen) - affordable}, because too few are left of the "
                 f"{plan.max_tokens} tokens (max_tokens); a proof gets at least {plan.least_tokens}"
             )
             chosen = chosen[:affordable]
