@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -180,6 +181,74 @@ def test_what_was_refuted_counts_again_only_where_it_is_raised_again_or_reopened
         third = push(2, claim)
     assert third["findings"][0]["severity"] == "high"
     assert third["verdict"] != "pass"
+
+
+LAZY_AND_RIGHT = {
+    "perl": (
+        "Stats.pm",
+        "package Stats;\nsub mean {\n    return ($_[0] + $_[1]) / 2;\n}\n1;\n",
+        "test.pl",
+        "use lib '.';\nuse Stats;\n",
+        "die unless Stats::mean(2, 4) == 3;\n",
+    ),
+    "sh": (
+        "stats.sh",
+        "mean() {\n\n    echo $((($1 + $2) / 2))\n}\n",
+        "test.sh",
+        "set -e\n. ./stats.sh\ncommand -v mean > /dev/null || exit 1\n",
+        'test "$(mean 2 4)" = 3\n',
+    ),
+    "node": (
+        "stats.js",
+        "exports.mean = (values) => {\n\n  return (values[0] + values[1]) / 2;\n};\n",
+        "test.js",
+        "const { mean } = require('./stats');\nmean.name;\n",
+        "require('assert').equal(mean([2, 4]), 3);\n",
+    ),
+    "java": (
+        "Stats.java",
+        "class Stats {\n  static int mean(int a, int b) {\n    return (a + b) / 2;\n  }\n}\n",
+        "Test.java",
+        "class Test { public static void main(String[] a) throws Exception { new Stats();",
+        " if (Stats.mean(2, 4) != 3) throw new Exception(); } }\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("is_lazy", [True, False], ids=["lazy", "right"])
+@pytest.mark.parametrize("program", LAZY_AND_RIGHT)
+def test_in_each_language_a_test_refutes_only_what_it_runs(
+    world: World, model: Model, program: str, is_lazy: bool
+) -> None:
+    if not shutil.which(program):
+        pytest.skip(f"needs {program}")
+    name, text, test_name, test, runs = LAZY_AND_RIGHT[program]
+    command = f"{program} {test_name}"
+    if program == "java":
+        command = 'javac -d "$TMPDIR" *.java && java -cp "$TMPDIR" Test'
+    if is_lazy:
+        runs = "} }\n" if program == "java" else ""
+    repository = world.repository.init()
+    repository.write("other.txt")
+    repository.commit("begin")
+    repository.write(name, text)
+    claim = CLAIM | {"file": name, "line": 3, "evidence": text.splitlines()[2]}
+    prover = Prover(files={test_name: test + runs}, command=command, verdict="wrong")
+    model(script([claim], prover))
+    _, proof = only(prove(world))
+    status = "inconclusive" if is_lazy else "refuted"
+    assert proof["status"] == status, proof
+
+
+def test_a_finding_without_a_line_is_not_refuted(world: World, model: Model) -> None:
+    begin(world, "", GOOD)
+    claim = CLAIM | {"line": None, "evidence": None}
+    model(script([claim], Prover(verdict="wrong")))
+    _, proof = only(prove(world))
+    assert pick(proof, "status", "reason") == {
+        "status": "inconclusive",
+        "reason": "whether the test depends on the code in question could not be tried",
+    }
 
 
 # --- tests that prove nothing

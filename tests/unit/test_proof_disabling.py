@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from codex_counsel.proof.disabling import MAX_SOURCE, RAISE, disabled
+from codex_counsel.proof.disabling import MAX_SOURCE, RAISE, variants
 
 SOURCE = '''\
 LIMIT = 3
@@ -55,7 +55,12 @@ BEFORE = {
 def test_an_exception_is_raised_before_the_statement_of_the_line(
     line: int | None, before: int | None
 ) -> None:
-    result = disabled("src/a.py", SOURCE.encode(), line).decode()
+    contents = variants("src/a.py", SOURCE.encode(), line)
+    if line is None:
+        assert contents == []
+        return
+    (content,) = contents
+    result = content.decode()
     if before is None:
         assert result == ""
         return
@@ -66,7 +71,7 @@ def test_an_exception_is_raised_before_the_statement_of_the_line(
 
 
 NOT_PARSED = {
-    "another language": ("a.js", b"function f() {\n  return 1;\n}\n"),
+    "only heads of functions": ("a.js", b"function f()\nfunction g() {\n"),
     "another Python": ("a.py", b"def f():\n    print 'x'\n"),
     "no UTF-8": ("a.py", b"def f():\n    return '\xff'\n"),
     "a NUL": ("a.py", b"def f():\n    return '\0'\n"),
@@ -79,10 +84,22 @@ NOT_PARSED = {
     ("path", "content"), NOT_PARSED.values(), ids=NOT_PARSED.keys()
 )
 def test_of_what_cannot_be_parsed_nothing_is_left(path: str, content: bytes) -> None:
-    assert disabled(path, content, 2) == b""
+    assert variants(path, content, 2) == [b""]
 
 
 def test_tabs_and_line_ends_are_kept() -> None:
     content = b"def f():\r\n\tx = 1\r\n\treturn x\r\n"
     expected = f"def f():\r\n\tx = 1\r\n\t{RAISE}\n\treturn x\r\n".encode()
-    assert disabled("a.py", content, 3) == expected
+    assert variants("a.py", content, 3) == [expected]
+
+
+def test_in_another_language_a_statement_stands_in_front_of_the_line_or_of_the_next() -> (
+    None
+):
+    content = b"function f() {\n  let x = 1;\n\n  return x;\n}\n"
+    assert variants("a.js", content, 1) == [
+        b"function f() {\n  undefined_in_a_proof;\n  let x = 1;\n\n  return x;\n}\n",
+        b"function f() {\n  let x = 1;\n\n  undefined_in_a_proof;\n  return x;\n}\n",
+        b"function f() {\n  let x = 1;\n\n  return x;\nundefined_in_a_proof;\n}\n",
+    ]
+    assert variants("a.go", content, 4)[0].splitlines()[3] == b"  panic(0);"

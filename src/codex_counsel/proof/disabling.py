@@ -1,31 +1,88 @@
 """The code in question taken out of a file, so that a test which depends on it cannot pass. Pure.
 
 In Python an exception is raised where the finding points to, so a test that only imports
-the file still passes. In other languages the file is emptied.
+the file still passes. In other languages a statement that fails when it is run is put in
+front of the finding's lines; where a file has no such place, it is emptied.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 
 MAX_SOURCE = 1_000_000
 """Bytes of a Python file that is parsed."""
 RAISE = "raise BaseException('the code in question was reached')"
 """Few programs catch it."""
 
+MAX_PLACES = 4
+"""Lines that are tried in other languages until a statement may stand in front of one."""
+UNDEFINED = "undefined_in_a_proof;"
+"""A statement of many languages, which fails when it is run."""
+FAULTS = {
+    ".go": "panic(0);",
+    ".rs": "panic!();",
+    ".java": "if (true) throw new RuntimeException();",
+    ".kt": "throw RuntimeException();",
+    ".cs": "throw new System.Exception();",
+    ".pl": "die;",
+    ".pm": "die;",
+    ".sh": "exit 97;",
+    ".bash": "exit 97;",
+}
+"""Such statements of languages that compile no undefined name, or go on after one, by the suffix of the file."""
+_HEAD = re.compile(
+    rb"\s*(?:@|(?:\w+\s+)*(?:def|class|function|func|fn)\b)|.*=>\s*\{?\s*$"
+)
+"""Lines in front of which a statement is run without a call: heads of functions and classes."""
+MAX_HEAD = 200
+"""Bytes of a line in which they are recognised."""
+
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def disabled(path: str, content: bytes, line: int | None) -> bytes:
-    """The content of the file at this path with the code at this line taken out."""
-    if path.endswith(".py") and line and len(content) <= MAX_SOURCE:
+def variants(path: str, content: bytes, line: int | None) -> list[bytes]:
+    """The content of the file at this path with the code at this line taken out, the best first.
+
+    The next one is for a program that cannot be compiled or loaded with the one before.
+    None without a line.
+    """
+    if line is None:
+        return []
+    if len(content) > MAX_SOURCE:
+        return [b""]
+    if path.endswith(".py"):
         try:
-            return _raising(content.decode(), line)
+            return [_raising(content.decode(), line)]
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            pass  # no Python of ours, or no function with this line
-    return b""
+            return [b""]  # no Python of ours, or no function with this line
+    statement = FAULTS.get(PurePath(path).suffix, UNDEFINED)
+    return _with_statement(content, line, statement.encode()) or [b""]
+
+
+def _with_statement(content: bytes, line: int, statement: bytes) -> list[bytes]:
+    """The statement in front of this line, or of one of the next."""
+    lines = content.splitlines(keepends=True)
+    contents = []
+    for place in _lines_that_run(lines, line):
+        text = lines[place]
+        fault = text.replace(text.strip(), statement, 1)
+        contents.append(b"".join([*lines[:place], fault, *lines[place:]]))
+    return contents
+
+
+def _lines_that_run(lines: Sequence[bytes], line: int) -> list[int]:
+    """Positions of lines from this one on, in front of which a statement may stand that is run with them."""
+    places: list[int] = []
+    for place in range(line - 1, len(lines)):
+        if len(places) == MAX_PLACES:
+            break
+        if lines[place].strip() and not _HEAD.match(lines[place][:MAX_HEAD]):
+            places.append(place)
+    return places
 
 
 def _raising(source: str, line: int) -> bytes:

@@ -28,7 +28,7 @@ from codex_counsel.findings.replacement import (
 )
 from codex_counsel.kind import CommandRun
 from codex_counsel.proof import tree_objects
-from codex_counsel.proof.disabling import disabled
+from codex_counsel.proof.disabling import variants
 from codex_counsel.proof.judgement import (
     RUNS,
     Evidence,
@@ -151,15 +151,19 @@ class ProofRuns:
         return observed
 
     def _disabled(self, with_test: str) -> Observation | None:
-        """None where the file of the finding is none that can be replaced, or is empty."""
-        shadow, line = self.states.shadow, self.assignment.line
+        """The first run that is not broken. None where the finding has no line in a file that can be replaced."""
+        shadow = self.states.shadow
         file = tree_objects.find_file(shadow, with_test, self.assignment.file)
         if file is None or not 0 < file.size <= MAX_FILE:
             return None
         content = tree_objects.content_of(shadow, file)
-        rest = disabled(self.assignment.file, content, line)
-        tree = tree_objects.with_content(shadow, with_test, file, rest)
-        return self._once(self.states, tree)
+        observation = None
+        for rest in variants(self.assignment.file, content, self.assignment.line):
+            tree = tree_objects.with_content(shadow, with_test, file, rest)
+            observation = self._once(self.states, tree)
+            if observation.result != "broken":
+                break
+        return observation
 
     # --- runs
 
