@@ -369,6 +369,24 @@ def test_a_winner_that_used_up_its_share_of_the_tokens_says_so(
     assert "Cut short" in wire["summary"]
 
 
+def test_an_attempt_that_used_up_its_tokens_comes_after_one_that_was_done(
+    world: World, model: Model
+) -> None:
+    world.repository.begin_with_work()
+    much = set_answer(42, "; sleep 600").but(usage=Usage(input=4_000, output=10))
+    cast = Cast({"short": (much, say("As far as I came.")), "right": RIGHT})
+    model(cast)
+    wire = delegate(world, max_tokens=6_000, **cast.arguments)
+    assert [pick(row, "model", "why") for row in wire["attempts"]] == [
+        {
+            "model": "right",
+            "why": "its work is whole, that of attempt 1 is partial",
+        },
+        {"model": "short", "why": "its work is partial"},
+    ]
+    assert "partial" not in wire
+
+
 def test_attempts_can_go_on_from_an_earlier_diff_in_threads_of_their_own(
     world: World, model: Model
 ) -> None:

@@ -70,6 +70,18 @@ def test_fewer_changed_lines_outside_tests_win_then_fewer_bytes() -> None:
     ]
 
 
+def test_partial_work_ranks_by_its_check_and_then_last() -> None:
+    assert order(
+        Candidate(1, "changed", judge_rank=1, partial=True),
+        Candidate(2, "changed", judge_rank=2),
+        Candidate(3, "changed", "passed", partial=True),
+    ) == [
+        (3, 1, "check passed"),
+        (2, 2, "check not run"),
+        (1, 3, "its work is partial"),
+    ]
+
+
 def test_a_check_that_only_changed_tests_turned_green_is_worth_less() -> None:
     assert order(
         Candidate(1, "changed", "passed", by_tests_alone=True),

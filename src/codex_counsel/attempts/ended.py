@@ -44,6 +44,11 @@ class EndedAttempt:
         return self.envelope is not None and self.envelope.ok
 
     @property
+    def is_partial(self) -> bool:
+        """Whether it completed, but was not done, or its diff lacks files."""
+        return self.envelope is not None and self.ok and bool(self.envelope.partial)
+
+    @property
     def has_diff(self) -> bool:
         """Whether it changed anything that can be applied."""
         return self.result is not None and bool(self.result.files)
@@ -112,6 +117,7 @@ class EndedAttempt:
             changed_lines=self.changed_lines,
             diff_bytes=self.diff_bytes,
             error=self.error,
+            partial=self.is_partial,
             by_tests_alone=self.by_tests_alone,
             uncounted=self.uncounted,
         )

@@ -1,8 +1,8 @@
 """Which of several attempts is best, and why. Pure.
 
-An attempt that ended with a change comes first; then what the check says; then the judge;
-then one that did not turn the check green by changing tests alone; then fewer binary files
-and fewer changed lines outside tests; then the smaller diff.
+An attempt that ended with a change comes first; then what the check says; then one whose
+work is whole; then the judge; then one that did not turn the check green by changing tests
+alone; then fewer binary files and fewer changed lines outside tests; then the smaller diff.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Candidate:
 
     `check` is None where none was asked for, `judge_rank` where no judge ranked it.
     `changed_lines` are those added and deleted outside tests, `diff_bytes` the size of the
-    patch. `error` is the code of an attempt that did not complete.
+    patch. `error` is the code of an attempt that did not complete. `partial` marks one that
+    completed, but used up its tokens before it was done, or whose diff lacks files.
 
     `by_tests_alone` is true where the check, which failed before, passes since tests were
     changed, and nothing else. `uncounted` are the files outside tests that git takes for
@@ -48,6 +49,7 @@ class Candidate:
     changed_lines: int = 0
     diff_bytes: int = 0
     error: str | None = None
+    partial: bool = False
     by_tests_alone: bool = False
     uncounted: int = 0
 
@@ -134,6 +136,16 @@ def _check(candidate: Candidate, _: Candidate) -> str:
     return f"check {status.replace('_', ' ')}"
 
 
+def _by_partial(candidate: Candidate) -> int:
+    return int(candidate.partial)
+
+
+def _partial(candidate: Candidate, other: Candidate) -> str:
+    if candidate.partial:
+        return "its work is partial"
+    return f"its work is whole, that of attempt {other.attempt} is partial"
+
+
 def _by_judge(candidate: Candidate) -> int:
     return candidate.judge_rank or UNRANKED
 
@@ -186,6 +198,7 @@ CRITERIA: tuple[
 ] = (
     (_by_standing, _standing),
     (_by_check, _check),
+    (_by_partial, _partial),
     (_by_judge, _judge),
     (_by_tests_alone, _tests_alone),
     (_by_uncounted, _uncounted),
