@@ -57,6 +57,12 @@ def test_a_value_of_the_wrong_type_is_refused(name: str) -> None:
         Spec.parse(stored_spec(**{name: wrong}))
 
 
+@pytest.mark.parametrize("name", ["..", "../../other", "", "a" * 31, 7, None])
+def test_what_is_no_job_id_is_no_child(name: Any) -> None:
+    with pytest.raises(ValueError, match="children"):
+        Spec.parse(stored_spec(children=["a" * 32, name]))
+
+
 def test_the_kind_follows_from_the_field_that_is_set() -> None:
     assert SPEC.kind == "consult"
     assert (

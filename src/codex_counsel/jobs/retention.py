@@ -224,9 +224,9 @@ def _is_awaited(store: Store, job: Job) -> bool:
     """Whether the job that started it has not ended: its result is made of those of its parts."""
     try:
         parent = job.spec().parent
-    except CounselError:
+        return parent is not None and Job(store.directory / parent).is_running()
+    except CounselError:  # no record names one that runs
         return False
-    return parent is not None and Job(store.directory / parent).is_running()
 
 
 # --- the rest of the state directory

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from types import UnionType
 
 from codex_counsel.contract.envelope import Meta
+from codex_counsel.contract.vocabulary import JOB_ID
 from codex_counsel.jobs import kinds
 from codex_counsel.system.json_values import JsonObject
 
@@ -149,6 +151,10 @@ class Spec:
             wrong.append("created")
         if not 0 <= self.ttl < MAX_EPOCH_SECONDS:
             wrong.append("ttl")
+        # Paths are made of them.
+        for job_id in self.children:
+            if not re.fullmatch(JOB_ID, str(job_id)):
+                wrong.append("children")
         return wrong
 
     def to_json(self) -> JsonObject:
