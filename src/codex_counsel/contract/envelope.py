@@ -231,7 +231,7 @@ class CheckResult:
     reason: str | None = _optional_field("why it was not started, not run or ended")
     exit: int | None = None
     seconds: float | None = None
-    output_tail: str | None = None
+    output_tail: str | None = _optional_field("paths in the copy begin with `.`")
     base_exit: int | None = None
     base_status: CheckStatus | None = None
 
@@ -445,8 +445,10 @@ class Envelope:
     diffstat: str | None = None
     files: list[DiffFile] | None = None
     base_sha: str | None = None
-    checks: list[Check] | None = None
-    check: CheckResult | None = None
+    checks: list[Check] | None = _optional_field("commands that Codex ran itself")
+    check: CheckResult | None = _optional_field(
+        "the command of the caller (argument `check`), run by this server"
+    )
     attempts: list[Attempt] | None = None
     ignored: list[str] | None = None
     planted: list[str] | None = None
