@@ -24,7 +24,7 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.store import Store
-from codex_counsel.loopback import Loopback, Request, hold, say
+from codex_counsel.loopback import Loopback, Reply, Request, hold, say
 from tests.conftest import World, pick, start_consult, until, wait
 from tests.e2e.delegation import assert_unchanged
 from tests.e2e.proving import (
@@ -223,6 +223,30 @@ def test_with_one_place_in_the_queue_proofs_come_one_after_the_other(
     ]
     assert wire["summary"].startswith("fail: 1 critical, 1 high; 2 proven.")
     assert_nothing_is_left(world)
+
+
+def test_a_proof_that_cannot_be_started_says_why_and_costs_no_finding(
+    world: World, model: Model
+) -> None:
+    begin(world)
+    answer = script([CLAIM], Prover())
+
+    def obstruct(request: Request) -> Reply:
+        (review,) = (world.state / "jobs").glob("*/spec.json")
+        for job_id in json.loads(review.read_text())["children"]:
+            (world.state / "jobs" / job_id).write_text("in the way")
+        reply: Reply = answer(request)
+        return reply
+
+    model(obstruct)
+    wire = prove(world)
+    finding, proof = only(wire)
+    assert (finding["severity"], proof["status"]) == ("high", "inconclusive")
+    assert proof["reason"] == "there is no result of its run"
+    (warning,) = [
+        text for text in wire["meta"]["warnings"] if "could not be started" in text
+    ]
+    assert "Not a directory" in warning
 
 
 # --- what is proven

@@ -61,7 +61,7 @@ def lower_refuted(findings: Sequence[Finding]) -> None:
 
 def _record_of(job_id: str, outcome: ChildOutcome | None) -> ProofRecord:
     if outcome is None:
-        return _unfinished(job_id, "it had not ended when the review did")
+        return _unfinished(job_id, "there is no result of its run")
     record = ProofRecord.load(outcome.directory)
     if record:
         return record

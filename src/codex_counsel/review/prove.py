@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from codex_counsel.contract.envelope import Finding
 from codex_counsel.contract.vocabulary import SEVERITIES
 from codex_counsel.errors import CounselError
-from codex_counsel.kind import EndedRun, Steps
+from codex_counsel.kind import ChildOutcome, EndedRun, Steps
 from codex_counsel.prepare.prompt_parts import Material, fence, join_prompt
 from codex_counsel.proof.record import Assignment, Assignments, ProofPlan
 from codex_counsel.review import reply as replies
@@ -82,10 +82,22 @@ def _start(
     if not jobs:
         return
     try:
-        steps.run_jobs(list(prompts), prompts, share)
+        outcomes = steps.run_jobs(list(prompts), prompts, share)
     except CounselError as error:
         notes.append(f"not everything was proven: {error}")
-        Assignments(jobs=jobs, notes=notes).store(ended.directory)
+    else:
+        notes += _why_not_started(outcomes)
+    Assignments(jobs=jobs, notes=notes).store(ended.directory)
+
+
+def _why_not_started(outcomes: Sequence[ChildOutcome]) -> list[str]:
+    """A note for each reason why a job could not be started: no directory will tell it."""
+    notes: dict[str, None] = {}
+    for outcome in outcomes:
+        error = outcome.envelope.get("error") or {}
+        if error and not outcome.directory.is_dir():
+            notes[f"a proof could not be started: {error['message']}"] = None
+    return list(notes)
 
 
 def choose(findings: Sequence[Finding], severities: Sequence[str]) -> list[int]:
