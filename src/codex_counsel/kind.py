@@ -14,7 +14,7 @@ Each kind has
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,7 +101,8 @@ class Brief:
     runs_commands: bool = False
     runs_codex: bool = True
     children: tuple[ChildBrief, ...] = ()
-    job_id: str = field(default_factory=lambda: secrets.token_hex(16))
+    # As `secrets` draws it, which the worker would import for nothing.
+    job_id: str = field(default_factory=lambda: os.urandom(16).hex())
 
     def scratch_parent(self, temporary: Path, _trees: Path) -> Path:
         """Where the run's private directory is made: the temporary directory, unless a kind says otherwise."""
