@@ -54,6 +54,7 @@ class Code(StrEnum):
     CODEX_CONFIG_INVALID = "codex_config_invalid"
     NETWORK_UNAVAILABLE = "network_unavailable"
     UPSTREAM_ERROR = "upstream_error"
+    HUB_FAILED = "hub_failed"
     INCOMPLETE = "incomplete"
     POLICY_REFUSED = "policy_refused"
     ALREADY_APPLIED = "already_applied"
@@ -342,6 +343,12 @@ CATALOG: dict[Code, Meaning] = {
     Code.UPSTREAM_ERROR: Meaning(
         "The model service failed.",
         "Call again later.",
+        retryable=True,
+        exit_code=UNAVAILABLE,
+    ),
+    Code.HUB_FAILED: Meaning(
+        "The service that has the pull request, such as GitHub, did not answer, or refused.",
+        "Check the address of the remote, the login of git and of `gh` or `glab`, and the network; then call again.",
         retryable=True,
         exit_code=UNAVAILABLE,
     ),

@@ -32,7 +32,7 @@ FLAGS = {
     "status": f"{OUTPUT} workspace-root clear-limits",
     "demo": "live",
     "consult": f"{RUN} stance output-schema text-only network image",
-    "review": f"{REVIEW} scope base commit range since plan plan-path dry-run network prove",
+    "review": f"{REVIEW} scope base commit range pr since plan plan-path dry-run network prove",
     "plan": REVIEW,
     "delegate": f"{RUN} from-job dry-run network image attempts check judge models efforts",
     "apply": f"{OUTPUT} workspace-root check-only undo allow-path",

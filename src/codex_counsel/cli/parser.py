@@ -46,7 +46,10 @@ HELP = {
     "then the upstream, then main or master",
     "commit": "for --scope commit: the commit; default: HEAD",
     "range": "for --scope range: A..B or A...B",
-    "since": "for --scope branch and range; last: send only what no review has seen yet; default: base, that is all",
+    "pr": "review a pull request or merge request of a remote of this repository, by number or URL; it is fetched "
+    "into objects of codex-counsel, never into your branches or files; --base names another base",
+    "since": "for --scope branch and range, and --pr; last: send only what no review has seen yet; default: base, that "
+    "is all",
     "focus": "what to look at, or a question about an earlier review",
     "plan": "the agreed plan: steps that are missing in the change become findings",
     "plan_path": "the same from a file",
@@ -75,6 +78,7 @@ METAVARS = {
     "base": "REF",
     "commit": "REF",
     "range": "A..B",
+    "pr": "N|URL",
     "focus": "TEXT",
     "plan": "TEXT",
     "reason": "TEXT",

@@ -96,7 +96,7 @@ TOOLS: tuple[ToolDescription, ...] = (
     ToolDescription(
         "codex_dry_run",
         DryRun,
-        "What codex_review_changes would send with these arguments: files, bytes, omissions, boundary. Free.",
+        "What codex_review_changes would send: files, bytes, omissions, boundary. Free.",
         twin=True,
     ),
     ToolDescription(
@@ -165,7 +165,7 @@ TOOLS: tuple[ToolDescription, ...] = (
     ToolDescription(
         "codex_job_list",
         JobList,
-        "Runs of this user, newest first, with job_id, session_id and first words. Free.",
+        "Runs of this user, newest first, by their first words. Free.",
     ),
     ToolDescription(
         "codex_findings",

@@ -68,6 +68,13 @@ def _check_max_tokens(value: int) -> None:
         raise ValueError(f"is not between {low} and {high}")
 
 
+def _check_pull_request(value: str) -> None:
+    # As for `_check_max_tokens`.
+    if len(value) > MAX_URL:
+        raise ValueError(f"has more than {MAX_URL} characters")
+    _check_word(value)
+
+
 def _check_output_schema(value: JsonObject) -> None:
     # It imports jsonschema, which takes long, and few requests bring a schema.
     from codex_counsel.contract.output_schema import check_schema
@@ -112,6 +119,7 @@ LATER_ARGUMENTS: Mapping[str, Json] = {
     "max_tokens": None,
     "since": "base",
     "prove": "none",
+    "pr": None,
     "attempts": 1,
     "check": None,
     "judge": False,
@@ -120,6 +128,7 @@ LATER_ARGUMENTS: Mapping[str, Json] = {
 }
 """Arguments that earlier releases did not know, with their defaults: a call without them has the digest that it had."""
 MAX_ATTEMPTS = 5
+MAX_URL = 2_000
 MAX_CHECK = 4_000
 """Characters of the command of a check."""
 
@@ -258,6 +267,11 @@ class ReviewChanges(RunRequest):
         "scope range: a..b or a...b",
         **WORD,
     )
+    pr: str | None = _argument(
+        None,
+        "pull request: number or URL; no scope",
+        check=_check_pull_request,
+    )
     since: Since = _argument(
         "base", "scope branch, range; last: only what no review has seen yet"
     )
@@ -275,7 +289,7 @@ class ReviewChanges(RunRequest):
     stance: ReviewStance = _argument("review")
     plan: str | None = _argument(
         None,
-        "what was agreed: promised but missing steps become findings",
+        "as agreed: missing steps become findings",
         **TEXT,
     )
     plan_path: str | None = _argument(**PATH)
@@ -293,6 +307,7 @@ class ReviewChanges(RunRequest):
             self.base,
             self.commit,
             self.range,
+            self.pr,
             *self.paths,
             self.focus,
         )
@@ -351,16 +366,13 @@ class Delegate(RunRequest):
     )
     images: tuple[str, ...] = _argument((), max_length=10, **PATHS)
     web_search: bool = _argument(default=False)
-    network: bool = _argument(
-        default=False,
-        description="let its commands use the network",
-    )
+    network: bool = _argument(default=False)
     attempts: int = _argument(
         1, "so many runs, ranked by check; 1-5", ge=1, le=MAX_ATTEMPTS
     )
     check: str | None = _argument(
         None,
-        "shell command that the result must pass; run by us",
+        "shell command the result must pass; run by us",
         check=_check_text,
         max_length=MAX_CHECK,
     )
