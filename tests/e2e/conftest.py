@@ -8,6 +8,9 @@ import pytest
 
 from codex_counsel.codex.probe import ProbeCache
 from tests.conftest import World
+from tests.e2e.hub import hub
+
+__all__ = ["hub"]
 
 
 @pytest.fixture
