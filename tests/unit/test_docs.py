@@ -37,6 +37,7 @@ PROGRAMS = {
     "mypy",
     "npm",
     "pip",
+    "pre-commit",
     "pytest",
     "python",
     "ruff",

@@ -45,7 +45,7 @@ HELP = {
     "base": "for --scope branch: the branch or commit to compare with; default: the default branch of the remote, "
     "then the upstream, then main or master",
     "commit": "for --scope commit: the commit; default: HEAD",
-    "range": "for --scope range: A..B or A...B",
+    "range": "for --scope range: A..B or A...B; default in a hook of pre-commit: what is about to be pushed",
     "pr": "review a pull request or merge request of a remote of this repository, by number or URL; it is fetched "
     "into objects of codex-counsel, never into your branches or files; --base names another base",
     "since": "for --scope branch and range, and --pr; last: send only what no review has seen yet; default: base, that "

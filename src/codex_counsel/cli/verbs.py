@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codex_counsel.cli import pre_commit
 from codex_counsel.cli.progress import LINE
 from codex_counsel.cli.render import DOCUMENTS, Output
 from codex_counsel.contract.envelope import EnvelopeDict, Meta, failed
@@ -89,6 +90,19 @@ def _review(arguments: argparse.Namespace) -> int:
     output = Output.of(arguments)
     output.check()
     values = _run_values(ReviewChanges, arguments)
+    is_push = values.get("scope") == "range" and "range" not in values
+    pushed = pre_commit.pushed_range(os.environ) if is_push else None
+    if pushed is None:
+        return _review_of(values, arguments, output)
+
+    with pre_commit.way_on_if_stopped() as ending:
+        ending.code = _review_of({**values, "range": pushed}, arguments, output)
+    return ending.code
+
+
+def _review_of(
+    values: JsonObject, arguments: argparse.Namespace, output: Output
+) -> int:
     counsel = _counsel()
     if arguments.dry_run:
         request = parse(DryRun, values)
