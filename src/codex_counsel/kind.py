@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from codex_counsel.codex import programs
 from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Meta, failed
+from codex_counsel.git.repo import object_variables
 from codex_counsel.system.files import remove_tree
 from codex_counsel.system.json_values import Json, JsonObject
 from codex_counsel.system.redact import mask
@@ -65,12 +66,14 @@ class Placement:
 
     `cwd` is where Codex works (its option `-C`), None for the workspace. `start_in` is
     the working directory of the process `codex` itself. `temporary` is its TMPDIR.
+    `variables` are for its commands.
     """
 
     boundary: Boundary
     temporary: Path
     start_in: Path
     cwd: Path | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -111,12 +114,16 @@ class Brief:
     def place(self, boundary: Boundary, scratch: Path) -> Placement:
         """The run in its private directory: its TMPDIR lies there, by default the only place it can write to."""
         temporary = scratch / TEMPORARY
+        variables: Mapping[str, str] = {}
+        if self.access.objects:
+            variables = object_variables(self.access.objects)
         return Placement(
             boundary.with_scratch(temporary).with_programs(
                 scratch / programs.DIRECTORY
             ),
             temporary=temporary,
             start_in=boundary.workspace,
+            variables=variables,
         )
 
 

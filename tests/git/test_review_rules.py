@@ -550,7 +550,13 @@ def test_three_thousand_folders_cost_no_git_process_each(
     task = prepare_changes(request, root, counsel.context, counsel.store)
     assert task.changes
     monkeypatch.setattr(GitProcess, "__init__", counted)
-    found = rule_files.of_changes(repo, task.changes, root, counsel.context.settings)
+    found = rule_files.of_changes(
+        repo,
+        task.changes,
+        root,
+        counsel.context.settings,
+        revision=task.changes.base_sha,
+    )
     assert len(found.rules) == rule_files.MAX_FILES
     assert len(found.changed) == 0
     assert len(started) == 3
@@ -587,7 +593,11 @@ def test_deep_folders_cost_no_more_than_wide_ones(world: World) -> None:
     changes = replace(task.changes, entries=tuple(files))
     start = time.process_time()
     found = rule_files.of_changes(
-        world.repository.repo(), changes, root, counsel.context.settings
+        world.repository.repo(),
+        changes,
+        root,
+        counsel.context.settings,
+        revision=task.changes.base_sha,
     )
     assert [rules.file for rules in found.rules] == ["REVIEW.md"]
     assert time.process_time() - start < 3

@@ -73,6 +73,62 @@ FIXED_VARIABLES: dict[str, str] = {
 }
 """`GIT_ALLOW_PROTOCOL` also beats a repository's own `protocol.<name>.allow`, which `protocol.allow` does not."""
 
+FETCH_PROTOCOLS = ("https", "http", "ssh", "git", "file")
+FETCH_SETTINGS: dict[str, str] = {
+    "core.alternateRefsPrefixes": "refs/heads refs/remotes refs/tags",
+    "credential.interactive": "false",
+    "fetch.fsckObjects": "true",
+    "fetch.parallel": "1",
+    "fetch.prune": "false",
+    "fetch.pruneTags": "false",
+    "fetch.showForcedUpdates": "false",
+    # Always a pack: its size is that of one file, which has a limit.
+    "fetch.unpackLimit": "1",
+    "fetch.writeCommitGraph": "false",
+    "transfer.advertiseSID": "false",
+    "transfer.bundleURI": "false",
+}
+"""`credential.interactive` keeps helpers from asking a person; no bundle of an address that a hub names is fetched."""
+HARMLESS_FAULTS = (
+    "badDate",
+    "badDateOverflow",
+    "badEmail",
+    "badName",
+    "badTimezone",
+    "missingEmail",
+    "missingNameBeforeEmail",
+    "missingSpaceBeforeDate",
+    "missingSpaceBeforeEmail",
+    "multipleAuthors",
+    "nullSha1",
+    "zeroPaddedDate",
+    "zeroPaddedFilemode",
+)
+"""Faults of old commits and trees that many projects have in their history. With any other one a fetch fails."""
+OWN_FOR_FETCH = (
+    "core.alternateRefsCommand",
+    "core.askPass",
+    "core.sshCommand",
+    "credential.helper",
+    "protocol.allow",
+)
+"""Of FIXED_SETTINGS, those that are the user's while something is fetched: he logs in by them."""
+FETCH_VARIABLES = (
+    "GIT_ASKPASS",
+    "GIT_PROXY_SSL_CAINFO",
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "GIT_SSH_VARIANT",
+    "GIT_SSL_CAINFO",
+    "GIT_SSL_CAPATH",
+    "GIT_SSL_CERT",
+    "GIT_SSL_KEY",
+    "GIT_SSL_NO_VERIFY",
+    "GIT_SSL_VERSION",
+)
+"""Variables of the caller that are kept while something is fetched."""
+QUIET_SSH = "ssh -o BatchMode=yes"
+
 DRIVER_SETTINGS: dict[str, dict[str, str]] = {
     "filter": {
         "clean": "",
@@ -190,13 +246,56 @@ def environment(
     path = env.get("PATH", os.defpath)
     env["PATH"] = search_path(path, project_directories(workspace))
     env.update(FIXED_VARIABLES)
-
-    all_settings = {**FIXED_SETTINGS, **settings}
-    env["GIT_CONFIG_COUNT"] = str(len(all_settings))
-    for number, (key, value) in enumerate(all_settings.items()):
-        env[f"GIT_CONFIG_KEY_{number}"] = key
-        env[f"GIT_CONFIG_VALUE_{number}"] = value
+    env.update(_as_variables([*{**FIXED_SETTINGS, **settings}.items()]))
     return GitEnvironment(env)
+
+
+def fetch_environment(
+    inherited: Mapping[str, str],
+    users: Mapping[str, str],
+    headers: Iterable[tuple[str, str]],
+    workspace: Path,
+) -> GitEnvironment:
+    """For fetching into a repository of ours: as `environment`, but the user's own login and transport are in force.
+
+    `users` are the settings of the user and the system. `headers` are addresses with the
+    HTTP header that requests to them get. Nobody is asked for a password.
+    """
+    env = environment(inherited, {}, workspace)
+    env["GIT_ALLOW_PROTOCOL"] = ":".join(FETCH_PROTOCOLS)
+    # Empty: not even the program that SSH_ASKPASS names.
+    env["GIT_ASKPASS"] = ""
+    env["SSH_ASKPASS_REQUIRE"] = "never"
+    del env["GIT_SSH_COMMAND"]
+    for name in FETCH_VARIABLES:
+        if name in inherited:
+            env[name] = inherited[name]
+    is_ssh_chosen = "GIT_SSH" in env or "core.sshcommand" in users
+    if not is_ssh_chosen:
+        env.setdefault("GIT_SSH_COMMAND", QUIET_SSH)
+
+    settings = []
+    for key, value in {**FIXED_SETTINGS, **FETCH_SETTINGS}.items():
+        if key not in OWN_FOR_FETCH:
+            settings.append((key, value))
+    settings += [(f"fetch.fsck.{fault}", "warn") for fault in HARMLESS_FAULTS]
+    for address, header in headers:
+        key = f"http.{address}.extraHeader"
+        # The empty one drops those that the user has set for this address.
+        settings += [(key, ""), (key, header)]
+        # No other host gets the header.
+        settings.append((f"http.{address}.followRedirects", "false"))
+    env.update(_as_variables(settings))
+    return GitEnvironment(env)
+
+
+def _as_variables(settings: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Settings as git reads them from its environment."""
+    variables = {"GIT_CONFIG_COUNT": str(len(settings))}
+    for number, (key, value) in enumerate(settings):
+        variables[f"GIT_CONFIG_KEY_{number}"] = key
+        variables[f"GIT_CONFIG_VALUE_{number}"] = value
+    return variables
 
 
 def extended(env: GitEnvironment, variables: Mapping[str, str]) -> GitEnvironment:

@@ -35,10 +35,15 @@ _LETTERS = {
 
 def quote(name: bytes) -> bytes:
     """The name as git writes it in a diff header with `core.quotePath=false`."""
-    escaped = _SPECIAL.sub(_escape, name)
-    if escaped == name:
+    text = escaped(name)
+    if text == name:
         return name
-    return b'"' + escaped + b'"'
+    return b'"' + text + b'"'
+
+
+def escaped(name: bytes) -> bytes:
+    """The name as it stands between quotation marks of git's."""
+    return _SPECIAL.sub(_escape, name)
 
 
 def _escape(match: re.Match[bytes]) -> bytes:

@@ -126,7 +126,7 @@ def current_branch(repo: Repo) -> str:
 def _candidates(repo: Repo, branch: str) -> list[str]:
     """Full names of the branches to compare with, the first choice first; not all of them need exist."""
     candidates: list[str] = []
-    remote = _remote(repo, branch)
+    remote = remote_of(repo, branch)
     if remote:
         upstream = repo.config.values.get(f"branch.{branch}.merge", "").removeprefix(
             "refs/heads/"
@@ -138,7 +138,7 @@ def _candidates(repo: Repo, branch: str) -> list[str]:
     return candidates
 
 
-def _remote(repo: Repo, branch: str) -> str | None:
+def remote_of(repo: Repo, branch: str) -> str | None:
     """The remote that the branch is compared with: see the module."""
     values = repo.config.values
     remotes: list[str] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from codex_counsel.git.hardening import (
     hardened_arguments,
 )
 from codex_counsel.git.layout import Layout, read_layout
+from codex_counsel.git.names import escaped
 from codex_counsel.git.process import TIMEOUT, GitProcess, GitTimeout, find_git
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ EMPTY_TREES = {
     "sha256": "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
 }
 MAX_BLOB = 64 * 1024 * 1024
+CUT_OFF = "cut-off"
+"""The file of a bare repository of ours with the commits whose parents are neither there nor in the user's clone."""
 
 
 class GitError(CounselError):
@@ -57,7 +60,7 @@ class Repo:
     """`root` is the top of the working tree, `prefix` the workspace below it (`b"sub/dir/"`, or empty).
 
     `timeout` is in seconds, for each git process. `env` is the environment that git
-    runs with.
+    runs with. `objects` is a bare repository of ours whose objects git sees too.
     """
 
     workspace: Path
@@ -69,6 +72,7 @@ class Repo:
     config: Config = field(repr=False)
     timeout: float
     env: GitEnvironment = field(repr=False)
+    objects: Path | None = None
 
     @classmethod
     def open(
@@ -111,7 +115,36 @@ class Repo:
 
     def reopen(self) -> Repo:
         """The same repository with its configuration as it is now."""
-        return self.open(self.workspace, self.timeout, env=self.env)
+        repo = self.open(self.workspace, self.timeout, env=self.env)
+        if self.objects is None:
+            return repo
+        return repo.with_objects(self.objects)
+
+    def with_objects(self, directory: Path) -> Repo:
+        """The same repository, with the objects of a bare repository of ours in sight. Nothing is written to either.
+
+        Raises `workspace_invalid` where that is gone.
+        """
+        if not (directory / "objects").is_dir():
+            raise CounselError(
+                Code.WORKSPACE_INVALID,
+                "The objects of the pull request are not kept any more",
+                repair="Review the pull request again.",
+            )
+        env = extended(self.env, object_variables(directory))
+        return replace(self, env=env, objects=directory)
+
+    def bare(self, directory: Path) -> Repo:
+        """A bare repository of ours, which has no working tree; git runs in it with the settings of this one."""
+        return replace(
+            self,
+            workspace=directory,
+            root=directory,
+            prefix=b"",
+            git_dir=directory,
+            common_dir=directory,
+            env=extended(self.env, {"GIT_DIR": str(directory)}),
+        )
 
     def git(
         self,
@@ -198,6 +231,17 @@ class Repo:
                 if len(data) >= limit:
                     break
         return bytes(data[:limit])
+
+
+def object_variables(directory: Path) -> dict[str, str]:
+    """The variables by which git sees the objects of a bare repository of ours in another one."""
+    # Quoted: a colon in the path would end it.
+    path = b'"' + escaped(bytes(directory / "objects")) + b'"'
+    variables = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": os.fsdecode(path)}
+    cut_off = directory / CUT_OFF
+    if cut_off.is_file():
+        variables["GIT_SHALLOW_FILE"] = str(cut_off)
+    return variables
 
 
 @contextmanager

@@ -52,15 +52,20 @@ class Access:
 
     `reads` is the boundary where the setting names none; `readable` are roots besides
     the workspace; secret files are looked for in `searched` and denied one by one.
+    `objects` is a bare repository of ours whose objects git sees in the workspace.
     """
 
     reads: Reads
     readable: tuple[Path, ...] = ()
     searched: tuple[Path, ...] = ()
+    objects: Path | None = None
 
     @classmethod
     def to_repository(
-        cls, workspace: ResolvedWorkspace, reads: Reads = "workspace"
+        cls,
+        workspace: ResolvedWorkspace,
+        reads: Reads = "workspace",
+        objects: Path | None = None,
     ) -> Access:
         """For a run that changes nothing: the repository around its workspace."""
         repository = [workspace.top] if workspace.top else []
@@ -68,6 +73,7 @@ class Access:
             reads=reads,
             readable=(*repository, *workspace.git),
             searched=(workspace.outermost,),
+            objects=objects,
         )
 
 
@@ -93,13 +99,16 @@ def of_run(
         installed = toolchains(path_variable, workspace.gate, workspace.outermost)
         tools = (*project.readable, *installed)
 
+    needed = preflight.codex.needs
+    if access.objects:
+        needed = (*needed, access.objects.resolve())
     roots = dict.fromkeys([*access.readable, *extra_roots])
     roots.pop(workspace.root, None)
     searched = (*access.searched, *extra_roots)
     found = find_secrets(searched)
     secrets, complete = _chosen(context, workspace, found)
     denied = (
-        *workspace.gate.denied_around(*preflight.codex.needs),
+        *workspace.gate.denied_around(*needed),
         *system_files.not_for_everybody(),
         *_keys_in_git(workspace),
         *of_installations(tools),
@@ -110,7 +119,7 @@ def of_run(
         workspace=workspace.root,
         reads=reads,
         network=bool(getattr(request, "network", False)),
-        readable=(*preflight.codex.needs, *roots, *tools),
+        readable=(*needed, *roots, *tools),
         environment=project.python,
         denied=denied,
         homes=workspace.gate.homes,

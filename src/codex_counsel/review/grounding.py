@@ -170,8 +170,12 @@ class ReviewedFiles:
         return None
 
     def working_tree_has(self, path: str, words: str) -> bool:
-        """Whether these lines are in the file as it is on disk, where something else was reviewed."""
-        if self._changes.comparison.state == "working_tree":
+        """Whether these lines are in the file as it is on disk, where a state of the same work was reviewed.
+
+        That of a pull request is no state of what is checked out.
+        """
+        is_unrelated = self.repo.objects is not None
+        if is_unrelated or self._changes.comparison.state == "working_tree":
             return False
         name = self._present_name(path)
         if name is None or secret_name(os.fsdecode(name)):

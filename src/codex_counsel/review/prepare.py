@@ -21,7 +21,7 @@ from codex_counsel.prepare.prompt_parts import Material
 from codex_counsel.prepare.workspace import open_repository
 from codex_counsel.proof import prepare as proof
 from codex_counsel.proof.record import ProofPlan
-from codex_counsel.review import prompt, rule_files
+from codex_counsel.review import prompt, pull_request, rule_files
 from codex_counsel.review.changes.changes import Changes, gather, submodules_note
 from codex_counsel.review.changes.model import Scope
 from codex_counsel.review.changes.since import base_ref
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from codex_counsel.git.repo import Repo
     from codex_counsel.prepare.context import Context
     from codex_counsel.prepare.workspace import ResolvedWorkspace
+    from codex_counsel.review.pull_request import FetchedPullRequest
 
 MAX_NAMED = 10
 """Files that a warning names."""
@@ -83,9 +84,15 @@ def prepare_changes(
     )
 
     repo = open_repository(workspace, context)
+    job_id = secrets.token_hex(16)
     scope = Scope(
         request.scope, request.base, request.commit, request.range, request.paths
     )
+    pull = None
+    if request.pr:
+        pull = pull_request.fetch(request, repo, context, records, job_id)
+        repo = pull.repo
+        scope = pull.scope(request.paths)
     ledger = Ledger.of(settings.state, repo.common_dir)
     reviews = None
     if request.since == "last":
@@ -99,9 +106,13 @@ def prepare_changes(
         reviews=reviews,
         mended={entry.file for entry in on_record if entry.file and entry.is_gone},
     )
-    agents = guidance.of_revision(repo, changes.base_sha, workspace, settings)
-    rules = rule_files.of_changes(repo, changes, workspace, settings)
+    # What the team has accepted by now, not when the author of a pull request began.
+    accepted = pull.base_sha if pull else changes.base_sha
+    agents = guidance.of_revision(repo, accepted, workspace, settings)
+    rules = rule_files.of_changes(repo, changes, workspace, settings, revision=accepted)
     material = rule_files.without_rule_sections(agents.material)
+    if pull:
+        material += pull.material()
     if plan:
         material.append(Material("the agreed plan", plan))
     thread_has_it = _thread_has(request.session_id, changes, context, records)
@@ -115,7 +126,13 @@ def prepare_changes(
         base_ref=base_ref(repo, scope, changes.comparison),
         focused=request.focus is not None,
     )
-    job_id = secrets.token_hex(16)
+    if pull:
+        record = replace(
+            record,
+            branch=pull.branch,
+            checked_out=pull.head_sha,
+            objects=str(repo.objects),
+        )
     proofs: tuple[ChildBrief, ...] = ()
     if request.prove != "none":
         review_directory = records.directory_of(job_id)
@@ -137,11 +154,12 @@ def prepare_changes(
             already_sent=thread_has_it,
             settled=settled,
         ),
-        access=Access.to_repository(workspace, "toolchains"),
+        access=_access(workspace, pull),
         reply_schema=reply_schema(plan=False, rules=bool(rules.rules)),
         instructions=prompt_parts.prompt_file("base"),
-        scope=_reported_scope(request, changes),
+        scope=_reported_scope(request, changes, pull),
         warnings=(
+            *(pull.warnings if pull else ()),
             *plan_warnings,
             *agents.warnings,
             *rules.warnings,
@@ -285,6 +303,9 @@ def _submodule_warnings(repo: Repo, changes: Changes) -> tuple[str, ...]:
 
 def _check_scope(request: ReviewChanges) -> None:
     """Refuse an argument of another scope: the caller did not mean it to be ignored."""
+    if request.pr:
+        _check_pull_request(request)
+        return
     owners = (
         ("base", "branch", request.base),
         ("commit", "commit", request.commit),
@@ -303,6 +324,26 @@ def _check_scope(request: ReviewChanges) -> None:
         )
 
 
+def _check_pull_request(request: ReviewChanges) -> None:
+    """Raise `invalid_arguments` for what does not go with `pr`."""
+    others = [
+        name for name in ("commit", "range") if getattr(request, name) is not None
+    ]
+    if request.scope != "working_tree":
+        others.append("scope")
+    if others:
+        raise CounselError(
+            Code.INVALID_ARGUMENTS,
+            f"{others[0]}: does not go with pr, which is a scope of its own",
+        )
+    if request.prove != "none":
+        raise CounselError(
+            Code.INVALID_ARGUMENTS,
+            "prove: does not go with pr, because a proof runs code of the pull request",
+            repair="Review without prove; prove findings on code that you have checked out and trust.",
+        )
+
+
 def _thread_has(
     thread_id: str | None, changes: Changes, context: Context, records: Records
 ) -> bool:
@@ -314,15 +355,26 @@ def _thread_has(
     return records.last_sent_digest(thread_id) == material_digest(changes)
 
 
-def _reported_scope(request: ReviewChanges, changes: Changes) -> JsonObject:
+def _access(workspace: ResolvedWorkspace, pull: FetchedPullRequest | None) -> Access:
+    """A run that reviews what others propose needs no installed tools: nothing of that is to be executed."""
+    if pull is None:
+        return Access.to_repository(workspace, "toolchains")
+    return Access.to_repository(workspace, objects=pull.repo.objects)
+
+
+def _reported_scope(
+    request: ReviewChanges, changes: Changes, pull: FetchedPullRequest | None
+) -> JsonObject:
     """The scope as `meta.scope` shows it."""
-    scope = {
+    scope: JsonObject = {
         "kind": request.scope,
         "base": changes.base_name,
         "paths": list(request.paths),
         "base_sha": changes.base_sha,
         "head_sha": changes.head_sha,
     }
+    if pull:
+        scope |= pull.reported_scope()
     if request.since == "last":
         scope["since"] = "last"
     return {name: value for name, value in scope.items() if value}

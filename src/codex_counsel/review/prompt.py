@@ -37,6 +37,11 @@ RULES_CHANGE = (
 BASE_MOVED = "seen before, but the base has changed them since: see that the change does not take that back"
 SEEN_BYTES = 1_000
 """Of the names of files that were seen before."""
+NOT_CHECKED_OUT = (
+    "The files on disk are NOT the reviewed state: other work is checked out. Read a file of the change with "
+    "`git show {head}:PATH`, list files with `git ls-tree -r --name-only {head}`, and search with "
+    "`git grep -n PATTERN {head}`; your evidence is quoted from that state."
+)
 ALREADY_SENT = "The change is the very one that you were sent earlier in this thread; it has not moved since."
 
 
@@ -150,6 +155,7 @@ def _commit_messages(changes: Changes) -> str:
 
 
 def _reviewed_state(changes: Changes) -> str:
+    """What is compared with what; of commits that need not be checked out, how their files are read."""
     descriptions = {
         "working_tree": "all uncommitted work: staged, unstaged and untracked files, against HEAD",
         "staged": "what is staged, against HEAD",
@@ -158,9 +164,13 @@ def _reviewed_state(changes: Changes) -> str:
         "range": f"the range {changes.scope.range}",
         "files": "whole files: nothing was changed, audit them as they are",
     }
+    description = changes.scope.title or descriptions[changes.scope.kind]
     base = changes.base_sha or "none: there was no commit before"
     head = changes.head_sha or "not committed"
-    return f"The change is {visible(descriptions[changes.scope.kind])} (base {base}, head {head})."
+    sentence = f"The change is {visible(description)} (base {base}, head {head})."
+    if changes.scope.title:
+        sentence += " " + NOT_CHECKED_OUT.format(head=changes.head_sha)
+    return sentence
 
 
 def _seen_before(changes: Changes) -> list[str]:

@@ -44,6 +44,9 @@ class ReviewRecord:
     None where HEAD is detached and nothing else names it; `checked_out` the commit.
     `plan_name` is the plan's path, or `text`.
 
+    `objects` is a bare repository of ours with the reviewed commits, empty where these are
+    the user's own.
+
     `prove` is the `ProofPlan` of a review that proves findings, `denied` are absolute paths
     of which nothing may reach a proof.
     """
@@ -68,6 +71,7 @@ class ReviewRecord:
     plan_name: str | None = None
     prove: JsonObject | None = None
     denied: list[str] = field(default_factory=list)
+    objects: str = ""
 
     @classmethod
     def of_changes(
@@ -138,7 +142,10 @@ class ReviewRecord:
                 Code.NOT_A_GIT_REPO,
                 "the workspace is in no repository that may be read",
             )
-        return Repo.open(Path(self.workspace), env=env)
+        repo = Repo.open(Path(self.workspace), env=env)
+        if self.objects:
+            return repo.with_objects(Path(self.objects))
+        return repo
 
     def changes(self) -> Changes:
         """The changes as they were gathered, without the text of the diff."""

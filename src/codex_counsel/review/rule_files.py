@@ -60,12 +60,17 @@ LISTED_BYTES = 4_000
 
 
 def of_changes(
-    repo: Repo, changes: Changes, workspace: ResolvedWorkspace, settings: Settings
+    repo: Repo,
+    changes: Changes,
+    workspace: ResolvedWorkspace,
+    settings: Settings,
+    *,
+    revision: str | None,
 ) -> Criteria:
-    """The rules of every folder that holds a changed file, and of the folders above it."""
+    """The rules that a revision has of every folder that holds a changed file, and of the folders above it."""
     if settings.isolation == "strict":
         return NO_CRITERIA
-    collector = _Collector(repo, changes.base_sha, workspace)
+    collector = _Collector(repo, revision, workspace)
     collector.collect(_changed_below(changes))
     collector.compare(changes)
     return collector.finish()

@@ -203,11 +203,12 @@ def turn_of(
     servers: tuple[str, ...] = ()
     if preflight.isolation == "lean":
         servers = checks.mcp_servers(context, preflight)
+    variables = command.variables(
+        placement.boundary, placement.temporary, preflight.env
+    )
     return Turn(
         boundary=placement.boundary,
-        variables=command.variables(
-            placement.boundary, placement.temporary, preflight.env
-        ),
+        variables={**variables, **placement.variables},
         cwd=placement.cwd,
         model=request.model or context.settings.model,
         effort=effort.name,

@@ -30,6 +30,7 @@ STATE_ENTRIES = (
     "windows",
     "usage",
     "findings",
+    "pulls",
     "gate",
     "pages",
     "evicted",

@@ -274,13 +274,13 @@ def _nothing(repo: Repo, scope: Scope, omitted: tuple[Omitted, ...]) -> CounselE
     if not omitted:
         return CounselError(
             Code.NOTHING_TO_REVIEW,
-            f"Scope {scope.kind} of {repo.root} holds no change{where}.",
+            f"{_begun(scope.name)} of {repo.root} holds no change{where}.",
         )
     reasons = ", ".join(sorted({item.reason.value for item in omitted}))
     submodules = submodules_note(repo.root, omitted)
     return CounselError(
         Code.NOTHING_TO_REVIEW,
-        f"Scope {scope.kind}{where} holds {len(omitted)} files, none of which can be shown ({reasons}).",
+        f"{_begun(scope.name)}{where} holds {len(omitted)} files, none of which can be shown ({reasons}).",
         repair=submodules or None,
         details={"omitted": _listed(omitted)},
     )
@@ -293,7 +293,7 @@ def _nothing_new(
     files: int,
 ) -> CounselError:
     """The error where all that could be shown was seen: that many files. `whole` is a review of all of them."""
-    where = f"scope {scope.kind}{_under_paths(scope)}"
+    where = f"{scope.name}{_under_paths(scope)}"
     noun = "file" if files == 1 else "files"
     message = f"Earlier reviews saw everything that {where} holds as it is now: {files} {noun}."
     details: JsonObject = {"files": files}
@@ -313,6 +313,11 @@ def _nothing_new(
         repair=repair,
         details=details,
     )
+
+
+def _begun(text: str) -> str:
+    """With a capital letter."""
+    return text[:1].upper() + text[1:]
 
 
 def _under_paths(scope: Scope) -> str:

@@ -186,10 +186,21 @@ class ChangedFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Scope:
-    """What to review. `paths` are relative to the workspace and literal."""
+    """What to review. `paths` are relative to the workspace and literal.
+
+    For a range of ids, `base_ref` is the full name of the line of history that it is
+    compared with, and `title` says what it is.
+    """
 
     kind: ScopeKind = "working_tree"
     base: str | None = None
     commit: str | None = None
     range: str | None = None
     paths: tuple[str, ...] = ()
+    base_ref: str | None = None
+    title: str = ""
+
+    @property
+    def name(self) -> str:
+        """For messages: `scope branch`, or the title."""
+        return self.title or f"scope {self.kind}"

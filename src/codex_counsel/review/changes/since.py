@@ -75,6 +75,8 @@ def base_ref(repo: Repo, scope: Scope, comparison: Comparison) -> str | None:
 
     None where it has no name that stands for one line of history, such as `HEAD~1`.
     """
+    if scope.base_ref:
+        return scope.base_ref
     dots = ""
     match scope.kind:
         case "branch":

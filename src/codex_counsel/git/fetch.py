@@ -1,0 +1,376 @@
+"""Objects of other repositories, fetched into bare repositories of ours. The user's own repository is only read.
+
+One bare repository stands for each repository of the user. It borrows the objects of
+the user's, by git's alternates, where these are complete; those of a shallow or partial
+clone it does not borrow, and fetches as much history as is needed. Of the user's
+repository no configuration, hook or ref has a part in it.
+
+Invariants: only the holder of `lock` writes; refs are `refs/codex-counsel/...`; what a
+killed fetch left is removed before the next one. Jobs that need objects later have refs of
+their own, `refs/codex-counsel/jobs/ID/...`, until their records are gone.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codex_counsel.errors import Code, CounselError, error_of
+from codex_counsel.git import refs
+from codex_counsel.git.hardening import fetch_environment
+from codex_counsel.git.names import escaped
+from codex_counsel.git.process import GitProcess, GitTimeout, find_git
+from codex_counsel.git.repo import CUT_OFF
+from codex_counsel.system.files import (
+    UnsafeDirectoryError,
+    lock_file,
+    make_private,
+    remove_tree,
+    write_atomically,
+)
+from codex_counsel.system.redact import mask
+from codex_counsel.system.text import one_line, visible
+
+if TYPE_CHECKING:
+    from codex_counsel.git.repo import Repo
+
+REPOSITORY = "objects.git"
+NAMESPACE = "refs/codex-counsel"
+MAX_BYTES = 4_000_000_000
+"""Of one pack that is received."""
+DEPTHS = (50, 1000, 0)
+"""Commits of history that are fetched where the user's clone has none to lend, until a merge base is among them.
+
+The last one stands for all of them.
+"""
+MAX_PACKS = 40
+"""Packs, above which they are put together and what no job needs is dropped."""
+GRACE = "1.day.ago"
+"""What is younger is not dropped: a job may be about to refer to it."""
+YOUNG_SECONDS = 3600
+"""Time within which a job may still be about to start."""
+BLOCK = 512
+"""Bytes in which a shell counts the size of a file."""
+_PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
+_TOO_LARGE = "died of signal 25"
+_BROKEN = re.compile(
+    r"bad object|missing|unresolved delta|did not send all|unable to read|corrupt|not a valid object"
+)
+"""What git says of objects that are gone, such as borrowed ones that the user's clone has dropped."""
+
+
+@dataclass(frozen=True)
+class RemoteRefs:
+    """Of the refs that were asked for, those that the remote has, by full name; and the one that its HEAD names."""
+
+    shas: Mapping[str, str]
+    default: str | None
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """The bare repository `directory/objects.git` that stands for the user's `repo`. `env` is the caller's."""
+
+    directory: Path
+    repo: Repo
+    env: Mapping[str, str]
+
+    @property
+    def path(self) -> Path:
+        """The bare repository; it need not exist."""
+        return self.directory / REPOSITORY
+
+    @property
+    def bare(self) -> Repo:
+        """The bare repository, for reading."""
+        return self.repo.bare(self.path)
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Hold the lock, with the bare repository made and without what a killed fetch left.
+
+        Raises `storage_failed`.
+        """
+        patience = 3 * self.repo.timeout
+        try:
+            make_private(self.directory.parent)
+            make_private(self.directory)
+            lock = lock_file(self.directory / "lock", patience=patience)
+        except (OSError, UnsafeDirectoryError) as error:
+            raise _not_stored(error) from None
+        if lock is None:
+            raise CounselError(
+                Code.STORAGE_FAILED,
+                f"Another process has been fetching into {self.directory} for more than {patience:g} seconds",
+            )
+        try:
+            self._prepare()
+            yield
+        except OSError as error:
+            raise _not_stored(error) from None
+        finally:
+            os.close(lock)
+
+    def remote_refs(self, url: str, names: Sequence[str]) -> RemoteRefs:
+        """Ask a remote for these refs, by full names, and for its HEAD. Raises `hub_failed`."""
+        output = self._run(url, "ls-remote", "--symref", "--", url, "HEAD", *names)
+        shas: dict[str, str] = {}
+        default = None
+        for line in output.decode("utf-8", "surrogateescape").splitlines():
+            value, _, name = line.partition("\t")
+            if name == "HEAD" and value.startswith("ref: refs/heads/"):
+                default = value.removeprefix("ref: ")
+            elif name in names and refs.SHA.fullmatch(value):
+                shas[name] = value
+        return RemoteRefs(shas, default)
+
+    def fetch(self, url: str, base: str, head: str, into: str) -> tuple[str, str, str]:
+        """Fetch two refs of a remote with enough history: their commits, and the merge base, (base, head, merge base).
+
+        They are kept as `NAMESPACE/into/base` and `.../head` until the next fetch. Call it
+        while `changing`. Raises `hub_failed`, `storage_failed` or `unknown_ref`.
+        """
+        targets = (f"{NAMESPACE}/{into}/base", f"{NAMESPACE}/{into}/head")
+        specs = [f"+{base}:{targets[0]}", f"+{head}:{targets[1]}"]
+        borrows = self._borrow()
+        for depth in DEPTHS:
+            self._fetch(url, specs, 0 if borrows else depth)
+            tips = [refs.resolve(self.bare, target) for target in targets]
+            try:
+                merge_base = refs.merge_base(self.bare, *tips)
+            except CounselError:
+                if depth == 0 or borrows:
+                    raise
+                continue
+            break
+        self._note_cut_off(borrows=borrows)
+        return tips[0], tips[1], merge_base
+
+    def pin(self, job_id: str, commits: Iterable[str]) -> None:
+        """Keep these commits for as long as the record of the job exists. Call it while `changing`."""
+        lines = []
+        for number, commit in enumerate(commits):
+            name = f"{NAMESPACE}/jobs/{job_id}/{int(time.time())}/{number}"
+            lines.append(f"update {name} {commit}\n")
+        self.bare.git("update-ref", "--stdin", stdin="".join(lines).encode("ascii"))
+
+    def tidy(self, is_kept: Callable[[str], bool]) -> None:
+        """Drop the refs of jobs whose records are gone, and now and then the objects that nobody needs.
+
+        Call it while `changing`, before a new job has its refs.
+        """
+        listing = self.bare.git(
+            "for-each-ref", "--format=%(refname)", f"{NAMESPACE}/jobs"
+        )
+        lines = []
+        for name in listing.decode("utf-8", "surrogateescape").splitlines():
+            job_id, noted, _ = name.removeprefix(f"{NAMESPACE}/jobs/").split("/")
+            is_young = time.time() - int(noted) < YOUNG_SECONDS
+            if not is_young and not is_kept(job_id):
+                lines.append(f"delete {name}\n")
+        if lines:
+            stdin = "".join(lines).encode("utf-8", "surrogateescape")
+            self.bare.git("update-ref", "--stdin", stdin=stdin)
+        packs = list((self.path / "objects/pack").glob("*.pack"))
+        if len(packs) > MAX_PACKS:
+            # What is not dropped now is dropped another time.
+            with contextlib.suppress(CounselError):
+                self.bare.git("gc", "--quiet", f"--prune={GRACE}")
+
+    def _prepare(self) -> None:
+        """Make the bare repository where there is none. Raises OSError and GitError."""
+        if not (self.path / "HEAD").is_file():
+            remove_tree(self.path)
+            draft = self.directory / "draft.git"
+            remove_tree(draft)
+            length = len(self.repo.empty_tree)
+            object_format = "sha256" if length == 64 else "sha1"
+            self.repo.bare(self.directory).git(
+                "init",
+                "--quiet",
+                "--bare",
+                "--template=",
+                f"--object-format={object_format}",
+                str(draft),
+                env={"GIT_DIR": str(draft)},
+            )
+            draft.rename(self.path)
+            self.path.chmod(0o700)
+            return
+        for folder in (self.path / "objects/pack", self.path / "objects"):
+            for path in folder.glob("tmp_*"):
+                remove_tree(path)
+        for path in self.path.rglob("*.lock"):
+            path.unlink(missing_ok=True)
+
+    def _borrow(self) -> bool:
+        """Borrow the objects of the user's clone, if these are complete. Returns whether they are borrowed."""
+        alternates = self.path / "objects/info/alternates"
+        if self._is_shallow() or _is_partial(self.repo):
+            alternates.unlink(missing_ok=True)
+            return False
+        folder = escaped(bytes(self.repo.common_dir / "objects"))
+        make_private(alternates.parent)
+        write_atomically(alternates, b'"' + folder + b'"\n')
+        return True
+
+    def _is_shallow(self) -> bool:
+        return bool(_commits_in(self.repo.common_dir / "shallow"))
+
+    def _fetch(self, url: str, specs: Sequence[str], depth: int) -> None:
+        options = [
+            "--quiet",
+            "--no-tags",
+            "--no-auto-maintenance",
+            "--no-recurse-submodules",
+            "--no-write-fetch-head",
+        ]
+        is_cut_off = (self.path / "shallow").is_file()
+        if depth:
+            options.append(f"--depth={depth}")
+        elif is_cut_off:
+            options.append("--unshallow")
+        self._run(url, "fetch", *options, "--", url, *specs)
+
+    def _note_cut_off(self, *, borrows: bool) -> None:
+        """Write the commits at which history ends for whoever sees both repositories.
+
+        A commit of ours has its parents here unless `shallow` has it. Only for others does
+        that of the user's clone count.
+        """
+        cut_off = self.path / CUT_OFF
+        own = _commits_in(self.path / "shallow")
+        users = _commits_in(self.repo.common_dir / "shallow")
+        if borrows or not (own or users):
+            cut_off.unlink(missing_ok=True)
+            return
+        asked = "".join(f"{sha}\n" for sha in sorted(users))
+        listing = self.bare.git("cat-file", "--batch-check", stdin=asked.encode())
+        missing = set()
+        for line in listing.decode().splitlines():
+            if line.endswith(" missing"):
+                missing.add(line.split()[0])
+        lines = "".join(f"{sha}\n" for sha in sorted(own | missing))
+        write_atomically(cut_off, lines)
+
+    def _run(self, url: str, *args: str) -> bytes:
+        """Run git with the network. Raises `hub_failed`, `storage_failed` or `unknown_ref`."""
+        env = fetch_environment(
+            self.env,
+            self.repo.config.users,
+            _headers(self.env),
+            self.repo.workspace,
+        )
+        env["GIT_DIR"] = str(self.path)
+        limit = ("/bin/sh", "-c", 'ulimit -f "$0" && exec "$@"')
+        argv = [*limit, str(MAX_BYTES // BLOCK), find_git(env), "--no-pager", *args]
+        try:
+            with GitProcess(argv, env, self.path, self.repo.timeout) as process:
+                output = b"".join(process.chunks())
+        except GitTimeout:
+            raise CounselError(
+                Code.HUB_FAILED,
+                f"{_shown(url)} did not answer `git {args[0]}` within {self.repo.timeout:g} seconds",
+                repair="Call again; for a large repository raise CODEX_COUNSEL_GIT_TIMEOUT_SECONDS.",
+            ) from None
+        if process.code:
+            stderr = bytes(process.stderr).decode(errors="replace")
+            raise _failure(url, args[0], stderr)
+        return output
+
+
+def _failure(url: str, command: str, stderr: str) -> CounselError:
+    """What git's complaint means."""
+    if _TOO_LARGE in stderr:
+        return CounselError(
+            Code.HUB_FAILED,
+            f"{_shown(url)} sends more than {MAX_BYTES:,} bytes",
+            repair="Fetch the base branch by hand (`git fetch`), so that only what is new is sent.",
+        )
+    if "No space left on device" in stderr:
+        return CounselError(
+            Code.STORAGE_FAILED, "The disk is full: nothing could be fetched"
+        )
+    if "couldn't find remote ref" in stderr:
+        return CounselError(
+            Code.UNKNOWN_REF,
+            f"{_shown(url)}: {_sentence(stderr)}",
+            repair="Name an open pull request of this repository, and with base a branch that it has.",
+        )
+    return CounselError(
+        Code.HUB_FAILED,
+        f"`git {command}` from {_shown(url)} failed: {_sentence(stderr)}",
+    )
+
+
+def _sentence(stderr: str) -> str:
+    """Git's own first sentence, or that of ssh, without passwords."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    sentence = "no message"
+    for line in lines:
+        if line.startswith(("fatal: ", "error: ")):
+            sentence = line.partition(": ")[2]
+            break
+    if sentence.startswith("Could not read from remote") or sentence == "no message":
+        sentence = lines[0] if lines else sentence
+    return _shown(sentence.removeprefix("remote: "), 300)
+
+
+def _shown(text: str, limit: int = 200) -> str:
+    return one_line(visible(mask(_PASSWORD.sub("", text))[0]), limit)
+
+
+def _headers(env: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The tokens that a CI service has put into the environment, for its own address and no other."""
+    headers = []
+    server = env.get("GITHUB_SERVER_URL", "")
+    token = env.get("GH_TOKEN") or env.get("GITHUB_TOKEN")
+    if server and token:
+        headers += _header(server, "x-access-token", token)
+    host = env.get("CI_SERVER_HOST")
+    server = env.get("CI_SERVER_URL") or f"https://{host}"
+    if host and env.get("GITLAB_TOKEN"):
+        headers += _header(server, "oauth2", env["GITLAB_TOKEN"])
+    elif host and env.get("CI_JOB_TOKEN"):
+        headers += _header(server, "gitlab-ci-token", env["CI_JOB_TOKEN"])
+    return headers
+
+
+def _header(server: str, user: str, token: str) -> list[tuple[str, str]]:
+    if not server.startswith("https://"):
+        return []
+    login = base64.b64encode(f"{user}:{token}".encode()).decode("ascii")
+    return [(server.rstrip("/") + "/", f"Authorization: Basic {login}")]
+
+
+def _is_partial(repo: Repo) -> bool:
+    values = repo.config.values
+    is_promised = any(
+        key.startswith("remote.") and key.endswith((".promisor", ".partialclonefilter"))
+        for key in values
+    )
+    return is_promised or "extensions.partialclone" in values
+
+
+def _commits_in(file: Path) -> set[str]:
+    """The commits that a file of git's lists; none where there is no file. Raises OSError."""
+    try:
+        text = file.read_text("ascii", "replace")
+    except FileNotFoundError:
+        return set()
+    return {line for line in text.splitlines() if refs.SHA.fullmatch(line)}
+
+
+def _not_stored(error: OSError | UnsafeDirectoryError) -> CounselError:
+    if isinstance(error, UnsafeDirectoryError):
+        return CounselError(Code.STORAGE_FAILED, str(error))
+    return error_of(
+        Code.STORAGE_FAILED, "Objects of a pull request cannot be stored", error
+    )

@@ -1,0 +1,126 @@
+"""The remotes of a repository, and the parts of their addresses."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from codex_counsel.git import refs
+
+if TYPE_CHECKING:
+    from codex_counsel.git.repo import Repo
+
+SCHEMES = ("https", "http", "ssh", "git", "file")
+"""Transports that are used to fetch; `protocols` of `hardening` allows no others."""
+DEFAULT_PORTS = {"https": 443, "http": 80, "git": 9418}
+WEB_HOSTS = {"ssh.github.com": "github.com", "altssh.gitlab.com": "gitlab.com"}
+"""Hosts that serve git by ssh under another name than the pages."""
+_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.-]*::")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_SHORT = re.compile(
+    r"(?:[^/@:]+@)?(?P<host>\[[^\]/]+\]|[^/:@]+):(?P<path>.*)", re.DOTALL
+)
+_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f]")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a remote is. `host` has a port where one is named that is not the usual one, but never that of ssh.
+
+    `path` is the project on the host, such as `owner/name`, without slashes at its ends and
+    without `.git`. `host` is empty for a directory of this machine.
+    """
+
+    scheme: str
+    host: str
+    path: str
+
+    @property
+    def host_name(self) -> str:
+        """The host without its port."""
+        if self.host.startswith("["):
+            return self.host.partition("]")[0] + "]"
+        return self.host.partition(":")[0]
+
+
+def names(repo: Repo) -> list[str]:
+    """The remotes of the repository that have an address, in the order of the configuration."""
+    found = []
+    for key in repo.config.values:
+        if key.startswith("remote.") and key.endswith(".url"):
+            found.append(key.removeprefix("remote.").removesuffix(".url"))
+    return found
+
+
+def preferred(repo: Repo) -> str | None:
+    """The remote of the branch that is checked out, else `origin`, else the only one; None where none of them is."""
+    return refs.remote_of(repo, refs.current_branch(repo))
+
+
+def address_of(repo: Repo, name: str) -> str:
+    """The address that git fetches from by this remote, as it is configured: a relative path from the root resolved."""
+    # Of several addresses git fetches from the first; `repo.config` has the last.
+    listed = repo.git("config", "--null", "--get-all", f"remote.{name}.url")
+    url = os.fsdecode(listed.split(b"\0")[0])
+    if parse(url) is not None or not url or _HELPER.match(url) or url.startswith("-"):
+        return url
+    return str((repo.root / url).resolve())
+
+
+def rewritten(repo: Repo, url: str) -> str:
+    """The address after `url.*.insteadOf` of the user and the system; the repository has no part in it."""
+    no_repository = {"GIT_DIR": os.devnull}
+    output = repo.git("ls-remote", "--get-url", "--", url, env=no_repository)
+    return os.fsdecode(output.removesuffix(b"\n"))
+
+
+def parse(url: str) -> Address | None:
+    """The parts of an absolute address; None for one that is not used to fetch, such as `ext::` or a relative path."""
+    if not url or url.startswith("-") or _HELPER.match(url) or _UNPRINTABLE.search(url):
+        return _path(url)
+    match = _URL.match(url)
+    if match:
+        return _of_url(url, match[1].lower())
+    short = _SHORT.fullmatch(url)
+    if short and not url.startswith("/"):
+        host = short["host"].lower()
+        if host.startswith("-"):
+            return None
+        return Address("ssh", WEB_HOSTS.get(host, host), _project(short["path"]))
+    return _path(url)
+
+
+def _path(url: str) -> Address | None:
+    """A directory may have any name."""
+    if url.startswith("/"):
+        return Address("file", "", _project(url))
+    return None
+
+
+def _of_url(url: str, scheme: str) -> Address | None:
+    if scheme not in SCHEMES:
+        return None
+    if scheme == "file":
+        return Address("file", "", _project(url.removeprefix("file://")))
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").lower()
+        port = parts.port
+    except ValueError:
+        return None
+    if not host or host.startswith("-"):
+        return None
+    if ":" in host:
+        host = f"[{host}]"
+    if scheme == "ssh":
+        return Address(scheme, WEB_HOSTS.get(host, host), _project(parts.path))
+    if port and port != DEFAULT_PORTS[scheme]:
+        host = f"{host}:{port}"
+    return Address(scheme, host, _project(parts.path))
+
+
+def _project(path: str) -> str:
+    return path.strip("/").removesuffix(".git").rstrip("/")

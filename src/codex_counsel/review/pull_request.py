@@ -1,0 +1,202 @@
+"""A pull request as something to review: its commits are fetched, and nothing of it is checked out or executed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from codex_counsel.errors import Code, CounselError
+from codex_counsel.findings.ledger import Ledger
+from codex_counsel.git.fetch import ObjectStore, RemoteRefs
+from codex_counsel.hub import details as hub_details
+from codex_counsel.hub.reference import PullRequest, of_argument
+from codex_counsel.prepare.prompt_parts import Material
+from codex_counsel.review.changes.model import Scope
+from codex_counsel.system.text import one_line, visible
+
+if TYPE_CHECKING:
+    from codex_counsel.contract.request import ReviewChanges
+    from codex_counsel.git.repo import Repo
+    from codex_counsel.hub.details import Details
+    from codex_counsel.kind import Records
+    from codex_counsel.prepare.context import Context
+    from codex_counsel.system.json_values import JsonObject
+
+FOLDER = "pulls"
+"""The directory of the state directory with a bare repository for each repository of the user."""
+BRANCHES = "refs/heads/"
+MATERIAL = "the pull request, in the words of its author"
+_BRANCH = re.compile(
+    r"(?!-|/|.*(?:\.\.|//|@\{|/$|\.$|\.lock$))[^\x00-\x20\x7f~^:?*\[\\]{1,250}"
+)
+
+
+@dataclass(frozen=True)
+class FetchedPullRequest:
+    """`repo` is the user's repository with the objects of the pull request in sight.
+
+    `base` is the full name of a branch of the hub, `base_sha` its tip, `merge_base` where
+    the pull request left it.
+    """
+
+    pull: PullRequest
+    repo: Repo
+    base: str
+    base_sha: str
+    head_sha: str
+    merge_base: str
+    details: Details
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def branch(self) -> str:
+        """By which the findings of its reviews belong together."""
+        return self.pull.head_ref
+
+    def scope(self, paths: tuple[str, ...]) -> Scope:
+        """The commits as a range of ids: no name means something else later."""
+        where = "/".join(filter(None, [self.pull.host, self.pull.project]))
+        return Scope(
+            "range",
+            range=f"{self.merge_base}..{self.head_sha}",
+            paths=paths,
+            base_ref=f"refs/pull-request-bases/{where}/{self.base}",
+            title=self.pull.title,
+        )
+
+    def material(self) -> list[Material]:
+        """Title and description, where they are known."""
+        text = self.details.as_text()
+        if not text:
+            return []
+        return [Material(MATERIAL, text)]
+
+    def reported_scope(self) -> JsonObject:
+        """The part of `meta.scope` that only a pull request has."""
+        return {
+            "kind": "pull_request",
+            "number": self.pull.number,
+            "hub": self.pull.hub,
+            "host": self.pull.host,
+            "project": self.pull.project,
+            "base": self.base.removeprefix(BRANCHES),
+            "base_tip": self.base_sha,
+        }
+
+
+def fetch(
+    request: ReviewChanges,
+    repo: Repo,
+    context: Context,
+    records: Records,
+    job_id: str,
+) -> FetchedPullRequest:
+    """Fetch what the request names. The objects are kept for as long as the record of the job.
+
+    Raises `invalid_arguments`, `unknown_ref`, `hub_failed` or `storage_failed`.
+    """
+    pull = of_argument(request.pr or "", repo)
+    ledger = Ledger.of(context.settings.state, repo.common_dir)
+    directory = context.settings.state / FOLDER / ledger.directory.name
+    store = ObjectStore(directory, repo, context.env)
+    details, warnings = hub_details.of_pull_request(pull, context.env, repo.workspace)
+
+    with store.changing():
+        base = _base_name(request, pull, details, context.env)
+        asked = [pull.head_ref]
+        if not pull.certain:
+            asked.append(_as_merge_request(pull).head_ref)
+        if base:
+            asked.append(base)
+        found = store.remote_refs(pull.remote, asked)
+        pull = _existing(pull, found)
+        base = _existing_base(base, pull, found)
+        into = f"{pull.namespace}/{pull.hub}/{pull.number}"
+        tips = store.fetch(pull.remote, base, pull.head_ref, into)
+        store.tidy(lambda job: records.directory_of(job).is_dir())
+        store.pin(job_id, tips)
+    base_sha, head_sha, merge_base = tips
+    return FetchedPullRequest(
+        pull=pull,
+        repo=repo.with_objects(store.path),
+        base=base,
+        base_sha=base_sha,
+        head_sha=head_sha,
+        merge_base=merge_base,
+        details=details,
+        warnings=warnings,
+    )
+
+
+def _as_merge_request(pull: PullRequest) -> PullRequest:
+    return replace(pull, hub="gitlab", certain=True)
+
+
+def _existing(pull: PullRequest, found: RemoteRefs) -> PullRequest:
+    """The pull request, with the hub that its ref shows. Raises `unknown_ref`."""
+    if pull.head_ref in found.shas:
+        return replace(pull, certain=True)
+    merge_request = _as_merge_request(pull)
+    if not pull.certain and merge_request.head_ref in found.shas:
+        return merge_request
+    raise CounselError(
+        Code.UNKNOWN_REF,
+        f"There is no {_shown(pull.title)}: the remote has no ref {pull.head_ref}",
+        repair="Name an existing pull request, by its number or URL.",
+    )
+
+
+def _base_name(
+    request: ReviewChanges,
+    pull: PullRequest,
+    details: Details,
+    env: Mapping[str, str],
+) -> str | None:
+    """The full name of the branch to compare with; None for the default branch of the hub."""
+    name = request.base or details.base or _base_of_job(pull, env)
+    if not name:
+        return None
+    name = name.removeprefix(BRANCHES)
+    if not _BRANCH.fullmatch(name):
+        raise CounselError(
+            Code.UNKNOWN_REF,
+            f"base: `{_shown(name)}` is not the name of a branch",
+            repair="Name a branch of the hub, such as main.",
+        )
+    return BRANCHES + name
+
+
+def _base_of_job(pull: PullRequest, env: Mapping[str, str]) -> str | None:
+    """The base that a CI job names, if it is one for this very pull request."""
+    project = pull.project.casefold()
+    is_github_job = env.get("GITHUB_REF", "").startswith(f"refs/pull/{pull.number}/")
+    if is_github_job and env.get("GITHUB_REPOSITORY", "").casefold() == project:
+        return env.get("GITHUB_BASE_REF")
+    is_gitlab_job = env.get("CI_MERGE_REQUEST_IID") == str(pull.number)
+    path = env.get("CI_MERGE_REQUEST_PROJECT_PATH", "")
+    if is_gitlab_job and path.casefold() == project:
+        return env.get("CI_MERGE_REQUEST_TARGET_BRANCH_NAME")
+    return None
+
+
+def _existing_base(base: str | None, pull: PullRequest, found: RemoteRefs) -> str:
+    """Raises `unknown_ref`."""
+    if base is None and found.default:
+        return found.default
+    if base and base in found.shas:
+        return base
+    problem = "The hub names no default branch"
+    if base:
+        name = _shown(base.removeprefix(BRANCHES))
+        problem = f"The hub has no branch {name}, the base of {_shown(pull.title)}"
+    raise CounselError(
+        Code.UNKNOWN_REF,
+        problem,
+        repair="Name a branch that it has: base (on the command line --base).",
+    )
+
+
+def _shown(text: str) -> str:
+    return one_line(visible(text), 200)
