@@ -60,10 +60,15 @@ BLOCK = 512
 """Bytes in which a shell counts the size of a file."""
 _PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
 _TOO_LARGE = "died of signal 25"
+_MISSING_REF = re.compile(r"couldn't find remote ref (\S+)")
 _BROKEN = re.compile(
-    r"bad object|missing|unresolved delta|did not send all|unable to read|corrupt|not a valid object"
+    r"bad object|missing|unresolved delta|did not send all|unable to read|corrupt|a valid object"
 )
 """What git says of objects that are gone, such as borrowed ones that the user's clone has dropped."""
+
+
+class BrokenObjectsError(CounselError):
+    """Objects are missing or damaged where git needs them."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +124,9 @@ class ObjectStore:
             os.close(lock)
 
     def remote_refs(self, url: str, names: Sequence[str]) -> RemoteRefs:
-        """Ask a remote for these refs, by full names, and for its HEAD. Raises `hub_failed`."""
-        output = self._run(url, "ls-remote", "--symref", "--", url, "HEAD", *names)
+        """Ask a remote for these refs, by full names, and for its HEAD. Nothing is stored. Raises `hub_failed`."""
+        arguments = ("--symref", "--", url, "HEAD", *names)
+        output = self._run(Path(os.devnull), "ls-remote", *arguments)
         shas: dict[str, str] = {}
         default = None
         for line in output.decode("utf-8", "surrogateescape").splitlines():
@@ -135,23 +141,59 @@ class ObjectStore:
         """Fetch two refs of a remote with enough history: their commits, and the merge base, (base, head, merge base).
 
         They are kept as `NAMESPACE/into/base` and `.../head` until the next fetch. Call it
-        while `changing`. Raises `hub_failed`, `storage_failed` or `unknown_ref`.
+        while `changing`. Raises `hub_failed`, `storage_failed`, or `unknown_ref`, with the
+        ref in the details where the remote has none of that name.
         """
-        targets = (f"{NAMESPACE}/{into}/base", f"{NAMESPACE}/{into}/head")
-        specs = [f"+{base}:{targets[0]}", f"+{head}:{targets[1]}"]
-        borrows = self._borrow()
+        specs = {
+            f"{NAMESPACE}/{into}/base": base,
+            f"{NAMESPACE}/{into}/head": head,
+        }
+        if not self._is_complete():
+            return self._fetch_own(url, specs)
+        try:
+            return self._fetch_borrowing(url, specs)
+        except BrokenObjectsError:
+            # The user's clone has dropped what we borrowed, or lacks it itself.
+            remove_tree(self.path)
+            self._prepare()
+            return self._fetch_own(url, specs)
+
+    def _fetch_borrowing(
+        self, url: str, specs: Mapping[str, str]
+    ) -> tuple[str, str, str]:
+        """With the objects of the user's clone, which has all history. Raises BrokenObjectsError too."""
+        folder = escaped(bytes(self.repo.common_dir / "objects"))
+        write_atomically(self._alternates, b'"' + folder + b'"\n')
+        self._fetch(url, specs)
+        base, head = self._tips(specs)
+        merge_base = self._merge_base(base, head)
+        self._note_cut_off()
+        return base, head, merge_base or _no_merge_base(base, head)
+
+    def _fetch_own(self, url: str, specs: Mapping[str, str]) -> tuple[str, str, str]:
+        """Without the user's objects: as much history as is needed."""
+        self._alternates.unlink(missing_ok=True)
         for depth in DEPTHS:
-            self._fetch(url, specs, 0 if borrows else depth)
-            tips = [refs.resolve(self.bare, target) for target in targets]
-            try:
-                merge_base = refs.merge_base(self.bare, *tips)
-            except CounselError:
-                if depth == 0 or borrows:
-                    raise
-                continue
-            break
-        self._note_cut_off(borrows=borrows)
-        return tips[0], tips[1], merge_base
+            self._fetch(url, specs, depth)
+            base, head = self._tips(specs)
+            merge_base = self._merge_base(base, head)
+            if merge_base:
+                break
+        self._note_cut_off()
+        return base, head, merge_base or _no_merge_base(base, head)
+
+    def _tips(self, specs: Iterable[str]) -> list[str]:
+        output = self.bare.git("rev-parse", *(f"{name}^{{commit}}" for name in specs))
+        return output.decode("ascii").split()
+
+    def _merge_base(self, base: str, head: str) -> str | None:
+        """None where the two have none in the history that is here."""
+        code, output, stderr = self.bare.try_git("merge-base", base, head)
+        if code == 0:
+            return output.decode("ascii").split()[0]
+        if code == 1:
+            return None
+        raise BrokenObjectsError(Code.HUB_FAILED, _sentence(stderr))
 
     def pin(self, job_id: str, commits: Iterable[str]) -> None:
         """Keep these commits for as long as the record of the job exists. Call it while `changing`."""
@@ -207,24 +249,22 @@ class ObjectStore:
         for folder in (self.path / "objects/pack", self.path / "objects"):
             for path in folder.glob("tmp_*"):
                 remove_tree(path)
-        for path in self.path.rglob("*.lock"):
+        locks = [*self.path.glob("*.lock"), *(self.path / "refs").rglob("*.lock")]
+        for path in locks:
             path.unlink(missing_ok=True)
 
-    def _borrow(self) -> bool:
-        """Borrow the objects of the user's clone, if these are complete. Returns whether they are borrowed."""
-        alternates = self.path / "objects/info/alternates"
-        if self._is_shallow() or _is_partial(self.repo):
-            alternates.unlink(missing_ok=True)
-            return False
-        folder = escaped(bytes(self.repo.common_dir / "objects"))
-        make_private(alternates.parent)
-        write_atomically(alternates, b'"' + folder + b'"\n')
-        return True
+    @property
+    def _alternates(self) -> Path:
+        """The file in which git finds whose objects are borrowed."""
+        return self.path / "objects/info/alternates"
 
-    def _is_shallow(self) -> bool:
-        return bool(_commits_in(self.repo.common_dir / "shallow"))
+    def _is_complete(self) -> bool:
+        """Whether the user's clone has all history of what it has."""
+        is_shallow = bool(_commits_in(self.repo.common_dir / "shallow"))
+        return not is_shallow and not _is_partial(self.repo)
 
-    def _fetch(self, url: str, specs: Sequence[str], depth: int) -> None:
+    def _fetch(self, url: str, specs: Mapping[str, str], depth: int = 0) -> None:
+        """`depth` counts commits; 0 stands for all."""
         options = [
             "--quiet",
             "--no-tags",
@@ -237,9 +277,10 @@ class ObjectStore:
             options.append(f"--depth={depth}")
         elif is_cut_off:
             options.append("--unshallow")
-        self._run(url, "fetch", *options, "--", url, *specs)
+        refspecs = [f"+{source}:{target}" for target, source in specs.items()]
+        self._run(self.path, "fetch", *options, "--", url, *refspecs)
 
-    def _note_cut_off(self, *, borrows: bool) -> None:
+    def _note_cut_off(self) -> None:
         """Write the commits at which history ends for whoever sees both repositories.
 
         A commit of ours has its parents here unless `shallow` has it. Only for others does
@@ -248,7 +289,7 @@ class ObjectStore:
         cut_off = self.path / CUT_OFF
         own = _commits_in(self.path / "shallow")
         users = _commits_in(self.repo.common_dir / "shallow")
-        if borrows or not (own or users):
+        if not (own or users):
             cut_off.unlink(missing_ok=True)
             return
         asked = "".join(f"{sha}\n" for sha in sorted(users))
@@ -260,54 +301,64 @@ class ObjectStore:
         lines = "".join(f"{sha}\n" for sha in sorted(own | missing))
         write_atomically(cut_off, lines)
 
-    def _run(self, url: str, *args: str) -> bytes:
-        """Run git with the network. Raises `hub_failed`, `storage_failed` or `unknown_ref`."""
+    def _run(self, git_dir: Path, command: str, *args: str) -> bytes:
+        """Run git with the network. Raises `hub_failed`, `storage_failed`, `unknown_ref` or BrokenObjectsError."""
         env = fetch_environment(
             self.env,
             self.repo.config.users,
             _headers(self.env),
             self.repo.workspace,
         )
-        env["GIT_DIR"] = str(self.path)
+        git = find_git(env)
+        env["GIT_DIR"] = str(git_dir)
         limit = ("/bin/sh", "-c", 'ulimit -f "$0" && exec "$@"')
-        argv = [*limit, str(MAX_BYTES // BLOCK), find_git(env), "--no-pager", *args]
+        argv = [*limit, str(MAX_BYTES // BLOCK), git, "--no-pager", command, *args]
         try:
-            with GitProcess(argv, env, self.path, self.repo.timeout) as process:
+            # In no directory of the user's: a program that his settings name by a
+            # relative path is not looked for in the project.
+            with GitProcess(argv, env, Path("/"), self.repo.timeout) as process:
                 output = b"".join(process.chunks())
         except GitTimeout:
             raise CounselError(
                 Code.HUB_FAILED,
-                f"{_shown(url)} did not answer `git {args[0]}` within {self.repo.timeout:g} seconds",
+                f"The remote did not answer `git {command}` within {self.repo.timeout:g} seconds",
                 repair="Call again; for a large repository raise CODEX_COUNSEL_GIT_TIMEOUT_SECONDS.",
             ) from None
         if process.code:
-            stderr = bytes(process.stderr).decode(errors="replace")
-            raise _failure(url, args[0], stderr)
+            raise _failure(command, bytes(process.stderr).decode(errors="replace"))
         return output
 
 
-def _failure(url: str, command: str, stderr: str) -> CounselError:
+def _no_merge_base(base: str, head: str) -> str:
+    raise CounselError(
+        Code.UNKNOWN_REF,
+        f"The pull request ({head[:12]}) and its base ({base[:12]}) have no common ancestor.",
+        repair="Name with base the branch that it was made from.",
+    )
+
+
+def _failure(command: str, stderr: str) -> CounselError:
     """What git's complaint means."""
+    sentence = _sentence(stderr)
     if _TOO_LARGE in stderr:
         return CounselError(
             Code.HUB_FAILED,
-            f"{_shown(url)} sends more than {MAX_BYTES:,} bytes",
+            f"The remote sends more than {MAX_BYTES:,} bytes",
             repair="Fetch the base branch by hand (`git fetch`), so that only what is new is sent.",
         )
     if "No space left on device" in stderr:
         return CounselError(
             Code.STORAGE_FAILED, "The disk is full: nothing could be fetched"
         )
-    if "couldn't find remote ref" in stderr:
+    missing = _MISSING_REF.search(stderr)
+    if missing:
         return CounselError(
-            Code.UNKNOWN_REF,
-            f"{_shown(url)}: {_sentence(stderr)}",
-            repair="Name an open pull request of this repository, and with base a branch that it has.",
+            Code.UNKNOWN_REF, sentence, details={"ref": _shown(missing[1])}
         )
-    return CounselError(
-        Code.HUB_FAILED,
-        f"`git {command}` from {_shown(url)} failed: {_sentence(stderr)}",
-    )
+    message = f"`git {command}` failed: {sentence}"
+    if _BROKEN.search(stderr):
+        return BrokenObjectsError(Code.HUB_FAILED, message)
+    return CounselError(Code.HUB_FAILED, message)
 
 
 def _sentence(stderr: str) -> str:

@@ -65,7 +65,8 @@ def address_of(repo: Repo, name: str) -> str:
     # Of several addresses git fetches from the first; `repo.config` has the last.
     listed = repo.git("config", "--null", "--get-all", f"remote.{name}.url")
     url = os.fsdecode(listed.split(b"\0")[0])
-    if parse(url) is not None or not url or _HELPER.match(url) or url.startswith("-"):
+    is_other = "://" in url or _HELPER.match(url) or url.startswith("-")
+    if not url or is_other or parse(url) is not None:
         return url
     return str((repo.root / url).resolve())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
 
@@ -124,10 +125,12 @@ def _of_number(number: int, mark: str, repo: Repo) -> PullRequest:
 
 def _of_url(text: str, repo: Repo) -> PullRequest:
     asked = remotes.parse(text)
+    if asked is None:
+        raise _no_address(text)
     path = unquote(urlsplit(text).path)
     for hub, pattern in _PATHS:
         match = pattern.fullmatch(path)
-        if match is None or asked is None:
+        if match is None:
             continue
         for name in remotes.names(repo):
             url = remotes.address_of(repo, name)
@@ -137,17 +140,33 @@ def _of_url(text: str, repo: Repo) -> PullRequest:
                     hub, asked.host, address.path, int(match["number"]), url
                 )
         raise _not_of_a_remote(asked, match["project"], repo)
-    raise _refused(
+    raise _no_address(text)
+
+
+def _no_address(text: str) -> CounselError:
+    return _refused(
         f"pr: `{_shown(text)}` is not the address of a pull request",
         repair="It has the form https://HOST/OWNER/REPO/pull/N or https://HOST/GROUP/REPO/-/merge_requests/N.",
     )
 
 
 def _address(repo: Repo, url: str) -> Address | None:
-    """The parts of the address that git would fetch from, None where nothing is fetched from it."""
+    """The parts of the address that git would fetch from, None where nothing is fetched from it.
+
+    Raises `invalid_arguments` for a directory of the project: git would read the
+    configuration of what lies there.
+    """
     if remotes.parse(url) is None:
         return None
-    return remotes.parse(remotes.rewritten(repo, url))
+    address = remotes.parse(remotes.rewritten(repo, url))
+    if address and address.scheme == "file":
+        place = Path("/", address.path).resolve()
+        if place.is_relative_to(repo.root):
+            raise _refused(
+                f"pr: the remote {_shown(url)} lies in the project itself",
+                repair="Let the remote be the service that has the pull request.",
+            )
+    return address
 
 
 def _is_same(address: Address, asked: Address, project: str) -> bool:

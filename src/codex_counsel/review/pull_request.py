@@ -101,20 +101,16 @@ def fetch(
     ledger = Ledger.of(context.settings.state, repo.common_dir)
     directory = context.settings.state / FOLDER / ledger.directory.name
     store = ObjectStore(directory, repo, context.env)
+    asked = [pull.head_ref]
+    if not pull.certain:
+        asked.append(_as_merge_request(pull).head_ref)
+    found = store.remote_refs(pull.remote, asked)
+    pull = _existing(pull, found)
     details, warnings = hub_details.of_pull_request(pull, context.env, repo.workspace)
+    base = _base_name(request, pull, details, context.env, found)
 
     with store.changing():
-        base = _base_name(request, pull, details, context.env)
-        asked = [pull.head_ref]
-        if not pull.certain:
-            asked.append(_as_merge_request(pull).head_ref)
-        if base:
-            asked.append(base)
-        found = store.remote_refs(pull.remote, asked)
-        pull = _existing(pull, found)
-        base = _existing_base(base, pull, found)
-        into = f"{pull.namespace}/{pull.hub}/{pull.number}"
-        tips = store.fetch(pull.remote, base, pull.head_ref, into)
+        tips = _fetch(store, pull, base)
         store.tidy(lambda job: records.directory_of(job).is_dir())
         store.pin(job_id, tips)
     base_sha, head_sha, merge_base = tips
@@ -153,11 +149,13 @@ def _base_name(
     pull: PullRequest,
     details: Details,
     env: Mapping[str, str],
-) -> str | None:
-    """The full name of the branch to compare with; None for the default branch of the hub."""
-    name = request.base or details.base or _base_of_job(pull, env)
-    if not name:
-        return None
+    found: RemoteRefs,
+) -> str:
+    """The full name of the branch to compare with. Raises `unknown_ref`."""
+    known = (request.base, details.base, _base_of_job(pull, env), found.default)
+    name = next(filter(None, known), None)
+    if name is None:
+        raise _no_base("The hub names no default branch")
     name = name.removeprefix(BRANCHES)
     if not _BRANCH.fullmatch(name):
         raise CounselError(
@@ -181,17 +179,22 @@ def _base_of_job(pull: PullRequest, env: Mapping[str, str]) -> str | None:
     return None
 
 
-def _existing_base(base: str | None, pull: PullRequest, found: RemoteRefs) -> str:
-    """Raises `unknown_ref`."""
-    if base is None and found.default:
-        return found.default
-    if base and base in found.shas:
-        return base
-    problem = "The hub names no default branch"
-    if base:
+def _fetch(store: ObjectStore, pull: PullRequest, base: str) -> tuple[str, str, str]:
+    """Raises as `ObjectStore.fetch`."""
+    into = f"{pull.namespace}/{pull.hub}/{pull.number}"
+    try:
+        return store.fetch(pull.remote, base, pull.head_ref, into)
+    except CounselError as error:
+        if error.details.get("ref") != base:
+            raise
         name = _shown(base.removeprefix(BRANCHES))
-        problem = f"The hub has no branch {name}, the base of {_shown(pull.title)}"
-    raise CounselError(
+        raise _no_base(
+            f"The hub has no branch {name}, the base of {_shown(pull.title)}"
+        ) from None
+
+
+def _no_base(problem: str) -> CounselError:
+    return CounselError(
         Code.UNKNOWN_REF,
         problem,
         repair="Name a branch that it has: base (on the command line --base).",
