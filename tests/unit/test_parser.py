@@ -50,6 +50,7 @@ FLAGS = {
     "gate remove": "project",
     "gate status": "",
     "gate run": "fail-on rounds",
+    "completion": "",
     "uninstall": "yes keep-results end-runs",
 }
 """What scripts of users rely on."""

@@ -31,6 +31,11 @@ from codex_counsel.system.platform import require_posix
 def run(argv: list[str]) -> int:
     """Run one verb; the number is the exit code of the process."""
     open_missing_streams()
+    # A shell asks, on a Tab, what may follow on the command line; see `completion`.
+    if "_ARGCOMPLETE" in os.environ and "COMP_LINE" in os.environ:
+        from codex_counsel.cli.completion import complete
+
+        complete(os.environ)
     guard(os.environ, argv)
     try:
         return _run(argv)
@@ -93,6 +98,10 @@ def _run_verb(arguments: argparse.Namespace) -> int:
         from codex_counsel.cli.gate import run_gate
 
         return run_gate(arguments)
+    if arguments.verb == "completion":
+        from codex_counsel.cli.completion import print_script
+
+        return print_script(arguments.shell)
     if arguments.verb == "uninstall":
         from codex_counsel.cli.uninstall import run_uninstall
 

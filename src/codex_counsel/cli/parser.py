@@ -132,7 +132,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = build_parser(argv)
     arguments, unknown = parser.parse_known_args(argv)
     if unknown:
-        of_verb = _parsers_of_verbs(parser).get(arguments.verb or "", parser)
+        of_verb = parser_of_verb(parser, arguments.verb or "")
         of_verb.error(f"there is no argument {unknown[0]!r} here")
     return arguments
 
@@ -171,11 +171,12 @@ def build_parser(argv: list[str] | None = None) -> Parser:
     return parser
 
 
-def _parsers_of_verbs(parser: Parser) -> dict[str, Parser]:
+def parser_of_verb(parser: Parser, verb: str) -> Parser:
+    """The parser of the verb, or for another word the whole one."""
     for action in parser._actions:  # noqa: SLF001  # argparse has no public way to them
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
-            return dict(action.choices)
-    return {}
+            return action.choices.get(verb, parser)  # type: ignore[no-any-return]
+    return parser
 
 
 def _with_suggestion(message: str, words: Iterable[str]) -> str:

@@ -38,6 +38,7 @@ FORMATS = (
 )
 COMPARE_FORMATS = ("text", "json", "html")
 GATE_SEVERITIES = SEVERITIES[:-1]
+SHELLS = ("bash", "zsh", "fish")
 COLOURS = ("auto", "always", "never")
 EXIT_CODE_LIST = "exit codes:\n" + "\n".join(
     f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items()
@@ -63,6 +64,14 @@ actions:
   reopen  take the decision back
   forget  take it off the record
 
+"""
+
+
+COMPLETION_HELP = """\
+add to the file that your shell reads at its start:
+  bash  ~/.bashrc                   eval "$(codex-counsel completion bash)"
+  zsh   ~/.zshrc, after compinit    eval "$(codex-counsel completion zsh)"
+  fish  ~/.config/fish/config.fish  codex-counsel completion fish | source
 """
 
 
@@ -315,6 +324,12 @@ def _gate(parser: argparse.ArgumentParser) -> None:
         )
 
 
+def _completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "shell", choices=SHELLS, metavar="SHELL", help="bash, zsh or fish"
+    )
+
+
 def _uninstall(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument(
@@ -520,6 +535,13 @@ VERBS = (
         add_arguments=_gate,
         prints_envelope=False,
         epilog="exit codes: 0 done; 1 the gate is not installed, or its settings could not be changed",
+    ),
+    Verb(
+        "completion",
+        "print the script by which a shell completes verbs, flags, runs, findings and refs",
+        add_arguments=_completion,
+        prints_envelope=False,
+        epilog=COMPLETION_HELP,
     ),
     Verb(
         "uninstall",

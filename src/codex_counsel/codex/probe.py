@@ -89,6 +89,14 @@ class ProbeCache:
         """The stored answer, or None."""
         return self._entries().get("\n".join(key))
 
+    def newest(self, question: str) -> Json:
+        """The answer to the question that was stored last, whatever it depends on; or None."""
+        found: Json = None
+        for key, answer in self._entries().items():
+            if key.partition("\n")[0] == question:
+                found = answer
+        return found
+
     def put(self, value: Json, *key: str) -> None:
         """Store an answer; the oldest entries are dropped beyond `MAX_CACHE_ENTRIES`."""
         entries = self._entries()

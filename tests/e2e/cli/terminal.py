@@ -14,7 +14,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -85,11 +85,28 @@ def terminal(
     can_type: bool = True,
 ) -> Iterator[Terminal]:
     """Run the command line in a terminal; without `can_type` its input is empty, and Ctrl-C still reaches it."""
+    argv = [sys.executable, "-m", "codex_counsel", *arguments]
+    with program_in_terminal(
+        world, argv, columns=columns, env=env, can_type=can_type
+    ) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def program_in_terminal(
+    world: World,
+    argv: Sequence[str],
+    *,
+    columns: int = 80,
+    env: Mapping[str, str] | None = None,
+    can_type: bool = True,
+) -> Iterator[Terminal]:
+    """Run any program in the workspace, in a terminal of its own, as `terminal`."""
     ours, other_end = pty.openpty()
     size = struct.pack("HHHH", 40, columns, 0, 0)
     fcntl.ioctl(other_end, termios.TIOCSWINSZ, size)
     process = subprocess.Popen(
-        [sys.executable, "-m", "codex_counsel", *arguments],
+        argv,
         env={**world.env, "TERM": "xterm-256color", **(env or {})},
         cwd=world.workspace,
         stdin=other_end if can_type else subprocess.DEVNULL,
