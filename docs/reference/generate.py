@@ -1,18 +1,20 @@
-"""Write the reference pages from the models they describe: `uv run python docs/reference/generate.py`."""
+"""Write the reference pages and the schemas from the models they describe: `uv run python docs/reference/generate.py`."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from codex_counsel.codex import failures
-from codex_counsel.contract import catalogue
+from codex_counsel.contract import catalogue, schemas
 from codex_counsel.contract.settings import PREFIX, Settings
 from codex_counsel.errors import CATALOG, EXIT_CODES, Code
 
 HERE = Path(__file__).parent
+SCHEMAS = HERE.parents[1] / "schema"
 EXIT_CODES_INTRO = """
 ## Exit codes
 
@@ -42,6 +44,14 @@ def pages() -> dict[str, str]:
         "errors.md": errors(),
         "envelope.md": envelope(),
         "tools.md": tools(),
+    }
+
+
+def schema_files() -> dict[str, str]:
+    """File name in `schema/` to text."""
+    return {
+        name: json.dumps(schema, indent=2) + "\n"
+        for name, schema in schemas.documents().items()
     }
 
 
@@ -120,7 +130,10 @@ def envelope() -> str:
     intro = """# The envelope
 
 Every tool, and every command with `--json`, returns this JSON object. Read `ok` and `status` first. A field that does not
-apply is left out. The JSON Schema is the MCP resource `codex://schema/envelope`.
+apply is left out. The JSON Schema is the MCP resource `codex://schema/envelope`, and the file
+[schema/envelope.json](../../schema/envelope.json). Two more files hold the schemas of parts: [finding.json](../../schema/finding.json), and
+[result.json](../../schema/result.json) for what a run that has ended prints with `--json`. All are of JSON Schema 2020-12, and each stands
+alone.
 
 An envelope has at most 40,000 bytes (6,000 with `detail: "summary"`). A longer result is kept on disk and returned in pages:
 pass `meta.next_cursor` as `cursor` to get the next page. A page holds a part of one long field: a text is cut between two
@@ -208,6 +221,9 @@ def _code_list(words: Iterable[str]) -> str:
 def main() -> None:
     for name, text in pages().items():
         (HERE / name).write_text(text, "utf-8")
+    SCHEMAS.mkdir(exist_ok=True)
+    for name, text in schema_files().items():
+        (SCHEMAS / name).write_text(text, "utf-8")
 
 
 if __name__ == "__main__":
