@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from itertools import chain
 from pathlib import Path
 
-PROGRAMS = ("git", "codex", "bwrap", "getconf", "lsb_release")
+PROGRAMS = ("git", "codex", "bwrap", "getconf", "lsb_release", "gh", "glab")
 """What this package and Codex run from PATH outside a sandbox."""
 MAX_LINKS = 40
 """Links on one path after which no kernel follows it."""
