@@ -34,6 +34,8 @@ from tests.repositories import Repository
 LOGIN = "codex-reviewer"
 """Whose token it is."""
 TOKEN = "hub-token-f00dcafe"
+MAX_BODY = 65_536
+"""Characters of a comment on GitHub."""
 PAGE = 100
 """Comments on a page at most, on both services."""
 
@@ -237,7 +239,7 @@ def time_of(number: int) -> str:
 
 @dataclass(frozen=True)
 class GitHub:
-    """GitHub's REST below `/api/v3`, as on a server of one's own, and GraphQL with the one query of this project."""
+    """GitHub's REST below `/api/v3`, as on a server of one's own, and what this project asks of its GraphQL."""
 
     hub: Hub
 
@@ -250,19 +252,14 @@ class GitHub:
             return Answer(200, {"login": LOGIN, "id": 1})
         if match is None:
             return NOT_FOUND
-        return self._of_repository(call, match[1], match[2])
+        return self._of_repository(match[1], match[2])
 
-    def _of_repository(self, call: Call, project: str, rest: str) -> Answer:
-        match = re.fullmatch(r"(?:pulls|issues)/(\d+)(/comments)?", rest)
+    def _of_repository(self, project: str, rest: str) -> Answer:
+        match = re.fullmatch(r"pulls/(\d+)", rest)
         pull = match and self.hub.pulls.get((project, int(match[1])))
-        if match and pull and not match[2] and call.method == "GET":
-            return Answer(200, self._pull(pull))
-        if match and pull and match[2] and call.method == "POST":
-            return self._create(call, pull)
-        match = re.fullmatch(r"issues/comments/(\d+)", rest)
-        if match:
-            return self._change(call, project, int(match[1]))
-        return NOT_FOUND
+        if not pull:
+            return NOT_FOUND
+        return Answer(200, self._pull(pull))
 
     def _pull(self, pull: Pull) -> dict[str, Any]:
         return {
@@ -284,78 +281,95 @@ class GitHub:
             },
         }
 
-    def _create(self, call: Call, pull: Pull) -> Answer:
-        body = call.json["body"]
-        if pull.locked:
-            words = "Unable to create comment because issue is locked."
-            return Answer(403, {"message": words})
-        if len(body) > 65_536:
-            words = "Body is too long (maximum is 65536 characters)"
-            return Answer(422, {"message": "Validation Failed", "errors": [words]})
-        comment = self.hub.comment(pull, body)
-        return Answer(201, self._rest(pull, comment))
-
-    def _change(self, call: Call, project: str, number: int) -> Answer:
-        for pull in self.hub.pulls.values():
-            for comment in pull.comments:
-                if pull.project == project and comment.id == number:
-                    return self._change_one(call, pull, comment)
-        return NOT_FOUND
-
-    def _change_one(self, call: Call, pull: Pull, comment: Comment) -> Answer:
-        if comment.author != LOGIN:
-            return Answer(403, {"message": "Must have admin rights to Repository."})
-        if call.method == "DELETE":
-            pull.comments.remove(comment)
-            return Answer(204)
-        if call.method == "PATCH":
-            comment.body = call.json["body"]
-            comment.updated = self.hub.next_time()
-        return Answer(200, self._rest(pull, comment))
-
-    def _rest(self, pull: Pull, comment: Comment) -> dict[str, Any]:
-        return {
-            "id": comment.id,
-            "body": comment.body,
-            "html_url": self._url(pull, comment),
-            "user": {"login": comment.author},
-        }
-
-    def _url(self, pull: Pull, comment: Comment) -> str:
-        address = self.hub.pull_url(pull.project, pull.number)
-        return f"{address}#issuecomment-{comment.id}"
-
     def _graphql(self, request: dict[str, Any]) -> Answer:
+        """Answer the query and the three mutations of this project, told apart by the fields that they name."""
+        query, given = request["query"], request["variables"]
+        if "addComment(" in query:
+            return self._add(given)
+        if "updateIssueComment(" in query:
+            return self._change(given)
+        if "deleteIssueComment(" in query:
+            return self._delete(given)
+        assert "viewerDidAuthor" in query, request
+        assert "orderBy: {field: UPDATED_AT, direction: DESC}" in query, request
+        return self._find(given)
+
+    def _find(self, given: dict[str, Any]) -> Answer:
         """The comments of a pull request, by time of their last change, the newest first, `PAGE` at a time."""
-        assert "viewerDidAuthor" in request["query"], request
-        assert "orderBy: {field: UPDATED_AT, direction: DESC}" in request["query"]
-        given = request["variables"]
-        pull = self.hub.pulls.get(
-            (f"{given['owner']}/{given['name']}", given["number"])
-        )
+        key = (f"{given['owner']}/{given['name']}", given["number"])
+        pull = self.hub.pulls.get(key)
         if pull is None:
-            words = "Could not resolve to a PullRequest."
-            error = {"type": "NOT_FOUND", "message": words}
-            return Answer(200, {"data": {"repository": None}, "errors": [error]})
+            return _graphql_error("NOT_FOUND", "Could not resolve to a PullRequest.")
         newest = sorted(pull.comments, key=lambda comment: -comment.updated)
         start = int(given.get("after") or 0)
-        nodes = [
-            {
-                "databaseId": comment.id,
+        nodes = []
+        for comment in newest[start : start + PAGE]:
+            node = {
+                "id": f"IC_{comment.id}",
                 "body": comment.body,
                 "url": self._url(pull, comment),
                 "createdAt": time_of(comment.created),
                 "viewerDidAuthor": comment.author == LOGIN,
             }
-            for comment in newest[start : start + PAGE]
-        ]
+            nodes.append(node)
         page = {
             "hasNextPage": start + PAGE < len(newest),
             "endCursor": str(start + PAGE),
         }
-        comments = {"nodes": nodes, "pageInfo": page}
-        found = {"headRefOid": pull.head_sha, "comments": comments}
+        found = {
+            "id": f"PR_{pull.project}#{pull.number}",
+            "headRefOid": pull.head_sha,
+            "url": self.hub.pull_url(pull.project, pull.number),
+            "comments": {"nodes": nodes, "pageInfo": page},
+        }
         return Answer(200, {"data": {"repository": {"pullRequest": found}}})
+
+    def _add(self, given: dict[str, Any]) -> Answer:
+        project, _, number = given["subject"].removeprefix("PR_").partition("#")
+        pull = self.hub.pulls[project, int(number)]
+        if pull.locked:
+            words = "Unable to create comment because issue is locked."
+            return _graphql_error("FORBIDDEN", words)
+        if len(given["body"]) > MAX_BODY:
+            words = f"Body is too long (maximum is {MAX_BODY} characters)"
+            return _graphql_error("UNPROCESSABLE", words)
+        node = {"url": self._url(pull, self.hub.comment(pull, given["body"]))}
+        added = {"addComment": {"commentEdge": {"node": node}}}
+        return Answer(200, {"data": added})
+
+    def _change(self, given: dict[str, Any]) -> Answer:
+        found = self._comment(given["id"])
+        if isinstance(found, Answer):
+            return found
+        pull, comment = found
+        comment.body = given["body"]
+        comment.updated = self.hub.next_time()
+        changed = {"issueComment": {"url": self._url(pull, comment)}}
+        return Answer(200, {"data": {"updateIssueComment": changed}})
+
+    def _delete(self, given: dict[str, Any]) -> Answer:
+        found = self._comment(given["id"])
+        if isinstance(found, Answer):
+            return found
+        pull, comment = found
+        pull.comments.remove(comment)
+        deleted = {"clientMutationId": None}
+        return Answer(200, {"data": {"deleteIssueComment": deleted}})
+
+    def _comment(self, node: str) -> tuple[Pull, Comment] | Answer:
+        for pull in self.hub.pulls.values():
+            for comment in pull.comments:
+                if f"IC_{comment.id}" != node:
+                    continue
+                if comment.author != LOGIN:
+                    words = f"{LOGIN} does not have the correct permissions"
+                    return _graphql_error("FORBIDDEN", words)
+                return pull, comment
+        return _graphql_error("NOT_FOUND", "Could not resolve to a node")
+
+    def _url(self, pull: Pull, comment: Comment) -> str:
+        address = self.hub.pull_url(pull.project, pull.number)
+        return f"{address}#issuecomment-{comment.id}"
 
 
 @dataclass(frozen=True)
@@ -445,6 +459,10 @@ class GitLab:
             "created_at": time_of(comment.created),
             "updated_at": time_of(comment.updated),
         }
+
+
+def _graphql_error(kind: str, words: str) -> Answer:
+    return Answer(200, {"data": None, "errors": [{"type": kind, "message": words}]})
 
 
 NOT_FOUND = Answer(404, {"message": "Not Found"})

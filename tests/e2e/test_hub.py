@@ -79,14 +79,16 @@ def test_gh_reads_a_pull_request(hub: Hub) -> None:
 @needs_gh
 def test_gh_posts_a_comment_and_says_what_the_hub_refuses(hub: Hub) -> None:
     pull = hub.pull("team/shop", 7)
-    post = ("gh", "api", "--include", "--method=POST", "--input=-")
-    path = "repos/team/shop/issues/7/comments"
-    result = _run(hub, *post, path, body=json.dumps({"body": "Hello"}))
-    assert result.stdout.startswith("HTTP/1.1 201 Created")
+    post = ("gh", "api", "--include", "--method=POST", "--input=-", "graphql")
+    query = "mutation { addComment(input: ...) { commentEdge { node { url } } } }"
+    variables = {"subject": "PR_team/shop#7", "body": "Hello"}
+    request = json.dumps({"query": query, "variables": variables})
+    result = _run(hub, *post, body=request)
+    assert result.stdout.startswith("HTTP/1.1 200 OK")
     assert [comment.body for comment in pull.comments] == ["Hello"]
     pull.locked = True
-    result = _run(hub, *post, path, body=json.dumps({"body": "Again"}))
-    assert result.stdout.startswith("HTTP/1.1 403 Forbidden")
+    result = _run(hub, *post, body=request)
+    assert result.returncode == 1
     assert "issue is locked" in result.stderr
 
 

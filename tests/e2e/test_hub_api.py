@@ -70,17 +70,17 @@ def test_gh_asks_the_hub_of_the_pull_request_and_no_other(
 
 @needs_gh
 def test_a_body_reaches_the_hub_whole(world: World, hub: Hub) -> None:
-    pull = hub.pull("team/shop", 7)
+    hub.respond = lambda _call: Answer(200, {})
     text = "a\n@b \u202e \N{GRINNING FACE} " + "x" * 60_000
     call(
         pull_request(hub),
-        "repos/team/shop/issues/7/comments",
+        "graphql",
         environment(world, hub),
         world.workspace,
         method="POST",
-        body={"body": text},
+        body={"query": text},
     )
-    assert [comment.body for comment in pull.comments] == [text]
+    assert [request.json for request in hub.calls] == [{"query": text}]
 
 
 def test_glab_sends_json_and_the_project_as_one_part_of_the_path(
