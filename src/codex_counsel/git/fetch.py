@@ -59,10 +59,10 @@ YOUNG_SECONDS = 3600
 BLOCK = 512
 """Bytes in which a shell counts the size of a file."""
 _PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
-_TOO_LARGE = "died of signal 25"
 _MISSING_REF = re.compile(r"couldn't find remote ref (\S+)")
 _BROKEN = re.compile(
     r"bad object|missing|unresolved delta|did not send all|unable to read|corrupt|a valid object"
+    r"|ould not read [0-9a-f]{40}"
 )
 """What git says of objects that are gone, such as borrowed ones that the user's clone has dropped."""
 
@@ -324,9 +324,21 @@ class ObjectStore:
                 f"The remote did not answer `git {command}` within {self.repo.timeout:g} seconds",
                 repair="Call again; for a large repository raise CODEX_COUNSEL_GIT_TIMEOUT_SECONDS.",
             ) from None
+        if process.code and self._has_full_pack():
+            raise CounselError(
+                Code.HUB_FAILED,
+                f"The remote sends more than {MAX_BYTES:,} bytes",
+                repair="Fetch the base branch by hand (`git fetch`), so that only what is new is sent.",
+            )
         if process.code:
             raise _failure(command, bytes(process.stderr).decode(errors="replace"))
         return output
+
+    def _has_full_pack(self) -> bool:
+        """Whether git was ended because a pack reached the limit: it dies without a word."""
+        drafts = (self.path / "objects/pack").glob("tmp_pack_*")
+        limit = MAX_BYTES // BLOCK * BLOCK
+        return any(draft.stat().st_size >= limit for draft in drafts)
 
 
 def _no_merge_base(base: str, head: str) -> str:
@@ -340,12 +352,6 @@ def _no_merge_base(base: str, head: str) -> str:
 def _failure(command: str, stderr: str) -> CounselError:
     """What git's complaint means."""
     sentence = _sentence(stderr)
-    if _TOO_LARGE in stderr:
-        return CounselError(
-            Code.HUB_FAILED,
-            f"The remote sends more than {MAX_BYTES:,} bytes",
-            repair="Fetch the base branch by hand (`git fetch`), so that only what is new is sent.",
-        )
     if "No space left on device" in stderr:
         return CounselError(
             Code.STORAGE_FAILED, "The disk is full: nothing could be fetched"
@@ -356,9 +362,16 @@ def _failure(command: str, stderr: str) -> CounselError:
             Code.UNKNOWN_REF, sentence, details={"ref": _shown(missing[1])}
         )
     message = f"`git {command}` failed: {sentence}"
-    if _BROKEN.search(stderr):
+    if _is_broken(stderr):
         return BrokenObjectsError(Code.HUB_FAILED, message)
     return CounselError(Code.HUB_FAILED, message)
+
+
+def _is_broken(stderr: str) -> bool:
+    """Whether it is of objects here that git complains: not of what it was sent, nor does it quote the remote."""
+    own_lines = [line for line in stderr.splitlines() if not line.startswith("remote:")]
+    text = "\n".join(own_lines)
+    return bool(_BROKEN.search(text)) and "fsck" not in text
 
 
 def _sentence(stderr: str) -> str:
