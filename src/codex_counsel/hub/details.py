@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from codex_counsel.errors import CounselError
 from codex_counsel.hub import api
@@ -65,8 +64,8 @@ def of_pull_request(
 
 def _path(pull: PullRequest) -> str:
     if pull.hub == "github":
-        return f"repos/{pull.project}/pulls/{pull.number}"
-    return f"projects/{quote(pull.project, safe='')}/merge_requests/{pull.number}"
+        return f"{api.project_path(pull)}/pulls/{pull.number}"
+    return f"{api.project_path(pull)}/merge_requests/{pull.number}"
 
 
 def _of_github(answer: JsonObject) -> Details:
