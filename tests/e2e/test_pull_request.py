@@ -154,6 +154,9 @@ def test_each_push_is_sent_once_and_mended_findings_are_told(
     assert known(second) == {"retry.py": "open"}
     assert [row["file"] for row in second["resolved"]] == ["total.py"]
     assert "retry.py" not in change(server.requests[1].prompt)
+    messages = material(server.requests[1].prompt, "commit messages") or ""
+    assert messages.endswith("second")
+    assert "first" not in messages
 
     # The base goes on, and the author rebases and pushes by force.
     scene.author.git("checkout", "--quiet", "main")

@@ -188,6 +188,27 @@ def test_a_shallow_clone_gets_the_history_that_is_needed(
     assert contents(world.workspace) == before
 
 
+def test_a_clone_that_is_cut_off_within_the_pull_request_sees_all_of_it(
+    world: World,
+) -> None:
+    """As a CI service has it: the newest commit of the pull request alone."""
+    scene = begin(world)
+    merge_base = scene.author.git("rev-parse", "main")
+    head = scene.push("more = 1\n")
+    scene.author.git(
+        "push", "--quiet", "--force", scene.url, f"{head}:refs/heads/feature"
+    )
+    shutil.rmtree(world.workspace)
+    options = ("--quiet", "--depth=1", "--branch=feature")
+    scene.author.git("clone", *options, f"file://{scene.url}", str(world.workspace))
+    store = scene.store()
+    assert pulled(store, scene.url) == (merge_base, head, merge_base)
+    seen = scene.clone.repo().with_objects(store.path)
+    log = seen.git("log", "--format=%H", f"{merge_base}..{head}").decode().split()
+    assert len(log) == 2
+    assert seen.try_git("merge-base", "--is-ancestor", merge_base, head)[0] == 0
+
+
 def test_a_shallow_clone_needs_not_all_history(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
