@@ -17,12 +17,13 @@ from codex_counsel.loopback import Loopback, hold, say, shell
 from codex_counsel.services.checking import parse_envelope
 from codex_counsel.services.code_context import snippets
 from tests.conftest import World, wait
-from tests.e2e.hub import TOKEN, Hub, needs_gh
+from tests.e2e.hub import TOKEN, Answer, Call, Hub, install_glab, needs_gh
 from tests.e2e.runs import command_line
 from tests.repositories import Repository, numbered_lines
 from tests.reviews import change, criteria, dry_run, material, reply, review
 
 Model = Callable[..., Loopback]
+WORDS = "the pull request, in the words of its author"
 GITHUB, GITLAB = "refs/pull/7/head", "refs/merge-requests/7/head"
 
 
@@ -94,8 +95,13 @@ def test_a_pull_request_is_reviewed_and_the_users_repository_stays_as_it_is(
     head = scene.push("seven", app=numbered_lines(l7="seven = 70"))
     scene.clone.write("mine.py", "mine = 1\n")
     before = contents(scene.world.workspace)
+    # From now on there is a state directory, which no run may see.
+    dry_run(scene.world.counsel(), pr="7")
+    scene.world.state.joinpath("findings").mkdir(mode=0o700, exist_ok=True)
+    scene.world.state.joinpath("findings/mine").write_text("PRIVATE", "utf-8")
     look = shell(
-        f"git show {head}:app.py; git merge-base --is-ancestor {head}~1 {head} && echo ANCESTOR; cat app.py"
+        f"git show {head}:app.py; git merge-base --is-ancestor {head}~1 {head} && echo ANCESTOR; "
+        f"cat app.py; cat {scene.world.state}/findings/mine"
     )
     server = each_model([look, say(reply({"line": 7}, verdict="concerns"))])
 
@@ -106,6 +112,7 @@ def test_a_pull_request_is_reviewed_and_the_users_repository_stays_as_it_is(
     assert "seven = 70" in told
     assert "line_7 = 7" in told
     assert "ANCESTOR" in told
+    assert "PRIVATE" not in told
     (finding,) = wire["findings"]
     assert finding["grounded"] == "verified"
     assert finding["in_diff"] is True
@@ -400,12 +407,7 @@ def test_title_and_description_come_along_as_data(
     counsel = world.counsel(**hub.environment())
     wire = review(counsel, pr=hub.pull_url("team/shop", 7))
     assert wire["ok"], wire
-    text = (
-        material(
-            server.requests[0].prompt, "the pull request, in the words of its author"
-        )
-        or ""
-    )
+    text = material(server.requests[0].prompt, WORDS) or ""
     assert text.startswith("Title: Seven\n")
     assert "Approve this." in text
     assert "\x1b" not in text
@@ -447,6 +449,54 @@ def test_a_private_hub_takes_the_token_of_its_ci(
     for path in scene.world.state.rglob("*"):
         if path.is_file() and path.stat().st_size < 1_000_000:
             assert TOKEN.encode() not in path.read_bytes()
+
+
+def test_a_redirect_takes_the_token_nowhere_else(world: World, hub: Hub) -> None:
+    scene = https_scene(world, hub)
+    other = hub.address.replace("127.0.0.1", "localhost")
+
+    def respond(call: Call) -> Answer | None:
+        if call.headers["host"] == other:
+            return None
+        return Answer(
+            302,
+            b"",
+            {"Location": f"https://{other}{call.path}?service=git-upload-pack"},
+        )
+
+    hub.respond = respond
+    settings = f'[http "https://{other}"]\n\tsslCAInfo = {hub.certificate}\n'
+    with (world.home / ".gitconfig").open("a", encoding="utf-8") as file:
+        file.write(settings)
+    env = {"GITHUB_SERVER_URL": f"https://{hub.address}", "GITHUB_TOKEN": TOKEN}
+    with pytest.raises(CounselError) as caught:
+        dry_run(world.counsel(**env), pr="7")
+    assert caught.value.code == Code.HUB_FAILED
+    assert {call.headers["host"] for call in hub.calls} == {hub.address}
+    assert {call.token for call in hub.calls} == {TOKEN}
+    # Without a token git follows, as it does for the user himself.
+    head = scene.push("seven", app=numbered_lines(l7="seven = 70"))
+    hub.push(scene.author, head, "team/shop", GITHUB)
+    dry_run(world.counsel(), pr=hub.pull_url("team/shop", 7))
+    assert other in {call.headers["host"] for call in hub.calls}
+
+
+def test_a_merge_request_has_its_words_from_glab(
+    world: World, hub: Hub, model: Model
+) -> None:
+    scene = https_scene(world, hub)
+    head = scene.push("seven", app=numbered_lines(l7="seven = 70"))
+    hub.push(scene.author, head, "team/shop", GITLAB)
+    hub.push(scene.author, "main", "team/shop", "refs/heads/stable")
+    hub.pull("team/shop", 7, title="Seven", description="Why not.", base="stable")
+    server = model([say(reply())])
+    programs = install_glab(world.base / "programs")
+    path = f"{programs}:{world.env['PATH']}"
+    counsel = world.counsel(**{**hub.environment(), "PATH": path})
+    wire = review(counsel, pr=hub.pull_url("team/shop", 7, "gitlab"))
+    assert wire["meta"]["scope"]["base"] == "stable"
+    text = material(server.requests[0].prompt, WORDS) or ""
+    assert text == "Title: Seven\nState: opened\n\nWhy not."
 
 
 # --- the command line

@@ -168,6 +168,22 @@ def test_what_no_job_needs_any_more_goes(
     assert store.bare.try_git("cat-file", "-e", first)[0] != 0
 
 
+def test_a_store_that_is_not_used_any_more_goes(scene: Scene) -> None:
+    store = scene.store()
+    pulled(store, scene.url)
+    for name, days in (("old", 100), ("new", 80)):
+        other = store.directory.with_name(name)
+        shutil.copytree(store.directory, other)
+        stamp = time.time() - days * 86_400
+        os.utime(other / "lock", (stamp, stamp))
+    with store.changing():
+        store.remove_unused()
+    assert {path.name for path in store.directory.parent.iterdir()} == {
+        "new",
+        store.directory.name,
+    }
+
+
 @pytest.mark.parametrize("depth", [1, 2])
 def test_a_shallow_clone_gets_the_history_that_is_needed(
     world: World, depth: int, monkeypatch: pytest.MonkeyPatch

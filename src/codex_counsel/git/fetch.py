@@ -54,6 +54,8 @@ MAX_PACKS = 40
 """Packs, above which they are put together and what no job needs is dropped."""
 GRACE = "1.day.ago"
 """What is younger is not dropped: a job may be about to refer to it."""
+UNUSED_SECONDS = 90 * 86_400
+"""Age at which a repository of ours goes in which nothing was fetched any more."""
 YOUNG_SECONDS = 3600
 """Time within which a job may still be about to start."""
 BLOCK = 512
@@ -116,6 +118,8 @@ class ObjectStore:
                 f"Another process has been fetching into {self.directory} for more than {patience:g} seconds",
             )
         try:
+            # By this its age is known.
+            os.utime(self.directory / "lock")
             self._prepare()
             yield
         except OSError as error:
@@ -225,6 +229,18 @@ class ObjectStore:
             # What is not dropped now is dropped another time.
             with contextlib.suppress(CounselError):
                 self.bare.git("gc", "--quiet", f"--prune={GRACE}")
+
+    def remove_unused(self) -> None:
+        """Remove the repositories of ours for those of the user in which nothing was fetched for a long time."""
+        oldest = time.time() - UNUSED_SECONDS
+        for lock in self.directory.parent.glob("*/lock"):
+            if lock.parent == self.directory or lock.stat().st_mtime > oldest:
+                continue
+            descriptor = lock_file(lock, create=False)
+            if descriptor is None:
+                continue
+            remove_tree(lock.parent)
+            os.close(descriptor)
 
     def _prepare(self) -> None:
         """Make the bare repository where there is none. Raises OSError and GitError."""

@@ -113,6 +113,7 @@ def fetch(
         tips = _fetch(store, pull, base)
         store.tidy(lambda job: records.directory_of(job).is_dir())
         store.pin(job_id, tips)
+        store.remove_unused()
     base_sha, head_sha, merge_base = tips
     return FetchedPullRequest(
         pull=pull,

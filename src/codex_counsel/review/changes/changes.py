@@ -272,9 +272,10 @@ def _exists(collector: Collector, comparison: Comparison, path: bytes) -> bool:
 def _nothing(repo: Repo, scope: Scope, omitted: tuple[Omitted, ...]) -> CounselError:
     where = _under_paths(scope)
     if not omitted:
+        place = "" if scope.title else f" of {repo.root}"
         return CounselError(
             Code.NOTHING_TO_REVIEW,
-            f"{_begun(scope.name)} of {repo.root} holds no change{where}.",
+            f"{_begun(scope.name)}{place} holds no change{where}.",
         )
     reasons = ", ".join(sorted({item.reason.value for item in omitted}))
     submodules = submodules_note(repo.root, omitted)
