@@ -191,11 +191,7 @@ def _result(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "result",
-        metavar="RESULT",
-        help="a job id, or its first digits; a file that `review --json` wrote; or - for standard input",
-    )
+    _add_result(parser)
     parser.add_argument(
         "--expect-head",
         metavar="SHA",
@@ -214,6 +210,27 @@ def _check(parser: argparse.ArgumentParser) -> None:
     )
     _add_document_flags(parser)
     _add_output_file(parser)
+
+
+def _comment(parser: argparse.ArgumentParser) -> None:
+    _add_result(parser)
+    parser.add_argument(
+        "--pr",
+        required=True,
+        metavar="N|URL",
+        help="the pull request or merge request of a remote of this repository, by number or URL",
+    )
+    parser.add_argument(
+        "-C",
+        "--workspace-root",
+        metavar="DIR",
+        help="the directory of the project; default: the current one",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the text of the comment; ask the service, and write nothing there",
+    )
 
 
 def _compare(parser: argparse.ArgumentParser) -> None:
@@ -405,6 +422,14 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_result(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "result",
+        metavar="RESULT",
+        help="a job id, or its first digits; a file that `review --json` wrote; or - for standard input",
+    )
+
+
 def _add_job_id(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
         "job_id",
@@ -502,6 +527,11 @@ VERBS = (
         "  0    pass\n"
         "  1    fail: a finding at or above --fail-on\n"
         "others  inconclusive, with the code that `codex-counsel --help` lists for the reason",
+    ),
+    Verb(
+        "comment",
+        "put a stored review on its pull request, as one comment that the next review replaces",
+        add_arguments=_comment,
     ),
     Verb(
         "compare",

@@ -343,6 +343,14 @@ def _check(arguments: argparse.Namespace) -> int:
     return int(checked.data["exit_code"])
 
 
+def _comment(arguments: argparse.Namespace) -> int:
+    """Put a stored review on its pull request."""
+    # The other verbs do without it.
+    from codex_counsel.cli import comment
+
+    return comment.run(arguments, _environment())
+
+
 def _states_on_record(arguments: argparse.Namespace) -> dict[str, FindingState]:
     # The other verbs do without it.
     from codex_counsel.services import findings
@@ -546,6 +554,7 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "usage": _usage,
     "result": _result,
     "check": _check,
+    "comment": _comment,
     "compare": _compare,
     "findings": _findings,
     "cancel": _cancel,

@@ -32,7 +32,7 @@ CALL_SECONDS = 30.0
 _REFUSED = (403, 404)
 
 _MARKER = re.compile(
-    r"<!-- codex-counsel review head=(?P<head>[0-9a-f]{40,64}|-) ended=(?P<ended>[0-9T:+-]{25})"
+    r"<!-- codex-counsel review head=(?P<head>[0-9a-f]{40,64}|-) ended=(?P<ended>[0-9T:-]{19}\+00:00)"
     r" status=(?P<status>completed|failed) -->"
 )
 

@@ -39,7 +39,7 @@ def markdown(review: Envelope) -> str:
 def _markdown_of_review(review: Envelope) -> str:
     lines = [f"## Codex: {inline(review.summary)}", ""]
     for finding in review.findings or ():
-        lines += _markdown_of_finding(finding)
+        lines += finding_lines(finding)
     if review.answer is not None:
         lines += [prose(review.answer), ""]
     lists = {"resolved": resolved_lines(review), **lists_of(review)}
@@ -60,7 +60,8 @@ def _markdown_of_review(review: Envelope) -> str:
     return "\n".join(lines)
 
 
-def _markdown_of_finding(finding: Finding) -> list[str]:
+def finding_lines(finding: Finding) -> list[str]:
+    """Everything about a finding, below a heading of the third level."""
     lines = [f"### {finding.severity}: {inline(title_of(finding))}", ""]
     lines += [code_span(place_of(finding)), ""]
     if finding.evidence:
