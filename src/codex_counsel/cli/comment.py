@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace, env: Mapping[str, str]) -> int:
     if directory is not None:
         directory = str(Path(directory).absolute())
     LINE.say("asking the service of the pull request …")
-    place = pull_request_comment.look_up(env, directory, arguments.pr)
+    place = pull_request_comment.look_up(env, directory, arguments.pr, review)
     text = comment_text(review, place.room, place.newest_of(review))
     if not arguments.dry_run:
         output.show(pull_request_comment.post(place, review, text).wire())

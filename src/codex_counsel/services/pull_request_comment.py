@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from codex_counsel.contract.envelope import Coverage, Envelope, Meta, completed
@@ -17,6 +17,7 @@ from codex_counsel.hub.reference import PullRequest, of_argument
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.prepare.context import Context
 from codex_counsel.system.json_values import Json, JsonObject
+from codex_counsel.system.text import one_line, visible
 
 TOOL = "codex-counsel comment"
 COMMIT = re.compile("[0-9a-f]{40,64}")
@@ -48,17 +49,57 @@ class Place:
         return self.conversation.head
 
 
-def look_up(env: Mapping[str, str], workspace_root: str | None, argument: str) -> Place:
+def look_up(
+    env: Mapping[str, str],
+    workspace_root: str | None,
+    argument: str,
+    review: Envelope,
+) -> Place:
     """Ask the service that has the pull request, which `argument` names by its number or address.
 
-    Raises `invalid_arguments`, `workspace_invalid`, `not_a_git_repo` and `hub_failed`.
+    Raises `invalid_arguments`, also for a review of another pull request,
+    `workspace_invalid`, `not_a_git_repo` and `hub_failed`.
     """
     context = Context.of(env)
     workspace = workspaces.resolve(context, workspace_root).root
     repo = Repo.open(workspace, context.settings.git_timeout_seconds, env=context.env)
-    pull = of_argument(argument, repo)
+    pull = _with_hub(of_argument(argument, repo), review)
     service = comments.service_of(pull, context.env, workspace)
     return Place(pull, service, service.read())
+
+
+def _with_hub(pull: PullRequest, review: Envelope) -> PullRequest:
+    """The pull request, with the hub that the review found where the address of the remote does not tell."""
+    if not pull.host:
+        raise CounselError(
+            Code.INVALID_ARGUMENTS,
+            "pr: the remote is a directory, which has no comments",
+            repair="Name the pull request by its URL, from a clone of the service that has it.",
+        )
+    scope = review.meta.scope or {}
+    if scope.get("kind") == "pull_request":
+        _check_is_of(pull, scope)
+        if scope.get("hub") in ("github", "gitlab") and not pull.certain:
+            return replace(pull, hub=scope["hub"], certain=True)
+    if not pull.certain:
+        raise CounselError(
+            Code.INVALID_ARGUMENTS,
+            f"pr: the name {pull.host} does not tell whether it is GitHub or GitLab",
+            repair="Name the pull request by its URL.",
+        )
+    return pull
+
+
+def _check_is_of(pull: PullRequest, scope: JsonObject) -> None:
+    reviewed = (scope.get("host"), scope.get("project"), scope.get("number"))
+    if reviewed == (pull.host, pull.project, pull.number):
+        return
+    words = one_line(visible("{}/{} {}".format(*reviewed)), 200)
+    raise CounselError(
+        Code.INVALID_ARGUMENTS,
+        f"RESULT: this is a review of {words}, not of {pull.title}",
+        repair="Name the pull request that was reviewed, or the review of this one.",
+    )
 
 
 def check(review: Envelope) -> None:
