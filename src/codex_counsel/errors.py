@@ -18,6 +18,7 @@ class Code(StrEnum):
     NOTHING_TO_REVIEW = "nothing_to_review"
     UNKNOWN_REF = "unknown_ref"
     INPUT_TOO_LARGE = "input_too_large"
+    PROJECT_FILE_INVALID = "project_file_invalid"
     NOT_INSTALLED = "not_installed"
     CODEX_NOT_FOUND = "codex_not_found"
     CODEX_TOO_OLD = "codex_too_old"
@@ -141,6 +142,12 @@ CATALOG: dict[Code, Meaning] = {
     Code.INPUT_TOO_LARGE: Meaning(
         "The text is longer than a run accepts; nothing was spent.",
         "Shorten it, or name files of the workspace instead of pasting them.",
+        exit_code=USAGE,
+    ),
+    Code.PROJECT_FILE_INVALID: Meaning(
+        "The project file `.codex-counsel.toml` of the base revision cannot be read, or names a branch that is not "
+        "there; nothing was spent.",
+        "Mend it in the base revision, or set CODEX_COUNSEL_PROJECT_FILE=ignore to go on without it.",
         exit_code=USAGE,
     ),
     Code.NOT_INSTALLED: Meaning(

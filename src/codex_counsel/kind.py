@@ -21,7 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from codex_counsel.codex import programs
-from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Meta, failed
+from codex_counsel.contract.envelope import (
+    Envelope,
+    EnvelopeDict,
+    Meta,
+    ProjectFile,
+    failed,
+)
 from codex_counsel.git.repo import object_variables
 from codex_counsel.system.files import remove_tree
 from codex_counsel.system.json_values import Json, JsonObject
@@ -86,6 +92,9 @@ class Brief:
     whose result is files of the job directory: it cannot run without a writable state
     directory.
 
+    `subject` are the words a person recognises the run by, where the request alone does not
+    tell them. `project_file` is that of the envelope's `meta`.
+
     `runs_commands` marks a run after which commands of ours run, within the same
     boundary. `children` are jobs that the worker may start after Codex's turn, each at
     most once. `runs_codex` is false for a job that only starts these. `job_id` is the one
@@ -98,6 +107,8 @@ class Brief:
     instructions: str | None = None
     images: tuple[Image, ...] = ()
     scope: JsonObject | None = None
+    subject: str = ""
+    project_file: ProjectFile | None = None
     warnings: tuple[str, ...] = ()
     details: Mapping[str, Json] = field(default_factory=dict)
     keeps_files: bool = False

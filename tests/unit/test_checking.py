@@ -16,6 +16,7 @@ from codex_counsel.contract.envelope import CheckResult, Envelope, completed, fa
 from codex_counsel.contract.vocabulary import (
     CHECK_STATUSES,
     CheckStatus,
+    FailOn,
     FindingState,
 )
 from codex_counsel.errors import CATALOG, EXIT_CODES, Code, CounselError
@@ -23,7 +24,6 @@ from codex_counsel.jobs.store import Store
 from codex_counsel.services import checking
 from codex_counsel.services.checking import (
     Bar,
-    FailOn,
     as_decided,
     check,
     exit_code,

@@ -26,6 +26,7 @@ from codex_counsel.contract.envelope import (
     Next,
     Omission,
     Progress,
+    ProjectFile,
     Proof,
     Resolved,
     Rule,
@@ -326,6 +327,9 @@ WHOLE = Envelope(
         budget_reached=BudgetReached(limit=1000, used=1200),
         elapsed_ms=1,
         scope={"kind": "range"},
+        project_file=ProjectFile(
+            revision="1", used=["fail_on"], fail_on="never", changed=True
+        ),
         isolation="lean",
         warnings=["w"],
         truncated=True,

@@ -134,7 +134,7 @@ def test_a_flag_has_the_default_and_the_choices_of_its_field() -> None:
         ["review", "-C", "/w", "--extra-root", "/a", "--extra-root", "/b", "x.py"]
     )
     assert (options.scope, options.stance, options.workspace_root) == (
-        "working_tree",
+        None,
         "review",
         "/w",
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from codex_counsel.attempts import judge
 from codex_counsel.attempts.record import AttemptsSpec
+from codex_counsel.contract.envelope import ProjectFile
 from codex_counsel.contract.request import Consult
 from codex_counsel.contract.settings import MAX_TOKENS_BOUNDS
 from codex_counsel.delegate import prepare as delegate
@@ -36,7 +37,13 @@ def prepare(
     arguments that do not go together, and as `delegate.prepare`.
     """
     _check_arguments(request)
+    named = request.check
+    request, file = delegate.with_check_of_team(request, workspace, context)
     brief = delegate.prepare(request, workspace, context, records)
+    brief = replace(brief, warnings=(*brief.warnings, *file.warnings))
+    if request.check != named:
+        used = ProjectFile(revision=file.revision or "", used=["check"])
+        brief = replace(brief, project_file=used)
     if request.attempts == 1:
         return brief
 

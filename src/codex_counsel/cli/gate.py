@@ -41,9 +41,10 @@ def _install(arguments: argparse.Namespace) -> int:
         return _fail(
             "this is a copy in uv's cache that may be gone tomorrow; install it first: uv tool install"
         )
-    line = stop_gate.hook_command(
-        "--fail-on", arguments.fail_on, "--rounds", str(arguments.rounds)
-    )
+    flags = ["--rounds", str(arguments.rounds)]
+    if arguments.fail_on:
+        flags = ["--fail-on", arguments.fail_on, *flags]
+    line = stop_gate.hook_command(*flags)
     file = _settings_file(arguments)
     if not change_settings(file, lambda settings: stop_gate.with_hook(settings, line)):
         return 1
@@ -156,7 +157,9 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _review_turn(stop: Stop, fail_on: Severity, rounds: int) -> JsonObject | None:
+def _review_turn(
+    stop: Stop, fail_on: Severity | None, rounds: int
+) -> JsonObject | None:
     """The hook's answer to Claude Code; None lets the turn end without a message."""
     paths = stop_gate.edited_files(stop)
     if not paths:

@@ -41,9 +41,9 @@ HELP = {
     "images": "an image to send along; may be repeated",
     "web_search": "let Codex search the web",
     "network": "let the commands that Codex runs use the network",
-    "scope": "what to review, see below; default: working_tree",
-    "base": "for --scope branch: the branch or commit to compare with; default: the default branch of the remote, "
-    "then the upstream, then main or master",
+    "scope": "what to review, see below; default: that of the project file, else working_tree",
+    "base": "for --scope branch: the branch or commit to compare with; default: that of the project file, else the "
+    "default branch of the remote, then the upstream, then main or master",
     "commit": "for --scope commit: the commit; default: HEAD",
     "range": "for --scope range: A..B or A...B; default in a hook of pre-commit: what is about to be pushed",
     "pr": "review a pull request or merge request of a remote of this repository, by number or URL; it is fetched "
@@ -58,7 +58,8 @@ HELP = {
     "check_only": "say whether the diff can be applied; write nothing",
     "prove": "have a test written and run for each critical and high finding, or for all; one more turn each",
     "attempts": "so many runs from the same start, ranked",
-    "check": "a shell command that the result must pass; it is run in the copy, in the sandbox",
+    "check": "a shell command that the result must pass; it is run in the copy, in the sandbox; default: that of the "
+    "project file, if any",
     "judge": "let one more turn compare the attempts, without knowing their checks",
     "models": "the model of one attempt; give it once for each",
     "efforts": "the reasoning effort of one attempt; give it once for each",

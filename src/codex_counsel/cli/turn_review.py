@@ -22,6 +22,8 @@ def review_files(stop: Stop, paths: tuple[str, ...], thread: str | None) -> Enve
     """
     arguments = {
         "workspace_root": str(stop.root),
+        # A project file may name another scope for reviews that somebody asks for.
+        "scope": "working_tree",
         "paths": paths,
         "session_id": thread,
         # Leaves a minute of the hook's own limit for the report.
@@ -37,10 +39,10 @@ def review_files(stop: Stop, paths: tuple[str, ...], thread: str | None) -> Enve
         return failed(ReviewChanges.tool, error)
 
 
-def blocking_findings(review: Envelope, fail_on: Severity) -> list[JsonObject]:
+def blocking_findings(review: Envelope, fail_on: Severity | None) -> list[JsonObject]:
     """The findings that may block: they count, and their evidence was found in the files."""
     blocking = []
-    for finding in Bar(fail_on).counted(review.findings):
+    for finding in Bar(fail_on).counted(review):
         if finding.grounded != "unverified":
             present = {
                 name: value

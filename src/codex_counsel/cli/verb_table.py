@@ -19,6 +19,7 @@ from codex_counsel.contract.request import (
     Transfer,
 )
 from codex_counsel.contract.vocabulary import (
+    FAIL_ON,
     FINDING_ACTIONS,
     FINDING_STATES,
     SEVERITIES,
@@ -331,10 +332,11 @@ def _gate(parser: argparse.ArgumentParser) -> None:
             help="for the current directory alone: .claude/settings.local.json",
         )
     for action in (install, run):
-        least = "a finding of this severity or a higher one blocks the end of the turn; default: high"
-        action.add_argument(
-            "--fail-on", choices=GATE_SEVERITIES, default="high", help=least
+        least = (
+            "a finding of this severity or a higher one blocks the end of the turn; default: that of the project file, "
+            "else high"
         )
+        action.add_argument("--fail-on", choices=GATE_SEVERITIES, help=least)
         rounds = "how many times one turn may be blocked; default: 1"
         action.add_argument(
             "--rounds", type=int, choices=(1, 2, 3), default=1, help=rounds
@@ -383,9 +385,9 @@ def _add_document_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--fail-on",
-        choices=(*SEVERITIES, "never"),
-        default="high",
-        help="exit code 1 for a finding of this severity or a higher one, whatever the verdict; default: high",
+        choices=FAIL_ON,
+        help="exit code 1 for a finding of this severity or a higher one, whatever the verdict; default: that of the "
+        "project file, else high",
     )
     parser.add_argument(
         "--new-only",

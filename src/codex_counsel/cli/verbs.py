@@ -165,7 +165,7 @@ def _finish(counsel: Counsel, handle: Handle, arguments: argparse.Namespace) -> 
 def _bar(arguments: argparse.Namespace) -> Bar:
     """Which findings decide. Verbs that review nothing have not its flags."""
     return Bar(
-        fail_on=getattr(arguments, "fail_on", "high"),
+        fail_on=getattr(arguments, "fail_on", None),
         new_only=getattr(arguments, "new_only", False),
     )
 

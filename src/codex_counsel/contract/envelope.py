@@ -20,6 +20,7 @@ from codex_counsel.contract.vocabulary import (
     Confidence,
     EffortSource,
     EnforcedReads,
+    FailOn,
     FindingState,
     Grounding,
     HostControls,
@@ -129,6 +130,9 @@ class Finding:
     proof: Proof | None = _optional_field(
         "prove: what a test says that was run for this finding; refuted: lowered to nit"
     )
+    fail_on: FailOn | None = _optional_field(
+        "the severity that fails the review in this file, where the project file sets a stricter one for it"
+    )
 
     @property
     def is_rejected(self) -> bool:
@@ -205,6 +209,9 @@ class Coverage:
     complete: bool = False
     rules: list[RuleFile] | None = _optional_field(
         "files with review rules, those that hold for most of the change first"
+    )
+    skipped: int | None = _optional_field(
+        "files that the project file leaves out of reviews; they do not make the material incomplete"
     )
     seen: list[SeenEarlier] | None = _optional_field(
         "since: last: what was not sent because these reviews saw it"
@@ -380,6 +387,22 @@ class BudgetReached:
 
 
 @dataclass(kw_only=True)
+class ProjectFile:
+    """The project file `.codex-counsel.toml` that was in force."""
+
+    revision: str = _required_field("the commit that it was read from")
+    used: list[str] = _required_field(
+        "what it decided: scope, base, skip, fail_on, focus, check"
+    )
+    fail_on: FailOn | None = _optional_field(
+        "the severity that fails the review where the caller names none"
+    )
+    changed: bool | None = _optional_field(
+        "true: the change touches this file; its new form was not in force"
+    )
+
+
+@dataclass(kw_only=True)
 class Meta:
     """Where a result came from."""
 
@@ -408,6 +431,7 @@ class Meta:
     )
     elapsed_ms: int | None = None
     scope: JsonObject | None = None
+    project_file: ProjectFile | None = None
     isolation: str | None = None
     warnings: list[str] = field(default_factory=list)
     truncated: bool | None = None

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from codex_counsel.contract.settings import MAX_TOKENS_BOUNDS
 from codex_counsel.contract.vocabulary import (
+    DEFAULT_SCOPE,
     JOB_ID,
     THREAD_ID,
     AdviceStance,
@@ -248,8 +249,8 @@ class ReviewChanges(RunRequest):
 
     tool: ClassVar[str] = "codex_review_changes"
 
-    scope: ScopeKind = _argument(
-        "working_tree",
+    scope: ScopeKind | None = _argument(
+        None,
         "working_tree: uncommitted, untracked; files: whole files",
     )
     base: str | None = _argument(
@@ -299,6 +300,12 @@ class ReviewChanges(RunRequest):
     prove: Prove = _argument(
         "none", "run a test for each finding, one more turn each; high: and critical"
     )
+
+    def canonical(self) -> str:
+        """As of every run. Left out, `scope` stands as the default that it had before a project file could name one."""
+        arguments = json.loads(super().canonical())
+        arguments["scope"] = self.scope or DEFAULT_SCOPE
+        return json.dumps(arguments, sort_keys=True)
 
     @property
     def subject(self) -> str:

@@ -126,6 +126,11 @@ class Settings:
         "findings that one review with `prove` tries to prove, the gravest first; each takes one more turn",
     )
     git_timeout_seconds: int = _number(60, 1, 600, "seconds one git command may take")
+    project_file: str = _choice(
+        "base",
+        ("base", "ignore"),
+        "the project file `.codex-counsel.toml`: `base`: that of the base revision is in force; `ignore`: none is",
+    )
     isolation: str = _choice(
         "lean",
         ISOLATIONS,

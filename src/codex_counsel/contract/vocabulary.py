@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 Severity = Literal["critical", "high", "medium", "low", "nit"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 """Gravest first."""
+
+FailOn = Literal["critical", "high", "medium", "low", "nit", "never"]
+"""The least severity of a finding that fails a review. `never`: none does."""
+FAIL_ON: tuple[FailOn, ...] = get_args(FailOn)
+DEFAULT_FAIL_ON: FailOn = "high"
+
+PROJECT_FILE = ".codex-counsel.toml"
+"""At the top of the repository: see `contract/project_file.py`."""
 
 Verdict = Literal["pass", "concerns", "fail", "unknown"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -69,6 +78,7 @@ CHECK_STATUSES: tuple[CheckStatus, ...] = get_args(CheckStatus)
 
 ScopeKind = Literal["working_tree", "staged", "branch", "commit", "range", "files"]
 SCOPES: tuple[ScopeKind, ...] = get_args(ScopeKind)
+DEFAULT_SCOPE: ScopeKind = "working_tree"
 
 AdviceStance = Literal["advise", "challenge"]
 ADVICE_STANCES: tuple[AdviceStance, ...] = get_args(AdviceStance)
@@ -128,6 +138,11 @@ JOB_ID = r"^[0-9a-f]{32}$"
 THREAD_ID = (
     r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 )
+
+
+def strictest(bars: Iterable[FailOn]) -> FailOn:
+    """Of these the one at which the most findings fail a review. Raises ValueError for none."""
+    return max(bars, key=("never", *SEVERITIES).index)
 
 
 def severities_from(least: Severity) -> tuple[Severity, ...]:

@@ -15,7 +15,12 @@ from codex_counsel.delegate.record import DelegateSpec
 from codex_counsel.delegate.seed import SeedPlan
 from codex_counsel.git.names import display_name
 from codex_counsel.kind import TEMPORARY, Brief, Placement, Records
-from codex_counsel.prepare import attachments, guidance, prompt_parts
+from codex_counsel.prepare import (
+    attachments,
+    guidance,
+    project_file,
+    prompt_parts,
+)
 from codex_counsel.prepare.boundary import Access
 from codex_counsel.prepare.prompt_parts import Material
 from codex_counsel.prepare.secret_files import is_utf8
@@ -26,6 +31,7 @@ from codex_counsel.system.text import visible
 if TYPE_CHECKING:
     from codex_counsel.contract.request import Delegate
     from codex_counsel.prepare.context import Context
+    from codex_counsel.prepare.project_file import ProjectFile
     from codex_counsel.prepare.workspace import ResolvedWorkspace
 
 MAX_WARNED = 20
@@ -135,6 +141,21 @@ def prepare(
         prefix=spec.prefix,
         secrets=spec.secrets,
     )
+
+
+def with_check_of_team(
+    request: Delegate, workspace: ResolvedWorkspace, context: Context
+) -> tuple[Delegate, ProjectFile]:
+    """The request with the check of the project file where the caller names none, and that file, as of HEAD.
+
+    Raises `project_file_invalid`, and as `open_repository`.
+    """
+    repo = open_repository(workspace, context)
+    file = project_file.of_revision(repo, repo.head(), context.settings)
+    check = file.policy.delegate.check
+    if request.check is None and check:
+        request = replace(request, check=check)
+    return request, file
 
 
 def prompt(

@@ -115,6 +115,25 @@ def default_base(repo: Repo) -> tuple[str, str]:
     )
 
 
+def branch_to_compare_with(repo: Repo, name: str) -> str | None:
+    """The full name of this branch of the remote, else of this clone; None where there is neither.
+
+    The remote is that of `default_base`. The branch checked out is none to compare with.
+    """
+    branch = current_branch(repo)
+    remote = remote_of(repo, branch)
+    candidates = []
+    if remote:
+        candidates.append(f"refs/remotes/{remote}/{name}")
+    if name != branch:
+        candidates.append(f"refs/heads/{name}")
+    for candidate in candidates:
+        code, _, _ = repo.try_git("show-ref", "--verify", "--quiet", candidate)
+        if code == 0:
+            return candidate
+    return None
+
+
 def current_branch(repo: Repo) -> str:
     """The name of the branch checked out, or an empty text for a detached HEAD."""
     code, output, _ = repo.try_git("symbolic-ref", "--quiet", "--short", "HEAD")

@@ -15,6 +15,7 @@ from codex_counsel.errors import CounselError
 from codex_counsel.git.repo import Repo
 from codex_counsel.kind import EndedRun, failed_run, remove_scratch
 from codex_counsel.review import reply as replies
+from codex_counsel.review.bars import add_bars
 from codex_counsel.review.grounding import ReviewedFiles
 from codex_counsel.review.on_record import (
     OnRecord,
@@ -142,6 +143,7 @@ def _from_reply(
     lower_refuted(reply.findings)
     findings = [*reply.findings, *on_record.carried]
     findings.sort(key=_rank)
+    ended.meta.warnings += add_bars(findings, record)
     return Envelope(
         ok=True,
         status="completed",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from codex_counsel.codex import rollout
 from codex_counsel.contract.settings import MAX_TOKENS_BOUNDS
-from codex_counsel.contract.vocabulary import SEVERITIES
+from codex_counsel.contract.vocabulary import DEFAULT_SCOPE, SEVERITIES
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.findings.ledger import Ledger
 from codex_counsel.findings.seen import ReviewLog
@@ -21,8 +21,9 @@ from codex_counsel.prepare.prompt_parts import Material
 from codex_counsel.prepare.workspace import open_repository
 from codex_counsel.proof import prepare as proof
 from codex_counsel.proof.record import ProofPlan
-from codex_counsel.review import prompt, pull_request, rule_files
+from codex_counsel.review import policy, prompt, pull_request, rule_files
 from codex_counsel.review.changes.changes import Changes, gather, submodules_note
+from codex_counsel.review.changes.comparison import comparison_of
 from codex_counsel.review.changes.model import Scope
 from codex_counsel.review.changes.since import base_ref
 from codex_counsel.review.criteria import NO_CRITERIA, Criteria
@@ -71,7 +72,6 @@ def prepare_changes(
     Raises `invalid_arguments`, `input_too_large`, `not_a_git_repo`,
     `workspace_invalid`, `unknown_ref`, `no_commits` or `nothing_to_review`.
     """
-    _check_scope(request)
     plan, plan_warnings = attachments.plan(
         request.plan, request.plan_path, workspace, context, required=False
     )
@@ -85,8 +85,15 @@ def prepare_changes(
 
     repo = open_repository(workspace, context)
     job_id = secrets.token_hex(16)
+    chosen = policy.choose_scope(request, repo, settings)
+    request = chosen.request
+    _check_scope(request)
     scope = Scope(
-        request.scope, request.base, request.commit, request.range, request.paths
+        request.scope or DEFAULT_SCOPE,
+        request.base,
+        request.commit,
+        request.range,
+        request.paths,
     )
     pull = None
     if request.pr:
@@ -98,6 +105,10 @@ def prepare_changes(
     if request.since == "last":
         reviews = ReviewLog(ledger.directory).read()
     on_record = _entries_on_record(ledger)
+    comparison = comparison_of(repo, scope)
+    # What the team has accepted by now, not when the author of a pull request began.
+    accepted = pull.base_sha if pull else comparison.base
+    team = policy.of_changes(repo, accepted, chosen, settings)
     changes = gather(
         repo,
         scope,
@@ -105,11 +116,12 @@ def prepare_changes(
         workspace.denied,
         reviews=reviews,
         mended={entry.file for entry in on_record if entry.file and entry.is_gone},
+        comparison=comparison,
+        skip=team.skip,
     )
-    # What the team has accepted by now, not when the author of a pull request began.
-    accepted = pull.base_sha if pull else changes.base_sha
     agents = guidance.of_revision(repo, accepted, workspace, settings)
     rules = rule_files.of_changes(repo, changes, workspace, settings, revision=accepted)
+    rules = team.criteria(rules, repo, changes, settings)
     material = rule_files.without_rule_sections(agents.material)
     if pull:
         material += pull.material()
@@ -125,6 +137,7 @@ def prepare_changes(
         relied_since=min((review.ended for review in changes.relied_on), default=""),
         base_ref=base_ref(repo, scope, changes.comparison),
         focused=request.focus is not None,
+        bars=team.bars,
     )
     if pull:
         record = replace(
@@ -158,9 +171,12 @@ def prepare_changes(
         reply_schema=reply_schema(plan=False, rules=bool(rules.rules)),
         instructions=prompt_parts.prompt_file("base"),
         scope=_reported_scope(request, changes, pull),
+        subject=request.subject,
+        project_file=team.report(rules, changes),
         warnings=(
             *(pull.warnings if pull else ()),
             *plan_warnings,
+            *team.warnings(repo, changes),
             *agents.warnings,
             *rules.warnings,
             *_hidden_warnings(changes),
@@ -329,7 +345,7 @@ def _check_pull_request(request: ReviewChanges) -> None:
     others = [
         name for name in ("commit", "range") if getattr(request, name) is not None
     ]
-    if request.scope != "working_tree":
+    if request.scope is not None:
         others.append("scope")
     if others:
         raise CounselError(

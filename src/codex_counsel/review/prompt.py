@@ -42,6 +42,12 @@ NOT_CHECKED_OUT = (
     "`git show {head}:PATH`, list files with `git ls-tree -r --name-only {head}`, and search with "
     "`git grep -n PATTERN {head}`; your evidence is quoted from that state."
 )
+SKIPPED = (
+    "The team leaves {} changed files out of its reviews, such as generated or copied ones. "
+    "Their text is not sent, and they need no review."
+)
+MAX_SKIPPED = 50
+"""Files that are named of those."""
 ALREADY_SENT = "The change is the very one that you were sent earlier in this thread; it has not moved since."
 
 
@@ -79,8 +85,9 @@ def of_changes(
         hidden_characters_note(changes),
         bounded_list(
             "what the text of the change lacks, or has only in part",
-            map(_omission_row, changes.omitted),
+            map(_omission_row, changes.lacking),
         ),
+        *_skipped(changes),
         focus(request.focus),
     )
 
@@ -185,6 +192,17 @@ def _seen_before(changes: Changes) -> list[str]:
         bounded_list("files of the change that were seen before", names),
         bounded_list(BASE_MOVED, changes.base_moved),
     ]
+
+
+def _skipped(changes: Changes) -> list[str]:
+    """How many files the team leaves out of reviews, with the first of their names."""
+    paths = [omitted.path for omitted in changes.skipped]
+    if not paths:
+        return []
+    rows = paths[:MAX_SKIPPED]
+    if len(paths) > MAX_SKIPPED:
+        rows.append(f"… and {len(paths) - MAX_SKIPPED} more")
+    return [SKIPPED.format(len(paths)), bounded_list("files left out", rows)]
 
 
 def _folders(names: Iterable[str]) -> list[str]:

@@ -48,7 +48,8 @@ class ReviewRecord:
     the user's own.
 
     `prove` is the `ProofPlan` of a review that proves findings, `denied` are absolute paths
-    of which nothing may reach a proof.
+    of which nothing may reach a proof. `bars` are the tables of paths of the project file
+    that have a bar of their own: `paths` are patterns, `fail_on` a severity.
     """
 
     workspace: str
@@ -72,6 +73,7 @@ class ReviewRecord:
     prove: JsonObject | None = None
     denied: list[str] = field(default_factory=list)
     objects: str = ""
+    bars: list[JsonObject] = field(default_factory=list)
 
     @classmethod
     def of_changes(
@@ -172,7 +174,9 @@ def coverage(changes: Changes, criteria: Criteria = NO_CRITERIA) -> Coverage:
     """What was really sent, and what was not."""
     omissions: list[Omission] = []
     bytes_left = MAX_OMITTED_BYTES
-    for omitted in changes.omitted[:MAX_OMITTED]:
+    # What the team leaves out must not push the rest off the list.
+    in_order = [*changes.lacking, *changes.skipped]
+    for omitted in in_order[:MAX_OMITTED]:
         bytes_left -= size(omitted.path)
         if bytes_left < 0:
             break
@@ -180,7 +184,7 @@ def coverage(changes: Changes, criteria: Criteria = NO_CRITERIA) -> Coverage:
             Omission(path=omitted.path, reason=str(omitted.reason), bytes=omitted.bytes)
         )
 
-    rest = changes.omitted[len(omissions) :]
+    rest = in_order[len(omissions) :]
     if rest:
         total = sum(omitted.bytes for omitted in rest)
         omissions.append(
@@ -195,5 +199,6 @@ def coverage(changes: Changes, criteria: Criteria = NO_CRITERIA) -> Coverage:
         redactions=changes.redactions,
         complete=changes.complete,
         rules=list(criteria.files) or None,
+        skipped=len(changes.skipped) or None,
         seen=list(changes.seen or ()) or None,
     )

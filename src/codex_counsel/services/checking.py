@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,7 +21,13 @@ from codex_counsel.contract.envelope import (
     completed,
 )
 from codex_counsel.contract.request import ReviewChanges, ReviewPlan
-from codex_counsel.contract.vocabulary import FindingState, Severity, severities_from
+from codex_counsel.contract.vocabulary import (
+    DEFAULT_FAIL_ON,
+    PROJECT_FILE,
+    FailOn,
+    FindingState,
+    severities_from,
+)
 from codex_counsel.errors import (
     CATALOG,
     DONE,
@@ -39,7 +45,6 @@ from codex_counsel.system.files import open_regular
 from codex_counsel.system.json_values import Json, JsonObject
 from codex_counsel.system.text import one_line, visible
 
-FailOn = Severity | Literal["never"]
 Outcome = Literal["pass", "fail", "inconclusive"]
 TOOL = "codex-counsel check"
 REVIEWS = (
@@ -60,23 +65,43 @@ MAX_RESULT = 64 * 1024 * 1024
 class Bar:
     """Which findings decide: those of the severity `fail_on` or a graver one.
 
-    `new_only` leaves out what an earlier review had raised already, and what is carried
-    over from one. What no record is kept of counts as new.
+    `fail_on` is the caller's. Where that is None, the project file of the review decides,
+    also for single files, else `DEFAULT_FAIL_ON`. `new_only` leaves out what an earlier
+    review had raised already, and what is carried over from one. What no record is kept of
+    counts as new.
     """
 
-    fail_on: FailOn = "high"
+    fail_on: FailOn | None = None
     new_only: bool = False
 
-    def counted(self, findings: Iterable[Finding] | None) -> list[Finding]:
+    def counted(self, review: Envelope) -> list[Finding]:
         """The findings that decide."""
-        if self.fail_on == "never":
-            return []
-        grave = severities_from(self.fail_on)
+        least = self.least(review)
         return [
             finding
-            for finding in findings or ()
-            if finding.severity in grave and self._may_count(finding)
+            for finding in review.findings or ()
+            if self._may_count(finding) and self._is_grave(finding, least)
         ]
+
+    def least(self, review: Envelope) -> FailOn:
+        """The severity that decides in most files of this review."""
+        if self.fail_on:
+            return self.fail_on
+        file = review.meta.project_file
+        if file and file.fail_on:
+            return file.fail_on
+        return DEFAULT_FAIL_ON
+
+    def is_per_file(self, review: Envelope) -> bool:
+        """Whether some findings are held to the bar of their own file."""
+        if self.fail_on:
+            return False
+        return any(finding.fail_on for finding in review.findings or ())
+
+    def _is_grave(self, finding: Finding, least: FailOn) -> bool:
+        if self.fail_on is None and finding.fail_on:
+            least = finding.fail_on
+        return least != "never" and finding.severity in severities_from(least)
 
     def _may_count(self, finding: Finding) -> bool:
         if finding.is_settled:
@@ -143,11 +168,12 @@ def judge(review: Envelope, bar: Bar) -> Judgement:
     Findings decide. Without one that counts, a review must have a verdict that its
     findings explain.
     """
-    if bar.fail_on == "never":
-        return Judgement(DONE, "the review is complete, and no finding is to fail it")
-    counted = bar.counted(review.findings)
+    counted = bar.counted(review)
     if counted:
-        return Judgement(FOUND, f"{len(counted)} {_kind_of_finding(bar, len(counted))}")
+        kind = _kind_of_finding(bar, review, len(counted))
+        return Judgement(FOUND, f"{len(counted)} {kind}")
+    if bar.least(review) == "never" and not bar.is_per_file(review):
+        return Judgement(DONE, "the review is complete, and no finding is to fail it")
     # What it had no tokens left to look at may be grave.
     if review.meta.budget_reached:
         return Judgement(
@@ -156,7 +182,7 @@ def judge(review: Envelope, bar: Bar) -> Judgement:
     why = _why_inconclusive(review)
     if why:
         return Judgement(FAILED, why)
-    return Judgement(DONE, f"no {_kind_of_finding(bar, 1)}")
+    return Judgement(DONE, f"no {_kind_of_finding(bar, review, 1)}")
 
 
 def _why_inconclusive(review: Envelope) -> str:
@@ -174,13 +200,16 @@ def _counting(review: Envelope) -> list[Finding]:
     return [finding for finding in review.findings or () if not finding.is_settled]
 
 
-def _kind_of_finding(bar: Bar, count: int) -> str:
+def _kind_of_finding(bar: Bar, review: Envelope, count: int) -> str:
     noun = "finding" if count == 1 else "findings"
     if bar.new_only:
         noun = f"new {noun}"
-    if bar.fail_on == "critical":
+    if bar.is_per_file(review):
+        return f"{noun} of the severity that {PROJECT_FILE} sets for its file, or above"
+    least = bar.least(review)
+    if least == "critical":
         return f"critical {noun}"
-    return f"{noun} of severity {bar.fail_on} or above"
+    return f"{noun} of severity {least} or above"
 
 
 def parse_envelope(wire: EnvelopeDict) -> Envelope:
@@ -290,10 +319,10 @@ def check(wire: EnvelopeDict, bar: Bar, expected_head: str | None = None) -> Env
         "outcome": judgement.outcome,
         "reason": judgement.reason,
         "exit_code": judgement.exit_code,
-        "fail_on": bar.fail_on,
+        "fail_on": bar.least(review),
         "new_only": bar.new_only,
         "findings": len(findings),
-        "counted": len(bar.counted(findings)),
+        "counted": len(bar.counted(review)),
         "rejected": sum(finding.is_rejected for finding in findings),
         "verdict": review.verdict,
         "head_sha": _head(review),

@@ -13,6 +13,7 @@ from codex_counsel.codex import command, inspect
 from codex_counsel.codex.sandbox import outermost
 from codex_counsel.contract import paging
 from codex_counsel.contract.envelope import Envelope, EnvelopeDict, Meta, completed
+from codex_counsel.contract.vocabulary import PROJECT_FILE
 from codex_counsel.delegate import seed
 from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.git.names import display_name
@@ -84,7 +85,7 @@ def preview_review(context: Context, request: DryRun) -> EnvelopeDict:
         request.tool,
         f"would send {files}{cost}; {_turns_in_words(turns)}nothing was spent",
         data,
-        Meta(workspace=workspace.report(), warnings=list(brief.warnings)),
+        _meta(workspace, brief),
     )
     envelope.coverage = sent
     return _with_prompt(envelope, brief.prompt, request.detail)
@@ -107,16 +108,27 @@ def preview_delegate(context: Context, request: DelegateDryRun) -> EnvelopeDict:
     if request.attempts > 1:
         data["turns"] = turns
     words = _turns_in_words(turns)
-    if request.check:
-        check = _check(request.check, request.attempts, context)
+    command = brief.details["delegate"]["check"]
+    if command:
+        check = _check(command, request.attempts, context)
+        if brief.project_file:
+            check["source"] = PROJECT_FILE
         data["check"] = check
         words += f"the check may run {check['runs']} times, at most {check['seconds']} s each; "
     return completed(
         request.tool,
         f"would start from {_count_of_files(files)}; {words}nothing was spent",
         data,
-        Meta(workspace=workspace.report(), warnings=list(brief.warnings)),
+        _meta(workspace, brief),
     ).wire()
+
+
+def _meta(workspace: ResolvedWorkspace, brief: Brief) -> Meta:
+    return Meta(
+        workspace=workspace.report(),
+        project_file=brief.project_file,
+        warnings=list(brief.warnings),
+    )
 
 
 def _seed(plan: SeedPlan, workspace: ResolvedWorkspace) -> JsonObject:

@@ -119,7 +119,7 @@ class _Planning:
         spec = Spec(
             job_id=job_id,
             tool=request.tool,
-            subject=one_line(clean(request.subject), MAX_SUBJECT),
+            subject=one_line(clean(brief.subject or request.subject), MAX_SUBJECT),
             created=time.time(),
             argv=command.argv(preflight.codex, turn) if brief.runs_codex else (),
             cwd=str(placement.start_in),
@@ -237,6 +237,7 @@ def _meta_template(
         effort_source=effort.source,
         isolation=preflight.isolation,
         scope=brief.scope,
+        project_file=brief.project_file,
         warnings=[
             *brief.warnings,
             *boundaries.warnings(turn.boundary),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from codex_counsel.contract.vocabulary import PROJECT_FILE
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.attributes import attributes
 from codex_counsel.git.names import covering_path, display_name, from_root
+from codex_counsel.git.patterns import matching
 from codex_counsel.git.submodules import GITLINK, dirty_submodules
 from codex_counsel.git.tree_reader import TreeReader
 from codex_counsel.review.changes import untracked
@@ -41,12 +43,13 @@ from codex_counsel.review.changes.tracked import TrackedFiles, diff_of
 from codex_counsel.system.json_values import JsonObject
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
     from codex_counsel.contract.envelope import SeenEarlier
     from codex_counsel.findings.seen import PastReview
     from codex_counsel.git.repo import Repo
+    from codex_counsel.review.changes.diff_stream import Change
 
 MAX_NAMED = 10
 """Submodules that a note names."""
@@ -98,6 +101,16 @@ class Changes:
         return not any(omitted.makes_incomplete for omitted in self.omitted)
 
     @property
+    def skipped(self) -> list[Omitted]:
+        """What the project file leaves out."""
+        return [item for item in self.omitted if item.reason is Reason.SKIPPED]
+
+    @property
+    def lacking(self) -> list[Omitted]:
+        """What else is not sent."""
+        return [item for item in self.omitted if item.reason is not Reason.SKIPPED]
+
+    @property
     def unseen(self) -> list[ChangedFile]:
         """The files that no review has seen as they are now."""
         return [file for file in self.entries if not file.is_seen]
@@ -119,21 +132,25 @@ def gather(
     *,
     reviews: Sequence[PastReview] | None = None,
     mended: Collection[str] = (),
+    comparison: Comparison | None = None,
+    skip: tuple[str, ...] = (),
 ) -> Changes:
     """Everything in the scope, prepared for sending within `budget` bytes.
 
     Files at or below the absolute paths `denied` are omitted. What `reviews`, oldest
     first, saw of a branch or range is not sent again; None: all is sent. `mended` is that
-    of `since.look_up`. Raises `nothing_to_review` when there is nothing to send,
-    `invalid_arguments` for a path that names nothing, and what `comparison_of` raises.
+    of `since.look_up`. `comparison` is that of the scope, where it is known. `skip` are
+    patterns of files that are not sent, unless `scope.paths` names them. Raises
+    `nothing_to_review` when there is nothing to send, `invalid_arguments` for a path that
+    names nothing, and what `comparison_of` raises.
     """
-    comparison = comparison_of(repo, scope)
+    comparison = comparison or comparison_of(repo, scope)
     paths = from_root(repo, scope.paths)
     earlier = NOTHING_SEEN
     with TreeReader(repo.root) as reader:
         collector = Collector(repo, reader, budget, denied)
         if comparison.whole_files:
-            fingerprint = _collect_whole_files(collector, comparison, paths)
+            fingerprint = _collect_whole_files(collector, comparison, paths, skip)
         else:
             fingerprint, earlier = _collect_changes(
                 collector,
@@ -142,6 +159,7 @@ def gather(
                 scope,
                 reviews=reviews or (),
                 mended=mended,
+                skip=skip,
             )
         _check_paths(collector, comparison, paths)
     entries, diff, omitted = collector.finish()
@@ -174,10 +192,14 @@ def gather(
 
 
 def _collect_whole_files(
-    collector: Collector, comparison: Comparison, paths: tuple[bytes, ...]
+    collector: Collector,
+    comparison: Comparison,
+    paths: tuple[bytes, ...],
+    skip: tuple[str, ...],
 ) -> str:
     """Returns the fingerprint, taken before anything was read."""
     names = whole_files(collector.repo, collector.reader, paths)
+    collector.skipped = _skipped(collector.repo, skip, names, (), paths)
     fingerprint = compute_fingerprint(
         collector.reader, comparison, Snapshot(others=names)
     )
@@ -194,6 +216,7 @@ def _collect_changes(
     *,
     reviews: Sequence[PastReview],
     mended: Collection[str],
+    skip: tuple[str, ...],
 ) -> tuple[str, Earlier]:
     """Returns the fingerprint, taken before anything but the list of changes was read, and what `reviews` saw."""
     with diff_of(collector, comparison, paths) as stream:
@@ -201,6 +224,13 @@ def _collect_changes(
         snapshot = Snapshot(tuple(stream.changes), others, unmerged)
         fingerprint = compute_fingerprint(collector.reader, comparison, snapshot)
         about = attributes(collector.repo, snapshot.names())
+        submodules = _submodules(snapshot.changes)
+        if comparison.state == "working_tree":
+            dirty = dirty_submodules(collector.repo, paths)
+            submodules += [submodule.path for submodule in dirty]
+        names = {*snapshot.names(), *snapshot.unmerged}
+        names.update(change.old for change in snapshot.changes)
+        collector.skipped = _skipped(collector.repo, skip, names, submodules, paths)
         earlier = look_up(
             collector.repo,
             scope,
@@ -220,13 +250,35 @@ def _collect_changes(
             tracked.collect(stream.texts(), unmerged)
     tracked.omit_unmerged(unmerged)
     untracked.collect(collector, others, about, untracked.NEW_FILES)
-    for change in snapshot.changes:
-        if change.status != "D" and GITLINK in change.modes:
-            collector.omit_submodule(change.new)
-    if comparison.state == "working_tree":
-        for submodule in dirty_submodules(collector.repo, paths):
-            collector.omit_submodule(submodule.path)
+    for submodule in submodules:
+        collector.omit_submodule(submodule)
     return fingerprint, earlier
+
+
+def _submodules(changes: Iterable[Change]) -> list[bytes]:
+    return [
+        change.new
+        for change in changes
+        if change.status != "D" and GITLINK in change.modes
+    ]
+
+
+def _skipped(
+    repo: Repo,
+    skip: tuple[str, ...],
+    names: Collection[bytes],
+    submodules: Collection[bytes],
+    paths: tuple[bytes, ...],
+) -> frozenset[bytes]:
+    """The names that are not sent. A path of the caller's that is itself left out is sent, with all below it."""
+    if not skip:
+        return frozenset()
+    # To git a name is that of a file; whether it leaves out a folder shows in what is below.
+    below = {name + b"/-": name for name in (*submodules, *paths)}
+    found = matching(repo, skip, {*names, *submodules, *paths, *below})
+    found |= {below[name] for name in found & below.keys()}
+    wanted = found.intersection(paths)
+    return frozenset(name for name in found if not covering_path(name, wanted))
 
 
 def _current_fingerprint(repo: Repo, scope: Scope) -> str:
@@ -278,11 +330,13 @@ def _nothing(repo: Repo, scope: Scope, omitted: tuple[Omitted, ...]) -> CounselE
             f"{_begun(scope.name)}{place} holds no change{where}.",
         )
     reasons = ", ".join(sorted({item.reason.value for item in omitted}))
-    submodules = submodules_note(repo.root, omitted)
+    repair = submodules_note(repo.root, omitted)
+    if all(item.reason is Reason.SKIPPED for item in omitted):
+        repair = f"{PROJECT_FILE} leaves them out of reviews; name one in `paths` to have it reviewed all the same."
     return CounselError(
         Code.NOTHING_TO_REVIEW,
         f"{_begun(scope.name)}{where} holds {len(omitted)} files, none of which can be shown ({reasons}).",
-        repair=submodules or None,
+        repair=repair or None,
         details={"omitted": _listed(omitted)},
     )
 

@@ -29,7 +29,7 @@ class Collector:
 
     So are those to which a link with the name of a secret file leads now.
     `budget` is in bytes. `redactions` counts the secrets masked in what `finish`
-    returned.
+    returned. `skipped` are the names that the project file leaves out.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class Collector:
         self._files: list[ChangedFile] = []
         self._omitted: dict[int, tuple[Reason, int]] = {}
         self._submodules: dict[bytes, None] = {}
+        self.skipped: frozenset[bytes] = frozenset()
 
     def add(
         self,
@@ -79,8 +80,13 @@ class Collector:
         self._files.append(file._replace(bytes=size, binary=binary, prior=""))
 
     def omit_submodule(self, path: bytes) -> None:
-        """List a submodule of which at most the id of its commit is sent."""
-        self._submodules[path] = None
+        """List a submodule of which at most the id of its commit is sent; not one that is skipped."""
+        if path not in self.skipped:
+            self._submodules[path] = None
+
+    def is_skipped(self, file: ChangedFile) -> bool:
+        """Whether the project file leaves it out. One that is renamed into what is left out, or out of it, is sent."""
+        return self.skipped.issuperset(file.names)
 
     def names(self) -> set[bytes]:
         """Old and new names of all files so far."""

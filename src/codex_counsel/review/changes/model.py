@@ -33,6 +33,7 @@ class Reason(StrEnum):
     UNMERGED = "unmerged"
     BUDGET = "budget"
     PARTIAL = "partial"
+    SKIPPED = "skipped"
 
     @property
     def makes_incomplete(self) -> bool:
@@ -41,7 +42,8 @@ class Reason(StrEnum):
         Links, special files and nested repositories hold no text for a reviewer; they
         are listed and do not make the material incomplete. Of a submodule only the id of
         its commit is shown, and what changed in it was not seen. For binaries and secret
-        files it depends on the file: see `Omitted.readable`.
+        files it depends on the file: see `Omitted.readable`. What the team's project file
+        leaves out was decided before the change.
         """
         return self in {
             Reason.SUBMODULE,

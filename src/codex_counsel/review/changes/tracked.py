@@ -89,7 +89,7 @@ class TrackedFiles:
                 continue
             reason = self._collector.reader.why_unreadable(change.new)
             if reason:
-                self._collector.omit(file_of(change, FileDiff(0)), Reason(reason.value))
+                self._omit(file_of(change, FileDiff(0)), Reason(reason.value))
                 names.append(change.new)
         return names
 
@@ -101,7 +101,9 @@ class TrackedFiles:
         """Add or omit every file of the diff."""
         for change, text in texts:
             file = file_of(change, text, is_unmerged=change.new in unmerged)
-            if self._collector.is_secret(file):
+            if self._collector.is_skipped(file):
+                self._collector.omit(file, Reason.SKIPPED, text.size)
+            elif self._collector.is_secret(file):
                 self._collector.omit(file, Reason.SECRET_FILE, text.size)
             elif change.new in self._earlier.seen:
                 self._collector.keep(file._replace(prior=file.new_content))
@@ -121,9 +123,13 @@ class TrackedFiles:
     def omit_unmerged(self, unmerged: frozenset[bytes]) -> None:
         """List the files with conflicts of which the comparison has no content."""
         for name in sorted(unmerged - self._collector.names()):
-            self._collector.omit(
-                ChangedFile(display_name(name), name, "U"), Reason.UNMERGED
-            )
+            self._omit(ChangedFile(display_name(name), name, "U"), Reason.UNMERGED)
+
+    def _omit(self, file: ChangedFile, reason: Reason) -> None:
+        """Omit a file that cannot be shown, for this reason unless it is skipped anyway."""
+        if self._collector.is_skipped(file):
+            reason = Reason.SKIPPED
+        self._collector.omit(file, reason)
 
     def _add(self, change: Change, text: FileDiff, file: ChangedFile) -> None:
         rest = self._earlier.rests.get(change.new)

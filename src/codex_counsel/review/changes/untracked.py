@@ -42,9 +42,10 @@ def collect(
             form.status,
             untracked=form.status == "A",
         )
-        if collector.is_secret(file):
+        withheld = _why_withheld(collector, file)
+        if withheld:
             status = collector.reader.lstat(name)
-            collector.omit(file, Reason.SECRET_FILE, status.st_size if status else 0)
+            collector.omit(file, withheld, status.st_size if status else 0)
             continue
 
         about = attributes.get(name, NO_ATTRIBUTES)
@@ -70,6 +71,14 @@ def collect(
                 len(text) + unread,
                 comes_last=about.is_generated,
             )
+
+
+def _why_withheld(collector: Collector, file: ChangedFile) -> Reason | None:
+    if collector.is_skipped(file):
+        return Reason.SKIPPED
+    if collector.is_secret(file):
+        return Reason.SECRET_FILE
+    return None
 
 
 def _as_new_file(file: ChangedFile, content: FileContent) -> tuple[ChangedFile, bytes]:
