@@ -29,9 +29,11 @@ PROMPTS = [
     *ROOT.glob("agents/*.md"),
 ]
 PROGRAMS = {
+    ".ci/run",
     "cd",
     "claude",
     "codex-counsel",
+    "gh",
     "git",
     "lint-imports",
     "mypy",
@@ -42,6 +44,7 @@ PROGRAMS = {
     "python",
     "ruff",
     "uv",
+    "uvx",
 }
 FOREIGN_FLAGS = {"--config", "--continue", "--no-dev", "--peers", "--reinstall"}
 """Flags of other programs that the pages name in a sentence."""
