@@ -216,13 +216,6 @@ class JobResult:
         """All that the steps printed."""
         return "\n".join(step.stdout + step.stderr for step in self.steps.values())
 
-    @property
-    def commands(self) -> list[str]:
-        """The workflow commands in the log that a runner obeys: `::name` at the beginning of a line, `##[name]`."""
-        lines = self.log.splitlines()
-        at_start = [line for line in lines if re.match(r"\s*::[\w-]+.*::", line)]
-        return at_start + [line for line in lines if re.search(r"##\w*\[", line)]
-
 
 @dataclass
 class Runner:
