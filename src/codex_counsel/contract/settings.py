@@ -147,7 +147,8 @@ class Settings:
     read_boundary: Reads | None = _choice(
         None,
         READ_BOUNDARIES,
-        "what a run can read; unset: `workspace` for a consultation, `toolchains` for a review or a task",
+        "what a run can read; unset: `workspace` for a consultation and the review of a pull request, `toolchains` for "
+        "another review or a task",
     )
     incomplete_boundary: str = _choice(
         "refuse",
