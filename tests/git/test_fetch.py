@@ -126,7 +126,8 @@ def test_base_head_and_merge_base_are_fetched_and_seen_by_the_users_repository(
     )
     assert 6 <= listed <= 8
     assert contents(scene.world.workspace) == before
-    assert store.path.stat().st_mode & 0o777 == 0o700
+    for path in (store.directory, *store.directory.rglob("*")):
+        assert path.stat().st_mode & 0o077 == 0, path
 
 
 def test_a_force_push_is_followed_and_what_a_job_needs_stays(scene: Scene) -> None:
@@ -362,6 +363,14 @@ def test_the_users_own_settings_hold(scene: Scene) -> None:
     failure(scene.store(), "git@example.org:o/r.git")
     assert "git@example.org" in trace.read_text("utf-8")
     trace.unlink()
+    # Git takes what the user has set for this directory alone.
+    (scene.world.home / "there").write_text(f"[core]\n\tsshCommand = {ssh}\n", "utf-8")
+    (scene.world.home / ".gitconfig").write_text(
+        f'[includeIf "gitdir:{scene.world.workspace}/"]\n\tpath = there\n', "utf-8"
+    )
+    failure(scene.store(), "git@example.org:o/r.git")
+    assert "git@example.org" in trace.read_text("utf-8")
+    trace.unlink()
     # A variable of the process comes before them.
     failure(scene.store(GIT_SSH_COMMAND="false"), "git@example.org:o/r.git")
     assert not trace.exists()
@@ -469,6 +478,25 @@ def test_a_hub_that_fails_is_named_without_the_password(
     assert SECRET not in str(error)
     assert error.message.isprintable()
     assert contents(scene.world.workspace) == before
+
+
+def test_a_password_with_any_sign_is_in_no_message(scene: Scene) -> None:
+    with listening(closing) as address:
+        url = f"http://me:pass@word:{SECRET}@{address}/o/r.git"
+        error = failure(scene.store(timeout=2), url)
+    for part in ("pass", "word", SECRET):
+        assert part not in str(error)
+
+
+def test_a_hub_that_lists_without_end_is_refused(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "MAX_LISTING", 100)
+    for number in range(3):
+        scene.hub.git("update-ref", f"refs/heads/{number}/{HEAD}", BASE)
+    with pytest.raises(CounselError) as caught:
+        scene.store().remote_refs(scene.url, [HEAD])
+    assert caught.value.code == Code.HUB_FAILED
 
 
 def test_a_hub_that_sends_too_much_is_refused(

@@ -45,6 +45,8 @@ REPOSITORY = "objects.git"
 NAMESPACE = "refs/codex-counsel"
 MAX_BYTES = 4_000_000_000
 """Of one pack that is received."""
+MAX_LISTING = 4_000_000
+"""Bytes of the refs that are listed: some end like those that were asked for."""
 DEPTHS = (50, 1000, 0)
 """Commits of history that are fetched where the user's clone has none to lend, until a merge base is among them.
 
@@ -60,7 +62,7 @@ YOUNG_SECONDS = 3600
 """Time within which a job may still be about to start."""
 BLOCK = 512
 """Bytes in which a shell counts the size of a file."""
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
+_PASSWORD = re.compile(r"(?<=://)[^/\s]*@")
 _MISSING_REF = re.compile(r"couldn't find remote ref (\S+)")
 _BROKEN = re.compile(
     r"bad object|missing|unresolved delta|did not send all|unable to read|corrupt|a valid object"
@@ -255,6 +257,7 @@ class ObjectStore:
                 "--quiet",
                 "--bare",
                 "--template=",
+                "--shared=0600",
                 f"--object-format={object_format}",
                 str(draft),
                 env={"GIT_DIR": str(draft)},
@@ -333,7 +336,7 @@ class ObjectStore:
             # In no directory of the user's: a program that his settings name by a
             # relative path is not looked for in the project.
             with GitProcess(argv, env, Path("/"), self.repo.timeout) as process:
-                output = b"".join(process.chunks())
+                output = _bounded(process.chunks())
         except GitTimeout:
             raise CounselError(
                 Code.HUB_FAILED,
@@ -355,6 +358,19 @@ class ObjectStore:
         drafts = (self.path / "objects/pack").glob("tmp_pack_*")
         limit = MAX_BYTES // BLOCK * BLOCK
         return any(draft.stat().st_size >= limit for draft in drafts)
+
+
+def _bounded(chunks: Iterable[bytes]) -> bytes:
+    """What git prints. Raises `hub_failed` where a hub makes it too much."""
+    output = bytearray()
+    for chunk in chunks:
+        output += chunk
+        if len(output) > MAX_LISTING:
+            raise CounselError(
+                Code.HUB_FAILED,
+                f"The remote lists more than {MAX_LISTING:,} bytes of refs with these names",
+            )
+    return bytes(output)
 
 
 def _no_merge_base(base: str, head: str) -> str:

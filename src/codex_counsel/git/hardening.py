@@ -278,6 +278,9 @@ def fetch_environment(
     for key, value in {**FIXED_SETTINGS, **FETCH_SETTINGS}.items():
         if key not in OWN_FOR_FETCH:
             settings.append((key, value))
+    if "core.sshcommand" in users:
+        # One of an `includeIf` of the user's repository is not in force in ours.
+        settings.append(("core.sshCommand", users["core.sshcommand"]))
     settings += [(f"fetch.fsck.{fault}", "warn") for fault in HARMLESS_FAULTS]
     for address, header in headers:
         key = f"http.{address}.extraHeader"

@@ -67,7 +67,7 @@ class PullRequest:
         """For people: `pull request 7 of github.com/owner/name`, or `merge request`."""
         kind = "pull request" if self.hub == "github" else "merge request"
         where = "/".join(filter(None, [self.host, self.project]))
-        return f"{kind} {self.number} of {where}"
+        return f"{kind} {self.number} of {one_line(visible(where), 200)}"
 
     @property
     def namespace(self) -> str:
@@ -209,7 +209,7 @@ def _listed(names: list[str]) -> str:
     return text
 
 
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
+_PASSWORD = re.compile(r"(?<=://)[^/\s]*@")
 
 
 def _shown(text: str) -> str:

@@ -52,7 +52,8 @@ class Access:
 
     `reads` is the boundary where the setting names none; `readable` are roots besides
     the workspace; secret files are looked for in `searched` and denied one by one.
-    `objects` is a bare repository of ours whose objects git sees in the workspace.
+    `objects` is a bare repository of ours whose objects git sees in the workspace;
+    its path has no links.
     """
 
     reads: Reads
@@ -101,7 +102,7 @@ def of_run(
 
     needed = preflight.codex.needs
     if access.objects:
-        needed = (*needed, access.objects.resolve())
+        needed = (*needed, access.objects)
     roots = dict.fromkeys([*access.readable, *extra_roots])
     roots.pop(workspace.root, None)
     searched = (*access.searched, *extra_roots)

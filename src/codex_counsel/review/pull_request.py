@@ -99,7 +99,9 @@ def fetch(
     """
     pull = of_argument(request.pr or "", repo)
     ledger = Ledger.of(context.settings.state, repo.common_dir)
-    directory = context.settings.state / FOLDER / ledger.directory.name
+    # Without links: a run may read it.
+    state = context.settings.state.resolve()
+    directory = state / FOLDER / ledger.directory.name
     store = ObjectStore(directory, repo, context.env)
     asked = [pull.head_ref]
     if not pull.certain:
@@ -141,7 +143,7 @@ def _existing(pull: PullRequest, found: RemoteRefs) -> PullRequest:
     raise CounselError(
         Code.UNKNOWN_REF,
         f"There is no {_shown(pull.title)}: the remote has no ref {pull.head_ref}",
-        repair="Name an existing pull request, by its number or URL.",
+        repair="Name an existing pull request; one of another remote, such as upstream, by its URL.",
     )
 
 
