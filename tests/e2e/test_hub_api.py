@@ -213,6 +213,39 @@ def test_a_hub_that_is_not_there_is_named(world: World, hub: Hub) -> None:
     assert "connection refused" in error.message
 
 
+@pytest.mark.parametrize("name", ["gh", "glab"])
+def test_the_program_gets_the_users_environment_without_what_would_mislead_it(
+    world: World, hub: Hub, tmp_path: Path, name: str
+) -> None:
+    seen = tmp_path / "seen"
+    programs = program(tmp_path / "programs", name, f"env > {seen}; pwd >> {seen}")
+    misleading = dict.fromkeys(api.IGNORED_VARIABLES, "misled")
+    env = environment(
+        world,
+        hub,
+        PATH=f"{programs}:.:/usr/bin:/bin",
+        GH_CONFIG_DIR="/users/own",
+        GIT_WORK_TREE="misled",
+        GIT_DIR="misled",
+        **misleading,
+    )
+    pull = pull_request(hub) if name == "gh" else merge_request(hub)
+    failure(pull, env, world)
+    lines = seen.read_text().splitlines()
+    assert not [line for line in lines if line.endswith("=misled")]
+    expected = {
+        f"GH_HOST={hub.address}",
+        f"GITLAB_HOST=https://{hub.address}",
+        "GH_CONFIG_DIR=/users/own",
+        f"GH_ENTERPRISE_TOKEN={TOKEN}",
+        "GH_PROMPT_DISABLED=1",
+        f"PATH={programs}:/usr/bin:/bin",
+        f"GIT_DIR={os.devnull}",
+        "/",
+    }
+    assert expected <= set(lines)
+
+
 def test_a_program_that_hangs_with_a_child_is_ended_with_it(
     world: World, hub: Hub, tmp_path: Path
 ) -> None:

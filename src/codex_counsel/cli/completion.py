@@ -125,6 +125,7 @@ SOURCES: dict[tuple[str, str], Source] = {
     ("apply", "job_id"): _delegated,
     ("cancel", "job_id"): _running,
     ("check", "result"): _reviews,
+    ("comment", "result"): _reviews,
     ("compare", "jobs"): _delegated,
     ("delegate", "from_job"): _delegated,
     ("findings", "id"): _findings,
