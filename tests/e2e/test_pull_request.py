@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -353,6 +354,36 @@ def test_a_shallow_clone_of_ci_is_enough(scene: Scene, model: Model) -> None:
     messages = material(server.requests[0].prompt, "commit messages") or ""
     assert "step 0" in messages
     assert contents(scene.world.workspace) == before
+
+
+def test_a_linked_working_tree_and_a_state_directory_behind_a_link_are_fine(
+    scene: Scene, model: Model
+) -> None:
+    head = scene.push("seven", app=numbered_lines(l7="seven = 70"))
+    linked = scene.world.base / "linked"
+    scene.clone.git("worktree", "add", "--quiet", "--detach", str(linked))
+    (scene.world.base / "real state: 1").mkdir(mode=0o700)
+    scene.world.state.symlink_to(scene.world.base / "real state: 1")
+    server = model([shell(f"git show {head}:app.py"), say(reply())])
+    wire = scene.review(workspace_root=str(linked))
+    assert wire["ok"], wire
+    assert "seven = 70" in "\n".join(server.requests[1].outputs)
+
+
+def test_two_pull_requests_at_once_do_not_mix(scene: Scene, model: Model) -> None:
+    model([say(reply())])
+    heads = {}
+    for number in (7, 8):
+        scene.author.git("checkout", "--quiet", "-B", "feature", "main")
+        text = numbered_lines(l7=f"seven = {number}")
+        heads[number] = scene.push("x", f"refs/pull/{number}/head", app=text)
+    counsel = scene.world.counsel()
+    with ThreadPoolExecutor() as pool:
+        runs = [pool.submit(review, counsel, pr=str(number)) for number in (7, 8, 7, 8)]
+    for run in runs:
+        scope = run.result()["meta"]["scope"]
+        assert scope["head_sha"] == heads[scope["number"]]
+    assert {run.result()["meta"]["scope"]["number"] for run in runs} == {7, 8}
 
 
 def test_submodules_and_large_files_of_the_branch_are_only_named(
