@@ -148,6 +148,10 @@ REFUSED = {
         f"[delegate]\ncheck = '''{'a' * 3000}\n{'a' * 1001}'''\n",
         "more than 4000 characters",
     ),
+    "a pattern of five stars": (
+        "[review]\nskip = ['**/a/**/*b*c*']\n",
+        "review.skip has a pattern with more than 4 stars",
+    ),
     "too many tables": ("[[review.paths]]\npaths=['a']\n" * 21, "more than 20 entries"),
     "a long line": ("#\n#" + "a" * MAX_LINE, ", line 2: the line has more than"),
     "a day for a text": (

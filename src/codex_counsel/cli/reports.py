@@ -16,14 +16,21 @@ from codex_counsel.cli.page import (
     flat,
     short_number,
 )
-from codex_counsel.cli.review_text import add_warnings, counted, rule_file_lines
+from codex_counsel.cli.review_text import (
+    add_warnings,
+    counted,
+    project_file_line,
+    rule_file_lines,
+    skipped_line,
+)
 from codex_counsel.cli.table import SHORT_ID, Heading, add_table, short_ids
 from codex_counsel.cli.task_text import changed_file
 from codex_counsel.cli.usage import add_usage
 from codex_counsel.cli.words import in_terminal_words
 from codex_counsel.contract.envelope import Coverage, DiffFile, Envelope
+from codex_counsel.contract.vocabulary import PROJECT_FILE
 from codex_counsel.system.json_values import JsonObject
-from codex_counsel.system.text import one_line
+from codex_counsel.system.text import one_line, visible
 
 COLUMNS = (
     Heading("JOB", is_kept=True),
@@ -173,6 +180,7 @@ def add_status(page: Page, envelope: Envelope) -> None:
         ("this month", _month(data.get("usage") or {})),
         ("directory", _workspace(data.get("workspace", {}))),
         ("findings", _findings(data.get("findings") or {})),
+        ("project file", _project_file(data.get("project_file") or {})),
         *_defaults(data.get("defaults") or {}),
         ("results in", str(data.get("state_dir", ""))),
     ]
@@ -275,6 +283,14 @@ def _findings(counts: JsonObject) -> str:
     return f"{', '.join(parts)}: codex-counsel findings"
 
 
+def _project_file(file: JsonObject) -> str:
+    if "error" in file:
+        return f"NOT valid: {in_terminal_words(str(file['message']))}"
+    if not file:
+        return ""
+    return f"{PROJECT_FILE} of {str(file['revision'])[:12]} is valid"
+
+
 def _problem(part: JsonObject) -> str:
     return f"{part['error']}: {in_terminal_words(str(part.get('message', '')))}"
 
@@ -345,6 +361,7 @@ def add_dry_run(page: Page, envelope: Envelope) -> None:
 
     if envelope.coverage:
         _add_coverage(page, envelope.coverage)
+    _add_policy(page, envelope)
     _add_since(page, data.get("since"))
     seed = data.get("seed")
     if seed:
@@ -366,18 +383,32 @@ def add_dry_run(page: Page, envelope: Envelope) -> None:
     add_warnings(page, envelope)
 
 
+def _add_policy(page: Page, envelope: Envelope) -> None:
+    """Add what the project file decides, and the check of a task with where it comes from."""
+    if envelope.meta.project_file:
+        page.add(project_file_line(envelope.meta.project_file))
+    check = envelope.data.get("check")
+    if not check:
+        return
+    source = ""
+    if "source" in check:
+        source = f" (from {check['source']})"
+    page.add(f"check: {one_line(visible(check['command']), 500)}{source}")
+
+
 def _add_coverage(page: Page, coverage: Coverage) -> None:
     extent = "NOT all of the change is sent"
     if coverage.complete:
         extent = "all of the change is sent"
     if coverage.complete and coverage.seen:
         extent = "all of the change is sent or was seen by earlier reviews"
-    page.add(
-        f"{extent}; left out: {len(coverage.omitted)}, masked: {coverage.redactions}"
-    )
-    for omission in coverage.omitted:
+    omitted = [item for item in coverage.omitted if item.reason != "skipped"]
+    page.add(f"{extent}; left out: {len(omitted)}, masked: {coverage.redactions}")
+    for omission in omitted:
         reason = omission.reason.replace("_", " ")
         page.add(f"{omission.path} ({reason})", indent="  ")
+    if coverage.skipped:
+        page.add(skipped_line(coverage.skipped))
     for line in rule_file_lines(coverage):
         page.add(line)
 

@@ -9,10 +9,11 @@ from codex_counsel.contract.envelope import (
     Envelope,
     Failure,
     Finding,
+    ProjectFile,
     Suggestion,
     Usage,
 )
-from codex_counsel.contract.vocabulary import Known, Severity
+from codex_counsel.contract.vocabulary import PROJECT_FILE, Known, Severity
 from codex_counsel.system.text import one_line
 
 SEVERITY_STYLES: dict[Severity, Style] = {
@@ -200,19 +201,54 @@ def coverage_lines(review: Envelope) -> list[str]:
     # A review of a plan has no files of a change.
     if coverage.files:
         files = counted(coverage.files, "file")
-        lines.append(f"{files}, {counted(coverage.bytes, 'byte')} sent; {extent}")
+        line = f"{files}, {counted(coverage.bytes, 'byte')} sent; {extent}"
+        if coverage.skipped:
+            line += f"; {skipped_line(coverage.skipped)}"
+        lines.append(line)
     for seen in coverage.seen or ():
         line = f"seen earlier: {counted(seen.files, 'file')}, by job {one_line(seen.job_id, 64)}"
         line += f" of {one_line(seen.ended, 64)}"
         if seen.head_sha:
             line += f" at {one_line(seen.head_sha, 64)[:12]}"
         lines.append(line)
+    lines += [*_omission_lines(coverage), *rule_file_lines(coverage)]
+    if review.meta.project_file:
+        lines.append(project_file_line(review.meta.project_file))
+    return lines
+
+
+def _omission_lines(coverage: Coverage) -> list[str]:
+    """A line for each omission but those that the project file decided, which are counted."""
+    lines = []
     for omission in coverage.omitted:
+        if omission.reason == "skipped":
+            continue
         reason = omission.reason.replace("_", " ")
         if omission.bytes:
             reason += f", {counted(omission.bytes, 'byte')}"
         lines.append(f"left out: {omission.path} ({reason})")
-    return lines + rule_file_lines(coverage)
+    return lines
+
+
+def skipped_line(count: int) -> str:
+    """`2 files left out by .codex-counsel.toml`."""
+    return f"{counted(count, 'file')} left out by {PROJECT_FILE}"
+
+
+def project_file_line(file: ProjectFile) -> str:
+    """`.codex-counsel.toml of 0123456789ab in force: skip, fail_on (medium)`."""
+    used = []
+    for name in file.used:
+        word = one_line(name, 64)
+        if name == "fail_on" and file.fail_on:
+            word = f"{word} ({file.fail_on})"
+        used.append(word)
+    decided = ", ".join(used) or "decides nothing here"
+    revision = one_line(file.revision, 64)[:12]
+    line = f"{PROJECT_FILE} of {revision} in force: {decided}"
+    if file.changed:
+        line += "; the change makes another of it"
+    return line
 
 
 def rule_file_lines(coverage: Coverage) -> list[str]:

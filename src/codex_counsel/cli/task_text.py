@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from codex_counsel.cli.page import Page, Span, Style, short_number
-from codex_counsel.cli.review_text import add_footer, counted
+from codex_counsel.cli.review_text import add_footer, counted, project_file_line
 from codex_counsel.cli.table import NOTHING, Heading, add_table, short_ids
 from codex_counsel.contract.envelope import (
     Attempt,
@@ -11,6 +11,7 @@ from codex_counsel.contract.envelope import (
     CheckResult,
     DiffFile,
     Envelope,
+    ProjectFile,
     Usage,
 )
 from codex_counsel.contract.vocabulary import CheckStatus
@@ -68,7 +69,7 @@ def add_delegate(page: Page, envelope: Envelope) -> None:
     for command in envelope.checks or ():
         _add_command(page, command)
     if check:
-        add_check_result(page, check)
+        _add_check(page, check, envelope.meta.project_file)
 
     page.add(str(envelope.diffstat).strip(), "bold")
     add_files(page, envelope.files or ())
@@ -83,6 +84,12 @@ def add_delegate(page: Page, envelope: Envelope) -> None:
     if envelope.attempts:
         page.add(f"compare them: codex-counsel compare {envelope.meta.job_id}")
     add_footer(page, envelope)
+
+
+def _add_check(page: Page, check: CheckResult, file: ProjectFile | None) -> None:
+    add_check_result(page, check)
+    if file:
+        page.note(project_file_line(file))
 
 
 def _add_command(page: Page, check: Check) -> None:

@@ -32,6 +32,8 @@ MAX_LINE = 4_000
 MAX_PATTERNS = 500
 MAX_PATTERN = 300
 """Characters."""
+MAX_STARS = 4
+"""Of `*` and `**` in a pattern: with each, git may take as many times longer as a name has characters."""
 MAX_FOCUS = 4_000
 """Characters."""
 MAX_PATH_TABLES = 20
@@ -42,6 +44,7 @@ ProjectScope = Literal["working_tree", "staged", "branch", "files"]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 _LINE_END = re.compile(r"[\t\n]")
+_STARS = re.compile(r"\*+")
 _TABLE = re.compile(r"\s*\[\[?([^\[\]]+)\]")
 
 
@@ -55,14 +58,17 @@ def _key(
     items: int = 0,
     lines: bool = False,
     word: bool = False,
+    pattern: bool = False,
 ) -> Any:
     """A key that may be left out.
 
     `length` are the characters of a text, or of each item of a list, `items` those of a
     list. `lines`: the text may have several. `word`: it must not read as an option.
+    `pattern`: each item is a pattern.
     """
     default: Any = () if items else None
-    rule = {"length": length, "items": items, "lines": lines, "word": word}
+    rule: dict[str, Any] = {"length": length, "items": items, "lines": lines}
+    rule |= {"word": word, "pattern": pattern}
     return field(default=default, metadata={"description": description, **rule})
 
 
@@ -74,6 +80,7 @@ class PathPolicy:
         "the files: patterns as in .gitignore",
         length=MAX_PATTERN,
         items=MAX_PATTERNS,
+        pattern=True,
     )
     focus: str | None = _key(
         "what a reviewer of these files is to look at in particular",
@@ -99,6 +106,7 @@ class ReviewPolicy:
         "files that are not sent to a reviewer: patterns as in .gitignore",
         length=MAX_PATTERN,
         items=MAX_PATTERNS,
+        pattern=True,
     )
     fail_on: FailOn | None = _key(
         "the least severity of a finding that fails a review where the caller names none"
@@ -295,10 +303,16 @@ def _problem_of_text(value: Json, rule: Mapping[str, Any]) -> str:
         return "is blank"
     if len(value) > rule["length"]:
         return f"has more than {rule['length']} characters"
+    return _problem_of_characters(value, rule)
+
+
+def _problem_of_characters(value: str, rule: Mapping[str, Any]) -> str:
     if _CONTROL.search(value) or (not rule["lines"] and _LINE_END.search(value)):
         return "has control characters"
     if rule["word"] and value.startswith("-"):
         return "begins with '-'"
+    if rule["pattern"] and len(_STARS.findall(value)) > MAX_STARS:
+        return f"has a pattern with more than {MAX_STARS} stars"
     return ""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from codex_counsel.errors import Code, error_of
+from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.system.temporary import temporary_directory
 
 if TYPE_CHECKING:
@@ -51,6 +51,14 @@ def matching(
             }
             arguments = ("check-ignore", "--no-index", "-z", "--stdin")
             output = repo.git(*arguments, stdin=stdin, env=env, ok=MATCHED)
+    except CounselError as error:
+        if error.code == Code.TIMEOUT:
+            error.message = f"{len(names)} names were not compared with the patterns in time. {error.message}"
+            error.repair = (
+                "Use fewer stars in the patterns of the project file, narrow the request with paths, or raise "
+                "CODEX_COUNSEL_GIT_TIMEOUT_SECONDS."
+            )
+        raise
     except OSError as error:
         raise error_of(
             Code.STORAGE_FAILED, "No temporary file can be written", error

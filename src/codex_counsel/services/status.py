@@ -18,6 +18,7 @@ from codex_counsel.jobs.store import Store
 from codex_counsel.prepare import effort as efforts
 from codex_counsel.prepare import instructions as base_instructions
 from codex_counsel.prepare import preflight as checks
+from codex_counsel.prepare import project_file
 from codex_counsel.prepare import reserve as reserves
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.services import findings, usage
@@ -51,6 +52,7 @@ def report(context: Context, request: Status) -> EnvelopeDict:
     try:
         data["workspace"] = _workspace(context, request)
         data["findings"] = _findings(context, request, warnings)
+        data["project_file"] = _project_file(context, request, warnings)
     except CounselError as error:
         problems.append(error)
         data["workspace"] = {"error": error.code, "message": clean(error.message)}
@@ -115,6 +117,26 @@ def _findings(context: Context, request: Status, warnings: list[str]) -> dict[st
     except CounselError as error:
         warnings.append(clean(error.message))
         return {}
+
+
+def _project_file(context: Context, request: Status, warnings: list[str]) -> JsonObject:
+    """The project file of HEAD, and whether it can be read; empty for none, outside git too.
+
+    Reviews of a branch read that of their base. Raises `workspace_invalid`.
+    """
+    workspace = workspaces.resolve(context, request.workspace_root)
+    if workspace.top is None:
+        return {}
+    try:
+        repo = workspaces.open_repository(workspace, context)
+        head = repo.head()
+        file = project_file.of_revision(repo, head, context.settings)
+    except CounselError as error:
+        return {"valid": False, "error": error.code, "message": clean(error.message)}
+    warnings += file.warnings
+    if not file.sha:
+        return {}
+    return {"revision": head, "valid": True}
 
 
 def _codex(context: Context, request: Status, warnings: list[str]) -> JsonObject:

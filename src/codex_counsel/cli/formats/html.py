@@ -16,7 +16,9 @@ from codex_counsel.cli.review_text import (
     MAX_ENTRY,
     counted,
     lists_of,
+    project_file_line,
     rule_file_lines,
+    skipped_line,
     title_of,
 )
 from codex_counsel.cli.words import in_terminal_words
@@ -26,6 +28,7 @@ from codex_counsel.contract.envelope import (
     Finding,
     Meta,
     Omission,
+    ProjectFile,
     Resolved,
     SeenEarlier,
 )
@@ -227,7 +230,8 @@ def _rest(review: Envelope) -> list[Content]:
         title = name.replace("_", " ").capitalize()
         parts.append(_section(title, _folded(items, "entries")))
     if review.coverage:
-        parts.append(_section("Coverage", *_coverage(review.coverage)))
+        coverage_parts = _coverage(review.coverage, review.meta.project_file)
+        parts.append(_section("Coverage", *coverage_parts))
     return parts
 
 
@@ -264,7 +268,7 @@ def _resolved(entry: Resolved) -> Markup:
     )
 
 
-def _coverage(coverage: Coverage) -> list[Content]:
+def _coverage(coverage: Coverage, file: ProjectFile | None) -> list[Content]:
     extent = "NOT all of the change was seen."
     if coverage.complete:
         extent = "All of the change was seen."
@@ -273,7 +277,11 @@ def _coverage(coverage: Coverage) -> list[Content]:
         extent = f"{sent} sent. {extent}"
     if coverage.redactions:
         extent += f" {counted(coverage.redactions, 'secret')} masked."
+    if coverage.skipped:
+        extent += f" {skipped_line(coverage.skipped)}."
     parts: list[Content] = [element("p", extent)]
+    if file:
+        parts.append(element("p", project_file_line(file)))
 
     omitted = [_omission(omission) for omission in coverage.omitted]
     if omitted:
