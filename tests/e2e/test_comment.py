@@ -16,14 +16,24 @@ import pytest
 
 from codex_counsel.contract.envelope import Envelope, Meta, failed
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.hub import comments
+from codex_counsel.hub import api, comments
 from codex_counsel.hub.comments import Stamp
 from codex_counsel.hub.reference import PullRequest
 from codex_counsel.loopback import Loopback, say
 from codex_counsel.services.pull_request_comment import Place, post, why_kept
 from tests import hostile
 from tests.conftest import World
-from tests.e2e.hub import LOGIN, TOKEN, Answer, Call, Hub, Pull, install_glab, needs_gh
+from tests.e2e.hub import (
+    LOGIN,
+    PAGE,
+    TOKEN,
+    Answer,
+    Call,
+    Hub,
+    Pull,
+    install_glab,
+    needs_gh,
+)
 from tests.repositories import numbered_lines
 from tests.reviews import reply
 from tests.unit.test_formats import COVERAGE, META
@@ -244,7 +254,8 @@ def test_what_two_runs_left_is_cleared_by_the_next(scene: Scene) -> None:
 
 def test_a_comment_behind_many_others_is_found_by_its_last_change(scene: Scene) -> None:
     scene.comment(reviewed({}))
-    for number in range(250):
+    size = PAGE if scene.kind == "github" else comments.NOTES_PER_PAGE
+    for number in range(2 * size + size // 2):
         scene.hub.comment(scene.pull, f"Comment {number}", author="somebody")
     later = reviewed(ended="2026-01-03T00:00:00+00:00")
     scene.hub.calls.clear()
@@ -268,6 +279,22 @@ def test_a_search_without_end_has_an_end(
         scene.hub.comment(scene.pull, f"Comment {number}", author="somebody")
     assert scene.place().conversation.own == ()
     assert len([call for call in scene.hub.calls if _is_page(call)]) == 3
+
+
+@needs_gh
+def test_long_texts_of_others_are_not_even_read(
+    world: World, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "MAX_ANSWER", 100_000)
+    pull = hub.pull("team/shop", 7, head_sha=A)
+    marker = Stamp(A, EARLY, completed=True).marker
+    hub.comment(pull, f"{marker}\nours")
+    for _ in range(PAGE):
+        hub.comment(pull, "\x01" * 65_000, author="mallory")
+    request = PullRequest("github", hub.address, "team/shop", 7, "")
+    env = {**world.env, **hub.environment()}
+    (found,) = comments.service_of(request, env, world.workspace).read().own
+    assert found.body == f"{marker}\nours"
 
 
 def test_a_slow_search_ends_with_an_error(

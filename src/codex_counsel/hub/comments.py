@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 MAX_CHARACTERS: dict[HubKind, int] = {"github": 65_000, "gitlab": 990_000}
 """Of a comment; a little less than the services take."""
-PER_PAGE = 100
+NOTES_PER_PAGE = 20
+"""GitLab sends the texts of all of them, of up to a million characters each."""
 MAX_PAGES = 100
 """Pages of comments that are looked through. Those changed last come first, so ours is seldom far."""
 SEARCH_SECONDS = 120.0
@@ -44,11 +45,15 @@ query($owner: String!, $name: String!, $number: Int!, $after: String) {
       headRefOid
       url
       comments(first: 100, after: $after, orderBy: {field: UPDATED_AT, direction: DESC}) {
-        nodes { id body url createdAt viewerDidAuthor }
+        nodes { id viewerDidAuthor }
         pageInfo { hasNextPage endCursor }
       }
     }
   }
+}"""
+_READ = """\
+query($ids: [ID!]!) {
+  nodes(ids: $ids) { ... on IssueComment { id body url createdAt } }
 }"""
 _ADD = """\
 mutation($subject: ID!, $body: String!) {
@@ -185,17 +190,33 @@ class _GitHub(Service):
             found = self._graphql(_FIND, variables, search.seconds_left())
             try:
                 pull = found["repository"]["pullRequest"]
-                nodes = pull["comments"]["nodes"]
+                subject, head = str(pull["id"]), _commit(pull["headRefOid"])
+                mine = []
+                for node in pull["comments"]["nodes"]:
+                    if node["viewerDidAuthor"] is True:
+                        mine.append(str(node["id"]))
                 page = pull["comments"]["pageInfo"]
-                own = _oldest_first(_github_comment(node) for node in nodes)
-                head = _commit(pull["headRefOid"])
-                conversation = Conversation(str(pull["id"]), head, own)
                 more = page["hasNextPage"]
                 variables = {**variables, "after": page["endCursor"]}
             except (KeyError, TypeError):
                 raise self._unexpected() from None
+            own = self._own(mine, search)
             if own or not more or search.is_over():
-                return conversation
+                return Conversation(subject, head, own)
+
+    def _own(self, ids: list[str], search: _Search) -> tuple[Comment, ...]:
+        """Those of the comments that begin with the marker.
+
+        Only the texts of this login are asked for: `gh` needs half a minute for a page of
+        long texts of others that are made for that.
+        """
+        if not ids:
+            return ()
+        found = self._graphql(_READ, {"ids": ids}, search.seconds_left())
+        try:
+            return _oldest_first(_github_comment(node) for node in found["nodes"])
+        except (KeyError, TypeError):
+            raise self._unexpected() from None
 
     def create(self, conversation: Conversation, body: str) -> str:
         variables = {"subject": conversation.subject, "body": body}
@@ -232,8 +253,8 @@ class _GitHub(Service):
 
 
 def _github_comment(node: Json) -> Comment | None:
-    """The comment, if it is one of ours."""
-    if node["viewerDidAuthor"] is not True:
+    """The comment, if it is one of ours; null stands for one that is gone."""
+    if node is None:
         return None
     stamp = Stamp.of(node["body"])
     if stamp is None:
@@ -258,14 +279,14 @@ class _GitLab(Service):
             raise self._unexpected() from None
         search = _Search(self.pull)
         while True:
-            query = f"order_by=updated_at&sort=desc&per_page={PER_PAGE}&page={search.pages + 1}"
+            query = f"order_by=updated_at&sort=desc&per_page={NOTES_PER_PAGE}&page={search.pages + 1}"
             path = f"{self._path}/notes?{query}"
             notes = self._call(path, seconds=search.seconds_left())
             try:
                 own = _oldest_first(
                     _gitlab_comment(note, login, address) for note in notes
                 )
-                more = len(notes) == PER_PAGE
+                more = len(notes) == NOTES_PER_PAGE
             except (KeyError, TypeError, ValueError):
                 raise self._unexpected() from None
             if own or not more or search.is_over():
