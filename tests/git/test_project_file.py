@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from codex_counsel.attempts import prepare as attempts
+from codex_counsel.contract.envelope import Finding
 from codex_counsel.contract.request import Delegate, ReviewChanges, parse
 from codex_counsel.contract.vocabulary import PROJECT_FILE
 from codex_counsel.delegate.prepare import DelegateBrief
@@ -16,9 +19,11 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.patterns import matching
 from codex_counsel.git.process import GitProcess
 from codex_counsel.prepare import workspace
+from codex_counsel.review.bars import add_bars
 from codex_counsel.review.changes.model import ChangedFile
 from codex_counsel.review.changes.since import steps_of
 from codex_counsel.review.prepare import ReviewBrief, prepare_changes
+from codex_counsel.review.record import ReviewRecord
 from tests.conftest import World
 from tests.git.delegate.states import state
 from tests.repositories import Repository
@@ -525,6 +530,47 @@ def test_the_record_keeps_the_tables_that_are_stricter(world: World) -> None:
         {"paths": ["low/"], "fail_on": "low"},
         {"paths": ["nit/"], "fail_on": "nit"},
     ]
+
+
+FINDING_FILES = ("db/a.py", "app.py", "db/../app.py", "/db/a.py", "db//a.py", None)
+
+
+def bars_of(record: ReviewRecord) -> list[str | None]:
+    findings = [Finding(severity="low", title="t", file=file) for file in FINDING_FILES]
+    warned = add_bars(findings, record)
+    assert bool(warned) is not Path(record.workspace, ".git").exists()
+    return [finding.fail_on for finding in findings]
+
+
+def test_a_finding_is_held_to_the_strictest_bar_of_its_file(world: World) -> None:
+    text = (
+        "[[review.paths]]\npaths = ['db/']\nfail_on = 'nit'\n"
+        "[[review.paths]]\npaths = ['*.py']\nfail_on = 'medium'\n"
+        "[[review.paths]]\npaths = ['db/a.py']\nfail_on = 'low'\n"
+    )
+    begin(world, text, db__a_dot_py="a\n")
+    record = ReviewRecord.from_json(brief(world, scope="branch").details["review"])
+    assert bars_of(record) == ["nit", "medium", None, None, None, None]
+    shutil.rmtree(world.workspace / ".git")
+    assert bars_of(record) == ["nit", "nit", None, None, None, None]
+    assert bars_of(replace(record, workspace="/nonexistent")) == [
+        *("nit", "nit"),
+        *(None, None, None, None),
+    ]
+
+
+def test_a_file_that_is_renamed_is_held_to_the_bar_of_its_old_name_too(
+    world: World,
+) -> None:
+    repository = world.repository.begin()
+    repository.write("db/a.py", "".join(f"line {number}\n" for number in range(50)))
+    repository.write(PROJECT_FILE, "[[review.paths]]\npaths=['db/']\nfail_on='nit'\n")
+    repository.commit("policy")
+    repository.git("mv", "db/a.py", "elsewhere.py")
+    record = ReviewRecord.from_json(brief(world, scope="staged").details["review"])
+    finding = Finding(severity="low", title="t", file="elsewhere.py")
+    assert add_bars([finding], record) == []
+    assert finding.fail_on == "nit"
 
 
 def test_the_focus_of_some_files_is_sent_only_where_they_change(world: World) -> None:

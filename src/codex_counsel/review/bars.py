@@ -28,7 +28,8 @@ def add_bars(findings: Sequence[Finding], record: ReviewRecord) -> list[str]:
     warnings = []
     try:
         bars = _bars(names, record)
-    except CounselError as error:
+    # The directory itself may be gone.
+    except (CounselError, OSError) as error:
         strict = strictest(table["fail_on"] for table in record.bars)
         bars = dict.fromkeys(names, strict)
         warnings = [
@@ -57,7 +58,7 @@ def _names(findings: Sequence[Finding], record: ReviewRecord) -> dict[str, set[b
 
 
 def _bars(names: Mapping[str, set[bytes]], record: ReviewRecord) -> dict[str, FailOn]:
-    """Raises CounselError."""
+    """Raises CounselError, and OSError where the directory is gone."""
     repo = record.repository(os.environ)
     all_names = set().union(*names.values())
     bars: dict[str, FailOn] = {}
