@@ -184,7 +184,10 @@ class Sample:
             ),
             Attempt("change the code", "echo broken >> shop.py", allowed=False),
             Attempt(
-                "reach the network", f"exec 3<>/dev/tcp/127.0.0.1/{port}", allowed=False
+                "reach the network",
+                # Codex runs commands in the shell of the user, and not all shells have this.
+                f"bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}'",
+                allowed=False,
             ),
         ]
 
