@@ -188,6 +188,23 @@ def test_a_hostile_subject_is_shown_inert(
     assert_nothing_was_executed(world)
 
 
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_a_hostile_model_list_and_title_are_shown_inert(
+    world: World, shell: str
+) -> None:
+    rows = [{"model": "gpt-small", "efforts": [HOSTILE]}, {"model": f"gpt{HOSTILE}"}]
+    ProbeCache(world.state / "probes.json").put(rows, "models", "some binary")
+    world.repository.begin()
+    put(ledger_of(world), entry(title=HOSTILE))
+    models = offered(world, shell, "codex-counsel consult --model ")
+    findings = offered(world, shell, "codex-counsel findings show ")
+    assert (list(models), list(findings)) == (["gpt-small"], [entry().id])
+    shown = "".join([*models.values(), *findings.values()])
+    assert shown.count("touch planted") >= 2
+    assert not set(shown) & set("\x1b\x07\x0b\u202e")
+    assert_nothing_was_executed(world)
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_branch_whose_name_a_shell_would_obey_is_not_offered(
     world: World, shell: str
