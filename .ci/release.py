@@ -101,11 +101,6 @@ def versions(root: Path) -> Iterator[tuple[str, str]]:
 def codex_versions(root: Path) -> Iterator[tuple[str, str]]:
     """Each place that names the Codex that is installed along."""
     yield from _defaults(root, "codex-version")
-    dockerfile = root / "Dockerfile"
-    if dockerfile.exists():
-        text = dockerfile.read_text("utf-8")
-        for found in re.findall(r"^ARG CODEX_VERSION=(.+)$", text, re.MULTILINE):
-            yield "Dockerfile", found
 
 
 def _defaults(root: Path, name: str) -> Iterator[tuple[str, str]]:

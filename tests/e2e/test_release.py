@@ -22,7 +22,7 @@ from tests.conftest import World
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
-SCRIPTS = (".ci/run", ".ci/by-name", ".ci/unprivileged")
+SCRIPTS = (".ci/run", ".ci/by-name", ".ci/container", ".ci/unprivileged")
 TOOLS = Path(sys.executable).parent
 
 

@@ -33,6 +33,7 @@ PROGRAMS = {
     "cd",
     "claude",
     "codex-counsel",
+    "docker",
     "gh",
     "git",
     "lint-imports",
@@ -46,7 +47,17 @@ PROGRAMS = {
     "uv",
     "uvx",
 }
-FOREIGN_FLAGS = {"--config", "--continue", "--no-dev", "--peers", "--reinstall"}
+FOREIGN_FLAGS = {
+    "--config",
+    "--continue",
+    "--env",
+    "--no-dev",
+    "--peers",
+    "--privileged",
+    "--reinstall",
+    "--security-opt",
+    "--user",
+}
 """Flags of other programs that the pages name in a sentence."""
 FOREIGN_SETTINGS = {"X", "TEST_CODEX", "TEST_CLAUDE", "TEST_SCHEMAS"}
 """A placeholder, and variables that only the tests read."""

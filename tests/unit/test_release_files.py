@@ -29,7 +29,6 @@ PUBLISHED = (
     "README.md",
     "CHANGELOG.md",
     "action.yml",
-    "Dockerfile",
     ".claude-plugin",
     "templates",
     "src/codex_counsel/__init__.py",
@@ -305,3 +304,40 @@ def test_no_text_of_an_event_becomes_a_command_and_no_secret_is_stored() -> None
     assert "secrets" not in json.dumps(WORKFLOWS)
     for step in steps(lambda step: "actions/checkout" in step.get("uses", "")):
         assert step["with"]["persist-credentials"] is False
+
+
+# --- the image
+
+
+def dockerfile() -> list[tuple[str, str]]:
+    """Its instructions, each as its name and the rest."""
+    text = (ROOT / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return [(line.split()[0], line.split(maxsplit=1)[1]) for line in lines]
+
+
+def test_the_image_ends_as_a_user_other_than_root() -> None:
+    names = [name for name, _ in dockerfile()]
+    users = [rest for name, rest in dockerfile() if name == "USER"]
+    assert users == ["counsel"]
+    assert "RUN" not in names[names.index("USER") :]
+    assert ("ENTRYPOINT", '["codex-counsel"]') in dockerfile()
+
+
+def test_all_that_the_image_installs_has_a_checksum_or_was_just_built() -> None:
+    shell = " && ".join(rest for name, rest in dockerfile() if name == "RUN")
+    commands = shell.split("&&")
+    requirements, wheel = [each for each in commands if "pip --python" in each]
+    assert "--require-hashes" in requirements
+    assert "--no-deps --no-index" in wheel
+    assert {name for name, _ in dockerfile()} & {
+        "ADD",
+        "ONBUILD",
+        "HEALTHCHECK",
+    } == set()
+
+
+def test_nothing_of_the_checkout_but_what_was_built_can_get_into_the_image() -> None:
+    lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules == ["*", "!dist/*.whl", "!release/requirements.txt"]

@@ -1,0 +1,32 @@
+# codex-counsel with Codex and git, for a CI system without a template of its own, and for anything else that starts
+# containers. docs/how-to/container.md says how it is built and started.
+
+FROM debian:trixie-slim AS build
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends python3-pip python3-venv
+COPY release/requirements.txt /build/
+COPY dist/*.whl /build/
+# All that is installed is the lock file's, with its checksums; only the wheel is new.
+RUN python3 -m venv --without-pip /opt/codex-counsel \
+    && python3 -m pip --python /opt/codex-counsel install --no-cache-dir --require-hashes --requirement /build/requirements.txt \
+    && python3 -m pip --python /opt/codex-counsel install --no-cache-dir --no-deps --no-index /build/*.whl
+
+FROM debian:trixie-slim
+# What is mounted at /work mostly belongs to another user. No program that its configuration names is run.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates git openssh-client python3 ripgrep \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --create-home --uid 1000 --shell /bin/bash counsel \
+    && install --directory --owner=counsel --group=counsel /work \
+    && git config --system --add safe.directory /work \
+    && git config --system --add safe.directory '/work/*'
+COPY --from=build /opt/codex-counsel /opt/codex-counsel
+ENV PATH=/opt/codex-counsel/bin:/usr/local/bin:/usr/bin:/bin
+# As root, Codex's sandbox would leave the settings of the machine writable to the commands of a run.
+USER counsel
+WORKDIR /work
+LABEL org.opencontainers.image.title="codex-counsel" \
+      org.opencontainers.image.description="Ask OpenAI's Codex for a second opinion, a review or a diff, supervised and sandboxed." \
+      org.opencontainers.image.licenses="MIT"
+ENTRYPOINT ["codex-counsel"]
+CMD ["--help"]
