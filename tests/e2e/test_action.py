@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 import yaml
 
-from codex_counsel.cli.verbs import HANDLERS
 from codex_counsel.loopback import Loopback, error, hold, http_error, say, shell
 from codex_counsel.loopback.reply import Reply
 from tests import hostile
@@ -47,7 +46,6 @@ NINE = {
 
 pytestmark = [
     needs_gh,
-    pytest.mark.skipif("comment" not in HANDLERS, reason="there is no verb comment"),
     pytest.mark.usefixtures("own_git_settings"),
     pytest.mark.timeout(600),
 ]
