@@ -184,6 +184,8 @@ class Team:
             "SSL_CERT_FILE": str(certificates(self.hub)),
             "UV_CACHE_DIR": uv_cache(),
             "UV_FIND_LINKS": str(self.packages),
+            # For uv itself, which pip installs.
+            "PIP_CACHE_DIR": str(self.packages / "pip"),
             "CI": "true",
             "GITLAB_CI": "true",
             "CI_PROJECT_DIR": str(self.checkout.root),
