@@ -448,6 +448,22 @@ def test_title_and_description_come_along_as_data(
     assert not wire["meta"].get("warnings")
 
 
+@needs_gh
+def test_a_hub_that_refuses_its_program_is_named_and_the_review_goes_on(
+    world: World, hub: Hub, model: Model
+) -> None:
+    scene = https_scene(world, hub)
+    head = scene.push("seven", app=numbered_lines(l7="seven = 70"))
+    hub.push(scene.author, head, "team/shop", GITHUB)
+    model([say(reply())])
+    env = {**hub.environment(), "GH_ENTERPRISE_TOKEN": "wrong"}
+    wire = review(world.counsel(**env), pr=hub.pull_url("team/shop", 7))
+    (warning,) = wire["meta"]["warnings"]
+    assert warning.startswith("without title and description: ")
+    assert "Bad credentials" in warning
+    assert wire["meta"]["scope"]["base"] == "main"
+
+
 def test_without_the_hubs_program_it_goes_without_words(
     world: World, hub: Hub, model: Model
 ) -> None:

@@ -130,9 +130,13 @@ class ObjectStore:
             os.close(lock)
 
     def remote_refs(self, url: str, names: Sequence[str]) -> RemoteRefs:
-        """Ask a remote for these refs, by full names, and for its HEAD. Nothing is stored. Raises `hub_failed`."""
+        """Ask a remote for these refs, by full names, and for its HEAD. Raises `hub_failed` or `storage_failed`."""
+        # Outside a repository git 2.46.0 crashes, and others take every hash for SHA-1.
+        if not (self.path / "HEAD").is_file():
+            with self.changing():
+                pass
         arguments = ("--symref", "--", url, "HEAD", *names)
-        output = self._run(Path(os.devnull), "ls-remote", *arguments)
+        output = self._run("ls-remote", *arguments)
         shas: dict[str, str] = {}
         default = None
         for line in output.decode("utf-8", "surrogateescape").splitlines():
@@ -297,7 +301,7 @@ class ObjectStore:
         elif is_cut_off:
             options.append("--unshallow")
         refspecs = [f"+{source}:{target}" for target, source in specs.items()]
-        self._run(self.path, "fetch", *options, "--", url, *refspecs)
+        self._run("fetch", *options, "--", url, *refspecs)
 
     def _note_cut_off(self) -> None:
         """Write the commits at which history ends for whoever sees both repositories.
@@ -320,7 +324,7 @@ class ObjectStore:
         lines = "".join(f"{sha}\n" for sha in sorted(own | missing))
         write_atomically(cut_off, lines)
 
-    def _run(self, git_dir: Path, command: str, *args: str) -> bytes:
+    def _run(self, command: str, *args: str) -> bytes:
         """Run git with the network. Raises `hub_failed`, `storage_failed`, `unknown_ref` or BrokenObjectsError."""
         env = fetch_environment(
             self.env,
@@ -329,7 +333,7 @@ class ObjectStore:
             self.repo.workspace,
         )
         git = find_git(env)
-        env["GIT_DIR"] = str(git_dir)
+        env["GIT_DIR"] = str(self.path)
         limit = ("/bin/sh", "-c", 'ulimit -f "$0" && exec "$@"')
         argv = [*limit, str(MAX_BYTES // BLOCK), git, "--no-pager", command, *args]
         try:

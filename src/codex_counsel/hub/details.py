@@ -14,7 +14,7 @@ from codex_counsel.system.redact import mask
 from codex_counsel.system.text import clean, cut, one_line
 
 if TYPE_CHECKING:
-    from codex_counsel.hub.reference import PullRequest
+    from codex_counsel.hub.reference import HubKind, PullRequest
 
 MAX_TITLE = 500
 """Characters."""
@@ -55,11 +55,19 @@ def of_pull_request(
     except CounselError as error:
         reason = one_line(error.message, 300)
         return Details(), (f"without title and description: {reason}",)
-    if not isinstance(answer, dict):
+    details = of_answer(pull.hub, answer)
+    if details is None:
         return Details(), ("without title and description: the answer has neither",)
-    if pull.hub == "github":
-        return _of_github(answer), ()
-    return _of_gitlab(answer), ()
+    return details, ()
+
+
+def of_answer(hub: HubKind, answer: Json) -> Details | None:
+    """What the answer of the hub's API tells; None where it is no object. Values of another type count as none."""
+    if not isinstance(answer, dict):
+        return None
+    if hub == "github":
+        return _of_github(answer)
+    return _of_gitlab(answer)
 
 
 def _path(pull: PullRequest) -> str:

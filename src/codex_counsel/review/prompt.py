@@ -39,8 +39,9 @@ SEEN_BYTES = 1_000
 """Of the names of files that were seen before."""
 NOT_CHECKED_OUT = (
     "The files on disk are NOT the reviewed state: other work is checked out. Read a file of the change with "
-    "`git show {head}:PATH`, list files with `git ls-tree -r --name-only {head}`, and search with "
-    "`git grep -n PATTERN {head}`; your evidence is quoted from that state."
+    "`git show {head}:PATH` (PATH from the top of the repository), list files with "
+    "`git ls-tree -r --full-tree --name-only {head}`, and search with `git grep -n PATTERN {head}`; "
+    "your evidence is quoted from that state."
 )
 SKIPPED = (
     "The team leaves {} changed files out of its reviews, such as generated or copied ones. "

@@ -29,7 +29,7 @@ FOLDER = "pulls"
 BRANCHES = "refs/heads/"
 MATERIAL = "the pull request, in the words of its author"
 _BRANCH = re.compile(
-    r"(?!-|/|.*(?:\.\.|//|@\{|/$|\.$|\.lock$))[^\x00-\x20\x7f~^:?*\[\\]{1,250}"
+    r"(?!-|/|.*(?:\.\.|//|@\{|/$|\.$|\.lock$))[^\x00-\x20\x7f~^:?*\[\\\ud800-\udfff]{1,250}"
 )
 
 
