@@ -270,6 +270,32 @@ def test_a_clone_that_has_dropped_what_was_borrowed_does_no_harm(scene: Scene) -
     assert b"more = 1" in seen.git("diff", merge_base, head)
 
 
+def test_a_clone_that_was_made_shallow_does_no_harm(scene: Scene) -> None:
+    """From now on it lends nothing, and what was fetched on top of it is incomplete."""
+    store = scene.store()
+    tips = pulled(store, scene.url)
+    with store.changing():
+        store.pin("1" * 32, tips)
+    shutil.rmtree(scene.clone.root)
+    scene.author.git(
+        "clone", "--quiet", "--depth=1", f"file://{scene.url}", str(scene.clone.root)
+    )
+    again = scene.store()
+    assert pulled(again, scene.url) == tips
+    seen = scene.clone.repo().with_objects(again.path)
+    assert b"seven = 70" in seen.git("diff", tips[2], tips[1])
+
+
+@pytest.mark.parametrize("kind", ["blob", "tree"])
+def test_a_ref_that_names_no_commit_is_told(scene: Scene, kind: str) -> None:
+    name = {"blob": f"{BASE}:app.py", "tree": f"{BASE}^{{tree}}"}[kind]
+    sha = scene.hub.git("rev-parse", name)
+    (scene.hub.root / HEAD).write_text(f"{sha}\n", "ascii")
+    error = failure(scene.store(), scene.url)
+    assert error.code == Code.UNKNOWN_REF
+    assert HEAD in error.message
+
+
 def test_a_fork_without_a_common_commit_has_no_merge_base(scene: Scene) -> None:
     scene.author.git("checkout", "--quiet", "--orphan", "other")
     scene.push("alone = 1\n")

@@ -158,12 +158,12 @@ class ObjectStore:
             f"{NAMESPACE}/{into}/base": base,
             f"{NAMESPACE}/{into}/head": head,
         }
-        if not self._is_complete():
-            return self._fetch_own(url, specs)
         try:
-            return self._fetch_borrowing(url, specs)
+            if self._is_complete():
+                return self._fetch_borrowing(url, specs)
+            return self._fetch_own(url, specs)
         except BrokenObjectsError:
-            # The user's clone has dropped what we borrowed, or lacks it itself.
+            # The user's clone has dropped what we borrowed, or lends nothing any more.
             remove_tree(self.path)
             self._prepare()
             return self._fetch_own(url, specs)
@@ -192,9 +192,19 @@ class ObjectStore:
         self._note_cut_off()
         return base, head, merge_base or _no_merge_base(base, head)
 
-    def _tips(self, specs: Iterable[str]) -> list[str]:
-        output = self.bare.git("rev-parse", *(f"{name}^{{commit}}" for name in specs))
-        return output.decode("ascii").split()
+    def _tips(self, specs: Mapping[str, str]) -> list[str]:
+        """Raises `unknown_ref` for a ref that names something else than a commit."""
+        tips = []
+        for name, source in specs.items():
+            code, output, _ = self.bare.try_git(
+                "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"
+            )
+            if code:
+                raise CounselError(
+                    Code.UNKNOWN_REF, f"The ref {_shown(source)} names no commit"
+                )
+            tips.append(output.decode("ascii").strip())
+        return tips
 
     def _merge_base(self, base: str, head: str) -> str | None:
         """None where the two have none in the history that is here."""
