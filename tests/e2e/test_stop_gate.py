@@ -166,6 +166,36 @@ def test_a_finding_that_the_user_rejected_holds_no_turn(
     assert list(after) == ["systemMessage"]
 
 
+def test_without_a_severity_the_gate_follows_the_project_file_of_the_commit(
+    session: Session, model: Model
+) -> None:
+    model(lambda _: say(review(finding(severity="low"))))
+    repository = session.world.repository
+    repository.write(
+        ".codex-counsel.toml", "[review]\nscope = 'branch'\nfail_on = 'low'\n"
+    )
+    repository.commit("policy")
+    repository.git("checkout", "--quiet", "-b", "feature")
+    session.breaks()
+    held = session.stops()
+    assert held is not None
+    assert held["decision"] == "block"
+    session.breaks()
+    let_go = session.stops("--fail-on", "high")
+    assert let_go is not None
+    assert list(let_go) == ["systemMessage"]
+
+
+def test_a_gate_is_installed_without_a_severity_unless_one_is_named(
+    session: Session,
+) -> None:
+    assert run(["gate", "install"]) == 0
+    settings = stop_gate.settings_file(session.world.env, None)
+    line = stop_gate.find_hook(json.loads(settings.read_text("utf-8")))
+    assert "--rounds 1" in line
+    assert "--fail-on" not in line
+
+
 @pytest.mark.parametrize(
     ("changes", "flags"),
     [
