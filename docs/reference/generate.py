@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from codex_counsel.codex import failures
-from codex_counsel.contract import catalogue, schemas
+from codex_counsel.contract import catalogue, project_file, schemas
 from codex_counsel.contract.settings import PREFIX, Settings
 from codex_counsel.errors import CATALOG, EXIT_CODES, Code
 
@@ -49,9 +49,12 @@ def pages() -> dict[str, str]:
 
 def schema_files() -> dict[str, str]:
     """File name in `schema/` to text."""
+    documents = {
+        **schemas.documents(),
+        "project-file.json": project_file.json_schema(),
+    }
     return {
-        name: json.dumps(schema, indent=2) + "\n"
-        for name, schema in schemas.documents().items()
+        name: json.dumps(schema, indent=2) + "\n" for name, schema in documents.items()
     }
 
 

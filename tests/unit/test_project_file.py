@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
 import tomllib
-from pathlib import Path
 
 import pytest
 
@@ -38,7 +36,6 @@ fail_on = "low"
 [delegate]
 check = "make test"
 """
-SCHEMA = Path(__file__).parents[2] / "schema" / "project-file.json"
 
 
 def refused(text: str | bytes) -> str:
@@ -310,10 +307,6 @@ def test_a_key_of_hidden_characters_is_written_out() -> None:
 
 
 # --- for editors
-
-
-def test_the_schema_for_editors_is_that_of_the_code() -> None:
-    assert json.loads(SCHEMA.read_text("utf-8")) == json_schema()
 
 
 def test_the_schema_agrees_with_the_code_about_the_whole_file() -> None:

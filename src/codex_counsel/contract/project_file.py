@@ -98,7 +98,7 @@ class ReviewPolicy:
 
     scope: ProjectScope | None = _key("what is reviewed where the caller names nothing")
     base: str | None = _key(
-        "the branch that scope branch and pull requests are compared with where the caller names none",
+        "the branch that scope branch is compared with where the caller names none",
         length=200,
         word=True,
     )

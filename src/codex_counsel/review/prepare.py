@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from codex_counsel.codex import rollout
 from codex_counsel.contract.settings import MAX_TOKENS_BOUNDS
-from codex_counsel.contract.vocabulary import DEFAULT_SCOPE, SEVERITIES
+from codex_counsel.contract.vocabulary import SEVERITIES
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.findings.ledger import Ledger
 from codex_counsel.findings.seen import ReviewLog
@@ -21,10 +21,9 @@ from codex_counsel.prepare.prompt_parts import Material
 from codex_counsel.prepare.workspace import open_repository
 from codex_counsel.proof import prepare as proof
 from codex_counsel.proof.record import ProofPlan
-from codex_counsel.review import policy, prompt, pull_request, rule_files
+from codex_counsel.review import prompt, rule_files
+from codex_counsel.review import target as targets
 from codex_counsel.review.changes.changes import Changes, gather, submodules_note
-from codex_counsel.review.changes.comparison import comparison_of
-from codex_counsel.review.changes.model import Scope
 from codex_counsel.review.changes.since import base_ref
 from codex_counsel.review.criteria import NO_CRITERIA, Criteria
 from codex_counsel.review.record import ReviewRecord, material_digest
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from codex_counsel.git.repo import Repo
     from codex_counsel.prepare.context import Context
     from codex_counsel.prepare.workspace import ResolvedWorkspace
-    from codex_counsel.review.pull_request import FetchedPullRequest
+    from codex_counsel.review.target import Target
 
 MAX_NAMED = 10
 """Files that a warning names."""
@@ -83,69 +82,36 @@ def prepare_changes(
         plan=plan,
     )
 
-    repo = open_repository(workspace, context)
     job_id = secrets.token_hex(16)
-    chosen = policy.choose_scope(request, repo, settings)
-    request = chosen.request
-    _check_scope(request)
-    scope = Scope(
-        request.scope or DEFAULT_SCOPE,
-        request.base,
-        request.commit,
-        request.range,
-        request.paths,
-    )
-    pull = None
-    if request.pr:
-        pull = pull_request.fetch(request, repo, context, records, job_id)
-        repo = pull.repo
-        scope = pull.scope(request.paths)
+    target = targets.choose(request, workspace, context, records, job_id)
+    request, repo, team = target.request, target.repo, target.team
     ledger = Ledger.of(settings.state, repo.common_dir)
     reviews = None
     if request.since == "last":
         reviews = ReviewLog(ledger.directory).read()
     on_record = _entries_on_record(ledger)
-    comparison = comparison_of(repo, scope)
-    # What the team has accepted by now, not when the author of a pull request began.
-    accepted = pull.base_sha if pull else comparison.base
-    team = policy.of_changes(repo, accepted, chosen, settings)
     changes = gather(
         repo,
-        scope,
+        target.scope,
         settings.max_input_bytes,
         workspace.denied,
         reviews=reviews,
         mended={entry.file for entry in on_record if entry.file and entry.is_gone},
-        comparison=comparison,
+        comparison=target.comparison,
         skip=team.skip,
     )
-    agents = guidance.of_revision(repo, accepted, workspace, settings)
-    rules = rule_files.of_changes(repo, changes, workspace, settings, revision=accepted)
+    agents = guidance.of_revision(repo, target.accepted, workspace, settings)
+    rules = rule_files.of_changes(
+        repo, changes, workspace, settings, revision=target.accepted
+    )
     rules = team.criteria(rules, repo, changes, settings)
     material = rule_files.without_rule_sections(agents.material)
-    if pull:
-        material += pull.material()
+    material += target.material
     if plan:
         material.append(Material("the agreed plan", plan))
     thread_has_it = _thread_has(request.session_id, changes, context, records)
 
-    record = replace(
-        ReviewRecord.of_changes(repo, changes, rules),
-        ledger=str(ledger.directory),
-        since=request.since,
-        relied_on=[review.job for review in changes.relied_on],
-        relied_since=min((review.ended for review in changes.relied_on), default=""),
-        base_ref=base_ref(repo, scope, changes.comparison),
-        focused=request.focus is not None,
-        bars=team.bars,
-    )
-    if pull:
-        record = replace(
-            record,
-            branch=pull.branch,
-            checked_out=pull.head_sha,
-            objects=str(repo.objects),
-        )
+    record = _record(target, changes, rules, ledger)
     proofs: tuple[ChildBrief, ...] = ()
     if request.prove != "none":
         review_directory = records.directory_of(job_id)
@@ -167,14 +133,14 @@ def prepare_changes(
             already_sent=thread_has_it,
             settled=settled,
         ),
-        access=_access(workspace, pull),
+        access=target.access(workspace),
         reply_schema=reply_schema(plan=False, rules=bool(rules.rules)),
         instructions=prompt_parts.prompt_file("base"),
-        scope=_reported_scope(request, changes, pull),
+        scope=_reported_scope(target, changes),
         subject=request.subject,
         project_file=team.report(rules, changes),
         warnings=(
-            *(pull.warnings if pull else ()),
+            *target.warnings,
             *plan_warnings,
             *team.warnings(repo, changes),
             *agents.warnings,
@@ -190,6 +156,47 @@ def prepare_changes(
         changes=changes,
         criteria=rules,
     )
+
+
+def _record(
+    target: Target, changes: Changes, rules: Criteria, ledger: Ledger
+) -> ReviewRecord:
+    request, pull = target.request, target.pull
+    record = replace(
+        ReviewRecord.of_changes(target.repo, changes, rules),
+        ledger=str(ledger.directory),
+        since=request.since,
+        relied_on=[review.job for review in changes.relied_on],
+        relied_since=min((review.ended for review in changes.relied_on), default=""),
+        base_ref=base_ref(target.repo, target.scope, changes.comparison),
+        focused=request.focus is not None,
+        bars=target.team.bars,
+    )
+    if pull is None:
+        return record
+    return replace(
+        record,
+        branch=pull.branch,
+        checked_out=pull.head_sha,
+        objects=str(target.repo.objects),
+    )
+
+
+def _reported_scope(target: Target, changes: Changes) -> JsonObject:
+    """The scope as `meta.scope` shows it."""
+    request = target.request
+    scope: JsonObject = {
+        "kind": request.scope,
+        "base": changes.base_name,
+        "paths": list(request.paths),
+        "base_sha": changes.base_sha,
+        "head_sha": changes.head_sha,
+    }
+    if target.pull:
+        scope |= target.pull.reported_scope()
+    if request.since == "last":
+        scope["since"] = "last"
+    return {name: value for name, value in scope.items() if value}
 
 
 def _proofs(
@@ -317,49 +324,6 @@ def _submodule_warnings(repo: Repo, changes: Changes) -> tuple[str, ...]:
     return (note,) if note else ()
 
 
-def _check_scope(request: ReviewChanges) -> None:
-    """Refuse an argument of another scope: the caller did not mean it to be ignored."""
-    if request.pr:
-        _check_pull_request(request)
-        return
-    owners = (
-        ("base", "branch", request.base),
-        ("commit", "commit", request.commit),
-        ("range", "range", request.range),
-    )
-    for argument, scope, value in owners:
-        if value and request.scope != scope:
-            raise CounselError(
-                Code.INVALID_ARGUMENTS,
-                f"{argument}: belongs to scope {scope}; the scope is {request.scope}",
-            )
-    if request.since == "last" and request.scope not in ("branch", "range"):
-        raise CounselError(
-            Code.INVALID_ARGUMENTS,
-            f"since: the value last belongs to the scopes branch and range; the scope is {request.scope}",
-        )
-
-
-def _check_pull_request(request: ReviewChanges) -> None:
-    """Raise `invalid_arguments` for what does not go with `pr`."""
-    others = [
-        name for name in ("commit", "range") if getattr(request, name) is not None
-    ]
-    if request.scope is not None:
-        others.append("scope")
-    if others:
-        raise CounselError(
-            Code.INVALID_ARGUMENTS,
-            f"{others[0]}: does not go with pr, which is a scope of its own",
-        )
-    if request.prove != "none":
-        raise CounselError(
-            Code.INVALID_ARGUMENTS,
-            "prove: does not go with pr, because a proof runs code of the pull request",
-            repair="Review without prove; prove findings on code that you have checked out and trust.",
-        )
-
-
 def _thread_has(
     thread_id: str | None, changes: Changes, context: Context, records: Records
 ) -> bool:
@@ -369,28 +333,3 @@ def _thread_has(
     if not rollout.holds_everything(context.directories.codex_home, thread_id):
         return False
     return records.last_sent_digest(thread_id) == material_digest(changes)
-
-
-def _access(workspace: ResolvedWorkspace, pull: FetchedPullRequest | None) -> Access:
-    """A run that reviews what others propose needs no installed tools: nothing of that is to be executed."""
-    if pull is None:
-        return Access.to_repository(workspace, "toolchains")
-    return Access.to_repository(workspace, objects=pull.repo.objects)
-
-
-def _reported_scope(
-    request: ReviewChanges, changes: Changes, pull: FetchedPullRequest | None
-) -> JsonObject:
-    """The scope as `meta.scope` shows it."""
-    scope: JsonObject = {
-        "kind": request.scope,
-        "base": changes.base_name,
-        "paths": list(request.paths),
-        "base_sha": changes.base_sha,
-        "head_sha": changes.head_sha,
-    }
-    if pull:
-        scope |= pull.reported_scope()
-    if request.since == "last":
-        scope["since"] = "last"
-    return {name: value for name, value in scope.items() if value}
