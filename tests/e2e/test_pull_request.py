@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from codex_counsel.contract.envelope import EnvelopeDict
-from codex_counsel.contract.request import ReviewChanges, parse
+from codex_counsel.contract.request import JobResult, ReviewChanges, parse
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.findings.ledger import Ledger
 from codex_counsel.loopback import Loopback, hold, say, shell
@@ -19,7 +19,7 @@ from codex_counsel.services.checking import parse_envelope
 from codex_counsel.services.code_context import snippets
 from tests.conftest import World, wait
 from tests.e2e.hub import TOKEN, Answer, Call, Hub, install_glab, needs_gh
-from tests.e2e.runs import command_line
+from tests.e2e.runs import command_line, fetch
 from tests.repositories import Repository, numbered_lines
 from tests.reviews import change, criteria, dry_run, material, reply, review
 
@@ -240,6 +240,24 @@ def test_a_push_by_force_during_a_review_changes_nothing_of_it(
 
     checked = command_line(scene.world, "check", wire["meta"]["job_id"])
     assert checked.returncode == 0, checked.stderr
+
+
+def test_a_reader_concludes_a_review_whose_worker_died_before_it_could(
+    scene: Scene, model: Model
+) -> None:
+    model([say(reply({"line": 7}, verdict="concerns"))])
+    scene.push("seven", app=numbered_lines(l7="seven = 70"))
+    job_id = scene.review()["meta"]["job_id"]
+    scene.author.git("reset", "--quiet", "--hard", "main")
+    scene.push("another", app=numbered_lines(l9="nine = 90"))
+    counsel = scene.world.counsel()
+    dry_run(counsel, pr="7")
+    directory = scene.world.state / "jobs" / job_id
+    for name in ("result.json", "summary.json"):
+        (directory / name).unlink()
+    wire = fetch(counsel, parse(JobResult, {"job_id": job_id}))
+    (finding,) = wire["findings"]
+    assert (finding["grounded"], finding["in_diff"]) == ("verified", True)
 
 
 def test_without_the_objects_findings_are_unverified_and_it_is_said(
