@@ -313,6 +313,33 @@ def test_another_base_can_be_named_where_that_of_the_pull_request_is_gone(
     assert "--base" in (caught.value.repair or "")
 
 
+def test_a_ci_job_names_the_base_of_its_own_pull_request_alone(scene: Scene) -> None:
+    scene.author.git("checkout", "--quiet", "-b", "release", "main")
+    scene.push("release", "refs/heads/release", release="release = 1\n")
+    scene.push("more", GITHUB, GITLAB, app=numbered_lines(l7="seven = 70"))
+    project = str(scene.hub.root).strip("/").removesuffix(".git")
+
+    def base(pr: str, **env: str) -> str:
+        wire = dry_run(scene.world.counsel(**env), pr=pr)
+        return str(wire["data"]["scope"]["base"])
+
+    github = {
+        "GITHUB_REF": "refs/pull/7/merge",
+        "GITHUB_REPOSITORY": project.upper(),
+        "GITHUB_BASE_REF": "release",
+    }
+    assert base("7", **github) == "release"
+    assert base("7", **{**github, "GITHUB_REF": "refs/pull/77/merge"}) == "main"
+    assert base("7", **{**github, "GITHUB_REPOSITORY": "o/other"}) == "main"
+    gitlab = {
+        "CI_MERGE_REQUEST_IID": "7",
+        "CI_MERGE_REQUEST_PROJECT_PATH": project,
+        "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "release",
+    }
+    assert base("!7", **gitlab) == "release"
+    assert base("!7", **{**gitlab, "CI_MERGE_REQUEST_IID": "8"}) == "main"
+
+
 def test_the_rules_are_those_of_the_tip_of_the_base(scene: Scene, model: Model) -> None:
     """The author began before a rule was agreed, and has changed the rules himself."""
     server = model([say(reply())])
