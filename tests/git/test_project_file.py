@@ -250,6 +250,15 @@ def test_a_base_that_is_not_there_is_an_error_that_says_what_to_do(
     assert brief(world, scope="branch", base="main").scope is not None
 
 
+def test_the_branch_checked_out_is_not_compared_with_itself(world: World) -> None:
+    repository = begin(world, "[review]\nbase = 'feature'\n")
+    repository.write("app.py", "bad = 1\n")
+    repository.commit("feature")
+    error = refusal(world, scope="branch")
+    assert error.code == Code.PROJECT_FILE_INVALID
+    assert "review.base names feature" in error.message
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -489,7 +498,7 @@ def test_no_ignore_file_of_the_user_or_of_the_repository_has_a_say(
         "config", "--global", "core.excludesFile", str(repository.root / "ignore")
     )
     repository.write(".git/info/exclude", "*.py\n")
-    repository.git("config", "core.ignoreCase", "true")
+    repository.git("config", "--global", "core.ignoreCase", "true")
     repo = repository.repo()
     names = (b"a.lock", b"b.py", b"C.LOCK")
     assert matching(repo, ("*.lock",), names) == {b"a.lock"}

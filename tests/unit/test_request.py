@@ -263,6 +263,17 @@ CANONICAL: list[tuple[type[ToolRequest], dict[str, Any], str]] = [
         ),
     ),
     (
+        ReviewChanges,
+        {},
+        (
+            '{"base": null, "commit": null, "detail": "full", "effort": null, "extra_context": null, "e'
+            'xtra_roots": [], "focus": null, "idempotency_key": null, "model": null, "network": false, '
+            '"paths": [], "plan": null, "plan_path": null, "profile": null, "range": null, "scope": "wo'
+            'rking_tree", "session_id": null, "stance": "review", "timeout_seconds": null, "web_search"'
+            ': false, "workspace_root": null}'
+        ),
+    ),
+    (
         Delegate,
         {
             "task": "t",
