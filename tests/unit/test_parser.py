@@ -156,7 +156,21 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "a flag": (["review", "--fial-on", "high"], "did you mean --fail-on?"),
     "a flag with a value": (["review", "--fial-on=high"], "did you mean --fail-on?"),
     "a choice": (["review", "--scope", "brnch"], "did you mean branch?"),
-    "a flag of another verb": (["jobs", "--stance", "x"], "there is no argument"),
+    "a flag of other verbs": (
+        ["jobs", "--stance", "x"],
+        "there is no argument '--stance' here; it belongs to `consult`, `review`, `plan`\n",
+    ),
+    "a flag of a task": (
+        ["review", "--check", "x"],
+        "there is no argument '--check' here; it belongs to `delegate`\n",
+    ),
+    "another word for a flag": (["review", "--proof"], "did you mean --prove?\n"),
+    "a flag for an argument": (
+        ["review", "--paths", "x"],
+        "'--paths' here; name files and folders without a flag\n",
+    ),
+    "an underscore": (["review", "--fail_on", "high"], "did you mean --fail-on?\n"),
+    "nothing like a flag": (["review", "--zebra"], "no argument '--zebra' here\n"),
 }
 
 

@@ -96,6 +96,15 @@ METAVARS = {
     "max_tokens": "N",
     "limit": "N",
 }
+MEANT = {
+    "--proof": "did you mean --prove?",
+    "--proofs": "did you mean --prove?",
+    "--path": "name files and folders without a flag",
+    "--paths": "name files and folders without a flag",
+}
+"""What is written for a flag that has another name, or none."""
+NEAR = 0.7
+"""How alike two words must be: below it, `--check` is taken for `--help`."""
 ALONE = {"prove": "high"}
 """Flags that may stand without a value, and the value that they have then."""
 SHORT_FLAGS = {"workspace_root": "-C"}
@@ -134,7 +143,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     arguments, unknown = parser.parse_known_args(argv)
     if unknown:
         of_verb = parser_of_verb(parser, arguments.verb or "")
-        of_verb.error(f"there is no argument {unknown[0]!r} here")
+        words = f"there is no argument {unknown[0]!r} here"
+        of_verb.error(words + _elsewhere(unknown[0]))
     return arguments
 
 
@@ -180,6 +190,24 @@ def parser_of_verb(parser: Parser, verb: str) -> Parser:
     return parser
 
 
+def _elsewhere(argument: str) -> str:
+    """Which verbs have such a flag, or another way to say it; empty for neither."""
+    flag = argument.partition("=")[0]
+    if flag in MEANT:
+        return f"; {MEANT[flag]}"
+    if not flag.startswith("--"):
+        return ""
+    whole = build_parser()
+    owners = []
+    for verb in VERBS:
+        flags = parser_of_verb(whole, verb.name)._option_string_actions  # noqa: SLF001  # as above
+        if flag in flags:
+            owners.append(f"`{verb.name}`")
+    if not owners:
+        return ""
+    return f"; it belongs to {', '.join(owners)}"
+
+
 def _with_suggestion(message: str, words: Iterable[str]) -> str:
     """The message, with the word that comes nearest to the one that it names as unknown."""
     message = re.sub(
@@ -193,10 +221,12 @@ def _with_suggestion(message: str, words: Iterable[str]) -> str:
     )
     if match is None:
         return message
+    if " here; " in message:
+        return message
     # Only a mistake needs it.
     from difflib import get_close_matches
 
-    near = get_close_matches(match[1], list(words), n=1)
+    near = get_close_matches(match[1], list(words), n=1, cutoff=NEAR)
     if near:
         return f"{message}; did you mean {near[0]}?"
     return message
