@@ -441,24 +441,24 @@ def test_what_is_left_of_the_tokens_is_divided_among_the_proofs(
 ) -> None:
     begin(world)
     model(script([CLAIM, OTHER], Prover(files={}, command=None)))
-    wire = prove(world, max_tokens=9_110)
+    wire = prove(world, max_tokens=90_110)
     assert [finding["proof"]["status"] for finding in wire["findings"]] == [
         "inconclusive",
         "inconclusive",
     ]
     ids = [finding["proof"]["job_id"] for finding in wire["findings"]]
     store = Store(world.state)
-    assert [store.job(job_id).spec().max_tokens for job_id in ids] == [4_500, 4_500]
+    assert [store.job(job_id).spec().max_tokens for job_id in ids] == [45_000, 45_000]
 
 
 def test_nothing_is_proven_with_too_few_tokens_left(world: World, model: Model) -> None:
     begin(world)
     server = model(script([CLAIM], Prover()))
-    wire = prove(world, max_tokens=1_050)
+    wire = prove(world, max_tokens=20_050)
     assert "proof" not in wire["findings"][0]
     assert not any(map(is_proof, server.requests))
     assert (
-        "proofs not tried: 1, because too few are left of the 1050 tokens (max_tokens); a proof gets at least 1000"
+        "proofs not tried: 1, because too few are left of the 20050 tokens (max_tokens); a proof gets at least 20000"
         in wire["meta"]["warnings"]
     )
 

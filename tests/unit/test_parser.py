@@ -160,6 +160,10 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["jobs", "--stance", "x"],
         "there is no argument '--stance' here; it belongs to `consult`, `review`, `plan`\n",
     ),
+    "a finding without an action": (
+        ["findings", "0123abcd"],
+        "there is no action '0123abcd'; `findings show 0123abcd` shows that finding\n",
+    ),
     "a flag of a task": (
         ["review", "--check", "x"],
         "there is no argument '--check' here; it belongs to `delegate`\n",

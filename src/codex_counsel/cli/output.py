@@ -38,6 +38,8 @@ WORKFLOW_VARIABLES = (
 
 PRINT_AGAIN = "`codex-counsel result` prints the newest result of this directory again."
 """What helps where something could not be printed."""
+GIVE_AGAIN = "Name a file that can be written, and give the command again."
+"""The same for a command whose result is that of no run."""
 
 _AT_LINE_START = re.compile(r"^(\s*):(?=:|\Z)")
 _ANYWHERE = re.compile(r"#(?=#\w{0,30}\[)")

@@ -216,6 +216,9 @@ def _with_suggestion(message: str, words: Iterable[str]) -> str:
         message,
         flags=re.DOTALL,
     )
+    finding = re.match(r"argument ACTION: invalid choice: '([0-9a-f]{4,16})'", message)
+    if finding:
+        return f"there is no action '{finding[1]}'; `findings show {finding[1]}` shows that finding"
     match = re.search(
         r"(?:invalid choice: |there is no (?:verb|argument) )['\"]?([^'\"=]+)", message
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO, cast
 
 from codex_counsel.cli.output import (
+    GIVE_AGAIN,
     PRINT_AGAIN,
     GuardedStream,
     is_workflow,
@@ -186,10 +187,14 @@ class Output:
             # What could not be printed is not delivered: this flush may fail.
             sys.stdout.flush()
         if problems:
+            repair = PRINT_AGAIN
+            # The tool of a run has the name that MCP clients call it by.
+            if str(wire["tool"]).startswith("codex-counsel "):
+                repair = GIVE_AGAIN
             raise UnwrittenFilesError(
                 Code.STORAGE_FAILED,
                 f"--output: {'; '.join(problems)}",
-                repair=PRINT_AGAIN,
+                repair=repair,
             )
 
     def _show_failure(self, wire: EnvelopeDict) -> None:

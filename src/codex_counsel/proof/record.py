@@ -21,6 +21,8 @@ PROOF = "proof.json"
 """The file of a proof's job directory that holds a `ProofRecord`."""
 UNFINISHED = "its worker was ended before the test had been run"
 """Why there is none, of a job whose turn was completed."""
+LEAST_TOKENS = 20_000
+"""Of one proof. With fewer, a prover has read its instructions and little else."""
 
 
 @dataclass(frozen=True, kw_only=True)

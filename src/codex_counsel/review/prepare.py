@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codex_counsel.codex import rollout
-from codex_counsel.contract.settings import MAX_TOKENS_BOUNDS
 from codex_counsel.contract.vocabulary import SEVERITIES
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.findings.ledger import Ledger
@@ -20,7 +19,7 @@ from codex_counsel.prepare.boundary import Access
 from codex_counsel.prepare.prompt_parts import Material
 from codex_counsel.prepare.workspace import open_repository
 from codex_counsel.proof import prepare as proof
-from codex_counsel.proof.record import ProofPlan
+from codex_counsel.proof.record import LEAST_TOKENS, ProofPlan
 from codex_counsel.review import prompt, rule_files
 from codex_counsel.review import target as targets
 from codex_counsel.review.changes.changes import Changes, gather, submodules_note
@@ -235,7 +234,7 @@ def _proof_plan(
         prompt=proof.prompt(conventions),
         base=changes.comparison.base,
         max_tokens=budget.of_run(context, request),
-        least_tokens=MAX_TOKENS_BOUNDS[0],
+        least_tokens=LEAST_TOKENS,
     )
 
 

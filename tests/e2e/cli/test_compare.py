@@ -112,6 +112,16 @@ def test_what_cannot_be_compared_is_refused_with_what_to_do(
     assert (result.code, "cancelled" in result.out) == (0, True)
 
 
+def test_a_file_that_cannot_be_written_names_the_way_to_compare_again(
+    world: World, jobs: list[str]
+) -> None:
+    result = run(world, "compare", *jobs, "--output", "html=/dev/full")
+    assert result.out.startswith("3 tasks, 1 changed file")
+    assert "storage_failed: --output: /dev/full: No space left" in result.err
+    assert "give the command again" in result.err
+    assert "codex-counsel result" not in result.err
+
+
 def test_a_failure_is_a_document_where_one_was_asked_for(
     world: World, jobs: list[str], tmp_path: Path
 ) -> None:
