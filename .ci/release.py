@@ -24,6 +24,10 @@ PLACEHOLDER = "OWNER/codex-counsel"
 """In server.json, the one file that must name a repository to be valid."""
 PACKAGE = "codex-counsel"
 REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+")
+DOCUMENTED_VERSION = re.compile(
+    r"(?:codex-counsel(?:@v|==|:|@)|^ *rev: v)(\d+\.\d+\.\d+)", re.MULTILINE
+)
+DOCUMENTED_CODEX = re.compile(r"openai-codex-cli-bin==(\d+\.\d+\.\d+)")
 RELATIVE_LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)\s]+)\)")
 
 
@@ -96,11 +100,13 @@ def versions(root: Path) -> Iterator[tuple[str, str]]:
     for number, package in enumerate(server["packages"], 1):
         yield f"package {number} of server.json", package["version"]
     yield from _defaults(root, "version")
+    yield from _documented(root, DOCUMENTED_VERSION)
 
 
 def codex_versions(root: Path) -> Iterator[tuple[str, str]]:
     """Each place that names the Codex that is installed along."""
     yield from _defaults(root, "codex-version")
+    yield from _documented(root, DOCUMENTED_CODEX)
 
 
 def _defaults(root: Path, name: str) -> Iterator[tuple[str, str]]:
@@ -113,6 +119,13 @@ def _defaults(root: Path, name: str) -> Iterator[tuple[str, str]]:
         if path.exists():
             for found in pattern.findall(path.read_text("utf-8")):
                 yield str(path.relative_to(root)), found
+
+
+def _documented(root: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, str]]:
+    """What the pages tell their readers to install, once for each page and version."""
+    for path in sorted(root.glob("docs/**/*.md")):
+        for found in sorted(set(pattern.findall(path.read_text("utf-8")))):
+            yield str(path.relative_to(root)), found
 
 
 def version_of(root: Path) -> str:

@@ -30,6 +30,7 @@ PUBLISHED = (
     "CHANGELOG.md",
     "action.yml",
     ".claude-plugin",
+    "docs",
     "templates",
     "src/codex_counsel/__init__.py",
 )
@@ -167,6 +168,23 @@ def test_the_defaults_of_the_action_and_of_templates_are_compared(
     problems = "\n".join(wrong(checkout))
     assert f"{name} has 7.0.0, and pyproject.toml has" in problems
     assert f"{name} has Codex 6.0, and the tests have" in problems
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "uvx --from codex-counsel==7.0.0 codex-counsel status",
+        "- uses: OWNER/codex-counsel@v7.0.0",
+        "    rev: v7.0.0",
+        "ghcr.io/OWNER/codex-counsel:7.0.0",
+    ],
+)
+def test_what_a_page_tells_its_readers_to_install_is_compared(
+    checkout: Path, words: str
+) -> None:
+    (checkout / "docs/page.md").write_text(f"{words}\n", "utf-8")
+    (problem,) = wrong(checkout)
+    assert problem.startswith("docs/page.md has 7.0.0, and pyproject.toml has")
 
 
 def test_another_tag_and_a_changelog_without_a_date_are_named(checkout: Path) -> None:
@@ -319,7 +337,7 @@ def dockerfile() -> list[tuple[str, str]]:
 def test_the_image_ends_as_a_user_other_than_root() -> None:
     names = [name for name, _ in dockerfile()]
     users = [rest for name, rest in dockerfile() if name == "USER"]
-    assert users == ["counsel"]
+    assert users == ["1000:1000"]
     assert "RUN" not in names[names.index("USER") :]
     assert ("ENTRYPOINT", '["codex-counsel"]') in dockerfile()
 
