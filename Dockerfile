@@ -1,6 +1,9 @@
 # codex-counsel with Codex and git, for a CI system without a template of its own, and for anything else that starts
 # containers. docs/how-to/container.md says how it is built and started.
 
+# hadolint global ignore=DL3008
+# Debian's servers keep only the newest version of a package: one that was pinned could not be installed for long.
+
 FROM debian:trixie-slim AS build
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3-pip python3-venv
@@ -23,7 +26,8 @@ RUN apt-get update \
 COPY --from=build /opt/codex-counsel /opt/codex-counsel
 ENV PATH=/opt/codex-counsel/bin:/usr/local/bin:/usr/bin:/bin
 # As root, Codex's sandbox would leave the settings of the machine writable to the commands of a run.
-USER counsel
+# By number, so that Kubernetes can tell.
+USER 1000:1000
 WORKDIR /work
 LABEL org.opencontainers.image.title="codex-counsel" \
       org.opencontainers.image.description="Ask OpenAI's Codex for a second opinion, a review or a diff, supervised and sandboxed." \
