@@ -295,6 +295,8 @@ def test_a_link_of_the_branch_is_not_written_through(team: Team, model: Model) -
     for name in ("codex-review.json", "codex-review.md", "gl-code-quality-report.json"):
         (team.author.root / name).symlink_to(outside)
     team.author.write("uv.toml", 'required-version = "==0.0.1"\n')
+    team.author.write("pyproject.toml", '[tool.uv]\nrequired-version = "==0.0.1"\n')
+    team.author.write(".python-version", "9.9\n")
     team.author.write("venv/__init__.py", "raise SystemExit(9)\n")
     team.push("Links", app=numbered_lines(l7="seven = 70"))
     done = team.run(note="false")
