@@ -170,7 +170,9 @@ class Hub:
         """What `gh` and the stand-in for `glab` need to talk to the hub."""
         return {
             "SSL_CERT_FILE": str(self.certificate),
+            "GH_HOST": self.address,
             "GH_ENTERPRISE_TOKEN": TOKEN,
+            "GITLAB_HOST": self.address,
             "GITLAB_TOKEN": TOKEN,
         }
 

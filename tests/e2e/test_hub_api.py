@@ -10,7 +10,7 @@ import pytest
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.hub import api
 from codex_counsel.hub.api import call
-from codex_counsel.hub.reference import PullRequest
+from codex_counsel.hub.reference import HubKind, PullRequest
 from tests.conftest import World, living, until
 from tests.e2e.hub import TOKEN, Answer, Hub, install_glab, needs_gh
 
@@ -55,6 +55,7 @@ def test_gh_asks_the_hub_of_the_pull_request_and_no_other(
     env = environment(
         world,
         hub,
+        GITHUB_SERVER_URL=f"https://{hub.address}",
         GH_HOST="elsewhere.invalid",
         GH_REPO="elsewhere.invalid/o/r",
         GH_DEBUG="api",
@@ -227,6 +228,8 @@ def test_the_program_gets_the_users_environment_without_what_would_mislead_it(
         GH_CONFIG_DIR="/users/own",
         GIT_WORK_TREE="misled",
         GIT_DIR="misled",
+        GITHUB_SERVER_URL=f"https://{hub.address}",
+        CI_SERVER_URL=f"https://{hub.address}",
         **misleading,
     )
     pull = pull_request(hub) if name == "gh" else merge_request(hub)
@@ -244,6 +247,36 @@ def test_the_program_gets_the_users_environment_without_what_would_mislead_it(
         "/",
     }
     assert expected <= set(lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "host", "kept"),
+    [
+        ("gh", "github.com", {"GH_TOKEN", "GITHUB_TOKEN"}),
+        ("gh", "git.example.org", set()),
+        ("gh", "own.example.org", {*api.TOKEN_VARIABLES}),
+        ("glab", "gitlab.com", {"GITLAB_TOKEN", "GITLAB_ACCESS_TOKEN", "OAUTH_TOKEN"}),
+        ("glab", "git.example.org", set()),
+        ("glab", "ci.example.org:8443", {*api.TOKEN_VARIABLES}),
+    ],
+)
+def test_a_token_of_the_environment_goes_to_the_host_it_is_for_and_to_no_other(
+    world: World, tmp_path: Path, name: str, host: str, kept: set[str]
+) -> None:
+    seen = tmp_path / "seen"
+    programs = program(tmp_path / "programs", name, f"env > {seen}")
+    env = {
+        **world.env,
+        "PATH": f"{programs}:/usr/bin:/bin",
+        "GH_HOST": "own.example.org",
+        "CI_SERVER_URL": "https://ci.example.org:8443",
+        **dict.fromkeys(api.TOKEN_VARIABLES, SECRET),
+    }
+    hub: HubKind = "github" if name == "gh" else "gitlab"
+    url = f"https://{host}/team/shop"
+    failure(PullRequest(hub, host, "team/shop", 7, url), env, world)
+    lines = [line for line in seen.read_text().splitlines() if SECRET in line]
+    assert {line.partition("=")[0] for line in lines} == kept
 
 
 def test_a_program_that_hangs_with_a_child_is_ended_with_it(

@@ -79,6 +79,25 @@ TOKEN_VARIABLES = (
     "CI_JOB_TOKEN",
 )
 """What the two programs read a login from. Their values are in no message."""
+OWN_HOSTS: dict[str, str] = {
+    "GH_TOKEN": "github.com",
+    "GITHUB_TOKEN": "github.com",
+    "GITLAB_TOKEN": "gitlab.com",
+    "GITLAB_ACCESS_TOKEN": "gitlab.com",
+    "OAUTH_TOKEN": "gitlab.com",
+}
+"""The host that a token of the environment is for where nothing else is said."""
+HOST_VARIABLES: dict[HubKind, tuple[str, ...]] = {
+    "github": ("GH_HOST", "GITHUB_SERVER_URL"),
+    "gitlab": (
+        "GITLAB_HOST",
+        "GITLAB_URI",
+        "GL_HOST",
+        "CI_SERVER_URL",
+        "CI_SERVER_HOST",
+    ),
+}
+"""Where the user, or a CI service, says which host the tokens of the environment are for."""
 MIN_TOKEN = 4
 """Characters of a value that is looked for in messages; a shorter one would hide words."""
 
@@ -179,12 +198,32 @@ def _environment(
         for name, value in env.items()
         if name not in IGNORED_VARIABLES and not name.startswith("GIT_")
     }
+    for name in _foreign_tokens(pull, env):
+        child_env.pop(name, None)
     child_env |= FIXED_VARIABLES
     child_env["PATH"] = _search_path(env, workspace)
     # Their flag --hostname takes no port.
     child_env["GH_HOST"] = pull.host
     child_env["GITLAB_HOST"] = f"https://{pull.host}"
     return child_env
+
+
+def _foreign_tokens(pull: PullRequest, env: Mapping[str, str]) -> list[str]:
+    """The variables with tokens that are not for this host, which a repository's configuration may have named.
+
+    The programs would send most of them to any host.
+    """
+    host = pull.host.casefold()
+    hosts = {_host(env.get(name, "")) for name in HOST_VARIABLES[pull.hub]}
+    if host in hosts:
+        return []
+    return [name for name in TOKEN_VARIABLES if OWN_HOSTS.get(name) != host]
+
+
+def _host(address: str) -> str:
+    """The host, with its port, of `https://HOST/...`, or of `HOST` alone."""
+    _, _, rest = address.rpartition("://")
+    return rest.partition("/")[0].casefold()
 
 
 def _run(
