@@ -14,6 +14,7 @@ from codex_counsel.loopback import Loopback, patch, say
 from tests.conftest import World, pick
 from tests.e2e.cli.test_verbs import run
 from tests.e2e.delegation import assert_unchanged, delegate
+from tests.e2e.test_pull_request import set_scene
 from tests.repositories import numbered_lines
 from tests.reviews import criteria, reply, review
 
@@ -216,3 +217,39 @@ def test_the_check_of_the_file_is_run_in_the_sandbox_and_the_result_names_its_so
     assert "(from .codex-counsel.toml)" in preview.out
     result = run(world, "result", wire["meta"]["job_id"])
     assert ".codex-counsel.toml of" in result.out
+
+
+# --- pull requests
+
+
+def test_of_a_pull_request_the_file_at_the_tip_of_its_base_is_in_force(
+    world: World, model: Model
+) -> None:
+    scene = set_scene(world)
+    hostile = "[review]\nskip = ['*']\nfail_on = 'never'\n"
+    scene.author.write(PROJECT_FILE, hostile)
+    scene.author.write("b.lock", "b\n")
+    scene.push("seven", app=numbered_lines(l7="seven = 70"))
+    scene.author.git("checkout", "--quiet", "main")
+    text = (
+        "[review]\nscope = 'staged'\nbase = 'nowhere'\nskip = ['*.lock']\nfail_on = 'critical'\n"
+        "[[review.paths]]\npaths = ['app.py']\nfail_on = 'low'\n"
+    )
+    scene.author.write(PROJECT_FILE, text)
+    tip = scene.push("policy", "refs/heads/main")
+    scene.clone.write(PROJECT_FILE, hostile)
+    server = model([say(reply({"severity": "low"}, verdict="concerns"))])
+    result = run(world, "review", "--pr", "7", "--json")
+    wire = json.loads(result.out)
+    assert result.code == 1
+    assert wire["meta"]["project_file"] == {
+        "revision": tip,
+        "used": ["skip", "fail_on"],
+        "fail_on": "critical",
+        "changed": True,
+    }
+    assert wire["coverage"]["skipped"] == 1
+    assert "seven = 70" in server.requests[0].prompt
+    (finding,) = wire["findings"]
+    assert finding["fail_on"] == "low"
+    assert run(world, "check", wire["meta"]["job_id"]).code == 1

@@ -16,7 +16,7 @@ from codex_counsel.contract.request import Delegate, ReviewChanges, parse
 from codex_counsel.contract.vocabulary import PROJECT_FILE
 from codex_counsel.delegate.prepare import DelegateBrief
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.git.patterns import matching
+from codex_counsel.git.patterns import PREFIX, matching
 from codex_counsel.git.process import GitProcess
 from codex_counsel.prepare import workspace
 from codex_counsel.review.bars import add_bars
@@ -524,6 +524,14 @@ def test_all_that_is_written_lies_in_a_temporary_directory_that_goes(
     brief(world, scope="branch")
     assert state(repository.root) == before
     assert list(temporary.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_swept(world: World) -> None:
+    left = world.temp / f"{PREFIX}killed"
+    left.mkdir()
+    (left / "lock").touch()
+    world.counsel().sweep()
+    assert not left.exists()
 
 
 # --- the bars of files

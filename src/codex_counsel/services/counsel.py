@@ -23,6 +23,7 @@ from codex_counsel.delegate.conclude import orphaned_trees
 from codex_counsel.delegate.record import DelegateSpec
 from codex_counsel.delegate.shadow import Shadow, git_environment
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.git import patterns
 from codex_counsel.jobs import recovery
 from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
@@ -143,6 +144,7 @@ class Counsel:
             inspect.PROBE_PREFIX,
             session_import.TRANSFER_PREFIX,
             since.INDEX_PREFIX,
+            patterns.PREFIX,
         )
         for prefix in prefixes:
             remove_abandoned(prefix)
