@@ -60,6 +60,7 @@ class Team:
     packages: Path
     runs: int = 0
     event: str = "pull_request"
+    event_head: str = ""
     path: str = os.environ["PATH"]
     uploads: list[dict[str, str]] = field(default_factory=list)
 
@@ -93,7 +94,7 @@ class Team:
             self.author.write(f"{name}.py", text)
         sha = self.author.commit(message)
         self.hub.push(self.author, sha, PROJECT, HEAD)
-        self.pull.head_sha = sha
+        self.pull.head_sha = self.event_head = sha
         return sha
 
     def runner(self) -> Runner:
@@ -116,7 +117,7 @@ class Team:
             "repository": PROJECT,
             "server_url": f"https://{self.hub.address}",
             "event_name": self.event,
-            "event": {"pull_request": {"number": 7}},
+            "event": {"pull_request": {"number": 7, "head": {"sha": self.event_head}}},
             "ref": "refs/pull/7/merge",
             "base_ref": "main",
             "head_ref": "feature",
@@ -217,8 +218,8 @@ def test_over_three_pushes_findings_are_raised_fixed_and_rejected_in_one_comment
 
     # The third changes no content: the last result is judged again, and costs nothing.
     team.author.git("commit", "--quiet", "--amend", "--message", "Other words")
+    team.pull.head_sha = team.event_head = team.author.head
     team.hub.push(team.author, "HEAD", PROJECT, HEAD)
-    team.pull.head_sha = team.author.head
     third = team.review()
     assert third.conclusion == "success", third.log
     assert third.outputs["review"] == "nothing-new"
@@ -329,7 +330,6 @@ def test_of_a_hostile_branch_nothing_is_executed_or_obeyed(
         "outcome",
         "verdict",
         "findings",
-        "head",
         "sarif-file",
     }
     assert (result.outputs["outcome"], result.outputs["verdict"]) == ("fail", "fail")
@@ -377,7 +377,8 @@ def test_a_pull_request_of_a_fork_is_reviewed_by_the_workflow_of_the_base(
     fork.git("fetch", "--quiet", str(team.author.root), "main")
     fork.git("reset", "--quiet", "--hard", "FETCH_HEAD")
     fork.write("app.py", numbered_lines(l7="seven = 70"))
-    team.pull.head_sha = team.hub.push(fork, fork.commit("seven"), PROJECT, HEAD)
+    team.event_head = team.hub.push(fork, fork.commit("seven"), PROJECT, HEAD)
+    team.pull.head_sha = team.event_head
     before = (
         team.checkout.git("for-each-ref"),
         team.checkout.git("status", "--porcelain"),
@@ -437,7 +438,7 @@ def test_a_cache_of_somebody_else_neither_stops_a_review_nor_passes_it(
     assert team.review().conclusion == "success"
     poison(
         team,
-        "ledger.jsonl",
+        "state/findings/*/ledger.jsonl",
         b'\xff\x00{"id": "0123456789abcdef"}\n{"state": [[]]}\n' * 100,
     )
     team.push("nine", app=numbered_lines(l9="nine = 90"))
@@ -447,7 +448,7 @@ def test_a_cache_of_somebody_else_neither_stops_a_review_nor_passes_it(
 
     # All of it was seen, but the last result is none.
     poison(
-        team, "review.json", b'{"ok": true, "status": "completed", "verdict": "pass"}'
+        team, "last/*.json", b'{"ok": true, "status": "completed", "verdict": "pass"}'
     )
     damaged = team.review()
     assert damaged.outputs["review"] == "nothing-new"
@@ -455,17 +456,83 @@ def test_a_cache_of_somebody_else_neither_stops_a_review_nor_passes_it(
     assert damaged.conclusion == "failure"
 
 
-def poison(team: Team, name: str, content: bytes) -> None:
-    """Replace a file in the newest entry of the cache."""
-    newest = max((team.world.base / "caches").glob("*.tar"), key=os.path.getmtime)
+def poison(team: Team, pattern: str, content: bytes) -> None:
+    """Replace these files in the newest entry of the cache."""
+    root = unpack(team)
+    files = list(root.glob(pattern))
+    assert files
+    for file in files:
+        file.write_bytes(content)
+    pack(team, root)
+
+
+def drop_results(team: Team) -> None:
+    """Remove the results from the newest entry of the cache, and leave the record."""
+    root = unpack(team)
+    for file in root.glob("last/*.json"):
+        file.unlink()
+    pack(team, root)
+
+
+def newest(team: Team) -> Path:
+    return max((team.world.base / "caches").glob("*.tar"), key=os.path.getmtime)
+
+
+def unpack(team: Team) -> Path:
     runner = team.world.base / "runner"
     shutil.rmtree(runner)
-    subprocess.run(["tar", "-xPf", str(newest)], check=True)
-    root = runner / "_temp/codex-counsel"
-    (file,) = root.rglob(name)
-    file.write_bytes(content)
+    subprocess.run(["tar", "-xPf", str(newest(team))], check=True)
+    return runner / "_temp/codex-counsel"
+
+
+def pack(team: Team, root: Path) -> None:
     kept = [str(root / "state/findings"), str(root / "last")]
-    subprocess.run(["tar", "-cPf", str(newest), *kept], check=True)
+    subprocess.run(["tar", "-cPf", str(newest(team)), *kept], check=True)
+
+
+def test_a_push_back_to_what_was_seen_is_judged_by_the_review_that_saw_it(
+    team: Team, model: Model
+) -> None:
+    server = script(model, say(reply()), say(reply(NINE, verdict="fail")))
+    first = team.push("seven", app=numbered_lines(l7="seven = 70"))
+    assert team.review().outputs["outcome"] == "pass"
+    team.push("nine instead", app=numbered_lines(l9="nine = 90"))
+    assert team.review().outputs["outcome"] == "fail"
+
+    # The last result is of another change.
+    team.hub.push(team.author, first, PROJECT, HEAD)
+    team.pull.head_sha = team.event_head = first
+    back = team.review()
+    assert back.outputs["review"] == "nothing-new", back.log
+    assert back.outputs["outcome"] == "pass"
+    assert "seventh" not in back.log
+    assert "ninth" not in back.log
+    assert len(server.requests) == 2
+
+
+def test_without_the_result_of_an_earlier_review_everything_is_sent_again(
+    team: Team, model: Model
+) -> None:
+    server = script(model, say(reply()), say(reply(SEVEN, verdict="fail")))
+    team.push("seven", app=numbered_lines(l7="seven = 70"))
+    assert team.review().outputs["outcome"] == "pass"
+    drop_results(team)
+    again = team.review()
+    assert (again.outputs["review"], again.outputs["outcome"]) == ("reviewed", "fail")
+    assert "+seven = 70" in change(server.requests[1].prompt)
+
+
+def test_a_review_of_another_commit_decides_nothing_about_this_one(
+    team: Team, model: Model
+) -> None:
+    script(model, say(reply()))
+    old = team.push("seven", app=numbered_lines(l7="seven = 70"))
+    team.push("eight", app=numbered_lines(l8="eight = 80"))
+    team.event_head = old
+    result = team.review()
+    assert result.conclusion == "failure"
+    assert result.outputs["outcome"] == "inconclusive"
+    assert "The run for that commit decides" in result.log
 
 
 def test_a_cancelled_job_leaves_no_process(team: Team, model: Model) -> None:

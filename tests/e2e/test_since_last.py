@@ -122,7 +122,11 @@ def test_when_nothing_is_new_nothing_is_spent(world: World, model: Model) -> Non
     with pytest.raises(CounselError) as caught:
         review(counsel, **LAST)
     assert caught.value.code is Code.NOTHING_TO_REVIEW
-    assert caught.value.details == {"job_id": job_id, "files": 3}
+    assert caught.value.details == {
+        "job_id": job_id,
+        "files": 3,
+        "head_sha": world.repository.head,
+    }
     assert len(server.requests) == 1
     # All again.
     assert review(counsel, scope="branch")["coverage"]["files"] == 3

@@ -164,7 +164,11 @@ def test_the_rest_applies_to_what_was_seen(branch: Branch) -> None:
 
 def test_when_everything_was_seen_there_is_nothing_to_review(branch: Branch) -> None:
     error = branch.nothing()
-    assert error.details == {"job_id": "0" * 32, "files": 3}
+    assert error.details == {
+        "job_id": "0" * 32,
+        "files": 3,
+        "head_sha": branch.project.head,
+    }
     assert "3 files" in error.message
     assert error.repair
     assert f"codex-counsel check {'0' * 32}" in error.repair
@@ -177,11 +181,15 @@ def test_no_review_of_a_part_is_named_to_judge_the_whole(branch: Branch) -> None
     branch.push("third", five="five = 5\n")
     branch.review(Scope("commit", commit="HEAD"))
     error = branch.nothing()
-    assert error.details == {"files": 5}
+    assert error.details == {"files": 5, "head_sha": branch.project.head}
     assert "leave `since` out" in str(error.repair)
     branch.push("fourth", six="six = 6\n")
     branch.review()
-    assert branch.nothing().details == {"files": 6, "job_id": f"{3:032x}"}
+    assert branch.nothing().details == {
+        "files": 6,
+        "job_id": f"{3:032x}",
+        "head_sha": branch.project.head,
+    }
 
 
 def test_pushes_are_reviewed_one_by_one(branch: Branch) -> None:

@@ -171,7 +171,7 @@ def gather(
             raise _nothing(repo, scope, omitted)
         states = {states_of_file(file)[1] for file in entries if file.is_seen}
         whole = newest_of_all(repo, scope, comparison, reviews or (), states)
-        raise _nothing_new(scope, omitted, whole, len(states))
+        raise _nothing_new(scope, comparison, omitted, whole, len(states))
     base_moved = [
         file.path for file in entries if file.path_bytes in earlier.base_moved
     ]
@@ -343,6 +343,7 @@ def _nothing(repo: Repo, scope: Scope, omitted: tuple[Omitted, ...]) -> CounselE
 
 def _nothing_new(
     scope: Scope,
+    comparison: Comparison,
     omitted: tuple[Omitted, ...],
     whole: PastReview | None,
     files: int,
@@ -351,7 +352,8 @@ def _nothing_new(
     where = f"{scope.name}{_under_paths(scope)}"
     noun = "file" if files == 1 else "files"
     message = f"Earlier reviews saw everything that {where} holds as it is now: {files} {noun}."
-    details: JsonObject = {"files": files}
+    # A caller that judges the earlier result must know which commit it would be for.
+    details: JsonObject = {"files": files, "head_sha": comparison.head}
     repair = "No review on record judged all of it at once. To have a verdict on it, leave `since` out."
     if whole:
         details["job_id"] = whole.job
