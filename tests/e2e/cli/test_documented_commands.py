@@ -89,7 +89,7 @@ def commands_of(page: str) -> list[str]:
 
 @pytest.fixture
 def project(world: World) -> Path:
-    """A repository with everything that the pages name: a remote, a tag, a branch, a plan, and work in progress."""
+    """A repository with everything that the pages name: a remote with a pull request, a tag, a branch, a plan, work."""
     repository = world.repository.init()
     for name in (
         "src/client.py",
@@ -102,12 +102,15 @@ def project(world: World) -> Path:
     repository.git("tag", "v1.2")
     repository.write("src/client.py", "second\n")
     repository.commit("second")
-    repository.git("init", "--quiet", "--bare", str(world.base / "origin"))
+    repository.git(
+        "init", "--quiet", "--bare", "--initial-branch=main", str(world.base / "origin")
+    )
     repository.git("remote", "add", "origin", str(world.base / "origin"))
     repository.git("push", "--quiet", "origin", "main")
     repository.git("switch", "--quiet", "--create", "feature")
     repository.write("src/client.py", "third\n")
     repository.commit("third")
+    repository.git("push", "--quiet", "origin", "HEAD:refs/pull/7/head")
     repository.write("src/auth/login.py", "in progress\n")
     (world.workspace / "schema.json").write_text(json.dumps(ANY_OBJECT))
     (world.base / "shared-library").mkdir()
