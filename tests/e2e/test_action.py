@@ -510,6 +510,24 @@ def test_a_push_back_to_what_was_seen_is_judged_by_the_review_that_saw_it(
     assert len(server.requests) == 2
 
 
+def test_the_cache_keeps_the_results_of_the_last_reviews(
+    team: Team, model: Model
+) -> None:
+    script(model, say(reply()), say(reply()))
+    team.push("seven", app=numbered_lines(l7="seven = 70"))
+    assert team.review().conclusion == "success"
+    root = unpack(team)
+    for number in range(30):
+        (root / f"last/{number:032x}.json").write_text("{}")
+        os.utime(root / f"last/{number:032x}.json", (number, number))
+    pack(team, root)
+    team.push("eight", app=numbered_lines(l8="eight = 80"))
+    assert team.review().conclusion == "success"
+    names = sorted(path.stem for path in unpack(team).glob("last/*"))
+    assert len(names) == 20
+    assert names[:18] == [f"{number:032x}" for number in range(12, 30)]
+
+
 def test_without_the_result_of_an_earlier_review_everything_is_sent_again(
     team: Team, model: Model
 ) -> None:

@@ -96,6 +96,7 @@ class Team:
     world: World
     hub: Hub
     packages: Path
+    pipeline_commit: str = ""
 
     def __post_init__(self) -> None:
         self.author = self.world.repository_at(self.world.base / "author").begin()
@@ -196,6 +197,7 @@ class Team:
             "CI_MERGE_REQUEST_IID": "7",
             "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main",
             "CI_JOB_TOKEN": JOB_TOKEN,
+            "CI_COMMIT_SHA": self.pipeline_commit or self.request.head_sha,
             "CODEX_API_KEY": KEY,
             "GITLAB_TOKEN": TOKEN,
         }
@@ -269,18 +271,20 @@ def test_a_review_that_failed_fails_the_job_and_keeps_the_cache(
     script(model, say(reply()), http_error(401, error("invalid_api_key")))
     team.push("seven", app=numbered_lines(l7="seven = 70"))
     assert team.run(note="false").code == 0
-    kept = (team.cache / "review.json").read_bytes()
+    (kept,) = (team.cache / "last").iterdir()
+    before = kept.read_bytes()
     team.push("eight", app=numbered_lines(l8="eight = 80"))
     failed = team.run(note="false", fail_on="never")
     assert failed.code == 3, failed.log
     assert failed.quality[0]["severity"] == "blocker"
-    assert (team.cache / "review.json").read_bytes() == kept
+    assert list((team.cache / "last").iterdir()) == [kept]
+    assert kept.read_bytes() == before
     assert team.request.comments == []
 
 
 def test_a_branch_brings_no_record_of_its_own(team: Team, model: Model) -> None:
     server = model([say(reply())])
-    team.author.write(f"{CACHE}/review.json", '{"ok": true, "verdict": "pass"}')
+    team.author.write(f"{CACHE}/last/review.json", '{"ok": true, "verdict": "pass"}')
     team.push("A record", app=numbered_lines(l7="seven = 70"))
     refused = team.run()
     assert refused.code == 2
@@ -303,3 +307,14 @@ def test_a_link_of_the_branch_is_not_written_through(team: Team, model: Model) -
     assert done.code == 0, done.log
     assert outside.read_text() == "untouched"
     assert json.loads(done.artifacts["codex-review.json"])["verdict"] == "pass"
+
+
+def test_a_review_of_another_commit_decides_nothing_about_this_one(
+    team: Team, model: Model
+) -> None:
+    script(model, say(reply()))
+    team.pipeline_commit = team.push("seven", app=numbered_lines(l7="seven = 70"))
+    team.push("eight", app=numbered_lines(l8="eight = 80"))
+    done = team.run(note="false")
+    assert done.code == 5, done.log
+    assert "The pipeline for that commit decides" in done.log
