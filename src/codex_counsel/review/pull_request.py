@@ -52,8 +52,8 @@ class FetchedPullRequest:
 
     @property
     def branch(self) -> str:
-        """By which the findings of its reviews belong together."""
-        return self.pull.head_ref
+        """By which the findings of its reviews belong together: two remotes have pull requests of the same number."""
+        return f"{self.pull.namespace}/{self.pull.head_ref}"
 
     def scope(self, paths: tuple[str, ...]) -> Scope:
         """The commits as a range of ids: no name means something else later."""
