@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git import remotes
+from codex_counsel.git.repo import Repo
 from codex_counsel.hub.reference import PullRequest, of_argument
 from tests.conftest import World
 from tests.repositories import Repository
@@ -142,6 +145,57 @@ def test_a_repository_in_the_project_itself_is_no_hub(world: World) -> None:
     Repository(world.workspace / "evil.git", world.repository.env).init("--bare")
     error = refused(world, "7", "evil.git")
     assert "in the project itself" in error.message
+
+
+def test_no_spelling_hides_a_repository_in_the_project(world: World) -> None:
+    evil = str(world.workspace / "evil.git").replace("evil", "e%76il")
+    error = refused(world, "7", f"file://{evil}")
+    assert "in the project itself" in error.message
+
+
+def test_a_hub_beside_the_project_is_one(world: World) -> None:
+    """`git clone name.git` makes the directory `name` beside it."""
+    beside = f"{world.workspace}.git"
+    assert named(world, "7", beside).remote == beside
+
+
+def test_many_remotes_take_no_processes_of_their_own(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a repository with thousands of them does not keep its user waiting."""
+    settings = '[url "https://github.com/"]\n\tinsteadOf = gh:\n\tinsteadOf = hub:\n'
+    (world.home / ".gitconfig").write_text(settings, "utf-8")
+    repository = world.repository.begin()
+    sections = []
+    for number in range(5000):
+        sections.append(f'[remote "r{number}"]\n\turl = hub:o/r{number}\n')
+    with (repository.root / ".git/config").open("a", encoding="utf-8") as config:
+        config.write("".join(sections))
+    repo = repository.repo()
+    started = []
+    run = Repo.git
+
+    def counted(self: Repo, *args: Any, **options: Any) -> bytes:
+        started.append(args)
+        return run(self, *args, **options)
+
+    monkeypatch.setattr(Repo, "git", counted)
+    pull = of_argument("https://github.com/o/r4999/pull/7", repo)
+    assert pull.remote == "hub:o/r4999"
+    assert len(started) == 2
+
+
+def test_the_longest_of_the_users_short_forms_counts_as_for_git(world: World) -> None:
+    settings = (
+        '[url "https://one.example.org/"]\n\tinsteadOf = gh:\n'
+        '[url "https://two.example.org/"]\n\tinsteadOf = gh:o/\n\tinsteadOf = x:\n'
+        '[url "https://three.example.org/"]\n\tinsteadOf = gh:o/\n'
+    )
+    (world.home / ".gitconfig").write_text(settings, "utf-8")
+    repo = world.repository.begin().repo()
+    for url in ("gh:o/p/r", "gh:p/r", "x:p/r", "https://github.com/o/r"):
+        used = repo.git("ls-remote", "--get-url", "--", url).decode().strip()
+        assert remotes.Rewriting.of(repo)(url) == used
 
 
 def test_one_of_several_remotes_must_be_said(world: World) -> None:

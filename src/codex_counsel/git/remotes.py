@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from codex_counsel.git import refs
 
@@ -60,22 +62,70 @@ def preferred(repo: Repo) -> str | None:
     return refs.remote_of(repo, refs.current_branch(repo))
 
 
-def address_of(repo: Repo, name: str) -> str:
-    """The address that git fetches from by this remote, as it is configured: a relative path from the root resolved."""
-    # Of several addresses git fetches from the first; `repo.config` has the last.
-    listed = repo.git("config", "--null", "--get-all", f"remote.{name}.url")
-    url = os.fsdecode(listed.split(b"\0")[0])
+def addresses(repo: Repo) -> dict[str, str]:
+    """By the names of the remotes, the addresses that git fetches from: a relative path from the root resolved.
+
+    As they are configured: `Rewriting` tells what the user's settings make of them.
+    """
+    found: dict[str, str] = {}
+    for key, value in _settings(repo, r"^remote\..*\.url$"):
+        name = key.removeprefix("remote.").removesuffix(".url")
+        # Of several addresses git fetches from the first; `repo.config` has the last.
+        found.setdefault(name, _absolute(repo, value))
+    return found
+
+
+def _absolute(repo: Repo, url: str) -> str:
     is_other = "://" in url or _HELPER.match(url) or url.startswith("-")
     if not url or is_other or parse(url) is not None:
         return url
     return str((repo.root / url).resolve())
 
 
-def rewritten(repo: Repo, url: str) -> str:
-    """The address after `url.*.insteadOf` of the user and the system; the repository has no part in it."""
-    no_repository = {"GIT_DIR": os.devnull}
-    output = repo.git("ls-remote", "--get-url", "--", url, env=no_repository)
-    return os.fsdecode(output.removesuffix(b"\n"))
+@dataclass(frozen=True)
+class Rewriting:
+    """The `url.BASE.insteadOf` of the user and the system, by BASE; the repository has no part in it."""
+
+    prefixes: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def of(cls, repo: Repo) -> Rewriting:
+        prefixes: dict[str, list[str]] = {}
+        no_repository = {"GIT_DIR": os.devnull}
+        for key, value in _settings(repo, r"^url\..*\.insteadof$", no_repository):
+            base = key.removeprefix("url.").removesuffix(".insteadof")
+            prefixes.setdefault(base, []).append(value)
+        return cls(prefixes)
+
+    def __call__(self, url: str) -> str:
+        """The address that git uses for this one: the longest prefix counts."""
+        used, longest = "", None
+        for base, prefixes in self.prefixes.items():
+            for prefix in prefixes:
+                is_longer = longest is None or len(prefix) > len(longest)
+                if url.startswith(prefix) and is_longer:
+                    used, longest = base, prefix
+        if longest is None:
+            return url
+        return used + url.removeprefix(longest)
+
+
+def _settings(
+    repo: Repo, names: str, env: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, str]]:
+    """The settings whose names match, each with a value; of those with several, each."""
+    output = repo.git("config", "--null", "--get-regexp", names, env=env, ok=(0, 1))
+    for record in output.split(b"\0")[:-1]:
+        key, _, value = record.partition(b"\n")
+        yield os.fsdecode(key), os.fsdecode(value)
+
+
+def directory(url: str) -> Path:
+    """The directory that an address of the scheme `file` names, without links."""
+    path = url
+    if url.startswith("file://"):
+        path = unquote(url.removeprefix("file://"), errors="surrogateescape")
+    return Path("/", path).resolve()
 
 
 def parse(url: str) -> Address | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git import remotes
+from codex_counsel.git.remotes import Rewriting
 from codex_counsel.system.redact import mask
 from codex_counsel.system.text import one_line, visible
 
@@ -103,8 +103,8 @@ def _of_number(number: int, mark: str, repo: Repo) -> PullRequest:
             f"pr: a number does not say which of the remotes is meant: {_listed(names)}",
             repair="Name the pull request by its URL.",
         )
-    url = remotes.address_of(repo, name)
-    address = _address(repo, url)
+    url = remotes.addresses(repo).get(name, "")
+    address = _address(repo, url, Rewriting.of(repo))
     if address is None:
         raise _refused(
             f"pr: nothing is fetched from the address of the remote {_shown(name)}, {_shown(url)}",
@@ -132,9 +132,9 @@ def _of_url(text: str, repo: Repo) -> PullRequest:
         match = pattern.fullmatch(path)
         if match is None:
             continue
-        for name in remotes.names(repo):
-            url = remotes.address_of(repo, name)
-            address = _address(repo, url)
+        rewriting = Rewriting.of(repo)
+        for url in remotes.addresses(repo).values():
+            address = _address(repo, url, rewriting)
             if address and _is_same(address, asked, match["project"]):
                 return PullRequest(
                     hub, asked.host, address.path, int(match["number"]), url
@@ -150,7 +150,7 @@ def _no_address(text: str) -> CounselError:
     )
 
 
-def _address(repo: Repo, url: str) -> Address | None:
+def _address(repo: Repo, url: str, rewriting: Rewriting) -> Address | None:
     """The parts of the address that git would fetch from, None where nothing is fetched from it.
 
     Raises `invalid_arguments` for a directory of the project: git would read the
@@ -158,14 +158,14 @@ def _address(repo: Repo, url: str) -> Address | None:
     """
     if remotes.parse(url) is None:
         return None
-    address = remotes.parse(remotes.rewritten(repo, url))
-    if address and address.scheme == "file":
-        place = Path("/", address.path).resolve()
-        if place.is_relative_to(repo.root):
-            raise _refused(
-                f"pr: the remote {_shown(url)} lies in the project itself",
-                repair="Let the remote be the service that has the pull request.",
-            )
+    used = rewriting(url)
+    address = remotes.parse(used)
+    is_local = address is not None and address.scheme == "file"
+    if is_local and remotes.directory(used).is_relative_to(repo.root):
+        raise _refused(
+            f"pr: the remote {_shown(url)} lies in the project itself",
+            repair="Let the remote be the service that has the pull request.",
+        )
     return address
 
 
@@ -193,8 +193,7 @@ def _hub_of_host(address: Address, repo: Repo) -> HubKind | None:
 
 
 def _not_of_a_remote(asked: Address, project: str, repo: Repo) -> CounselError:
-    names = remotes.names(repo)
-    known = [f"{name} ({remotes.address_of(repo, name)})" for name in names[:MAX_NAMED]]
+    known = [f"{name} ({url})" for name, url in remotes.addresses(repo).items()]
     listed = _listed(known) or "none"
     return _refused(
         f"pr: {_shown(f'{asked.host}/{project}')} is not a remote of this repository; its remotes: {listed}",
