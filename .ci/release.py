@@ -25,7 +25,7 @@ PLACEHOLDER = "OWNER/codex-counsel"
 PACKAGE = "codex-counsel"
 REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+")
 DOCUMENTED_VERSION = re.compile(
-    r"(?:codex-counsel(?:@v|==|:|@)|^ *rev: v)(\d+\.\d+\.\d+)", re.MULTILINE
+    r"(?:codex-counsel(?:@v|==|:|@|/v|/review@)|^ *rev: v)(\d+\.\d+\.\d+)", re.MULTILINE
 )
 DOCUMENTED_CODEX = re.compile(r"openai-codex-cli-bin==(\d+\.\d+\.\d+)")
 RELATIVE_LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)\s]+)\)")
