@@ -270,6 +270,18 @@ def test_a_clone_that_has_dropped_what_was_borrowed_does_no_harm(scene: Scene) -
     assert b"more = 1" in seen.git("diff", merge_base, head)
 
 
+def test_the_name_of_a_hub_says_nothing_of_the_objects_here(scene: Scene) -> None:
+    hub = scene.hub.root.with_name("missing.git")
+    scene.hub.root.rename(hub)
+    store = scene.store()
+    _, head, _ = pulled(store, str(hub))
+    with store.changing():
+        store.pin("1" * 32, [head])
+    hub.rename(hub.with_name("away.git"))
+    failure(store, str(hub))
+    assert store.bare.git("for-each-ref", "refs/codex-counsel/jobs")
+
+
 def test_a_clone_that_was_made_shallow_does_no_harm(scene: Scene) -> None:
     """From now on it lends nothing, and what was fetched on top of it is incomplete."""
     store = scene.store()

@@ -69,6 +69,8 @@ _BROKEN = re.compile(
     r"|ould not read [0-9a-f]{40}"
 )
 """What git says of objects that are gone, such as borrowed ones that the user's clone has dropped."""
+_QUOTED = re.compile(r"'[^']*'")
+"""An address, as git has it in its messages."""
 
 
 class BrokenObjectsError(CounselError):
@@ -414,8 +416,11 @@ def _failure(command: str, stderr: str) -> CounselError:
 
 
 def _is_broken(stderr: str) -> bool:
-    """Whether it is of objects here that git complains: not of what it was sent, nor does it quote the remote."""
-    own_lines = [line for line in stderr.splitlines() if not line.startswith("remote:")]
+    """Whether it is of objects here that git complains: not of what it was sent, nor in words of the remote."""
+    own_lines = []
+    for line in stderr.splitlines():
+        if not line.startswith(("remote:", "fatal: remote error:")):
+            own_lines.append(_QUOTED.sub("", line))
     text = "\n".join(own_lines)
     return bool(_BROKEN.search(text)) and "fsck" not in text
 
