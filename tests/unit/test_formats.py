@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from codex_counsel.cli.comment_text import comment_text
 from codex_counsel.cli.formats import render
 from codex_counsel.cli.formats.github import github
 from codex_counsel.cli.formats.markdown import MAX_TEST, markdown
@@ -21,6 +22,7 @@ from codex_counsel.cli.verb_table import FORMATS
 from codex_counsel.contract.envelope import Envelope, failed
 from codex_counsel.contract.vocabulary import CATEGORIES, SEVERITIES
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.services.checking import Bar, judge
 
 FINDING: dict[str, Any] = {
     "severity": "high",
@@ -545,7 +547,7 @@ def test_an_annotation_says_when_its_evidence_was_not_found() -> None:
 def test_a_review_without_a_verdict_is_a_warning() -> None:
     assert (
         github(review(verdict="unknown", summary="unknown: prose"))
-        == "::warning title=Codex review::unknown: prose"
+        == "::warning title=Codex review::unknown: prose%0AThe review has no verdict."
     )
 
 
@@ -616,6 +618,28 @@ def test_sarif_of_a_finding_without_a_file_has_a_location_that_says_so() -> None
         }
     }
     assert (result["level"], result["message"]["text"]) == ("note", "t")
+
+
+@pytest.mark.parametrize(
+    ("changes", "doubt"),
+    [
+        ({"verdict": "unknown"}, "The review has no verdict."),
+        ({"verdict": "fail"}, "The verdict is fail, and no finding says why."),
+        ({"coverage": COVERAGE | {"complete": False}}, "Not all of the change"),
+        ({"meta": META | CUT_SHORT}, "The review was cut short: it used up its 1,000"),
+    ],
+)
+def test_what_the_gate_finds_inconclusive_says_so_wherever_it_is_shown(
+    changes: dict[str, Any], doubt: str
+) -> None:
+    given = review(**{"verdict": "concerns", "summary": "All is well", **changes})
+    assert judge(given, Bar()).outcome == "inconclusive"
+    assert f"**{doubt}" in markdown(given)
+    assert f"**{doubt}" in comment_text(given, 60_000)
+    assert github(given).startswith("::warning ")
+    assert doubt in github(given)
+    (run,) = sarif(given)["runs"]
+    assert run["invocations"][0]["executionSuccessful"] is False
 
 
 def test_sarif_of_a_review_without_a_verdict_is_not_a_clean_one() -> None:

@@ -15,13 +15,13 @@ from codex_counsel.cli.review_text import (
     MAX_ENTRY,
     counted,
     coverage_lines,
+    doubt_about,
     lists_of,
     place_of,
     reason_of,
     record_line,
     resolved_lines,
     title_of,
-    why_not_clean,
 )
 from codex_counsel.cli.words import in_terminal_words, repair_of
 from codex_counsel.contract.envelope import Envelope, Finding
@@ -130,9 +130,7 @@ def comment_text(review: Envelope, room: int, newest: str | None = None) -> str:
 def _add_head(text: _Text, review: Envelope) -> None:
     verdict = VERDICTS[review.verdict or "unknown"]
     text.add(f"## Codex review: {verdict}", "", inline(review.summary, MAX_ENTRY), "")
-    problem = why_not_clean(review)
-    if not problem and review.coverage and not review.coverage.complete:
-        problem = "Not all of the change was seen, so this is no clean result."
+    problem = doubt_about(review)
     if problem:
         text.add(f"**{inline(problem)}**", "")
     counts = _counts(review)

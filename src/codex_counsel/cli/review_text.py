@@ -31,6 +31,7 @@ KNOWN_WORDS: dict[Known, str] = {
 }
 MAX_ENTRY = 2_000
 """Characters of an entry of a reviewer's lists."""
+NO_VERDICT = "The review has no verdict."
 
 
 def add_footer(page: Page, result: Envelope) -> None:
@@ -167,16 +168,27 @@ def message_of(finding: Finding, *, with_suggestion: bool = True) -> str:
 
 
 def why_not_clean(review: Envelope) -> str:
-    """Why the review does not count as clean, whatever its findings: it failed, or has no verdict that they explain."""
+    """Why the review does not count as clean, whatever its findings; for a place that says nothing else of it."""
     if review.error:
         return f"{reason_of(review.error)}\nWhat to do: {repair_of(review.error)}"
+    doubt = doubt_about(review)
+    if doubt == NO_VERDICT:
+        return f"The review has no verdict: {review.summary}"
+    return doubt
+
+
+def doubt_about(review: Envelope) -> str:
+    """Why a review that ended does not count as clean: it was cut short, saw not all, or its verdict tells nothing."""
     if review.meta.budget_reached:
         limit = review.meta.budget_reached.limit
         return f"The review was cut short: it used up its {limit:,} tokens."
     if review.verdict in (None, "unknown"):
-        return f"The review has no verdict: {review.summary}"
-    if review.verdict == "fail" and not review.findings:
+        return NO_VERDICT
+    counting = [finding for finding in review.findings or () if not finding.is_settled]
+    if review.verdict == "fail" and not counting:
         return "The verdict is fail, and no finding says why."
+    if review.coverage and not review.coverage.complete:
+        return "Not all of the change was seen, so this is no clean result."
     return ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from codex_counsel.cli.output import without_hash_commands
 from codex_counsel.cli.proof_text import message_with_proof
-from codex_counsel.cli.review_text import resolved_lines, why_not_clean
+from codex_counsel.cli.review_text import doubt_about, resolved_lines, why_not_clean
 from codex_counsel.contract.envelope import Envelope, Finding
 from codex_counsel.contract.vocabulary import Severity
 from codex_counsel.system.text import visible
@@ -20,15 +20,18 @@ GITHUB_COMMANDS: dict[Severity, str] = {
 
 def github(review: Envelope) -> str:
     """Workflow commands: annotations on the lines of a pull request. No text in them can become another command."""
-    problem = why_not_clean(review)
     if review.error:
-        return f"::error title=Codex review::{_escape(problem)}"
+        problem = _escape(why_not_clean(review))
+        return f"::error title=Codex review::{problem}"
 
     lines = [_annotation(finding) for finding in review.findings or ()]
     command = "notice"
-    if problem:
+    words = [review.summary]
+    doubt = doubt_about(review)
+    if doubt:
         command = "warning"
-    message = _escape("\n".join([review.summary, *resolved_lines(review)]))
+        words.append(doubt)
+    message = _escape("\n".join([*words, *resolved_lines(review)]))
     lines.append(f"::{command} title=Codex review::{message}")
     return "\n".join(lines)
 

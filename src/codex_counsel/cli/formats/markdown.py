@@ -12,6 +12,7 @@ from codex_counsel.cli.proof_text import (
 from codex_counsel.cli.review_text import (
     MAX_ENTRY,
     coverage_lines,
+    doubt_about,
     lists_of,
     place_of,
     reason_of,
@@ -38,6 +39,9 @@ def markdown(review: Envelope) -> str:
 
 def _markdown_of_review(review: Envelope) -> str:
     lines = [f"## Codex: {inline(review.summary)}", ""]
+    problem = doubt_about(review)
+    if problem:
+        lines += [f"**{inline(problem)}**", ""]
     for finding in review.findings or ():
         lines += finding_lines(finding)
     if review.answer is not None:
