@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import shutil
 import signal
 import socket
+import struct
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -549,6 +552,58 @@ def test_a_hub_that_sends_too_much_is_refused(
     assert "more than 51,200 bytes" in error.message
     monkeypatch.undo()
     assert pulled(store, scene.url)
+
+
+def packed(kind: int, size: int, data: bytes) -> bytes:
+    """An object as it stands in a pack; `kind` 1, 2, 3 is a commit, a tree, a blob, 7 a delta."""
+    first, size = (kind << 4) | (size & 15), size >> 4
+    return _number(first, size) + data
+
+
+def _number(low: int, rest: int) -> bytes:
+    """Seven bits in each byte, the lowest first; `low` is the first byte."""
+    written = bytearray()
+    while rest:
+        written.append(low | 128)
+        low, rest = rest & 127, rest >> 7
+    return bytes([*written, low])
+
+
+def object_id(kind: str, data: bytes) -> str:
+    return hashlib.sha1(b"%s %d\0" % (kind.encode(), len(data)) + data).hexdigest()
+
+
+def test_an_object_that_grows_in_memory_is_refused(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A delta of few bytes that copies its base again and again."""
+    times, length = 32, 2**22 - 1
+    base = bytes(length)
+    whole = bytes(times * length)
+    copy_all = bytes([0x80 | 0x10 | 0x20 | 0x40]) + length.to_bytes(3, "little")
+    sizes = [_number(size & 127, size >> 7) for size in (length, len(whole))]
+    delta = b"".join(sizes) + times * copy_all
+    names = (object_id("blob", base), object_id("blob", whole))
+    tree = b"100644 a\0%b100644 b\0%b" % tuple(map(bytes.fromhex, names))
+    who = "T <t@example.org> 1 +0000"
+    words = f"tree {object_id('tree', tree)}\nauthor {who}\ncommitter {who}\n\nx\n"
+    commit = words.encode()
+    objects = (
+        packed(1, len(commit), zlib.compress(commit)),
+        packed(2, len(tree), zlib.compress(tree)),
+        packed(3, length, zlib.compress(base)),
+        packed(7, len(delta), bytes.fromhex(names[0]) + zlib.compress(delta)),
+    )
+    pack = b"PACK" + struct.pack(">II", 2, len(objects)) + b"".join(objects)
+    pack += hashlib.sha1(pack).digest()
+    hub = scene.author.repo().bare(scene.hub.root)
+    hub.git("index-pack", "--stdin", stdin=pack)
+    scene.hub.git("update-ref", HEAD, object_id("commit", commit))
+
+    monkeypatch.setattr(fetch, "MAX_MEMORY", 64_000_000)
+    error = failure(scene.store(), scene.url)
+    assert error.code == Code.HUB_FAILED
+    assert "Out of memory" in error.message
 
 
 def test_damaged_objects_are_refused_and_old_faults_are_not(scene: Scene) -> None:

@@ -45,6 +45,8 @@ REPOSITORY = "objects.git"
 NAMESPACE = "refs/codex-counsel"
 MAX_BYTES = 4_000_000_000
 """Of one pack that is received."""
+MAX_MEMORY = 4_000_000_000
+"""Bytes that each process may allocate: a pack of few bytes can hold an object of many."""
 MAX_LISTING = 4_000_000
 """Bytes of the refs that are listed: some end like those that were asked for."""
 DEPTHS = (50, 1000, 0)
@@ -62,6 +64,8 @@ YOUNG_SECONDS = 3600
 """Time within which a job may still be about to start."""
 BLOCK = 512
 """Bytes in which a shell counts the size of a file."""
+KIBIBYTE = 1024
+"""Bytes in which it counts memory."""
 _PASSWORD = re.compile(r"(?<=://)[^/\s]*@")
 _MISSING_REF = re.compile(r"couldn't find remote ref (\S+)")
 _BROKEN = re.compile(
@@ -346,8 +350,10 @@ class ObjectStore:
         )
         git = find_git(env)
         env["GIT_DIR"] = str(self.path)
-        limit = ("/bin/sh", "-c", 'ulimit -f "$0" && exec "$@"')
-        argv = [*limit, str(MAX_BYTES // BLOCK), git, "--no-pager", command, *args]
+        # Not every system limits memory; what files are mapped does not count.
+        script = 'ulimit -f "$0" || exit; ulimit -d "$1" 2>/dev/null; shift; exec "$@"'
+        limits = (str(MAX_BYTES // BLOCK), str(MAX_MEMORY // KIBIBYTE))
+        argv = ["/bin/sh", "-c", script, *limits, git, "--no-pager", command, *args]
         try:
             # In no directory of the user's: a program that his settings name by a
             # relative path is not looked for in the project.
