@@ -382,6 +382,20 @@ def test_the_rules_are_those_of_the_tip_of_the_base(scene: Scene, model: Model) 
     assert any("those of the base were used" in row for row in wire["meta"]["warnings"])
 
 
+def test_history_that_the_clone_invents_does_not_count(
+    scene: Scene, model: Model
+) -> None:
+    """A graft that lets the base follow the pull request would hide its commits."""
+    server = model([say(reply())])
+    head = scene.push("seven of them", app=numbered_lines(l7="seven = 70"))
+    base = scene.clone.git("rev-parse", "HEAD")
+    grafts = scene.clone.root / ".git/info/grafts"
+    grafts.write_text(f"{base} {head}\n", "ascii")
+    scene.review()
+    messages = material(server.requests[0].prompt, "commit messages") or ""
+    assert "seven of them" in messages
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
