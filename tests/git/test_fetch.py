@@ -550,6 +550,7 @@ def test_a_hub_that_sends_too_much_is_refused(
     error = failure(store, scene.url)
     assert error.code == Code.HUB_FAILED
     assert "more than 51,200 bytes" in error.message
+    assert not list(store.path.rglob("tmp_*"))
     monkeypatch.undo()
     assert pulled(store, scene.url)
 

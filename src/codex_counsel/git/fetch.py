@@ -129,7 +129,12 @@ class ObjectStore:
             # By this its age is known.
             os.utime(self.directory / "lock")
             self._prepare()
-            yield
+            try:
+                yield
+            except BaseException:
+                # A pack that was received in part can have gigabytes.
+                self._remove_leftovers()
+                raise
         except OSError as error:
             raise _not_stored(error) from None
         finally:
@@ -285,6 +290,10 @@ class ObjectStore:
             draft.rename(self.path)
             self.path.chmod(0o700)
             return
+        self._remove_leftovers()
+
+    def _remove_leftovers(self) -> None:
+        """Remove drafts and locks of a git that was ended. Raises OSError."""
         for folder in (self.path / "objects/pack", self.path / "objects"):
             for path in folder.glob("tmp_*"):
                 remove_tree(path)
