@@ -14,7 +14,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -653,6 +653,14 @@ def test_damaged_objects_are_refused_and_old_faults_are_not(scene: Scene) -> Non
 def test_a_state_directory_that_cannot_be_written_is_named(scene: Scene) -> None:
     scene.world.state.write_text("no directory\n", "utf-8")
     assert failure(scene.store(), scene.url).code == Code.STORAGE_FAILED
+
+
+def test_a_state_directory_that_cannot_be_looked_into_is_named(scene: Scene) -> None:
+    """As one in a directory that is closed to this user, which root cannot have."""
+    store = replace(scene.store(), directory=scene.world.state / ("x" * 300))
+    with pytest.raises(CounselError) as caught:
+        store.remote_refs(scene.url, [HEAD])
+    assert caught.value.code == Code.STORAGE_FAILED
 
 
 def test_what_a_killed_fetch_left_is_no_obstacle(scene: Scene) -> None:

@@ -143,7 +143,7 @@ class ObjectStore:
     def remote_refs(self, url: str, names: Sequence[str]) -> RemoteRefs:
         """Ask a remote for these refs, by full names, and for its HEAD. Raises `hub_failed` or `storage_failed`."""
         # Outside a repository git 2.46.0 crashes, and others take every hash for SHA-1.
-        if not (self.path / "HEAD").is_file():
+        if not self._is_made():
             with self.changing():
                 pass
         arguments = ("--symref", "--", url, "HEAD", *names)
@@ -300,6 +300,13 @@ class ObjectStore:
         locks = [*self.path.glob("*.lock"), *(self.path / "refs").rglob("*.lock")]
         for path in locks:
             path.unlink(missing_ok=True)
+
+    def _is_made(self) -> bool:
+        """Raises `storage_failed`."""
+        try:
+            return (self.path / "HEAD").is_file()
+        except OSError as error:
+            raise _not_stored(error) from None
 
     @property
     def _alternates(self) -> Path:

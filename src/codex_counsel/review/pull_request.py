@@ -109,7 +109,10 @@ def fetch(
     found = store.remote_refs(pull.remote, asked)
     pull = _existing(pull, found)
     details, warnings = hub_details.of_pull_request(pull, context.env, repo.workspace)
-    base = _base_name(request, pull, details, context.env, found)
+    told = request.base or details.base or _base_of_job(pull, context.env)
+    base = _base_name(told, found)
+    if not told:
+        warnings = (*warnings, _assumed(base))
 
     with store.changing():
         tips = _fetch(store, pull, base)
@@ -147,16 +150,9 @@ def _existing(pull: PullRequest, found: RemoteRefs) -> PullRequest:
     )
 
 
-def _base_name(
-    request: ReviewChanges,
-    pull: PullRequest,
-    details: Details,
-    env: Mapping[str, str],
-    found: RemoteRefs,
-) -> str:
-    """The full name of the branch to compare with. Raises `unknown_ref`."""
-    known = (request.base, details.base, _base_of_job(pull, env), found.default)
-    name = next(filter(None, known), None)
+def _base_name(told: str | None, found: RemoteRefs) -> str:
+    """The full name of the branch to compare with, by default that of the hub. Raises `unknown_ref`."""
+    name = told or found.default
     if name is None:
         raise _no_base("The hub names no default branch")
     name = name.removeprefix(BRANCHES)
@@ -167,6 +163,15 @@ def _base_name(
             repair="Name a branch of the hub, such as main.",
         )
     return BRANCHES + name
+
+
+def _assumed(base: str) -> str:
+    """The warning for a base that nobody told: against another one, more or less would be new."""
+    name = _shown(base.removeprefix(BRANCHES))
+    return (
+        f"nothing tells here which branch the pull request is for; it is compared with {name}, "
+        "the hub's default branch: base (on the command line --base) names another"
+    )
 
 
 def _base_of_job(pull: PullRequest, env: Mapping[str, str]) -> str | None:
