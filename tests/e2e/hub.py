@@ -323,7 +323,7 @@ class GitHub:
         return Answer(200, {"data": {"repository": {"pullRequest": found}}})
 
     def _read(self, ids: list[str]) -> Answer:
-        """The comments with these ids, null for one that is gone."""
+        """The comments with these ids, null and an error for one that is gone."""
         found: dict[str, Any] = dict.fromkeys(ids)
         for pull in self.hub.pulls.values():
             for comment in pull.comments:
@@ -335,7 +335,12 @@ class GitHub:
                 }
                 if node["id"] in found:
                     found[node["id"]] = node
-        return Answer(200, {"data": {"nodes": list(found.values())}})
+        data = {"nodes": list(found.values())}
+        if None in data["nodes"]:
+            words = "Could not resolve to a node with the global id"
+            errors = [{"type": "NOT_FOUND", "message": words}]
+            return Answer(200, {"data": data, "errors": errors})
+        return Answer(200, {"data": data})
 
     def _add(self, given: dict[str, Any]) -> Answer:
         project, _, number = given["subject"].removeprefix("PR_").partition("#")

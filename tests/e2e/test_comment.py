@@ -231,6 +231,35 @@ def test_a_comment_that_is_removed_while_we_look_is_made_anew(scene: Scene) -> N
     assert len(scene.bodies) == 1
 
 
+def test_one_that_another_run_removes_between_two_questions_hides_no_other(
+    scene: Scene,
+) -> None:
+    scene.comment(reviewed({}))
+    (ours,) = scene.pull.comments
+    others = [scene.hub.comment(scene.pull, ours.body) for _ in range(2)]
+
+    def remove(call: Call) -> None:
+        if others and b"nodes(ids: " in call.body:
+            scene.pull.comments.remove(others.pop(0))
+
+    scene.hub.respond = remove
+    later = reviewed(ended="2026-01-03T00:00:00+00:00")
+    assert scene.comment(later)["action"] == "updated"
+    assert scene.pull.comments == [ours]
+
+
+def test_a_limit_of_the_service_is_no_missing_permission(scene: Scene) -> None:
+    def refuse(call: Call) -> Answer | None:
+        if call.method == "POST" and b"query(" not in call.body:
+            return Answer(403, {"message": "You have exceeded a secondary rate limit"})
+        return None
+
+    scene.hub.respond = refuse
+    error = scene.comment(reviewed({}))
+    assert error["retry_after_ms"] == 60_000
+    assert "permission" not in error["repair"]
+
+
 def test_two_runs_at_once_leave_one_comment(scene: Scene) -> None:
     first, second = scene.place(), scene.place()
     earlier = reviewed(ended="2026-01-02T00:00:00+00:00")

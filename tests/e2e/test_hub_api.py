@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -151,10 +152,36 @@ def test_an_error_of_graphql_is_one_though_its_status_is_200(
 
 
 @needs_gh
-def test_a_hub_that_wants_a_pause_is_believed(world: World, hub: Hub) -> None:
-    hub.respond = lambda _call: Answer(429, {"message": "slow"}, {"Retry-After": "90"})
+@pytest.mark.parametrize(
+    ("answer", "seconds"),
+    [
+        (Answer(429, {"message": "slow"}, {"Retry-After": "90"}), 90),
+        (Answer(429, {"message": "slow"}), 60),
+        (Answer(403, {"message": "You have exceeded a secondary rate limit."}), 60),
+        (Answer(403, {"message": "x"}, {"X-RateLimit-Remaining": "0"}), 60),
+        (Answer(200, {"errors": [{"type": "RATE_LIMITED", "message": "x"}]}), 60),
+        (Answer(403, {"message": "x"}, {"X-RateLimit-Remaining": "9"}), None),
+    ],
+)
+def test_a_hub_that_wants_a_pause_is_believed(
+    world: World, hub: Hub, answer: Answer, seconds: int | None
+) -> None:
+    hub.respond = lambda _call: answer
+    with pytest.raises(CounselError) as caught:
+        call(pull_request(hub), "graphql", environment(world, hub), world.workspace)
+    pause = caught.value.retry_after_ms
+    assert pause == (seconds and seconds * 1000)
+
+
+@needs_gh
+def test_a_pause_lasts_until_the_limit_is_lifted(world: World, hub: Hub) -> None:
+    headers = {
+        "X-RateLimit-Remaining": "0",
+        "X-RateLimit-Reset": str(int(time.time()) + 600),
+    }
+    hub.respond = lambda _call: Answer(403, {"message": "x"}, headers)
     error = failure(pull_request(hub), environment(world, hub), world)
-    assert error.retry_after_ms == 90_000
+    assert error.retry_after_ms in range(500_000, 601_000)
 
 
 @needs_gh

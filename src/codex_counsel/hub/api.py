@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,9 @@ MIN_TOKEN = 4
 
 _STATUS_LINE = re.compile(r"HTTP/[\d.]+ (\d{3})(?: (.*))?")
 _NO_LOGIN = 401
+_TOO_OFTEN = 429
+_PAUSE_MS = 60_000
+"""What GitHub asks for where it names no time."""
 _GH_WITHOUT_LOGIN = 4
 """The exit code of newer versions of `gh`; older ones ask the hub without a login."""
 _HTTP_ERROR = 300
@@ -325,15 +329,36 @@ def _refused(
     if status == _NO_LOGIN:
         repair = _log_in(pull)
     error = _failed(pull, message, status, repair)
-    seconds = response.headers.get("retry-after", "")
-    if re.fullmatch(r"\d{1,6}", seconds):
-        error.retry_after_ms = int(seconds) * 1000
+    error.retry_after_ms = _pause(response, status, words)
     return error
+
+
+def _pause(response: _Response, status: int, words: str) -> int | None:
+    """Milliseconds that the hub wants to be left alone; None for a refusal of another kind.
+
+    GitHub refuses who asks too often with 403 or 429, not always with a header that says so.
+    """
+    headers = response.headers
+    seconds = headers.get("retry-after", "")
+    if re.fullmatch(r"\d{1,6}", seconds):
+        return int(seconds) * 1000
+    is_used_up = headers.get("x-ratelimit-remaining") == "0"
+    if status != _TOO_OFTEN and not is_used_up and "rate limit" not in words.lower():
+        return None
+    reset = headers.get("x-ratelimit-reset", "")
+    if is_used_up and re.fullmatch(r"\d{1,12}", reset):
+        return max(int(reset) - int(time.time()), 1) * 1000
+    return _PAUSE_MS
 
 
 def _status_of_graphql(answer: JsonObject) -> int:
     """The status that the same refusal has elsewhere; 502 for one of another kind."""
-    kinds = {"NOT_FOUND": 404, "FORBIDDEN": 403, "UNPROCESSABLE": 422}
+    kinds = {
+        "NOT_FOUND": 404,
+        "FORBIDDEN": 403,
+        "UNPROCESSABLE": 422,
+        "RATE_LIMITED": _TOO_OFTEN,
+    }
     errors = answer.get("errors")
     if isinstance(errors, list) and errors and isinstance(errors[0], dict):
         return kinds.get(str(errors[0].get("type")), 502)

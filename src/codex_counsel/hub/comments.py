@@ -30,7 +30,8 @@ MAX_PAGES = 100
 """Pages of comments that are looked through. Those changed last come first, so ours is seldom far."""
 SEARCH_SECONDS = 120.0
 CALL_SECONDS = 30.0
-_REFUSED = (403, 404)
+_GONE = 404
+_REFUSED = (403, _GONE)
 
 _MARKER = re.compile(
     r"<!-- codex-counsel review head=(?P<head>[0-9a-f]{40,64}|-) ended=(?P<ended>[0-9T:-]{19}\+00:00)"
@@ -212,11 +213,25 @@ class _GitHub(Service):
         """
         if not ids:
             return ()
-        found = self._graphql(_READ, {"ids": ids}, search.seconds_left())
+        try:
+            found = self._graphql(_READ, {"ids": ids}, search.seconds_left())
+        except CounselError as error:
+            if error.details.get("status") != _GONE:
+                raise
+            return self._left(ids, search)
         try:
             return _oldest_first(_github_comment(node) for node in found["nodes"])
         except (KeyError, TypeError):
             raise self._unexpected() from None
+
+    def _left(self, ids: list[str], search: _Search) -> tuple[Comment, ...]:
+        """As `_own`, where somebody has just removed one: GitHub answers for all with an error."""
+        if len(ids) == 1:
+            return ()
+        half = len(ids) // 2
+        return _oldest_first(
+            [*self._own(ids[:half], search), *self._own(ids[half:], search)]
+        )
 
     def create(self, conversation: Conversation, body: str) -> str:
         variables = {"subject": conversation.subject, "body": body}
@@ -237,7 +252,7 @@ class _GitHub(Service):
         try:
             return self._graphql(query, variables, CALL_SECONDS)
         except CounselError as error:
-            if error.details.get("status") in _REFUSED:
+            if _may_not_write(error):
                 error.repair = (
                     "The login needs the permission to write to pull requests (in a workflow "
                     "`permissions: pull-requests: write`), and the conversation must not be locked."
@@ -310,7 +325,7 @@ class _GitLab(Service):
         try:
             return self._call(path, method, body)
         except CounselError as error:
-            if error.details.get("status") in _REFUSED:
+            if _may_not_write(error):
                 error.repair = (
                     "The login needs a token with the scope `api` and a role that may comment (Reporter or higher; "
                     "CI_JOB_TOKEN may not), and the discussion must not be locked."
@@ -330,6 +345,11 @@ def _gitlab_comment(note: Json, login: int, address: str) -> Comment | None:
     # Notes of one second are told apart by their ids, which only grow.
     created = f"{note['created_at']} {number:020}"
     return Comment(str(number), note["body"], url, created, stamp)
+
+
+def _may_not_write(error: CounselError) -> bool:
+    """Whether the login may not, rather than not so often."""
+    return error.details.get("status") in _REFUSED and error.retry_after_ms is None
 
 
 def _commit(value: Json) -> str | None:
