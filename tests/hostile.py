@@ -53,6 +53,7 @@ MARKUP = {
     "link": "[x](javascript:alert(1)) [y](https://evil.example)",
     "autolinks": "<https://evil.example> https://evil.example www.evil.example a@evil.example",
     "mentions": "@octocat @org/team `@fine` (@a) cc:@b",
+    "tickets": '~bug %"v1" [issue:12] [work_item:5] SHOP-12 GL-12',
     "references": "fixes #12, GH-12, org/repo#12, !12, 0123456789abcdef0123456789abcdef01234567",
     "headings": "x\n# One\n===\nTwo\n---\n> quoted\n- item\n1. item\n| a | b |\n|---|---|",
     "fences": "```\nx\n````\n# out\n~~~\n<b>",

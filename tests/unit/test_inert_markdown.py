@@ -23,7 +23,8 @@ OURS = {
     *("bullet_list_open", "bullet_list_close", "list_item_open", "list_item_close"),
 }
 ACTIVE = re.compile(
-    r"@\w|https?:|ftp:|www\.|javascript:|(?:^|\W)#\d|GH-\d|(?:^|\W)!\d|\b[0-9a-f]{7,40}\b|\$\\",
+    r"@\w|https?:|ftp:|www\.|javascript:|(?:^|\W)#\d|GH-\d|(?:^|\W)!\d|\b[0-9a-f]{7,40}\b|\$\\"
+    r'|[~%]"?[a-z]|\[\w+:|(?-i:\b[A-Z][A-Z]+-\d)',
     re.IGNORECASE,
 )
 """What GitHub or GitLab looks for in text that was rendered, but not in code."""

@@ -21,10 +21,15 @@ _PIECES = re.compile(
     r"(?P<ticks>`+)(?P<code>[^`](?:.{0,500}?[^`])??)(?P=ticks)(?!`)|(?P<blank>\s+)|(?P<word>[^\s`]+|`+)"
 )
 _ACTIVE = re.compile(
-    r"@\w|://|\bwww\.|\b(?:javascript|vbscript|data|mailto|xmpp|file):|[#!$%&~^]\d|\bGH-\d|\b[0-9a-f]{7,64}\b",
+    r"@\w|://|\bwww\.|\b(?:javascript|vbscript|data|mailto|xmpp|file):|[#!$%&~^]\d|\bGH-\d|\b[0-9a-f]{7,64}\b"
+    r'|[~%]"?[a-z]|\[\w+:|(?-i:\b[A-Z][A-Z\d_]+-\d)',
     re.IGNORECASE,
 )
-"""What sites turn into links or notifications. The last is the abbreviated id of a commit."""
+"""What sites turn into links or notifications.
+
+The first line ends with the abbreviated id of a commit. The second has GitLab's labels,
+milestones and `[issue:1]`, and the tickets of other trackers, such as `SHOP-12`.
+"""
 _SPECIAL = re.compile(r"[\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_])")
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"})
 _BOT_COMMAND = re.compile(r"^(?=/[a-z])", re.MULTILINE | re.IGNORECASE)
