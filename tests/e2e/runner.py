@@ -227,6 +227,7 @@ class Runner:
     caches: Path
     github: Mapping[str, Any]
     run_number: int = 1
+    os: str = "Linux"
     uploads: list[dict[str, str]] = field(default_factory=list)
     check_sarif: Callable[[Path], None] = lambda _path: None
 
@@ -296,7 +297,7 @@ class Job:
             "inputs": getattr(self, "inputs", {}),
             "steps": steps,
             "github": self.runner.github,
-            "runner": {"temp": str(self.runner.temp), "os": "Linux"},
+            "runner": {"temp": str(self.runner.temp), "os": self.runner.os},
         }
 
     def _status(self) -> dict[str, bool]:
@@ -433,7 +434,7 @@ class Job:
             "GITHUB_RUN_ID": str(github["run_id"]),
             "GITHUB_SHA": github["sha"],
             "RUNNER_TEMP": str(self.runner.temp),
-            "RUNNER_OS": "Linux",
+            "RUNNER_OS": self.runner.os,
             "RUNNER_TRACKING_ID": TRACKING,
         }
 
@@ -464,6 +465,7 @@ def _set_up_uv(job: Job, inputs: Mapping[str, str]) -> str:
     program = shutil.which("uv")
     assert program
     tools = job.runner.folder / "uv"
+    shutil.rmtree(tools, ignore_errors=True)
     tools.mkdir()
     (tools / "uv").symlink_to(os.path.realpath(program))
     job.paths.insert(0, str(tools))

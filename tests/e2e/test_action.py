@@ -419,6 +419,23 @@ def test_a_review_that_failed_never_looks_like_a_pass(
     assert len(team.pull.comments) == 1
 
 
+@pytest.mark.parametrize(
+    "later", [{"max_tokens": "many"}, {"pull_request": "8"}], ids=str
+)
+def test_nothing_that_an_earlier_use_in_the_job_left_passes_for_a_later_one(
+    team: Team, model: Model, later: dict[str, str]
+) -> None:
+    script(model, say(reply()))
+    team.push("seven", app=numbered_lines(l7="seven = 70"))
+    runner = team.runner()
+    first = runner.run(ACTION, **team.inputs({}))
+    assert first.conclusion == "success", first.log
+    failed = runner.run(ACTION, **team.inputs({"expect_head": "", **later}))
+    assert failed.conclusion == "failure", failed.log
+    assert failed.outputs["outcome"] != "pass"
+    assert failed.outputs["review"] != "reviewed"
+
+
 def test_findings_do_not_fail_a_review_that_only_advises(
     team: Team, model: Model
 ) -> None:
@@ -589,6 +606,31 @@ def test_a_wrong_input_is_refused_before_anything_is_installed(
     assert words in result.log
     ran = [step.name for step in result.steps.values() if step.outcome != "skipped"]
     assert ran == ["Check the inputs"]
+
+
+def test_a_runner_of_windows_is_refused_before_anything_is_installed(
+    team: Team,
+) -> None:
+    runner = team.runner()
+    runner.os = "Windows"
+    result = runner.run(ACTION, **team.inputs({}))
+    assert "needs Linux, macOS or WSL" in result.log
+    ran = [step.name for step in result.steps.values() if step.outcome != "skipped"]
+    assert ran == ["Check the inputs"]
+
+
+@pytest.mark.parametrize(
+    "answer", [say("It is fine."), http_error(401, error("x"))], ids=["prose", "401"]
+)
+def test_a_review_without_a_verdict_mends_nothing_in_code_scanning(
+    team: Team, model: Model, answer: Reply
+) -> None:
+    script(model, answer)
+    team.push("seven", app=numbered_lines(l7="seven = 70"))
+    result = team.review(upload_sarif="true")
+    assert result.conclusion == "failure", result.log
+    assert result.outputs["outcome"] == "inconclusive"
+    assert team.uploads == []
 
 
 def test_inputs_that_look_like_options_are_values(team: Team, model: Model) -> None:
