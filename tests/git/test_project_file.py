@@ -350,6 +350,18 @@ def test_untracked_staged_and_whole_files_are_left_out_too(world: World) -> None
     assert sent(brief(world, scope="staged")) == ["x/gen/c.py"]
 
 
+@pytest.mark.parametrize("pattern", ["*", "/*", ".*", "*.toml", PROJECT_FILE])
+def test_no_pattern_hides_a_change_of_the_project_file(
+    world: World, pattern: str
+) -> None:
+    repository = begin(world, f"[review]\nskip = ['{pattern}']\n")
+    repository.write(PROJECT_FILE, "[review]\nfail_on = 'never'\n")
+    repository.write(f"below/{PROJECT_FILE}", "[review]\n")
+    assert PROJECT_FILE in sent(brief(world))
+    repository.git("rm", "--quiet", "--force", PROJECT_FILE)
+    assert PROJECT_FILE in sent(brief(world))
+
+
 def test_a_file_that_is_renamed_over_the_border_is_sent(world: World) -> None:
     repository = world.repository.begin()
     text = "".join(f"line {number}\n" for number in range(50))

@@ -270,14 +270,17 @@ def _skipped(
     submodules: Collection[bytes],
     paths: tuple[bytes, ...],
 ) -> frozenset[bytes]:
-    """The names that are not sent. A path of the caller's that is itself left out is sent, with all below it."""
+    """The names that are not sent. A path of the caller's that is itself left out is sent, with all below it.
+
+    So is the project file: no pattern lets a change of the policy pass unseen.
+    """
     if not skip:
         return frozenset()
     # To git a name is that of a file; whether it leaves out a folder shows in what is below.
     below = {name + b"/-": name for name in (*submodules, *paths)}
     found = matching(repo, skip, {*names, *submodules, *paths, *below})
     found |= {below[name] for name in found & below.keys()}
-    wanted = found.intersection(paths)
+    wanted = {PROJECT_FILE.encode(), *found.intersection(paths)}
     return frozenset(name for name in found if not covering_path(name, wanted))
 
 
