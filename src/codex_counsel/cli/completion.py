@@ -36,6 +36,12 @@ elif [[ $zsh_eval_context != *func ]]; then
     compdef _codex_counsel {PROGRAM}
 fi
 """
+ZSH_LINE = "${(j: :)words[1,CURRENT-1]} $PREFIX"
+ZSH_COMMAND = (
+    ("$BUFFER", ZSH_LINE),
+    ("$CURSOR", f"${{#${{:-{ZSH_LINE}}}}}"),
+)
+"""For zsh, the command up to the cursor in place of the whole line, which may have others before it."""
 FISH_FILES = f"""
 # Where nothing else fits, a file may be meant.
 function __fish_{PROGRAM}_or_files
@@ -146,6 +152,8 @@ def print_script(shell: str) -> int:
     # With a script of its own the functions have names of their own too, and a program of
     # this name in a directory that somebody else made is not started by a Tab.
     script = shellcode([PROGRAM], shell=shell, argcomplete_script=PROGRAM)
+    for whole_line, command in ZSH_COMMAND:
+        script = script.replace(whole_line, command)
     print_own(script + FILES[shell], sys.stdout, end="")
     return DONE
 

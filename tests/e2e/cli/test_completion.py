@@ -62,7 +62,7 @@ def offered(world: World, shell: str, line: str) -> dict[str, str]:
         script = (
             "compdef() { }; _files() { }; _describe() { print -rl -- ${(P)2} }\n"
             'eval "$(codex-counsel completion zsh)"\n'
-            "words=(codex-counsel) BUFFER=$1 CURSOR=$#1; _codex_counsel"
+            'words=("${(@s: :)1}") CURRENT=$#words PREFIX=$words[-1]; _codex_counsel'
         )
         output = execute(world, ["zsh", "-f", "-c", script, "zsh", line], env)
         return dict(row.partition(":")[::2] for row in output.splitlines())
@@ -273,7 +273,7 @@ def test_a_tab_at_a_terminal_completes_and_runs_no_program_of_the_directory(
     world: World, shell: str
 ) -> None:
     repository = world.repository.begin()
-    for name in (*HOSTILE_BRANCHES, "feature/only"):
+    for name in (*HOSTILE_BRANCHES, "feature/only", "topic/single"):
         repository.git("branch", name)
     planted = repository.write(
         "codex-counsel", "#!/bin/sh\ntouch planted\n", mode=0o755
@@ -288,6 +288,9 @@ def test_a_tab_at_a_terminal_completes_and_runs_no_program_of_the_directory(
         screen.wait_for("re/only")
         screen.type(b"\x15./codex-counsel review --base x\t\t")
         screen.wait_for("./codex-counsel")
+        # Only the command at the cursor is meant.
+        screen.type(b"\x15cd .; A=1 codex-counsel review --base topic/s\t")
+        screen.wait_for("ingle")
         screen.type(b"\x15codex-counsel check zeb\t")
         # No run begins so: it is a file.
         screen.wait_for("ra-notes")
