@@ -68,6 +68,8 @@ def wrong(root: Path, tag: str | None) -> Iterator[str]:
     heading = heading_of(root, version)
     if heading is None:
         yield f"CHANGELOG.md has no part on {version}"
+    elif not notes(root):
+        yield f"CHANGELOG.md says nothing below `{heading}`"
     if tag is None:
         return
     if tag != f"v{version}":
@@ -202,10 +204,11 @@ def heading_of(root: Path, version: str) -> str | None:
 def notes(root: Path) -> str:
     """What the changelog says of this version, without its heading; an empty text where it says nothing."""
     heading = heading_of(root, version_of(root))
-    text = (root / "CHANGELOG.md").read_text("utf-8")
+    lines = (root / "CHANGELOG.md").read_text("utf-8").splitlines()
     if heading is None:
         return ""
-    part = text.partition(f"{heading}\n")[2]
+    stripped = [line.strip() for line in lines]
+    part = "\n".join(lines[stripped.index(heading) + 1 :])
     return re.split(r"^## ", part, maxsplit=1, flags=re.MULTILINE)[0].strip()
 
 

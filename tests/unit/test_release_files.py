@@ -244,6 +244,25 @@ def test_the_notes_are_the_part_on_this_version(checkout: Path) -> None:
     assert "Old." not in notes
 
 
+@pytest.mark.parametrize(
+    ("text", "notes"),
+    [
+        ("## {} (2026-01-31)  \n\n- Real.\n\n## 0.0.1\n\n- Old.\n", "- Real."),
+        ("See `## {0} (2026-01-31)\n`.\n\n## {0} (2026-01-31)\n- Real.\n", "- Real."),
+        ("## {} (2026-01-31)\n\n## 0.0.1\n\n- Old.\n", ""),
+        ("## {} (2026-01-31)", ""),
+    ],
+)
+def test_the_notes_are_those_below_the_heading_and_a_part_without_any_is_named(
+    checkout: Path, text: str, notes: str
+) -> None:
+    changelog = text.format(RELEASE["version_of"](checkout))
+    (checkout / "CHANGELOG.md").write_text(changelog, "utf-8")
+    assert RELEASE["notes"](checkout) == notes
+    problems = list(RELEASE["wrong"](checkout, None))
+    assert any("says nothing below" in line for line in problems) == (not notes)
+
+
 def test_server_json_is_what_the_registry_asks_for() -> None:
     server = json.loads((ROOT / "server.json").read_text("utf-8"))
     Draft202012Validator(SERVER).validate(server)
