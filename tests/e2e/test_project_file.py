@@ -147,7 +147,7 @@ def test_every_report_says_what_was_left_out_and_which_file_was_in_force(
     world.repository.write("a.lock", "x\n")
     revision = world.repository.head[:12]
     model([say(reply())])
-    left_out = "1 file left out by .codex-counsel.toml"
+    left_out = "ll of the change {} except 1 file left out by .codex-counsel.toml"
     in_force = f".codex-counsel.toml of {revision} in force: skip, fail_on (low)"
     result = run(
         world, "review", "--output", "markdown=a.md", "--output", "html=a.html"
@@ -161,7 +161,8 @@ def test_every_report_says_what_was_left_out_and_which_file_was_in_force(
         "html": (world.workspace / "a.html").read_text(),
     }
     for name, text in outputs.items():
-        assert left_out in text, name
+        verb = "is sent" if name == "dry run" else "was seen"
+        assert left_out.format(verb) in text, name
         assert in_force in text, name
     assert any("review.model is not in force" in line for line in warnings(world))
 

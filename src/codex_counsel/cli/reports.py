@@ -21,7 +21,7 @@ from codex_counsel.cli.review_text import (
     counted,
     project_file_line,
     rule_file_lines,
-    skipped_line,
+    skipped_words,
 )
 from codex_counsel.cli.table import SHORT_ID, Heading, add_table, short_ids
 from codex_counsel.cli.task_text import changed_file
@@ -402,13 +402,12 @@ def _add_coverage(page: Page, coverage: Coverage) -> None:
         extent = "all of the change is sent"
     if coverage.complete and coverage.seen:
         extent = "all of the change is sent or was seen by earlier reviews"
+    extent += skipped_words(coverage)
     omitted = [item for item in coverage.omitted if item.reason != "skipped"]
     page.add(f"{extent}; left out: {len(omitted)}, masked: {coverage.redactions}")
     for omission in omitted:
         reason = omission.reason.replace("_", " ")
         page.add(f"{omission.path} ({reason})", indent="  ")
-    if coverage.skipped:
-        page.add(skipped_line(coverage.skipped))
     for line in rule_file_lines(coverage):
         page.add(line)
 

@@ -213,10 +213,8 @@ def coverage_lines(review: Envelope) -> list[str]:
     # A review of a plan has no files of a change.
     if coverage.files:
         files = counted(coverage.files, "file")
-        line = f"{files}, {counted(coverage.bytes, 'byte')} sent; {extent}"
-        if coverage.skipped:
-            line += f"; {skipped_line(coverage.skipped)}"
-        lines.append(line)
+        extent += skipped_words(coverage)
+        lines.append(f"{files}, {counted(coverage.bytes, 'byte')} sent; {extent}")
     for seen in coverage.seen or ():
         line = f"seen earlier: {counted(seen.files, 'file')}, by job {one_line(seen.job_id, 64)}"
         line += f" of {one_line(seen.ended, 64)}"
@@ -242,9 +240,12 @@ def _omission_lines(coverage: Coverage) -> list[str]:
     return lines
 
 
-def skipped_line(count: int) -> str:
-    """`2 files left out by .codex-counsel.toml`."""
-    return f"{counted(count, 'file')} left out by {PROJECT_FILE}"
+def skipped_words(coverage: Coverage) -> str:
+    """What follows `all of the change was seen`: ` except 2 files left out by .codex-counsel.toml`."""
+    if not coverage.skipped:
+        return ""
+    joint = " except" if coverage.complete else ";"
+    return f"{joint} {counted(coverage.skipped, 'file')} left out by {PROJECT_FILE}"
 
 
 def project_file_line(file: ProjectFile) -> str:

@@ -18,7 +18,7 @@ from codex_counsel.cli.review_text import (
     lists_of,
     project_file_line,
     rule_file_lines,
-    skipped_line,
+    skipped_words,
     title_of,
 )
 from codex_counsel.cli.words import in_terminal_words
@@ -269,16 +269,15 @@ def _resolved(entry: Resolved) -> Markup:
 
 
 def _coverage(coverage: Coverage, file: ProjectFile | None) -> list[Content]:
-    extent = "NOT all of the change was seen."
+    extent = "NOT all of the change was seen"
     if coverage.complete:
-        extent = "All of the change was seen."
+        extent = "All of the change was seen"
+    extent += f"{skipped_words(coverage)}."
     if coverage.files:
         sent = f"{counted(coverage.files, 'file')}, {counted(coverage.bytes, 'byte')}"
         extent = f"{sent} sent. {extent}"
     if coverage.redactions:
         extent += f" {counted(coverage.redactions, 'secret')} masked."
-    if coverage.skipped:
-        extent += f" {skipped_line(coverage.skipped)}."
     parts: list[Content] = [element("p", extent)]
     if file:
         parts.append(element("p", project_file_line(file)))
