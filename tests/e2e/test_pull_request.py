@@ -194,6 +194,23 @@ def test_each_push_is_sent_once_and_mended_findings_are_told(
     assert branch.endswith(GITHUB)
 
 
+@pytest.mark.parametrize("number", ["7", "8"])
+def test_what_undoes_a_change_of_the_base_is_sent_though_its_content_was_seen(
+    scene: Scene, model: Model, number: str
+) -> None:
+    """By the same pull request, or by another one after the first was merged."""
+    server = model(lambda _request: say(reply()))
+    scene.push("first", total=TOTAL_PY)
+    scene.review(since="last")
+    scene.author.git("checkout", "--quiet", "main")
+    fixed = TOTAL_PY.replace("[:-1]", "")
+    scene.push("the base mends it", "refs/heads/main", total=fixed)
+    scene.author.git("checkout", "--quiet", "-b", "undo")
+    scene.push("undo", f"refs/pull/{number}/head", total=TOTAL_PY)
+    scene.review(pr=number, since="last")
+    assert "[:-1]" in change(server.requests[1].prompt)
+
+
 def test_what_the_user_has_checked_out_settles_nothing_of_a_pull_request(
     scene: Scene, model: Model
 ) -> None:

@@ -117,7 +117,10 @@ def look_up(
         return comparison.base is not None and _is_ancestor(repo, sha, comparison.base)
 
     base = base_ref(repo, scope, comparison)
-    states = SeenStates(reviews, scope.kind, base, is_ancestor)
+    # The author of a pull request may undo what the base has got since: only steps count.
+    is_by_others = scope.base_ref is not None
+    trusted_base = None if is_by_others else base
+    states = SeenStates(reviews, scope.kind, trusted_base, is_ancestor)
     seen: dict[bytes, PastReview] = {}
     base_moved: set[bytes] = set()
     candidates: dict[bytes, list[str]] = {}
