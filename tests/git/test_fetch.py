@@ -23,7 +23,7 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.git import fetch
 from codex_counsel.git.fetch import ObjectStore
 from codex_counsel.git.hardening import fetch_environment
-from tests.conftest import World, until
+from tests.conftest import World, living, until
 from tests.repositories import Repository, numbered_lines
 
 BASE, HEAD, INTO = "refs/heads/main", "refs/pull/7/head", "test/7"
@@ -688,6 +688,23 @@ def test_a_caller_killed_in_the_middle_leaves_a_store_that_works(scene: Scene) -
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     assert pulled(scene.store(), scene.url)
+
+
+def test_a_silent_hub_keeps_no_git_of_a_killed_caller(scene: Scene) -> None:
+    with socket.socket() as hub:
+        hub.bind(("127.0.0.1", 0))
+        hub.listen()
+        url = f"http://127.0.0.1:{hub.getsockname()[1]}/o/r"
+        pid = os.fork()
+        if pid == 0:
+            try:
+                scene.store().remote_refs(url, [HEAD])
+            finally:
+                os._exit(1)
+        until(lambda: any("remote-http" in line for line in living(url)))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        until(lambda: not living(url))
 
 
 def test_two_fetches_at_once_both_succeed(scene: Scene) -> None:

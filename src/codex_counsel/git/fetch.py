@@ -66,6 +66,23 @@ BLOCK = 512
 """Bytes in which a shell counts the size of a file."""
 KIBIBYTE = 1024
 """Bytes in which it counts memory."""
+GUARD = """
+ulimit -f "$0" || exit
+ulimit -d "$1" 2>/dev/null
+shift
+exec 3<&0 </dev/null
+{ read -r _ <&3; kill -9 0; } >/dev/null 2>&1 &
+watcher=$!
+"$@" 3<&-
+code=$?
+kill "$watcher"
+exit "$code"
+"""
+"""Runs a program with limits to its files and memory, and ends it with its group when standard input ends.
+
+Not every system limits memory; what files are mapped does not count. Where a hub is
+silent, git and its helpers would outlive the process that waits for them.
+"""
 _PASSWORD = re.compile(r"(?<=://)[^/\s]*@")
 _MISSING_REF = re.compile(r"couldn't find remote ref (\S+)")
 _BROKEN = re.compile(
@@ -366,14 +383,14 @@ class ObjectStore:
         )
         git = find_git(env)
         env["GIT_DIR"] = str(self.path)
-        # Not every system limits memory; what files are mapped does not count.
-        script = 'ulimit -f "$0" || exit; ulimit -d "$1" 2>/dev/null; shift; exec "$@"'
         limits = (str(MAX_BYTES // BLOCK), str(MAX_MEMORY // KIBIBYTE))
-        argv = ["/bin/sh", "-c", script, *limits, git, "--no-pager", command, *args]
+        argv = ["/bin/sh", "-c", GUARD, *limits, git, "--no-pager", command, *args]
         try:
             # In no directory of the user's: a program that his settings name by a
             # relative path is not looked for in the project.
-            with GitProcess(argv, env, Path("/"), self.repo.timeout) as process:
+            with GitProcess(
+                argv, env, Path("/"), self.repo.timeout, lifeline=True
+            ) as process:
                 output = _bounded(process.chunks())
         except GitTimeout:
             raise CounselError(

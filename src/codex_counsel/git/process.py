@@ -37,8 +37,10 @@ class GitProcess(Child):
         cwd: Path,
         timeout: float,
         stdin: bytes = b"",
+        *,
+        lifeline: bool = False,
     ) -> None:
-        super().__init__(argv, env, cwd, timeout, stdin)
+        super().__init__(argv, env, cwd, timeout, stdin, lifeline=lifeline)
 
 
 def find_git(env: GitEnvironment) -> str:

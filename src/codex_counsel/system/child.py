@@ -27,7 +27,8 @@ class ChildTimeout(Exception):  # noqa: N818  # an event, turned into a typed er
 class Child:
     """Iterate `chunks()` for its output; `stderr` and `code` are complete once that ends. `timeout` is in seconds.
 
-    `chunks()` raises ChildTimeout when the time is over.
+    `chunks()` raises ChildTimeout when the time is over. With `lifeline` its standard input
+    is a pipe with nothing in it that ends when this process does, however that ends.
     """
 
     def __init__(
@@ -37,7 +38,10 @@ class Child:
         cwd: Path,
         timeout: float,
         stdin: bytes = b"",
+        *,
+        lifeline: bool = False,
     ) -> None:
+        self._lifeline = lifeline
         self.stderr = bytearray()
         self.code: int | None = None
         self._deadline = time.monotonic() + timeout
@@ -46,7 +50,7 @@ class Child:
             list(argv),
             env=dict(env),
             cwd=cwd,
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdin=subprocess.PIPE if stdin or lifeline else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             # A group of its own: killing it reaches everything that the program started.
@@ -73,7 +77,7 @@ class Child:
         with selectors.DefaultSelector() as selector:
             selector.register(stdout, selectors.EVENT_READ)
             selector.register(stderr, selectors.EVENT_READ)
-            if stdin is not None:
+            if stdin is not None and not self._lifeline:
                 selector.register(stdin, selectors.EVENT_WRITE)
             # A ready pipe may still hold less than asked for: never block on it.
             for key in list(selector.get_map().values()):
