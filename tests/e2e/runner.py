@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +25,6 @@ import yaml
 from tests.conftest import living
 
 Value = str | bool | int | None
-TRACKING = "github_tracked_by_the_test"
-"""The runner gives each process of a job such a value, and ends those that have it after the job."""
 
 
 class UnknownExpressionError(Exception):
@@ -219,7 +218,10 @@ class JobResult:
 
 @dataclass
 class Runner:
-    """A machine of its own. `env` is that of the machine; `caches` outlives it, as the cache of a repository does."""
+    """A machine of its own. `env` is that of the machine; `caches` outlives it, as the cache of a repository does.
+
+    Each process of its job has the value `tracking`, by which it is found when the job ends.
+    """
 
     folder: Path
     workspace: Path
@@ -228,6 +230,7 @@ class Runner:
     github: Mapping[str, Any]
     run_number: int = 1
     os: str = "Linux"
+    tracking: str = field(default_factory=lambda: f"github_{uuid.uuid4()}")
     uploads: list[dict[str, str]] = field(default_factory=list)
     check_sarif: Callable[[Path], None] = lambda _path: None
 
@@ -396,7 +399,7 @@ class Job:
                     process.send_signal(number)
                     # The runner waits 7.5 and 2.5 seconds.
                     time.sleep(1)
-                kill_tracked()
+                kill_tracked(self.runner.tracking)
 
     def _files(self) -> dict[str, Path]:
         names = ("GITHUB_OUTPUT", "GITHUB_ENV", "GITHUB_PATH", "GITHUB_STEP_SUMMARY")
@@ -435,16 +438,16 @@ class Job:
             "GITHUB_SHA": github["sha"],
             "RUNNER_TEMP": str(self.runner.temp),
             "RUNNER_OS": self.runner.os,
-            "RUNNER_TRACKING_ID": TRACKING,
+            "RUNNER_TRACKING_ID": self.runner.tracking,
         }
 
 
-def kill_tracked() -> None:
+def kill_tracked(tracking: str) -> None:
     """End the processes of a job that still run, as the runner does after it."""
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             variables = (entry / "environ").read_bytes().split(b"\0")
-            if f"RUNNER_TRACKING_ID={TRACKING}".encode() in variables:
+            if f"RUNNER_TRACKING_ID={tracking}".encode() in variables:
                 os.kill(int(entry.name), signal.SIGKILL)
         except OSError:
             continue

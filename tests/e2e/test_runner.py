@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +11,10 @@ import pytest
 from tests.e2e.runner import (
     Expression,
     InvalidFileError,
+    Runner,
     UnknownExpressionError,
     as_text,
+    kill_tracked,
     parse_file,
 )
 
@@ -70,3 +74,18 @@ def test_a_file_of_a_step_has_lines_and_texts_of_several_lines() -> None:
 def test_a_line_of_another_form_is_refused(text: str) -> None:
     with pytest.raises(InvalidFileError):
         parse_file(text)
+
+
+def test_a_job_that_ends_ends_no_process_of_another(tmp_path: Path) -> None:
+    processes = []
+    for name in ("one", "other"):
+        runner = Runner(tmp_path / name, tmp_path, {}, tmp_path / "caches", {})
+        env = {"RUNNER_TRACKING_ID": runner.tracking}
+        process = subprocess.Popen(["/bin/sleep", "60"], env=env)
+        processes.append((runner, process))
+    (one, first), (other, second) = processes
+    kill_tracked(one.tracking)
+    assert first.wait(10) == -9
+    assert second.poll() is None
+    kill_tracked(other.tracking)
+    assert second.wait(10) == -9
