@@ -136,6 +136,20 @@ def test_a_page_pins_actions_and_names_inputs_and_releases_that_exist(
             assert set(included["inputs"]) <= set(spec["spec"]["inputs"])
 
 
+def test_a_label_that_starts_no_review_cancels_none() -> None:
+    page = (ROOT / "docs/how-to/github.md").read_text("utf-8")
+    (text,) = re.findall(
+        r"^```yaml\n(name: Codex review of a fork.*?)^```$",
+        page,
+        re.MULTILINE | re.DOTALL,
+    )
+    workflow = yaml.safe_load(text)
+    (job,) = workflow["jobs"].values()
+    assert "label.name" in job["if"]
+    assert "concurrency" not in workflow
+    assert job["concurrency"]["cancel-in-progress"] is True
+
+
 def steps_of(workflow: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for job in workflow["jobs"].values():
         yield from job["steps"]
