@@ -230,6 +230,7 @@ class Runner:
     github: Mapping[str, Any]
     run_number: int = 1
     os: str = "Linux"
+    environment: str = "github-hosted"
     tracking: str = field(default_factory=lambda: f"github_{uuid.uuid4()}")
     uploads: list[dict[str, str]] = field(default_factory=list)
     check_sarif: Callable[[Path], None] = lambda _path: None
@@ -438,6 +439,7 @@ class Job:
             "GITHUB_SHA": github["sha"],
             "RUNNER_TEMP": str(self.runner.temp),
             "RUNNER_OS": self.runner.os,
+            "RUNNER_ENVIRONMENT": self.runner.environment,
             "RUNNER_TRACKING_ID": self.runner.tracking,
         }
 
