@@ -608,6 +608,22 @@ def test_a_wrong_input_is_refused_before_anything_is_installed(
     assert ran == ["Check the inputs"]
 
 
+def test_a_comment_that_cannot_be_written_says_why_and_leaves_the_gate_to_decide(
+    team: Team, model: Model
+) -> None:
+    script(model, say(reply()))
+    team.push("seven", app=numbered_lines(l7="seven = 70"))
+    team.pull.locked = True
+    result = team.review()
+    assert result.conclusion == "failure"
+    assert result.steps["Comment"].outcome == "failure"
+    assert result.steps["Gate"].outcome == "success"
+    (line,) = result.steps["Comment"].stdout.splitlines()
+    assert line.startswith("::error title=codex-counsel::No comment: ")
+    assert "pull-requests: write" in line
+    assert result.outputs["comment-url"] == ""
+
+
 def test_a_runner_of_windows_is_refused_before_anything_is_installed(
     team: Team,
 ) -> None:
