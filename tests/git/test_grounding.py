@@ -126,7 +126,9 @@ def test_file_outside_the_change_is_marked(reviewed_files: ReviewedFiles) -> Non
     )
 
 
-@pytest.mark.parametrize("name", ["app.py", "a/app.py", "b/app.py", "./app.py"])
+@pytest.mark.parametrize(
+    "name", ["app.py", "a/app.py", "b/app.py", "./app.py", " x/..//app.py "]
+)
 def test_spellings_of_a_file_are_understood(
     reviewed_files: ReviewedFiles, name: str
 ) -> None:

@@ -8,6 +8,7 @@ masked here too.
 from __future__ import annotations
 
 import os
+import posixpath
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -225,6 +226,7 @@ class ReviewedFiles:
         """What the path may mean from the root."""
         path = path.removeprefix(f"{self.repo.root}/").removeprefix("./")
         spellings = [path, os.fsdecode(self.repo.prefix) + path]
+        spellings.append(posixpath.normpath(path.strip()))
         if path.startswith(("a/", "b/")):
             spellings.append(path[2:])
         return list(dict.fromkeys(spellings))
