@@ -97,6 +97,21 @@ def test_the_bar_of_some_files_is_that_of_findings_in_them_alone(
 # --- what is sent
 
 
+def test_where_some_files_have_a_bar_a_review_without_a_verdict_does_not_pass(
+    world: World, model: Model
+) -> None:
+    begin(
+        world,
+        "[review]\nfail_on = 'never'\n[[review.paths]]\npaths = ['/db/']\nfail_on = 'low'\n",
+    )
+    model([say(reply(verdict="unknown"))])
+    result = run(world, "review", "--output", "json=review.json")
+    assert "in force: fail_on (never; low in some files)" in result.out
+    assert result.code == 5
+    assert run(world, "check", "review.json").code == 5
+    assert run(world, "check", "review.json", "--fail-on", "never").code == 0
+
+
 def test_the_focus_reaches_the_model_in_tags_and_a_finding_may_rest_on_it(
     each_release: World, each_model: Model
 ) -> None:
@@ -247,6 +262,7 @@ def test_of_a_pull_request_the_file_at_the_tip_of_its_base_is_in_force(
         "revision": tip,
         "used": ["skip", "fail_on"],
         "fail_on": "critical",
+        "strictest_fail_on": "low",
         "changed": True,
     }
     assert wire["coverage"]["skipped"] == 1

@@ -249,12 +249,17 @@ def skipped_words(coverage: Coverage) -> str:
 
 
 def project_file_line(file: ProjectFile) -> str:
-    """`.codex-counsel.toml of 0123456789ab in force: skip, fail_on (medium)`."""
+    """`.codex-counsel.toml of 0123456789ab in force: skip, fail_on (medium; low in some files)`."""
+    bars: list[str] = []
+    if file.fail_on:
+        bars.append(file.fail_on)
+    if file.strictest_fail_on:
+        bars.append(f"{file.strictest_fail_on} in some files")
     used = []
     for name in file.used:
         word = one_line(name, 64)
-        if name == "fail_on" and file.fail_on:
-            word = f"{word} ({file.fail_on})"
+        if name == "fail_on" and bars:
+            word = f"{word} ({'; '.join(bars)})"
         used.append(word)
     decided = ", ".join(used) or "decides nothing here"
     revision = one_line(file.revision, 64)[:12]

@@ -397,6 +397,9 @@ class ProjectFile:
     fail_on: FailOn | None = _optional_field(
         "the severity that fails the review where the caller names none"
     )
+    strictest_fail_on: FailOn | None = _optional_field(
+        "the strictest of those that hold for some files alone"
+    )
     changed: bool | None = _optional_field(
         "true: the change touches this file; its new form was not in force"
     )

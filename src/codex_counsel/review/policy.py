@@ -171,11 +171,15 @@ class ReviewPolicy:
             used.append("fail_on")
         if any(rules.file == PROJECT_FILE for rules in criteria.rules):
             used.append("focus")
+        strictest_fail_on = None
+        if self.bars:
+            strictest_fail_on = strictest(table["fail_on"] for table in self.bars)
         is_changed = _touching(changes) is not None
         return ProjectFile(
             revision=revision,
             used=used,
             fail_on=policy.fail_on,
+            strictest_fail_on=strictest_fail_on,
             changed=is_changed or None,
         )
 

@@ -93,9 +93,12 @@ class Bar:
         return DEFAULT_FAIL_ON
 
     def is_per_file(self, review: Envelope) -> bool:
-        """Whether some findings are held to the bar of their own file."""
+        """Whether findings in some files are held to a bar of their own."""
         if self.fail_on:
             return False
+        file = review.meta.project_file
+        if file and file.strictest_fail_on:
+            return True
         return any(finding.fail_on for finding in review.findings or ())
 
     def _is_grave(self, finding: Finding, least: FailOn) -> bool:
