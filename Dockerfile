@@ -16,11 +16,13 @@ RUN python3 -m venv --without-pip /opt/codex-counsel \
 
 FROM debian:trixie-slim
 # What is mounted at /work mostly belongs to another user. No program that its configuration names is run.
+# A new volume gets its owner from the directory at which it is mounted first: without one, root.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates git openssh-client python3 ripgrep \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 1000 --shell /bin/bash counsel \
-    && install --directory --owner=counsel --group=counsel /work \
+    && install --directory --owner=counsel --group=counsel /work /home/counsel/.local /home/counsel/.local/state \
+    && install --directory --owner=counsel --group=counsel --mode=0700 /home/counsel/.local/state/codex-counsel \
     && git config --system --add safe.directory /work \
     && git config --system --add safe.directory '/work/*'
 COPY --from=build /opt/codex-counsel /opt/codex-counsel

@@ -361,6 +361,17 @@ def test_the_image_ends_as_a_user_other_than_root() -> None:
     assert ("ENTRYPOINT", '["codex-counsel"]') in dockerfile()
 
 
+def test_the_volumes_of_the_container_page_are_at_directories_of_the_images_user() -> (
+    None
+):
+    page = (ROOT / "docs/how-to/container.md").read_text("utf-8")
+    targets = re.findall(r'--volume "?[^\s:"]+:([^\s:"]+)', page)
+    assert len(targets) == 2
+    shell = " && ".join(rest for name, rest in dockerfile() if name == "RUN")
+    made = [each for each in shell.split("&&") if "--owner=counsel" in each]
+    assert set(targets) <= set(" ".join(made).split())
+
+
 def test_all_that_the_image_installs_has_a_checksum_or_was_just_built() -> None:
     shell = " && ".join(rest for name, rest in dockerfile() if name == "RUN")
     commands = shell.split("&&")
