@@ -314,5 +314,12 @@ def test_the_schema_agrees_with_the_code_about_the_whole_file() -> None:
     validator = jsonschema.Draft7Validator(json_schema())
     validator.check_schema(json_schema())
     assert list(validator.iter_errors(tomllib.loads(WHOLE))) == []
-    for text in ("[review]\nmodel = 'x'\n", "[[review.paths]]\nfail_on = 'low'\n"):
+    for text in (
+        "[review]\nmodel = 'x'\n",
+        "[review]\nbase = '-x'\n",
+        "[review]\nfocus = ' '\n",
+        "[review]\nskip = ['a*b*c*d*e*']\n",
+        "[[review.paths]]\nfail_on = 'low'\n",
+        "[[review.paths]]\npaths = []\n",
+    ):
         assert list(validator.iter_errors(tomllib.loads(text))) != []

@@ -396,6 +396,7 @@ def _schema_of_table(kind: Any) -> JsonObject:
     }
     if kind is PathPolicy:
         table["required"] = ["paths"]
+        properties["paths"]["minItems"] = 1
     return table
 
 
@@ -408,4 +409,15 @@ def _schema_of(hint: Any, rule: Mapping[str, Any]) -> JsonObject:
         return {"type": "array", "items": items, "maxItems": rule["items"]}
     if get_origin(kind) is Literal:
         return {"enum": list(get_args(kind))}
-    return {"type": "string", "minLength": 1, "maxLength": rule["length"]}
+    # Without a look-ahead, which not every editor knows.
+    shape = r"\S"
+    if rule["word"]:
+        shape = r"^[^-]"
+    if rule["pattern"]:
+        shape = rf"^[^*]*(\*+[^*]*){{0,{MAX_STARS}}}$"
+    return {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": rule["length"],
+        "pattern": shape,
+    }
