@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from codex_counsel.contract.vocabulary import FAIL_ON
 from codex_counsel.loopback import Loopback, error, hold, http_error, say, shell
 from codex_counsel.loopback.reply import Reply
 from tests import hostile
@@ -419,21 +420,29 @@ def test_a_review_that_failed_never_looks_like_a_pass(
     assert len(team.pull.comments) == 1
 
 
-@pytest.mark.parametrize(
-    "later", [{"max_tokens": "many"}, {"pull_request": "8"}], ids=str
-)
 def test_nothing_that_an_earlier_use_in_the_job_left_passes_for_a_later_one(
-    team: Team, model: Model, later: dict[str, str]
+    team: Team, model: Model
 ) -> None:
     script(model, say(reply()))
     team.push("seven", app=numbered_lines(l7="seven = 70"))
     runner = team.runner()
     first = runner.run(ACTION, **team.inputs({}))
     assert first.conclusion == "success", first.log
-    failed = runner.run(ACTION, **team.inputs({"expect_head": "", **later}))
+    state = runner.temp / "codex-counsel/state/findings"
+    assert list(state.iterdir())
+
+    failed = runner.run(ACTION, **team.inputs({"expect_head": "", "pull_request": "8"}))
     assert failed.conclusion == "failure", failed.log
-    assert failed.outputs["outcome"] != "pass"
-    assert failed.outputs["review"] != "reviewed"
+    assert (failed.outputs["review"], failed.outputs["outcome"]) == (
+        "failed",
+        "inconclusive",
+    )
+    assert list(state.iterdir()) == []
+    files = [Path(result.outputs["json-file"]) for result in (first, failed)]
+    assert [json.loads(file.read_text("utf-8"))["ok"] for file in files] == [
+        True,
+        False,
+    ]
 
 
 def test_findings_do_not_fail_a_review_that_only_advises(
@@ -593,6 +602,10 @@ def test_a_cancelled_job_leaves_no_process(team: Team, model: Model) -> None:
         ({"api_key": ""}, "api-key is empty"),
         ({"version": "0.1.0 @ https://evil.example/x.whl"}, "version is no release"),
         ({"codex_version": "-r/etc/passwd"}, "codex-version is no release"),
+        ({"expect_head": "main"}, "expect-head is no full id"),
+        ({"fail_on": "hihg"}, "fail-on is critical, high"),
+        ({"max_tokens": "many"}, "max-tokens is no number"),
+        ({"since": "yesterday"}, "since is last or base"),
         ({"new_only": "yes"}, "are true or false"),
         ({"comment": "true true"}, "are true or false"),
     ],
@@ -657,6 +670,11 @@ def test_inputs_that_look_like_options_are_values(team: Team, model: Model) -> N
     assert result.conclusion == "success", result.log
     assert focus in server.requests[0].prompt
     assert server.requests[0].effort == "low"
+
+
+def test_the_action_takes_the_severities_that_the_command_takes() -> None:
+    (choices,) = re.findall(r"FAIL_ON =~ \^\((.*)\)\?\$", ACTION.read_text("utf-8"))
+    assert tuple(choices.split("|")) == FAIL_ON
 
 
 @pytest.mark.parametrize("environment", ["github-hosted", "self-hosted"])
