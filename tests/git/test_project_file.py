@@ -117,6 +117,26 @@ def test_of_a_branch_the_file_of_its_base_is_in_force_and_not_its_own(
         assert "would be refused" not in warning
 
 
+def test_a_branch_cannot_choose_an_older_and_laxer_file_by_where_it_begins(
+    world: World,
+) -> None:
+    repository = begin(world, "[review]\nskip = ['*']\nfail_on = 'never'\n")
+    repository.write("app.py", "bad = 1\n")
+    repository.write("REVIEW.md", "Mine.\n")
+    repository.commit("feature")
+    repository.git("checkout", "--quiet", "main")
+    repository.write(PROJECT_FILE, "[review]\nfail_on = 'medium'\n")
+    repository.write("REVIEW.md", "Of the team.\n")
+    tip = repository.commit("stricter")
+    repository.git("checkout", "--quiet", "feature")
+    review = brief(world, scope="branch")
+    assert sent(review) == ["REVIEW.md", "app.py"]
+    assert [text for _, _, text in criteria(review.prompt)] == ["Of the team."]
+    assert review.project_file is not None
+    assert review.project_file.revision == tip
+    assert review.project_file.fail_on == "medium"
+
+
 def test_of_uncommitted_work_the_file_of_the_commit_is_in_force(world: World) -> None:
     repository = begin(world, "[review]\nfocus = 'Of the commit.'\n")
     repository.write(PROJECT_FILE, "[review]\nfocus = 'Uncommitted.'\nskip = ['*']\n")
@@ -288,23 +308,20 @@ def test_without_a_default_base_scope_and_base_are_those_of_head(world: World) -
     assert review.scope["kind"] == "staged"
 
 
-def test_a_policy_that_is_new_in_the_change_may_have_its_scope_from_the_default_base(
-    world: World,
-) -> None:
-    """The branch began before the file was there, so only the scope of it is in force."""
+def test_a_policy_that_is_newer_than_the_branch_is_in_force(world: World) -> None:
     repository = world.repository.begin()
     repository.git("checkout", "--quiet", "-b", "feature")
     repository.write("app.py", "bad = 1\n")
     repository.commit("feature")
     repository.git("checkout", "--quiet", "main")
-    repository.write(PROJECT_FILE, "[review]\nscope = 'branch'\nskip = ['*']\n")
+    repository.write(PROJECT_FILE, "[review]\nscope = 'branch'\nfail_on = 'low'\n")
     policy = repository.commit("policy")
     repository.git("checkout", "--quiet", "feature")
     review = brief(world)
     assert sent(review) == ["app.py"]
     assert review.project_file is not None
     assert (review.project_file.used, review.project_file.revision) == (
-        ["scope"],
+        ["scope", "fail_on"],
         policy,
     )
 

@@ -92,8 +92,8 @@ def choose(
             request.paths,
         )
     comparison = comparison_of(repo, scope)
-    # What the team has accepted by now, not when the author of a pull request began.
-    accepted = pull.base_sha if pull else comparison.base
+    # What the team has accepted by now, not when the author of a change began.
+    accepted = pull.base_sha if pull else comparison.accepted
     team = policy.of_changes(repo, accepted, chosen, context.settings)
     return Target(request, repo, scope, comparison, accepted, team, pull)
 

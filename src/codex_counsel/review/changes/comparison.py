@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from codex_counsel.errors import Code, CounselError
@@ -21,7 +21,8 @@ class Comparison:
     """`base` and `head` are commits. No base means the empty tree before the first commit, no head that none is meant.
 
     `state` says where the reviewed files are, `base_name` by what name the base of a
-    branch was found, and `whole_files` that nothing is compared.
+    branch was found, and `whole_files` that nothing is compared. `tip` is the newest commit
+    of that base, where `base` is older; it is not kept in records.
     """
 
     state: Literal["commit", "index", "working_tree"]
@@ -29,6 +30,12 @@ class Comparison:
     head: str | None = None
     base_name: str | None = None
     whole_files: bool = False
+    tip: str | None = field(default=None, compare=False)
+
+    @property
+    def accepted(self) -> str | None:
+        """The commit of what the team has accepted by now: the author of a branch chooses where it began."""
+        return self.tip or self.base
 
     def arguments(self, repo: Repo) -> tuple[str, ...]:
         """What `git diff` is to compare."""
@@ -92,6 +99,7 @@ def _branch(repo: Repo, base_name: str | None) -> Comparison:
         refs.merge_base(repo, base, head),
         head,
         base_name=base_name,
+        tip=base,
     )
 
 
