@@ -70,6 +70,7 @@ TAKEN: dict[str, tuple[type[ToolRequest], dict[str, Any]]] = {
     "a job": (JobStatus, {"job_id": JOB, "wait_seconds": 50}),
     "a page": (JobResult, {"job_id": JOB, "cursor": "answer:1:2", "detail": "summary"}),
     "a list": (JobList, {"status": "running", "limit": 200}),
+    "a pull request as a number": (ReviewChanges, {"pr": 7}),
     "nothing": (Status, {}),
 }
 

@@ -2,7 +2,7 @@
 
 The classes are plain dataclasses, so that the command line reads them without importing
 pydantic; only `parse` and `json_schema` import it. `field(metadata=...)` holds the keyword
-arguments of a pydantic field (`description`, `pattern`, `ge`, `le`, `max_length`),
+arguments of a pydantic field (`description`, `pattern`, `ge`, `le`, `max_length`, …),
 which pydantic reads from there, and two keys of our own:
 
 - `check`: a function that is called with the value, or with each item of a tuple; raises ValueError
@@ -272,6 +272,8 @@ class ReviewChanges(RunRequest):
         None,
         "pull request: number or URL; no scope",
         check=_check_pull_request,
+        # A model writes a number as a number.
+        coerce_numbers_to_str=True,
     )
     since: Since = _argument(
         "base", "scope branch, range; last: only what no review has seen yet"
