@@ -206,7 +206,7 @@ class ObjectStore:
         base, head = self._tips(specs)
         merge_base = self._merge_base(base, head)
         self._note_cut_off()
-        return base, head, merge_base or _no_merge_base(base, head)
+        return _checked(base, head, merge_base)
 
     def _fetch_own(self, url: str, specs: Mapping[str, str]) -> tuple[str, str, str]:
         """Without the user's objects: as much history as is needed."""
@@ -218,7 +218,7 @@ class ObjectStore:
             if merge_base:
                 break
         self._note_cut_off()
-        return base, head, merge_base or _no_merge_base(base, head)
+        return _checked(base, head, merge_base)
 
     def _tips(self, specs: Mapping[str, str]) -> list[str]:
         """Raises `unknown_ref` for a ref that names something else than a commit."""
@@ -428,12 +428,15 @@ def _bounded(chunks: Iterable[bytes]) -> bytes:
     return bytes(output)
 
 
-def _no_merge_base(base: str, head: str) -> str:
-    raise CounselError(
-        Code.UNKNOWN_REF,
-        f"The pull request ({head[:12]}) and its base ({base[:12]}) have no common ancestor.",
-        repair="Name with base the branch that it was made from.",
-    )
+def _checked(base: str, head: str, merge_base: str | None) -> tuple[str, str, str]:
+    """The three commits. Raises `unknown_ref` where there is no merge base."""
+    if merge_base is None:
+        raise CounselError(
+            Code.UNKNOWN_REF,
+            f"The pull request ({head[:12]}) and its base ({base[:12]}) have no common ancestor.",
+            repair="Name with base the branch that it was made from.",
+        )
+    return base, head, merge_base
 
 
 def _failure(command: str, stderr: str) -> CounselError:
