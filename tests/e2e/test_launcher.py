@@ -25,6 +25,8 @@ from tests.conftest import living, until
 from tests.e2e import launcher_answers
 from tests.e2e.claude.conftest import LAUNCHER, ROOT, make_environment, uv, uv_cache
 
+ATTEMPTS = 3
+
 
 @contextmanager
 def start_server(
@@ -85,9 +87,13 @@ def test_two_sessions_that_start_at_once_share_one_environment_and_later_ones_ne
             initialize(process)["result"]["serverInfo"]["name"] for process in both
         ] == ["counsel", "counsel"]
         for process in both:
-            assert ask(process, "tools/call", MODELS)["result"]["structuredContent"][
-                "ok"
-            ]
+            # An index that does not answer for a moment fails an installation, and the
+            # next call begins another one.
+            answers: list[dict[str, Any]] = []
+            while len(answers) < ATTEMPTS and not (answers and answers[-1]["ok"]):
+                result = ask(process, "tools/call", MODELS)["result"]
+                answers.append(result["structuredContent"])
+            assert answers[-1]["ok"], answers
     (environment,) = tmp_path.glob("venv-*")
     assert list(tmp_path.glob("draft-*")) == []
     assert list(environment.glob("lib/*/site-packages/codex_cli_bin")) == []
