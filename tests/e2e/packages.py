@@ -25,6 +25,11 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def uv_cache() -> str:
+    """A cache for installers with a network: from the user's, other tests install without one at the same time."""
+    return str(ROOT / ".cache" / "uv")
+
+
 def certificates(hub: Hub) -> Path:
     """A file for SSL_CERT_FILE: what this machine trusts, for the index of packages, and the hub."""
     trusted = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile

@@ -21,11 +21,15 @@ from codex_counsel.loopback import Loopback, error, hold, http_error, say, shell
 from codex_counsel.loopback.reply import Reply
 from tests import hostile
 from tests.conftest import World, until
-from tests.e2e.claude.conftest import ROOT, uv_cache
+from tests.e2e.claude.conftest import ROOT
 from tests.e2e.cli.test_hostile_output import _is_annotation
 from tests.e2e.hub import TOKEN, Hub, Pull, needs_gh
 from tests.e2e.hub import hub as hub  # noqa: PLC0414  # a fixture
-from tests.e2e.packages import certificates, packages  # noqa: F401  # a fixture
+from tests.e2e.packages import (
+    certificates,
+    packages,  # noqa: F401  # a fixture
+    uv_cache,
+)
 from tests.e2e.runner import Job, JobResult, Runner, left_over
 from tests.repositories import Repository, numbered_lines
 from tests.reviews import change, criteria, reply

@@ -21,10 +21,14 @@ import yaml
 from codex_counsel.loopback import Loopback, error, http_error, say, shell
 from codex_counsel.loopback.reply import Reply
 from tests.conftest import World
-from tests.e2e.claude.conftest import ROOT, uv_cache
+from tests.e2e.claude.conftest import ROOT
 from tests.e2e.hub import TOKEN, Hub, install_glab
 from tests.e2e.hub import hub as hub  # noqa: PLC0414  # a fixture
-from tests.e2e.packages import certificates, packages  # noqa: F401  # a fixture
+from tests.e2e.packages import (
+    certificates,
+    packages,  # noqa: F401  # a fixture
+    uv_cache,
+)
 from tests.e2e.runner import left_over
 from tests.repositories import Repository, numbered_lines
 from tests.reviews import change, reply
