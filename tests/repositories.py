@@ -131,3 +131,17 @@ class Repository:
         self.write("noise.log", "ignored\n")
         self.git("mv", "old.txt", "new.txt")
         return self
+
+
+def contents(root: Path) -> dict[str, tuple[object, ...]]:
+    """Every file and directory below, with its content, mode and time of change."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in sorted(root.rglob("*")):
+        status = path.lstat()
+        data: object = None
+        if path.is_symlink():
+            data = path.readlink()
+        elif path.is_file():
+            data = path.read_bytes()
+        found[str(path)] = (status.st_mode, status.st_mtime_ns, data)
+    return found

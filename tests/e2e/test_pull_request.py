@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,26 +19,12 @@ from codex_counsel.services.code_context import snippets
 from tests.conftest import World, wait
 from tests.e2e.hub import TOKEN, Answer, Call, Hub, install_glab, needs_gh
 from tests.e2e.runs import command_line, fetch
-from tests.repositories import Repository, numbered_lines
+from tests.repositories import Repository, contents, numbered_lines
 from tests.reviews import change, criteria, dry_run, material, reply, review
 
 Model = Callable[..., Loopback]
 WORDS = "the pull request, in the words of its author"
 GITHUB, GITLAB = "refs/pull/7/head", "refs/merge-requests/7/head"
-
-
-def contents(root: Path) -> dict[str, tuple[object, ...]]:
-    """Every file and directory below, with its content, mode and time of change."""
-    found: dict[str, tuple[object, ...]] = {}
-    for path in sorted(root.rglob("*")):
-        status = path.lstat()
-        data: object = None
-        if path.is_symlink():
-            data = path.readlink()
-        elif path.is_file():
-            data = path.read_bytes()
-        found[str(path)] = (status.st_mode, status.st_mtime_ns, data)
-    return found
 
 
 @dataclass(frozen=True)

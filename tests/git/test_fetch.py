@@ -15,7 +15,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 
@@ -24,24 +23,10 @@ from codex_counsel.git import fetch
 from codex_counsel.git.fetch import ObjectStore
 from codex_counsel.git.hardening import fetch_environment
 from tests.conftest import World, living, until
-from tests.repositories import Repository, numbered_lines
+from tests.repositories import Repository, contents, numbered_lines
 
 BASE, HEAD, INTO = "refs/heads/main", "refs/pull/7/head", "test/7"
 SECRET = "s3cr3t-pass"
-
-
-def contents(root: Path) -> dict[str, tuple[object, ...]]:
-    """Every file and directory below, with its content, mode and time of change."""
-    found: dict[str, tuple[object, ...]] = {}
-    for path in sorted(root.rglob("*")):
-        status = path.lstat()
-        data: object = None
-        if path.is_symlink():
-            data = path.readlink()
-        elif path.is_file():
-            data = path.read_bytes()
-        found[str(path)] = (status.st_mode, status.st_mtime_ns, data)
-    return found
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from codex_counsel.git import refs
 from codex_counsel.git.hardening import fetch_environment
 from codex_counsel.git.names import escaped
 from codex_counsel.git.process import GitProcess, GitTimeout, find_git
+from codex_counsel.git.remotes import shown
 from codex_counsel.git.repo import CUT_OFF
 from codex_counsel.system.files import (
     UnsafeDirectoryError,
@@ -35,8 +36,6 @@ from codex_counsel.system.files import (
     remove_tree,
     write_atomically,
 )
-from codex_counsel.system.redact import mask
-from codex_counsel.system.text import one_line, visible
 
 if TYPE_CHECKING:
     from codex_counsel.git.repo import Repo
@@ -83,7 +82,6 @@ exit "$code"
 Not every system limits memory; what files are mapped does not count. Where a hub is
 silent, git and its helpers would outlive the process that waits for them.
 """
-_PASSWORD = re.compile(r"(?<=://)[^/\s]*@")
 _MISSING_REF = re.compile(r"couldn't find remote ref (\S+)")
 _BROKEN = re.compile(
     r"bad object|missing|unresolved delta|did not send all|unable to read|corrupt|a valid object"
@@ -229,7 +227,7 @@ class ObjectStore:
             )
             if code:
                 raise CounselError(
-                    Code.UNKNOWN_REF, f"The ref {_shown(source)} names no commit"
+                    Code.UNKNOWN_REF, f"The ref {shown(source)} names no commit"
                 )
             tips.append(output.decode("ascii").strip())
         return tips
@@ -449,7 +447,7 @@ def _failure(command: str, stderr: str) -> CounselError:
     missing = _MISSING_REF.search(stderr)
     if missing:
         return CounselError(
-            Code.UNKNOWN_REF, sentence, details={"ref": _shown(missing[1])}
+            Code.UNKNOWN_REF, sentence, details={"ref": shown(missing[1])}
         )
     message = f"`git {command}` failed: {sentence}"
     if _is_broken(stderr):
@@ -477,11 +475,7 @@ def _sentence(stderr: str) -> str:
             break
     if sentence.startswith("Could not read from remote") or sentence == "no message":
         sentence = lines[0] if lines else sentence
-    return _shown(sentence.removeprefix("remote: "), 300)
-
-
-def _shown(text: str, limit: int = 200) -> str:
-    return one_line(visible(mask(_PASSWORD.sub("", text))[0]), limit)
+    return shown(sentence.removeprefix("remote: "), 300)
 
 
 def _headers(env: Mapping[str, str]) -> list[tuple[str, str]]:

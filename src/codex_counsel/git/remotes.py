@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from codex_counsel.git import refs
+from codex_counsel.system.redact import mask
+from codex_counsel.system.text import one_line, visible
 
 if TYPE_CHECKING:
     from codex_counsel.git.repo import Repo
@@ -26,6 +28,7 @@ _SHORT = re.compile(
     r"(?:[^/@:]+@)?(?P<host>\[[^\]/]+\]|[^/:@]+):(?P<path>.*)", re.DOTALL
 )
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f]")
+_PASSWORD = re.compile(r"(?<=://)[^/\s]*@")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,12 @@ class Address:
         if self.host.startswith("["):
             return self.host.partition("]")[0] + "]"
         return self.host.partition(":")[0]
+
+
+def shown(text: str, limit: int = 200) -> str:
+    """A text with addresses, for a message: on one line, at most so many characters, without passwords."""
+    without_passwords = _PASSWORD.sub("", text)
+    return one_line(visible(mask(without_passwords)[0]), limit)
 
 
 def names(repo: Repo) -> list[str]:

@@ -191,7 +191,7 @@ class _GitHub(Service):
             found = self._graphql(_FIND, variables, search.seconds_left())
             try:
                 pull = found["repository"]["pullRequest"]
-                subject, head = str(pull["id"]), _commit(pull["headRefOid"])
+                subject, head = str(pull["id"]), commit_id(pull["headRefOid"])
                 mine = []
                 for node in pull["comments"]["nodes"]:
                     if node["viewerDidAuthor"] is True:
@@ -287,7 +287,7 @@ class _GitLab(Service):
         merge_request = self._call(self._path)
         me = self._call("user")
         try:
-            head = _commit(merge_request["sha"])
+            head = commit_id(merge_request["sha"])
             address = str(merge_request["web_url"])
             login = int(me["id"])
         except (KeyError, TypeError, ValueError):
@@ -352,7 +352,7 @@ def _may_not_write(error: CounselError) -> bool:
     return error.details.get("status") in _REFUSED and error.retry_after_ms is None
 
 
-def _commit(value: Json) -> str | None:
+def commit_id(value: Json) -> str | None:
     """A full commit id, None for anything else: a merge request may have lost its branch."""
     if isinstance(value, str) and re.fullmatch("[0-9a-f]{40,64}", value):
         return value

@@ -11,7 +11,6 @@ from urllib.parse import unquote, urlsplit
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git import remotes
 from codex_counsel.git.remotes import Rewriting
-from codex_counsel.system.redact import mask
 from codex_counsel.system.text import one_line, visible
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def of_argument(text: str, repo: Repo) -> PullRequest:
         return _of_number(int(number["number"]), number["mark"], repo)
     if not text.startswith(("https://", "http://")):
         raise _refused(
-            f"pr: `{_shown(text)}` is neither a number nor the address of a pull request"
+            f"pr: `{remotes.shown(text)}` is neither a number nor the address of a pull request"
         )
     return _of_url(text, repo)
 
@@ -107,7 +106,7 @@ def _of_number(number: int, mark: str, repo: Repo) -> PullRequest:
     address = _address(repo, url, Rewriting.of(repo))
     if address is None:
         raise _refused(
-            f"pr: nothing is fetched from the address of the remote {_shown(name)}, {_shown(url)}",
+            f"pr: nothing is fetched from the address of the remote {remotes.shown(name)}, {remotes.shown(url)}",
             repair="Let the remote have an address of https, http, ssh, git or file.",
         )
     hub = _hub_of_host(address, repo)
@@ -145,7 +144,7 @@ def _of_url(text: str, repo: Repo) -> PullRequest:
 
 def _no_address(text: str) -> CounselError:
     return _refused(
-        f"pr: `{_shown(text)}` is not the address of a pull request",
+        f"pr: `{remotes.shown(text)}` is not the address of a pull request",
         repair="It has the form https://HOST/OWNER/REPO/pull/N or https://HOST/GROUP/REPO/-/merge_requests/N.",
     )
 
@@ -163,7 +162,7 @@ def _address(repo: Repo, url: str, rewriting: Rewriting) -> Address | None:
     is_local = address is not None and address.scheme == "file"
     if is_local and remotes.directory(used).is_relative_to(repo.root):
         raise _refused(
-            f"pr: the remote {_shown(url)} lies in the project itself",
+            f"pr: the remote {remotes.shown(url)} lies in the project itself",
             repair="Let the remote be the service that has the pull request.",
         )
     return address
@@ -196,24 +195,16 @@ def _not_of_a_remote(asked: Address, project: str, repo: Repo) -> CounselError:
     known = [f"{name} ({url})" for name, url in remotes.addresses(repo).items()]
     listed = _listed(known) or "none"
     return _refused(
-        f"pr: {_shown(f'{asked.host}/{project}')} is not a remote of this repository; its remotes: {listed}",
+        f"pr: {remotes.shown(f'{asked.host}/{project}')} is not a remote of this repository; its remotes: {listed}",
         repair="Choose the workspace that is a clone of it, or add the remote yourself: `git remote add NAME URL`.",
     )
 
 
 def _listed(names: list[str]) -> str:
-    text = ", ".join(_shown(name) for name in names[:MAX_NAMED])
+    text = ", ".join(remotes.shown(name) for name in names[:MAX_NAMED])
     if len(names) > MAX_NAMED:
         text += f" and {len(names) - MAX_NAMED} more"
     return text
-
-
-_PASSWORD = re.compile(r"(?<=://)[^/\s]*@")
-
-
-def _shown(text: str) -> str:
-    """What a caller or a repository named, for a message: bounded, and without passwords."""
-    return one_line(visible(mask(_PASSWORD.sub("", text))[0]), 200)
 
 
 def _refused(message: str, repair: str | None = None) -> CounselError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -16,11 +15,10 @@ from codex_counsel.hub.comments import Comment, Conversation, Service, Stamp
 from codex_counsel.hub.reference import PullRequest, of_argument
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.prepare.context import Context
-from codex_counsel.system.json_values import Json, JsonObject
+from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import one_line, visible
 
 TOOL = "codex-counsel comment"
-COMMIT = re.compile("[0-9a-f]{40,64}")
 CLOCKS = timedelta(hours=1)
 """How far the clocks of two machines may differ. A comment from a later time is taken for a wrong one."""
 MARKER_CHARACTERS = 200
@@ -259,10 +257,4 @@ def commits_of(review: Envelope) -> tuple[str | None, str | None]:
     coverage = review.coverage or Coverage()
     head = coverage.head_sha or scope.get("head_sha")
     base = coverage.base_sha or scope.get("base_sha")
-    return _commit(head), _commit(base)
-
-
-def _commit(value: Json) -> str | None:
-    if isinstance(value, str) and COMMIT.fullmatch(value):
-        return value
-    return None
+    return comments.commit_id(head), comments.commit_id(base)
