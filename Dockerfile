@@ -15,22 +15,22 @@ RUN python3 -m venv --without-pip /opt/codex-counsel \
     && python3 -m pip --python /opt/codex-counsel install --no-cache-dir --no-deps --no-index /build/*.whl
 
 FROM debian:trixie-slim
-# What is mounted at /work mostly belongs to another user. No program that its configuration names is run.
+# What is mounted at /project mostly belongs to another user. No program that its configuration names is run.
 # A new volume gets its owner from the directory at which it is mounted first: without one, root.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates git openssh-client python3 ripgrep \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 1000 --shell /bin/bash counsel \
-    && install --directory --owner=counsel --group=counsel /work /home/counsel/.local /home/counsel/.local/state \
+    && install --directory --owner=counsel --group=counsel /project /home/counsel/.local /home/counsel/.local/state \
     && install --directory --owner=counsel --group=counsel --mode=0700 /home/counsel/.local/state/codex-counsel \
-    && git config --system --add safe.directory /work \
-    && git config --system --add safe.directory '/work/*'
+    && git config --system --add safe.directory /project \
+    && git config --system --add safe.directory '/project/*'
 COPY --from=build /opt/codex-counsel /opt/codex-counsel
 ENV PATH=/opt/codex-counsel/bin:/usr/local/bin:/usr/bin:/bin
 # As root, Codex's sandbox would leave the settings of the machine writable to the commands of a run.
 # By number, so that Kubernetes can tell.
 USER 1000:1000
-WORKDIR /work
+WORKDIR /project
 LABEL org.opencontainers.image.title="codex-counsel" \
       org.opencontainers.image.description="Ask OpenAI's Codex for a second opinion, a review or a diff, supervised and sandboxed." \
       org.opencontainers.image.licenses="MIT"
