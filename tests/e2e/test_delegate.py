@@ -55,7 +55,6 @@ from tests.e2e.runs import (
     counsel_with,
     fetch,
     kill_worker,
-    leftovers,
     trees,
 )
 from tests.e2e.server.wire import ServerProcess
@@ -685,8 +684,7 @@ def test_a_background_task_is_found_by_its_job_id(
     )
     handle.release()
     assert (wire["status"], "+answer = 42" in wire["diff"]) == ("completed", True)
-    # The result is there before its worker has ended.
-    until(lambda: leftovers(world) == [])
+    assert_nothing_is_left(world)
 
 
 POINTS: dict[str, Callable[[World, Job, Any], object]] = {

@@ -45,7 +45,6 @@ from tests.e2e.runs import (
     command_line,
     fetch,
     kill_worker,
-    leftovers,
 )
 from tests.reviews import reply
 
@@ -119,7 +118,7 @@ def test_a_review_that_is_killed_while_it_proves_keeps_its_findings_and_the_proo
     assert found[OTHER["title"]]["reason"].startswith(
         "the run that was to write a test failed: "
     )
-    until(lambda: not leftovers(world))
+    assert_nothing_is_left(world)
 
 
 def test_a_proof_whose_worker_is_killed_is_inconclusive_and_the_others_go_on(
@@ -145,7 +144,7 @@ def test_a_proof_whose_worker_is_killed_is_inconclusive_and_the_others_go_on(
         "status": "inconclusive",
         "reason": "its worker was ended before the test had been run",
     }
-    until(lambda: not leftovers(world))
+    assert_nothing_is_left(world)
 
 
 def test_a_review_that_is_cancelled_while_it_proves_has_its_findings_and_leaves_nothing(
@@ -165,7 +164,7 @@ def test_a_review_that_is_cancelled_while_it_proves_has_its_findings_and_leaves_
         "status": "inconclusive",
         "reason": "the run was ended before the test had (the run was cancelled before the check had ended)",
     }
-    until(lambda: not leftovers(world))
+    assert_nothing_is_left(world)
 
 
 def test_a_review_whose_launcher_goes_ends_its_proofs(
@@ -183,7 +182,7 @@ def test_a_review_whose_launcher_goes_ends_its_proofs(
     finding, proof = only(ended(world, handle))
     assert finding["title"] == CLAIM["title"]
     assert proof["status"] == "inconclusive"
-    until(lambda: not leftovers(world))
+    assert_nothing_is_left(world)
 
 
 def test_the_whole_tree_of_processes_killed_at_once_loses_no_finding(
@@ -206,7 +205,7 @@ def test_the_whole_tree_of_processes_killed_at_once_loses_no_finding(
         "grounded": "verified",
     }
     assert proof["status"] == "inconclusive"
-    until(lambda: not leftovers(world))
+    assert_nothing_is_left(world)
 
 
 def test_with_one_place_in_the_queue_proofs_come_one_after_the_other(

@@ -14,7 +14,7 @@ from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs import recovery
 from codex_counsel.jobs.job import Job
-from codex_counsel.jobs.store import end_if_overdue
+from codex_counsel.jobs.store import OVERDUE_PAUSE, end_if_overdue
 from codex_counsel.system.files import remove_tree
 
 EXIT_PATIENCE = 4.0
@@ -22,9 +22,6 @@ EXIT_PATIENCE = 4.0
 
 JOINED_PAUSE = 0.1
 """Seconds between two looks at a run that another process launched."""
-
-OVERDUE_PAUSE = 5.0
-"""Seconds between two looks whether the worker keeps its time limit."""
 
 
 class Handle:

@@ -32,6 +32,8 @@ STOPPED_GRACE = 30.0
 """Seconds over its limit after which a run with a stopped worker is ended from outside."""
 HUNG_GRACE = 900.0
 """The same for a worker that is not stopped: what a task made may take it minutes to store."""
+OVERDUE_PAUSE = 5.0
+"""Seconds between two looks, of one that waits, whether the worker keeps its time limit."""
 AFTER_THE_TURN = ("checking", "waiting", "finishing")
 """The phases in which a command of ours may run; each has a time limit of its own."""
 _JOB_ID = re.compile(JOB_ID)

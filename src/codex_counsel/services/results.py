@@ -36,7 +36,7 @@ from codex_counsel.delegate.record import READABLE_DIFF
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs import recovery, retention
 from codex_counsel.jobs.job import Job
-from codex_counsel.jobs.store import Page, Store, end_if_overdue
+from codex_counsel.jobs.store import OVERDUE_PAUSE, Page, Store, end_if_overdue
 
 if TYPE_CHECKING:
     from codex_counsel.jobs.handle import Handle
@@ -100,11 +100,17 @@ def times(store: Store, job_id: str, ttl: int) -> Times:
 
 
 def _outcome_within(job: Job, seconds: float) -> EnvelopeDict | None:
-    """The terminal envelope, waited for at most so long; None while the run lives."""
-    end_if_overdue(job)
+    """The terminal envelope, waited for at most so long; None while the run lives.
+
+    A worker that does not keep its time limit meanwhile is ended.
+    """
     deadline = time.monotonic() + seconds
+    next_check = 0.0
     pause = FIRST_PAUSE
     while True:
+        if time.monotonic() >= next_check:
+            end_if_overdue(job)
+            next_check = time.monotonic() + OVERDUE_PAUSE
         outcome = recovery.outcome(job)
         left = deadline - time.monotonic()
         if outcome is not None or left <= 0:

@@ -30,7 +30,7 @@ from codex_counsel.contract.request import Apply, Delegate, ReviewChanges, parse
 from codex_counsel.errors import CounselError
 from codex_counsel.loopback import Answer, Loopback, Request, items, say, shell
 from codex_counsel.services.counsel import Counsel
-from tests.conftest import World, consult, wait
+from tests.conftest import World, consult, until, wait
 from tests.e2e.delegation import assert_unchanged
 from tests.e2e.escape.attempts import ATTEMPTS
 from tests.e2e.runs import leftovers
@@ -407,7 +407,7 @@ class Scene:
         left_by_plain_codex = leftovers(self.world)
         with assert_unchanged(self.workspace):
             yield
-        assert set(leftovers(self.world)) <= set(left_by_plain_codex)
+        until(lambda: set(leftovers(self.world)) <= set(left_by_plain_codex))
 
 
 def _one_by_one(commands: list[str]) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from codex_counsel.contract.envelope import EnvelopeDict
-from codex_counsel.contract.request import JobStatus, parse
+from codex_counsel.contract.request import JobResult, JobStatus, parse
 from codex_counsel.jobs import handle as handles
 from codex_counsel.jobs import recovery
 from codex_counsel.jobs import store as stores
@@ -25,6 +26,7 @@ from tests.e2e.runs import worker_of
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stores, "STOPPED_GRACE", 0.2)
     monkeypatch.setattr(handles, "OVERDUE_PAUSE", 0.1)
+    monkeypatch.setattr(results, "OVERDUE_PAUSE", 0.1)
 
 
 @pytest.fixture
@@ -80,6 +82,22 @@ def test_a_run_whose_worker_is_stopped_ends_for_whoever_polls(
 
     assert status() == "running"
     until(lambda: status() == "failed")
+    assert living(handle.job.id) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "tool"), [(JobStatus, "job_status"), (JobResult, "read_result")]
+)
+def test_a_run_whose_worker_stops_while_somebody_waits_ends_for_him(
+    factory: JobFactory, stopped: list[int], model: type[JobStatus], tool: str
+) -> None:
+    handle, _ = factory.launch_waiting(STARTED, total=1, detached=True)
+    until(lambda: handle.job.state().thread_id)
+    request = parse(model, {"job_id": handle.job.id, "wait_seconds": 30})
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(getattr(factory.world.counsel(), tool), request)
+        stop_worker(handle.job, stopped)
+        assert waiting.result(30)["error"]["code"] == "timeout"
     assert living(handle.job.id) == []
 
 
