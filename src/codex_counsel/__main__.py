@@ -10,5 +10,10 @@ def main() -> int:
     return run(sys.argv[1:])
 
 
+def compat() -> int:
+    """`codex-mcp-server`: the place of `codex mcp-server`, with its arguments; returns the exit code."""
+    return run(["mcp", "--compat"])
+
+
 if __name__ == "__main__":
     sys.exit(main())

@@ -87,7 +87,8 @@ class Brief:
     """All that is sent, and all that the worker will need. Making one costs nothing.
 
     `reply_schema` is the JSON Schema that Codex is given for its reply. `instructions`
-    are base instructions of ours, None for a kind that keeps Codex's. `details` are
+    are base instructions of ours, None for a kind that keeps Codex's. `config` are values of
+    Codex's configuration by their dotted names. `details` are
     the fields of `spec.json` that this kind alone reads. `keeps_files` marks a kind
     whose result is files of the job directory: it cannot run without a writable state
     directory.
@@ -110,6 +111,7 @@ class Brief:
     subject: str = ""
     project_file: ProjectFile | None = None
     warnings: tuple[str, ...] = ()
+    config: Mapping[str, Json] = field(default_factory=dict)
     details: Mapping[str, Json] = field(default_factory=dict)
     keeps_files: bool = False
     runs_commands: bool = False

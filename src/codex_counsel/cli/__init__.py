@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from codex_counsel.cli import parser
 from codex_counsel.cli.output import (
@@ -87,9 +87,7 @@ def _run_verb(arguments: argparse.Namespace) -> int:
     # Each verb imports what it needs, so that the light ones start fast, and none is
     # imported on a system where it could not be.
     if arguments.verb == "mcp":
-        from codex_counsel.server.main import serve
-
-        return serve()
+        return _serve(arguments)
     if arguments.verb == "demo":
         from codex_counsel.cli.demo import demonstrate
 
@@ -112,6 +110,17 @@ def _run_verb(arguments: argparse.Namespace) -> int:
 
     LINE.quiet = arguments.quiet
     return HANDLERS[arguments.verb](arguments)
+
+
+def _serve(arguments: argparse.Namespace) -> NoReturn:
+    from codex_counsel.server.main import serve
+
+    if not arguments.compat:
+        serve()
+    # No other server needs it.
+    from codex_counsel.contract.compat import ServerOptions
+
+    serve(ServerOptions())
 
 
 def _show_defect(arguments: argparse.Namespace, error: Exception) -> int:

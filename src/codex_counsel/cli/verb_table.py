@@ -92,6 +92,14 @@ class Verb:
     epilog: str = "exit codes: `codex-counsel --help` lists them"
 
 
+def _mcp(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--compat",
+        action="store_true",
+        help="serve the two tools of the removed `codex mcp-server` instead: codex and codex-reply",
+    )
+
+
 def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--live",
@@ -445,6 +453,7 @@ VERBS = (
     Verb(
         "mcp",
         "serve the tools over stdio to an MCP client",
+        add_arguments=_mcp,
         prints_envelope=False,
     ),
     Verb(

@@ -12,6 +12,7 @@ from codex_counsel.codex.binary import Codex
 from codex_counsel.codex.sandbox import Boundary, toml
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.working_trees import project_directories
+from codex_counsel.system.json_values import Json
 from codex_counsel.system.path import search_path
 
 JOB_VARIABLE = "CODEX_COUNSEL_JOB"
@@ -132,8 +133,9 @@ class Turn:
     switch off. `text_only` takes the shell away. `schema` is a file with the JSON
     Schema of the reply. `instructions` is a file with the base instructions of the
     model, by default Codex's own; Codex does not start where it is missing or blank.
-    `whole_thread` sends a long thread as it is. `permissions` names the turn's permission
-    profile.
+    `whole_thread` sends a long thread as it is. `config` are further values of the
+    configuration by their dotted names; ours stand after them, and win. `permissions` names
+    the turn's permission profile.
     """
 
     boundary: Boundary
@@ -151,6 +153,7 @@ class Turn:
     schema: Path | None = None
     instructions: Path | None = None
     whole_thread: bool = False
+    config: Mapping[str, Json] = field(default_factory=dict)
     permissions: str = field(default_factory=sandbox.fresh_name)
 
 
@@ -225,6 +228,7 @@ def config(turn: Turn) -> tuple[str, ...]:
     """The values of `-c`, each as `key=value` in TOML."""
     web_search = "live" if turn.web_search else "disabled"
     values = [
+        *further_values(turn.config),
         *sandbox.overrides(turn.boundary, turn.permissions),
         *SANDBOX_PINS,
         f"shell_environment_policy.include_only={toml([*CORE_VARIABLES, *turn.variables])}",
@@ -250,6 +254,11 @@ def config(turn: Turn) -> tuple[str, ...]:
     if turn.whole_thread:
         values += WHOLE_THREAD_PINS
     return tuple(values)
+
+
+def further_values(config: Mapping[str, Json]) -> list[str]:
+    """The values of `-c` for these names, which may be dotted."""
+    return [f"{name}={toml(value)}" for name, value in config.items()]
 
 
 def config_flags(values: Iterable[str]) -> list[str]:

@@ -131,6 +131,12 @@ class Settings:
         ("base", "ignore"),
         "the project file `.codex-counsel.toml`: `base`: that of the base revision is in force; `ignore`: none is",
     )
+    compat_writes: str = _choice(
+        "copy",
+        ("copy", "in_place"),
+        "where a turn of `codex-mcp-server` with `sandbox: workspace-write` writes: `copy`: in a throwaway copy, whose "
+        "diff it returns; `in_place`: in the workspace itself",
+    )
     isolation: str = _choice(
         "lean",
         ISOLATIONS,

@@ -64,6 +64,7 @@ def evict(store: Store, ttl: int, per_workspace: int) -> None:
     _remove_oldest_tombstones(store)
     _remove_unused_keys(store, deadline)
     _remove_unused_threads(store, deadline)
+    _remove_old_sessions(store, deadline)
 
 
 # --- records
@@ -309,6 +310,17 @@ def _remove_key(store: Store, note: Path) -> None:
             lock.unlink()
     finally:
         os.close(descriptor)
+
+
+def _remove_old_sessions(store: Store, deadline: float) -> None:
+    """Remove the notes of threads that nobody continued for a long time."""
+    oldest = time.time() - threads.KEPT_SECONDS
+    for path in _files(store.state / "sessions"):
+        if time.monotonic() > deadline:
+            return
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < oldest:
+                path.unlink()
 
 
 def _remove_unused_threads(store: Store, deadline: float) -> None:

@@ -48,7 +48,15 @@ FIELD_TYPES: tuple[tuple[type | UnionType, tuple[str, ...]], ...] = (
     (dict, ("meta",)),
     (
         dict | None,
-        ("output_schema", "review", "delegate", "attempts", "proof", "checks"),
+        (
+            "output_schema",
+            "review",
+            "delegate",
+            "attempts",
+            "proof",
+            "thread",
+            "checks",
+        ),
     ),
 )
 """What a stored field must be an instance of."""
@@ -72,7 +80,8 @@ class Spec:
     `checks` is None for a run after which no command of ours runs; else the beginning of
     its command line (`argv`), the `variables` that the command gets, and the `seconds` that
     it may take. `children` are the ids of the jobs that this one may start, `parent` is
-    that of the job that started this one.
+    that of the job that started this one. `thread` is what the thread of this run keeps, for
+    one that `codex` of the removed `codex mcp-server` began.
     """
 
     job_id: str
@@ -98,6 +107,7 @@ class Spec:
     delegate: JsonObject | None = None
     attempts: JsonObject | None = None
     proof: JsonObject | None = None
+    thread: JsonObject | None = None
     checks: JsonObject | None = None
     children: tuple[str, ...] = ()
     parent: str | None = None

@@ -64,7 +64,7 @@ class Store:
 
     @property
     def _own_directories(self) -> tuple[Path, ...]:
-        names = ("keys", "gone", "threads", "consumed")
+        names = ("keys", "gone", "threads", "sessions", "consumed")
         return (self.directory, *(self.state / name for name in names))
 
     def prepare(self) -> None:

@@ -177,6 +177,13 @@ class _Reading:
         if self.spec.review and transcript.thread_id and not self._noted_thread:
             threads.note_review(self.spec.state, transcript.thread_id, self.spec.job_id)
             self._noted_thread = True
+        if self.spec.thread and transcript.thread_id and not self._noted_thread:
+            threads.note_turn(
+                self.spec.state,
+                transcript.thread_id,
+                threads.Turn(self.spec.job_id, self.spec.thread),
+            )
+            self._noted_thread = True
 
     def _reason_to_stop(self) -> str:
         if self.quota.exceeded():

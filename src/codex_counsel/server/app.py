@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -79,7 +79,7 @@ def build_server(counsel: Counsel | None = None) -> FastMCP:
         instructions="\n".join([INSTRUCTIONS, *notes]),
         version=__version__,
         tools=[BoundTool.bind(tool, actions[tool.name]) for tool in catalogue.TOOLS],
-        middleware=[UnknownTools()],
+        middleware=[UnknownTools([tool.name for tool in catalogue.TOOLS])],
         on_duplicate="error",
         dereference_schemas=False,
     )
@@ -163,21 +163,23 @@ def result_of(wire: EnvelopeDict) -> ToolResult:
 class UnknownTools(Middleware):
     """Answers calls of tools that do not exist. FastMCP's own answer would repeat the caller's text unscrubbed."""
 
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
     async def on_call_tool(
         self,
         context: MiddlewareContext[CallToolRequestParams],
         call_next: CallNext[CallToolRequestParams, ToolResult],
     ) -> ToolResult:
         """FastMCP calls this for every call of a tool, before it looks for the tool."""
-        names = [tool.name for tool in catalogue.TOOLS]
         name = clean(str(context.message.name))
-        if name in names:
+        if name in self._names:
             return await call_next(context)
 
         error = CounselError(
             Code.INVALID_ARGUMENTS,
             f"There is no tool {name[:80]!r}",
-            repair=f"The tools are: {', '.join(names)}",
+            repair=f"The tools are: {', '.join(self._names)}",
         )
         return result_of(failed(name[:80], error).wire())
 

@@ -19,6 +19,7 @@ from codex_counsel.contract.settings import Settings, load
 from codex_counsel.system.text import one_line, visible
 
 if TYPE_CHECKING:
+    from codex_counsel.contract.compat import ServerOptions
     from codex_counsel.services.counsel import Counsel
 
 LOG = logging.getLogger("codex_counsel")
@@ -34,22 +35,25 @@ FASTMCP_SETTINGS = {
 }
 
 
-def serve() -> NoReturn:
-    """Answer until the client goes. Runs that were not detached end with this process, by their lifetime pipe."""
+def serve(compat: ServerOptions | None = None) -> NoReturn:
+    """Answer until the client goes. Runs that were not detached end with this process, by their lifetime pipe.
+
+    `compat`: the two tools of the removed `codex mcp-server` instead of ours.
+    """
     # During imports each full collection would look at all objects made so far.
     gc.disable()
-    code = _serve()
+    code = _serve(compat)
     sys.stderr.flush()
     # Threads that wait for a run or for stdin must not delay the end.
     os._exit(code)
 
 
-def _serve() -> int:
+def _serve(compat: ServerOptions | None) -> int:
     """Serve to the end; returns the exit code."""
     for number in END_SIGNALS:
         signal.signal(number, _end_by_signal)
     try:
-        _run(_set_up())
+        _run(_set_up(), compat)
     except BaseException as error:  # noqa: BLE001  # the last line before the process ends
         cause = _first_error(error)
         if isinstance(cause, ConnectionError):
@@ -105,7 +109,7 @@ def _set_up_logging(settings: Settings) -> None:
         LOG.warning("%s", warning)
 
 
-def _run(counsel: Counsel) -> None:
+def _run(counsel: Counsel, compat: ServerOptions | None) -> None:
     # FastMCP reads the environment, set up by now, when it is imported.
     from codex_counsel.server.app import build_server, serve_stdio
 
@@ -113,7 +117,12 @@ def _run(counsel: Counsel) -> None:
         target=_end_without_client, args=(os.dup(0), os.dup(1)), daemon=True
     )
     watcher.start()
-    server = build_server(counsel)
+    if compat is None:
+        server = build_server(counsel)
+    else:
+        from codex_counsel.server.compat import build_compat_server
+
+        server = build_compat_server(counsel, compat)
     gc.freeze()
     gc.enable()
     serve_stdio(server)

@@ -103,20 +103,27 @@ async def wait_for(
     counsel: Counsel, handle: Handle, caller: Caller, detail: Detail
 ) -> EnvelopeDict:
     """The result, or the `running` envelope once the soft deadline has passed and the client cannot be kept waiting."""
-    try:
-        wire = await _result_in_time(counsel, handle, caller)
-    except anyio.get_cancelled_exc_class():
-        await _abandon(counsel, handle)
-        raise
+    wire = await result_in_time(counsel, handle, caller)
     if wire is None:
         return counsel.detach(handle, detail)
     return counsel.deliver(handle, wire, detail)
 
 
+async def result_in_time(
+    counsel: Counsel, handle: Handle, caller: Caller
+) -> EnvelopeDict | None:
+    """The whole result; None once the soft deadline has passed and the client cannot be kept waiting."""
+    try:
+        return await _result_in_time(counsel, handle, caller)
+    except anyio.get_cancelled_exc_class():
+        await _abandon(counsel, handle)
+        raise
+
+
 async def _result_in_time(
     counsel: Counsel, handle: Handle, caller: Caller
 ) -> EnvelopeDict | None:
-    """The result; None at the soft deadline. For a patient client the run is detached then, and waited for further."""
+    """For a patient client the run is detached at the soft deadline, and waited for further."""
     deadline = caller.arrived + counsel.settings.sync_seconds
     next_report = time.monotonic() + FIRST_PROGRESS_SECONDS
     while True:

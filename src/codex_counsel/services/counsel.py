@@ -32,10 +32,16 @@ from codex_counsel.prepare import preflight as checks
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.prepare.context import Context
 from codex_counsel.review.changes import since
-from codex_counsel.services import dry_run, findings, results, runs, status
+from codex_counsel.services import compat, dry_run, findings, results, runs, status
 from codex_counsel.system.temporary import remove_abandoned
 
 if TYPE_CHECKING:
+    from codex_counsel.contract.compat import (
+        CodexCall,
+        CodexReplyCall,
+        CompatAnswer,
+        ServerOptions,
+    )
     from codex_counsel.contract.request import (
         Apply,
         Consult,
@@ -54,6 +60,7 @@ if TYPE_CHECKING:
     )
     from codex_counsel.contract.settings import Settings
     from codex_counsel.contract.vocabulary import Detail
+    from codex_counsel.services.compat import StartedTurn
 
 __all__ = ["LOG", "Counsel", "Handle"]
 
@@ -106,6 +113,20 @@ class Counsel:
         return runs.start(
             self.context, self._in_thread_of_earlier_job(request), background=background
         )
+
+    def codex(self, call: CodexCall, server: ServerOptions) -> StartedTurn:
+        """Begin a thread, as `codex` of the removed `codex mcp-server` did."""
+        return compat.start(self.context, call, server)
+
+    def codex_reply(self, call: CodexReplyCall) -> StartedTurn:
+        """Continue such a thread, or join its latest run."""
+        return compat.reply(self.context, self.store, call)
+
+    def codex_answer(
+        self, turn: StartedTurn, wire: EnvelopeDict | None
+    ) -> CompatAnswer:
+        """What the caller of these two gets; `wire` is None where the run goes on without him."""
+        return compat.answer(self.store, turn, wire)
 
     def _check_tree_can_be_made(self) -> None:
         """Raise unless the state directory is writable (the diff is stored there) and Codex can be given the tree."""

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from codex_counsel.attempts import prepare as attempts
 from codex_counsel.codex import command
 from codex_counsel.codex.command import Turn
+from codex_counsel.compat import prepare as compat
 from codex_counsel.consult import prepare as consult
 from codex_counsel.contract import catalogue
+from codex_counsel.contract.compat import ThreadQuestion, ThreadTask
 from codex_counsel.contract.envelope import CodexUsed, Meta
 from codex_counsel.contract.request import Consult, Delegate, ReviewChanges, ReviewPlan
 from codex_counsel.jobs import idempotency, launcher
@@ -48,6 +50,8 @@ PREPARE: dict[type[RunRequest], Callable[..., Brief]] = {
     ReviewChanges: review.prepare_changes,
     ReviewPlan: review.prepare_plan,
     Delegate: attempts.prepare,
+    ThreadQuestion: compat.prepare_question,
+    ThreadTask: compat.prepare_task,
 }
 """What makes the brief of a request: one function of each kind of run, two of a review."""
 
@@ -101,6 +105,7 @@ class _Planning:
         effort = efforts.of_run(context, request, preflight)
         instructions = base_instructions.of_run(context, preflight, brief.instructions)
         turn = turn_of(context, request, preflight, placement, effort)
+        turn = replace(turn, config=brief.config)
         turn = _with_files(
             turn, brief, store.directory / job_id, own_instructions=bool(instructions)
         )

@@ -1,0 +1,1 @@
+"""Threads as `codex mcp-server` had them, on runs of ours."""

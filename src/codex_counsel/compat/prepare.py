@@ -1,0 +1,90 @@
+"""A turn of a thread of `codex` on the caller's side: a consultation or a task, in the caller's words alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from codex_counsel.attempts import prepare as attempts
+from codex_counsel.kind import Brief, Records
+from codex_counsel.prepare import guidance, prompt_parts
+from codex_counsel.prepare.boundary import Access
+from codex_counsel.system.text import visible
+
+if TYPE_CHECKING:
+    from codex_counsel.contract.compat import (
+        ThreadOptions,
+        ThreadQuestion,
+        ThreadTask,
+    )
+    from codex_counsel.prepare.context import Context
+    from codex_counsel.prepare.workspace import ResolvedWorkspace
+    from codex_counsel.system.json_values import Json, JsonObject
+
+
+def prepare_question(
+    request: ThreadQuestion,
+    workspace: ResolvedWorkspace,
+    context: Context,
+    _records: Records,
+) -> Brief:
+    """The brief of a turn that changes nothing. Raises `input_too_large`."""
+    settings = context.settings
+    options = request.options
+    prompt_parts.check_author_text(
+        settings.max_input_bytes, prompt=request.question, **_texts(options)
+    )
+    agents = guidance.on_disk(workspace, settings)
+    prompt = prompt_parts.join_prompt(
+        prompt_parts.read_only(),
+        *prompt_parts.fence_all(agents.material, None),
+        visible(request.question),
+    )
+    return Brief(
+        prompt=prompt,
+        access=Access.to_repository(workspace),
+        instructions=options.base_instructions or prompt_parts.prompt_file("base"),
+        config=_config(options),
+        warnings=agents.warnings,
+        details={"thread": _kept(options, workspace)},
+    )
+
+
+def prepare_task(
+    request: ThreadTask,
+    workspace: ResolvedWorkspace,
+    context: Context,
+    records: Records,
+) -> Brief:
+    """The brief of a turn that works in a throwaway copy. Raises as `attempts.prepare`."""
+    options = request.options
+    prompt_parts.check_author_text(context.settings.max_input_bytes, **_texts(options))
+    brief = attempts.prepare(request, workspace, context, records)
+    return replace(
+        brief,
+        instructions=options.base_instructions,
+        config=_config(options),
+        details={**brief.details, "thread": _kept(options, workspace)},
+    )
+
+
+def _kept(options: ThreadOptions, workspace: ResolvedWorkspace) -> JsonObject:
+    """What the thread is continued with: in the same workspace, wherever the server runs then."""
+    return replace(options, root=str(workspace.root)).to_json()
+
+
+def _texts(options: ThreadOptions) -> dict[str, str | None]:
+    return {
+        "base-instructions": options.base_instructions,
+        "developer-instructions": options.developer_instructions,
+        "compact-prompt": options.compact_prompt,
+    }
+
+
+def _config(options: ThreadOptions) -> dict[str, Json]:
+    values = dict(options.config)
+    if options.developer_instructions:
+        values["developer_instructions"] = options.developer_instructions
+    if options.compact_prompt:
+        values["compact_prompt"] = options.compact_prompt
+    return values
