@@ -181,6 +181,7 @@ def add_status(page: Page, envelope: Envelope) -> None:
         ("directory", _workspace(data.get("workspace", {}))),
         ("findings", _findings(data.get("findings") or {})),
         ("project file", _project_file(data.get("project_file") or {})),
+        ("mcp servers", _removed_servers(data.get("removed_servers") or [])),
         *_defaults(data.get("defaults") or {}),
         ("results in", str(data.get("state_dir", ""))),
     ]
@@ -289,6 +290,14 @@ def _project_file(file: JsonObject) -> str:
     if not file:
         return ""
     return f"{PROJECT_FILE} of {str(file['revision'])[:12]} is valid"
+
+
+def _removed_servers(servers: list[JsonObject]) -> str:
+    """The count; a warning says of each what to write instead."""
+    if not servers:
+        return ""
+    files = ", ".join(sorted({server["file"] for server in servers}))
+    return f"{counted(len(servers), 'server')} of Claude Code to be changed, in {files}"
 
 
 def _problem(part: JsonObject) -> str:

@@ -84,7 +84,8 @@ def _pattern() -> re.Pattern[str]:
     single = [name for name in _arguments() if "_" not in name]
     # A single word is an argument only where it is named as the place of a mistake.
     return re.compile(
-        r"`?(?<![\w/.-])(?P<tool>codex_[a-z_]+[a-z])(?![\w/])`?"
+        r"(?P<json>\{\".*\})"
+        r"|`?(?<![\w/.-])(?P<tool>codex_[a-z_]+[a-z])(?![\w/])`?"
         rf"|(?<![\w/.`-])(?P<compound>{'|'.join(compound)})(?![\w/]|\.\w)"
         rf"|(?:(?<=; )|(?<=Pass )|^)(?P<single>{'|'.join(single)})(?:\.\d+)?(?=: )"
         rf"|\b[Ss]cope (?P<scope>{'|'.join(SCOPES)})\b"
@@ -93,11 +94,13 @@ def _pattern() -> re.Pattern[str]:
 
 
 def in_terminal_words(sentence: str) -> str:
-    """One of our own sentences, with verbs and flags in the place of tools and arguments."""
+    """One of our own sentences, with verbs and flags in the place of tools and arguments. JSON in it stays as it is."""
     return _pattern().sub(_translated, sentence)
 
 
 def _translated(match: re.Match[str]) -> str:
+    if match["json"]:
+        return match[0]
     if match["tool"]:
         verb = _tools().get(match["tool"])
         return f"`codex-counsel {verb}`" if verb else match[0]

@@ -21,7 +21,7 @@ from codex_counsel.prepare import preflight as checks
 from codex_counsel.prepare import project_file
 from codex_counsel.prepare import reserve as reserves
 from codex_counsel.prepare import workspace as workspaces
-from codex_counsel.services import findings, usage
+from codex_counsel.services import findings, removed_server, usage
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import clean, one_line
 
@@ -71,6 +71,7 @@ def report(context: Context, request: Status) -> EnvelopeDict:
         summary = f"Codex {data['codex'].get('version')} is usable"
 
     warnings += _conflicting_plugins(context)
+    warnings += _removed_servers(context, request, data)
     envelope = completed(request.tool, summary, data, Meta(warnings=warnings))
     if problems:
         envelope.next_steps = [
@@ -92,6 +93,19 @@ def notices(context: Context) -> list[str]:
 def _conflicting_plugins(context: Context) -> list[str]:
     project = Path(context.env.get("CLAUDE_PROJECT_DIR") or context.cwd)
     return plugins.notices(context.env, project)
+
+
+def _removed_servers(context: Context, request: Status, data: JsonObject) -> list[str]:
+    """The warnings; the servers themselves are added to `data`, where there are any."""
+    try:
+        workspace = workspaces.resolve(context, request.workspace_root)
+    except CounselError:
+        workspace = None
+    installed = data["codex"].get("version")
+    servers = removed_server.report(context, workspace, installed)
+    if servers.rows:
+        data["removed_servers"] = servers.rows
+    return servers.warnings
 
 
 def _settings(settings: Settings) -> JsonObject:
