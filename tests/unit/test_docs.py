@@ -201,6 +201,9 @@ def _servers(configuration: dict[str, Any]) -> Iterator[list[str]]:
     for key in ("mcpServers", "servers", "mcp_servers"):
         for server in configuration.get(key, {}).values():
             arguments = server["args"]
+            if "codex-mcp-server" in (server["command"], *arguments):
+                # It has no verbs: what stands first is ignored.
+                continue
             if (
                 "codex-counsel-start" in arguments
             ):  # the launcher: its first argument is the checkout

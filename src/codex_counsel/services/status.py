@@ -21,7 +21,7 @@ from codex_counsel.prepare import preflight as checks
 from codex_counsel.prepare import project_file
 from codex_counsel.prepare import reserve as reserves
 from codex_counsel.prepare import workspace as workspaces
-from codex_counsel.services import findings, removed_server, usage
+from codex_counsel.services import findings, usage
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import clean, one_line
 
@@ -97,6 +97,10 @@ def _conflicting_plugins(context: Context) -> list[str]:
 
 def _removed_servers(context: Context, request: Status, data: JsonObject) -> list[str]:
     """The warnings; the servers themselves are added to `data`, where there are any."""
+    # Every server imports this module at its start, and nothing else needs the reader
+    # of command lines.
+    from codex_counsel.services import removed_server
+
     try:
         workspace = workspaces.resolve(context, request.workspace_root)
     except CounselError:

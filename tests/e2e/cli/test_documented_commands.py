@@ -33,6 +33,7 @@ PAGES = [
     "docs/how-to/prove-findings.md",
     "docs/how-to/checks-and-attempts.md",
     "docs/how-to/claude-code.md",
+    "docs/how-to/mcp-server.md",
     "docs/how-to/uninstall.md",
     "docs/reference/formats.md",
 ]
