@@ -416,3 +416,14 @@ def test_of_very_many_servers_the_first_are_told(world: World) -> None:
     )
     assert len(rows(world)) == removed_server.MAX_SHOWN
     assert "490 more warnings of this kind are left out" in warnings(world)
+
+
+def test_a_project_with_endless_servers_does_not_hide_those_of_the_user(
+    world: World,
+) -> None:
+    other = {"command": "sh", "args": ["-c", "env -S " * 250]}
+    configure(world.workspace / ".mcp.json", {f"s{n}": other for n in range(500)})
+    configure(world.home / ".claude.json")
+    assert files(world) == [str(world.home / ".claude.json")]
+    (warning,) = [text for text in warnings(world) if "too many" in text]
+    assert str(world.workspace / ".mcp.json") in warning

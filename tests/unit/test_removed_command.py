@@ -180,10 +180,11 @@ def test_of_variables_the_names_are_told_and_no_values(
     [
         ["sh", "-c", "codex mcp-server" + " x" * 20_000],
         ["env"] * 100_000 + ["codex", "mcp-server"],
-        ["sh", "-c", "(" * 19_000],
+        ["sh", "-c", "(" * 1_900],
+        ["sh", "-c", "env " + "-S " * 600],
         [*["nohup"] * 6, "codex", "mcp-server"],
     ],
-    ids=["a long script", "many words", "brackets", "many wrappers"],
+    ids=["a long script", "many words", "brackets", "many options", "many wrappers"],
 )
 def test_what_is_too_long_or_too_deep_is_not_searched(argv: list[str]) -> None:
     assert removed_command(argv) is None

@@ -15,7 +15,7 @@ from codex_counsel.system.json_values import Json
 
 MANAGED = Path("/etc/claude-code")
 """Where an organization puts servers for all users of a machine (Linux)."""
-MAX_FILE = 2_000_000
+MAX_FILE = 1_000_000
 """Bytes of a file of servers or settings."""
 MAX_GLOBAL_FILE = 32_000_000
 """Bytes of `.claude.json`, which has a history for each project too."""
@@ -77,11 +77,7 @@ def configured(
 
 
 def _files(env: Mapping[str, str], project: Path) -> Iterator[ServersFile]:
-    for directory in (project, *project.parents):
-        yield ServersFile(directory / ".mcp.json")
-    for name in ("settings.json", "settings.local.json"):
-        yield ServersFile(project / ".claude" / name, is_read=False)
-
+    """The user's own first, because whoever searches them may give up after some."""
     home = Path(env.get("HOME") or "/nonexistent")
     moved = env.get("CLAUDE_CONFIG_DIR")
     config = Path(moved) if moved else home / ".claude"
@@ -93,6 +89,11 @@ def _files(env: Mapping[str, str], project: Path) -> Iterator[ServersFile]:
         )
     yield ServersFile(config / "settings.json", is_read=False, may_be_link=True)
     yield ServersFile(MANAGED / "managed-mcp.json", may_be_link=True)
+
+    for parent in (project, *project.parents):
+        yield ServersFile(parent / ".mcp.json")
+    for name in ("settings.json", "settings.local.json"):
+        yield ServersFile(project / ".claude" / name, is_read=False)
 
 
 def _servers(file: ServersFile, projects: set[str]) -> list[Server]:

@@ -16,7 +16,7 @@ SUCCESSOR = "codex-mcp-server"
 """Our console script that lists the same tools."""
 REMOVED_IN = "0.154"
 MAX_WORDS = 1000
-MAX_SCRIPT = 20_000
+MAX_SCRIPT = 2_000
 """Characters of a shell script that are searched."""
 MAX_WRAPPERS = 5
 """Programs around the command, each of which starts the next."""
@@ -137,14 +137,17 @@ def _is_option(word: str) -> bool:
 
 def _in_environment(words: list[str], depth: int) -> RemovedCommand | None:
     """`env -u NAME NAME=value ... COMMAND`."""
-    names, rest = [], words[1:]
+    names: list[str] = []
+    rest = words[1:]
     while rest:
         assignment = _ASSIGNMENT.match(rest[0])
         if assignment:
             names.append(assignment[1])
             rest = rest[1:]
-        elif rest[0] in ("-S", "--split-string"):
-            rest = [*_shell_words(" ".join(rest[1:2])), *rest[2:]]
+        elif rest[0] in ("-S", "--split-string") and depth > 0:
+            words = ["env", *_shell_words(" ".join(rest[1:2])), *rest[2:]]
+            command = _in_environment(words, depth - 1)
+            return command and _with_variables(command, names)
         elif rest[0] in ("-u", "--unset", "-C", "--chdir"):
             rest = rest[2:]
         elif rest[0].startswith("-"):
@@ -152,7 +155,11 @@ def _in_environment(words: list[str], depth: int) -> RemovedCommand | None:
         else:
             break
     command = _in(rest, depth)
-    return command and replace(command, variables=(*names, *command.variables))
+    return command and _with_variables(command, names)
+
+
+def _with_variables(command: RemovedCommand, names: list[str]) -> RemovedCommand:
+    return replace(command, variables=(*names, *command.variables))
 
 
 def _in_prefix(words: list[str], depth: int) -> RemovedCommand | None:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 MAX_SHOWN = 10
 """Servers, and files that could not be searched, of which each has a warning of its own."""
+MAX_SEARCHED = 100_000
+"""Characters of all command lines; the user's own servers come first."""
 MAX_REPLACEMENT = 600
 """Characters of a replacement that is shown; of a longer one only the command is."""
 ELLIPSIS = "..."
@@ -61,7 +63,15 @@ def report(
     )
     program = successor_program(context.env)
     rows, warnings = [], []
+    left = MAX_SEARCHED
     for server in configured.servers:
+        left -= sum(map(len, server.argv))
+        if left < 0:
+            place = _shown(server.file.path)
+            warnings.append(
+                f"in {place} only the first servers were searched for `codex mcp-server`: there are too many"
+            )
+            break
         command = removed_command(server.argv)
         if command is None:
             continue
