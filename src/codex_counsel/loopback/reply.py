@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from codex_counsel.loopback.request import JSON, Request
@@ -55,20 +56,34 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def play(self, request: Request, line: Line) -> None:
-        self.begin(request, line)
-        line.event("response.completed", response=self._response(request))
+        if request.streamed:
+            self.begin(request, line)
+            line.event("response.completed", response=self._response(request))
+        else:
+            document = json.dumps(self._document(request)).encode()
+            line.respond(HTTPStatus.OK, document, self.headers)
 
     def begin(self, request: Request, line: Line) -> None:
         """Send all but the completion."""
         line.open(self.headers)
         line.event("response.created", response={"id": response_id(request)})
-        for index, item in enumerate(self.items):
-            made = item(request, f"call_{request.index}_{index}")
-            line.event("response.output_item.done", output_index=index, item=made)
+        for index, item in enumerate(self._output(request)):
+            line.event("response.output_item.done", output_index=index, item=item)
 
     def but(self, **changes: Any) -> Answer:
         """The same answer with other `usage`, `end_turn` or `headers`."""
         return replace(self, **changes)
+
+    def _output(self, request: Request) -> list[JSON]:
+        return [
+            item(request, f"call_{request.index}_{index}")
+            for index, item in enumerate(self.items)
+        ]
+
+    def _document(self, request: Request) -> JSON:
+        """The whole response, for a client that asked without a stream."""
+        about = {"object": "response", "status": "completed", "model": request.model}
+        return {**self._response(request), **about, "output": self._output(request)}
 
     def _response(self, request: Request) -> JSON:
         ending = {} if self.end_turn is None else {"end_turn": self.end_turn}

@@ -29,6 +29,11 @@ class Request:
         return str(self.body.get("model", ""))
 
     @property
+    def streamed(self) -> bool:
+        """Whether the client wants events; Codex always does, other clients may want one JSON document."""
+        return bool(self.body.get("stream"))
+
+    @property
     def effort(self) -> str | None:
         return (self.body.get("reasoning") or {}).get("effort")
 

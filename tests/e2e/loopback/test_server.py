@@ -254,3 +254,13 @@ def test_configuration_names_this_server_as_the_provider() -> None:
             }
         },
     }
+
+
+def test_client_without_a_stream_gets_the_answer_in_one_document() -> None:
+    with Loopback(say("It is fine.")) as server:
+        status, body = exchange(server, "POST", "/v1/responses", {"model": "m"})
+    document = json.loads(body)
+    assert (status, document["status"], document["model"]) == (200, "completed", "m")
+    (item,) = document["output"]
+    assert item["content"] == [{"type": "output_text", "text": "It is fine."}]
+    assert document["usage"]["total_tokens"] == 110
