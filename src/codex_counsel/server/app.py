@@ -79,7 +79,7 @@ def build_server(counsel: Counsel | None = None) -> FastMCP:
         instructions="\n".join([INSTRUCTIONS, *notes]),
         version=__version__,
         tools=[BoundTool.bind(tool, actions[tool.name]) for tool in catalogue.TOOLS],
-        middleware=[UnknownTools([tool.name for tool in catalogue.TOOLS])],
+        middleware=[UnknownTools([tool.name for tool in catalogue.TOOLS], _failure_of)],
         on_duplicate="error",
         dereference_schemas=False,
     )
@@ -160,11 +160,19 @@ def result_of(wire: EnvelopeDict) -> ToolResult:
     )
 
 
+def _failure_of(tool: str, error: CounselError) -> ToolResult:
+    return result_of(failed(tool, error).wire())
+
+
 class UnknownTools(Middleware):
     """Answers calls of tools that do not exist. FastMCP's own answer would repeat the caller's text unscrubbed."""
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(
+        self, names: Sequence[str], answer: Callable[[str, CounselError], ToolResult]
+    ) -> None:
+        """`names` are the tools there are; `answer` gets the name that is none of them, scrubbed."""
         self._names = names
+        self._answer = answer
 
     async def on_call_tool(
         self,
@@ -181,7 +189,7 @@ class UnknownTools(Middleware):
             f"There is no tool {name[:80]!r}",
             repair=f"The tools are: {', '.join(self._names)}",
         )
-        return result_of(failed(name[:80], error).wire())
+        return self._answer(name[:80], error)
 
 
 class EnvelopeSchema(TextResource):

@@ -49,7 +49,7 @@ def build_compat_server(counsel: Counsel, options: ServerOptions) -> FastMCP:
         "codex-mcp-server",
         version=__version__,
         tools=tools,
-        middleware=[UnknownTools(TOOL_NAMES)],
+        middleware=[UnknownTools(TOOL_NAMES, _refusal)],
         on_duplicate="error",
         dereference_schemas=False,
     )
@@ -99,6 +99,10 @@ def _failure(tool: str, error: CounselError) -> CompatAnswer:
     return CompatAnswer(
         thread_id="", content=text_of(failed(tool, error).wire()), is_error=True
     )
+
+
+def _refusal(tool: str, error: CounselError) -> ToolResult:
+    return _result_of(_failure(tool, error))
 
 
 def _result_of(answer: CompatAnswer) -> ToolResult:

@@ -22,3 +22,7 @@ def text(result: dict[str, Any]) -> str:
     if "structuredContent" in result:
         assert result["structuredContent"]["content"] == block["text"]
     return str(block["text"])
+
+
+def thread_of(result: dict[str, Any]) -> str:
+    return str(result["structuredContent"]["threadId"])
