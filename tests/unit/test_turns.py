@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +15,10 @@ import pytest
 from codex_counsel.jobs import turns
 from codex_counsel.jobs.journal import Journal
 from codex_counsel.jobs.spec import THREAD
+from codex_counsel.jobs.threads import Turn, latest_turn, note_turn
 from codex_counsel.jobs.turns import Exit
 from codex_counsel.system.supervisor import Supervisor
+from tests.conftest import until
 from tests.specs import SPEC
 
 ID = "01a1fd1a-7cc9-76f3-b57a-2db62e07b46f"
@@ -162,3 +166,54 @@ def test_a_codex_that_cannot_be_started_again_leaves_the_budget_as_the_reason(
     exit_ = read(tmp_path, Ended(BEGAN, "budget"), starter)
     assert exit_.reason == "budget"
     assert exit_.detail == "Codex could not be started again: Exec format error"
+
+
+# --- the note of a thread
+
+
+def test_a_new_thread_is_noted_before_anybody_can_know_its_id(tmp_path: Path) -> None:
+    (tmp_path / "sessions").mkdir()
+    events_file = tmp_path / "events.jsonl"
+    # The worker waits for a reader of the first event, and goes on from there.
+    os.mkfifo(events_file)
+    thread = threading.Thread(target=read_thread, args=(tmp_path, None))
+    thread.start()
+    try:
+        until(lambda: latest_turn(tmp_path, ID))
+        assert not (tmp_path / "state.json").exists()
+    finally:
+        descriptor = os.open(events_file, os.O_RDONLY | os.O_NONBLOCK)
+        thread.join()
+        os.close(descriptor)
+    noted = latest_turn(tmp_path, ID)
+    assert noted == Turn(SPEC.job_id, {"sandbox": "read-only"})
+    assert (tmp_path / "state.json").exists()
+
+
+def test_a_continued_thread_keeps_the_note_of_its_caller(tmp_path: Path) -> None:
+    (tmp_path / "sessions").mkdir()
+    noted = Turn("1" * 32, {}, "2" * 32)
+    note_turn(tmp_path, ID, noted)
+    read_thread(tmp_path, ID)
+    assert latest_turn(tmp_path, ID) == noted
+
+
+def test_no_other_run_leaves_a_note(tmp_path: Path) -> None:
+    (tmp_path / "sessions").mkdir()
+    read(tmp_path, Ended([*BEGAN, SAID, COMPLETED], "exited"), Starter())
+    assert list((tmp_path / "sessions").iterdir()) == []
+
+
+def read_thread(directory: Path, session_id: str | None) -> None:
+    """Read a run of a thread that `codex` began, to its end."""
+    spec = replace(
+        SPEC,
+        state=str(directory),
+        codex_home=str(directory),
+        scratch=str(directory),
+        session_id=session_id,
+        thread={"sandbox": "read-only"},
+    )
+    first = Ended([*BEGAN, SAID, COMPLETED], "exited")
+    journal = Journal(str(directory))
+    turns.read(spec, cast("Supervisor", first), journal, Starter())

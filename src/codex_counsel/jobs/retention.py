@@ -319,8 +319,19 @@ def _remove_old_sessions(store: Store, deadline: float) -> None:
         if time.monotonic() > deadline:
             return
         with contextlib.suppress(OSError):
-            if path.stat().st_mtime < oldest:
-                path.unlink()
+            if path.lstat().st_mtime < oldest:
+                _remove_session(path)
+
+
+def _remove_session(path: Path) -> None:
+    """Raises OSError. The lock of a call that was killed is removed like a note, one that is held stays."""
+    if path.suffix != ".lock":
+        path.unlink()
+        return
+    descriptor = lock_file(path)
+    if descriptor is not None:
+        path.unlink()
+        os.close(descriptor)
 
 
 def _remove_unused_threads(store: Store, deadline: float) -> None:

@@ -162,6 +162,8 @@ class _Reading:
 
     def _add(self, line: bytes, supervisor: Supervisor) -> None:
         event = events.parse(line)
+        if isinstance(event, events.ThreadStarted):
+            self._note_thread(event.thread_id)
         self._journal.add_event(
             line,
             begins_thread=isinstance(event, events.ThreadStarted),
@@ -177,13 +179,12 @@ class _Reading:
         if self.spec.review and transcript.thread_id and not self._noted_thread:
             threads.note_review(self.spec.state, transcript.thread_id, self.spec.job_id)
             self._noted_thread = True
-        if self.spec.thread and transcript.thread_id and not self._noted_thread:
-            threads.note_turn(
-                self.spec.state,
-                transcript.thread_id,
-                threads.Turn(self.spec.job_id, self.spec.thread),
-            )
-            self._noted_thread = True
+
+    def _note_thread(self, thread_id: str) -> None:
+        """Note a new thread of `codex` before anybody can know its id. Of a continued one the caller notes the turn."""
+        if self.spec.thread and self.spec.session_id is None:
+            turn = threads.Turn(self.spec.job_id, self.spec.thread)
+            threads.note_turn(self.spec.state, thread_id, turn)
 
     def _reason_to_stop(self) -> str:
         if self.quota.exceeded():

@@ -22,13 +22,13 @@ from codex_counsel.contract.compat import (
     ServerOptions,
     recorded_tools,
 )
-from codex_counsel.contract.envelope import failed, text_of
+from codex_counsel.contract.envelope import failed
 from codex_counsel.contract.request import ToolRequest, parse
 from codex_counsel.errors import CounselError
 from codex_counsel.server.app import UnknownTools, shortage_or_defect
 from codex_counsel.server.threads import in_thread
 from codex_counsel.server.waiting import Caller, launch_in_thread, result_in_time
-from codex_counsel.services.compat import StartedTurn
+from codex_counsel.services.compat import StartedTurn, failure
 from codex_counsel.services.counsel import Counsel
 from codex_counsel.system.json_values import JsonObject
 
@@ -96,9 +96,7 @@ class CompatTool(Tool):
 
 
 def _failure(tool: str, error: CounselError) -> CompatAnswer:
-    return CompatAnswer(
-        thread_id="", content=text_of(failed(tool, error).wire()), is_error=True
-    )
+    return failure(failed(tool, error).wire())
 
 
 def _refusal(tool: str, error: CounselError) -> ToolResult:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
+from codex_counsel.compat import failures, kept
 from codex_counsel.compat import options as thread_options
 from codex_counsel.contract.compat import (
     WAIT,
@@ -17,7 +19,7 @@ from codex_counsel.contract.compat import (
     ThreadQuestion,
     ThreadTask,
 )
-from codex_counsel.contract.envelope import EnvelopeDict, text_of
+from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.vocabulary import JOB_ID, THREAD_ID
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs import recovery, threads
@@ -26,10 +28,25 @@ from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.store import Store
 from codex_counsel.prepare.context import Context
 from codex_counsel.services import results, runs
+from codex_counsel.system.text import cut
 
 STILL_RUNNING = """\
 Codex is still at work, and goes on with it. To get its answer call codex-reply with threadId {thread} and the prompt \
 {wait}: that costs nothing, and may be repeated. `codex-counsel cancel {job}` ends the run."""
+BUSY = "Call codex-reply with the prompt wait to get its answer; then send this prompt."
+NOT_ON_RECORD = (
+    "What this thread began with is not on record: it goes on read-only, in {root}."
+)
+CUT = (
+    "The answer is longer, and cut here: `codex-counsel result {job}` prints all of it."
+)
+MAX_ANSWER_BYTES = 1_000_000
+FAILURE_BYTES = 8_000
+TOLD_WARNINGS = (
+    "token-like strings were masked in the answer",
+    "before it was done: Codex answered with what it had seen by then",
+)
+"""How the warnings end that a caller is told: the answer is not what the model said, or not all of it."""
 APPLY = "These changes are in a copy, not in the workspace. `codex-counsel apply {job}` applies them."
 
 
@@ -51,38 +68,71 @@ def start(context: Context, call: CodexCall, server: ServerOptions) -> StartedTu
 def reply(context: Context, store: Store, call: CodexReplyCall) -> StartedTurn:
     """Continue a thread, or join its latest run where the prompt is `wait`.
 
-    Raises `invalid_arguments` (no thread is named), `job_not_found` (nothing to wait for),
-    `session_busy` (its latest run goes on), and as `runs.start`.
+    Raises `invalid_arguments` (no thread is named), `job_not_found` (nothing to wait for, or
+    a run of something else), `session_busy` (its latest run goes on), and as `runs.start`.
+    The thread, where there is one, is in the error's details as `session_id`.
     """
-    thread_id, job = _thread(store, call)
-    if call.prompt.strip().lower() == WAIT:
-        if job is None:
-            raise CounselError(
-                Code.JOB_NOT_FOUND,
-                f"There is nothing to wait for: no run of the thread {thread_id} is on record",
-                repair="Send another prompt to continue the thread.",
-            )
-        return StartedTurn(results.join(store, job.id))
+    thread = _thread(store, call)
+    try:
+        if call.prompt.strip().lower() == WAIT:
+            return _join(store, thread)
+        return _continue(context, store, thread, call.prompt)
+    except CounselError as error:
+        if thread.id:
+            error.details.setdefault("session_id", thread.id)
+        raise
 
-    if job and recovery.outcome(job) is None:
+
+def _join(store: Store, thread: _Thread) -> StartedTurn:
+    if thread.job is None:
         raise CounselError(
-            Code.SESSION_BUSY,
-            f"The thread {thread_id} is still at work",
-            repair=f"Call codex-reply with the prompt {WAIT} to get its answer; then send this prompt.",
+            Code.JOB_NOT_FOUND,
+            f"There is nothing to wait for: no run of the thread {thread.id} is on record",
+            repair="Send another prompt to continue the thread.",
         )
-    options = _options(store, thread_id)
-    earlier = None
-    if job and (job.path / "diff.patch").is_file():
-        earlier = job.id
-    request = _request(call.prompt, options, session_id=thread_id, from_job=earlier)
-    return StartedTurn(runs.start(context, request))
+    return StartedTurn(results.join(store, thread.job.id))
 
 
-def _thread(store: Store, call: CodexReplyCall) -> tuple[str, Job | None]:
-    """The id of the thread that is named, and its latest run where that is on record.
+def _continue(
+    context: Context, store: Store, thread: _Thread, prompt: str
+) -> StartedTurn:
+    if not thread.id:
+        _refuse_without_thread(thread)
+    # Without a state directory, the thread goes on all the same: see `claim_turn`.
+    with contextlib.suppress(OSError):
+        store.prepare()
+    with threads.claim_turn(store.state, thread.id):
+        note = threads.latest_turn(store.state, thread.id)
+        job = _noted_job(store, note)
+        if job and _is_at_work(job):
+            raise CounselError(
+                Code.SESSION_BUSY, f"The thread {thread.id} is still at work", BUSY
+            )
+        options = None
+        if note:
+            options = kept.options_of(context, note.options)
+        earlier = _latest_diff(store, note)
+        request = _request(prompt, options or ThreadOptions(), thread.id, earlier)
+        handle = runs.start(context, request)
+        if not handle.private:
+            options_kept = handle.job.spec().thread or {}
+            turn = threads.Turn(handle.job.id, options_kept, earlier or "")
+            threads.note_turn(store.state, thread.id, turn)
+    if options is None:
+        return StartedTurn(handle, (NOT_ON_RECORD.format(root=context.cwd),))
+    return StartedTurn(handle)
 
-    A run that waits for its place has no thread yet: its own id stands for it until then.
-    """
+
+@dataclass(frozen=True)
+class _Thread:
+    """A thread as a caller named it: its id, or empty while its first run has none; and its latest run on record."""
+
+    id: str
+    job: Job | None
+
+
+def _thread(store: Store, call: CodexReplyCall) -> _Thread:
+    """The thread that is named. A run that waits for its place has no thread yet: its own id stands for it."""
     named = call.thread
     if not named:
         raise CounselError(
@@ -91,30 +141,65 @@ def _thread(store: Store, call: CodexReplyCall) -> tuple[str, Job | None]:
             repair="Name the threadId that codex returned.",
         )
     if re.fullmatch(JOB_ID, named):
-        job = store.job(named)
-        thread_id = job.state().thread_id
-        return thread_id or named, job
+        return _thread_of_job(store.job(named))
     if not re.fullmatch(THREAD_ID, named):
         raise CounselError(
             Code.INVALID_ARGUMENTS,
             "threadId: is not the id of a thread",
             repair="Name the threadId that codex returned.",
         )
-    note = threads.latest_turn(store.state, named)
+    store.check()
+    return _Thread(named, _noted_job(store, threads.latest_turn(store.state, named)))
+
+
+def _thread_of_job(job: Job) -> _Thread:
+    """Raises `job_not_found` for a run of something else, and `job_corrupt`."""
+    spec = job.spec()
+    if spec.thread is None:
+        raise CounselError(
+            Code.JOB_NOT_FOUND,
+            f"The job {job.id} is no turn of codex or codex-reply",
+            repair=f"`codex-counsel result {job.id}` shows what came of it.",
+        )
+    return _Thread(job.state().thread_id or spec.session_id or "", job)
+
+
+def _refuse_without_thread(thread: _Thread) -> NoReturn:
+    if thread.job and _is_at_work(thread.job):
+        raise CounselError(
+            Code.SESSION_BUSY, "The first turn of this thread has not begun", BUSY
+        )
+    raise CounselError(
+        Code.SESSION_NOT_FOUND, "No thread came of this run: it ended before"
+    )
+
+
+def _noted_job(store: Store, note: threads.Turn | None) -> Job | None:
+    """The job of a note; None where it is no longer on record."""
     if note is None:
-        return named, None
+        return None
     try:
-        return named, store.job(note.job_id)
+        return store.job(note.job_id)
     except CounselError:
-        return named, None
+        return None
 
 
-def _options(store: Store, thread_id: str) -> ThreadOptions:
-    """What the call that began the thread named; for a thread that it did not begin, the defaults."""
-    note = threads.latest_turn(store.state, thread_id)
+def _is_at_work(job: Job) -> bool:
+    try:
+        return recovery.outcome(job) is None
+    except CounselError:  # a damaged record says nothing, its lock does
+        return job.alive()
+
+
+def _latest_diff(store: Store, note: threads.Turn | None) -> str | None:
+    """The latest job of the thread whose diff is on record: its last turn may have failed before it made one."""
     if note is None:
-        return ThreadOptions()
-    return ThreadOptions(**note.options)
+        return None
+    for job_id in (note.job_id, note.diff_job):
+        job = _noted_job(store, note._replace(job_id=job_id))
+        if job and (job.path / "diff.patch").is_file():
+            return job.id
+    return None
 
 
 def _request(
@@ -154,12 +239,40 @@ def answer(store: Store, turn: StartedTurn, wire: EnvelopeDict | None) -> Compat
             thread_id=thread_id, content="\n\n".join([text, *turn.notes])
         )
 
-    thread_id = str(wire["meta"].get("session_id", ""))
+    results.mark_received(store, job.id)
     if not wire["ok"]:
-        content = text_of(wire)
-        return CompatAnswer(thread_id=thread_id, content=content, is_error=True)
-    parts = [str(wire.get("answer", wire["summary"]))]
+        return failure(wire)
+    thread_id = str(wire["meta"].get("session_id", ""))
+    parts = [_bounded(str(wire.get("answer", wire["summary"])), job)]
     if wire.get("diff"):
         parts += [f"```diff\n{wire['diff']}\n```", APPLY.format(job=job.id)]
-    results.mark_received(store, job.id)
+    parts += _told_warnings(wire)
     return CompatAnswer(thread_id=thread_id, content="\n\n".join([*parts, *turn.notes]))
+
+
+def failure(wire: EnvelopeDict) -> CompatAnswer:
+    """What the caller gets of an envelope that is not `ok`: code, message and repair, then what Codex had said."""
+    meta = wire["meta"]
+    details = (wire.get("error") or {}).get("details", {})
+    thread_id = meta.get("session_id") or details.get("session_id") or ""
+    parts = [cut(failures.words_of(wire), FAILURE_BYTES)]
+    if wire.get("answer"):
+        interim = cut(str(wire["answer"]), MAX_ANSWER_BYTES)
+        parts.append(f"Interim message, not a finished answer:\n{interim}")
+    return CompatAnswer(
+        thread_id=str(thread_id), content="\n\n".join(parts), is_error=True
+    )
+
+
+def _bounded(text: str, job: Job) -> str:
+    """The answer, which is on the wire twice: as text and as structured content."""
+    bounded = cut(text, MAX_ANSWER_BYTES)
+    if bounded == text:
+        return text
+    return f"{bounded}\n\n{CUT.format(job=job.id)}"
+
+
+def _told_warnings(wire: EnvelopeDict) -> list[str]:
+    """Of the warnings, those without which the answer would be taken for what it is not."""
+    warnings = wire["meta"].get("warnings", [])
+    return [warning for warning in warnings if warning.endswith(TOLD_WARNINGS)]

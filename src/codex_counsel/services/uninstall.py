@@ -23,6 +23,7 @@ STATE_ENTRIES = (
     "keys",
     "gone",
     "threads",
+    "sessions",
     "consumed",
     "queue",
     "applying",
