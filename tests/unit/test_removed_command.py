@@ -139,6 +139,13 @@ def test_a_successor_of_several_words_stands_in_the_place_of_codex() -> None:
     ]
 
 
+def test_the_arguments_of_a_script_are_those_of_codex_alone() -> None:
+    script = "cd /srv && /usr/bin/codex mcp-server -m o3 2>/dev/null; echo end"
+    command = removed_command(["sh", "-c", script])
+    assert command
+    assert command.arguments == ("mcp-server", "-m", "o3")
+
+
 @pytest.mark.parametrize(
     ("line", "release"),
     [
@@ -181,7 +188,7 @@ def test_of_variables_the_names_are_told_and_no_values(
         ["sh", "-c", "codex mcp-server" + " x" * 20_000],
         ["env"] * 100_000 + ["codex", "mcp-server"],
         ["sh", "-c", "(" * 1_900],
-        ["sh", "-c", "env " + "-S " * 600],
+        ["env", *["-S"] * 999],
         [*["nohup"] * 6, "codex", "mcp-server"],
     ],
     ids=["a long script", "many words", "brackets", "many options", "many wrappers"],
