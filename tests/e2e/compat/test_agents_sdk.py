@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,15 +12,19 @@ from typing import Any
 import pytest
 
 from codex_counsel.contract.compat import WAIT
-from codex_counsel.loopback import Loopback, Reply, Request, hold, say
+from codex_counsel.loopback import Loopback, Reply, Request, hold, say, shell
 from codex_counsel.loopback import call as call_tool
-from tests.conftest import World
+from tests.conftest import World, living, until
 from tests.e2e.compat.client import ARGV
+from tests.e2e.runs import command_line
 
 pytestmark = pytest.mark.timeout(900)  # the SDK may have to be installed first
 
 Model = Callable[..., Loopback]
 PROGRAM = Path(__file__).with_name("agent.py")
+PATIENT = {"client_session_timeout_seconds": 60}
+IMPATIENT: dict[str, Any] = {"client_session_timeout_seconds": 10}
+"""The default of the SDK is 5, for the start of the server too."""
 COOKBOOK = {"approval-policy": "never", "sandbox": "workspace-write"}
 
 
@@ -45,19 +50,18 @@ class Agents:
             "OPENAI_AGENTS_DISABLE_TRACING": "1",
         }
 
-    def run(self, words: str = "Go.", **options: Any) -> str:
-        """What the agent says at the end."""
+    def run(self, settings: dict[str, str] | None = None, **options: Any) -> str:
+        """What the agent says at the end. `options` are those of `MCPServerStdio` and `allowed_tools`."""
         command, *arguments = ARGV
         params = {
             "command": command,
             "args": arguments,
-            "env": self._world.env | options.pop("settings", {}),
+            "env": self._world.env | (settings or {}),
         }
-        patient = {"client_session_timeout_seconds": 60}
         return self.run_program(
             PROGRAM.read_text("utf-8"),
-            json.dumps({"params": params, **patient, **options}),
-            words,
+            json.dumps({"params": params, **PATIENT, **options}),
+            "Go.",
         )
 
     def run_program(self, program: str, *arguments: str) -> str:
@@ -146,7 +150,25 @@ def test_an_agent_is_told_in_words_what_went_wrong(model: Model, agents: Start) 
     assert asked.requests == []
 
 
-def test_an_answer_that_takes_longer_than_the_client_waits_is_fetched_later(
+def test_an_agent_that_lets_codex_write_gets_the_diff_and_the_user_applies_it(
+    world: World, model: Model, agents: Start
+) -> None:
+    workspace = world.repository.begin_with_work().root
+    model([shell("echo '<h1>Game</h1>' > index.html"), say("Wrote the page.")])
+    manager = agents(_once("codex", prompt="Write the page.", **COOKBOOK))
+    assert manager.run() == "done"
+    (output,) = manager.outputs
+    assert output.startswith("Wrote the page.\n\n")
+    assert "+<h1>Game</h1>" in output
+    assert not (workspace / "index.html").exists()
+    job = re.search(r"codex-counsel apply ([0-9a-f]{32})", output)
+    assert job
+    applied = command_line(world, "apply", job[1])
+    assert applied.returncode == 0, applied.stderr
+    assert (workspace / "index.html").read_text("utf-8") == "<h1>Game</h1>\n"
+
+
+def test_an_answer_that_takes_longer_than_the_sdk_waits_is_fetched_by_the_agent(
     model: Model, agents: Start
 ) -> None:
     gate = hold(say("Worth the wait."))
@@ -157,17 +179,43 @@ def test_an_answer_that_takes_longer_than_the_client_waits_is_fetched_later(
         if not outputs:
             return call_tool("codex", {"prompt": "Think long."})
         if len(outputs) == 1:
+            assert gate.reached.wait(30)
             gate.release.set()
             thread = json.loads(outputs[0])["threadId"]
             return call_tool("codex-reply", {"prompt": WAIT, "threadId": thread})
         return say(json.loads(outputs[-1])["content"])
 
     manager = agents(manage)
-    said = manager.run(
-        use_structured_content=True, settings={"CODEX_COUNSEL_SYNC_SECONDS": "1"}
-    )
+    sooner = {"CODEX_COUNSEL_SYNC_SECONDS": "2"}
+    said = manager.run(settings=sooner, use_structured_content=True, **IMPATIENT)
     assert said == "Worth the wait."
     assert len(codex.requests) == 1
+
+
+def test_the_sdk_cancels_a_call_that_takes_too_long_and_its_run_ends_on_record(
+    world: World, model: Model, agents: Start
+) -> None:
+    gate = hold(say("Too late."))
+    model([gate, say("Here again.")])
+    rows = world.counsel().store.rows
+
+    def manage(request: Request) -> Reply:
+        outputs = request.outputs
+        if not outputs:
+            return call_tool("codex", {"prompt": "Think long."})
+        if len(outputs) == 1:
+            until(lambda: [row["status"] for row in rows()] == ["cancelled"])
+            thread = rows()[0]["session_id"]
+            return call_tool("codex-reply", {"prompt": "Again.", "threadId": thread})
+        return say(outputs[-1])
+
+    assert agents(manage).run(**IMPATIENT) == "Here again."
+    assert gate.reached.is_set()
+    assert not gate.release.is_set()
+    listed = command_line(world, "jobs", "--json")
+    states = [row["status"] for row in json.loads(listed.stdout)["data"]["jobs"]]
+    assert sorted(states) == ["cancelled", "completed"]
+    until(lambda: not living(str(world.base)))
 
 
 def _once(tool: str, **arguments: Any) -> Callable[[Request], Reply]:
