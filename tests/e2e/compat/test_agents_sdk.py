@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from codex_counsel.loopback import Loopback, Reply, Request, hold, say, shell
 from codex_counsel.loopback import call as call_tool
 from tests.conftest import World, living, until
 from tests.e2e.compat.client import ARGV
+from tests.e2e.compat.conftest import ROOT
 from tests.e2e.runs import command_line
 
 pytestmark = pytest.mark.timeout(900)  # the SDK may have to be installed first
@@ -65,9 +68,11 @@ class Agents:
         )
 
     def run_program(self, program: str, *arguments: str) -> str:
+        """What the program prints; it finds the commands of this project on PATH."""
+        commands = f"{Path(sys.executable).parent}{os.pathsep}{self.env['PATH']}"
         done = subprocess.run(
             [self._python, "-c", program, *arguments],
-            env=self.env,
+            env={**self.env, "PATH": commands},
             cwd=self._world.workspace,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -77,6 +82,14 @@ class Agents:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
+
+
+def example_of_the_manual() -> str:
+    """The program of the page for users of the Agents SDK."""
+    page = (ROOT / "docs/how-to/mcp-server.md").read_text("utf-8")
+    _, marked, rest = page.partition("tests/e2e/compat/test_agents_sdk.py runs this")
+    assert marked
+    return rest.partition("```python\n")[2].partition("```")[0]
 
 
 @pytest.fixture
@@ -120,6 +133,29 @@ def test_an_agent_asks_codex_and_asks_back_in_the_same_thread(
     assert first.thread_id == second.thread_id
     assert "How many modules?" in second.prompt
     assert "Which one parses?" in second.prompt
+
+
+def test_the_example_of_the_manual_asks_and_asks_back(
+    model: Model, agents: Start
+) -> None:
+    codex = model([say("It parses."), say("In C.")])
+
+    def manage(request: Request) -> Reply:
+        outputs = request.outputs
+        if not outputs:
+            return call_tool("codex", {"prompt": "What does it do?"})
+        if len(outputs) == 1:
+            thread = json.loads(outputs[0])["threadId"]
+            return call_tool("codex-reply", {"prompt": "How?", "threadId": thread})
+        return say("It parses in C.")
+
+    manager = agents(manage)
+    assert manager.run_program(example_of_the_manual()) == "It parses in C."
+    assert [json.loads(output)["content"] for output in manager.outputs] == [
+        "It parses.",
+        "In C.",
+    ]
+    assert len(codex.requests) == 2
 
 
 def test_an_agent_gets_the_text_alone_where_the_sdk_does_not_show_structured_content(
