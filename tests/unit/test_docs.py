@@ -59,7 +59,13 @@ FOREIGN_FLAGS = {
     "--user",
 }
 """Flags of other programs that the pages name in a sentence."""
-FOREIGN_SETTINGS = {"X", "TEST_CODEX", "TEST_CLAUDE", "TEST_SCHEMAS"}
+FOREIGN_SETTINGS = {
+    "X",
+    "TEST_CODEX",
+    "TEST_CLAUDE",
+    "TEST_MCP_SERVER",
+    "TEST_SCHEMAS",
+}
 """A placeholder, and variables that only the tests read."""
 
 
