@@ -10,6 +10,7 @@ from codex_counsel.contract.compat import (
     ThreadOptions,
 )
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.prepare import preflight
 from codex_counsel.prepare.context import Context
 
 NOTHING_IS_ASKED = (
@@ -25,7 +26,7 @@ def of_call(context: Context, call: CodexCall, server: ServerOptions) -> ThreadO
     root = str(context.cwd / call.cwd) if call.cwd else None
     return ThreadOptions(
         root=root,
-        sandbox=_sandbox(call.sandbox or server.sandbox),
+        sandbox=_sandbox(context, call, server),
         model=call.model or server.model,
         profile=call.profile or server.profile,
         effort=str(effort) if effort else None,
@@ -43,7 +44,12 @@ def notes(call: CodexCall) -> tuple[str, ...]:
     return (NOTHING_IS_ASKED.format(policy=call.approval_policy),)
 
 
-def _sandbox(named: CodexSandbox | None) -> CodexSandbox:
+def _sandbox(context: Context, call: CodexCall, server: ServerOptions) -> CodexSandbox:
+    """What the caller names, else the command line, else what the user's Codex is configured for.
+
+    Raises `invalid_arguments` for full access, and for an unknown profile.
+    """
+    named = call.sandbox or server.sandbox
     if named == "danger-full-access":
         raise CounselError(
             Code.INVALID_ARGUMENTS,
@@ -51,4 +57,12 @@ def _sandbox(named: CodexSandbox | None) -> CodexSandbox:
             repair="Use workspace-write, which returns a diff, or read-only. What must run without a sandbox, "
             "the user runs himself with `codex`.",
         )
-    return named or "read-only"
+    if named:
+        return named
+    profile = call.profile or server.profile or context.settings.profile
+    # Checked first: the name becomes part of a path.
+    known = preflight.known_profile(context, profile)
+    mode = preflight.configuration(context, known).get("sandbox_mode")
+    if mode in ("workspace-write", "danger-full-access"):
+        return "workspace-write"
+    return "read-only"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from codex_counsel.attempts import prepare as attempts
+from codex_counsel.errors import Code, CounselError
 from codex_counsel.kind import Brief, Records
 from codex_counsel.prepare import guidance, prompt_parts
 from codex_counsel.prepare.boundary import Access
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from codex_counsel.prepare.context import Context
     from codex_counsel.prepare.workspace import ResolvedWorkspace
     from codex_counsel.system.json_values import Json, JsonObject
+
+WITHOUT_COPY = (
+    "Name a cwd in a repository that has a commit, or the sandbox read-only. Only the user can have such turns write "
+    "in the workspace itself: CODEX_COUNSEL_COMPAT_WRITES=in_place in the environment of the server."
+)
 
 
 def prepare_question(
@@ -59,7 +65,12 @@ def prepare_task(
     """The brief of a turn that works in a throwaway copy. Raises as `attempts.prepare`."""
     options = request.options
     prompt_parts.check_author_text(context.settings.max_input_bytes, **_texts(options))
-    brief = attempts.prepare(request, workspace, context, records)
+    try:
+        brief = attempts.prepare(request, workspace, context, records)
+    except CounselError as error:
+        if error.code not in (Code.NOT_A_GIT_REPO, Code.NO_COMMITS):
+            raise
+        raise replace(error, repair=WITHOUT_COPY) from None
     return replace(
         brief,
         instructions=options.base_instructions,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
-from codex_counsel.compat import failures, kept
+from codex_counsel.compat import failures, kept, work
 from codex_counsel.compat import options as thread_options
 from codex_counsel.contract.compat import (
     WAIT,
@@ -20,7 +21,10 @@ from codex_counsel.contract.compat import (
     ThreadTask,
 )
 from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.contract.request import Apply
 from codex_counsel.contract.vocabulary import JOB_ID, THREAD_ID
+from codex_counsel.delegate.apply import StoredDiff, apply_diff
+from codex_counsel.delegate.record import DelegateSpec
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs import recovery, threads
 from codex_counsel.jobs.handle import Handle
@@ -47,7 +51,14 @@ TOLD_WARNINGS = (
     "before it was done: Codex answered with what it had seen by then",
 )
 """How the warnings end that a caller is told: the answer is not what the model said, or not all of it."""
-APPLY = "These changes are in a copy, not in the workspace. `codex-counsel apply {job}` applies them."
+UNRECORDED = (
+    "Of the thread's earlier turns no record is kept, so this one began with the workspace as it is. Changes of theirs "
+    "that were not applied are not in it."
+)
+DIVERGED = (
+    "In the workspace, {paths} changed since this thread began. The copy goes on without these changes, and `apply` "
+    "will refuse its diff there. For a start with the workspace as it is, call codex again."
+)
 
 
 @dataclass(frozen=True)
@@ -111,7 +122,7 @@ def _continue(
         options = None
         if note:
             options = kept.options_of(context, note.options)
-        earlier = _latest_diff(store, note)
+        earlier, remarks = _copy_to_go_on_from(context, store, note, options)
         request = _request(prompt, options or ThreadOptions(), thread.id, earlier)
         handle = runs.start(context, request)
         if not handle.private:
@@ -120,7 +131,7 @@ def _continue(
             threads.note_turn(store.state, thread.id, turn)
     if options is None:
         return StartedTurn(handle, (NOT_ON_RECORD.format(root=context.cwd),))
-    return StartedTurn(handle)
+    return StartedTurn(handle, remarks)
 
 
 @dataclass(frozen=True)
@@ -191,15 +202,58 @@ def _is_at_work(job: Job) -> bool:
         return job.alive()
 
 
-def _latest_diff(store: Store, note: threads.Turn | None) -> str | None:
+def _copy_to_go_on_from(
+    context: Context,
+    store: Store,
+    note: threads.Turn | None,
+    options: ThreadOptions | None,
+) -> tuple[str | None, tuple[str, ...]]:
+    """The job whose diff the next turn of a thread begins with, None for the workspace as it is; and remarks on that.
+
+    A diff that was applied is in the workspace, whatever became of it there.
+    """
+    if note is None or options is None or options.sandbox != "workspace-write":
+        return None, ()
+    job = _latest_diff(store, note)
+    if job is None and _noted_job(store, note) is None:
+        return None, (UNRECORDED,)
+    if job is None or not job.has_unapplied_diff():
+        return None, ()
+    conflicts = _conflicts(context, job)
+    if not conflicts:
+        return job.id, ()
+    return job.id, (DIVERGED.format(paths=work.named(conflicts)),)
+
+
+def _latest_diff(store: Store, note: threads.Turn) -> Job | None:
     """The latest job of the thread whose diff is on record: its last turn may have failed before it made one."""
-    if note is None:
-        return None
     for job_id in (note.job_id, note.diff_job):
         job = _noted_job(store, note._replace(job_id=job_id))
         if job and (job.path / "diff.patch").is_file():
-            return job.id
+            return job
     return None
+
+
+def _conflicts(context: Context, job: Job) -> list[str]:
+    """The files that keep the diff of the job from being applied now. Raises `job_corrupt`."""
+    spec = job.spec()
+    if not spec.delegate:
+        return []
+    delegated = DelegateSpec.parse(spec.delegate)
+    settings = context.settings
+    try:
+        diff = StoredDiff.load(job.id, job.path, delegated, settings.state)
+        apply_diff(
+            diff,
+            Path(spec.workspace),
+            Apply(job_id=job.id, check_only=True),
+            settings.git_timeout_seconds,
+            context.env,
+        )
+    except CounselError as error:
+        if error.code == Code.APPLY_CONFLICT:
+            return list(error.details["files"])
+    return []
 
 
 def _request(
@@ -244,8 +298,8 @@ def answer(store: Store, turn: StartedTurn, wire: EnvelopeDict | None) -> Compat
         return failure(wire)
     thread_id = str(wire["meta"].get("session_id", ""))
     parts = [_bounded(str(wire.get("answer", wire["summary"])), job)]
-    if wire.get("diff"):
-        parts += [f"```diff\n{wire['diff']}\n```", APPLY.format(job=job.id)]
+    if "diffstat" in wire:
+        parts += work.of_task(wire, job.id)
     parts += _told_warnings(wire)
     return CompatAnswer(thread_id=thread_id, content="\n\n".join([*parts, *turn.notes]))
 
@@ -259,6 +313,8 @@ def failure(wire: EnvelopeDict) -> CompatAnswer:
     if wire.get("answer"):
         interim = cut(str(wire["answer"]), MAX_ANSWER_BYTES)
         parts.append(f"Interim message, not a finished answer:\n{interim}")
+    if wire.get("diff"):
+        parts += work.of_failed_task(wire, str(meta["job_id"]))
     return CompatAnswer(
         thread_id=str(thread_id), content="\n\n".join(parts), is_error=True
     )
