@@ -2,7 +2,7 @@
 
 import sys
 
-from codex_counsel.cli import run
+from codex_counsel.cli import parser, run
 
 
 def main() -> int:
@@ -12,7 +12,7 @@ def main() -> int:
 
 def compat() -> int:
     """`codex-mcp-server`: the place of `codex mcp-server`, with its arguments; returns the exit code."""
-    return run(["mcp", "--compat"])
+    return run(sys.argv[1:], parser.parse_compat)
 
 
 if __name__ == "__main__":

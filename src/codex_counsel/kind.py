@@ -87,7 +87,8 @@ class Brief:
     """All that is sent, and all that the worker will need. Making one costs nothing.
 
     `reply_schema` is the JSON Schema that Codex is given for its reply. `instructions`
-    are base instructions of ours, None for a kind that keeps Codex's. `config` are values of
+    are base instructions of ours, None for a kind that keeps Codex's;
+    `callers_instructions`, those of the caller, go before them. `config` are values of
     Codex's configuration by their dotted names. `details` are
     the fields of `spec.json` that this kind alone reads. `keeps_files` marks a kind
     whose result is files of the job directory: it cannot run without a writable state
@@ -106,6 +107,7 @@ class Brief:
     access: Access
     reply_schema: JsonObject | None = None
     instructions: str | None = None
+    callers_instructions: str | None = None
     images: tuple[Image, ...] = ()
     scope: JsonObject | None = None
     subject: str = ""

@@ -28,7 +28,7 @@ RUN += (
 RUN += "use-reserve"
 REVIEW = f"{RUN} format fail-on new-only focus stance"
 FLAGS = {
-    "mcp": "compat",
+    "mcp": "compat config model profile sandbox ask-for-approval enable disable",
     "status": f"{OUTPUT} workspace-root clear-limits",
     "demo": "live",
     "consult": f"{RUN} stance output-schema text-only network image",

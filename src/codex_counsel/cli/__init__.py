@@ -6,7 +6,8 @@ import argparse
 import contextlib
 import os
 import sys
-from typing import NoReturn, TextIO
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from codex_counsel.cli import parser
 from codex_counsel.cli.output import (
@@ -20,6 +21,7 @@ from codex_counsel.errors import (
     FAILED,
     NO_READER,
     UNAVAILABLE,
+    USAGE,
     USED_UP,
     Code,
     CounselError,
@@ -27,9 +29,14 @@ from codex_counsel.errors import (
 )
 from codex_counsel.system.platform import require_posix
 
+if TYPE_CHECKING:
+    from codex_counsel.contract.compat import ServerOptions
 
-def run(argv: list[str]) -> int:
-    """Run one verb; the number is the exit code of the process."""
+Parse = Callable[[list[str]], argparse.Namespace]
+
+
+def run(argv: list[str], parse: Parse = parser.parse) -> int:
+    """Run one verb; the number is the exit code of the process. `parse` reads `argv`, and exits on mistakes."""
     open_missing_streams()
     # A shell asks, on a Tab, what may follow on the command line; see `completion`.
     if "_ARGCOMPLETE" in os.environ and "COMP_LINE" in os.environ:
@@ -38,7 +45,7 @@ def run(argv: list[str]) -> int:
         complete(os.environ)
     guard(os.environ, argv)
     try:
-        return _run(argv)
+        return _run(argv, parse)
     except BrokenPipeError:
         _mute_streams()
         return NO_READER
@@ -62,8 +69,8 @@ def _mute_streams() -> TextIO:
     return stderr
 
 
-def _run(argv: list[str]) -> int:
-    arguments = parser.parse(argv)
+def _run(argv: list[str], parse: Parse) -> int:
+    arguments = parse(argv)
     if arguments.verb is None:
         parser.build_parser().print_help()
         return DONE
@@ -117,10 +124,34 @@ def _serve(arguments: argparse.Namespace) -> NoReturn:
 
     if not arguments.compat:
         serve()
-    # No other server needs it.
-    from codex_counsel.contract.compat import ServerOptions
+    serve(_compat_options(arguments))
 
-    serve(ServerOptions())
+
+def _compat_options(arguments: argparse.Namespace) -> ServerOptions:
+    """What the command line names, with what has no effect said on stderr. Exits on a mistake in it."""
+    # No other server needs it.
+    from codex_counsel.compat import command_line
+
+    features = dict.fromkeys(arguments.enable, True)
+    features |= dict.fromkeys(arguments.disable, False)
+    try:
+        options, remarks = command_line.server_options(
+            config=arguments.config,
+            features=features,
+            model=arguments.model,
+            profile=arguments.profile,
+            sandbox=arguments.sandbox,
+            approval_policy=arguments.ask_for_approval,
+        )
+    except CounselError as error:
+        # Its words are those of Codex's configuration, which `show_error` would translate
+        # to flags of ours.
+        print(f"codex-mcp-server: {error.message}", file=sys.stderr)
+        print(f"what to do: {error.repair}", file=sys.stderr)
+        sys.exit(USAGE)
+    for remark in remarks:
+        print(f"codex-mcp-server: {remark}", file=sys.stderr, flush=True)
+    return options
 
 
 def _show_defect(arguments: argparse.Namespace, error: Exception) -> int:

@@ -17,7 +17,13 @@ from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from codex_counsel import __version__
 from codex_counsel.cli.page import terminal_width
-from codex_counsel.cli.verb_table import EXIT_CODE_LIST, VERBS, add_output_flags
+from codex_counsel.cli.verb_table import (
+    COMPAT_HELP,
+    EXIT_CODE_LIST,
+    VERBS,
+    add_compat_flags,
+    add_output_flags,
+)
 from codex_counsel.contract.request import RunRequest, ToolRequest
 from codex_counsel.errors import USAGE
 from codex_counsel.system.json_values import JsonObject
@@ -103,6 +109,21 @@ MEANT = {
     "--paths": "name files and folders without a flag",
 }
 """What is written for a flag that has another name, or none."""
+REFUSED_FLAGS = {
+    "--strict-config": "leave it out: what is read of config.toml is up to CODEX_COUNSEL_ISOLATION",
+    "--full-auto": "write -s workspace-write",
+    "--yolo": "every run is sandboxed; write -s workspace-write",
+    "--dangerously-bypass-approvals-and-sandbox": "every run is sandboxed; write -s workspace-write",
+    "--search": "write -c web_search=live",
+    "--oss": "set model_provider in Codex's config.toml",
+    "--local-provider": "set model_provider in Codex's config.toml",
+    "--cd": "name the directory in the argument cwd of a call",
+    "-C": "name the directory in the argument cwd of a call",
+    "--add-dir": "a call works in one directory, its argument cwd",
+}
+"""Flags of `codex` that the server in the place of `codex mcp-server` has not, and what to do instead."""
+OLD_COMMANDS = ("", "mcp-server", "mcp", "mcp serve")
+"""The words after `codex` that began that server, by release."""
 NEAR = 0.7
 """How alike two words must be: below it, `--check` is taken for `--help`."""
 ALONE = {"prove": "high"}
@@ -141,11 +162,56 @@ def parse(argv: list[str]) -> argparse.Namespace:
     """The arguments. Without a verb, `verb` is None. Exits on a mistake, and for --help and --version."""
     parser = build_parser(argv)
     arguments, unknown = parser.parse_known_args(argv)
+    of_verb = parser_of_verb(parser, arguments.verb or "")
     if unknown:
-        of_verb = parser_of_verb(parser, arguments.verb or "")
         words = f"there is no argument {unknown[0]!r} here"
+        if arguments.verb == "mcp":
+            of_verb.error(words + _instead(unknown[0]))
         of_verb.error(words + _elsewhere(unknown[0]))
+    if arguments.verb == "mcp" and not arguments.compat:
+        _check_compat_flags(of_verb, arguments)
     return arguments
+
+
+def parse_compat(argv: list[str]) -> argparse.Namespace:
+    """The arguments of `codex-mcp-server`, as those of `codex-counsel mcp --compat`. Exits as `parse`."""
+    parser = Parser(
+        prog="codex-mcp-server",
+        description="Serve the two tools of the removed `codex mcp-server` over stdio: codex and codex-reply.",
+        epilog=COMPAT_HELP,
+        formatter_class=HelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"codex-mcp-server {__version__}"
+    )
+    parser.add_argument("command", nargs="*", metavar="mcp-server", help="ignored")
+    add_compat_flags(parser)
+    arguments, unknown = parser.parse_known_intermixed_args(argv)
+    if unknown:
+        parser.error(f"there is no argument {unknown[0]!r} here{_instead(unknown[0])}")
+    command = " ".join(arguments.command)
+    if command not in OLD_COMMANDS:
+        parser.error(f"there is no command {command!r} here")
+    arguments.verb = "mcp"
+    arguments.compat = True
+    return arguments
+
+
+def _instead(argument: str) -> str:
+    flag = argument.partition("=")[0]
+    if flag not in REFUSED_FLAGS:
+        return ""
+    return f"; {REFUSED_FLAGS[flag]}"
+
+
+def _check_compat_flags(parser: Parser, arguments: argparse.Namespace) -> None:
+    """Exit where a flag is given that needs --compat."""
+    compat = argparse.ArgumentParser()
+    add_compat_flags(compat)
+    for action in compat._actions:  # noqa: SLF001  # argparse has no public way to them
+        if getattr(arguments, action.dest, None):
+            parser.error(f"{action.option_strings[-1]} needs --compat")
 
 
 def build_parser(argv: list[str] | None = None) -> Parser:

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from codex_counsel.contract.compat import APPROVAL_POLICIES, CODEX_SANDBOXES
 from codex_counsel.contract.request import (
     Apply,
     Consult,
@@ -68,6 +69,11 @@ actions:
 """
 
 
+COMPAT_HELP = """\
+What these name holds for calls that name nothing else. The words that began the old command line (`mcp-server`, `mcp`,
+`mcp serve`) may stand anywhere, and are ignored. exit codes: `codex-counsel --help` lists them
+"""
+
 COMPLETION_HELP = """\
 add to the file that your shell reads at its start:
   bash  ~/.bashrc                   eval "$(codex-counsel completion bash)"
@@ -98,6 +104,44 @@ def _mcp(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="serve the two tools of the removed `codex mcp-server` instead: codex and codex-reply",
     )
+    add_compat_flags(parser.add_argument_group("only with --compat"))
+
+
+def add_compat_flags(parser: argparse._ActionsContainer) -> None:
+    """The flags of the removed command, for calls of its tools that name nothing else."""
+    parser.add_argument(
+        "-c",
+        "--config",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a value of Codex's configuration, as TOML or else as text; only those that a caller may set too; may be "
+        "repeated",
+    )
+    parser.add_argument("-m", "--model", metavar="NAME", help="the model")
+    parser.add_argument(
+        "-p", "--profile", metavar="NAME", help="a configuration profile of Codex"
+    )
+    parser.add_argument(
+        "-s",
+        "--sandbox",
+        choices=CODEX_SANDBOXES,
+        help="what calls may do; danger-full-access counts as workspace-write",
+    )
+    parser.add_argument(
+        "-a",
+        "--ask-for-approval",
+        choices=APPROVAL_POLICIES,
+        help="accepted, without effect: nothing is ever asked",
+    )
+    for flag, value in (("--enable", "true"), ("--disable", "false")):
+        parser.add_argument(
+            flag,
+            action="append",
+            default=[],
+            metavar="FEATURE",
+            help=f"the same as -c features.FEATURE={value}",
+        )
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:

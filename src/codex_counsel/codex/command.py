@@ -134,8 +134,8 @@ class Turn:
     Schema of the reply. `instructions` is a file with the base instructions of the
     model, by default Codex's own; Codex does not start where it is missing or blank.
     `whole_thread` sends a long thread as it is. `config` are further values of the
-    configuration by their dotted names; ours stand after them, and win. `permissions` names
-    the turn's permission profile.
+    configuration by their dotted names; ours stand after them, and win: of `web_search` they
+    may only choose how. `permissions` names the turn's permission profile.
     """
 
     boundary: Boundary
@@ -226,7 +226,9 @@ def argv(codex: Codex, turn: Turn) -> tuple[str, ...]:
 
 def config(turn: Turn) -> tuple[str, ...]:
     """The values of `-c`, each as `key=value` in TOML."""
-    web_search = "live" if turn.web_search else "disabled"
+    web_search = "disabled"
+    if turn.web_search:
+        web_search = turn.config.get("web_search", "live")
     values = [
         *further_values(turn.config),
         *sandbox.overrides(turn.boundary, turn.permissions),

@@ -49,7 +49,8 @@ def prepare_question(
     return Brief(
         prompt=prompt,
         access=Access.to_repository(workspace),
-        instructions=options.base_instructions or prompt_parts.prompt_file("base"),
+        instructions=prompt_parts.prompt_file("base"),
+        callers_instructions=options.base_instructions,
         config=_config(options),
         warnings=agents.warnings,
         details={"thread": _kept(options, workspace)},
@@ -73,7 +74,7 @@ def prepare_task(
         raise replace(error, repair=WITHOUT_COPY) from None
     return replace(
         brief,
-        instructions=options.base_instructions,
+        callers_instructions=options.base_instructions,
         config=_config(options),
         details={**brief.details, "thread": _kept(options, workspace)},
     )

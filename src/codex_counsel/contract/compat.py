@@ -7,18 +7,22 @@ answered to `tools/list`. Arguments that only earlier releases knew are accepted
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from typing import Any, ClassVar, Literal, get_args
 
 from codex_counsel.contract.request import (
+    PATH,
     TEXT,
     WORD,
     Consult,
     Delegate,
     FieldRule,
     ToolRequest,
+    check_text,
+    is_unicode,
 )
 from codex_counsel.system.json_values import Json, JsonObject
 
@@ -26,6 +30,7 @@ CodexSandbox = Literal["read-only", "workspace-write", "danger-full-access"]
 CODEX_SANDBOXES: tuple[CodexSandbox, ...] = get_args(CodexSandbox)
 ApprovalPolicy = Literal["untrusted", "on-failure", "on-request", "never"]
 """The first two were dropped by 0.149 and 0.143."""
+APPROVAL_POLICIES: tuple[ApprovalPolicy, ...] = get_args(ApprovalPolicy)
 WAIT = "wait"
 """The prompt of `codex-reply` that asks for the answer of the thread's latest run, and sends nothing to the model."""
 TOOL_NAMES = ("codex", "codex-reply")
@@ -37,6 +42,23 @@ def recorded_tools() -> list[JsonObject]:
         "utf-8"
     )
     return list(json.loads(text)["tools"])
+
+
+def _check_instructions(value: str) -> None:
+    """A text that Codex gets on its command line or in a file, where a lone surrogate cannot stand."""
+    check_text(value)
+    if not is_unicode(value):
+        raise ValueError("holds a lone surrogate, which is no character")
+
+
+def _check_profile(value: str) -> None:
+    # Codex looks for a file of this name.
+    if not re.fullmatch("[A-Za-z0-9_-]{1,100}", value) or value.startswith("-"):
+        raise ValueError("is not the plain name of a profile, such as work")
+
+
+INSTRUCTIONS: FieldRule = {"check": _check_instructions}
+PROFILE: FieldRule = {"check": _check_profile}
 
 
 def _argument(alias: str = "", **rule: Any) -> Any:
@@ -58,14 +80,16 @@ class CodexCall(ToolRequest):
 
     prompt: str = field(metadata=TEXT)
     approval_policy: ApprovalPolicy | None = _argument("approval-policy")
-    base_instructions: str | None = _argument("base-instructions", **TEXT)
-    compact_prompt: str | None = _argument("compact-prompt", **TEXT)
+    base_instructions: str | None = _argument("base-instructions", **INSTRUCTIONS)
+    compact_prompt: str | None = _argument("compact-prompt", **INSTRUCTIONS)
     config: JsonObject | None = _argument()
-    cwd: str | None = _argument(**TEXT)
-    developer_instructions: str | None = _argument("developer-instructions", **TEXT)
+    cwd: str | None = _argument(**PATH)
+    developer_instructions: str | None = _argument(
+        "developer-instructions", **INSTRUCTIONS
+    )
     include_plan_tool: bool | None = _argument("include-plan-tool")
     model: str | None = _argument(**WORD)
-    profile: str | None = _argument(**WORD)
+    profile: str | None = _argument(**PROFILE)
     sandbox: CodexSandbox | None = _argument()
 
 
@@ -115,11 +139,17 @@ class ThreadOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
-    """What the command line of the server names, for calls that name nothing else."""
+    """What the command line of the server names, for calls that name nothing else.
+
+    `config` is as in `ThreadOptions`, with the effort and the web search in it.
+    """
 
     sandbox: CodexSandbox | None = None
     model: str | None = None
     profile: str | None = None
+    base_instructions: str | None = None
+    developer_instructions: str | None = None
+    compact_prompt: str | None = None
     config: Mapping[str, Json] = field(default_factory=dict)
 
 

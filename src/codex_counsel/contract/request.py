@@ -7,6 +7,8 @@ which pydantic reads from there, and two keys of our own:
 
 - `check`: a function that is called with the value, or with each item of a tuple; raises ValueError
 - `item_max_length`: the most characters of an item of a tuple
+
+`alias`, a key of pydantic's, is the name on the wire where Python has no such name.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from codex_counsel.contract.settings import MAX_TOKENS_BOUNDS
@@ -42,7 +44,8 @@ if TYPE_CHECKING:
 # --- checks that pydantic does not know
 
 
-def _check_text(value: str) -> None:
+def check_text(value: str) -> None:
+    """Raises ValueError for a blank text, and for one with a NUL byte."""
     if not value.strip():
         raise ValueError("is blank")
     if "\0" in value:
@@ -53,13 +56,13 @@ def _check_word(value: str) -> None:
     """A word may become a command-line argument of git or Codex, so it must not read as an option."""
     if value.startswith("-"):
         raise ValueError("begins with '-'")
-    _check_text(value)
+    check_text(value)
 
 
 def _check_reason(value: str) -> None:
     """A text of which something is left when it is stored without control characters."""
-    _check_text(value)
-    _check_text(clean(value))
+    check_text(value)
+    check_text(clean(value))
 
 
 def _check_max_tokens(value: int) -> None:
@@ -87,11 +90,11 @@ def _check_output_schema(value: JsonObject) -> None:
 
 FieldRule = dict[str, Any]
 """Part of a field's metadata: what its value must fulfil, see above."""
-TEXT: FieldRule = {"check": _check_text}
-KEY: FieldRule = {"check": _check_text, "max_length": 200}
+TEXT: FieldRule = {"check": check_text}
+KEY: FieldRule = {"check": check_text, "max_length": 200}
 WORD: FieldRule = {"check": _check_word, "max_length": 200}
-PATH: FieldRule = {"check": _check_text, "max_length": 4096}
-PATHS: FieldRule = {"check": _check_text, "item_max_length": 4096}
+PATH: FieldRule = {"check": check_text, "max_length": 4096}
+PATHS: FieldRule = {"check": check_text, "item_max_length": 4096}
 JOB: FieldRule = {"pattern": JOB_ID}
 FINDING: FieldRule = {"pattern": "^[0-9a-f]{4,16}$"}
 """The id of a finding, or its first digits."""
@@ -382,7 +385,7 @@ class Delegate(RunRequest):
     check: str | None = _argument(
         None,
         "shell command the result must pass; run by us",
-        check=_check_text,
+        check=check_text,
         max_length=MAX_CHECK,
     )
     judge: bool = _argument(
@@ -568,7 +571,7 @@ def parse(request: type[R], arguments: Mapping[str, Json]) -> R:
         parsed: R = _adapter(request).validate_python(present)
     except ValidationError as error:
         problems = [
-            _sentence(item["loc"], item["type"], item["msg"])
+            _sentence(request, item["loc"], item["type"], item["msg"])
             for item in error.errors(include_input=False, include_url=False)
         ]
         raise _invalid(request, problems) from None
@@ -588,8 +591,12 @@ def validate(request: R) -> R:
 
 
 def argument_names(request: type[ToolRequest]) -> list[str]:
-    """The names of the arguments in the order of declaration."""
-    return [item.name for item in fields(request)]
+    """The names of the arguments, as callers write them, in the order of declaration."""
+    return [_wire_name(item) for item in fields(request)]
+
+
+def _wire_name(item: Field[Any]) -> str:
+    return str(item.metadata.get("alias", item.name))
 
 
 def json_schema(kind: type) -> JsonObject:
@@ -613,14 +620,15 @@ def _problems(request: ToolRequest) -> Iterator[str]:
     """One sentence for each value that its field's metadata does not allow."""
     for item in fields(request):
         value, metadata = getattr(request, item.name), item.metadata
+        name = _wire_name(item)
         if value is None:
             continue
         if not isinstance(value, tuple):
-            yield from _problem(item.name, value, metadata, metadata.get("max_length"))
+            yield from _problem(name, value, metadata, metadata.get("max_length"))
             continue
         for index, entry in enumerate(value):
             yield from _problem(
-                f"{item.name}.{index}", entry, metadata, metadata.get("item_max_length")
+                f"{name}.{index}", entry, metadata, metadata.get("item_max_length")
             )
 
 
@@ -630,7 +638,7 @@ def _problem(
     """In pydantic's words where pydantic has the same rule."""
     pattern: str | None = metadata.get("pattern")
     check: Callable[[Json], None] | None = metadata.get("check")
-    if max_length is not None and not _is_unicode(value):
+    if max_length is not None and not is_unicode(value):
         yield f"{place}: Input should be a valid string, unable to parse raw data as a unicode string"
     elif max_length is not None and len(value) > max_length:
         yield f"{place}: String should have at most {max_length} characters"
@@ -647,7 +655,7 @@ def _problem(
             yield f"{place}: {error}"
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """Whether the text has no lone surrogate: such a text cannot be a path or a word of a command."""
     try:
         text.encode()
@@ -656,9 +664,17 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _sentence(location: tuple[int | str, ...], kind: str, message: str) -> str:
+def _sentence(
+    request: type[ToolRequest],
+    location: tuple[int | str, ...],
+    kind: str,
+    message: str,
+) -> str:
     name = ".".join(str(part) for part in location) or "arguments"
     if kind == "unexpected_keyword_argument":
+        for item in fields(request):
+            if item.name == name:
+                return f"{name} is not an argument of this tool: it is called {_wire_name(item)}"
         return f"{name[:80]} is not an argument of this tool"
     return f"{name[:80]}: {message}"
 

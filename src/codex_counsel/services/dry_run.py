@@ -212,7 +212,7 @@ def _access(
         placement = brief.place(boundary, scratch_directory(context, brief, "JOB"))
         effort = efforts.of_run(context, request, preflight)
         turn = turn_of(context, request, preflight, placement, effort)
-        own = base_instructions.of_run(context, preflight, brief.instructions)
+        own = base_instructions.of_run(context, preflight, brief)
         codex_adds = _additions(preflight, turn, own)
     except CounselError as error:
         access: JsonObject = {"blocked": {"code": error.code, "message": error.message}}

@@ -103,7 +103,7 @@ class _Planning:
         scratch = scratch_directory(context, brief, job_id)
         placement = brief.place(boundary, scratch)
         effort = efforts.of_run(context, request, preflight)
-        instructions = base_instructions.of_run(context, preflight, brief.instructions)
+        instructions = base_instructions.of_run(context, preflight, brief)
         turn = turn_of(context, request, preflight, placement, effort)
         turn = replace(turn, config=brief.config)
         turn = _with_files(
