@@ -29,7 +29,7 @@ from codex_counsel.server.app import UnknownTools, shortage_or_defect
 from codex_counsel.server.threads import in_thread
 from codex_counsel.server.waiting import Caller, launch_in_thread, result_in_time
 from codex_counsel.services.compat import StartedTurn, failure
-from codex_counsel.services.counsel import Counsel
+from codex_counsel.services.counsel import Counsel, Handle
 from codex_counsel.system.json_values import JsonObject
 
 Start = Callable[[Any], StartedTurn]
@@ -118,16 +118,18 @@ def _result_of(answer: CompatAnswer) -> ToolResult:
 async def _run(counsel: Counsel, start: Start, request: ToolRequest) -> CompatAnswer:
     """Start a turn, or join one, and wait for its answer as long as the client can be kept waiting."""
     caller = Caller(get_context())
-    notes: tuple[str, ...] = ()
+    turns: list[StartedTurn] = []
 
-    def launch() -> Any:
-        nonlocal notes
-        turn = start(request)
-        notes = turn.notes
-        return turn.handle
+    def launch() -> Handle:
+        turns.append(start(request))
+        return turns[0].handle
 
     handle = await launch_in_thread(counsel, launch, caller)
-    wire = await result_in_time(counsel, handle, caller)
-    return await in_thread(
-        partial(counsel.codex_answer, StartedTurn(handle, notes), wire)
-    )
+    (turn,) = turns
+    try:
+        wire = await result_in_time(counsel, handle, caller)
+    except CounselError as error:
+        if turn.thread_id:
+            error.details.setdefault("session_id", turn.thread_id)
+        raise
+    return await in_thread(partial(counsel.codex_answer, turn, wire))

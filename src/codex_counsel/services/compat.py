@@ -25,7 +25,7 @@ from codex_counsel.contract.request import Apply
 from codex_counsel.contract.vocabulary import JOB_ID, THREAD_ID
 from codex_counsel.delegate.apply import StoredDiff, apply_diff
 from codex_counsel.delegate.record import DelegateSpec
-from codex_counsel.errors import Code, CounselError
+from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.jobs import recovery, threads
 from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
@@ -63,10 +63,10 @@ DIVERGED = (
 
 @dataclass(frozen=True)
 class StartedTurn:
-    """A turn that runs, or has ended. `notes` are lines for its answer."""
+    """A turn that runs, or has ended. `notes` are lines for its answer; `thread_id` is empty for a new thread."""
 
     handle: Handle
-    notes: tuple[str, ...] = ()
+    thread_id: str = ""
 
 
 def start(context: Context, call: CodexCall, server: ServerOptions) -> StartedTurn:
@@ -83,7 +83,11 @@ def reply(context: Context, store: Store, call: CodexReplyCall) -> StartedTurn:
     a run of something else), `session_busy` (its latest run goes on), and as `runs.start`.
     The thread, where there is one, is in the error's details as `session_id`.
     """
-    thread = _thread(store, call)
+    try:
+        thread = _thread(store, call)
+    except OSError as error:
+        message = "The state directory cannot be read"
+        raise error_of(Code.STORAGE_FAILED, message, error) from None
     try:
         if call.prompt.strip().lower() == WAIT:
             return _join(store, thread)
@@ -101,7 +105,7 @@ def _join(store: Store, thread: _Thread) -> StartedTurn:
             f"There is nothing to wait for: no run of the thread {thread.id} is on record",
             repair="Send another prompt to continue the thread.",
         )
-    return StartedTurn(results.join(store, thread.job.id))
+    return StartedTurn(results.join(store, thread.job.id), thread_id=thread.id)
 
 
 def _continue(
@@ -130,8 +134,8 @@ def _continue(
             turn = threads.Turn(handle.job.id, options_kept, earlier or "")
             threads.note_turn(store.state, thread.id, turn)
     if options is None:
-        return StartedTurn(handle, (NOT_ON_RECORD.format(root=context.cwd),))
-    return StartedTurn(handle, remarks)
+        remarks = (NOT_ON_RECORD.format(root=context.cwd),)
+    return StartedTurn(handle, remarks, thread.id)
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,9 @@ def _thread(store: Store, call: CodexReplyCall) -> _Thread:
             "threadId: is not the id of a thread",
             repair="Name the threadId that codex returned.",
         )
-    store.check()
+    # Where there is no state directory, there is no note.
+    with contextlib.suppress(OSError):
+        store.check()
     return _Thread(named, _noted_job(store, threads.latest_turn(store.state, named)))
 
 

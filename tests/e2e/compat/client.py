@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from codex_counsel.jobs.job import Job
+from tests.conftest import World, until
 from tests.e2e.server.wire import ServerProcess
 
 ARGV = (sys.executable, "-m", "codex_counsel", "mcp", "--compat")
@@ -24,5 +26,22 @@ def text(result: dict[str, Any]) -> str:
     return str(block["text"])
 
 
-def thread_of(result: dict[str, Any]) -> str:
+def named_thread(result: dict[str, Any]) -> str:
+    """The thread that a result names."""
     return str(result["structuredContent"]["threadId"])
+
+
+def jobs_of(world: World) -> list[Job]:
+    """The jobs on record, in no order."""
+    return list(world.counsel().store.jobs())
+
+
+def only_job(world: World) -> Job:
+    """The only job, as soon as there is one."""
+    (job,) = until(lambda: jobs_of(world))
+    return job
+
+
+def thread_of(job: Job) -> str:
+    """The thread of a job, as soon as Codex has begun it."""
+    return until(lambda: job.state().thread_id)

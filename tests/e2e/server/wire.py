@@ -145,6 +145,17 @@ class ServerProcess:
                 f"no answer to {number}: {self.stderr}"
             )
 
+    def first_answer(self, *numbers: int, seconds: float = 60) -> dict[str, Any]:
+        """Wait until one of these requests is answered, and return that answer."""
+        deadline = time.monotonic() + seconds
+        while True:
+            for message in self.messages:
+                if message.get("id") in numbers and "method" not in message:
+                    return message
+            assert self._read(deadline - time.monotonic()), (
+                f"no answer to {numbers}: {self.stderr}"
+            )
+
     def close(self) -> None:
         """End of input."""
         assert self.process.stdin
