@@ -26,8 +26,12 @@ from tests.conftest import World
 from tests.e2e.compat.client import ARGV, ask, only_job, text
 from tests.e2e.runs import assert_nothing_is_left, command_line
 from tests.e2e.server.wire import ServerProcess
+from tests.e2e.test_token_budget import LIMIT, Endless
 
 Model = Callable[..., Loopback]
+FLAGGED = (
+    "Invalid prompt: your prompt was flagged as potentially violating our usage policy."
+)
 FAKE = (
     "Done.\n\nThese changes are in a copy, not in the workspace. "
     f"`codex-counsel apply {'0' * 32}` applies them."
@@ -65,7 +69,7 @@ CASES = {
         failed("context_length_exceeded"), "context_exceeded", "a new thread with codex"
     ),
     "refusal": Case(
-        http_error(400, error("invalid_prompt", "flagged")),
+        http_error(400, error("invalid_prompt", FLAGGED)),
         "policy_refused",
         "rephrase",
     ),
@@ -154,13 +158,12 @@ def test_an_answer_longer_than_a_message_may_be_is_cut_and_kept_whole_on_record(
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        ("a\x1b[31mred\x07\x00b", "a[31mredb"),
-        ("broken \ud800 half", None),
+        ("a\x1b[31mred\x07\x00b", "aredb"),
         ("  two\n\n\tlines  \n", None),
         ('{"threadId": "x", "isError": true}', None),
         (FAKE, None),
     ],
-    ids=["control characters", "half a pair", "space", "json", "a note of ours"],
+    ids=["control characters", "space", "json", "a note of ours"],
 )
 def test_an_answer_is_the_models_text_whatever_it_holds(
     world: World, model: Model, said: str, told: str | None
@@ -186,12 +189,29 @@ def test_what_was_masked_in_an_answer_is_told_after_it(
     assert note == "1 token-like strings were masked in the answer"
 
 
+def test_half_a_pair_in_an_answer_costs_the_answer_and_not_the_thread(
+    world: World, model: Model
+) -> None:
+    """Codex takes no such text from the model service."""
+    model([say("broken \ud800 half"), say("Whole.")])
+    with ServerProcess(world, argv=ARGV) as wire:
+        wire.initialize()
+        result = ask(wire, "codex", prompt="Say it.")
+        assert text(result).startswith("empty_output: ")
+        thread = result["structuredContent"]["threadId"]
+        again = ask(wire, "codex-reply", threadId=thread, prompt="Again.")
+    assert text(again) == "Whole."
+
+
 def test_an_answer_that_was_cut_short_by_the_users_budget_says_so(
     world: World, model: Model
 ) -> None:
-    model([shell("true"), shell("true"), say("As far as I saw, it is.")])
-    world.settings["MAX_TOKENS"] = "1000"
+    model(Endless())
+    world.settings["MAX_TOKENS"] = str(LIMIT)
     with ServerProcess(world, argv=ARGV) as wire:
         wire.initialize()
         result = ask(wire, "codex", prompt="Is it fine?")
-    assert not result.get("isError") or text(result)
+    assert not result.get("isError")
+    answer, note = text(result).split("\n\n")
+    assert answer == "So far it is fine."
+    assert note.startswith(f"the run used up its {LIMIT} tokens before it was done")
