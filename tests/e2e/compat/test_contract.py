@@ -11,9 +11,17 @@ from typing import Any
 import pytest
 
 from codex_counsel.contract.compat import recorded_tools
-from codex_counsel.loopback import Loopback, Reply, Request, error, http_error, say
-from tests.conftest import World
-from tests.e2e.compat.client import ask, text, thread_of
+from codex_counsel.loopback import (
+    Loopback,
+    Reply,
+    Request,
+    error,
+    hold,
+    http_error,
+    say,
+)
+from tests.conftest import World, living, until
+from tests.e2e.compat.client import ARGV, ask, text, thread_of
 from tests.e2e.compat.conftest import Start
 from tests.e2e.server.wire import ServerProcess
 
@@ -25,6 +33,8 @@ ARGUMENTS = [
     for argument in recorded["inputSchema"]["properties"]
 ]
 UNKNOWN_THREAD = "019c58e5-0000-7000-8000-000000000000"
+INVALID_PARAMS = -32602
+"""Of JSON-RPC."""
 GREETING = 1
 """The number of the first request, `initialize`."""
 REFUSED = "the model said no"
@@ -93,6 +103,19 @@ def test_the_server_has_the_same_name(
     own, other = (server.answer(GREETING)["result"] for server in (ours, theirs))
     assert own["serverInfo"]["name"] == other["serverInfo"]["name"]
     assert "tools" in own["capabilities"]
+
+
+@pytest.mark.parametrize(
+    "version", ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"]
+)
+def test_a_client_of_any_age_is_answered_in_its_version_of_the_protocol(
+    world: World, version: str
+) -> None:
+    with ServerProcess(world, argv=ARGV) as server:
+        client = {"name": "a-test", "version": "0"}
+        params = {"protocolVersion": version, "clientInfo": client, "capabilities": {}}
+        answer = server.answer(server.ask("initialize", params))
+    assert answer["result"]["protocolVersion"] == version
 
 
 # --- what a call is answered with
@@ -245,3 +268,48 @@ def test_a_thread_outlives_the_server_and_the_last_release_lost_it(
         arguments = {"prompt": "And now?", "threadId": thread}
         result = ask(start(), "codex-reply", **arguments)
         assert bool(result.get("isError")) == lost
+
+
+def test_who_closes_his_end_has_gone_and_the_last_release_worked_on_for_nobody(
+    world: World, compat: Start, last_release: Start, model: Model
+) -> None:
+    gate = hold(say("It is fine."))
+    model(gate)
+    for start, worked_on in ((last_release, True), (compat, False)):
+        server = start()
+        number = server.call("codex", {"prompt": "Is it fine?"})
+        assert gate.reached.wait(30)
+        gate.reached.clear()
+        server.close()
+        if worked_on:
+            gate.release.set()
+            assert "result" in server.answer(number)
+            gate.release.clear()
+        server.wait_for_exit()
+    until(lambda: [row["status"] for row in rows_of(world)] == ["cancelled"])
+    until(lambda: not living(str(world.base)))
+
+
+def rows_of(world: World) -> list[dict[str, Any]]:
+    return world.counsel().store.rows()
+
+
+def test_a_call_before_the_handshake_is_refused(world: World, model: Model) -> None:
+    asked = model(say("It is fine."))
+    with ServerProcess(world, argv=ARGV) as ours:
+        answer = ours.answer(ours.call("codex", {"prompt": "Is it fine?"}))
+        assert answer["error"]["code"] == INVALID_PARAMS
+    assert asked.requests == []
+
+
+def test_who_lets_codex_write_needs_a_repository_and_the_last_release_did_not(
+    world: World, compat: Start, last_release: Start, model: Model
+) -> None:
+    asked = model(say("It is fine."))
+    arguments = {"prompt": "Write a page.", "sandbox": "workspace-write"}
+    result = ask(compat(), "codex", **arguments)
+    assert result["isError"]
+    assert "not_a_git_repo" in text(result)
+    assert "read-only" in text(result)
+    assert asked.requests == []
+    assert not ask(last_release(), "codex", **arguments).get("isError")
