@@ -21,7 +21,7 @@ from codex_counsel.loopback import (
     say,
 )
 from tests.conftest import World, living, until
-from tests.e2e.compat.client import ARGV, ask, text, thread_of
+from tests.e2e.compat.client import ARGV, ask, named_thread, text
 from tests.e2e.compat.conftest import Start
 from tests.e2e.server.wire import ServerProcess
 
@@ -185,9 +185,9 @@ def test_a_reply_goes_on_in_the_thread(
     ours: ServerProcess, theirs: ServerProcess, name: str
 ) -> None:
     for server in (ours, theirs):
-        thread = thread_of(ask(server, "codex", prompt="Is it fine?"))
+        thread = named_thread(ask(server, "codex", prompt="Is it fine?"))
         result = ask(server, "codex-reply", prompt="And now?", **{name: thread})
-        assert thread_of(result) == thread
+        assert named_thread(result) == thread
         assert text(result) == "It is fine."
 
 
@@ -226,7 +226,7 @@ def test_the_oldest_name_of_the_thread_is_still_taken(
     ours: ServerProcess, theirs: ServerProcess
 ) -> None:
     for server, refused in ((ours, False), (theirs, True)):
-        thread = thread_of(ask(server, "codex", prompt="Is it fine?"))
+        thread = named_thread(ask(server, "codex", prompt="Is it fine?"))
         result = ask(server, "codex-reply", prompt="And now?", sessionId=thread)
         assert bool(result.get("isError")) == refused
 
@@ -262,7 +262,7 @@ def test_a_thread_outlives_the_server_and_the_last_release_lost_it(
     model(say("It is fine."))
     for start, lost in ((compat, False), (last_release, True)):
         first = start()
-        thread = thread_of(ask(first, "codex", prompt="Is it fine?"))
+        thread = named_thread(ask(first, "codex", prompt="Is it fine?"))
         first.close()
         first.wait_for_exit()
         arguments = {"prompt": "And now?", "threadId": thread}

@@ -22,7 +22,7 @@ import pytest
 
 from codex_counsel.loopback import Loopback, Request, say, shell
 from tests.conftest import World
-from tests.e2e.compat.client import ask, text, thread_of
+from tests.e2e.compat.client import ask, named_thread, text
 from tests.e2e.compat.conftest import Start
 from tests.e2e.server.wire import ServerProcess
 
@@ -86,7 +86,7 @@ def filled(
     """The arguments with the workspace, and with a thread that the server has begun, where they name one."""
     known = {"{workspace}": str(workspace)}
     if "{thread}" in arguments.values():
-        known["{thread}"] = thread_of(ask(server, "codex", prompt="Begin."))
+        known["{thread}"] = named_thread(ask(server, "codex", prompt="Begin."))
     return {
         name: known.get(value, value) if isinstance(value, str) else value
         for name, value in arguments.items()
