@@ -66,6 +66,7 @@ class StartedTurn:
     """A turn that runs, or has ended. `notes` are lines for its answer; `thread_id` is empty for a new thread."""
 
     handle: Handle
+    notes: tuple[str, ...] = ()
     thread_id: str = ""
 
 
