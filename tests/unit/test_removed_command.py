@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shlex
 
 import pytest
@@ -63,6 +64,7 @@ ONLY_BY_A_PERSON = [
     "sh -c '/usr/bin/codex mcp-server'",
     "sh -c 'codex -c a=b mcp-server'",
     "sh -c 'codex mcp-server || codex mcp-server'",
+    "sh -c 'codex mcp-server || codex mcp'",
 ]
 
 OTHERS = [
@@ -195,3 +197,25 @@ def test_of_variables_the_names_are_told_and_no_values(
 )
 def test_what_is_too_long_or_too_deep_is_not_searched(argv: list[str]) -> None:
     assert removed_command(argv) is None
+
+
+def test_no_command_line_is_too_strange() -> None:
+    words = [
+        *("codex", "codex.EXE", "mcp", "mcp-server", "serve", "-c", "a=b", "--", "-"),
+        *("env", "-S", "A=1", "sh", "bash", "-lc", "npx", "-p", "--package=", "-y"),
+        *("@openai/codex", "@openai/codex@", "pnpm", "dlx", "cmd", "/c", "wsl", "-d"),
+        *("codex mcp-server", "env -S 'codex mcp'", "'", ";", "&&", "2>", "$(", "`"),
+        *("", " ", "\n", "\0", "\ud800", "${A:-codex}", "${", "\\", "é", "node"),
+    ]
+    seeded = random.Random(154)  # a sequence that is the same each time
+    found = 0
+    for _ in range(20_000):
+        argv = seeded.choices(words, k=seeded.randrange(8))
+        if seeded.random() < 0.3:
+            argv = ["sh", "-c", " ".join(argv)]
+        command = removed_command(argv)
+        if command:
+            found += 1
+            successor = command.succeeded_by(PROGRAM)
+            assert successor is None or removed_command(successor) is None, argv
+    assert found > 100

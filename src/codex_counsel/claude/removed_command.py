@@ -54,8 +54,8 @@ class RemovedCommand:
     def succeeded_by(self, program: Sequence[str]) -> list[str] | None:
         """The command line with `program` in the place of Codex.
 
-        None where only a person can write it: the script sets variables or names the
-        command in another way than by these words.
+        None where only a person can write it: the script sets variables, names the
+        command in another way than by these words, or more than once.
         """
         if not self.script:
             return [*self.prefix, *program, *self.arguments]
@@ -63,7 +63,8 @@ class RemovedCommand:
         if self.variables or len(words.findall(self.script)) != 1:
             return None
         successor = shlex.join(program)
-        return [*self.prefix, words.sub(lambda _: successor, self.script)]
+        argv = [*self.prefix, words.sub(lambda _: successor, self.script)]
+        return None if removed_command(argv) else argv
 
 
 def removed_command(argv: Sequence[str]) -> RemovedCommand | None:
