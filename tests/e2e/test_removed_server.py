@@ -206,6 +206,7 @@ def test_where_nothing_is_named_nothing_is_told(world: World) -> None:
         (["npx", "@openai/codex@0.150.0", "mcp-server"], "0.169.0", "pinned"),
         (["npx", "@openai/codex@0.154.0", "mcp-server"], "0.153.4", "removed"),
         (["npx", "@openai/codex@^0.150", "mcp-server"], "0.153.4", "removed"),
+        (["npx", f"@openai/codex@0.1.{'9' * 9999}", "mcp"], "0.153.4", "removed"),
     ],
 )
 def test_a_release_that_still_has_the_command_is_told_apart(
@@ -408,6 +409,29 @@ def test_tokens_and_long_arguments_are_not_repeated(world: World) -> None:
     assert token not in json.dumps(wire)
     assert "4711" not in json.dumps(wire)
     assert any("keep PIN of the command line" in text for text in warnings(world))
+
+
+def test_a_script_is_kept_where_that_is_safe_and_else_its_user_is_reminded_of_it(
+    world: World,
+) -> None:
+    scripts = {
+        "kept": "source ~/.profile && codex mcp-server",
+        "left out": "source ~/.profile && npx -y @openai/codex mcp-server",
+    }
+    servers = {
+        name: {"command": "sh", "args": ["-c", script]}
+        for name, script in scripts.items()
+    }
+    configure(world.workspace / ".mcp.json", servers)
+    kept, left_out = rows(world)
+    script = "source ~/.profile && codex-mcp-server"
+    assert kept["replacement"] == {"command": "sh", "args": ["-c", script]}
+    assert left_out["replacement"] == SUCCESSOR
+    reminded = [
+        text for text in warnings(world) if "what else its shell script does" in text
+    ]
+    assert len(reminded) == 1
+    assert "'left out'" in reminded[0]
 
 
 def test_of_very_many_servers_the_first_are_told(world: World) -> None:

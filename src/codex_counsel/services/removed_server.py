@@ -38,7 +38,7 @@ MAX_SEARCHED = 100_000
 MAX_REPLACEMENT = 600
 """Characters of a replacement that is shown; of a longer one only the command is."""
 ELLIPSIS = "..."
-EXACT_RELEASE = re.compile(r"\d+\.\d+\.\d+\S*")
+EXACT_RELEASE = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}(?!\d)\S*")
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _row(
         "release": one_line(visible(command.release), 40),
         "state": _state(command, installed),
         "replacement": _replacement(command, program),
-        "in_script": bool(command.script),
+        "leaves_script_out": command.succeeded_by(program) is None,
         "variables": [one_line(name, 60) for name in command.variables[:MAX_SHOWN]],
         "read_by_claude_code": server.file.is_read,
     }
@@ -175,7 +175,7 @@ def _sentence(row: JsonObject, installed: str | None) -> str:
     parts = [f"{server} {command}: write {written} there"]
     if ELLIPSIS in row["replacement"]["args"]:
         parts.append(f'"{ELLIPSIS}" stands for its present arguments')
-    if row["in_script"]:
+    if row["leaves_script_out"]:
         parts.append("keep what else its shell script does")
     if row["variables"]:
         names = ", ".join(row["variables"])
