@@ -7,6 +7,9 @@
 - `… and a note`: further a line on the approval policy
 - `refusal`: an error that has each of `names`, before anything is spent
 
+For a command line, it is what the server makes of a call that names a prompt alone; with a `refusal` it does not begin.
+Then, and with `names`, the line on its standard error has each of `names`.
+
 `gave` is what the last release made of it: `answer` or `refusal`. `model`, `effort` and `developer` are what Codex
 asks its model with.
 """
@@ -14,6 +17,7 @@ asks its model with.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +36,9 @@ RECORDED = json.loads(
     Path(__file__).with_name("recorded_calls.json").read_text("utf-8")
 )
 CALLS: list[Shape] = RECORDED["calls"]
+COMMAND_LINES: list[Shape] = RECORDED["command_lines"]
+COMMAND = str(Path(sys.executable).with_name("codex-mcp-server"))
+USAGE_ERROR = 2
 SAID = "It is fine."
 WORK = [shell("echo done > made.txt"), say(SAID)]
 
@@ -76,6 +83,24 @@ def test_the_last_release_made_of_it_what_is_recorded(
         check_request(shape, request)
 
 
+@pytest.mark.parametrize("shape", COMMAND_LINES, ids=by_source)
+def test_a_recorded_command_line_works_or_is_refused_by_name(
+    world: World, workspace: Path, model: Model, shape: Shape
+) -> None:
+    codex = model(script_of(shape))
+    with ServerProcess(world, argv=(COMMAND, *shape["args"])) as server:
+        if shape["gives"] == "refusal":
+            assert server.wait_for_exit() == USAGE_ERROR
+        else:
+            server.initialize()
+            check_result(shape, ask(server, "codex", prompt="Go on."))
+        remarks = server.stderr
+    assert [name for name in shape.get("names", ()) if name not in remarks] == []
+    assert bool(codex.requests) == (shape["gives"] != "refusal")
+    for request in codex.requests:
+        check_request(shape, request)
+
+
 def script_of(shape: Shape) -> Any:
     return WORK if shape["gives"].startswith("work") else say(SAID)
 
@@ -101,7 +126,7 @@ def check_result(shape: Shape, result: dict[str, Any]) -> None:
         return
 
     assert not result.get("isError"), content
-    policy = f"approval-policy {shape['arguments'].get('approval-policy')}"
+    policy = f"approval-policy {shape.get('arguments', {}).get('approval-policy')}"
     assert (policy in content) == shape["gives"].endswith(" and a note")
     if shape["gives"] == "answer":
         assert content == SAID
