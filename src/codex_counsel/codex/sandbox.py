@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from codex_counsel.contract.envelope import Sandbox
@@ -71,6 +72,8 @@ class Boundary:
     """What a run may touch. All paths are absolute and resolved.
 
     `readable` are roots besides the workspace, `scratch` directories are writable,
+    Of a workspace that can be written, `closed` paths cannot, whether they exist or not;
+    `pinned` directories can be written, but not be moved away with what is closed in them.
     `denied` are directories and `secrets` files that stay closed wherever they lie.
     `homes` are the home directories of this machine, of which none may be opened.
     `reads` is workspace, toolchains (the same plus `readable` roots of installed tools)
@@ -89,6 +92,8 @@ class Boundary:
     network: bool = False
     readable: tuple[Path, ...] = ()
     scratch: tuple[Path, ...] = ()
+    closed: tuple[Path, ...] = ()
+    pinned: tuple[Path, ...] = ()
     environment: Path | None = None
     programs: Path | None = None
     denied: tuple[Path, ...] = ()
@@ -139,6 +144,14 @@ def is_literal_path(path: Path) -> bool:
 def can_be_scanned(root: Path) -> bool:
     """Whether a pattern of Codex can begin with this path."""
     return not WILD.search(str(root))
+
+
+def is_searched(path: Path, roots: Iterable[Path]) -> bool:
+    """Whether Codex finds this file by its name, before each command, below one of these roots."""
+    if not any(path.is_relative_to(root) for root in roots):
+        return False
+    patterns = LATER_SECRETS.strip("{}").split(",")
+    return any(fnmatchcase(path.name, pattern) for pattern in patterns)
 
 
 def why_closed(
@@ -211,9 +224,7 @@ def _filesystem(boundary: Boundary) -> dict[str, Json]:
         access[":minimal"] = "read"
     for path in boundary.readable:
         access[str(path)] = "read"
-    access[str(boundary.workspace)] = "read"
-    if boundary.mode == "worktree-write":
-        access[str(boundary.workspace)] = "write"
+    access |= _workspace(boundary)
     for path in boundary.scratch:
         access[str(path)] = "write"
     if boundary.programs:
@@ -227,6 +238,16 @@ def _filesystem(boundary: Boundary) -> dict[str, Json]:
     if any("**" in path for path in access):
         # Without a limit Codex warns in every run.
         access["glob_scan_max_depth"] = MAX_DEPTH
+    return access
+
+
+def _workspace(boundary: Boundary) -> dict[str, Json]:
+    if boundary.mode == "read-only":
+        return {str(boundary.workspace): "read"}
+    access: dict[str, Json] = {str(boundary.workspace): "write"}
+    # Codex mounts each of these, and a mount cannot be renamed.
+    access |= {str(path): "write" for path in boundary.pinned}
+    access |= {str(path): "read" for path in boundary.closed}
     return access
 
 

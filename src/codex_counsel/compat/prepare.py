@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codex_counsel.attempts import prepare as attempts
+from codex_counsel.compat import guarded
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.kind import Brief, Records
 from codex_counsel.prepare import guidance, prompt_parts
 from codex_counsel.prepare.boundary import Access
+from codex_counsel.prepare.workspace import open_repository
 from codex_counsel.system.text import visible
 
 if TYPE_CHECKING:
     from codex_counsel.contract.compat import (
+        ThreadChange,
         ThreadOptions,
         ThreadQuestion,
         ThreadTask,
@@ -78,6 +83,59 @@ def prepare_task(
         config=_config(options),
         details={**brief.details, "thread": _kept(options, workspace)},
     )
+
+
+def prepare_change(
+    request: ThreadChange,
+    workspace: ResolvedWorkspace,
+    context: Context,
+    _records: Records,
+) -> Brief:
+    """The brief of a turn that writes in the workspace itself.
+
+    Raises `input_too_large`, and `workspace_invalid` for one that cannot be written.
+    """
+    settings = context.settings
+    options = request.options
+    prompt_parts.check_author_text(
+        settings.max_input_bytes, prompt=request.question, **_texts(options)
+    )
+    if not os.access(workspace.root, os.W_OK):
+        raise CounselError(
+            Code.WORKSPACE_INVALID,
+            f"{workspace.root} cannot be written",
+            repair="Name another cwd, or the sandbox read-only.",
+        )
+    closed = guarded.to_close(workspace.root, _used_by_git(workspace, context))
+    agents = guidance.on_disk(workspace, settings)
+    prompt = prompt_parts.join_prompt(
+        prompt_parts.prompt_file("in_place"),
+        *prompt_parts.fence_all(agents.material, None),
+        visible(request.question),
+    )
+    access = Access.to_repository(workspace, reads="toolchains")
+    place = {"workspace": str(workspace.root), "closed": [str(path) for path in closed]}
+    return Brief(
+        prompt=prompt,
+        access=replace(access, mode="workspace-write", closed=closed),
+        instructions=options.base_instructions,
+        config=_config(options),
+        warnings=agents.warnings,
+        details={"in_place": place, "thread": _kept(options, workspace)},
+        keeps_files=True,
+    )
+
+
+def _used_by_git(workspace: ResolvedWorkspace, context: Context) -> list[Path]:
+    """Git directories and the directories of hooks, wherever they are; nothing where there is no repository to open."""
+    try:
+        repo = open_repository(workspace, context)
+    except CounselError:
+        return []
+    # The value in force is ours, by which our own git runs no hook.
+    values = repo.git("config", "-z", "--get-all", "core.hooksPath", ok=(0, 1))
+    hooks = [repo.root / os.fsdecode(name) for name in values.split(b"\0") if name]
+    return [repo.git_dir, repo.common_dir, *hooks]
 
 
 def _kept(options: ThreadOptions, workspace: ResolvedWorkspace) -> JsonObject:

@@ -6,6 +6,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
+from codex_counsel.compat.guarded import NOT_ALL_SEEN, NOT_NOTED
 from codex_counsel.contract.envelope import CheckResult
 from codex_counsel.delegate.conclude import check_line
 from codex_counsel.system.text import cut, one_line
@@ -21,6 +22,11 @@ MAX_NOTES = 10
 """Warnings of the envelope that an answer repeats."""
 MAX_NOTE = 500
 """Characters of each."""
+GUARDED = (
+    "Look at these before anything else is done in the workspace. Tools execute or obey them, and they changed there "
+    "while the turn ran: {paths}."
+)
+STATUS = {"A": "new", "M": "changed", "D": "removed"}
 UNCHANGED = "No file was changed."
 IN_COPY = "These changes are in a copy, not in the workspace. `codex-counsel apply {job}` applies them."
 KEPT = (
@@ -59,6 +65,20 @@ def of_failed_task(wire: EnvelopeDict, job_id: str) -> list[str]:
         KEPT.format(diffstat=wire.get("diffstat"), job=job_id),
         *_sensitive(wire),
     ]
+
+
+def of_change(wire: EnvelopeDict) -> list[str]:
+    """The paragraphs that follow the text of a turn that wrote in the workspace itself, completed or not."""
+    parts = []
+    if wire.get("files"):
+        rows = [
+            f"{shlex.quote(str(row['path']))} ({STATUS[row['status']]})"
+            for row in wire["files"]
+        ]
+        parts.append(GUARDED.format(paths=named(rows)))
+    warnings = wire["meta"].get("warnings", ())
+    told = [text for text in warnings if text in (NOT_ALL_SEEN, NOT_NOTED)]
+    return parts + [f"Note: {text}" for text in told]
 
 
 def _changes(wire: EnvelopeDict, diff: str, job_id: str) -> list[str]:

@@ -168,6 +168,13 @@ class ThreadTask(Delegate):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ThreadChange(Consult):
+    """A turn of such a thread that writes in the workspace itself."""
+
+    options: ThreadOptions
+
+
+@dataclass(frozen=True, kw_only=True)
 class CompatAnswer:
     """What a caller of the two tools gets. `thread_id` is empty where there is no thread."""
 

@@ -116,7 +116,8 @@ Instructions = Literal["own", "codex"]
 """The base instructions of a consultation or review: those of `prompts/base.md`, or Codex's."""
 INSTRUCTIONS: tuple[Instructions, ...] = get_args(Instructions)
 
-SandboxMode = Literal["read-only", "worktree-write"]
+SandboxMode = Literal["read-only", "worktree-write", "workspace-write"]
+"""What commands may write besides their TMPDIR: nothing, the throwaway copy, or the user's workspace itself."""
 SANDBOX_MODES: tuple[SandboxMode, ...] = get_args(SandboxMode)
 Reads = Literal["workspace", "toolchains", "host"]
 """The read boundary that a caller may choose."""

@@ -17,8 +17,16 @@ if TYPE_CHECKING:
     from codex_counsel.kind import EndedRun, Steps
     from codex_counsel.system.json_values import Json
 
-KindName = Literal["consult", "review", "delegate", "attempts", "proof"]
-KIND_FIELDS = ("output_schema", "library", "review", "delegate", "attempts", "proof")
+KindName = Literal["consult", "review", "delegate", "attempts", "proof", "in_place"]
+KIND_FIELDS = (
+    "output_schema",
+    "library",
+    "review",
+    "delegate",
+    "attempts",
+    "proof",
+    "in_place",
+)
 """The fields of `spec.json` that belong to one kind."""
 
 
@@ -52,7 +60,13 @@ def name_of(details: Mapping[str, Json]) -> KindName:
 
     Attempts and proofs are delegated tasks too.
     """
-    names: tuple[KindName, ...] = ("attempts", "proof", "delegate", "review")
+    names: tuple[KindName, ...] = (
+        "attempts",
+        "proof",
+        "delegate",
+        "review",
+        "in_place",
+    )
     for name in names:
         if details.get(name):
             return name
@@ -131,10 +145,23 @@ def _conclude_proof(ended: EndedRun) -> Envelope:
     return conclude(ended)
 
 
+def _set_up_in_place(details: Mapping[str, Json], scratch: str, directory: str) -> None:
+    from codex_counsel.compat.in_place import set_up
+
+    set_up(details, scratch, directory)
+
+
+def _conclude_in_place(ended: EndedRun) -> Envelope:
+    from codex_counsel.compat.in_place import conclude
+
+    return conclude(ended)
+
+
 KINDS: dict[KindName, Kind] = {
     "consult": Kind(_conclude_consult),
     "review": Kind(_conclude_review, _set_up_review, _follow_up_review),
     "delegate": Kind(_conclude_delegate, _set_up_delegate, _follow_up_delegate),
     "attempts": Kind(_conclude_attempts, _set_up_attempts, _follow_up_attempts),
     "proof": Kind(_conclude_proof, _set_up_delegate, _follow_up_proof),
+    "in_place": Kind(_conclude_in_place, _set_up_in_place),
 }

@@ -54,6 +54,7 @@ FIELD_TYPES: tuple[tuple[type | UnionType, tuple[str, ...]], ...] = (
             "delegate",
             "attempts",
             "proof",
+            "in_place",
             "thread",
             "checks",
         ),
@@ -73,8 +74,8 @@ class Spec:
     `THREAD` in the place of the thread. `max_records` is
     how many delivered jobs of a workspace are kept, each for `ttl`. `stays` is true for
     a run that goes on without its launcher: a caller who named it by a key will come
-    back for it. `output_schema`, `library`, `review`, `delegate`, `attempts` and `proof`
-    belong to one kind of run each: see `details`.
+    back for it. `output_schema`, `library`, `review`, `delegate`, `attempts`, `proof` and
+    `in_place` belong to one kind of run each: see `details`.
 
     `codex` is the path of its binary. `argv` is empty for a job that runs no Codex itself.
     `checks` is None for a run after which no command of ours runs; else the beginning of
@@ -107,6 +108,7 @@ class Spec:
     delegate: JsonObject | None = None
     attempts: JsonObject | None = None
     proof: JsonObject | None = None
+    in_place: JsonObject | None = None
     thread: JsonObject | None = None
     checks: JsonObject | None = None
     children: tuple[str, ...] = ()
@@ -173,7 +175,7 @@ class Spec:
 
     @property
     def kind(self) -> kinds.KindName:
-        """What the job is: a consultation, a review, a delegated task, attempts at one, or a proof."""
+        """What the job is: a row of `kinds.KINDS`."""
         return kinds.name_of(self.details)
 
     @property

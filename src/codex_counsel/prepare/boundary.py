@@ -14,8 +14,9 @@ from codex_counsel.codex.sandbox import (
     Boundary,
     can_be_scanned,
     is_literal_path,
+    is_searched,
 )
-from codex_counsel.contract.vocabulary import Reads
+from codex_counsel.contract.vocabulary import Reads, SandboxMode
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.names import display_name
 from codex_counsel.prepare import environments, system_files
@@ -45,6 +46,9 @@ PACKAGES = (
 )
 """Where package managers keep what they downloaded, below a home directory."""
 
+MAX_PINNED = 24
+"""Folders that no command can rename. Codex takes 0.03 s for each, and with 300 starts no command."""
+
 
 @dataclass(frozen=True)
 class Access:
@@ -53,13 +57,16 @@ class Access:
     `reads` is the boundary where the setting names none; `readable` are roots besides
     the workspace; secret files are looked for in `searched` and denied one by one.
     `objects` is a bare repository of ours whose objects git sees in the workspace;
-    its path has no links.
+    its path has no links. `mode` is what it may write, `closed` what it may not in a
+    workspace that it may write.
     """
 
     reads: Reads
     readable: tuple[Path, ...] = ()
     searched: tuple[Path, ...] = ()
     objects: Path | None = None
+    mode: SandboxMode = "read-only"
+    closed: tuple[Path, ...] = ()
 
     @classmethod
     def to_repository(
@@ -116,19 +123,68 @@ def of_run(
     )
     if reads == "host":
         denied = (*denied, *context.directories.settings())
+    pinned: tuple[Path, ...] = ()
+    scanned = _scanned(searched, found, denied)
+    if access.mode == "workspace-write":
+        unseen = [path for path in secrets if not is_searched(path, scanned)]
+        pinned, all_pinned = _pinned(workspace.root, access.closed, (*denied, *unseen))
+        complete = complete and all_pinned
+        if not all_pinned:
+            _refuse_unless_accepted(
+                context,
+                found,
+                "has secret files in too many folders that a command could rename",
+            )
     return Boundary(
         workspace=workspace.root,
+        mode=access.mode,
         reads=reads,
         network=bool(getattr(request, "network", False)),
         readable=(*needed, *roots, *tools),
         environment=project.python,
+        closed=access.closed,
+        pinned=pinned,
         denied=denied,
         homes=workspace.gate.homes,
         secrets=secrets,
         secrets_complete=complete,
-        searched=_scanned(searched, found, denied),
+        searched=scanned,
         host_controls_writable=preflight.host_controls_writable,
     )
+
+
+def _pinned(
+    root: Path, closed: Sequence[Path], denied: Sequence[Path]
+) -> tuple[tuple[Path, ...], bool]:
+    """The folders of a writable workspace that commands must not rename, and whether these are all.
+
+    Codex denies and closes paths: what lies in a folder would be open as soon as that has
+    another name. What is denied comes first.
+    """
+    pinned: dict[Path, None] = {}
+    is_all = True
+    for path in denied:
+        folders = _folders_to(root, path, closed)
+        if all(map(is_literal_path, folders)) and len(pinned | folders) <= MAX_PINNED:
+            pinned |= folders
+        else:
+            is_all = False
+    for path in closed:
+        folders = _folders_to(root, path, closed)
+        if len(pinned | folders) <= MAX_PINNED:
+            pinned |= folders
+    return tuple(pinned), is_all
+
+
+def _folders_to(root: Path, path: Path, closed: Sequence[Path]) -> dict[Path, None]:
+    """The folders between the root and a path, but those that cannot change anyway."""
+    if not path.is_relative_to(root):
+        return {}
+    folders: dict[Path, None] = {}
+    for folder in path.parents[: len(path.relative_to(root).parts) - 1]:
+        if not any(folder.is_relative_to(place) for place in closed):
+            folders[folder] = None
+    return folders
 
 
 def _keys_in_git(workspace: ResolvedWorkspace) -> list[Path]:

@@ -16,6 +16,7 @@ from codex_counsel.contract.compat import (
     CodexReplyCall,
     CompatAnswer,
     ServerOptions,
+    ThreadChange,
     ThreadOptions,
     ThreadQuestion,
     ThreadTask,
@@ -55,6 +56,10 @@ UNRECORDED = (
     "Of the thread's earlier turns no record is kept, so this one began with the workspace as it is. Changes of theirs "
     "that were not applied are not in it."
 )
+UNAPPLIED = (
+    "The changes of an earlier turn are in a copy, and were not in the workspace when this turn began: "
+    "`codex-counsel apply {job}` applies them."
+)
 DIVERGED = (
     "In the workspace, {paths} changed since this thread began. The copy goes on without these changes, and `apply` "
     "will refuse its diff there. For a start with the workspace as it is, call codex again."
@@ -73,7 +78,7 @@ class StartedTurn:
 def start(context: Context, call: CodexCall, server: ServerOptions) -> StartedTurn:
     """Begin a thread. Raises CounselError as `runs.start`."""
     options = thread_options.of_call(context, call, server)
-    handle = runs.start(context, _request(call.prompt, options))
+    handle = runs.start(context, _request(context, call.prompt, options))
     return StartedTurn(handle, thread_options.notes(call))
 
 
@@ -128,7 +133,9 @@ def _continue(
         if note:
             options = kept.options_of(context, note.options)
         earlier, remarks = _copy_to_go_on_from(context, store, note, options)
-        request = _request(prompt, options or ThreadOptions(), thread.id, earlier)
+        request = _request(
+            context, prompt, options or ThreadOptions(), thread.id, earlier
+        )
         handle = runs.start(context, request)
         if not handle.private:
             options_kept = handle.job.spec().thread or {}
@@ -221,11 +228,16 @@ def _copy_to_go_on_from(
     """
     if note is None or options is None or options.sandbox != "workspace-write":
         return None, ()
+    in_place = context.settings.compat_writes == "in_place"
     job = _latest_diff(store, note)
-    if job is None and _noted_job(store, note) is None:
-        return None, (UNRECORDED,)
     if job is None or not job.has_unapplied_diff():
-        return None, ()
+        is_gone = job is None and _noted_job(store, note) is None
+        remarks: tuple[str, ...] = ()
+        if is_gone and not in_place:
+            remarks = (UNRECORDED,)
+        return None, remarks
+    if in_place:
+        return None, (UNAPPLIED.format(job=job.id),)
     conflicts = _conflicts(context, job)
     if not conflicts:
         return job.id, ()
@@ -264,11 +276,13 @@ def _conflicts(context: Context, job: Job) -> list[str]:
 
 
 def _request(
+    context: Context,
     prompt: str,
     options: ThreadOptions,
     session_id: str | None = None,
     from_job: str | None = None,
-) -> ThreadQuestion | ThreadTask:
+) -> ThreadQuestion | ThreadTask | ThreadChange:
+    in_place = context.settings.compat_writes == "in_place"
     common: dict[str, Any] = {
         "workspace_root": options.root,
         "model": options.model,
@@ -278,7 +292,10 @@ def _request(
         "session_id": session_id,
         "options": options,
     }
-    if options.sandbox == "workspace-write":
+    writes = options.sandbox == "workspace-write"
+    if writes and in_place:
+        return ThreadChange(question=prompt, **common)
+    if writes:
         return ThreadTask(task=prompt, from_job=from_job, **common)
     return ThreadQuestion(question=prompt, **common)
 
@@ -307,6 +324,8 @@ def answer(store: Store, turn: StartedTurn, wire: EnvelopeDict | None) -> Compat
     parts = [_bounded(str(wire.get("answer", wire["summary"])), job)]
     if "diffstat" in wire:
         parts += work.of_task(wire, job.id)
+    else:
+        parts += work.of_change(wire)
     parts += _told_warnings(wire)
     return CompatAnswer(thread_id=thread_id, content="\n\n".join([*parts, *turn.notes]))
 
@@ -322,6 +341,8 @@ def failure(wire: EnvelopeDict) -> CompatAnswer:
         parts.append(f"Interim message, not a finished answer:\n{interim}")
     if wire.get("diff"):
         parts += work.of_failed_task(wire, str(meta["job_id"]))
+    else:
+        parts += work.of_change(wire)
     return CompatAnswer(
         thread_id=str(thread_id), content="\n\n".join(parts), is_error=True
     )

@@ -14,7 +14,7 @@ from codex_counsel.codex.command import Turn
 from codex_counsel.compat import prepare as compat
 from codex_counsel.consult import prepare as consult
 from codex_counsel.contract import catalogue
-from codex_counsel.contract.compat import ThreadQuestion, ThreadTask
+from codex_counsel.contract.compat import ThreadChange, ThreadQuestion, ThreadTask
 from codex_counsel.contract.envelope import CodexUsed, Meta
 from codex_counsel.contract.request import Consult, Delegate, ReviewChanges, ReviewPlan
 from codex_counsel.jobs import idempotency, launcher
@@ -52,6 +52,7 @@ PREPARE: dict[type[RunRequest], Callable[..., Brief]] = {
     Delegate: attempts.prepare,
     ThreadQuestion: compat.prepare_question,
     ThreadTask: compat.prepare_task,
+    ThreadChange: compat.prepare_change,
 }
 """What makes the brief of a request: one function of each kind of run, two of a review."""
 

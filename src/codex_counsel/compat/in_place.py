@@ -1,0 +1,109 @@
+"""A turn that writes in the workspace itself, in the worker: what tools execute or obey is noted, and looked at again.
+
+In the job directory: `before.json` (how it was) and `guarded.json` (what is different).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from codex_counsel.compat import guarded
+from codex_counsel.compat.guarded import NOT_ALL_SEEN, NOT_NOTED, Look, Stamp
+from codex_counsel.contract.envelope import DiffFile, Envelope
+from codex_counsel.errors import Code, CounselError
+from codex_counsel.kind import (
+    TEMPORARY,
+    EndedRun,
+    answer_in_prose,
+    failed_run,
+    remove_scratch,
+)
+from codex_counsel.system.files import read_json_or_none, write_atomically
+from codex_counsel.system.json_values import Json, JsonObject
+
+BEFORE = "before.json"
+GUARDED = "guarded.json"
+MAX_LISTED = 500
+"""Files that a result lists."""
+
+
+def set_up(details: Mapping[str, Json], scratch: str, directory: str) -> None:
+    """Make the run's TMPDIR, and note what it must leave alone.
+
+    Raises `workspace_invalid` where the workspace is gone, and OSError.
+    """
+    Path(scratch).mkdir(mode=0o700, exist_ok=True)
+    Path(scratch, TEMPORARY).mkdir(mode=0o700, exist_ok=True)
+    root, closed = _places(details)
+    try:
+        is_alone = guarded.hold(root)
+    except OSError as error:
+        raise CounselError(
+            Code.WORKSPACE_INVALID, f"{root} cannot be used: {error.strerror}"
+        ) from None
+    before = guarded.look(root, closed)
+    if not is_alone:
+        before = guarded.without_mount_points(root, before)
+    write_atomically(
+        Path(directory, BEFORE), json.dumps([before.stamps, before.complete])
+    )
+
+
+def conclude(ended: EndedRun) -> Envelope:
+    """The envelope of the turn, finished or not. `files` are those that it should have left alone."""
+    remove_scratch(ended)
+    if ended.error:
+        envelope = failed_run(ended, ended.error)
+    else:
+        envelope = answer_in_prose(ended)
+    if not (ended.directory / BEFORE).exists():  # it had not begun
+        return envelope
+    found = _guarded(ended)
+    if found is None:
+        envelope.meta.warnings.append(NOT_NOTED)
+        return envelope
+    if not found["complete"]:
+        envelope.meta.warnings.append(NOT_ALL_SEEN)
+    envelope.files = [DiffFile(**row) for row in found["files"]] or None
+    return envelope
+
+
+def _guarded(ended: EndedRun) -> JsonObject | None:
+    """What is different, looked at once; None where that cannot be told."""
+    stored = ended.directory / GUARDED
+    found = read_json_or_none(stored)
+    if isinstance(found, dict):
+        return found
+    raw = read_json_or_none(ended.directory / BEFORE)
+    root, closed = _places(ended.details)
+    try:
+        stamps, complete = raw
+        before = Look({name: Stamp(*stamp) for name, stamp in stamps.items()}, complete)
+        seen = guarded.look(root, closed)
+        after = guarded.without_mount_points(root, seen)
+        if guarded.is_alone(root):
+            guarded.remove_mount_points(root, before, seen)
+    except (AttributeError, TypeError, ValueError, OSError):
+        return None
+    before = guarded.without_mount_points(root, before)
+    rows = guarded.differences(before, after)[:MAX_LISTED]
+    found = {
+        "files": [asdict(row) for row in rows],
+        "complete": before.complete and after.complete,
+    }
+    write_atomically(stored, json.dumps(found))
+    return found
+
+
+def _places(details: Mapping[str, Json]) -> tuple[Path, list[bytes]]:
+    """The workspace, and the paths below it that the run cannot write."""
+    root = Path(details["in_place"]["workspace"])
+    closed = [
+        os.fsencode(Path(path).relative_to(root))
+        for path in details["in_place"]["closed"]
+    ]
+    return root, closed
