@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from codex_counsel.contract.compat import APPROVAL_POLICIES, CODEX_SANDBOXES
 from codex_counsel.contract.request import (
     Apply,
     Consult,
@@ -20,6 +19,8 @@ from codex_counsel.contract.request import (
     Transfer,
 )
 from codex_counsel.contract.vocabulary import (
+    APPROVAL_POLICIES,
+    CODEX_SANDBOXES,
     FAIL_ON,
     FINDING_ACTIONS,
     FINDING_STATES,

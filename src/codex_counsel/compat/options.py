@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING
 
 from codex_counsel.codex.sandbox import toml
 from codex_counsel.compat import config as configs
-from codex_counsel.contract.compat import (
-    CodexCall,
-    CodexSandbox,
-    ServerOptions,
-    ThreadOptions,
-)
+from codex_counsel.contract.compat import CodexCall, ServerOptions, ThreadOptions
+from codex_counsel.contract.vocabulary import CodexSandbox
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.prepare import preflight
 from codex_counsel.prepare import workspace as workspaces

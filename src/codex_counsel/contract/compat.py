@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
 from codex_counsel.contract.request import (
     PATH,
@@ -24,13 +24,9 @@ from codex_counsel.contract.request import (
     check_text,
     is_unicode,
 )
+from codex_counsel.contract.vocabulary import ApprovalPolicy, CodexSandbox
 from codex_counsel.system.json_values import Json, JsonObject
 
-CodexSandbox = Literal["read-only", "workspace-write", "danger-full-access"]
-CODEX_SANDBOXES: tuple[CodexSandbox, ...] = get_args(CodexSandbox)
-ApprovalPolicy = Literal["untrusted", "on-failure", "on-request", "never"]
-"""The first two were dropped by 0.149 and 0.143."""
-APPROVAL_POLICIES: tuple[ApprovalPolicy, ...] = get_args(ApprovalPolicy)
 WAIT = "wait"
 """The prompt of `codex-reply` that asks for the answer of the thread's latest run, and sends nothing to the model."""
 TOOL_NAMES = ("codex", "codex-reply")

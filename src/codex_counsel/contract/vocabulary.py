@@ -146,6 +146,15 @@ def strictest(bars: Iterable[FailOn]) -> FailOn:
     return max(bars, key=("never", *SEVERITIES).index)
 
 
+CodexSandbox = Literal["read-only", "workspace-write", "danger-full-access"]
+CODEX_SANDBOXES: tuple[CodexSandbox, ...] = get_args(CodexSandbox)
+"""The sandboxes that Codex names: what the tool `codex` takes."""
+
+ApprovalPolicy = Literal["untrusted", "on-failure", "on-request", "never"]
+APPROVAL_POLICIES: tuple[ApprovalPolicy, ...] = get_args(ApprovalPolicy)
+"""Codex's policies, those of earlier releases too: `untrusted` was dropped by 0.149, `on-failure` by 0.143."""
+
+
 def severities_from(least: Severity) -> tuple[Severity, ...]:
     """`least` and all graver ones, gravest first."""
     return SEVERITIES[: SEVERITIES.index(least) + 1]

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from codex_counsel.compat.options import of_call
-from codex_counsel.contract.compat import CodexCall, CodexSandbox, ServerOptions
+from codex_counsel.contract.compat import CodexCall, ServerOptions
+from codex_counsel.contract.vocabulary import CodexSandbox
 from codex_counsel.loopback import Loopback, failed, say, shell
 from tests.conftest import World
 from tests.e2e.compat.client import ARGV, ask, text
