@@ -56,7 +56,7 @@ def prepare_question(
         access=Access.to_repository(workspace),
         instructions=prompt_parts.prompt_file("base"),
         callers_instructions=options.base_instructions,
-        config=_config(options),
+        config=config_of(options),
         warnings=agents.warnings,
         details={"thread": _kept(options, workspace)},
     )
@@ -80,7 +80,7 @@ def prepare_task(
     return replace(
         brief,
         callers_instructions=options.base_instructions,
-        config=_config(options),
+        config=config_of(options),
         details={**brief.details, "thread": _kept(options, workspace)},
     )
 
@@ -151,7 +151,8 @@ def _texts(options: ThreadOptions) -> dict[str, str | None]:
     }
 
 
-def _config(options: ThreadOptions) -> dict[str, Json]:
+def config_of(options: ThreadOptions) -> dict[str, Json]:
+    """The values of Codex's configuration that every turn of the thread gets, by their names."""
     values = dict(options.config)
     if options.developer_instructions:
         values["developer_instructions"] = options.developer_instructions
