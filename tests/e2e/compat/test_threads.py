@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from codex_counsel.contract.vocabulary import JOB_ID, THREAD_ID
-from codex_counsel.loopback import Loopback, hold, say, shell
+from codex_counsel.loopback import Loopback, hold, http_error, say, shell
 from tests.conftest import World, consult, until
 from tests.e2e.compat.client import ARGV, ask, jobs_of, only_job, text, thread_of
 from tests.e2e.runs import assert_nothing_is_left
@@ -256,6 +256,57 @@ def test_claude_code_with_a_progress_token_is_kept_waiting_past_the_deadline(
         gate.release.set()
         assert text(wire.answer(call)["result"]) == "Worth the wait."
     assert_nothing_is_left(world)
+
+
+def test_waiting_for_a_thread_that_was_continued_brings_its_latest_answer(
+    world: World, model: Model
+) -> None:
+    gate = hold(say("The second."))
+    model([say("The first."), gate])
+    with ServerProcess(world, {"CODEX_COUNSEL_SYNC_SECONDS": "2"}, argv=ARGV) as wire:
+        wire.initialize()
+        thread = ask(wire, "codex", prompt="Begin.")["structuredContent"]["threadId"]
+        running = ask(wire, "codex-reply", threadId=thread, prompt="Think hard.")
+        assert "still at work" in text(running)
+        assert running["structuredContent"]["threadId"] == thread
+        busy = ask(wire, "codex-reply", threadId=thread, prompt="And now?")
+        assert text(busy).startswith("session_busy: ")
+        gate.release.set()
+        last = ask(wire, "codex-reply", threadId=thread, prompt="wait")
+        assert text(last) == "The second."
+    assert_nothing_is_left(world)
+
+
+@pytest.mark.parametrize("has_copy", [True, False])
+def test_a_task_goes_on_from_its_diff_after_a_turn_that_failed(
+    world: World, model: Model, *, has_copy: bool
+) -> None:
+    """Also after one that ended before it had a copy to work in."""
+    world.repository.begin_with_work()
+    refused = http_error(500, "oops")
+    model(
+        [
+            shell("echo one > one.txt"),
+            say("Made one."),
+            refused,
+            shell("cat one.txt && echo two > two.txt"),
+            say("Made two."),
+        ],
+        request_max_retries=0,
+        stream_max_retries=0,
+    )
+    with ServerProcess(world, argv=ARGV) as wire:
+        wire.initialize()
+        first = ask(wire, "codex", prompt="Make one.", sandbox="workspace-write")
+        thread = first["structuredContent"]["threadId"]
+        failed = ask(wire, "codex-reply", threadId=thread, prompt="Make two.")
+        assert text(failed).startswith("upstream_error: ")
+        if not has_copy:
+            newest = next(world.counsel().store.newest_first())
+            (newest.path / "diff.patch").unlink()
+        last = ask(wire, "codex-reply", threadId=thread, prompt="Make two, then.")
+        assert "+two" in text(last)
+        assert "+one" in text(last)
 
 
 # --- threads and jobs that are none of ours
