@@ -1,4 +1,4 @@
-"""Side by side in one run: this server, an empty FastMCP server and peers; a consult against bare `codex exec`.
+"""Side by side in one run: this server, its `--compat`, an empty FastMCP server and peers; calls beside `codex exec`.
 
     uv run python benchmarks/compare.py [--pairs 11] [--starts 9] [--peers]
 
@@ -31,6 +31,7 @@ PEERS = ("codex-in-claude", "amicus")
 EMPTY = (
     "from fastmcp import FastMCP\nFastMCP('empty').run('stdio', show_banner=False)\n"
 )
+COMPAT = (sys.executable, "-m", "codex_counsel", "mcp", "--compat")
 QUIET = {
     "FASTMCP_ENV_FILE": os.devnull,
     "FASTMCP_CHECK_FOR_UPDATES": "off",
@@ -166,10 +167,15 @@ def _rss(pid: int) -> float:
 def consults(world: World, env: dict[str, str], pairs: int) -> None:
     """A consult through a warm server, the command line, and `codex exec` with the identical argv, in turn."""
     workspace = world.base / "workspace"
-    with serving(
-        [sys.executable, "-m", "codex_counsel", "mcp"], env, workspace
-    ) as server:
+    with (
+        serving(
+            [sys.executable, "-m", "codex_counsel", "mcp"], env, workspace
+        ) as server,
+        serving([*COMPAT], env, workspace) as compat,
+    ):
         server.initialize()
+        compat.initialize()
+        _answered(compat.call("codex", prompt="warm up"))
         job = server.call("codex_consult", question="warm up")["result"][
             "structuredContent"
         ]["meta"]["job_id"]
@@ -179,6 +185,7 @@ def consults(world: World, env: dict[str, str], pairs: int) -> None:
         ways: dict[str, Callable[[], object]] = {
             "codex exec": lambda: _bare(spec, world, env),
             "warm MCP server": lambda: _checked(server.call("codex_consult", question="Is it fine?")),
+            "warm --compat": lambda: _answered(compat.call("codex", prompt="Is it fine?")),
             "command line": lambda: subprocess.run(
                 [sys.executable, "-m", "codex_counsel", "consult", "Is it fine?"],
                 env=env, cwd=workspace, check=True, stdout=subprocess.DEVNULL,
@@ -204,6 +211,10 @@ def consults(world: World, env: dict[str, str], pairs: int) -> None:
 
 def _checked(answer: dict[str, Any]) -> None:
     assert answer["result"]["structuredContent"]["status"] == "completed", answer
+
+
+def _answered(answer: dict[str, Any]) -> None:
+    assert answer["result"]["structuredContent"]["content"] == "It is fine.", answer
 
 
 def _bare(spec: dict[str, Any], world: World, env: dict[str, str]) -> None:
@@ -291,6 +302,7 @@ def main() -> None:
         servers = {
             "empty FastMCP": [sys.executable, "-c", EMPTY],
             "codex-counsel": [sys.executable, "-m", "codex_counsel", "mcp"],
+            "its --compat": [*COMPAT],
         }
         starts(
             servers | (peers() if options.peers else {}),

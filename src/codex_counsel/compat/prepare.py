@@ -119,7 +119,7 @@ def prepare_change(
         prompt=prompt,
         access=replace(access, mode="workspace-write", closed=closed),
         instructions=options.base_instructions,
-        config=_config(options),
+        config=config_of(options),
         warnings=agents.warnings,
         details={"in_place": place, "thread": _kept(options, workspace)},
         keeps_files=True,
