@@ -1,7 +1,8 @@
 """A model service on loopback that says what a script says, for the real `codex` binary to talk to.
 
 It speaks OpenAI's Responses API, so everything but the tokens is real: the binary, its
-sandbox, its tools, its events.
+sandbox, its tools, its events. Other clients of that API may ask it too, also for an answer
+in one document; trouble is played on streams alone.
 
     from codex_counsel.loopback import Loopback, say, shell
 

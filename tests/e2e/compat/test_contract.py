@@ -32,6 +32,23 @@ ARGUMENTS = [
     for tool, recorded in RECORDED.items()
     for argument in recorded["inputSchema"]["properties"]
 ]
+TEXT = ("string", ())
+TYPES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
+    "codex": {
+        "approval-policy": ("string", ("on-request", "never")),
+        "base-instructions": TEXT,
+        "compact-prompt": TEXT,
+        "config": ("object", ()),
+        "cwd": TEXT,
+        "developer-instructions": TEXT,
+        "model": TEXT,
+        "prompt": TEXT,
+        "sandbox": ("string", ("read-only", "workspace-write", "danger-full-access")),
+    },
+    "codex-reply": {"conversationId": TEXT, "prompt": TEXT, "threadId": TEXT},
+}
+"""The arguments of each tool: the type, and the values where they are listed."""
+ANSWER = {"threadId": {"type": "string"}, "content": {"type": "string"}}
 UNKNOWN_THREAD = "019c58e5-0000-7000-8000-000000000000"
 INVALID_PARAMS = -32602
 """Of JSON-RPC."""
@@ -86,6 +103,24 @@ def test_each_argument_is_the_recorded_one(
     recorded = RECORDED[tool]["inputSchema"]
     assert schema["properties"][argument] == recorded["properties"][argument]
     assert (argument in schema["required"]) == (argument in recorded["required"])
+
+
+def test_the_tools_have_the_arguments_and_the_answer_that_clients_are_written_for(
+    ours: ServerProcess,
+) -> None:
+    tools = tools_of(ours)
+    schemas = {name: tool["inputSchema"] for name, tool in tools.items()}
+    for name, schema in schemas.items():
+        arguments = schema["properties"].items()
+        assert {
+            argument: (rule["type"], tuple(rule.get("enum", ())))
+            for argument, rule in arguments
+        } == TYPES[name]
+        assert schema["required"] == ["prompt"]
+        assert tools[name]["outputSchema"]["properties"] == ANSWER
+        assert set(tools[name]["outputSchema"]["required"]) == set(ANSWER)
+    assert schemas["codex"]["additionalProperties"] is False
+    assert "additionalProperties" not in schemas["codex-reply"]
 
 
 def test_the_list_of_tools_is_the_recorded_one(ours: ServerProcess) -> None:
