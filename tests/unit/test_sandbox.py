@@ -90,6 +90,28 @@ def profile(boundary: Boundary) -> dict[str, Any]:
         (
             Boundary(
                 ROOT,
+                mode="workspace-write",
+                scratch=(Path("/tmp/job"),),
+                closed=(ROOT / ".git", ROOT / "pkg/CLAUDE.md"),
+                pinned=(ROOT / "pkg",),
+                secrets=(ROOT / "pkg/.env",),
+            ),
+            {
+                "filesystem": {
+                    ":minimal": "read",
+                    "/srv/project": "write",
+                    "/srv/project/pkg": "write",
+                    "/srv/project/.git": "read",
+                    "/srv/project/pkg/CLAUDE.md": "read",
+                    "/tmp/job": "write",
+                    "/srv/project/pkg/.env": "deny",
+                },
+                "network": CLOSED,
+            },
+        ),
+        (
+            Boundary(
+                ROOT,
                 reads="host",
                 denied=(Path("/home/me/.ssh"),),
                 secrets=(ROOT / ".env",),
@@ -105,7 +127,7 @@ def profile(boundary: Boundary) -> dict[str, Any]:
             },
         ),
     ],
-    ids=["workspace", "network", "toolchains", "delegate", "host"],
+    ids=["workspace", "network", "toolchains", "delegate", "in place", "host"],
 )
 def test_each_kind_of_run_has_its_profile(
     boundary: Boundary, table: dict[str, Any]

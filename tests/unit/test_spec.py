@@ -82,5 +82,6 @@ def test_the_details_are_the_fields_of_the_kinds_and_none_that_all_runs_have() -
         "delegate": None,
         "attempts": None,
         "proof": None,
+        "in_place": None,
     }
     assert replace(SPEC, **spec.details) == spec

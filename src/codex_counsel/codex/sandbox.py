@@ -16,6 +16,8 @@ from codex_counsel.contract.vocabulary import Reads, SandboxMode
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.json_values import Json, JsonObject
 
+USERS_MODE = "sandbox_mode"
+"""The key of config.toml by which Codex bounds the user's own sessions. It is only read."""
 MAX_SECRETS = 200
 """Denials of single files per profile. With more than a few hundred Codex starts commands slowly, then not at all."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from codex_counsel.codex import sandbox
 from codex_counsel.codex.sandbox import toml
 from codex_counsel.compat import config as configs
 from codex_counsel.contract.compat import CodexCall, ServerOptions, ThreadOptions
@@ -127,7 +128,7 @@ def _sandbox(context: Context, call: CodexCall, server: ServerOptions) -> CodexS
     profile = call.profile or server.profile or context.settings.profile
     # Checked first: the name becomes part of a path.
     known = preflight.known_profile(context, profile)
-    mode = preflight.configuration(context, known).get("sandbox_mode")
+    mode = preflight.configuration(context, known).get(sandbox.USERS_MODE)
     if mode in ("workspace-write", "danger-full-access"):
         return "workspace-write"
     return "read-only"

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from codex_counsel.contract.compat import CodexCall, CodexReplyCall, ServerOptions
+from codex_counsel.jobs import threads
 from codex_counsel.loopback import (
     Answer,
     Loopback,
@@ -21,9 +23,13 @@ from codex_counsel.loopback import (
     say,
     shell,
 )
-from tests.conftest import World, until
+from tests.conftest import World, until, wait
 from tests.e2e.compat.client import ARGV, ask, text
 from tests.e2e.delegation import assert_unchanged
+from tests.e2e.escape.attacks import attack
+from tests.e2e.escape.attempts import EVERYTHING
+from tests.e2e.escape.scene import CALLERS_SECRETS, Scene
+from tests.e2e.escape.traps import FULL_ACCESS
 from tests.e2e.runs import assert_nothing_is_left, command_line, kill_worker
 from tests.e2e.server.wire import ServerProcess
 
@@ -600,3 +606,49 @@ def test_a_workspace_that_cannot_be_written_is_refused(
         world.workspace.chmod(0o755)
     assert text(result).startswith("workspace_invalid")
     assert server.requests == []
+
+
+# --- a model that tries everything
+
+WRITTEN = {
+    "wrote workspace/made",
+    "wrote workspace/notes.txt",
+    "wrote workspace/patched.txt",
+}
+"""What the attempts write where a turn may write."""
+
+
+@attack(
+    "All that is tried in every run, in a turn of `codex` that writes in the workspace itself",
+    read_only="does not apply",
+    delegate="held: nothing but files of the workspace is written",
+)
+@pytest.mark.parametrize("model", [MODEL, None], ids=["direct tools", "code mode"])
+def test_a_turn_that_writes_in_the_workspace_gets_no_further(
+    each_release: World, model: str | None
+) -> None:
+    with Scene(each_release) as scene, scene.model(model=model) as server:
+        thread = scene.plain(*FULL_ACCESS)
+        assert EVERYTHING - scene.evidence(server) == set()
+        env = {**CALLERS_SECRETS, "CODEX_COUNSEL_COMPAT_WRITES": "in_place"}
+        counsel = scene.world.counsel(**env)
+        call = CodexCall(prompt="Go.", sandbox="workspace-write")
+        for resumed in (False, True):
+            scene.restore()
+            if resumed:
+                note = threads.Turn("0" * 32, {"sandbox": "workspace-write"})
+                threads.note_turn(scene.world.state, thread, note)
+                turn = counsel.codex_reply(
+                    CodexReplyCall(prompt="Go.", thread_id=thread)
+                )
+            else:
+                turn = counsel.codex(call, ServerOptions())
+            wire = wait(turn.handle)
+            assert wire["status"] == "completed", wire
+            assert wire["meta"]["sandbox"]["mode"] == "workspace-write"
+            report = "".join(server.requests[-1].outputs)
+            for sign in ("root:x:0", "INSIDE", "ALL-TRIED"):
+                assert sign in report
+            achieved = scene.evidence(server)
+            assert achieved & WRITTEN
+            assert achieved - WRITTEN == set()

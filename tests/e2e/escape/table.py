@@ -11,6 +11,7 @@ from tests.e2e import (  # noqa: F401
     test_escape_tree,
     test_project_tests,
 )
+from tests.e2e.compat import test_in_place  # noqa: F401
 from tests.e2e.escape.attacks import ATTACKS, Attack
 from tests.e2e.escape.attempts import ATTEMPTS
 from tests.e2e.escape.traps import TRAPS
