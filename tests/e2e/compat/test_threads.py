@@ -442,7 +442,7 @@ def test_a_workspace_that_is_gone_is_refused_as_a_calls_is(
         change_note(world, thread, root=str(tmp_path / "gone"))
         result = ask(wire, "codex-reply", threadId=thread, prompt="Go on.")
     assert text(result).startswith("workspace_invalid: ")
-    assert "Pass cwd" in text(result)
+    assert "cwd" in text(result)
 
 
 def test_without_a_state_directory_a_thread_is_begun_and_goes_on(
