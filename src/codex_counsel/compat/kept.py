@@ -22,7 +22,7 @@ def options_of(context: Context, kept: JsonObject) -> ThreadOptions | None:
     config = kept.get("config") or {}
     arguments = {
         "prompt": "the next turn",
-        "sandbox": kept.get("sandbox", "read-only"),
+        "sandbox": kept.get("sandbox") or "read-only",
         "model": kept.get("model"),
         "profile": kept.get("profile"),
         "cwd": kept.get("root"),
