@@ -68,11 +68,16 @@ DIVERGED = (
 
 @dataclass(frozen=True)
 class StartedTurn:
-    """A turn that runs, or has ended. `notes` are lines for its answer; `thread_id` is empty for a new thread."""
+    """A turn that runs, or has ended. `notes` are lines for its answer; `continued` is the thread that goes on."""
 
     handle: Handle
     notes: tuple[str, ...] = ()
-    thread_id: str = ""
+    continued: str = ""
+
+    @property
+    def thread_id(self) -> str:
+        """The thread, empty while a new one has not begun."""
+        return self.continued or self.handle.job.state().thread_id or ""
 
 
 def start(context: Context, call: CodexCall, server: ServerOptions) -> StartedTurn:
@@ -111,7 +116,7 @@ def _join(store: Store, thread: _Thread) -> StartedTurn:
             f"There is nothing to wait for: no run of the thread {thread.id} is on record",
             repair="Send another prompt to continue the thread.",
         )
-    return StartedTurn(results.join(store, thread.job.id), thread_id=thread.id)
+    return StartedTurn(results.join(store, thread.job.id), continued=thread.id)
 
 
 def _continue(
@@ -171,6 +176,8 @@ def _thread(store: Store, call: CodexReplyCall) -> _Thread:
             "threadId: is not the id of a thread",
             repair="Name the threadId that codex returned.",
         )
+    # As Codex writes it: one note and one lock for all spellings.
+    named = named.lower()
     # Where there is no state directory, there is no note.
     with contextlib.suppress(OSError):
         store.check()

@@ -426,8 +426,10 @@ def test_options_of_a_newer_release_in_a_note_are_left_out(
         begun = ask(wire, "codex", prompt="Begin.", model="gpt-5")
         thread = begun["structuredContent"]["threadId"]
         change_note(world, thread, speed="high", web_search="yes")
-        result = ask(wire, "codex-reply", threadId=thread, prompt="Go on.")
+        # Clients may write the id in capitals.
+        result = ask(wire, "codex-reply", threadId=thread.upper(), prompt="Go on.")
     assert text(result) == "Two."
+    assert result["structuredContent"]["threadId"] == thread
     assert [request.model for request in server.requests] == ["gpt-5", "gpt-5"]
 
 
