@@ -104,6 +104,8 @@ WITHOUT_EFFECT: Mapping[str, Check] = {
     "model_supports_reasoning_summaries": _flag,
     "model_reasoning_summary_format": _word,
     "disable_response_storage": _flag,
+    # No release had this key, but public command lines name it, and it was ignored.
+    "reasoning_effort": _word,
     "check_for_update_on_startup": _flag,
     "disable_paste_burst": _flag,
     "suppress_unstable_features_warning": _flag,
