@@ -341,8 +341,11 @@ def _add_failure(page: Page, envelope: Envelope, error: Failure) -> None:
     page.add(f"what to do: {repair_of(error)}")
     if error.retry_after_ms:
         page.add(f"retry after: {error.retry_after_ms // 1000} s")
-    if envelope.files:
+    if envelope.diff_path:
         page.add(f"its work so far: {envelope.diffstat}, in {envelope.diff_path}")
+    elif envelope.files:
+        names = ", ".join(file.path for file in envelope.files)
+        page.add(f"changed, though tools execute or obey them: {names}", "red")
     if envelope.attempts:
         add_attempts(page, envelope.attempts)
     if envelope.answer:

@@ -27,6 +27,8 @@ from codex_counsel.system.json_values import Json, JsonObject
 
 BEFORE = "before.json"
 GUARDED = "guarded.json"
+MAX_NAMED = 20
+"""Files that a warning names."""
 MAX_LISTED = 500
 """Files that a result lists."""
 
@@ -68,7 +70,13 @@ def conclude(ended: EndedRun) -> Envelope:
         return envelope
     if not found["complete"]:
         envelope.meta.warnings.append(NOT_ALL_SEEN)
-    envelope.files = [DiffFile(**row) for row in found["files"]] or None
+    rows = [DiffFile(**row) for row in found["files"]]
+    if rows:
+        envelope.files = rows
+        names = ", ".join(row.path for row in rows[:MAX_NAMED])
+        envelope.meta.warnings.append(
+            f"{len(rows)} files that tools execute or obey changed while the turn ran: {names}"
+        )
     return envelope
 
 

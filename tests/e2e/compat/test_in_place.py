@@ -17,8 +17,8 @@ from codex_counsel.jobs import threads
 from codex_counsel.loopback import (
     Answer,
     Loopback,
+    Request,
     failed,
-    hold,
     patch,
     say,
     shell,
@@ -340,6 +340,9 @@ def test_what_could_not_be_closed_is_named_in_the_answer(
     ):
         assert row in text(result)
     assert "settings.json" not in text(result)
+    (job,) = (world.state / "jobs").glob("[0-9a-f]*")
+    shown = command_line(world, "result", job.name)
+    assert "new/AGENTS.md" in shown.stdout + shown.stderr
 
 
 # --- what is not read
@@ -350,6 +353,7 @@ def test_a_secret_stays_closed_also_when_its_folder_is_renamed(
 ) -> None:
     world = each_release
     repository = world.repository.begin()
+    # Files in their old places let Codex's sandbox start again.
     secrets = (
         "pkg/deep/values",
         "pkg/.env",
@@ -369,6 +373,7 @@ def test_a_secret_stays_closed_also_when_its_folder_is_renamed(
                 "mv other o2",
                 "mv third t2",
                 "mv cloud c2",
+                f"mkdir -p pkg/deep other third/.docker cloud/.aws; touch {' '.join(secrets)}; true",
             ),
             tries(look),
             tries(
@@ -461,39 +466,34 @@ def test_after_the_worker_was_killed_the_next_look_removes_mount_points_and_name
     assert_nothing_is_left(world)
 
 
-def test_two_turns_at_once_in_one_workspace_both_write_and_stay_bounded(
+def test_two_turns_at_once_in_one_workspace_leave_each_other_closed(
     world: World, model: Model
 ) -> None:
     world.repository.begin()
-    gate = hold(say("Second."))
-    seen: list[int] = []
+    at_work = "echo x > second.txt; until [ -e go ]; do sleep 0.05; done"
+    script = {
+        "FIRST": tries("echo x > first.txt", "echo x > .envrc", "mkdir .vscode"),
+        "SECOND": tries(at_work, "echo x > .envrc", "mkdir .vscode", "rm go"),
+    }
 
-    def script(request: Any) -> Any:
-        if request.outputs:
-            return say("First.") if "FIRST" in request.prompt else gate
-        name = "first" if "FIRST" in request.prompt else "second"
-        return tries(f"echo x > {name}.txt", "echo x > .envrc", "mkdir .vscode")
+    def reply(request: Request) -> Answer:
+        (name,) = [name for name in script if name in request.prompt]
+        return say(f"{name}: {request.outputs}") if request.outputs else script[name]
 
-    server = model(script)
+    model(reply)
     with serving(world) as wire:
         second = wire.call("codex", {"prompt": "SECOND", "sandbox": "workspace-write"})
-        assert gate.reached.wait(30)
+        until((world.workspace / "second.txt").exists)
         first = ask(wire, "codex", prompt="FIRST", sandbox="workspace-write")
-        assert text(first) == "First."
-        gate.release.set()
-        result = wire.answer(second)["result"]
-        assert text(result) == "Second."
-    for request in server.requests:
-        for output in request.outputs:
-            seen += [int(number) for number in re.findall(r"DONE: (\d+)", output)]
-    assert set(seen) == {0}
-    assert names(world.workspace) == [
-        ".git",
-        "app.py",
-        "docs",
-        "first.txt",
-        "second.txt",
-    ]
+        assert re.findall(r"DONE: (\d+)", text(first)) == ["0"]
+        assert "Look at these" not in text(first)
+        assert (world.workspace / ".envrc").exists()
+        (world.workspace / "go").touch()
+        answer = text(wire.answer(second)["result"])
+    assert re.findall(r"DONE: (\d+)", answer) == ["0", "3"]
+    assert "Look at these" not in answer
+    left = [".git", "app.py", "docs", "first.txt", "second.txt"]
+    assert names(world.workspace) == left
 
 
 # --- workspaces of other shapes
