@@ -18,15 +18,21 @@ MAX_DIFF = 20_000
 """Bytes of a diff that an answer shows."""
 MAX_NAMED = 20
 """Paths that one sentence names."""
-MAX_NOTES = 10
-"""Warnings of the envelope that an answer repeats."""
-MAX_NOTE = 500
-"""Characters of each."""
+MAX_NOTE = 1_000
+"""Characters of a warning."""
 GUARDED = (
     "Look at these before anything else is done in the workspace. Tools execute or obey them, and they changed there "
     "while the turn ran: {paths}."
 )
 STATUS = {"A": "new", "M": "changed", "D": "removed"}
+TOLD_WARNINGS = (
+    "not copied into the tree",
+    "not captured",
+    "the changed files hold",
+    "git takes these",
+    "the tree has the files of these submodules",
+)
+"""How the warnings begin without which the diff would be taken for what it is not."""
 UNCHANGED = "No file was changed."
 IN_COPY = "These changes are in a copy, not in the workspace. `codex-counsel apply {job}` applies them."
 KEPT = (
@@ -51,16 +57,13 @@ def of_task(wire: EnvelopeDict, job_id: str) -> list[str]:
     else:
         parts.append(UNCHANGED)
     warnings = wire["meta"].get("warnings", ())
-    parts += [
-        f"Note: {one_line(str(warning), MAX_NOTE)}" for warning in warnings[:MAX_NOTES]
-    ]
+    told = [text for text in warnings if text.startswith(TOLD_WARNINGS)]
+    parts += [f"Note: {one_line(text, MAX_NOTE)}" for text in told]
     return parts
 
 
 def of_failed_task(wire: EnvelopeDict, job_id: str) -> list[str]:
-    """The paragraphs that follow the failure of a task; none where it had changed nothing."""
-    if not wire.get("diff"):
-        return []
+    """The paragraphs that follow the failure of a task that had changed something."""
     return [
         KEPT.format(diffstat=wire.get("diffstat"), job=job_id),
         *_sensitive(wire),
