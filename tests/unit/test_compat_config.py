@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from codex_counsel.compat.options import notes, with_config
 from codex_counsel.contract.compat import CodexCall, ServerOptions
 from codex_counsel.errors import Code, CounselError
 
+ROOT = Path(__file__).parents[2]
 VALUES: dict[str, tuple[Any, Any]] = {
     "model_reasoning_effort": ("low", "x" * 101),
     "model_reasoning_summary": ("concise", "odd"),
@@ -195,6 +198,17 @@ def test_a_policy_is_answered_in_one_line_wherever_it_is_named() -> None:
         (line,) = notes(call)
         assert line.startswith("approval-policy on-request: nothing is ever asked")
     assert notes(CodexCall(prompt="x", config={"approval_policy": "never"})) == ()
+
+
+def test_the_guide_lists_the_keys_that_a_caller_may_set() -> None:
+    guide = (ROOT / "docs" / "how-to" / "mcp-server.md").read_text("utf-8")
+    table = guide.partition("### Keys of `config`")[2].partition("\n\nKeys of")[0]
+    listed = set()
+    for row in table.splitlines():
+        if row.startswith("| `"):
+            listed.update(re.findall("`([a-z_.]+)`", row.split("|")[1]))
+    allowed = {*config.PASSED, *config.ARGUMENTS, *config.SWITCHES_OF_WEB_SEARCH}
+    assert listed == allowed
 
 
 # --- the command line

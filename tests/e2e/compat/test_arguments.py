@@ -284,6 +284,22 @@ def test_base_instructions_that_this_codex_cannot_replace_are_refused(
             assert text(result) == "Hello."
 
 
+def test_the_callers_base_instructions_go_before_the_setting_of_the_user(
+    world: World, model: Model
+) -> None:
+    world.repository.begin_with_work()
+    world.settings["INSTRUCTIONS"] = "codex"
+    server = model()
+    with ServerProcess(world, argv=ARGV) as wire:
+        wire.initialize()
+        ask(wire, "codex", prompt="A", **{"base-instructions": "Be of the caller."})
+        ask(wire, "codex", prompt="B")
+    named, unnamed = server.requests
+    assert "Be of the caller." in named.developer
+    assert "You and the user share one" not in named.developer
+    assert "You and the user share one" in unnamed.developer
+
+
 # --- where it works
 
 
