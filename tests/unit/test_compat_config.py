@@ -202,7 +202,7 @@ def test_a_policy_is_answered_in_one_line_wherever_it_is_named() -> None:
 
 def test_the_guide_lists_the_keys_that_a_caller_may_set() -> None:
     guide = (ROOT / "docs" / "how-to" / "mcp-server.md").read_text("utf-8")
-    table = guide.partition("### Keys of `config`")[2].partition("\n\nKeys of")[0]
+    table = guide.partition("### The argument `config`")[2].partition("\n\nKeys of")[0]
     listed = set()
     for row in table.splitlines():
         if row.startswith("| `"):

@@ -106,6 +106,15 @@ class CodexReplyCall(ToolRequest):
         return self.thread_id or self.conversation_id or self.session_id
 
 
+def without_empty(arguments: JsonObject) -> JsonObject:
+    """The arguments without empty strings, but for the prompt: a model that fills in each of them means none."""
+    return {
+        name: value
+        for name, value in arguments.items()
+        if value != "" or name == "prompt"
+    }
+
+
 # --- what they stand for
 
 

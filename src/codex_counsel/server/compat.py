@@ -21,6 +21,7 @@ from codex_counsel.contract.compat import (
     CompatAnswer,
     ServerOptions,
     recorded_tools,
+    without_empty,
 )
 from codex_counsel.contract.envelope import failed
 from codex_counsel.contract.request import ToolRequest, parse
@@ -87,7 +88,7 @@ class CompatTool(Tool):
     async def run(self, arguments: JsonObject) -> ToolResult:
         """FastMCP calls this with the arguments as the client sent them. Never raises."""
         try:
-            answer = await self._action(parse(self._request, arguments))
+            answer = await self._action(parse(self._request, without_empty(arguments)))
         except CounselError as error:
             answer = _failure(self.name, error)
         except Exception as error:  # noqa: BLE001  # a defect of ours is an answer too, with its name

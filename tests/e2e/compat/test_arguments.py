@@ -12,7 +12,7 @@ import pytest
 from codex_counsel.loopback import Account, Loopback, Usage, say, shell
 from codex_counsel.loopback.request import Request
 from tests.conftest import World
-from tests.e2e.compat.client import ARGV, ask, text
+from tests.e2e.compat.client import ARGV, ask, named_thread, text
 from tests.e2e.runs import assert_nothing_is_left, chatgpt
 from tests.e2e.server.wire import ServerProcess
 
@@ -20,10 +20,6 @@ Model = Callable[..., Loopback]
 MODELS = pytest.mark.parametrize("model", [None, "gpt-5.5"], ids=["code", "direct"])
 ODD = "Say \"so\" and 'so',\nthen \"\"\" and ''' = \\n {x} \u2028 é\t$HOME `id` -c"
 SANDBOXES = pytest.mark.parametrize("sandbox", ["read-only", "workspace-write"])
-
-
-def thread_of(result: dict[str, Any]) -> str:
-    return str(result["structuredContent"]["threadId"])
 
 
 def developer_messages(request: Request) -> list[str]:
@@ -49,7 +45,7 @@ def test_the_instructions_of_a_caller_reach_every_turn_once(
     with ServerProcess(each_release, argv=ARGV) as wire:
         wire.initialize()
         first = ask(wire, "codex", prompt="A", sandbox=sandbox, **instructions)
-        ask(wire, "codex-reply", prompt="B", threadId=thread_of(first))
+        ask(wire, "codex-reply", prompt="B", threadId=named_thread(first))
     for request in server.asked(2):
         assert request.developer.count(f"Base {ODD}") == 1
         messages = developer_messages(request)
@@ -75,7 +71,7 @@ def test_the_compact_prompt_asks_for_the_summary_and_the_instructions_outlive_it
             config={"model_auto_compact_token_limit": 50_000},
             **{"compact-prompt": ODD, "developer-instructions": "Be brief."},
         )
-        second = ask(wire, "codex-reply", prompt="B", threadId=thread_of(first))
+        second = ask(wire, "codex-reply", prompt="B", threadId=named_thread(first))
     assert text(second) == "Two."
     _, compaction, last = server.asked(3)
     assert compaction.items("message")[-1]["content"][0]["text"] == ODD
@@ -344,3 +340,16 @@ def test_cwd_is_relative_to_the_server_and_named_where_it_cannot_be_used(
             assert f"<cwd>{root.resolve()}</cwd>" in json.dumps(
                 server.requests[-1].body
             )
+
+
+def test_what_a_caller_leaves_empty_is_left_out(world: World, model: Model) -> None:
+    model([say("One."), say("Two.")])
+    names = ("model", "profile", "cwd", "sandbox", "approval-policy", "compact-prompt")
+    empty = dict.fromkeys((*names, "base-instructions", "developer-instructions"), "")
+    with ServerProcess(world, argv=ARGV) as wire:
+        wire.initialize()
+        first = ask(wire, "codex", prompt="A", config={}, **empty)
+        assert text(first) == "One."
+        thread = {"threadId": named_thread(first), "conversationId": ""}
+        assert text(ask(wire, "codex-reply", prompt="B", **thread)) == "Two."
+        assert ask(wire, "codex", prompt="")["isError"]
