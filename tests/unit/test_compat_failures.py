@@ -86,7 +86,6 @@ def test_the_time_until_a_reset_and_what_survived_are_told_and_the_rest_is_not()
         details={
             "session_id": THREAD,
             "last_message": "So far.",
-            "accepted_arguments": ["prompt"],
             "survivors": [17],
         },
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -66,6 +67,9 @@ DIVERGED = (
 )
 
 
+Prepare = Callable[[], None]
+
+
 @dataclass(frozen=True)
 class StartedTurn:
     """A turn that runs, or has ended. `notes` are lines for its answer; `continued` is the thread that goes on."""
@@ -80,14 +84,19 @@ class StartedTurn:
         return self.continued or self.handle.job.state().thread_id or ""
 
 
-def start(context: Context, call: CodexCall, server: ServerOptions) -> StartedTurn:
-    """Begin a thread. Raises CounselError as `runs.start`."""
+def start(
+    context: Context, call: CodexCall, server: ServerOptions, before_task: Prepare
+) -> StartedTurn:
+    """Begin a thread. `before_task` is called before a turn in a copy. Raises CounselError as `runs.start`."""
     options = thread_options.of_call(context, call, server)
-    handle = runs.start(context, _request(context, call.prompt, options))
+    request = _request(context, call.prompt, options)
+    handle = _start_run(context, request, before_task)
     return StartedTurn(handle, thread_options.notes(call))
 
 
-def reply(context: Context, store: Store, call: CodexReplyCall) -> StartedTurn:
+def reply(
+    context: Context, store: Store, call: CodexReplyCall, before_task: Prepare
+) -> StartedTurn:
     """Continue a thread, or join its latest run where the prompt is `wait`.
 
     Raises `invalid_arguments` (no thread is named), `job_not_found` (nothing to wait for, or
@@ -102,7 +111,7 @@ def reply(context: Context, store: Store, call: CodexReplyCall) -> StartedTurn:
     try:
         if call.prompt.strip().lower() == WAIT:
             return _join(store, thread)
-        return _continue(context, store, thread, call.prompt)
+        return _continue(context, store, thread, call.prompt, before_task)
     except CounselError as error:
         if thread.id:
             error.details.setdefault("session_id", thread.id)
@@ -120,7 +129,11 @@ def _join(store: Store, thread: _Thread) -> StartedTurn:
 
 
 def _continue(
-    context: Context, store: Store, thread: _Thread, prompt: str
+    context: Context,
+    store: Store,
+    thread: _Thread,
+    prompt: str,
+    before_task: Prepare,
 ) -> StartedTurn:
     if not thread.id:
         _refuse_without_thread(thread)
@@ -141,7 +154,7 @@ def _continue(
         request = _request(
             context, prompt, options or ThreadOptions(), thread.id, earlier
         )
-        handle = runs.start(context, request)
+        handle = _start_run(context, request, before_task)
         if not handle.private:
             options_kept = handle.job.spec().thread or {}
             turn = threads.Turn(handle.job.id, options_kept, earlier or "")
@@ -305,6 +318,16 @@ def _request(
     if writes:
         return ThreadTask(task=prompt, from_job=from_job, **common)
     return ThreadQuestion(question=prompt, **common)
+
+
+def _start_run(
+    context: Context,
+    request: ThreadQuestion | ThreadTask | ThreadChange,
+    before_task: Prepare,
+) -> Handle:
+    if isinstance(request, ThreadTask):
+        before_task()
+    return runs.start(context, request)
 
 
 # --- answers

@@ -108,25 +108,28 @@ class Counsel:
 
     def delegate(self, request: Delegate, *, background: bool = False) -> Handle:
         """Also removes the trees that earlier runs left, because there is no better time."""
-        self._check_tree_can_be_made()
-        self.sweep()
+        self._make_ready_for_task()
         return runs.start(
             self.context, self._in_thread_of_earlier_job(request), background=background
         )
 
     def codex(self, call: CodexCall, server: ServerOptions) -> StartedTurn:
         """Begin a thread, as `codex` of the removed `codex mcp-server` did."""
-        return compat.start(self.context, call, server)
+        return compat.start(self.context, call, server, self._make_ready_for_task)
 
     def codex_reply(self, call: CodexReplyCall) -> StartedTurn:
         """Continue such a thread, or join its latest run."""
-        return compat.reply(self.context, self.store, call)
+        return compat.reply(self.context, self.store, call, self._make_ready_for_task)
 
     def codex_answer(
         self, turn: StartedTurn, wire: EnvelopeDict | None
     ) -> CompatAnswer:
         """What the caller of these two gets; `wire` is None where the run goes on without him."""
         return compat.answer(self.store, turn, wire)
+
+    def _make_ready_for_task(self) -> None:
+        self._check_tree_can_be_made()
+        self.sweep()
 
     def _check_tree_can_be_made(self) -> None:
         """Raise unless the state directory is writable (the diff is stored there) and Codex can be given the tree."""

@@ -330,7 +330,7 @@ def test_cwd_is_relative_to_the_server_and_named_where_it_cannot_be_used(
             assert "workspace_invalid: cwd: " in text(result), cwd
             assert "Name the directory of the project in cwd" in text(result)
             assert "workspace_root" not in text(result)
-        for cwd in ("", "a\0b", "x" * 5_000):
+        for cwd in (" ", "a\0b", "x" * 5_000):
             result = ask(wire, "codex", prompt="A", cwd=cwd)
             assert "invalid_arguments: cwd: " in text(result)
         assert server.requests == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -294,4 +295,28 @@ def test_the_profile_that_is_named_counts_and_a_path_is_none(
         path = "../../workspace/evil"
         refused = ask(wire, "codex", prompt="Go.", profile=path)
     assert refused["isError"]
+    assert len(server.requests) == asked
+
+
+def test_a_turn_in_a_copy_needs_a_place_for_its_diff_and_removes_what_killed_runs_left(
+    world: World, model: Model
+) -> None:
+    server = model([shell("echo 42 > made"), say("Made.")])
+    world.repository.begin_with_work()
+    left = world.home / ".cache/codex-counsel/trees" / f"codex-counsel-{'0' * 32}"
+    (left / "tree").mkdir(parents=True)
+    os.utime(left, (0, 0))
+    with ServerProcess(world, argv=ARGV) as wire:
+        wire.initialize()
+        result = ask(wire, "codex", prompt="Go.", sandbox="workspace-write")
+        assert "+42" in text(result)
+        assert not left.exists()
+    readonly = world.base / "file"
+    readonly.write_text("")
+    asked = len(server.requests)
+    env = {"CODEX_COUNSEL_STATE_DIR": str(readonly / "state")}
+    with ServerProcess(world, env, argv=ARGV) as wire:
+        wire.initialize()
+        result = ask(wire, "codex", prompt="Go.", sandbox="workspace-write")
+    assert "storage_failed" in text(result)
     assert len(server.requests) == asked
