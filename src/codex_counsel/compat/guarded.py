@@ -51,6 +51,8 @@ CLOSED_NAMES = (
 The commands of the run see an untracked file there, so they are few. Codex itself closes
 `.codex`, `.agents` and, from 0.163 on, `.git`.
 """
+WORKTREES = b"/.claude/worktrees/"
+"""Where Claude Code keeps its linked working trees: each is a workspace like any other."""
 MOUNT_POINTS = (b".agents", b".aws", b".codex", b".git")
 """The directories that Codex makes for the time of a command."""
 MOUNT_POINT_MODE = 0o444
@@ -76,6 +78,30 @@ _held: dict[Path, int] = {}
 
 
 # --- what is closed
+
+
+def is_closed_whole(root: Path, top: Path, git_paths: Iterable[Path] = ()) -> bool:
+    """Whether all of a workspace is what tools execute or obey: one in `.git`, `.claude` or the like.
+
+    `root` and `git_paths` are as in `to_close`. Nothing could be closed in it, and by their
+    paths below it the files look harmless. Git directories above `top`, the top of the
+    working tree, do not count: some keep working trees in a bare repository.
+    """
+    _, _, below_worktrees = os.fsencode(root).rpartition(WORKTREES)
+    if is_sensitive(below_worktrees):
+        return True
+    real_paths = {Path(os.path.realpath(path)) for path in git_paths}
+    for folder in (root, *root.parents):
+        if folder in real_paths or _is_git_directory(folder):
+            return True
+        if folder == top:
+            break
+    return False
+
+
+def _is_git_directory(folder: Path) -> bool:
+    """Whether git would take the folder for a repository, whatever its name is."""
+    return all(os.path.lexists(folder / name) for name in ("HEAD", "objects", "refs"))
 
 
 def to_close(root: Path, git_paths: Iterable[Path] = ()) -> tuple[Path, ...]:

@@ -93,7 +93,7 @@ def prepare_change(
 ) -> Brief:
     """The brief of a turn that writes in the workspace itself.
 
-    Raises `input_too_large`, and `workspace_invalid` for one that cannot be written.
+    Raises `input_too_large`, and `workspace_invalid` for one that cannot or must not be written.
     """
     settings = context.settings
     options = request.options
@@ -106,7 +106,16 @@ def prepare_change(
             f"{workspace.root} cannot be written",
             repair="Name another cwd, or the sandbox read-only.",
         )
-    closed = guarded.to_close(workspace.root, _used_by_git(workspace, context))
+    git_paths = _used_by_git(workspace, context)
+    # Outside of a repository, all folders above count.
+    top = workspace.top or Path("/")
+    if guarded.is_closed_whole(workspace.root, top, git_paths):
+        raise CounselError(
+            Code.WORKSPACE_INVALID,
+            f"{workspace.root} belongs to what tools execute or obey, where no turn may write",
+            repair="Name the directory of the project in cwd, or the sandbox read-only.",
+        )
+    closed = guarded.to_close(workspace.root, git_paths)
     agents = guidance.on_disk(workspace, settings)
     prompt = prompt_parts.join_prompt(
         prompt_parts.prompt_file("in_place"),

@@ -608,6 +608,53 @@ def test_a_workspace_that_cannot_be_written_is_refused(
     assert server.requests == []
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".git",
+        ".git/hooks",
+        ".claude",
+        ".claude/skills/kind",
+        ".github/workflows",
+        "node_modules/.bin",
+        "tools/hooks",
+        "bare/refs",
+    ],
+)
+def test_a_workspace_in_what_tools_execute_or_obey_is_refused(
+    world: World, model: Model, name: str
+) -> None:
+    lay(world)
+    world.repository.git("init", "-q", "--bare", "bare")
+    # A repository of its own, as a submodule is.
+    world.repository_at(world.workspace / ".claude/skills/kind").begin()
+    folder = world.workspace / name
+    folder.mkdir(parents=True, exist_ok=True)
+    server = model([shell("echo x > planted"), say("Done.")])
+    with serving(world) as wire:
+        refused = change(wire, cwd=str(folder))
+    assert text(refused).startswith("workspace_invalid")
+    assert server.requests == []
+    assert not (folder / "planted").exists()
+
+
+@pytest.mark.parametrize("place", [".claude/worktrees/kind", "bare/kind"])
+def test_a_working_tree_in_such_a_place_is_a_workspace(
+    world: World, model: Model, place: str
+) -> None:
+    world.repository.begin()
+    world.repository.git("clone", "-q", "--bare", ".", "bare")
+    tree = world.workspace / place
+    repository = world.repository
+    if place.startswith("bare"):
+        repository = world.repository_at(world.workspace / "bare")
+    repository.git("worktree", "add", "-q", str(tree))
+    model([shell("echo x > made"), say("Done.")])
+    with serving(world) as wire:
+        assert text(change(wire, cwd=str(tree))) == "Done."
+    assert (tree / "made").exists()
+
+
 # --- a model that tries everything
 
 WRITTEN = {
