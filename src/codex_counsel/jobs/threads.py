@@ -27,6 +27,8 @@ MAX_TURN_BYTES = 8_000_000
 """Of the note of a turn: instructions of the caller are in it."""
 KEPT_SECONDS = 30 * 86_400
 """How long the options of a thread are kept after its latest turn."""
+BEGIN_SECONDS = 10.0
+"""How long a turn that begins is waited for, until its job is noted."""
 
 
 def note_review(state: str | os.PathLike[str], thread_id: str, job_id: str) -> None:
@@ -89,7 +91,7 @@ def claim_turn(state: Path, thread_id: str) -> Iterator[None]:
     Raises `session_busy` while another call holds it. Nothing is held where no file can be
     made: there is no note then either.
     """
-    path = state / "sessions" / f"{thread_id}.lock"
+    path = _lock_of(state, thread_id)
     descriptor: int | None = -1
     with contextlib.suppress(OSError):
         descriptor = lock_file(path)
@@ -107,3 +109,27 @@ def claim_turn(state: Path, thread_id: str) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 path.unlink()
             os.close(descriptor)
+
+
+def await_claim(state: Path, thread_id: str) -> None:
+    """Wait until no call is beginning a turn of this thread: the note is of the turn before until then.
+
+    Raises `session_busy` where that takes longer than `BEGIN_SECONDS`.
+    """
+    descriptor: int | None = -1
+    with contextlib.suppress(OSError):
+        descriptor = lock_file(
+            _lock_of(state, thread_id), shared=True, patience=BEGIN_SECONDS
+        )
+    if descriptor is None:
+        raise CounselError(
+            Code.SESSION_BUSY,
+            f"Another call is beginning a turn of the thread {thread_id}",
+            repair="Call codex-reply with the prompt wait again.",
+        )
+    if descriptor >= 0:
+        os.close(descriptor)
+
+
+def _lock_of(state: Path, thread_id: str) -> Path:
+    return state / "sessions" / f"{thread_id}.lock"

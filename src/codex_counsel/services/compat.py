@@ -109,13 +109,17 @@ def reply(
         message = "The state directory cannot be read"
         raise error_of(Code.STORAGE_FAILED, message, error) from None
     try:
-        if call.prompt.strip().lower() == WAIT:
+        if _only_waits(call):
             return _join(store, thread)
         return _continue(context, store, thread, call.prompt, before_task)
     except CounselError as error:
         if thread.id:
             error.details.setdefault("session_id", thread.id)
         raise
+
+
+def _only_waits(call: CodexReplyCall) -> bool:
+    return call.prompt.strip().lower() == WAIT
 
 
 def _join(store: Store, thread: _Thread) -> StartedTurn:
@@ -194,6 +198,8 @@ def _thread(store: Store, call: CodexReplyCall) -> _Thread:
     # Where there is no state directory, there is no note.
     with contextlib.suppress(OSError):
         store.check()
+    if _only_waits(call):
+        threads.await_claim(store.state, named)
     return _Thread(named, _noted_job(store, threads.latest_turn(store.state, named)))
 
 
@@ -341,7 +347,7 @@ def answer(store: Store, turn: StartedTurn, wire: EnvelopeDict | None) -> Compat
         turn.handle.release()
         wire = recovery.outcome(job)
     if wire is None:
-        thread_id = job.state().thread_id or job.spec().session_id or job.id
+        thread_id = _id_to_wait_with(store, job)
         text = STILL_RUNNING.format(thread=thread_id, wait=WAIT, job=job.id)
         return CompatAnswer(
             thread_id=thread_id, content="\n\n".join([text, *turn.notes])
@@ -358,6 +364,15 @@ def answer(store: Store, turn: StartedTurn, wire: EnvelopeDict | None) -> Compat
         parts += work.of_change(wire)
     parts += _told_warnings(wire)
     return CompatAnswer(thread_id=thread_id, content="\n\n".join([*parts, *turn.notes]))
+
+
+def _id_to_wait_with(store: Store, job: Job) -> str:
+    """The thread, or the job itself where no note leads from the thread to it: as long as there is none."""
+    thread_id = job.state().thread_id or job.spec().session_id or ""
+    note = threads.latest_turn(store.state, thread_id)
+    if note and note.job_id == job.id:
+        return thread_id
+    return job.id
 
 
 def failure(wire: EnvelopeDict) -> CompatAnswer:

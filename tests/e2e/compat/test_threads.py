@@ -8,13 +8,23 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from codex_counsel.contract.vocabulary import JOB_ID, THREAD_ID
+from codex_counsel.jobs.threads import claim_turn
 from codex_counsel.loopback import Loopback, hold, http_error, say, shell
 from tests.conftest import World, consult, until
-from tests.e2e.compat.client import ARGV, ask, jobs_of, only_job, text, thread_of
+from tests.e2e.compat.client import (
+    ARGV,
+    ask,
+    jobs_of,
+    named_thread,
+    only_job,
+    text,
+    thread_of,
+)
 from tests.e2e.runs import assert_nothing_is_left
 from tests.e2e.server.wire import ServerProcess
 
@@ -275,6 +285,57 @@ def test_waiting_for_a_thread_that_was_continued_brings_its_latest_answer(
         last = ask(wire, "codex-reply", threadId=thread, prompt="wait")
         assert text(last) == "The second."
     assert_nothing_is_left(world)
+
+
+def test_who_waits_while_a_turn_begins_gets_no_earlier_answer(
+    world: World, model: Model
+) -> None:
+    server = model([say("One."), say("Two.")])
+    with ServerProcess(world, argv=ARGV) as wire:
+        wire.initialize()
+        thread = named_thread(ask(wire, "codex", prompt="Begin."))
+        with claim_turn(world.state, thread):
+            waiting = wire.call("codex-reply", {"threadId": thread, "prompt": "wait"})
+            nothing = wire.call("codex-reply", {"prompt": "wait"})
+            wire.answer(nothing)
+            assert waiting not in [message.get("id") for message in wire.messages]
+            note = world.state / "sessions" / thread
+            earlier = note.read_bytes()
+            note.unlink()
+        assert "There is nothing to wait for" in text(wire.answer(waiting)["result"])
+        note.write_bytes(earlier)
+        assert text(ask(wire, "codex-reply", threadId=thread, prompt="wait")) == "One."
+    assert len(server.requests) == 1
+
+
+def test_a_turn_that_could_not_be_noted_is_waited_for_by_its_job(
+    world: World, model: Model
+) -> None:
+    gate = hold(say("Two."))
+    server = model([say("One."), gate])
+    with ServerProcess(world, {"CODEX_COUNSEL_SYNC_SECONDS": "1"}, argv=ARGV) as wire:
+        wire.initialize()
+        first = ask(wire, "codex", prompt="Begin.")
+        thread = named_thread(ask_until_answered(wire, first))
+        note = world.state / "sessions" / thread
+        note.unlink()
+        (note / "in-the-way").mkdir(parents=True)
+        running = ask(wire, "codex-reply", threadId=thread, prompt="Go on.")
+        assert re.fullmatch(JOB_ID, named_thread(running))
+        assert named_thread(running) in text(running)
+        gate.release.set()
+        second = ask_until_answered(wire, running)
+    assert text(second) == "Two."
+    assert named_thread(second) == thread
+    assert len(server.requests) == 2
+
+
+def ask_until_answered(wire: ServerProcess, running: dict[str, Any]) -> dict[str, Any]:
+    """The answer of a turn of which perhaps only the beginning is known."""
+    while text(running).startswith("Codex is still at work"):
+        named = named_thread(running)
+        running = ask(wire, "codex-reply", threadId=named, prompt="wait")
+    return running
 
 
 @pytest.mark.parametrize("has_copy", [True, False])
