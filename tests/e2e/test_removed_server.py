@@ -152,7 +152,7 @@ def test_a_user_is_told_the_file_the_server_and_the_words_to_write(
     assert "which Codex 0.154 removed" in line
     assert "correct horse" not in result.out
     assert "SERVICE_PASSWORD" not in result.out
-    assert "1 server of Claude Code to be changed" in result.out
+        assert "servers of Claude Code to be changed in" in result.out
 
 
 def flowed(text: str) -> list[str]:
@@ -432,6 +432,28 @@ def test_a_script_is_kept_where_that_is_safe_and_else_its_user_is_reminded_of_it
     ]
     assert len(reminded) == 1
     assert "'left out'" in reminded[0]
+
+
+def test_options_with_which_the_successor_does_not_start_are_named(
+    world: World,
+) -> None:
+    options = [
+        "--yolo",
+        "-C",
+        "/tmp",
+        "--no-alt-screen",
+        "-m",
+        "m",
+        "-cweb_search=live",
+    ]
+    server = {"command": "codex", "args": [*options, "mcp-server"]}
+    configure(world.workspace / ".mcp.json", {"codex": server})
+    (row,) = rows(world)
+    assert row["refused_options"] == ["--yolo", "-C", "--no-alt-screen"]
+    (warning,) = [text for text in warnings(world) if "codex mcp-server" in text]
+    assert "with --yolo: every run is sandboxed; write -s workspace-write" in warning
+    assert "with -C: name the directory in the argument cwd of a call" in warning
+    assert "with --no-alt-screen: leave it out" in warning
 
 
 def test_of_very_many_servers_the_first_are_told(world: World) -> None:

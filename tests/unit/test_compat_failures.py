@@ -86,6 +86,7 @@ def test_the_time_until_a_reset_and_what_survived_are_told_and_the_rest_is_not()
         details={
             "session_id": THREAD,
             "last_message": "So far.",
+            "until": 1_795_355_718,
             "survivors": [17],
         },
     )

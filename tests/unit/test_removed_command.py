@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import random
 import shlex
 
 import pytest
 
-from codex_counsel.claude.removed_command import removed_command
+from codex_counsel.claude.removed_command import (
+    ACCEPTED_OPTIONS,
+    REFUSED_OPTIONS,
+    removed_command,
+)
+from codex_counsel.cli.verb_table import add_compat_flags
 
 PROGRAM = ["codex-mcp-server"]
 
@@ -219,3 +225,11 @@ def test_no_command_line_is_too_strange() -> None:
             successor = command.succeeded_by(PROGRAM)
             assert successor is None or removed_command(successor) is None, argv
     assert found > 100
+
+
+def test_the_options_that_the_successor_has_are_those_of_its_command_line() -> None:
+    parser = argparse.ArgumentParser(add_help=False)
+    add_compat_flags(parser)
+    options = {name for action in parser._actions for name in action.option_strings}
+    assert options == ACCEPTED_OPTIONS
+    assert not ACCEPTED_OPTIONS & REFUSED_OPTIONS.keys()

@@ -21,12 +21,30 @@ MAX_SCRIPT = 2_000
 MAX_WRAPPERS = 5
 """Programs around the command, each of which starts the next."""
 
-OPTIONS_WITH_VALUE = {
+ACCEPTED_OPTIONS = {
     *("-c", "--config", "--enable", "--disable", "-m", "--model", "-p", "--profile"),
-    *("-s", "--sandbox", "-a", "--ask-for-approval", "-C", "--cd", "--add-dir"),
-    *("-i", "--image", "--local-provider", "--remote", "--remote-auth-token-env"),
+    *("-s", "--sandbox", "-a", "--ask-for-approval"),
+}
+"""Options of `codex` that the successor has too. Each has a value."""
+OPTIONS_WITH_VALUE = {
+    *ACCEPTED_OPTIONS,
+    *("-C", "--cd", "--add-dir", "-i", "--image", "--local-provider"),
+    *("--remote", "--remote-auth-token-env"),
 }
 """Options of `codex` (0.153.4) whose value is the next word."""
+REFUSED_OPTIONS = {
+    "--strict-config": "leave it out: what is read of config.toml is up to CODEX_COUNSEL_ISOLATION",
+    "--full-auto": "write -s workspace-write",
+    "--yolo": "every run is sandboxed; write -s workspace-write",
+    "--dangerously-bypass-approvals-and-sandbox": "every run is sandboxed; write -s workspace-write",
+    "--search": "write -c web_search=live",
+    "--oss": "set model_provider in Codex's config.toml",
+    "--local-provider": "set model_provider in Codex's config.toml",
+    "--cd": "name the directory in the argument cwd of a call",
+    "-C": "name the directory in the argument cwd of a call",
+    "--add-dir": "a call works in one directory, its argument cwd",
+}
+"""Options of `codex` that the successor has not, and what to do instead."""
 WINDOWS_SUFFIXES = (".exe", ".cmd", ".bat", ".ps1")
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=")
 _DEFAULT = re.compile(r"\$\{\w+:-([^}]*)\}")
@@ -65,6 +83,19 @@ class RemovedCommand:
         successor = shlex.join(program)
         argv = [*self.prefix, words.sub(lambda _: successor, self.script)]
         return None if removed_command(argv) else argv
+
+    def refused_options(self) -> list[str]:
+        """The options with which the successor does not start, without their values."""
+        refused = []
+        rest = list(self.arguments)
+        while rest:
+            option = rest[0].partition("=")[0]
+            is_accepted = option in ACCEPTED_OPTIONS or rest[0][:2] in ACCEPTED_OPTIONS
+            if _is_option(rest[0]) and not is_accepted:
+                refused.append(option)
+            has_value = rest[0] in OPTIONS_WITH_VALUE
+            rest = rest[2:] if has_value else rest[1:]
+        return refused
 
 
 def removed_command(argv: Sequence[str]) -> RemovedCommand | None:

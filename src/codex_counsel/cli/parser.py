@@ -109,19 +109,6 @@ MEANT = {
     "--paths": "name files and folders without a flag",
 }
 """What is written for a flag that has another name, or none."""
-REFUSED_FLAGS = {
-    "--strict-config": "leave it out: what is read of config.toml is up to CODEX_COUNSEL_ISOLATION",
-    "--full-auto": "write -s workspace-write",
-    "--yolo": "every run is sandboxed; write -s workspace-write",
-    "--dangerously-bypass-approvals-and-sandbox": "every run is sandboxed; write -s workspace-write",
-    "--search": "write -c web_search=live",
-    "--oss": "set model_provider in Codex's config.toml",
-    "--local-provider": "set model_provider in Codex's config.toml",
-    "--cd": "name the directory in the argument cwd of a call",
-    "-C": "name the directory in the argument cwd of a call",
-    "--add-dir": "a call works in one directory, its argument cwd",
-}
-"""Flags of `codex` that the server in the place of `codex mcp-server` has not, and what to do instead."""
 OLD_COMMANDS = ("", "mcp-server", "mcp", "mcp serve")
 """The words after `codex` that began that server, by release."""
 NEAR = 0.7
@@ -199,10 +186,13 @@ def parse_compat(argv: list[str]) -> argparse.Namespace:
 
 
 def _instead(argument: str) -> str:
-    flag = argument.partition("=")[0]
-    if flag not in REFUSED_FLAGS:
+    # Only a mistake needs it, and every verb imports this module.
+    from codex_counsel.claude.removed_command import REFUSED_OPTIONS
+
+    option = argument.partition("=")[0]
+    if option not in REFUSED_OPTIONS:
         return ""
-    return f"; {REFUSED_FLAGS[flag]}"
+    return f"; {REFUSED_OPTIONS[option]}"
 
 
 def _check_compat_flags(parser: Parser, arguments: argparse.Namespace) -> None:

@@ -293,11 +293,11 @@ def _project_file(file: JsonObject) -> str:
 
 
 def _removed_servers(servers: list[JsonObject]) -> str:
-    """The count; a warning says of each what to write instead."""
+    """The files; a warning says of each server what to write instead. Of very many servers only the first are here."""
     if not servers:
         return ""
     files = ", ".join(sorted({server["file"] for server in servers}))
-    return f"{counted(len(servers), 'server')} of Claude Code to be changed, in {files}"
+    return f"servers of Claude Code to be changed in {files}: see the warnings"
 
 
 def _problem(part: JsonObject) -> str:

@@ -73,7 +73,7 @@ WILD = re.compile(r"[*?\[\]{}\\!\n\r\t]")
 class Boundary:
     """What a run may touch. All paths are absolute and resolved.
 
-    `readable` are roots besides the workspace, `scratch` directories are writable,
+    `readable` are roots besides the workspace, `scratch` directories are writable.
     Of a workspace that can be written, `closed` paths cannot, whether they exist or not;
     `pinned` directories can be written, but not be moved away with what is closed in them.
     `denied` are directories and `secrets` files that stay closed wherever they lie.

@@ -48,7 +48,7 @@ FOREIGN = re.compile(
     r"|retry_after_ms|output_schema|from_job|job_id|scope)\b"
 )
 """Tools and arguments of the other server. Names of Codex's files, such as config.toml, are none."""
-TOLD_OTHERWISE = ("session_id", "last_message")
+TOLD_OTHERWISE = ("session_id", "last_message", "until")
 """Details that stand elsewhere in the answer."""
 LABELS = {"survivors": "processes that live on"}
 _OWN_PLACE = re.compile(r"\A(session_id|workspace_root)(?=: )")

@@ -1,4 +1,4 @@
-"""What an answer of `codex` says of the changes that a turn made in its copy. Pure."""
+"""What an answer of `codex` says of the changes that a turn made, in its copy or in the workspace itself. Pure."""
 
 from __future__ import annotations
 

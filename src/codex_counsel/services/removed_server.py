@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from codex_counsel.claude import mcp_servers
 from codex_counsel.claude.mcp_servers import Server
 from codex_counsel.claude.removed_command import (
+    REFUSED_OPTIONS,
     REMOVED_IN,
     SUCCESSOR,
     RemovedCommand,
@@ -133,6 +134,10 @@ def _row(
         "state": _state(command, installed),
         "replacement": _replacement(command, program),
         "leaves_script_out": command.succeeded_by(program) is None,
+        "refused_options": [
+            one_line(visible(option), 60)
+            for option in command.refused_options()[:MAX_SHOWN]
+        ],
         "variables": [one_line(name, 60) for name in command.variables[:MAX_SHOWN]],
         "read_by_claude_code": server.file.is_read,
     }
@@ -177,6 +182,9 @@ def _sentence(row: JsonObject, installed: str | None) -> str:
         parts.append(f'"{ELLIPSIS}" stands for its present arguments')
     if row["leaves_script_out"]:
         parts.append("keep what else its shell script does")
+    for option in row["refused_options"]:
+        instead = REFUSED_OPTIONS.get(option, "leave it out")
+        parts.append(f"it does not start with {option}: {instead}")
     if row["variables"]:
         names = ", ".join(row["variables"])
         parts.append(f'keep {names} of the command line, for example in its "env"')

@@ -278,15 +278,14 @@ def test_a_directory_that_is_not_there_is_refused_and_the_last_release_paid_for_
     assert not ask(last_release(), "codex", **arguments).get("isError")
 
 
-@pytest.mark.parametrize("key", ["reasoning_effort", "max_tool_steps"])
 def test_a_key_that_codex_does_not_know_is_refused_and_the_last_release_left_it_out_silently(
-    world: World, compat: Start, last_release: Start, model: Model, key: str
+    world: World, compat: Start, last_release: Start, model: Model
 ) -> None:
     asked = model(say("It is fine."))
-    arguments = {"prompt": "Is it fine?", "config": {key: "high"}}
+    arguments = {"prompt": "Is it fine?", "config": {"max_tool_steps": "high"}}
     result = ask(compat(), "codex", **arguments)
     assert result["isError"]
-    assert key in text(result)
+    assert "max_tool_steps" in text(result)
     assert asked.requests == []
     assert not ask(last_release(), "codex", **arguments).get("isError")
 
