@@ -152,7 +152,7 @@ def test_a_user_is_told_the_file_the_server_and_the_words_to_write(
     assert "which Codex 0.154 removed" in line
     assert "correct horse" not in result.out
     assert "SERVICE_PASSWORD" not in result.out
-        assert "servers of Claude Code to be changed in" in result.out
+    assert "servers of Claude Code to be changed in" in result.out
 
 
 def flowed(text: str) -> list[str]:

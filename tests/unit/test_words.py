@@ -28,6 +28,7 @@ SENTENCES = {
     "name those you accept in allow_paths.": "name those you accept in --allow-path.",
     "codex_unknown_tool": "codex_unknown_tool",
     "question: is blank": "question: is blank",
+    "write -c web_search=live": "write -c web_search=live",
     "`session_id` names no commit": "`session_id` names no commit",
 }
 

@@ -86,7 +86,7 @@ def _pattern() -> re.Pattern[str]:
     return re.compile(
         r"(?P<json>\{\".*\})"
         r"|`?(?<![\w/.-])(?P<tool>codex_[a-z_]+[a-z])(?![\w/])`?"
-        rf"|(?<![\w/.`-])(?P<compound>{'|'.join(compound)})(?![\w/]|\.\w)"
+        rf"|(?<![\w/.`-])(?P<compound>{'|'.join(compound)})(?![\w/=]|\.\w)"
         rf"|(?:(?<=; )|(?<=Pass )|^)(?P<single>{'|'.join(single)})(?:\.\d+)?(?=: )"
         rf"|\b[Ss]cope (?P<scope>{'|'.join(SCOPES)})\b"
         r"|String should match pattern (?P<pattern>'\S+')"
