@@ -446,14 +446,22 @@ def test_options_with_which_the_successor_does_not_start_are_named(
         "m",
         "-cweb_search=live",
     ]
-    server = {"command": "codex", "args": [*options, "mcp-server"]}
+    later = ["-c", "model_provider=other", "--enable=hooks", "--config", "model=m"]
+    server = {"command": "codex", "args": [*options, "mcp-server", *later]}
     configure(world.workspace / ".mcp.json", {"codex": server})
     (row,) = rows(world)
-    assert row["refused_options"] == ["--yolo", "-C", "--no-alt-screen"]
+    assert row["refused"] == [
+        "--yolo",
+        "-C",
+        "--no-alt-screen",
+        "-c model_provider",
+        "--enable hooks",
+    ]
     (warning,) = [text for text in warnings(world) if "codex mcp-server" in text]
     assert "with --yolo: every run is sandboxed; write -s workspace-write" in warning
     assert "with -C: name the directory in the argument cwd of a call" in warning
     assert "with --no-alt-screen: leave it out" in warning
+    assert "with -c model_provider: leave it out" in warning
 
 
 def test_of_very_many_servers_the_first_are_told(world: World) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 SUCCESSOR = "codex-mcp-server"
@@ -84,18 +84,19 @@ class RemovedCommand:
         argv = [*self.prefix, words.sub(lambda _: successor, self.script)]
         return None if removed_command(argv) else argv
 
-    def refused_options(self) -> list[str]:
-        """The options with which the successor does not start, without their values."""
-        refused = []
+    def options(self) -> Iterator[tuple[str, str]]:
+        """The options of Codex, each with its value, or an empty text."""
         rest = list(self.arguments)
         while rest:
-            option = rest[0].partition("=")[0]
-            is_accepted = option in ACCEPTED_OPTIONS or rest[0][:2] in ACCEPTED_OPTIONS
-            if _is_option(rest[0]) and not is_accepted:
-                refused.append(option)
-            has_value = rest[0] in OPTIONS_WITH_VALUE
-            rest = rest[2:] if has_value else rest[1:]
-        return refused
+            word, rest = rest[0], rest[1:]
+            if not _is_option(word):
+                continue
+            option, _, value = word.partition("=")
+            if not word.startswith("--"):
+                option, value = word[:2], word[2:].removeprefix("=")
+            if word in OPTIONS_WITH_VALUE and rest:
+                value, rest = rest[0], rest[1:]
+            yield option, value
 
 
 def removed_command(argv: Sequence[str]) -> RemovedCommand | None:

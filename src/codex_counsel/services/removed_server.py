@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from codex_counsel.claude import mcp_servers
 from codex_counsel.claude.mcp_servers import Server
 from codex_counsel.claude.removed_command import (
+    ACCEPTED_OPTIONS,
     REFUSED_OPTIONS,
     REMOVED_IN,
     SUCCESSOR,
@@ -21,6 +22,8 @@ from codex_counsel.claude.removed_command import (
     removed_command,
 )
 from codex_counsel.codex.binary import release_of
+from codex_counsel.compat import command_line
+from codex_counsel.errors import CounselError
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.path import search_path
 from codex_counsel.system.redact import mask
@@ -134,10 +137,7 @@ def _row(
         "state": _state(command, installed),
         "replacement": _replacement(command, program),
         "leaves_script_out": command.succeeded_by(program) is None,
-        "refused_options": [
-            one_line(visible(option), 60)
-            for option in command.refused_options()[:MAX_SHOWN]
-        ],
+        "refused": _refused(command),
         "variables": [one_line(name, 60) for name in command.variables[:MAX_SHOWN]],
         "read_by_claude_code": server.file.is_read,
     }
@@ -168,6 +168,33 @@ def _replacement(command: RemovedCommand, program: list[str]) -> JsonObject:
     return replacement
 
 
+def _refused(command: RemovedCommand) -> list[str]:
+    """The options with which our server does not start; of a value of the configuration its key too."""
+    refused = []
+    for option, value in command.options():
+        name = option
+        if option in ("-c", "--config"):
+            name = f"{option} {value.partition('=')[0]}"
+        elif option in ("--enable", "--disable"):
+            name = f"{option} {value}"
+        if not _is_taken(option, value):
+            refused.append(one_line(visible(mask(name)[0]), 80))
+    return refused[:MAX_SHOWN]
+
+
+def _is_taken(option: str, value: str) -> bool:
+    config, features = [], {}
+    if option in ("-c", "--config"):
+        config = [value]
+    elif option in ("--enable", "--disable"):
+        features = {value: option == "--enable"}
+    try:
+        command_line.server_options(config=config, features=features)
+    except CounselError:
+        return False
+    return option in ACCEPTED_OPTIONS
+
+
 def _sentence(row: JsonObject, installed: str | None) -> str:
     reasons = {
         "removed": f"which Codex {REMOVED_IN} removed",
@@ -182,7 +209,7 @@ def _sentence(row: JsonObject, installed: str | None) -> str:
         parts.append(f'"{ELLIPSIS}" stands for its present arguments')
     if row["leaves_script_out"]:
         parts.append("keep what else its shell script does")
-    for option in row["refused_options"]:
+    for option in row["refused"]:
         instead = REFUSED_OPTIONS.get(option, "leave it out")
         parts.append(f"it does not start with {option}: {instead}")
     if row["variables"]:
