@@ -12,7 +12,6 @@ Where it is killed, they stay, and the last run that ends in this workspace remo
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import stat
@@ -72,9 +71,6 @@ NOT_ALL_SEEN = (
     "tools execute or obey is not known"
 )
 NOT_NOTED = "what the turn changed of the files that tools execute or obey is not known"
-
-_held: dict[Path, int] = {}
-"""The locks of this process: descriptors of workspaces."""
 
 
 # --- what is closed
@@ -246,29 +242,6 @@ def _stamp(status: os.stat_result) -> Stamp:
         status.st_ctime_ns,
         status.st_nlink,
     )
-
-
-def hold(root: Path) -> bool:
-    """Note, until this process ends, that a run works in the workspace. Returns whether no other one does."""
-    _held[root] = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    is_alone = _lock(_held[root], fcntl.LOCK_EX)
-    _lock(_held[root], fcntl.LOCK_SH)
-    return is_alone
-
-
-def is_alone(root: Path) -> bool:
-    """Whether no other run works in the workspace. Raises OSError where it is gone."""
-    if root not in _held:
-        _held[root] = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    return _lock(_held[root], fcntl.LOCK_EX)
-
-
-def _lock(descriptor: int, kind: int) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def without_mount_points(root: Path, found: Look) -> Look:

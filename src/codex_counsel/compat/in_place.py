@@ -14,7 +14,6 @@ from pathlib import Path
 from codex_counsel.compat import guarded
 from codex_counsel.compat.guarded import NOT_ALL_SEEN, NOT_NOTED, Look, Stamp
 from codex_counsel.contract.envelope import DiffFile, Envelope
-from codex_counsel.errors import Code, CounselError
 from codex_counsel.kind import (
     TEMPORARY,
     EndedRun,
@@ -22,6 +21,7 @@ from codex_counsel.kind import (
     failed_run,
     remove_scratch,
 )
+from codex_counsel.system import places
 from codex_counsel.system.files import read_json_or_none, write_atomically
 from codex_counsel.system.json_values import Json, JsonObject
 
@@ -36,20 +36,12 @@ MAX_LISTED = 500
 def set_up(details: Mapping[str, Json], scratch: str, directory: str) -> None:
     """Make the run's TMPDIR, and note what it must leave alone.
 
-    Raises `workspace_invalid` where the workspace is gone, and OSError.
+    Raises OSError.
     """
     Path(scratch).mkdir(mode=0o700, exist_ok=True)
     Path(scratch, TEMPORARY).mkdir(mode=0o700, exist_ok=True)
     root, closed = _places(details)
-    try:
-        is_alone = guarded.hold(root)
-    except OSError as error:
-        raise CounselError(
-            Code.WORKSPACE_INVALID, f"{root} cannot be used: {error.strerror}"
-        ) from None
     before = guarded.look(root, closed)
-    if not is_alone:
-        before = guarded.without_mount_points(root, before)
     write_atomically(
         Path(directory, BEFORE), json.dumps([before.stamps, before.complete])
     )
@@ -93,8 +85,9 @@ def _guarded(ended: EndedRun) -> JsonObject | None:
         before = Look({name: Stamp(*stamp) for name, stamp in stamps.items()}, complete)
         seen = guarded.look(root, closed)
         after = guarded.without_mount_points(root, seen)
-        if guarded.is_alone(root):
-            guarded.remove_mount_points(root, before, seen)
+        with places.alone(str(root)) as is_alone:
+            if is_alone:
+                guarded.remove_mount_points(root, before, seen)
     except (AttributeError, TypeError, ValueError, OSError):
         return None
     before = guarded.without_mount_points(root, before)

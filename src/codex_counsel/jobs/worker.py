@@ -30,6 +30,7 @@ from codex_counsel.jobs import evictor
 from codex_counsel.jobs.journal import LAST_PROMPT, Journal
 from codex_counsel.jobs.kinds import KIND_FIELDS, KINDS, name_of
 from codex_counsel.jobs.slots import Ticket
+from codex_counsel.system import places
 from codex_counsel.system.files import read_json
 from codex_counsel.system.process_tree import Identity, become_subreaper
 from codex_counsel.system.supervisor import Supervisor, start_child
@@ -146,6 +147,7 @@ class Worker:
         """Raises OSError or CounselError for what prevents a start."""
         scratch = self.spec["scratch"]
         details = {name: self.spec.get(name) for name in KIND_FIELDS}
+        self._claim_workspace(writes=bool(details["in_place"]))
         set_up = KINDS[name_of(details)].set_up
         # Of the reviews, only those with something to prove have a tree.
         if set_up is None or (details["review"] and not self.spec["children"]):
@@ -164,6 +166,19 @@ class Worker:
                 self.spec["environment"],
                 self.spec["codex"],
             )
+
+    def _claim_workspace(self, *, writes: bool) -> None:
+        """Raises CounselError while another run could exchange the workspace, or this one that of another."""
+        workspace = self.spec["workspace"]
+        if places.claim(workspace, writes=writes):
+            return
+        from codex_counsel.errors import Code, CounselError  # seldom needed
+
+        raise CounselError(
+            Code.SESSION_BUSY,
+            f"Another run is at work in {workspace} or a directory around it, and one of the two writes there",
+            repair="Call again when it has ended: `codex-counsel jobs --all` names it.",
+        )
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Raises OSError."""

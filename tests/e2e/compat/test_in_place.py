@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from codex_counsel.loopback import (
     Loopback,
     Request,
     failed,
+    hold,
     patch,
     say,
     shell,
@@ -466,34 +468,61 @@ def test_after_the_worker_was_killed_the_next_look_removes_mount_points_and_name
     assert_nothing_is_left(world)
 
 
-def test_two_turns_at_once_in_one_workspace_leave_each_other_closed(
-    world: World, model: Model
+@pytest.mark.parametrize("first", [".", "sub"])
+@pytest.mark.parametrize("second", [".", "sub"])
+def test_while_a_turn_writes_no_other_one_begins_in_its_workspace_around_or_below(
+    world: World, model: Model, first: str, second: str
 ) -> None:
     world.repository.begin()
-    at_work = "echo x > second.txt; until [ -e go ]; do sleep 0.05; done"
-    script = {
-        "FIRST": tries("echo x > first.txt", "echo x > .envrc", "mkdir .vscode"),
-        "SECOND": tries(at_work, "echo x > .envrc", "mkdir .vscode", "rm go"),
-    }
+    (world.workspace / "sub").mkdir()
+    gate = hold(say("Done."))
+    server = model(gate)
+    folders = [str(world.workspace / name) for name in (first, second)]
+    arguments = {"prompt": "Go.", "sandbox": "workspace-write", "cwd": folders[0]}
+    with serving(world) as wire:
+        call = wire.call("codex", arguments)
+        gate.reached.wait()
+        refused = change(wire, cwd=folders[1])
+        gate.release.set()
+        assert text(wire.answer(call)["result"]) == "Done."
+        assert text(refused).startswith("session_busy")
+        assert len(server.requests) == 1
+        assert text(change(wire, cwd=folders[1])) == "Done."
+
+
+@pytest.mark.parametrize("sandbox", ["workspace-write", "read-only"])
+def test_a_turn_in_place_cannot_lead_another_run_out_of_its_workspace(
+    each_release: World, each_model: Model, sandbox: str
+) -> None:
+    world = each_release
+    world.repository.begin()
+    world.repository.write("sub/app.py")
+    elsewhere = world.base / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "notes").write_text("PRIVATE\n")
+    reader_asks, writer_ended = Event(), Event()
 
     def reply(request: Request) -> Answer:
-        (name,) = [name for name in script if name in request.prompt]
-        return say(f"{name}: {request.outputs}") if request.outputs else script[name]
+        if request.outputs:
+            return say("Done.")
+        if "WRITER" in request.prompt:
+            return shell(f"mv sub moved; ln -s {elsewhere} sub")
+        reader_asks.set()
+        writer_ended.wait()
+        return shell("cat notes; echo x > made")
 
-    model(reply)
+    server = each_model(reply, model=MODEL)
+    sub = str(world.workspace / "sub")
     with serving(world) as wire:
-        second = wire.call("codex", {"prompt": "SECOND", "sandbox": "workspace-write"})
-        until((world.workspace / "second.txt").exists)
-        first = ask(wire, "codex", prompt="FIRST", sandbox="workspace-write")
-        assert re.findall(r"DONE: (\d+)", text(first)) == ["0"]
-        assert "Look at these" not in text(first)
-        assert (world.workspace / ".envrc").exists()
-        (world.workspace / "go").touch()
-        answer = text(wire.answer(second)["result"])
-    assert re.findall(r"DONE: (\d+)", answer) == ["0", "3"]
-    assert "Look at these" not in answer
-    left = [".git", "app.py", "docs", "first.txt", "second.txt"]
-    assert names(world.workspace) == left
+        reader = wire.call(
+            "codex", {"prompt": "READER", "sandbox": sandbox, "cwd": sub}
+        )
+        reader_asks.wait()
+        ask(wire, "codex", prompt="WRITER", sandbox="workspace-write")
+        writer_ended.set()
+        wire.answer(reader)
+    assert "PRIVATE" not in "".join(server.requests[-1].outputs)
+    assert names(elsewhere) == ["notes"]
 
 
 # --- workspaces of other shapes
