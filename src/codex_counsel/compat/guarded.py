@@ -15,7 +15,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -56,8 +56,10 @@ MOUNT_POINTS = (b".agents", b".aws", b".codex", b".git")
 """The directories that Codex makes for the time of a command."""
 MOUNT_POINT_MODE = 0o444
 """Permissions of the files that it makes."""
-SKIPPED = (b"node_modules", b".venv", b"venv")
-"""Folders of installed packages: all that is in them is program text."""
+FULL = (b".git", b"node_modules", b".venv", b"venv")
+"""Folders in which all is closed, and there is much of it."""
+DATA_OF_GIT = (b"objects", b"refs", b"logs", b"lfs")
+"""What git keeps in its directories and does not execute."""
 MAX_CLOSED = 100
 """Existing files and folders that are closed. Each is a mount, for every command."""
 MAX_ENTRIES = 200_000
@@ -98,6 +100,15 @@ def is_closed_whole(root: Path, top: Path, git_paths: Iterable[Path] = ()) -> bo
 def _is_git_directory(folder: Path) -> bool:
     """Whether git would take the folder for a repository, whatever its name is."""
     return all(os.path.lexists(folder / name) for name in ("HEAD", "objects", "refs"))
+
+
+def open_folders(root: Path, closed: Collection[bytes]) -> list[bytes]:
+    """The folders in `FULL` that a run can write: there are too many to close, or the way to them can be renamed."""
+    found = []
+    for path, entry in _Walk(root, closed):
+        if entry.name in FULL and entry.is_folder and path not in closed:
+            found.append(path)
+    return found
 
 
 def to_close(root: Path, git_paths: Iterable[Path] = ()) -> tuple[Path, ...]:
@@ -144,14 +155,20 @@ def _git_directory(root: Path, pointer: Path) -> dict[Path, None]:
 class _Walk:
     """Iterate it for what tools execute or obey in a workspace, with its path, a folder before what is in it.
 
-    Folders in `closed` are not gone into: nothing in them can change. `complete` says
-    afterwards whether all was seen.
+    Folders in `closed` are not gone into: nothing in them can change. Of the folders in
+    `FULL`, only those in `entered` are. `complete` says afterwards whether all was seen.
     """
 
-    def __init__(self, root: Path, closed: Collection[bytes] = ()) -> None:
+    def __init__(
+        self,
+        root: Path,
+        closed: Collection[bytes] = (),
+        entered: Container[bytes] = (),
+    ) -> None:
         self.complete = True
         self._root = root
         self._closed = frozenset(closed)
+        self._entered = entered
         self._sensitive_folders: set[bytes] = set()
 
     def __iter__(self) -> Iterator[tuple[bytes, Entry]]:
@@ -165,8 +182,12 @@ class _Walk:
         self.complete = not walk.truncated and not walk.unread
 
     def _may_enter(self, folder: Entry) -> bool:
-        is_skipped = folder.name in SKIPPED or folder.name == b".git"
-        return not is_skipped and folder.path not in self._closed
+        path = folder.path
+        if path in self._closed:
+            return False
+        if folder.name in DATA_OF_GIT and folder.folder.path in self._sensitive_folders:
+            return False
+        return folder.name not in FULL or path in self._entered
 
     def _is_noted(self, entry: Entry, path: bytes) -> bool:
         if entry.folder.path in self._sensitive_folders or entry.name in MOUNT_POINTS:
@@ -219,10 +240,10 @@ class Look:
     complete: bool
 
 
-def look(root: Path, closed: Collection[bytes]) -> Look:
-    """Look at a workspace. `closed` are paths below it that the run cannot write."""
+def look(root: Path, closed: Collection[bytes], entered: Container[bytes] = ()) -> Look:
+    """Look at a workspace. `closed` are paths below it that the run cannot write; `entered` is as in `_Walk`."""
     stamps: dict[str, Stamp] = {}
-    walk = _Walk(root, closed)
+    walk = _Walk(root, closed, entered)
     for path, entry in walk:
         if len(stamps) == MAX_NOTED:
             return Look(stamps, complete=False)

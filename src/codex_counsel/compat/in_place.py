@@ -41,9 +41,11 @@ def set_up(details: Mapping[str, Json], scratch: str, directory: str) -> None:
     Path(scratch).mkdir(mode=0o700, exist_ok=True)
     Path(scratch, TEMPORARY).mkdir(mode=0o700, exist_ok=True)
     root, closed = _places(details)
-    before = guarded.look(root, closed)
+    entered = guarded.open_folders(root, closed)
+    before = guarded.look(root, closed, entered)
+    names = [name.decode("latin-1") for name in entered]
     write_atomically(
-        Path(directory, BEFORE), json.dumps([before.stamps, before.complete])
+        Path(directory, BEFORE), json.dumps([before.stamps, before.complete, names])
     )
 
 
@@ -81,9 +83,10 @@ def _guarded(ended: EndedRun) -> JsonObject | None:
     raw = read_json_or_none(ended.directory / BEFORE)
     root, closed = _places(ended.details)
     try:
-        stamps, complete = raw
+        stamps, complete, names = raw
         before = Look({name: Stamp(*stamp) for name, stamp in stamps.items()}, complete)
-        seen = guarded.look(root, closed)
+        entered = [name.encode("latin-1") for name in names]
+        seen = guarded.look(root, closed, entered)
         after = guarded.without_mount_points(root, seen)
         with places.alone(str(root)) as is_alone:
             if is_alone:
@@ -101,10 +104,16 @@ def _guarded(ended: EndedRun) -> JsonObject | None:
 
 
 def _places(details: Mapping[str, Json]) -> tuple[Path, list[bytes]]:
-    """The workspace, and the paths below it that the run cannot write."""
-    root = Path(details["in_place"]["workspace"])
-    closed = [
-        os.fsencode(Path(path).relative_to(root))
-        for path in details["in_place"]["closed"]
-    ]
-    return root, closed
+    """The workspace, and the paths below it in which the run can change nothing."""
+    place = details["in_place"]
+    root = Path(place["workspace"])
+    pinned = {Path(path) for path in place["pinned"]}
+    closed = {Path(path) for path in place["closed"]}
+    fixed = {root, *pinned, *closed}
+    names = []
+    for path in closed:
+        above = path.parents[: len(path.relative_to(root).parts)]
+        # Elsewhere it is open as soon as a folder above it has another name.
+        if fixed.issuperset(above):
+            names.append(os.fsencode(path.relative_to(root)))
+    return root, names

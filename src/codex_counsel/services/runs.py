@@ -99,6 +99,8 @@ class _Planning:
         context, preflight, store = self.context, self.preflight, self.store
         workspace = preflight.workspace
         boundary = boundaries.of_run(context, request, preflight, brief.access)
+        if brief.access.mode == "workspace-write":
+            brief.details["in_place"]["pinned"] = list(map(str, boundary.pinned))
 
         job_id = brief.job_id
         scratch = scratch_directory(context, brief, job_id)

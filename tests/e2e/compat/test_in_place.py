@@ -347,6 +347,29 @@ def test_what_could_not_be_closed_is_named_in_the_answer(
     assert "new/AGENTS.md" in shown.stdout + shown.stderr
 
 
+def test_in_more_folders_than_can_be_closed_changes_are_named(
+    world: World, model: Model
+) -> None:
+    folders = [world.workspace / f"r{number:03}" for number in range(110)]
+    for folder in folders:
+        (folder / ".git/hooks").mkdir(parents=True)
+        (folder / ".git/objects").mkdir()
+    # The sandbox lets some be written, and some be renamed and then be written.
+    write = "for r in r*; do echo x > $r/.git/hooks/h && echo x > $r/.git/objects/o; done 2>/dev/null; true"
+    server = model([tries(write, "mkdir -p new/node_modules/x"), say("Done.")])
+    with serving(world) as wire:
+        answer = text(change(wire))
+    assert done(server) == [0, 1]
+    (job,) = (world.state / "jobs").glob("[0-9a-f]*")
+    named = {
+        row["path"] for row in json.loads((job / "result.json").read_text())["files"]
+    }
+    written = {path.name for path in folders if (path / ".git/hooks/h").exists()}
+    assert len(written) == 10
+    assert named == {f"{name}/.git/hooks/h" for name in written} | {"new/node_modules"}
+    assert "/.git/hooks/h (new)" in answer
+
+
 # --- what is not read
 
 
