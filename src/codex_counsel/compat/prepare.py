@@ -136,15 +136,27 @@ def prepare_change(
 
 
 def _used_by_git(workspace: ResolvedWorkspace, context: Context) -> list[Path]:
-    """Git directories and the directories of hooks, wherever they are; nothing where there is no repository to open."""
+    """Git directories, directories of hooks, and files that git's configuration includes, wherever they are.
+
+    Nothing where there is no repository to open.
+    """
     try:
         repo = open_repository(workspace, context)
     except CounselError:
         return []
-    # The value in force is ours, by which our own git runs no hook.
-    values = repo.git("config", "-z", "--get-all", "core.hooksPath", ok=(0, 1))
-    hooks = [repo.root / os.fsdecode(name) for name in values.split(b"\0") if name]
-    return [repo.git_dir, repo.common_dir, *hooks]
+    # All values, since the one in force is ours, by which our own git runs no hook.
+    listed = repo.git("config", "-z", "--list", "--show-origin")
+    fields = [os.fsdecode(text) for text in listed.split(b"\0")]
+    paths = [repo.git_dir, repo.common_dir]
+    for origin, assignment in zip(fields[::2], fields[1::2], strict=False):
+        key, _, value = assignment.partition("\n")
+        value = os.path.expanduser(value)  # noqa: PTH111  # Path's raises for an unknown user
+        file = repo.root / origin.removeprefix("file:")
+        if key == "core.hookspath" and value:
+            paths.append(repo.root / value)
+        elif key.startswith(("include.", "includeif.")) and value:
+            paths.append(file.parent / value)
+    return paths
 
 
 def _kept(options: ThreadOptions, workspace: ResolvedWorkspace) -> JsonObject:

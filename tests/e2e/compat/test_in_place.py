@@ -314,6 +314,29 @@ def test_what_tools_execute_or_obey_is_not_written_by_any_way(
     assert not (world.base / "w").exists()
 
 
+def test_a_file_that_gits_configuration_includes_is_not_written(
+    world: World, model: Model
+) -> None:
+    repository = world.repository.begin()
+    repository.write("shared/git", "[alias]\n\tx = status\n")
+    for name in ("../shared/git", "../shared/later"):
+        repository.git("config", "--add", "include.path", name)
+    server = model(
+        [
+            tries(
+                "echo x > shared/other",
+                "echo x >> shared/git",
+                "echo x > shared/later",
+                "mv shared s",
+            ),
+            say("Done."),
+        ]
+    )
+    with serving(world) as wire:
+        assert text(change(wire)) == "Done."
+    assert done(server) == [0]
+
+
 def test_what_could_not_be_closed_is_named_in_the_answer(
     each_release: World, each_model: Model
 ) -> None:
