@@ -19,6 +19,7 @@ from codex_counsel.jobs.threads import (
     KEPT_SECONDS,
     MAX_TURN_BYTES,
     Turn,
+    await_claim,
     claim_turn,
     last_review,
     latest_turn,
@@ -134,6 +135,22 @@ def test_of_two_calls_that_begin_a_turn_of_a_thread_one_is_told_that_it_is_busy(
     with claim_turn(state, THREAD):
         pass
     assert list((state / "sessions").iterdir()) == []
+
+
+def test_who_waits_while_a_turn_begins_for_too_long_is_told_so(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codex_counsel.jobs.threads.BEGIN_SECONDS", 0.0)
+    await_claim(state, THREAD)
+    with claim_turn(state, THREAD), pytest.raises(CounselError) as refused:
+        await_claim(state, THREAD)
+    assert refused.value.code == Code.SESSION_BUSY
+    await_claim(state, THREAD)
+
+
+def test_a_named_pipe_in_place_of_the_lock_is_not_waited_for(state: Path) -> None:
+    os.mkfifo(state / "sessions" / f"{THREAD}.lock")
+    await_claim(state, THREAD)
 
 
 def test_without_a_state_directory_a_turn_is_begun_all_the_same(tmp_path: Path) -> None:

@@ -170,7 +170,10 @@ def parse_compat(argv: list[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--version", action="version", version=f"codex-mcp-server {__version__}"
+        "-V",
+        "--version",
+        action="version",
+        version=f"codex-mcp-server {__version__}",
     )
     parser.add_argument("command", nargs="*", metavar="mcp-server", help="ignored")
     add_compat_flags(parser)

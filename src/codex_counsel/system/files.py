@@ -188,6 +188,7 @@ def lock_file(
     lock needs only read access and never creates the file.
     """
     flags = os.O_RDONLY if shared else os.O_RDWR
+    flags |= os.O_NONBLOCK  # a FIFO is not waited for
     if create and not shared:
         flags |= os.O_CREAT
     descriptor = open_private(os.fspath(path), flags)

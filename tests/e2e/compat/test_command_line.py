@@ -188,8 +188,9 @@ def test_help_and_version_answer_at_once(world: World) -> None:
     assert result.returncode == 0
     for word in ("--config", "--sandbox", "mcp serve", "--version", "codex-reply"):
         assert word in result.stdout
-    result = started(world, *SCRIPT, "--version")
-    assert result.stdout.startswith("codex-mcp-server ")
+    for flag in ("--version", "-V"):
+        result = started(world, *SCRIPT, flag)
+        assert result.stdout.startswith("codex-mcp-server ")
     help_of_verb = started(world, *ARGV[:-1], "--help").stdout
     assert "only with --compat" in help_of_verb
     program = "import sys; from codex_counsel.__main__ import compat; sys.argv[1:] = ['--help']\n"
