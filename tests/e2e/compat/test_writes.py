@@ -70,6 +70,42 @@ def test_the_diff_follows_the_text_with_its_size_and_the_command_that_applies_it
     assert (world.workspace / "notes.md").read_text() == "```\nx\n````\n"
 
 
+HIDES_TEXT = "printf 'x = 1 # \\342\\200\\256\\n' > a.py"
+IS_BINARY = "printf 'x = 1\\0\\n' > b.py"
+IS_TOO_DEEP = "python3 -c \"import os\nfor _ in range(3000):\n os.mkdir('d' * 200)\n os.chdir('d' * 200)\""
+NOTES = {
+    HIDES_TEXT: "the changed files hold 1 characters that hide or reorder text",
+    IS_BINARY: "git takes these 1 source files for binary",
+    IS_TOO_DEEP: "not captured: what is in 1 directories that git cannot reach",
+    "touch c.py": "not copied into the tree: .env (secret_file)",
+}
+
+
+@pytest.mark.parametrize("command", NOTES)
+def test_what_a_reader_of_the_diff_would_not_see_of_a_turn_is_noted(
+    world: World, model: Model, wire: ServerProcess, command: str
+) -> None:
+    (world.workspace / ".env").write_text("PIN=4711\n")
+    model([shell(command), say("Done.")])
+    assert f"\n\nNote: {NOTES[command]}" in text(write(wire))
+
+
+def test_submodules_whose_files_are_in_the_diff_are_noted(
+    world: World, model: Model, wire: ServerProcess
+) -> None:
+    library = world.repository_at(world.base / "library")
+    library.root.mkdir()
+    library.begin()
+    allow = ("-c", "protocol.file.allow=always")
+    world.repository.git(
+        *allow, "submodule", "add", "--quiet", str(library.root), "lib"
+    )
+    world.repository.git("commit", "--quiet", "-m", "Add the library")
+    model([shell("touch lib/new.py"), say("Done.")])
+    told = "Note: the tree has the files of these submodules as its own: lib;"
+    assert told in text(write(wire))
+
+
 def test_a_long_diff_is_cut_at_a_line_and_the_command_for_the_rest_shows_it(
     world: World, model: Model, wire: ServerProcess
 ) -> None:
