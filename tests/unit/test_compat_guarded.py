@@ -37,6 +37,23 @@ def test_existing_files_are_closed_and_a_folder_as_a_whole(tmp_path: Path) -> No
     }
 
 
+def test_a_repository_without_a_name_of_gits_is_closed_and_a_new_one_is_told(
+    tmp_path: Path,
+) -> None:
+    for name in ("bare/HEAD", "bare/config", "bare/hooks/x", "bare/objects/x"):
+        write(tmp_path, name)
+    for name in ("src/config", "src/hooks/x", "docs/HEAD"):
+        write(tmp_path, name)
+    assert closed(tmp_path) == {"bare/HEAD", "bare/config", "bare/hooks"}
+    before = guarded.look(tmp_path, ())
+    for name in ("new/HEAD", "new/config", "new/commondir", "src/HEAD"):
+        write(tmp_path, name)
+    assert rows(before, guarded.look(tmp_path, ())) == [
+        ("new/HEAD", "A"),
+        ("new/config", "A"),
+    ]
+
+
 def test_of_a_link_what_it_leads_to_is_closed_but_never_the_whole_workspace(
     tmp_path: Path,
 ) -> None:

@@ -58,6 +58,8 @@ MOUNT_POINT_MODE = 0o444
 """Permissions of the files that it makes."""
 FULL = (b".git", b"node_modules", b".venv", b"venv")
 """Folders in which all is closed, and there is much of it."""
+EXECUTED_BY_GIT = (b"HEAD", b"config", b"hooks")
+"""What makes a folder a repository of whatever name, and what git executes in one."""
 DATA_OF_GIT = (b"objects", b"refs", b"logs", b"lfs")
 """What git keeps in its directories and does not execute."""
 MAX_CLOSED = 100
@@ -99,7 +101,8 @@ def is_closed_whole(root: Path, top: Path, git_paths: Iterable[Path] = ()) -> bo
 
 def _is_git_directory(folder: Path) -> bool:
     """Whether git would take the folder for a repository, whatever its name is."""
-    return all(os.path.lexists(folder / name) for name in ("HEAD", "objects", "refs"))
+    has_data = any(os.path.lexists(folder / name) for name in ("objects", "commondir"))
+    return has_data and os.path.lexists(folder / "HEAD")
 
 
 def open_folders(root: Path, closed: Collection[bytes]) -> list[bytes]:
@@ -194,6 +197,9 @@ class _Walk:
             return True
         if path in _closed_names():
             return True
+        if entry.name in EXECUTED_BY_GIT:
+            folder = self._root / os.fsdecode(entry.folder.path)
+            return _is_git_directory(folder)
         return _may_be_sensitive(entry.name) and is_sensitive(path)
 
 
