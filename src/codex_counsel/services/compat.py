@@ -36,9 +36,13 @@ from codex_counsel.prepare.context import Context
 from codex_counsel.services import results, runs
 from codex_counsel.system.text import cut
 
+AT_WORK = "Codex is still at work, and goes on with it."
+QUEUED = (
+    "Codex has not begun: the run waits until another one has ended, and begins then."
+)
 STILL_RUNNING = """\
-Codex is still at work, and goes on with it. To get its answer call codex-reply with threadId {thread} and the prompt \
-{wait}: that costs nothing, and may be repeated. `codex-counsel cancel {job}` ends the run."""
+{state} To get its answer call codex-reply with threadId {thread} and the prompt {wait}: that costs nothing, and may \
+be repeated. `codex-counsel cancel {job}` ends the run."""
 BUSY = "Call codex-reply with the prompt wait to get its answer; then send this prompt."
 NOT_ON_RECORD = (
     "What this thread began with is not on record: it goes on read-only, in {root}."
@@ -348,7 +352,10 @@ def answer(store: Store, turn: StartedTurn, wire: EnvelopeDict | None) -> Compat
         wire = recovery.outcome(job)
     if wire is None:
         thread_id = _id_to_wait_with(store, job)
-        text = STILL_RUNNING.format(thread=thread_id, wait=WAIT, job=job.id)
+        state = QUEUED if job.state().phase == "queued" else AT_WORK
+        text = STILL_RUNNING.format(
+            state=state, thread=thread_id, wait=WAIT, job=job.id
+        )
         return CompatAnswer(
             thread_id=thread_id, content="\n\n".join([text, *turn.notes])
         )

@@ -10,7 +10,15 @@ import pytest
 
 from codex_counsel.loopback import Loopback, hold, say, shell
 from tests.conftest import World, until
-from tests.e2e.compat.client import ARGV, ask, jobs_of, only_job, text, thread_of
+from tests.e2e.compat.client import (
+    ARGV,
+    ask,
+    jobs_of,
+    named_thread,
+    only_job,
+    text,
+    thread_of,
+)
 from tests.e2e.runs import (
     assert_nothing_is_left,
     codex_of,
@@ -170,6 +178,24 @@ def test_a_queued_run_ends_with_its_server_and_costs_nothing(
         last = ask(one, "codex-reply", threadId=first.id, prompt="wait")
         assert text(last) == "The first."
     assert len(server.requests) == 1
+    assert_nothing_is_left(world)
+
+
+def test_a_run_that_waits_for_its_place_is_not_said_to_be_at_work(
+    world: World, model: Model
+) -> None:
+    gate = hold(say("The first."))
+    model(gate)
+    world.settings |= {"SYNC_SECONDS": "1", "MAX_RUNNING": "1"}
+    with ServerProcess(world, argv=ARGV) as wire:
+        wire.initialize()
+        first = ask(wire, "codex", prompt="Think.")
+        assert text(first).startswith("Codex is still at work")
+        second = ask(wire, "codex", prompt="And then?")
+        assert text(second).startswith("Codex has not begun")
+        gate.release.set()
+        waiting = {"threadId": named_thread(second), "prompt": "wait"}
+        until(lambda: text(ask(wire, "codex-reply", **waiting)) == "The first.")
     assert_nothing_is_left(world)
 
 
