@@ -21,6 +21,7 @@ from codex_counsel.contract.request import (
     Delegate,
     FieldRule,
     ToolRequest,
+    argument_names,
     check_text,
     is_unicode,
 )
@@ -113,6 +114,17 @@ def without_empty(arguments: JsonObject) -> JsonObject:
         for name, value in arguments.items()
         if value != "" or name == "prompt"
     }
+
+
+def without_effect(request: type[ToolRequest], arguments: JsonObject) -> list[str]:
+    """The names of arguments of `codex` in a call of `codex-reply`, which was never refused for them."""
+    if request is not CodexReplyCall:
+        return []
+    return [
+        name
+        for name in argument_names(CodexCall)
+        if name in arguments and name != "prompt"
+    ]
 
 
 # --- what they stand for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from codex_counsel.contract.compat import (
     CompatAnswer,
     ServerOptions,
     recorded_tools,
+    without_effect,
     without_empty,
 )
 from codex_counsel.contract.envelope import failed
@@ -33,6 +35,9 @@ from codex_counsel.services.compat import StartedTurn, failure
 from codex_counsel.services.counsel import Counsel, Handle
 from codex_counsel.system.json_values import JsonObject
 
+OF_THE_FIRST_CALL = (
+    "codex-reply takes no {names}: the thread keeps what its first call named."
+)
 Start = Callable[[Any], StartedTurn]
 
 
@@ -88,7 +93,14 @@ class CompatTool(Tool):
     async def run(self, arguments: JsonObject) -> ToolResult:
         """FastMCP calls this with the arguments as the client sent them. Never raises."""
         try:
-            answer = await self._action(parse(self._request, without_empty(arguments)))
+            named = without_empty(arguments)
+            ignored = without_effect(self._request, named)
+            for name in ignored:
+                del named[name]
+            answer = await self._action(parse(self._request, named))
+            if ignored and not answer.is_error:
+                note = OF_THE_FIRST_CALL.format(names=", ".join(ignored))
+                answer = replace(answer, content=f"{answer.content}\n\n{note}")
         except CounselError as error:
             answer = _failure(self.name, error)
         except Exception as error:  # noqa: BLE001  # a defect of ours is an answer too, with its name

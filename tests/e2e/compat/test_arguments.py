@@ -353,3 +353,23 @@ def test_what_a_caller_leaves_empty_is_left_out(world: World, model: Model) -> N
         thread = {"threadId": named_thread(first), "conversationId": ""}
         assert text(ask(wire, "codex-reply", prompt="B", **thread)) == "Two."
         assert ask(wire, "codex", prompt="")["isError"]
+
+
+def test_a_reply_that_names_what_a_first_call_names_changes_nothing_and_says_so(
+    world: World, model: Model
+) -> None:
+    world.repository.begin_with_work()
+    server = model([say("One."), shell("echo > made"), say("Two.")])
+    with ServerProcess(world, argv=ARGV) as wire:
+        wire.initialize()
+        first = ask(wire, "codex", prompt="A", sandbox="read-only")
+        thread = {"threadId": named_thread(first), "prompt": "B"}
+        wider = {"sandbox": "danger-full-access", "cwd": "/", "config": {"x": 1}}
+        second = ask(wire, "codex-reply", **thread, **wider)
+        said, _, note = text(second).partition("\n\n")
+        assert said == "Two."
+        assert note.startswith("codex-reply takes no config, cwd, sandbox:")
+        assert "Read-only file system" in server.requests[-1].outputs[-1]
+        refused = ask(wire, "codex-reply", **thread, speed=1)
+        assert "speed is not an argument of this tool" in text(refused)
+    assert not (world.workspace / "made").exists()
