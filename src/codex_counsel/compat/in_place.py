@@ -14,6 +14,7 @@ from pathlib import Path
 from codex_counsel.compat import guarded
 from codex_counsel.compat.guarded import NOT_ALL_SEEN, NOT_NOTED, Look, Stamp
 from codex_counsel.contract.envelope import DiffFile, Envelope
+from codex_counsel.errors import Code, CounselError
 from codex_counsel.kind import (
     TEMPORARY,
     EndedRun,
@@ -36,8 +37,10 @@ MAX_LISTED = 500
 def set_up(details: Mapping[str, Json], scratch: str, directory: str) -> None:
     """Make the run's TMPDIR, and note what it must leave alone.
 
-    Raises OSError.
+    Raises `workspace_invalid` where a path that is to be closed became another one while the
+    run waited for its place, and OSError.
     """
+    _check_unmoved(details)
     Path(scratch).mkdir(mode=0o700, exist_ok=True)
     Path(scratch, TEMPORARY).mkdir(mode=0o700, exist_ok=True)
     root, closed = _places(details)
@@ -47,6 +50,17 @@ def set_up(details: Mapping[str, Json], scratch: str, directory: str) -> None:
     write_atomically(
         Path(directory, BEFORE), json.dumps([before.stamps, before.complete, names])
     )
+
+
+def _check_unmoved(details: Mapping[str, Json]) -> None:
+    place = details["in_place"]
+    for path in (*place["pinned"], *place["closed"]):
+        if os.path.realpath(path) != path:
+            raise CounselError(
+                Code.WORKSPACE_INVALID,
+                f"{path} became a link while the turn waited for its place",
+                repair="Look at it, and call again.",
+            )
 
 
 def conclude(ended: EndedRun) -> Envelope:

@@ -25,9 +25,9 @@ from codex_counsel.contract.compat import (
     without_effect,
     without_empty,
 )
-from codex_counsel.contract.envelope import failed
+from codex_counsel.contract.envelope import EnvelopeDict, failed
 from codex_counsel.contract.request import ToolRequest, parse
-from codex_counsel.errors import CounselError
+from codex_counsel.errors import Code, CounselError
 from codex_counsel.server.app import UnknownTools, shortage_or_defect
 from codex_counsel.server.threads import in_thread
 from codex_counsel.server.waiting import Caller, launch_in_thread, result_in_time
@@ -141,8 +141,20 @@ async def _run(counsel: Counsel, start: Start, request: ToolRequest) -> CompatAn
     (turn,) = turns
     try:
         wire = await result_in_time(counsel, handle, caller)
+        return await _answer(counsel, turn, wire)
     except CounselError as error:
         if turn.thread_id:
             error.details.setdefault("session_id", turn.thread_id)
         raise
-    return await in_thread(partial(counsel.codex_answer, turn, wire))
+
+
+async def _answer(
+    counsel: Counsel, turn: StartedTurn, wire: EnvelopeDict | None
+) -> CompatAnswer:
+    try:
+        return await in_thread(partial(counsel.codex_answer, turn, wire))
+    except CounselError as error:
+        if error.code != Code.RESOURCE_LIMIT:
+            raise
+    # Without a thread the answer is still worth the wait.
+    return counsel.codex_answer(turn, wire)

@@ -4,8 +4,8 @@ Codex opens a directory by its path, again for each command, and follows a link 
 there by then. So a run that writes in a directory could put one in the place of a folder
 where another run works, and that run would read and write wherever the link leads.
 
-A run shares the lock of every directory above its own. One that writes takes that of its
-own directory for itself alone. The worker imports this before it starts Codex, so it
+A run shares the lock of every directory above its own in which its user may write. One that
+writes takes that of its own directory for itself alone. The worker imports this before it starts Codex, so it
 imports little.
 """
 
@@ -32,7 +32,9 @@ def claim(root: str, *, writes: bool) -> bool:
     free = not writes or _hold(root, fcntl.LOCK_EX)
     folder, name = os.path.split(root)
     while free and name:
-        free = _hold(folder, fcntl.LOCK_SH)
+        # In others no run of this user writes, and another user may hold their locks.
+        if os.access(folder, os.W_OK):
+            free = _hold(folder, fcntl.LOCK_SH)
         folder, name = os.path.split(folder)
     # It was looked at before the run was queued.
     return free and os.path.realpath(root) == root
