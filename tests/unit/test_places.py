@@ -42,26 +42,22 @@ def inner(tmp_path: Path) -> Path:
     return inner
 
 
-@pytest.mark.parametrize("writes", [False, True])
-def test_a_run_in_a_directory_in_which_another_one_writes_does_not_begin(
-    inner: Path, *, writes: bool
+@pytest.mark.parametrize("above", [".", ".."])
+def test_a_run_does_not_begin_to_write_where_or_below_where_another_one_does(
+    inner: Path, above: str
 ) -> None:
-    with locked(inner.parent, fcntl.LOCK_EX):
-        assert not places.claim(str(inner), writes=writes)
+    with locked(inner / above, fcntl.LOCK_EX):
+        assert not places.claim(str(inner))
 
 
-@pytest.mark.parametrize("writes", [False, True])
-def test_a_run_begins_beside_readers_of_the_directories_above_it(
-    inner: Path, *, writes: bool
-) -> None:
+def test_two_runs_write_beside_each_other_in_one_directory(inner: Path) -> None:
     with locked(inner.parent, fcntl.LOCK_SH):
-        assert places.claim(str(inner), writes=writes)
+        assert places.claim(str(inner))
 
 
-def test_readers_share_a_directory_and_a_writer_has_it_alone(inner: Path) -> None:
+def test_a_run_does_not_begin_to_write_around_another_one(inner: Path) -> None:
     with locked(inner, fcntl.LOCK_SH):
-        assert places.claim(str(inner), writes=False)
-        assert not places.claim(str(inner), writes=True)
+        assert not places.claim(str(inner))
 
 
 def test_locks_of_directories_in_which_this_user_cannot_write_do_not_count(
@@ -72,13 +68,13 @@ def test_locks_of_directories_in_which_this_user_cannot_write_do_not_count(
 
     with locked(inner.parent, fcntl.LOCK_EX):
         monkeypatch.setattr(os, "access", access)
-        assert places.claim(str(inner), writes=False)
+        assert places.claim(str(inner))
 
 
 def test_a_directory_that_became_a_link_is_not_claimed(inner: Path) -> None:
     link = inner.parent / "link"
     link.symlink_to(inner)
-    assert not places.claim(str(link), writes=False)
+    assert not places.claim(str(link))
 
 
 @pytest.mark.parametrize("kind", ["closed", "pinned"])

@@ -30,7 +30,6 @@ from codex_counsel.jobs import evictor
 from codex_counsel.jobs.journal import LAST_PROMPT, Journal
 from codex_counsel.jobs.kinds import KIND_FIELDS, KINDS, name_of
 from codex_counsel.jobs.slots import Ticket
-from codex_counsel.system import places
 from codex_counsel.system.files import read_json
 from codex_counsel.system.process_tree import Identity, become_subreaper
 from codex_counsel.system.supervisor import Supervisor, start_child
@@ -147,7 +146,8 @@ class Worker:
         """Raises OSError or CounselError for what prevents a start."""
         scratch = self.spec["scratch"]
         details = {name: self.spec.get(name) for name in KIND_FIELDS}
-        self._claim_workspace(writes=bool(details["in_place"]))
+        if details["in_place"]:
+            self._claim_workspace()
         set_up = KINDS[name_of(details)].set_up
         # Of the reviews, only those with something to prove have a tree.
         if set_up is None or (details["review"] and not self.spec["children"]):
@@ -167,16 +167,18 @@ class Worker:
                 self.spec["codex"],
             )
 
-    def _claim_workspace(self, *, writes: bool) -> None:
+    def _claim_workspace(self) -> None:
         """Raises CounselError while another run could exchange the workspace, or this one that of another."""
-        workspace = self.spec["workspace"]
-        if places.claim(workspace, writes=writes):
-            return
-        from codex_counsel.errors import Code, CounselError  # seldom needed
+        # Few runs write in place.
+        from codex_counsel.errors import Code, CounselError
+        from codex_counsel.system import places
 
+        workspace = self.spec["workspace"]
+        if places.claim(workspace):
+            return
         raise CounselError(
             Code.SESSION_BUSY,
-            f"Another run is at work in {workspace} or a directory around it, and one of the two writes there",
+            f"Another run writes in {workspace}, or in a directory around it or below it",
             repair="Call again when it has ended: `codex-counsel jobs --all` names it.",
         )
 

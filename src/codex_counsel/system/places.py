@@ -1,12 +1,11 @@
-"""In which directories runs are at work, so that none is exchanged under another run.
+"""In which directories runs write, so that none is exchanged under another run that writes.
 
 Codex opens a directory by its path, again for each command, and follows a link that lies
 there by then. So a run that writes in a directory could put one in the place of a folder
-where another run works, and that run would read and write wherever the link leads.
+where another run writes, and that run would write wherever the link leads.
 
-A run shares the lock of every directory above its own in which its user may write. One that
-writes takes that of its own directory for itself alone. The worker imports this before it starts Codex, so it
-imports little.
+A run that writes takes the lock of its own directory for itself alone, and shares that of
+every directory above it in which its user may write.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ _held: dict[str, int] = {}
 """Descriptors of directories. Their locks are held until this process ends."""
 
 
-def claim(root: str, *, writes: bool) -> bool:
-    """Hold the right to work in `root`, a real path, until this process ends.
+def claim(root: str) -> bool:
+    """Hold the right to write in `root`, a real path, until this process ends.
 
-    Returns False where another run writes around it or, if this one `writes`, works in it;
-    also where `root` is a real path no longer.
+    Returns False where another run writes in it, around it or below it; also where `root`
+    is a real path no longer.
     """
-    free = not writes or _hold(root, fcntl.LOCK_EX)
+    free = _hold(root, fcntl.LOCK_EX)
     folder, name = os.path.split(root)
     while free and name:
         # In others no run of this user writes, and another user may hold their locks.

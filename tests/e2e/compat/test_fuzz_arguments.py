@@ -22,6 +22,7 @@ from codex_counsel.contract.compat import (
     CodexReplyCall,
     ServerOptions,
     ThreadOptions,
+    without_empty,
 )
 from codex_counsel.contract.request import argument_names, parse
 from codex_counsel.errors import Code, CounselError
@@ -264,7 +265,7 @@ def test_what_is_refused_asks_no_model_and_the_server_lives_on(
         refused = 0
         while refused < CALLS:
             arguments = fuzz.arguments()
-            if accepted(context, arguments):
+            if accepted(context, without_empty(arguments)):
                 continue
             refused += 1
             result = ask(wire, "codex", **arguments)
