@@ -127,7 +127,7 @@ def prepare_change(
     return Brief(
         prompt=prompt,
         access=replace(access, mode="workspace-write", closed=closed),
-        instructions=options.base_instructions,
+        callers_instructions=options.base_instructions,
         config=config_of(options),
         warnings=agents.warnings,
         details={"in_place": place, "thread": _kept(options, workspace)},

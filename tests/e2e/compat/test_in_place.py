@@ -774,3 +774,15 @@ def test_a_turn_that_writes_in_the_workspace_gets_no_further(
             achieved = scene.evidence(server)
             assert achieved & WRITTEN
             assert achieved - WRITTEN == set()
+
+
+def test_instructions_of_a_caller_replace_codexs_own_in_place_too(
+    world: World, model: Model
+) -> None:
+    world.repository.begin()
+    server = model(say("Done."))
+    with serving(world, CODEX_COUNSEL_INSTRUCTIONS="codex") as wire:
+        result = change(wire, **{"base-instructions": "Write like a poet."})
+    assert text(result) == "Done."
+    assert "Write like a poet." in server.requests[0].developer
+    assert "You are Codex" not in server.requests[0].developer
