@@ -138,12 +138,15 @@ def prepare_change(
 def _used_by_git(workspace: ResolvedWorkspace, context: Context) -> list[Path]:
     """Git directories, directories of hooks, and files that git's configuration includes, wherever they are.
 
-    Nothing where there is no repository to open.
+    Nothing where there is no repository. Raises `workspace_invalid` for one that git cannot
+    open: what it would execute is not known then.
     """
     try:
         repo = open_repository(workspace, context)
-    except CounselError:
-        return []
+    except CounselError as error:
+        if error.code == Code.NOT_A_GIT_REPO:
+            return []
+        raise
     # All values, since the one in force is ours, by which our own git runs no hook.
     listed = repo.git("config", "-z", "--list", "--show-origin")
     fields = [os.fsdecode(text) for text in listed.split(b"\0")]

@@ -786,3 +786,16 @@ def test_instructions_of_a_caller_replace_codexs_own_in_place_too(
     assert text(result) == "Done."
     assert "Write like a poet." in server.requests[0].developer
     assert "You are Codex" not in server.requests[0].developer
+
+
+def test_a_repository_that_git_cannot_open_is_not_written_in(
+    world: World, model: Model
+) -> None:
+    world.repository.begin()
+    with (world.workspace / ".git/config").open("a") as config:
+        config.write("[core\n")
+    server = model(say("Done."))
+    with serving(world) as wire:
+        result = change(wire)
+    assert text(result).startswith("workspace_invalid: ")
+    assert server.requests == []
