@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from codex_counsel.prepare.attachments import Image
     from codex_counsel.prepare.boundary import Access
 
+MASKED = "token-like strings were masked in the answer"
+"""The end of a warning: the answer is not what the model said."""
+CUT_SHORT = "before it was done: Codex answered with what it had seen by then"
+"""The end of a warning: the answer is not all that the model would have said."""
 PROMPT_SECONDS = 2.0
 """For removing a run's files before its result is stored; most take milliseconds. What is left goes afterwards."""
 TEMPORARY = "tmp"
@@ -262,9 +266,7 @@ def answer_in_prose(ended: EndedRun) -> Envelope:
     # Cleaned first: a control character inside a token would hide it from the mask.
     answer, masked = mask(clean(ended.answer or ""))
     if masked:
-        ended.meta.warnings.append(
-            f"{masked} token-like strings were masked in the answer"
-        )
+        ended.meta.warnings.append(f"{masked} {MASKED}")
     return Envelope(
         ok=True,
         status="completed",

@@ -11,7 +11,7 @@ from codex_counsel.contract.catalogue import TOOLS
 from codex_counsel.contract.envelope import EnvelopeDict, Meta, failed
 from codex_counsel.contract.request import ToolRequest, argument_names
 from codex_counsel.errors import CATALOG, Code, CounselError
-from codex_counsel.services.compat import failure
+from codex_counsel.services.compat_answers import failure
 
 THREAD = "01a1fd13-60ab-7632-8f92-823f89c4f967"
 

@@ -7,6 +7,7 @@ from codex_counsel.contract.envelope import BudgetReached, Envelope, Meta
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs.spec import Spec
 from codex_counsel.jobs.turns import Exit
+from codex_counsel.kind import CUT_SHORT
 from codex_counsel.system.supervisor import BUDGET
 
 OWN_REASONS = (
@@ -56,6 +57,6 @@ def mark_cut_short(envelope: Envelope) -> Envelope:
         return envelope
     envelope.summary += f" (Cut short: the run used up its {reached.limit} tokens.)"
     envelope.meta.warnings.append(
-        f"the run used up its {reached.limit} tokens before it was done: Codex answered with what it had seen by then"
+        f"the run used up its {reached.limit} tokens {CUT_SHORT}"
     )
     return envelope

@@ -13,7 +13,7 @@ from codex_counsel.contract.envelope import Coverage, Envelope, Finding, Meta, R
 from codex_counsel.contract.vocabulary import PROOF_STATUSES, SEVERITIES
 from codex_counsel.errors import CounselError
 from codex_counsel.git.repo import Repo
-from codex_counsel.kind import EndedRun, failed_run, remove_scratch
+from codex_counsel.kind import MASKED, EndedRun, failed_run, remove_scratch
 from codex_counsel.review import reply as replies
 from codex_counsel.review.bars import add_bars
 from codex_counsel.review.grounding import ReviewedFiles
@@ -108,9 +108,7 @@ def _from_prose(ended: EndedRun, text: str, coverage: Coverage | None) -> Envelo
         "the reviewer answered in prose or broken JSON, so there is no verdict"
     )
     if masked:
-        ended.meta.warnings.append(
-            f"{masked} token-like strings were masked in the answer"
-        )
+        ended.meta.warnings.append(f"{masked} {MASKED}")
     return Envelope(
         ok=True,
         status="completed",

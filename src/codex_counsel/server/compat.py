@@ -31,7 +31,7 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.server.app import UnknownTools, shortage_or_defect
 from codex_counsel.server.threads import in_thread
 from codex_counsel.server.waiting import Caller, launch_in_thread, result_in_time
-from codex_counsel.services.compat import StartedTurn, failure
+from codex_counsel.services.compat_answers import StartedTurn, failure
 from codex_counsel.services.counsel import Counsel, Handle
 from codex_counsel.system.json_values import JsonObject
 

@@ -32,7 +32,15 @@ from codex_counsel.prepare import preflight as checks
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.prepare.context import Context
 from codex_counsel.review.changes import since
-from codex_counsel.services import compat, dry_run, findings, results, runs, status
+from codex_counsel.services import (
+    compat,
+    compat_answers,
+    dry_run,
+    findings,
+    results,
+    runs,
+    status,
+)
 from codex_counsel.system.temporary import remove_abandoned
 
 if TYPE_CHECKING:
@@ -60,7 +68,7 @@ if TYPE_CHECKING:
     )
     from codex_counsel.contract.settings import Settings
     from codex_counsel.contract.vocabulary import Detail
-    from codex_counsel.services.compat import StartedTurn
+    from codex_counsel.services.compat_answers import StartedTurn
 
 __all__ = ["LOG", "Counsel", "Handle"]
 
@@ -125,7 +133,7 @@ class Counsel:
         self, turn: StartedTurn, wire: EnvelopeDict | None
     ) -> CompatAnswer:
         """What the caller of these two gets; `wire` is None where the run goes on without him."""
-        return compat.answer(self.store, turn, wire)
+        return compat_answers.answer(self.store, turn, wire)
 
     def _make_ready_for_task(self) -> None:
         self._check_tree_can_be_made()

@@ -21,7 +21,7 @@ from codex_counsel.loopback import (
     shell,
     usage_limit,
 )
-from codex_counsel.services.compat import MAX_ANSWER_BYTES
+from codex_counsel.services.compat_answers import MAX_ANSWER_BYTES
 from tests.conftest import World
 from tests.e2e.compat.client import ARGV, ask, only_job, text
 from tests.e2e.runs import assert_nothing_is_left, command_line
