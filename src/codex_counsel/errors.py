@@ -48,6 +48,9 @@ class Code(StrEnum):
     FINDING_NOT_FOUND = "finding_not_found"
     JOB_RUNNING = "job_running"
     JOB_CORRUPT = "job_corrupt"
+    PACK_INVALID = "pack_invalid"
+    WORKER_LOST = "worker_lost"
+    CLUSTER_FAILED = "cluster_failed"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     STORAGE_FAILED = "storage_failed"
     SESSION_NOT_FOUND = "session_not_found"
@@ -312,6 +315,24 @@ CATALOG: dict[Code, Meaning] = {
         "The job's record cannot be read.",
         "Look into its directory; codex_job_cancel removes what still runs.",
         terminal_repair="Look into its directory; `codex-counsel cancel JOB` removes what still runs.",
+    ),
+    Code.PACK_INVALID: Meaning(
+        "The file is no pack or result of this format, is damaged, or belongs to something else; nothing was run.",
+        "Make it again with the same release of codex-counsel on both machines, and copy it whole.",
+        exit_code=USAGE,
+    ),
+    Code.WORKER_LOST: Meaning(
+        "The node that had this item of a batch did not come back; whether it was run there, nobody knows.",
+        "Resume the batch when the node is there again: it is asked first. Or resume it so that lost "
+        "items are run anew.",
+        retryable=True,
+    ),
+    Code.CLUSTER_FAILED: Meaning(
+        "The Dask cluster cannot be reached or used.",
+        "Check the address of the scheduler, that its workers have codex-counsel and a resource `codex`, and that "
+        "`codex-counsel[fleet]` is installed here; then resume the batch.",
+        retryable=True,
+        exit_code=UNAVAILABLE,
     ),
     Code.IDEMPOTENCY_CONFLICT: Meaning(
         "This idempotency key was used for other arguments.",

@@ -19,6 +19,7 @@ from pathlib import Path
 from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.jobs import recovery
 from codex_counsel.jobs.handle import Handle
+from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.store import Store
 from codex_counsel.system.files import lock_file, read_json, write_atomically
 
@@ -78,6 +79,20 @@ def claim(store: Store, tool: str, key: str | None, arguments: str) -> Iterator[
         raise _storage_error(error) from None
     finally:
         os.close(lock)
+
+
+def find(store: Store, tool: str, key: str) -> Job | None:
+    """The latest job of a key, however it ended; None where there is none, or its record was dropped.
+
+    Takes no lock. Raises OSError where nobody can tell.
+    """
+    try:
+        entry = read_json(store.state / "keys" / digest(tool, key))
+        return store.job(str(entry["job_id"]))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, CounselError):
+        return None
 
 
 def _earlier(store: Store, note: Path, arguments: str) -> Handle | None:
