@@ -4,8 +4,9 @@
 The members follow in its order. All are regular files with names of ours, uncompressed, so
 nothing grows while it is unpacked. `tar tf FILE` shows what is in it.
 
-What is read comes from elsewhere: a header of anything but a plain file is refused before
-a byte of it is used, and nothing is written that the manifest has not announced.
+What is read comes from elsewhere: a header is refused unless it has the very bytes that
+`write` makes for its name and size, and nothing is written that the manifest has not
+announced.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO, Literal
 
 from codex_counsel import __version__
@@ -44,9 +45,13 @@ MAX_TOTAL = 8_000_000_000
 """Bytes of all members."""
 BLOCK = tarfile.BLOCKSIZE
 CHUNK = 1 << 20
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(?:/[a-z0-9][a-z0-9._-]{0,31}){0,2}")
-"""A name begins none of its parts with a dot, so it leads nowhere else."""
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}(?:/[a-z0-9][a-z0-9._-]{0,31}){0,2}")
+"""A name begins none of its parts with a dot, so it leads nowhere else. A header has room for the longest."""
 SHA256 = re.compile("[0-9a-f]{64}")
+MAX_SHOWN = 1_000_000
+"""The highest number of a format that an error names."""
+_Listed = tuple[str, int, str]
+"""A file as the manifest lists it: name, bytes, SHA-256."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,11 @@ class Member:
 def write(
     target: Path, kind: Kind, about: JsonObject, members: Iterable[Member]
 ) -> None:
-    """Write an archive in one step. The same content makes the same bytes. Raises OSError, or `input_too_large`."""
+    """Write an archive in one step. The same content makes the same bytes.
+
+    Raises OSError, `input_too_large` for more than a reader accepts, and `storage_failed`
+    where a member changes meanwhile.
+    """
     write_atomically(target, chunks(kind, about, members))
 
 
@@ -80,12 +89,6 @@ def chunks(kind: Kind, about: JsonObject, members: Iterable[Member]) -> Iterator
     """The bytes of an archive, without holding a large member in memory. As `write`."""
     members = list(members)
     listed = [_listed(member) for member in members]
-    if len(listed) > MAX_FILES or sum(row[1] for row in listed) > MAX_TOTAL:
-        raise CounselError(
-            Code.INPUT_TOO_LARGE,
-            f"A {KINDS[kind]} may have {MAX_FILES:,} files and {MAX_TOTAL:,} bytes",
-            repair="Leave large untracked files out of the working tree.",
-        )
     manifest = {
         "format": FORMAT,
         "kind": kind,
@@ -94,13 +97,33 @@ def chunks(kind: Kind, about: JsonObject, members: Iterable[Member]) -> Iterator
         "files": listed,
     }
     text = json.dumps(manifest, ensure_ascii=False, sort_keys=True).encode()
-    yield from _member(Member(MANIFEST, text), len(text))
-    for member, (_, size, _) in zip(members, listed, strict=True):
-        yield from _member(member, size)
+    _check_limits(kind, listed, len(text))
+    yield _header(MANIFEST, len(text))
+    yield text
+    yield bytes(-len(text) % BLOCK)
+    for member, row in zip(members, listed, strict=True):
+        yield from _member(member, row)
     yield bytes(2 * BLOCK)
 
 
-def _listed(member: Member) -> tuple[str, int, str]:
+def _check_limits(kind: Kind, listed: list[_Listed], manifest: int) -> None:
+    """Refuse what no reader would accept. `manifest` is its size in bytes."""
+    sizes = [size for _, size, _ in listed]
+    if manifest > MAX_MANIFEST:
+        raise CounselError(
+            Code.INPUT_TOO_LARGE,
+            f"The texts of a {KINDS[kind]} may have {MAX_MANIFEST:,} bytes; these have {manifest:,}",
+        )
+    is_too_large = len(sizes) > MAX_FILES or sum(sizes) > MAX_TOTAL
+    if is_too_large or max(sizes, default=0) > MAX_FILE:
+        raise CounselError(
+            Code.INPUT_TOO_LARGE,
+            f"A {KINDS[kind]} may have {MAX_FILES:,} files, {MAX_FILE:,} bytes in each and {MAX_TOTAL:,} in all",
+            repair="Leave large untracked files out of the working tree.",
+        )
+
+
+def _listed(member: Member) -> _Listed:
     size, digest = 0, hashlib.sha256()
     for chunk in member.chunks():
         size += len(chunk)
@@ -108,18 +131,26 @@ def _listed(member: Member) -> tuple[str, int, str]:
     return member.name, size, digest.hexdigest()
 
 
-def _member(member: Member, size: int) -> Iterator[bytes]:
-    info = tarfile.TarInfo(member.name)
+def _header(name: str, size: int) -> bytes:
+    info = tarfile.TarInfo(name)
     info.size = size
     info.mode = 0o600
-    yield info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
-    written = 0
+    return info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+
+
+def _member(member: Member, listed: _Listed) -> Iterator[bytes]:
+    name, size, digest = listed
+    yield _header(name, size)
+    written, found = 0, hashlib.sha256()
     for chunk in member.chunks():
         written += len(chunk)
+        found.update(chunk)
         yield chunk
-    if written != size:
+    if written != size or found.hexdigest() != digest:
         raise CounselError(
-            Code.STORAGE_FAILED, f"{member.name} changed while it was packed"
+            Code.STORAGE_FAILED,
+            f"{name} changed while it was packed",
+            repair="Pack again.",
         )
     yield bytes(-size % BLOCK)
 
@@ -165,30 +196,43 @@ class _Reader:
         name, size = self._header()
         if name != MANIFEST or size > MAX_MANIFEST:
             raise self.error("is no file that codex-counsel has packed")
-        try:
-            manifest: Json = json.loads(self._take(size))
-        except (ValueError, RecursionError):
-            raise self.error("is damaged: its manifest is no JSON") from None
+        manifest = self._json(self._take(size))
         self._padding(size)
         match manifest:
             case {"format": int(number), "kind": str(found)}:
                 self._check_kind(kind, number, found)
             case _:
                 raise self.error("is damaged: its manifest names no format")
-        # What is nested too deeply cannot be written again.
         match manifest:
-            case {"about": dict(), "files": list()} if not too_deep(manifest):
+            case {"about": dict(), "files": list()}:
                 return dict(manifest)
         raise self.error("is damaged: its manifest is incomplete")
 
+    def _json(self, data: bytes) -> Json:
+        """A value that can be written again: nested like a request, and of characters that UTF-8 has."""
+        try:
+            # From bytes, `loads` would take other encodings too.
+            value = json.loads(data.decode())
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        except (ValueError, RecursionError):
+            raise self.error("is damaged: its manifest is no JSON") from None
+        if too_deep(value):
+            raise self.error("is damaged: its manifest is nested too deeply")
+        return value
+
     def _check_kind(self, kind: Kind, number: int, found: str) -> None:
-        if number != FORMAT:
-            age = "a newer" if number > FORMAT else "an older"
+        if number > FORMAT:
+            shown = min(number, MAX_SHOWN)
             raise self.error(
-                f"has format {number}, of {age} release; this one reads format {FORMAT}"
+                f"has format {shown}, of a newer release; this one reads format {FORMAT}"
+            )
+        if number < FORMAT:
+            shown = max(number, -MAX_SHOWN)
+            raise self.error(
+                f"has format {shown}, of an older release; this one reads format {FORMAT}"
             )
         if found != kind:
-            known = KINDS.get(found, "something else")  # type: ignore[call-overload]
+            known = KINDS.get(found, "file of another kind")  # type: ignore[call-overload]
             raise self.error(f"is no {KINDS[kind]}, but a {known}")
 
     def extract(self, name: str, size: int, digest: str, into: Path) -> None:
@@ -220,13 +264,16 @@ class _Reader:
         block = self._take(BLOCK)
         try:
             info = tarfile.TarInfo.frombuf(block, "ascii", "strict")
-        except (tarfile.HeaderError, UnicodeError):
+        except (tarfile.HeaderError, ValueError):
             raise self.error(
                 "is damaged, or is no file that codex-counsel has packed"
             ) from None
-        is_plain = info.type == tarfile.REGTYPE and block[257:263] == b"ustar\0"
-        if not is_plain or not 0 <= info.size <= MAX_FILE:
+        if info.type != tarfile.REGTYPE:
             raise self.error("holds something else than plain files")
+        # One form for each name and size: two readers never see different files in it.
+        is_ours = NAME.fullmatch(info.name) and 0 <= info.size <= MAX_FILE
+        if not is_ours or block != _header(info.name, info.size):
+            raise self.error("is no file that codex-counsel has packed")
         return info.name, info.size
 
     def _take(self, count: int) -> bytes:
@@ -245,23 +292,30 @@ class _Reader:
             raise self.error("is damaged: something lies between its files")
 
 
-def _files_of(manifest: JsonObject, reader: _Reader) -> list[tuple[str, int, str]]:
+def _files_of(manifest: JsonObject, reader: _Reader) -> list[_Listed]:
     """The members as the manifest announces them, each once."""
-    files: dict[str, tuple[str, int, str]] = {}
-    total = 0
-    for row in manifest["files"]:
+    rows: list[Json] = manifest["files"]
+    if len(rows) > MAX_FILES:
+        raise reader.error(f"has more than {MAX_FILES:,} files")
+    files: list[_Listed] = []
+    names = {MANIFEST}
+    for row in rows:
         match row:
             case [str(name), int(size), str(digest)] if (
                 NAME.fullmatch(name)
                 and SHA256.fullmatch(digest)
                 and 0 <= size <= MAX_FILE
-                and name not in files
-                and name != MANIFEST
+                and name not in names
             ):
-                files[name] = (name, size, digest)
-                total += size
+                names.add(name)
+                files.append((name, size, digest))
             case _:
                 raise reader.error("is damaged: its manifest lists an impossible file")
-    if len(files) > MAX_FILES or total > MAX_TOTAL:
-        raise reader.error(f"has more than {MAX_FILES:,} files or {MAX_TOTAL:,} bytes")
-    return list(files.values())
+    folders: set[str] = set()
+    for name in names:
+        folders.update(map(str, PurePath(name).parents))
+    if folders & names:
+        raise reader.error("is damaged: a file of its manifest is a folder of another")
+    if sum(size for _, size, _ in files) > MAX_TOTAL:
+        raise reader.error(f"has more than {MAX_TOTAL:,} bytes")
+    return files
