@@ -61,6 +61,17 @@ def of_pull_request(
     return details, ()
 
 
+def checked(details: Details) -> Details:
+    """The same texts, cleaned, masked and bounded: those that another machine has sent may be any."""
+    return Details(
+        title=_line(details.title, MAX_TITLE),
+        body=_text(details.body),
+        author=_line(details.author),
+        state=_line(details.state),
+        base=_branch(details.base),
+    )
+
+
 def of_answer(hub: HubKind, answer: Json) -> Details | None:
     """What the answer of the hub's API tells; None where it is no object. Values of another type count as none."""
     if not isinstance(answer, dict):

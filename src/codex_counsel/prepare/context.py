@@ -12,17 +12,23 @@ from codex_counsel.codex.probe import ProbeCache
 from codex_counsel.contract import settings as settings_module
 from codex_counsel.contract.settings import Settings
 from codex_counsel.prepare.directories import Directories
+from codex_counsel.system.json_values import JsonObject
 
 
 @dataclass(frozen=True)
 class Context:
-    """One environment and one working directory, with what follows from them."""
+    """One environment and one working directory, with what follows from them.
+
+    `pull` is the pull request of a request that came with its commits, as
+    `review/pull_request.py` writes it: then nothing is fetched.
+    """
 
     env: Mapping[str, str]
     cwd: Path
     settings: Settings
     directories: Directories
     probes: ProbeCache
+    pull: JsonObject | None = None
 
     @classmethod
     def of(

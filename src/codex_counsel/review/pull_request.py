@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from codex_counsel.contract.reading import read
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.findings.ledger import Ledger
+from codex_counsel.git import refs
 from codex_counsel.git.fetch import ObjectStore, RemoteRefs
 from codex_counsel.hub import details as hub_details
-from codex_counsel.hub.reference import PullRequest, of_argument
+from codex_counsel.hub.details import Details
+from codex_counsel.hub.reference import HubKind, PullRequest, of_argument
 from codex_counsel.prepare.prompt_parts import Material
 from codex_counsel.review.changes.model import Scope
 from codex_counsel.system.text import one_line, visible
@@ -19,7 +22,6 @@ from codex_counsel.system.text import one_line, visible
 if TYPE_CHECKING:
     from codex_counsel.contract.request import ReviewChanges
     from codex_counsel.git.repo import Repo
-    from codex_counsel.hub.details import Details
     from codex_counsel.kind import Records
     from codex_counsel.prepare.context import Context
     from codex_counsel.system.json_values import JsonObject
@@ -28,6 +30,9 @@ FOLDER = "pulls"
 """The directory of the state directory with a bare repository for each repository of the user."""
 BRANCHES = "refs/heads/"
 MATERIAL = "the pull request, in the words of its author"
+MAX_NAME = 1_000
+"""Characters of the names in a pull request that another machine has sent."""
+MAX_WARNINGS = 20
 _BRANCH = re.compile(
     r"(?!-|/|.*(?:\.\.|//|@\{|/$|\.$|\.lock$))[^\x00-\x20\x7f~^:?*\[\\\ud800-\udfff]{1,250}"
 )
@@ -84,6 +89,77 @@ class FetchedPullRequest:
             "base": self.base.removeprefix(BRANCHES),
             "base_tip": self.base_sha,
         }
+
+
+@dataclass(frozen=True)
+class _SentPullRequest:
+    """A pull request that travels, without the address of its remote, which may hold a password."""
+
+    hub: HubKind
+    host: str
+    project: str
+    number: int
+    base: str
+    base_sha: str
+    head_sha: str
+    merge_base: str
+    details: Details = field(default_factory=Details)
+    warnings: list[str] = field(default_factory=list)
+
+
+def to_json(fetched: FetchedPullRequest) -> JsonObject:
+    """What another machine must know of it, which has its commits already: see `from_json`."""
+    pull = fetched.pull
+    sent = _SentPullRequest(
+        hub=pull.hub,
+        host=pull.host,
+        project=pull.project,
+        number=pull.number,
+        base=fetched.base,
+        base_sha=fetched.base_sha,
+        head_sha=fetched.head_sha,
+        merge_base=fetched.merge_base,
+        details=fetched.details,
+        warnings=list(fetched.warnings),
+    )
+    return asdict(sent)
+
+
+def from_json(sent: JsonObject, repo: Repo) -> FetchedPullRequest:
+    """A pull request that was fetched elsewhere, and whose commits `repo` has itself.
+
+    Its working tree is another state than the pull request, as on the machine that sent
+    it. Raises `pack_invalid` for what no pull request can be.
+    """
+    try:
+        pull: _SentPullRequest = read(_SentPullRequest, sent, "pull")
+    except ValueError as error:
+        raise _invalid(str(error)) from None
+    ids = (pull.base_sha, pull.head_sha, pull.merge_base)
+    if not all(refs.SHA.fullmatch(sha) for sha in ids):
+        raise _invalid("an id of a commit is none")
+    branch = pull.base.removeprefix(BRANCHES)
+    if branch == pull.base or not _BRANCH.fullmatch(branch):
+        raise _invalid("its base is not the full name of a branch")
+    names = (pull.host, pull.project)
+    if max(map(len, names)) > MAX_NAME or not 0 < pull.number < 10**10:
+        raise _invalid("its name is none of a hub's")
+    return FetchedPullRequest(
+        pull=PullRequest(pull.hub, pull.host, pull.project, pull.number, remote=""),
+        repo=repo.with_objects(repo.common_dir),
+        base=pull.base,
+        base_sha=pull.base_sha,
+        head_sha=pull.head_sha,
+        merge_base=pull.merge_base,
+        details=hub_details.checked(pull.details),
+        warnings=tuple(map(_shown, pull.warnings[:MAX_WARNINGS])),
+    )
+
+
+def _invalid(problem: str) -> CounselError:
+    return CounselError(
+        Code.PACK_INVALID, f"The pull request of the pack is damaged: {_shown(problem)}"
+    )
 
 
 def fetch(

@@ -68,7 +68,7 @@ def choose(
     records: Records,
     job_id: str,
 ) -> Target:
-    """Resolve what the request names; a pull request is fetched.
+    """Resolve what the request names; a pull request is fetched, unless it came with the request.
 
     Raises `invalid_arguments`, `workspace_invalid`, `not_a_git_repo`, `unknown_ref`,
     `no_commits` or `project_file_invalid`, for a pull request `hub_failed` or
@@ -80,7 +80,10 @@ def choose(
     _check_scope(request)
     pull = None
     if request.pr:
-        pull = pull_request.fetch(request, repo, context, records, job_id)
+        if context.pull is None:
+            pull = pull_request.fetch(request, repo, context, records, job_id)
+        else:
+            pull = pull_request.from_json(context.pull, repo)
         repo = pull.repo
         scope = pull.scope(request.paths)
     else:
