@@ -43,7 +43,7 @@ PLUGIN_FOLDERS = ("codex-codex-counsel", "codex-inline")
 """The plugin's data folders: installed from the marketplace, and with --plugin-dir."""
 ENVIRONMENT_MARK = "in-use"
 """A file in each environment of the plugin; a server that runs in it holds its lock."""
-CACHE_ENTRIES = ("trees", "venv-*", "draft-venv-*", "build.lock")
+CACHE_ENTRIES = ("trees", "packs", "venv-*", "draft-venv-*", "build.lock")
 """What is ours in a cache directory that is a link or a mount point, and may hold other things."""
 
 
