@@ -131,10 +131,38 @@ def capture_tree(
 
     patch_path = store / "diff.patch"
     new_tree, left_out = _store_patch(shadow, base_tree, patch_path, bounds)
-    files = _changed_files(shadow, base_tree, new_tree)
-    _store_base(shadow, files, store / "base.tar")
     links = _links(shadow)
-    suspicious += _links_leading_outside(files, links)
+    capture = _capture_of(shadow, base_tree, new_tree, patch_path, preview_limit, links)
+    capture.ignored = _ignored_names(shadow)
+    capture.suspicious = [*suspicious, *capture.suspicious][:MAX_LISTED]
+    capture.unreachable = unreachable
+    capture.left_out = [display_name(name) for name in left_out[:MAX_LISTED]]
+    return capture
+
+
+def capture_tree_object(
+    shadow: Shadow, base_tree: str, new_tree: str, store: Path, preview_limit: int
+) -> Capture:
+    """As `capture_tree`, of a tree that git has stored: no file of it need be on disk, and nothing is removed."""
+    patch_path = store / "diff.patch"
+    with contextlib.closing(shadow.diff(base_tree, new_tree, exact=True)) as chunks:
+        write_atomically(patch_path, chunks, durable=True)
+    _verify(shadow, base_tree, new_tree, patch_path)
+    links = _links_of_tree(shadow, new_tree)
+    return _capture_of(shadow, base_tree, new_tree, patch_path, preview_limit, links)
+
+
+def _capture_of(
+    shadow: Shadow,
+    base_tree: str,
+    new_tree: str,
+    patch_path: Path,
+    preview_limit: int,
+    links: TreeLinks,
+) -> Capture:
+    """What two trees and the stored patch tell. `base.tar` is written beside the patch."""
+    files = _changed_files(shadow, base_tree, new_tree)
+    _store_base(shadow, files, patch_path.with_name("base.tar"))
     diffstat = shadow.git(
         "diff-tree",
         "-r",
@@ -149,10 +177,7 @@ def capture_tree(
         preview=_read_preview(shadow, base_tree, new_tree, preview_limit + 1),
         files=files,
         sensitive=frozenset(sensitive_paths(changed, links)),
-        ignored=_ignored_names(shadow),
-        suspicious=suspicious[:MAX_LISTED],
-        unreachable=unreachable,
-        left_out=[display_name(name) for name in left_out[:MAX_LISTED]],
+        suspicious=_links_leading_outside(files, links),
         diffstat=diffstat.decode().strip(),
     )
 
@@ -416,6 +441,25 @@ def _links(shadow: Shadow) -> TreeLinks:
         if about.startswith(LINK.encode()):
             names.append(name)
     return TreeLinks(names, read)
+
+
+def _links_of_tree(shadow: Shadow, tree: str) -> TreeLinks:
+    """The links of a tree object."""
+    ids: dict[bytes, bytes] = {}
+    output = shadow.git("ls-tree", "-r", "-z", "--full-tree", tree)
+    for record in output.split(b"\0"):
+        about, _, name = record.partition(b"\t")
+        if about.startswith(LINK.encode()):
+            ids[name] = about.split()[2]
+    contents: dict[bytes, bytes] = {}
+    if ids:
+        wanted = b"".join(object_id + b"\n" for object_id in ids.values())
+        blobs = BytesIO(shadow.git("cat-file", "--batch", stdin=wanted))
+        for name in ids:
+            _, _, digits = blobs.readline().split()
+            contents[name] = blobs.read(int(digits))
+            blobs.read(1)
+    return TreeLinks(list(ids), contents.get)
 
 
 def _links_leading_outside(files: list[CapturedFile], links: TreeLinks) -> list[str]:
