@@ -419,7 +419,7 @@ def test_nobody_is_asked_for_a_password(scene: Scene) -> None:
 
 def test_a_token_of_ci_goes_to_its_own_server_alone(scene: Scene) -> None:
     def settings(**env: str) -> list[tuple[str, str]]:
-        headers = fetch._headers(env)
+        headers = fetch.login_headers(env)
         found = fetch_environment(env, {}, headers, scene.clone.root)
         pairs = []
         for number in range(int(found["GIT_CONFIG_COUNT"])):

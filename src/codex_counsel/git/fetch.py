@@ -376,7 +376,7 @@ class ObjectStore:
         env = fetch_environment(
             self.env,
             self.repo.config.users,
-            _headers(self.env),
+            login_headers(self.env),
             self.repo.workspace,
         )
         git = find_git(env)
@@ -403,7 +403,7 @@ class ObjectStore:
                 repair="Fetch the base branch by hand (`git fetch`), so that only what is new is sent.",
             )
         if process.code:
-            raise _failure(command, bytes(process.stderr).decode(errors="replace"))
+            raise failure_of(command, bytes(process.stderr).decode(errors="replace"))
         return output
 
     def _has_full_pack(self) -> bool:
@@ -437,7 +437,7 @@ def _checked(base: str, head: str, merge_base: str | None) -> tuple[str, str, st
     return base, head, merge_base
 
 
-def _failure(command: str, stderr: str) -> CounselError:
+def failure_of(command: str, stderr: str) -> CounselError:
     """What git's complaint means."""
     sentence = _sentence(stderr)
     if "No space left on device" in stderr:
@@ -478,7 +478,7 @@ def _sentence(stderr: str) -> str:
     return shown(sentence.removeprefix("remote: "), 300)
 
 
-def _headers(env: Mapping[str, str]) -> list[tuple[str, str]]:
+def login_headers(env: Mapping[str, str]) -> list[tuple[str, str]]:
     """The tokens that a CI service has put into the environment, for its own address and no other."""
     headers = []
     server = env.get("GITHUB_SERVER_URL", "")
