@@ -184,7 +184,7 @@ def refused(context: Context, file: Path) -> str:
     with pytest.raises(CounselError) as caught:
         packs.keep_foundation(context, file)
     assert caught.value.code == Code.PACK_INVALID
-    for directory in (context.directories.cache / packs.FOLDER).iterdir():
+    for directory in context.directories.packs.iterdir():
         names = {path.name for path in directory.iterdir()}
         assert names <= {"lock"}
     return caught.value.message
@@ -416,7 +416,7 @@ def test_a_repository_that_no_run_has_used_for_a_day_goes_with_its_findings(
         changing.put(entry("0123456789abcdef"))
     foundation.members[manifest.FINDINGS] = Ledger(line).file.read_bytes()
     digest = packs.keep_foundation(context, foundation.write(tmp_path / "f.tar"))
-    folder = context.directories.cache / packs.FOLDER
+    folder = context.directories.packs
     with packs.using(context, digest):
         packs.remove_unused(context, time.time() + 2 * packs.UNUSED_SECONDS)
         assert packs.has_foundation(context, digest)
@@ -435,7 +435,7 @@ def test_a_repository_that_no_run_has_used_for_a_day_goes_with_its_findings(
 def test_drafts_of_killed_processes_go_and_those_of_living_ones_stay(
     context: Context,
 ) -> None:
-    folder = context.directories.cache / packs.FOLDER
+    folder = context.directories.packs
     with packs.scratch(context) as own:
         for name in ("0" * 64 + "/draft/repository", "scratch-x/content", "removed-x"):
             (folder / name).mkdir(parents=True)

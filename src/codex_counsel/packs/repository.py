@@ -1,6 +1,7 @@
 """A private repository for each foundation that was received: `<cache>/codex-counsel/packs/<digest>/`.
 
-    lock              held while something of it is written; shared while a run is started
+    lock              held while it is made or removed; shared while a run is started
+    adding.lock       held while commits are added
     used              its time is that of the last start of a run
     repository/       the working tree with its `.git`, as the sender had them
     findings.jsonl    the findings that came with it
@@ -58,8 +59,6 @@ from codex_counsel.system.text import one_line, visible
 if TYPE_CHECKING:
     from codex_counsel.prepare.context import Context
 
-FOLDER = "codex-counsel/packs"
-"""Below the cache directory."""
 UNUSED_SECONDS = 86_400
 """Age at which a repository goes that no run uses."""
 YOUNG_SECONDS = 3600
@@ -134,20 +133,20 @@ def add_commits(
 
     `shallow` are those whose parents are not there. Raises as `keep_foundation`.
     """
-    try:
-        name = archive.digest_of(bundle)
-        with _changing(context, digest) as directory:
-            mark = directory / "more" / name
-            if mark.exists():
-                return
-            if not has_foundation(context, digest):
-                raise missing(digest)
-            git = _Git.of(context, directory / "repository")
-            _take_in(git, bundle, _checked_commits(shallow), directory / "draft.pack")
-            mark.parent.mkdir(mode=0o700, exist_ok=True)
-            mark.touch(mode=0o600)
-    except OSError as error:
-        raise _not_stored(error) from None
+    with using(context, digest) as repository:
+        try:
+            name = archive.digest_of(bundle)
+            with _locked(repository.with_name("adding.lock")):
+                mark = repository.with_name("more") / name
+                if mark.exists():
+                    return
+                git = _Git.of(context, repository)
+                draft = repository.with_name("draft.pack")
+                _take_in(git, bundle, _checked_commits(shallow), draft)
+                mark.parent.mkdir(mode=0o700, exist_ok=True)
+                mark.touch(mode=0o600)
+        except OSError as error:
+            raise _not_stored(error) from None
 
 
 @contextlib.contextmanager
@@ -164,7 +163,7 @@ def using(context: Context, digest: str) -> Iterator[Path]:
     except OSError as error:
         raise _not_stored(error) from None
     if lock is None:
-        raise _busy(directory)
+        raise _busy(directory / "lock")
     try:
         if not has_foundation(context, digest):
             raise missing(digest)
@@ -301,7 +300,7 @@ def _remove_abandoned(directory: Path, now: float) -> None:
 
 def _folder(context: Context) -> Path:
     # A run is given no path that leads through a link.
-    return (context.directories.cache / FOLDER).resolve()
+    return context.directories.packs.resolve()
 
 
 @contextlib.contextmanager
@@ -324,17 +323,29 @@ def _changing(context: Context, digest: str) -> Iterator[Path]:
                 raise
             continue
         if lock is None:
-            raise _busy(directory)
+            raise _busy(directory / "lock")
     try:
         yield directory
     finally:
         os.close(lock)
 
 
-def _busy(directory: Path) -> CounselError:
+@contextlib.contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Hold a lock alone. Raises OSError and `storage_failed`."""
+    lock = lock_file(file, patience=LOCK_PATIENCE)
+    if lock is None:
+        raise _busy(file)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _busy(file: Path) -> CounselError:
     return CounselError(
         Code.STORAGE_FAILED,
-        f"Another process holds {directory / 'lock'} for more than {LOCK_PATIENCE:g} seconds",
+        f"Another process holds {file} for more than {LOCK_PATIENCE:g} seconds",
     )
 
 
@@ -448,6 +459,7 @@ def _take_in(git: _Git, file: Path, shallow: set[str], draft: Path) -> None:
     cut_off = git.directory / "shallow"
     earlier = _commits_in(cut_off)
     trial = git.directory / "shallow-of-a-pack"
+    draft.unlink(missing_ok=True)
     try:
         write_atomically(trial, _as_lines(earlier | shallow))
         Bundle.read(file).write_pack(draft)

@@ -75,7 +75,10 @@ def images(
         # The model is told the name, so it stays recognisable.
         safe_name = re.sub(r"[^A-Za-z0-9._-]+", "_", path.name)[-100:]
         read.append(Image(f"{number}-{safe_name}", data))
-        if not path.is_relative_to(workspace.root):
+        is_of_request = path.is_relative_to(workspace.root) or _is_of_a_pack(
+            path, context
+        )
+        if not is_of_request:
             warnings.append(f"image from outside the workspace: {path}")
     return tuple(read), tuple(warnings)
 
@@ -158,12 +161,17 @@ def _checked(
             name,
             f"lies outside the workspace, from where only {' '.join(suffixes)} may be sent",
         )
-    if of_a_plan:
+    if of_a_plan or _is_of_a_pack(path, context):
         return path
     problem = _problem_outside(path, workspace, context)
     if problem:
         raise _refusal(argument, name, f"lies outside the workspace and {problem}")
     return path
+
+
+def _is_of_a_pack(path: Path, context: Context) -> bool:
+    """Whether the file came with a request from another machine."""
+    return path.is_relative_to(context.directories.packs.resolve())
 
 
 def _plan_folders(context: Context) -> tuple[Path, ...]:

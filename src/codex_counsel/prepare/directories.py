@@ -92,6 +92,11 @@ class Directories:
         """Where delegates work: on disk, because a temporary directory may be memory."""
         return self.cache / "codex-counsel/trees"
 
+    @property
+    def packs(self) -> Path:
+        """Where the repositories and images are that came from other machines."""
+        return self.cache / "codex-counsel/packs"
+
     def denied(self) -> tuple[Path, ...]:
         """The credential paths that exist, all links resolved."""
         return _existing(

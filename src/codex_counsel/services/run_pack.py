@@ -1,0 +1,310 @@
+"""A run of a request that came as a pack: in a private repository, by the very path of a local call.
+
+Of the sender's settings only those that say what is asked are in force, where the receiver's
+are no stricter. What a run may read, spend and use of the host is the receiver's to say, and
+so is the login of Codex: a pack brings none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from codex_counsel.contract.request import (
+    Consult,
+    Delegate,
+    ReviewChanges,
+    ReviewPlan,
+    RunRequest,
+    parse,
+)
+from codex_counsel.contract.settings import PREFIX, Settings, load
+from codex_counsel.errors import Code, CounselError, error_of
+from codex_counsel.packs import archive, manifest
+from codex_counsel.packs import repository as repositories
+from codex_counsel.packs.manifest import Pack
+from codex_counsel.services.counsel import Counsel
+from codex_counsel.system.files import lock_file, make_private, remove_tree
+from codex_counsel.system.json_values import Json, JsonObject
+from codex_counsel.system.text import one_line, visible
+
+if TYPE_CHECKING:
+    from codex_counsel.jobs.handle import Handle
+    from codex_counsel.prepare.context import Context
+
+LIMITS = (
+    "max_tokens",
+    "max_input_bytes",
+    "max_delegate_diff_bytes",
+    "check_seconds",
+    "max_proofs",
+    "timeout_seconds",
+)
+"""Settings of `manifest.POLICY` of which the lower one is in force."""
+IMAGES_PATIENCE = 60.0
+"""Seconds that a call waits while another one starts a run with images from the same foundation."""
+NO_LOGIN = (
+    "A pack brings no login. On this machine run `codex login`, or set CODEX_API_KEY; then run the same pack again. "
+    "OPENAI_API_KEY alone is not read by `codex exec`."
+)
+_ID = re.compile("[0-9a-f]{32}")
+_IMAGE = re.compile(rf"{manifest.IMAGES}/[0-9]{{1,2}}\.(?:png|jpe?g|gif|webp)")
+
+
+@dataclass(frozen=True)
+class StartedPack:
+    """A run that was started or joined, and the pack that it came from."""
+
+    handle: Handle
+    pack: Pack
+
+
+@dataclass(frozen=True)
+class _Received:
+    """A pack whose members are in `folder`, and the request in it, which has no workspace and no images yet."""
+
+    pack: Pack
+    folder: Path
+    request: RunRequest
+
+    def member(self, name: str) -> Path | None:
+        """The file of a member; None where the pack has none of this name."""
+        path = self.folder / name
+        return path if path.is_file() else None
+
+
+def start(
+    context: Context, pack: BinaryIO, name: str, *, background: bool
+) -> StartedPack:
+    """Start the run of a pack, or join the run that this pack has had here. Messages call it `name`.
+
+    A pack without its foundation runs where that is kept already. Raises `pack_invalid`
+    for what cannot be run, and as `runs.start`; nothing was spent then.
+    """
+    repositories.remove_unused(context)
+    with repositories.scratch(context) as folder:
+        received = _unpack(pack, name, folder)
+        with _at_home(context, received) as prepared:
+            handle = _start(prepared.context, prepared.request, background=background)
+    return StartedPack(handle, received.pack)
+
+
+# --- what the pack says
+
+
+def _unpack(source: BinaryIO, name: str, folder: Path) -> _Received:
+    """Read and check all that can be checked before a repository is made."""
+    name = one_line(visible(name), 200)
+    try:
+        about = archive.unpack(source, name, "pack", folder)
+    except OSError as error:
+        raise error_of(
+            Code.STORAGE_FAILED, f"{name} cannot be unpacked", error
+        ) from None
+    pack = manifest.parse(Pack, about, name)
+    for problem in _problems(pack, folder):
+        raise CounselError(Code.PACK_INVALID, f"{name} is damaged: {problem}")
+    try:
+        request = parse(
+            manifest.TOOLS[pack.tool], {**pack.request, "idempotency_key": pack.id}
+        )
+    except CounselError as error:
+        raise CounselError(
+            Code.PACK_INVALID,
+            f"The request in {name} is none: {error.message}",
+            details=error.details,
+        ) from None
+    return _Received(pack, folder, request)
+
+
+def _problems(pack: Pack, folder: Path) -> Iterator[str]:
+    """What is wrong with what the manifest says."""
+    if not _ID.fullmatch(pack.id):
+        yield "its id is none"
+    if not archive.SHA256.fullmatch(pack.foundation):
+        yield "the name of its foundation is none"
+    if pack.tool not in manifest.TOOLS:
+        yield f"a request of {_shown(pack.tool)} does not travel"
+    for name in manifest.STAYS_AT_HOME:
+        if name in pack.request:
+            yield f"its request names {name}, which means something on one machine only"
+    for name in pack.settings.keys() - set(manifest.POLICY):
+        yield f"{_shown(name)} is no setting that travels"
+    yield from _problems_of_members(pack, folder)
+
+
+def _problems_of_members(pack: Pack, folder: Path) -> Iterator[str]:
+    if pack.images and pack.tool not in (Consult.tool, Delegate.tool):
+        yield f"a request of {_shown(pack.tool)} has no images"
+    for name in pack.images:
+        if not (_IMAGE.fullmatch(name) and (folder / name).is_file()):
+            yield "it names an image that it has not"
+    known = {manifest.MORE_BUNDLE, manifest.FOUNDATION, *pack.images}
+    for path in folder.rglob("*"):
+        if path.is_file() and str(path.relative_to(folder)) not in known:
+            yield "it has a file that it does not name"
+
+
+def _shown(text: str) -> str:
+    return one_line(visible(text), 100)
+
+
+# --- the machine that it runs on
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """The request with its workspace and images, and the context with the sender's settings."""
+
+    context: Context
+    request: RunRequest
+
+
+@contextlib.contextmanager
+def _at_home(context: Context, received: _Received) -> Iterator[_Prepared]:
+    """What is needed to start the run; its repository stays, and its images do, until the block ends."""
+    pack = received.pack
+    changes: JsonObject = {"settings": settings_of(context, pack.settings)}
+    if pack.pull is not None:
+        changes["pull"] = pack.pull
+    context = replace(context, **changes)
+    _keep_foundation(context, received)
+    with repositories.using(context, pack.foundation) as repository:
+        workspace = _workspace(repository, pack.prefix)
+        with _images(repository.parent, received) as images:
+            request = replace(received.request, workspace_root=str(workspace))
+            if isinstance(request, Consult | Delegate):
+                request = replace(request, images=images)
+            yield _Prepared(context, request)
+
+
+def _keep_foundation(context: Context, received: _Received) -> None:
+    """See to it that the repository is here with all commits. Raises `pack_invalid` and `storage_failed`."""
+    pack = received.pack
+    foundation = received.member(manifest.FOUNDATION)
+    if foundation is not None:
+        try:
+            digest = archive.digest_of(foundation)
+        except OSError as error:
+            raise error_of(
+                Code.STORAGE_FAILED, "The foundation cannot be read", error
+            ) from None
+        if digest != pack.foundation:
+            raise CounselError(
+                Code.PACK_INVALID,
+                "The pack is damaged: it has another foundation than it names",
+            )
+        repositories.keep_foundation(context, foundation)
+    elif not repositories.has_foundation(context, pack.foundation):
+        raise repositories.missing(pack.foundation)
+    more = received.member(manifest.MORE_BUNDLE)
+    if more is not None:
+        repositories.add_commits(context, pack.foundation, more, pack.shallow)
+
+
+def _workspace(repository: Path, prefix: str) -> Path:
+    """The directory below the top of the repository. Raises `pack_invalid` for what is none, or leads out of it."""
+    workspace = repository / prefix
+    try:
+        is_real = workspace.resolve(strict=True) == workspace and workspace.is_dir()
+    except (OSError, ValueError, RuntimeError):
+        is_real = False
+    is_inside = workspace.is_relative_to(repository)
+    if not (is_real and is_inside) or workspace.is_relative_to(repository / ".git"):
+        raise CounselError(
+            Code.PACK_INVALID,
+            f"The pack names the workspace {_shown(prefix)}, which is no directory of its repository",
+        )
+    return workspace
+
+
+@contextlib.contextmanager
+def _images(directory: Path, received: _Received) -> Iterator[tuple[str, ...]]:
+    """The paths of the images; the files are there until the block ends, when the job has them.
+
+    The same pack has the same paths each time: they are part of the request by which its
+    run is known.
+    """
+    if not received.pack.images:
+        yield ()
+        return
+    folder = directory / manifest.IMAGES
+    try:
+        make_private(folder)
+        lock = lock_file(folder / "lock", patience=IMAGES_PATIENCE)
+    except OSError as error:
+        raise error_of(
+            Code.STORAGE_FAILED, "The images of the pack cannot be stored", error
+        ) from None
+    if lock is None:
+        raise CounselError(
+            Code.STORAGE_FAILED,
+            f"Another process holds {folder / 'lock'} for more than {IMAGES_PATIENCE:g} seconds",
+        )
+    own = folder / received.pack.id
+    try:
+        remove_tree(own)
+        (received.folder / manifest.IMAGES).rename(own)
+        yield tuple(str(own / Path(name).name) for name in received.pack.images)
+    except OSError as error:
+        raise error_of(
+            Code.STORAGE_FAILED, "The images of the pack cannot be stored", error
+        ) from None
+    finally:
+        remove_tree(own)
+        os.close(lock)
+
+
+# --- settings
+
+
+def settings_of(context: Context, sent: Mapping[str, Json]) -> Settings:
+    """The receiver's settings with those of a sender. Of a limit that both have set, the lower one is in force.
+
+    A value that the receiver would not take from his environment either is handled as
+    there, with a warning in the settings.
+    """
+    own = context.settings
+    values: JsonObject = {}
+    variables = {f"{PREFIX}{name.upper()}": str(value) for name, value in sent.items()}
+    loaded = load(variables)
+    warnings = [f"of the sender: {warning}" for warning in loaded.warnings]
+    for setting in fields(Settings):
+        name, default = setting.name, setting.default
+        value = getattr(loaded, name)
+        if name not in sent or value == default:
+            continue
+        mine = getattr(own, name)
+        is_set = mine != default or f"{PREFIX}{name.upper()}" in context.env
+        if name in LIMITS and is_set:
+            value = min(mine, value)
+        values[name] = value
+    return replace(own, **values, warnings=(*own.warnings, *warnings))
+
+
+# --- the run
+
+
+def _start(context: Context, request: RunRequest, *, background: bool) -> Handle:
+    counsel = Counsel(context.env, context.cwd)
+    counsel.context = context
+    try:
+        match request:
+            case Consult():
+                return counsel.consult(request, background=background)
+            case ReviewChanges():
+                return counsel.review_changes(request, background=background)
+            case ReviewPlan():
+                return counsel.review_plan(request, background=background)
+            case Delegate():
+                return counsel.delegate(request, background=background)
+    except CounselError as error:
+        if error.code == Code.AUTH_REQUIRED:
+            error.repair = NO_LOGIN
+        raise
+    raise AssertionError(request.tool)
