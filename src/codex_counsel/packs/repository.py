@@ -61,8 +61,8 @@ if TYPE_CHECKING:
 
 UNUSED_SECONDS = 86_400
 """Age at which a repository goes that no run uses."""
-YOUNG_SECONDS = 3600
-"""Age below which a directory may still be in the making."""
+YOUNG_SECONDS = 60
+"""Age below which the maker of a directory may not have its lock yet."""
 LOCK_PATIENCE = 300.0
 """Seconds that a call waits while another one makes the same repository."""
 MAX_TREE = 8_000_000_000
@@ -282,17 +282,15 @@ def _remove(context: Context, directory: Path, now: float) -> None:
 
 def _remove_abandoned(directory: Path, now: float) -> None:
     """Remove a scratch directory whose maker is gone. Raises OSError."""
-    try:
-        lock = lock_file(directory / "lock", create=False)
-    except FileNotFoundError:
-        # It is just being made, or its maker was killed while he did.
-        if now - directory.stat().st_mtime > YOUNG_SECONDS:
-            remove_tree(directory)
+    if now - directory.stat().st_mtime < YOUNG_SECONDS:
         return
-    if lock is None:
-        return
-    remove_tree(directory)
-    os.close(lock)
+    with contextlib.ExitStack() as stack:
+        if (directory / "lock").exists():
+            lock = lock_file(directory / "lock", create=False)
+            if lock is None:
+                return
+            stack.callback(os.close, lock)
+        remove_tree(directory)
 
 
 # --- the directory and its lock
