@@ -77,7 +77,7 @@ def choose(
     repo = open_repository(workspace, context)
     chosen = policy.choose_scope(request, repo, context.settings)
     request = chosen.request
-    _check_scope(request)
+    check_scope(request)
     pull = None
     if request.pr:
         if context.pull is None:
@@ -101,7 +101,7 @@ def choose(
     return Target(request, repo, scope, comparison, accepted, team, pull)
 
 
-def _check_scope(request: ReviewChanges) -> None:
+def check_scope(request: ReviewChanges) -> None:
     """Refuse an argument of another scope: the caller did not mean it to be ignored."""
     if request.pr:
         _check_pull_request(request)

@@ -1,0 +1,399 @@
+"""A request and all that it needs as one file, which `services/run_pack.py` runs on another machine.
+
+Every name in a request is resolved here and travels as the id of a commit: there, a name
+would mean something else. What means something on this machine only is packed, or refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, field, fields, replace
+from pathlib import Path
+
+from codex_counsel.contract.request import (
+    Consult,
+    Delegate,
+    ReviewChanges,
+    ReviewPlan,
+    RunRequest,
+)
+from codex_counsel.contract.settings import OLD_NAMES, PREFIX, Settings
+from codex_counsel.errors import Code, CounselError, error_of
+from codex_counsel.git import refs
+from codex_counsel.git.names import from_root
+from codex_counsel.git.repo import Repo
+from codex_counsel.jobs.store import Store
+from codex_counsel.packs import archive, bundle_writer, commits, foundation
+from codex_counsel.packs.archive import Member
+from codex_counsel.packs.commits import Comparison
+from codex_counsel.packs.foundation import MadeFoundation
+from codex_counsel.packs.manifest import (
+    FOUNDATION,
+    IMAGES,
+    MORE_BUNDLE,
+    POLICY,
+    STAYS_AT_HOME,
+    TOOLS,
+    Pack,
+    to_json,
+)
+from codex_counsel.prepare import attachments
+from codex_counsel.prepare import workspace as workspaces
+from codex_counsel.prepare.context import Context
+from codex_counsel.prepare.workspace import ResolvedWorkspace
+from codex_counsel.review import pull_request
+from codex_counsel.review import target as targets
+from codex_counsel.review.target import Target
+from codex_counsel.system.json_values import Json, JsonObject
+from codex_counsel.system.temporary import remove_abandoned, temporary_directory
+from codex_counsel.system.text import clean, one_line
+
+PREFIX_OF_SCRATCH = "codex-counsel-pack-"
+IMAGE_KINDS = {
+    b"\x89PNG": "png",
+    b"\xff\xd8\xff": "jpeg",
+    b"GIF8": "gif",
+    b"RIFF": "webp",
+}
+"""How the data of an image begins, and the end of its name in a pack."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A pack in the making: `members` are its files but the foundation.
+
+    Members may be files of the scratch directory, so it is written before that is
+    removed. `workspace` is where the request was made, `warnings` are for its sender.
+    """
+
+    pack: Pack
+    members: list[Member]
+    foundation: MadeFoundation
+    workspace: ResolvedWorkspace
+    warnings: tuple[str, ...] = ()
+
+    def write(self, target: Path) -> None:
+        """Write the whole file in one step. Raises as `archive.write`."""
+        archive.write(target, "pack", to_json(self.pack), self._all_members)
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes of the whole file. Raises as `archive.write`."""
+        return archive.chunks("pack", to_json(self.pack), self._all_members)
+
+    def head(self) -> bytes:
+        """The pack without its foundation, for a machine that has that already. Raises as `archive.write`."""
+        return b"".join(archive.chunks("pack", to_json(self.pack), self.members))
+
+    @property
+    def _all_members(self) -> list[Member]:
+        return [*self.members, Member(FOUNDATION, self.foundation.path)]
+
+
+@contextlib.contextmanager
+def packed(context: Context, request: RunRequest) -> Iterator[Packed]:
+    """Pack a request to hand it out: what is made lasts for the block.
+
+    Raises as `prepare`, and `storage_failed`.
+    """
+    remove_abandoned(PREFIX_OF_SCRATCH)
+    with contextlib.ExitStack() as stack:
+        try:
+            scratch = stack.enter_context(temporary_directory(PREFIX_OF_SCRATCH))
+        except OSError as error:
+            raise error_of(
+                Code.STORAGE_FAILED, "No temporary directory can be made", error
+            ) from None
+        yield prepare(context, request, scratch)
+
+
+def prepare(
+    context: Context,
+    request: RunRequest,
+    scratch: Path,
+    *,
+    pack_id: str | None = None,
+    foundation: MadeFoundation | None = None,
+) -> Packed:
+    """Pack a request, with what is in the repository now, or with a foundation that was made of it before.
+
+    `scratch` is a private directory, which must stay until the pack is written. With a
+    foundation, HEAD is that of the foundation, and only a review that needs further
+    commits runs git. Raises `invalid_arguments`, `workspace_invalid`, `not_a_git_repo`,
+    `no_commits`, `unknown_ref`, `nothing_to_review`, `project_file_invalid`, `hub_failed`,
+    `input_too_large`, `storage_failed` or `timeout`.
+    """
+    _check_travels(request)
+    workspace = workspaces.resolve(context, request.workspace_root)
+    if workspace.top is None:
+        raise CounselError(
+            Code.NOT_A_GIT_REPO,
+            f"{workspace.root} is in no git repository, which a pack starts from",
+        )
+    if isinstance(request, ReviewChanges):
+        targets.check_scope(request)
+    try:
+        if foundation is None:
+            foundation = _foundation(context, workspace, scratch)
+        packing = _Packing(context, workspace, foundation, scratch)
+        return packing.pack(request, pack_id or secrets.token_hex(16))
+    except OSError as error:
+        raise error_of(
+            Code.STORAGE_FAILED, "The request cannot be packed", error
+        ) from None
+
+
+def _foundation(
+    context: Context, workspace: ResolvedWorkspace, scratch: Path
+) -> MadeFoundation:
+    return foundation.make(context, workspace, scratch / FOUNDATION)
+
+
+def _check_travels(request: RunRequest) -> None:
+    """Raise `invalid_arguments` for what means something on this machine only."""
+    refused = {
+        "session_id": "a thread of Codex stays on the machine that it began on",
+        "extra_roots": "directories outside the repository do not travel",
+        "from_job": "the work of an earlier task stays on the machine that has it",
+    }
+    if type(request) not in TOOLS.values():
+        raise CounselError(
+            Code.INVALID_ARGUMENTS, f"A request of {request.tool} does not travel"
+        )
+    for name, reason in refused.items():
+        if getattr(request, name, None):
+            raise CounselError(
+                Code.INVALID_ARGUMENTS,
+                f"{name}: {reason}",
+                repair=f"Leave {name} out, or make the request on this machine.",
+            )
+    if isinstance(request, ReviewChanges) and request.since == "last":
+        raise CounselError(
+            Code.INVALID_ARGUMENTS,
+            "since: what earlier reviews saw is known on this machine only",
+            repair="Leave since out, or make the review on this machine.",
+        )
+
+
+@dataclass(frozen=True)
+class _Packing:
+    """What is collected for one pack."""
+
+    context: Context
+    workspace: ResolvedWorkspace
+    foundation: MadeFoundation
+    scratch: Path
+    members: list[Member] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def pack(self, request: RunRequest, pack_id: str) -> Packed:
+        shallow: tuple[str, ...] = ()
+        pull = None
+        if isinstance(request, ReviewChanges):
+            request, pull, shallow = self._of_changes(request, pack_id)
+        if isinstance(request, ReviewChanges | ReviewPlan):
+            request = self._with_plan(request)
+        images: list[str] = []
+        if isinstance(request, Consult | Delegate):
+            images = self._images(request.images)
+        pack = Pack(
+            id=pack_id,
+            tool=request.tool,
+            request=_arguments(request),
+            foundation=self.foundation.digest,
+            prefix=self._prefix(),
+            shallow=list(shallow),
+            images=images,
+            settings=_policy(self.context),
+            pull=pull,
+        )
+        return Packed(
+            pack,
+            self.members,
+            self.foundation,
+            self.workspace,
+            (*self.foundation.warnings, *self.warnings),
+        )
+
+    def _prefix(self) -> str:
+        prefix = str(self.workspace.root.relative_to(self.workspace.outermost))
+        return "" if prefix == "." else prefix
+
+    def _images(self, paths: tuple[str, ...]) -> list[str]:
+        images, warnings = attachments.images(paths, self.workspace, self.context)
+        self.warnings.extend(warnings)
+        names = []
+        for number, image in enumerate(images):
+            kind = next(
+                kind
+                for beginning, kind in IMAGE_KINDS.items()
+                if image.data.startswith(beginning)
+            )
+            names.append(f"{IMAGES}/{number}.{kind}")
+            self.members.append(Member(names[-1], image.data))
+        return names
+
+    def _with_plan(
+        self, request: ReviewChanges | ReviewPlan
+    ) -> ReviewChanges | ReviewPlan:
+        """The request with the text of the plan in place of its path."""
+        plan, warnings = attachments.plan(
+            request.plan,
+            request.plan_path,
+            self.workspace,
+            self.context,
+            required=isinstance(request, ReviewPlan),
+        )
+        self.warnings.extend(warnings)
+        return replace(request, plan=plan or None, plan_path=None)
+
+    # --- reviews of changes
+
+    def _of_changes(
+        self, request: ReviewChanges, pack_id: str
+    ) -> tuple[ReviewChanges, JsonObject | None, tuple[str, ...]]:
+        """The request with ids, the pull request, and the commits of the bundle that are cut off."""
+        request = replace(
+            request, paths=tuple(self._relative(path) for path in request.paths)
+        )
+        if request.scope in ("working_tree", "staged", "files"):
+            self._check_work(request)
+            return request, None, ()
+        if request.scope == "commit" and request.commit is None:
+            request = replace(request, commit=self.foundation.about.head)
+        target = targets.choose(
+            request, self.workspace, self.context, self._store, pack_id
+        )
+        request = target.request
+        if target.comparison.state != "commit":
+            self._check_work(request)
+            return request, None, ()
+        comparison = self._comparison(target)
+        self._check_change(target.repo, comparison, request)
+        shallow = self._add_commits(target.repo, comparison)
+        if target.pull is None:
+            return _with_ids(request, comparison), None, shallow
+        # The id of the pull request is in it; an address may hold a password.
+        request = replace(request, pr=str(target.pull.pull.number), base=None)
+        return request, pull_request.to_json(target.pull), shallow
+
+    @property
+    def _store(self) -> Store:
+        return Store(self.context.settings.state)
+
+    def _relative(self, path: str) -> str:
+        """A path relative to the workspace, as it means the same elsewhere. Raises `invalid_arguments`."""
+        root, top = self.workspace.root, self.workspace.outermost
+        whole = Path(os.path.normpath(root / path))
+        if Path(path).is_absolute() and not whole.is_relative_to(top):
+            # The caller may know the repository by a link; a link at the end is meant itself.
+            whole = Path(os.path.realpath(whole.parent), whole.name)
+        if not whole.is_relative_to(top):
+            raise CounselError(
+                Code.INVALID_ARGUMENTS,
+                f"The path {one_line(clean(path))} leads out of the repository.",
+                repair="Give paths relative to the workspace, inside its repository.",
+            )
+        if Path(path).is_absolute():
+            return os.path.relpath(whole, root)
+        return path
+
+    def _check_work(self, request: ReviewChanges) -> None:
+        """Raise `nothing_to_review` where there surely is no uncommitted work."""
+        made = self.foundation
+        has_any = made.has_staged or (made.has_work and request.scope == "working_tree")
+        if has_any or request.scope == "files":
+            return
+        where = "The index holds"
+        if request.scope == "working_tree":
+            where = "The working tree holds"
+        message = f"{where} no change that travels."
+        omitted = made.about.omitted
+        if omitted:
+            message += f" {len(omitted)} files do not travel, such as {omitted[0][0]} ({omitted[0][1]})."
+        raise CounselError(Code.NOTHING_TO_REVIEW, message)
+
+    def _comparison(self, target: Target) -> Comparison:
+        """The commits that are compared. That at HEAD is the foundation's, also where the user has gone on since."""
+        found = target.comparison
+        # Only a commit that is compared has the state "commit".
+        head = found.head or self.foundation.about.head
+        if target.pull:
+            return Comparison(head, target.pull.merge_base, tip=target.pull.base_sha)
+        if found.tip is None or head == self.foundation.about.head:
+            return Comparison(head, found.base, tip=found.tip)
+        head = self.foundation.about.head
+        base = refs.merge_base(target.repo, found.tip, head)
+        return Comparison(head, base, tip=found.tip)
+
+    def _check_change(
+        self, repo: Repo, comparison: Comparison, request: ReviewChanges
+    ) -> None:
+        """Raise `nothing_to_review` where both commits have the same files."""
+        base = comparison.base or repo.empty_tree
+        paths = from_root(repo, request.paths)
+        code, _, _ = repo.try_git(
+            "diff-tree", "--quiet", "-r", base, comparison.head, "--", *paths
+        )
+        if code == 0:
+            between = f"{base[:12]} and {comparison.head[:12]}"
+            raise CounselError(
+                Code.NOTHING_TO_REVIEW,
+                f"There is no change between {between} to be reviewed.",
+            )
+
+    def _add_commits(self, repo: Repo, comparison: Comparison) -> tuple[str, ...]:
+        """Put the commits that the foundation has not into a bundle; returns those that are cut off."""
+        found = commits.needed(repo, comparison, self.scratch)
+        head = self.foundation.about.head
+        ids = [commit for commit in found.ids if commit != head]
+        if not ids:
+            return ()
+        path = self.scratch / f"{secrets.token_hex(8)}.bundle"
+        ends = [commit for commit in comparison.ends if commit != head]
+        names = {f"refs/heads/more-{n}": commit for n, commit in enumerate(ends)}
+        bundle_writer.write(repo, path, names, ids, without=[f"{head}^{{tree}}"])
+        self.members.append(Member(MORE_BUNDLE, path))
+        return found.shallow
+
+
+def _with_ids(request: ReviewChanges, comparison: Comparison) -> ReviewChanges:
+    """The request with commits in place of names."""
+    if request.scope == "branch":
+        return replace(request, base=comparison.tip)
+    if request.scope == "commit":
+        return replace(request, commit=comparison.head)
+    return replace(request, range=f"{comparison.base}..{comparison.head}")
+
+
+def _arguments(request: RunRequest) -> JsonObject:
+    """The arguments that differ from their defaults, by their names on the wire, but those of this machine."""
+    arguments: JsonObject = {}
+    for item in fields(request):
+        value: Json = getattr(request, item.name)
+        is_default = item.default is not MISSING and value == item.default
+        if is_default or item.name in STAYS_AT_HOME:
+            continue
+        if isinstance(value, tuple):
+            value = list(value)
+        arguments[str(item.metadata.get("alias", item.name))] = value
+    return arguments
+
+
+def _policy(context: Context) -> JsonObject:
+    """The settings of `POLICY` that the sender has set."""
+    old = {new: name for name, new in OLD_NAMES.items()}
+    settings: JsonObject = {}
+    for item in fields(Settings):
+        if item.name not in POLICY:
+            continue
+        value = getattr(context.settings, item.name)
+        name = item.name.upper()
+        is_named = PREFIX + name in context.env or (
+            PREFIX + old.get(name, name) in context.env
+        )
+        if value is not None and (is_named or value != item.default):
+            settings[item.name] = value
+    return settings
