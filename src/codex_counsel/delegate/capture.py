@@ -132,7 +132,7 @@ def capture_tree(
     patch_path = store / "diff.patch"
     new_tree, left_out = _store_patch(shadow, base_tree, patch_path, bounds)
     links = _links(shadow)
-    capture = _capture_of(shadow, base_tree, new_tree, patch_path, preview_limit, links)
+    capture = _capture_of(shadow, (base_tree, new_tree), store, preview_limit, links)
     capture.ignored = _ignored_names(shadow)
     capture.suspicious = [*suspicious, *capture.suspicious][:MAX_LISTED]
     capture.unreachable = unreachable
@@ -149,20 +149,20 @@ def capture_tree_object(
         write_atomically(patch_path, chunks, durable=True)
     _verify(shadow, base_tree, new_tree, patch_path)
     links = _links_of_tree(shadow, new_tree)
-    return _capture_of(shadow, base_tree, new_tree, patch_path, preview_limit, links)
+    return _capture_of(shadow, (base_tree, new_tree), store, preview_limit, links)
 
 
 def _capture_of(
     shadow: Shadow,
-    base_tree: str,
-    new_tree: str,
-    patch_path: Path,
+    trees: tuple[str, str],
+    store: Path,
     preview_limit: int,
     links: TreeLinks,
 ) -> Capture:
-    """What two trees and the stored patch tell. `base.tar` is written beside the patch."""
+    """What the trees before and after tell, of which `store` has the patch. Writes `base.tar` beside it."""
+    base_tree, new_tree = trees
     files = _changed_files(shadow, base_tree, new_tree)
-    _store_base(shadow, files, patch_path.with_name("base.tar"))
+    _store_base(shadow, files, store / "base.tar")
     diffstat = shadow.git(
         "diff-tree",
         "-r",
@@ -173,7 +173,7 @@ def _capture_of(
     )
     changed = [ChangedPath(file.name, file.old_name, file.mode) for file in files]
     return Capture(
-        patch_path=patch_path,
+        patch_path=store / "diff.patch",
         preview=_read_preview(shadow, base_tree, new_tree, preview_limit + 1),
         files=files,
         sensitive=frozenset(sensitive_paths(changed, links)),

@@ -37,7 +37,7 @@ SEED_PATCH = "seed.patch"
 
 
 @dataclass(frozen=True)
-class _Baseline:
+class Baseline:
     """The tree as Codex finds it: the user's commit, the tree object, and what was left out with the reason.
 
     `submodules` are names in Latin-1.
@@ -101,7 +101,7 @@ def _make(spec: DelegateSpec, scratch: Path, directory: Path) -> None:
     (shadow.tree / spec.prefix).mkdir(parents=True, exist_ok=True)
     shadow.assume_unchanged(os.fsencode(name) for name in spec.secrets)
 
-    committed = _tree_of(shadow, baseline.head)
+    committed = tree_of(shadow, baseline.head)
     with contextlib.closing(
         shadow.diff(committed, baseline.tree, exact=True)
     ) as chunks:
@@ -115,19 +115,19 @@ def _make(spec: DelegateSpec, scratch: Path, directory: Path) -> None:
     write_atomically(directory / SEED, json.dumps(record))
 
 
-def _from_workspace(repo: Repo, spec: DelegateSpec, scratch: Path) -> _Baseline:
+def _from_workspace(repo: Repo, spec: DelegateSpec, scratch: Path) -> Baseline:
     plan = seed.plan_seed(repo, map(Path, spec.denied))
     shadow = Shadow.create(repo, scratch, plan.head)
     tree = seed.populate(repo, plan, shadow)
     # `plan.omitted` is complete only now: `populate` adds unreadable files to it.
     omitted = [list(item) for item in plan.omitted]
     submodules = [name.decode("latin-1") for name in plan.submodules]
-    return _Baseline(shadow, plan.head, tree, omitted, submodules)
+    return Baseline(shadow, plan.head, tree, omitted, submodules)
 
 
-def _from_earlier_job(repo: Repo, earlier: Path, scratch: Path) -> _Baseline:
+def _from_earlier_job(repo: Repo, earlier: Path, scratch: Path) -> Baseline:
     """The earlier job's baseline, with that job's diff applied on top as uncommitted work."""
-    baseline = _rebuilt(repo, earlier, scratch)
+    baseline = rebuilt(repo, earlier, scratch)
     shadow = baseline.shadow
     patch = (earlier / "diff.patch").read_bytes()
     tree = shadow.apply_to_tree(baseline.tree, patch)
@@ -136,33 +136,38 @@ def _from_earlier_job(repo: Repo, earlier: Path, scratch: Path) -> _Baseline:
     return baseline
 
 
-def _from_seed(repo: Repo, other: Path, scratch: Path) -> _Baseline:
+def _from_seed(repo: Repo, other: Path, scratch: Path) -> Baseline:
     """The baseline of the job that started this one."""
-    baseline = _rebuilt(repo, other, scratch)
+    baseline = rebuilt(repo, other, scratch)
     shadow = baseline.shadow
     absent = seed.same_secrets(shadow, baseline.tree, baseline.tree)
     shadow.check_out(baseline.tree, baseline.tree, absent)
     return baseline
 
 
-def _rebuilt(repo: Repo, other: Path, scratch: Path) -> _Baseline:
-    """The baseline of another job, in a shadow with an empty tree."""
+def rebuilt(repo: Repo, other: Path, scratch: Path) -> Baseline:
+    """The baseline of another job, of which `other` has `seed.json` and `seed.patch`, in a shadow with an empty tree.
+
+    Raises `worktree_failed` where it cannot be made again, `unknown_ref` where its commit
+    is gone, and OSError.
+    """
     record = read_json(other / SEED)
     head, base_tree = str(record["head"]), str(record["base_tree"])
     resolve(repo, head)
     shadow = Shadow.create(repo, scratch, head)
     seed_patch = (other / SEED_PATCH).read_bytes()
-    rebuilt_tree = shadow.apply_to_tree(_tree_of(shadow, head), seed_patch)
+    rebuilt_tree = shadow.apply_to_tree(tree_of(shadow, head), seed_patch)
     if rebuilt_tree != base_tree:
         raise CounselError(
             Code.WORKTREE_FAILED, "The earlier job's baseline cannot be made again"
         )
     omitted = list(record.get("omitted", ()))
     submodules = list(record.get("submodules", ()))
-    return _Baseline(shadow, head, base_tree, omitted, submodules)
+    return Baseline(shadow, head, base_tree, omitted, submodules)
 
 
-def _tree_of(shadow: Shadow, commit: str) -> str:
+def tree_of(shadow: Shadow, commit: str) -> str:
+    """The id of the tree of a commit."""
     return shadow.git("rev-parse", "--verify", f"{commit}^{{tree}}").decode().strip()
 
 

@@ -33,7 +33,7 @@ class Claim:
 
     earlier: Handle | None = None
     note: Path | None = None
-    arguments: str = ""
+    arguments: str | None = ""
 
     def note_job(self, job_id: str) -> None:
         """Note the run that is to be launched now. Raises OSError."""
@@ -49,8 +49,13 @@ def digest(*parts: str) -> str:
 
 
 @contextlib.contextmanager
-def claim(store: Store, tool: str, key: str | None, arguments: str) -> Iterator[Claim]:
+def claim(
+    store: Store, tool: str, key: str | None, arguments: str | None
+) -> Iterator[Claim]:
     """Hold a key until the block ends; without a key, nothing is held. `arguments` tell one request from another.
+
+    They are None for a run of another machine whose arguments nobody knows here: it counts
+    as the same request as any other of its key.
 
     An earlier run that failed or was cancelled does not count. Raises
     `idempotency_conflict` when the key was used with other arguments, `storage_failed`
@@ -95,7 +100,7 @@ def find(store: Store, tool: str, key: str) -> Job | None:
         return None
 
 
-def _earlier(store: Store, note: Path, arguments: str) -> Handle | None:
+def _earlier(store: Store, note: Path, arguments: str | None) -> Handle | None:
     """The run that the note names, unless it failed. A note that makes no sense names none.
 
     Raises OSError where nobody can tell: a run that exists must not be paid for again.
@@ -104,14 +109,15 @@ def _earlier(store: Store, note: Path, arguments: str) -> Handle | None:
         entry = read_json(note)
         job = store.job(str(entry["job_id"]))
         outcome = recovery.outcome(job)
-        earlier_arguments = entry.get("arguments")
+        earlier_arguments = entry.get("arguments", "")
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError, CounselError):
         return None
     if outcome and outcome["status"] != "completed":
         return None
-    if earlier_arguments != arguments:
+    are_known = arguments is not None and earlier_arguments is not None
+    if are_known and earlier_arguments != arguments:
         raise CounselError(
             Code.IDEMPOTENCY_CONFLICT,
             f"This idempotency key belongs to job {job.id}, which has other arguments",

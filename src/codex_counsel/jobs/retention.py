@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from codex_counsel.errors import CounselError
-from codex_counsel.jobs import clock, summary, threads
+from codex_counsel.jobs import clock, summary, taken, threads
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.store import Store, row_of
 from codex_counsel.system.files import (
@@ -50,6 +50,10 @@ LEFTOVER_SECONDS = 5.0
 """For removing what a run left behind: the next run waits for this."""
 EVICT_SECONDS = 10.0
 """Time that one look may take. What it did not come to is for the next one."""
+SENT = "sent"
+"""The directory of the state directory with a note of each pack that was made here: see `packs/sent.py`."""
+SENT_SECONDS = 90 * 86_400
+"""How long a pack is remembered."""
 TOMBSTONE_FIELDS = ("job_id", "session_id", "tool", "status", "started")
 
 
@@ -65,6 +69,7 @@ def evict(store: Store, ttl: int, per_workspace: int) -> None:
     _remove_unused_keys(store, deadline)
     _remove_unused_threads(store, deadline)
     _remove_old_sessions(store, deadline)
+    _remove_old_notes_of_packs(store, deadline)
 
 
 # --- records
@@ -242,6 +247,7 @@ def _remove_remains(store: Store, pattern: str) -> None:
     """Remove what an interrupted launch or removal left."""
     for path in store.directory.glob(pattern):
         if _is_old(path):
+            taken.roll_back(store.state, path)
             remove_tree(path)
 
 
@@ -332,6 +338,16 @@ def _remove_session(path: Path) -> None:
     if descriptor is not None:
         path.unlink()
         os.close(descriptor)
+
+
+def _remove_old_notes_of_packs(store: Store, deadline: float) -> None:
+    oldest = time.time() - SENT_SECONDS
+    for path in _files(store.state / SENT):
+        if time.monotonic() > deadline:
+            return
+        with contextlib.suppress(OSError):
+            if path.lstat().st_mtime < oldest:
+                path.unlink()
 
 
 def _remove_unused_threads(store: Store, deadline: float) -> None:

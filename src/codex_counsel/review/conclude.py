@@ -46,6 +46,7 @@ from codex_counsel.review.suggestion import (
     dropped_note,
     take_proposals,
 )
+from codex_counsel.review.testimony import Testimony
 from codex_counsel.review.verdict import final_verdict
 from codex_counsel.system.redact import mask
 from codex_counsel.system.text import clean, one_line, visible
@@ -62,8 +63,13 @@ def conclude(ended: EndedRun) -> Envelope:
     remove_scratch(ended)
     if ended.error:
         return failed_run(ended, ended.error)
+    return conclude_reply(ended, ReviewRecord.from_json(ended.details["review"]))
 
-    record = ReviewRecord.from_json(ended.details["review"])
+
+def conclude_reply(
+    ended: EndedRun, record: ReviewRecord, testimony: Testimony | None = None
+) -> Envelope:
+    """The envelope of a completed run. `testimony` is that of another machine, where the run was."""
     coverage = Coverage(**record.coverage) if record.coverage else None
     text = ended.answer or ""
     reply = replies.parse_reply(
@@ -72,7 +78,7 @@ def conclude(ended: EndedRun) -> Envelope:
     if reply is None:
         return _from_prose(ended, text, coverage)
 
-    on_record = check_reply(reply, record, ended)
+    on_record = check_reply(reply, record, ended, testimony)
     # What was seen is not sent again, so what was found in it must not be lost.
     if on_record.kept:
         ended.meta.warnings += remember(ended, record, reply)
@@ -83,7 +89,12 @@ def conclude(ended: EndedRun) -> Envelope:
     return _from_reply(ended, reply, coverage, record, on_record)
 
 
-def check_reply(reply: ReviewReply, record: ReviewRecord, ended: EndedRun) -> OnRecord:
+def check_reply(
+    reply: ReviewReply,
+    record: ReviewRecord,
+    ended: EndedRun,
+    testimony: Testimony | None = None,
+) -> OnRecord:
     """Mask the reply, sort its findings by severity, compare them with the reviewed state and put them on record.
 
     Warnings go to the `meta` of the run. Calling it again changes nothing.
@@ -95,7 +106,7 @@ def check_reply(reply: ReviewReply, record: ReviewRecord, ended: EndedRun) -> On
         )
     ended.meta.warnings += drop_unfounded_rules(reply, record)
     reply.findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    quotations, look = ground(reply, record, ended.meta)
+    quotations, look = ground(reply, record, ended.meta, testimony)
     on_record = put_on_record(reply.findings, quotations, record, look, ended)
     ended.meta.warnings += on_record.warnings
     return on_record
@@ -246,27 +257,33 @@ def drop_unfounded_rules(reply: ReviewReply, record: ReviewRecord) -> list[str]:
 
 
 def ground(
-    reply: ReviewReply, record: ReviewRecord, meta: Meta
+    reply: ReviewReply,
+    record: ReviewRecord,
+    meta: Meta,
+    testimony: Testimony | None = None,
 ) -> tuple[dict[int, Quotation], Look]:
     """Check the findings, and those on record, against the reviewed state, within `GROUNDING_SECONDS`.
 
     Returns what the findings quote, by their positions, and what was found out about
-    those on record.
+    those on record. `testimony` is heard where the reviewed state is not here.
     """
     for finding in reply.findings:
         finding.grounded = "unverified"
     proposals = take_proposals(reply.findings)
     quotations: dict[int, Quotation] = {}
     look = Look()
+    repo = None
     deadline = time.monotonic() + GROUNDING_SECONDS
     try:
         with time_limit(GROUNDING_SECONDS):
             state = _open_reviewed_state(record, meta, deadline)
-            look = reviewed_branch(record, state.repo)
+            repo = state.repo
+            look = reviewed_branch(record, repo)
             # One by one: what was found stays when the time is over.
             quotations.update(_ground_all(reply, state, proposals))
             _look_at_record(look, record, state)
-            if state.moved(record):
+            # Of files on disk only the machine that made them can tell.
+            if testimony is None and state.moved(record):
                 meta.warnings.append(
                     "the files changed while they were reviewed: the verdict is about the state that was sent"
                 )
@@ -275,6 +292,8 @@ def ground(
             f"the checks against the files were ended after {GROUNDING_SECONDS:g} seconds: "
             "not every finding could be checked, and the rest is unverified; nor was all on record looked for"
         )
+    if testimony:
+        meta.warnings += testimony.fill_in(reply.findings, record, repo)
     meta.warnings += dropped_note(proposals, reply.findings)
     return quotations, look
 

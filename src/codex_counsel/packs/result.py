@@ -1,0 +1,413 @@
+"""What came of a pack, as a file: the ended job, and the jobs that it started.
+
+The archive is one of `archive.py`, of the kind `result`. Its `about` is `{"pack": id, "job":
+id}`: the id of the pack, and that of the job on the machine that ran it. For each job,
+the folder of its id has
+
+- `job.json`: a `JobRecord`;
+- `result.json`: the envelope, without what means something on that machine alone;
+- `seed.json`, `seed.patch`, `diff.patch`, `work.json`, of a task that left a diff: the commit
+  and the patch to what it began with, the patch of what it did, and the part of
+  `delegate/record.py` that is not derived from these (`WORK_FIELDS`);
+- `reply.txt`, of a completed review: the reviewer's reply, as the model wrote it;
+- `proofs.json` of a review with proofs, `proof.json` of each proof;
+- `events.jsonl`, where it was asked for: all that Codex reported.
+
+Paths of that machine are taken out of texts as far as they are known: of the directory that
+the run worked in, names from its top remain.
+
+Whoever ran the job may have written anything into the file. `read_result` checks that it has
+this form. What it says is checked by `take.py`: what can be derived again here is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.contract.reading import read
+from codex_counsel.contract.vocabulary import JOB_ID
+from codex_counsel.delegate.record import WORK, DelegateResult
+from codex_counsel.delegate.set_up import SEED, SEED_PATCH
+from codex_counsel.errors import Code, CounselError
+from codex_counsel.jobs import children, recovery
+from codex_counsel.jobs.job import Job
+from codex_counsel.jobs.kinds import KindName
+from codex_counsel.jobs.run import recorded_transcript
+from codex_counsel.jobs.spec import MAX_EPOCH_SECONDS, Spec
+from codex_counsel.jobs.store import Store
+from codex_counsel.packs import archive
+from codex_counsel.packs.archive import Member
+from codex_counsel.proof.record import ASSIGNMENTS, PROOF
+from codex_counsel.system.files import read_json_or_none, read_regular
+from codex_counsel.system.json_values import Json, JsonObject, too_deep
+from codex_counsel.system.text import clean, one_line, visible
+
+JOB = "job.json"
+RESULT = "result.json"
+REPLY = "reply.txt"
+PATCH = "diff.patch"
+EVENTS = "events.jsonl"
+WORK_FIELDS = ("names", "ignored", "planted", "warnings", "partial")
+"""The fields of a `DelegateResult` that travel."""
+REVIEW_FIELDS = (
+    "coverage",
+    "scope",
+    "frame",
+    "entries",
+    "fingerprint",
+    "sent",
+    "plan",
+    "rules",
+    "since",
+    "relied_on",
+    "relied_since",
+    "base_ref",
+    "focused",
+    "branch",
+    "checked_out",
+    "plan_name",
+    "bars",
+)
+"""The fields of a `ReviewRecord` that travel: all but paths of that machine. Of `prove` there are the jobs."""
+MAX_JOBS = 200
+MAX_JSON = 64_000_000
+"""Bytes of a file that is held in memory; a review of 10,000 files has 5 MB."""
+MAX_SUBJECT = 200
+"""Characters."""
+_JOB = re.compile(JOB_ID)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRecord:
+    """What is told of a job. `created` and `ended` are in epoch seconds. `ran`: it ran Codex itself.
+
+    `details` are those of its kind; `warnings` those that its kind's conclusion did not
+    add. `head` is the commit that was checked out where it worked.
+    """
+
+    tool: str
+    kind: KindName
+    subject: str
+    created: float
+    ended: float
+    ran: bool
+    parent: str | None = None
+    head: str | None = None
+    details: JsonObject = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ResultFile:
+    """A result that was read: its files lie below `directory`, in a folder for each id of `jobs`. `job` is the first.
+
+    `digest` tells it from another result; that events are among its files makes no difference.
+    """
+
+    name: str
+    directory: Path
+    pack: str
+    job: str
+    jobs: Mapping[str, JobRecord]
+    digest: str
+
+    def error(self, problem: str) -> CounselError:
+        """`pack_invalid`, with the name of the file."""
+        return CounselError(Code.PACK_INVALID, f"{self.name} {problem}")
+
+    def path(self, job_id: str, name: str) -> Path:
+        """Where this file of a job is, if it has it."""
+        return self.directory / job_id / name
+
+    def has_diff(self, job_id: str) -> bool:
+        """Whether the job left a diff, which may be empty."""
+        return self.path(job_id, PATCH).is_file()
+
+    def text(self, job_id: str, name: str) -> str:
+        """A text of a job. Raises `pack_invalid` where it is missing, too long or no UTF-8."""
+        data = read_regular(self.path(job_id, name), MAX_JSON + 1)
+        if data is None or len(data) > MAX_JSON:
+            raise self.error(f"is damaged: {name} of a job is missing or too long")
+        try:
+            return data.decode()
+        except UnicodeError:
+            raise self.error(f"is damaged: {name} of a job is no UTF-8") from None
+
+    def json(self, job_id: str, name: str, ids: Mapping[str, str]) -> Json:
+        """The parsed file, with job ids replaced as `ids` says. Raises `pack_invalid`."""
+        text = renamed(self.text(job_id, name), ids)
+        try:
+            value = json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
+            raise self.error(f"is damaged: {name} of a job is no JSON") from None
+        if too_deep(value):
+            raise self.error(f"is damaged: {name} of a job is nested too deeply")
+        return value
+
+
+def renamed(text: str, ids: Mapping[str, str]) -> str:
+    """The text with these job ids replaced."""
+    for old, new in ids.items():
+        text = text.replace(old, new)
+    return text
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    """Python reads NaN and Infinity, and nothing else does."""
+    raise ValueError(name)
+
+
+# --- writing
+
+
+def write_result(
+    store: Store, job_id: str, pack_id: str, target: Path, *, events: bool = False
+) -> None:
+    """Write what came of an ended job, and of those that it started, to a file in one step.
+
+    Raises `job_not_found`, `job_running`, `job_corrupt`, `invalid_arguments` for a run in
+    place, and `storage_failed`.
+    """
+    job = store.job(job_id)
+    spec = job.spec()
+    if spec.kind == "in_place":
+        raise CounselError(
+            Code.INVALID_ARGUMENTS,
+            f"Job {job_id} wrote in place: what it did cannot travel",
+        )
+    members = list(_members(job, spec, events=events))
+    for child in children.started(spec, job.path):
+        members += _members(child, child.spec(), events=events)
+    try:
+        archive.write(target, "result", {"pack": pack_id, "job": job_id}, members)
+    except OSError as error:
+        raise CounselError(
+            Code.STORAGE_FAILED,
+            f"The result cannot be written to {target}: {error.strerror}",
+            repair="Make room or name another file; the result is kept with the job.",
+        ) from None
+
+
+def _members(job: Job, spec: Spec, *, events: bool) -> Iterator[Member]:
+    outcome = recovery.outcome(job)
+    if outcome is None:
+        raise CounselError(Code.JOB_RUNNING, f"Job {job.id} has not finished")
+    places = _Places.of(spec, job)
+    transcript_warnings: list[str] = []
+    reply = None
+    if spec.kind == "review":
+        transcript = recorded_transcript(job.path)
+        transcript_warnings = [one_line(text, 300) for text in transcript.warnings]
+        if outcome["ok"]:
+            reply = transcript.last_message
+    record = JobRecord(
+        tool=spec.tool,
+        kind=spec.kind,
+        subject=spec.subject,
+        created=float(spec.created),
+        ended=float(job.ended_at()),
+        ran=bool(spec.argv),
+        parent=spec.parent,
+        head=places.head,
+        details=_details(spec),
+        warnings=_warnings_before(outcome, spec, transcript_warnings),
+    )
+    yield _json_member(job, JOB, places.removed(asdict(record)))
+    yield _json_member(job, RESULT, places.removed(_portable(outcome)))
+    if reply is not None:
+        text = places.removed(reply).encode("utf-8", "replace")
+        yield Member(f"{job.id}/{REPLY}", text)
+    yield from _members_of_work(job)
+    for name in (ASSIGNMENTS, PROOF):
+        stored = read_json_or_none(job.path / name)
+        if stored is not None:
+            yield _json_member(job, name, places.removed(stored))
+    if events and (job.path / EVENTS).is_file():
+        yield Member(f"{job.id}/{EVENTS}", job.path / EVENTS)
+
+
+def _members_of_work(job: Job) -> Iterator[Member]:
+    work = DelegateResult.load(job.path)
+    seed = read_json_or_none(job.path / SEED)
+    if seed is not None:
+        yield _json_member(job, SEED, seed)
+        yield Member(f"{job.id}/{SEED_PATCH}", job.path / SEED_PATCH)
+    if work is not None:
+        told = {name: getattr(work, name) for name in WORK_FIELDS}
+        yield _json_member(job, WORK, told)
+        yield Member(f"{job.id}/{PATCH}", job.path / PATCH)
+
+
+def _json_member(job: Job, name: str, value: Json) -> Member:
+    text = json.dumps(value, ensure_ascii=False)
+    return Member(f"{job.id}/{name}", text.encode("utf-8", "replace"))
+
+
+def _details(spec: Spec) -> JsonObject:
+    """What readers need of the fields of a kind."""
+    if spec.kind == "review":
+        review = dict(spec.review or {})
+        told: JsonObject = {name: review.get(name) for name in REVIEW_FIELDS}
+        plan = review.get("prove")
+        if plan:
+            told["prove"] = {**plan, "prompt": ""}
+        return told
+    if spec.kind == "attempts":
+        attempts = dict(spec.attempts or {})
+        return {**_task_details(spec), "attempts": attempts}
+    if spec.delegate:
+        return _task_details(spec)
+    return {}
+
+
+def _task_details(spec: Spec) -> JsonObject:
+    delegate = dict(spec.delegate or {})
+    return {name: delegate.get(name) for name in ("prefix", "check", "check_base")}
+
+
+def _warnings_before(
+    outcome: EnvelopeDict, spec: Spec, of_codex: Sequence[str]
+) -> list[str]:
+    """The warnings of a review that the launcher and Codex gave: all others are given again where it is taken."""
+    if spec.kind != "review":
+        return []
+    known = {*map(clean, map(str, spec.meta.get("warnings") or ())), *of_codex}
+    warnings = outcome["meta"].get("warnings") or ()
+    return [str(text) for text in warnings if text in known]
+
+
+def _portable(outcome: EnvelopeDict) -> JsonObject:
+    """The envelope without what means something on that machine alone."""
+    envelope = {name: outcome[name] for name in outcome if name != "diff_path"}
+    meta = dict(outcome["meta"])
+    meta.pop("workspace", None)
+    codex = meta.get("codex")
+    if isinstance(codex, dict):
+        name = Path(str(codex.get("path", ""))).name
+        meta["codex"] = {**codex, "path": name}
+    envelope["meta"] = meta
+    return envelope
+
+
+@dataclass(frozen=True)
+class _Places:
+    """The directories of this machine that the run worked in, the longest first; and the commit checked out there."""
+
+    directories: tuple[str, ...]
+    head: str | None
+
+    @classmethod
+    def of(cls, spec: Spec, job: Job) -> _Places:
+        workspace = Path(spec.workspace)
+        top = _top_of(workspace)
+        tree = os.path.join(spec.scratch, "tree")  # noqa: PTH118  # it may be empty
+        found = {str(top or workspace), tree, str(job.path)}
+        # The root directory is a part of every path.
+        own = [place for place in found if place.count("/") > 1]
+        own.sort(key=len, reverse=True)
+        return cls(tuple(own), _head_of(top))
+
+    def removed(self, value: Json) -> Json:
+        """The value, in whose texts names from the top stand instead of paths of this machine."""
+        if isinstance(value, str):
+            for place in self.directories:
+                value = value.replace(f"{place}/", "").replace(place, ".")
+            return value
+        if isinstance(value, dict):
+            return {name: self.removed(item) for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.removed(item) for item in value]
+        return value
+
+
+def _top_of(workspace: Path) -> Path | None:
+    for folder in (workspace, *workspace.parents):
+        if os.path.exists(folder / ".git"):  # noqa: PTH110  # Path.exists raises for some
+            return folder
+    return None
+
+
+def _head_of(top: Path | None) -> str | None:
+    """The commit that is checked out, read from files: a result must not cost a process of git."""
+    if top is None:
+        return None
+    text = _first_line(top / ".git" / "HEAD")
+    if text.startswith("ref: refs/heads/"):
+        text = _first_line(top / ".git" / text.removeprefix("ref: "))
+    if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", text):
+        return text
+    return None
+
+
+def _first_line(path: Path) -> str:
+    data = read_regular(path, 4096) or b""
+    return data.decode("utf-8", "replace").partition("\n")[0].strip()
+
+
+# --- reading
+
+
+def read_result(source: BinaryIO, name: str, into: Path) -> ResultFile:
+    """Unpack a result into an empty directory and check its form. `name` is what messages call it.
+
+    Raises `pack_invalid`, and OSError.
+    """
+    about = archive.unpack(source, name, "result", into)
+    shown = one_line(visible(name), 200)
+    error = CounselError(Code.PACK_INVALID, f"{shown} is damaged: it names no job")
+    match about:
+        case {"pack": str(pack), "job": str(job)}:
+            if not _JOB.fullmatch(pack) or not _JOB.fullmatch(job):
+                raise error
+        case _:
+            raise error
+    result = ResultFile(shown, into, pack, job, {}, _digest(into, pack, job))
+    jobs = {}
+    for folder in sorted(into.iterdir()):
+        if not _JOB.fullmatch(folder.name) or not folder.is_dir():
+            raise result.error("is damaged: it has something else than jobs")
+        jobs[folder.name] = _record(result, folder.name)
+    _check_family(result, jobs)
+    return ResultFile(shown, into, pack, job, jobs, result.digest)
+
+
+def _record(result: ResultFile, job_id: str) -> JobRecord:
+    raw = result.json(job_id, JOB, {})
+    try:
+        record: JobRecord = read(JobRecord, raw, JOB)
+    except ValueError as error:
+        raise result.error(f"is damaged: {error}") from None
+    for moment in (record.created, record.ended):
+        if not math.isfinite(moment) or not 0 <= moment < MAX_EPOCH_SECONDS:
+            raise result.error("is damaged: a job has an impossible time")
+    if record.kind == "in_place":
+        raise result.error("is of a run in place, which cannot travel")
+    return record
+
+
+def _check_family(result: ResultFile, jobs: Mapping[str, JobRecord]) -> None:
+    """Refuse all but one job and those that it started."""
+    if result.job not in jobs or len(jobs) > MAX_JOBS:
+        raise result.error("is damaged: its job is not there")
+    for job_id, record in jobs.items():
+        expected = None if job_id == result.job else result.job
+        if record.parent != expected:
+            raise result.error("is damaged: it has jobs that do not belong together")
+
+
+def _digest(directory: Path, *texts: str) -> str:
+    """The SHA-256 of all files but the events, by their names."""
+    rows = list(texts)
+    for path in sorted(directory.rglob("*")):
+        if path.is_file() and path.name != EVENTS:
+            rows.append(f"{path.relative_to(directory)} {archive.digest_of(path)}")
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()

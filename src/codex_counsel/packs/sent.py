@@ -1,0 +1,78 @@
+"""What is remembered here of a pack that was made: `<state>/sent/<pack id>.json`. So its result finds its workspace.
+
+A note is removed 90 days after it was written.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from codex_counsel.contract.reading import read
+from codex_counsel.contract.vocabulary import JOB_ID
+from codex_counsel.errors import Code, CounselError
+from codex_counsel.jobs.retention import SENT
+from codex_counsel.system.files import (
+    UnsafeDirectoryError,
+    check_private,
+    make_private,
+    read_json_or_none,
+    write_atomically,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """`workspace` is the directory that the request was made for, resolved. `subject` is what a list shows of it.
+
+    `key` is the caller's idempotency key, None where there is none. `arguments` is the
+    digest by which `services/runs.py` compares calls of one key, None where nobody knows
+    it: then any call with this key is the same.
+    """
+
+    tool: str
+    workspace: str
+    subject: str
+    key: str | None = None
+    arguments: str | None = None
+
+
+def note_sent(state: Path, pack_id: str, sent: Sent) -> None:
+    """Remember a pack, before it is handed out. Raises `storage_failed`."""
+    file = _file(state, pack_id)
+    try:
+        make_private(file.parent)
+        write_atomically(file, json.dumps(asdict(sent)))
+    except (OSError, UnsafeDirectoryError) as error:
+        raise CounselError(
+            Code.STORAGE_FAILED,
+            f"The state directory cannot remember which directory the pack is of: {error}",
+        ) from None
+
+
+def read_sent(state: Path, pack_id: str) -> Sent | None:
+    """What was noted of the pack; None where it was made elsewhere, or nothing can be read."""
+    try:
+        check_private(state / SENT)
+        sent: Sent = read(Sent, read_json_or_none(_file(state, pack_id)), "sent")
+    except (OSError, UnsafeDirectoryError, ValueError):
+        return None
+    return sent
+
+
+def noted_at(state: Path, pack_id: str) -> float | None:
+    """When the pack was made (epoch seconds); None where it was not noted."""
+    try:
+        return _file(state, pack_id).stat().st_mtime
+    except OSError:
+        return None
+
+
+def _file(state: Path, pack_id: str) -> Path:
+    if not re.fullmatch(JOB_ID, pack_id):
+        raise CounselError(
+            Code.PACK_INVALID, "That is no id of a pack: one has 32 hexadecimal digits"
+        )
+    return state / SENT / f"{pack_id}.json"
