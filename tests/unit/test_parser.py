@@ -40,6 +40,7 @@ FLAGS = {
     "jobs": f"{OUTPUT} workspace-root status limit sweep all",
     "usage": f"{OUTPUT} by since csv",
     "result": f"{OUTPUT} output wait format fail-on new-only",
+    "take": f"{OUTPUT} output workspace-root",
     "comment": f"{OUTPUT} pr workspace-root dry-run",
     "check": f"{OUTPUT} output workspace-root expect-head on-record format fail-on new-only",
     "compare": f"{OUTPUT} output workspace-root format open",

@@ -510,6 +510,13 @@ def _add_comparison(page: Page, envelope: Envelope) -> None:
     add_comparison(page, envelope)
 
 
+def _add_taken(page: Page, envelope: Envelope) -> None:
+    # As above: it is needed by one verb.
+    from codex_counsel.cli.take import add_taken
+
+    add_taken(page, envelope)
+
+
 REPORTS: dict[str, Callable[[Page, Envelope], None]] = {
     "codex_job_list": add_jobs,
     "codex_status": add_status,
@@ -521,6 +528,7 @@ REPORTS: dict[str, Callable[[Page, Envelope], None]] = {
     "codex_transfer": add_transfer,
     "codex-counsel check": add_check,
     "codex-counsel compare": _add_comparison,
+    "codex-counsel take": _add_taken,
     "codex-counsel usage": add_usage,
 }
 """By the tool of the envelope."""

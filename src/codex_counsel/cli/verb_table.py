@@ -244,6 +244,22 @@ def _result(parser: argparse.ArgumentParser) -> None:
     _add_output_file(parser)
 
 
+def _take(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "results",
+        nargs="+",
+        metavar="RESULT",
+        help="the file of a result; - reads standard input; several may be named",
+    )
+    parser.add_argument(
+        "-C",
+        "--workspace-root",
+        metavar="DIR",
+        help="the directory of the project; default: that which the pack was made in, else the current one",
+    )
+    _add_output_file(parser)
+
+
 def _check(parser: argparse.ArgumentParser) -> None:
     _add_result(parser)
     parser.add_argument(
@@ -574,6 +590,11 @@ VERBS = (
         "print the result of a run",
         add_arguments=_result,
         epilog=EXIT_CODE_LIST,
+    ),
+    Verb(
+        "take",
+        "put results of other machines among the runs of this one; costs nothing",
+        add_arguments=_take,
     ),
     Verb(
         "check",

@@ -351,6 +351,14 @@ def _comment(arguments: argparse.Namespace) -> int:
     return comment.run(arguments, _environment())
 
 
+def _take(arguments: argparse.Namespace) -> int:
+    """Put results of other machines among the runs of this one."""
+    # The other verbs do without it.
+    from codex_counsel.cli import take
+
+    return take.run(arguments, _environment())
+
+
 def _states_on_record(arguments: argparse.Namespace) -> dict[str, FindingState]:
     # The other verbs do without it.
     from codex_counsel.services import findings
@@ -553,6 +561,7 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "jobs": _jobs,
     "usage": _usage,
     "result": _result,
+    "take": _take,
     "check": _check,
     "comment": _comment,
     "compare": _compare,

@@ -51,6 +51,17 @@ def take(
     was taken before; `workspace_invalid` where the repository is not the right one; and
     `storage_failed`.
     """
+    return take_file(context, result, workspace_root=workspace_root, key=key).envelope
+
+
+def take_file(
+    context: Context,
+    result: Path,
+    *,
+    workspace_root: str | None = None,
+    key: str | None = None,
+) -> Taken:
+    """As `take`; also tells the job's id, and whether it is new."""
     try:
         source = open_regular(result)
     except OSError as error:
@@ -60,7 +71,7 @@ def take(
     with source:
         return take_stream(
             context, source, str(result), workspace_root=workspace_root, key=key
-        ).envelope
+        )
 
 
 def take_stream(

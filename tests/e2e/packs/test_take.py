@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from codex_counsel.contract.request import Apply, JobList, JobResult, parse
-from codex_counsel.errors import Code, CounselError
+from codex_counsel.errors import CATALOG, Code, CounselError
 from codex_counsel.jobs import ledger, retention
 from codex_counsel.jobs.store import Store
 from codex_counsel.loopback import failed, say, shell
@@ -195,3 +197,51 @@ def test_a_failure_is_taken_with_its_reason(machines: Machines) -> None:
     taken = machines.bring(wire)
     assert taken.envelope["error"]["code"] == wire["error"]["code"]
     assert not taken.envelope["ok"]
+
+
+# --- the command line
+
+
+def test_the_command_line_takes_several_files_and_names_the_one_that_is_refused(
+    machines: Machines,
+) -> None:
+    machines.model([say("It is fine.")])
+    first = consult(machines.there.counsel())
+    machines.note("codex_consult")
+    good = machines.result(first["meta"]["job_id"])
+    bad = machines.there.base / "bad.result"
+    bad.write_bytes(good.read_bytes()[:-2000])
+    done = command_line(machines.here, "take", str(good))
+    assert done.returncode == 0, done.stderr
+    assert "1 taken" in done.stdout
+    both = command_line(machines.here, "take", "--json", str(bad), str(good))
+    assert both.returncode == CATALOG[Code.PACK_INVALID].exit_code
+    report = json.loads(both.stdout)
+    refused, known = report["data"]["results"]
+    assert refused["code"] == "pack_invalid"
+    assert known["new"] is False
+    assert report["summary"] == "0 taken, 1 taken before, 1 refused"
+    alone = command_line(machines.here, "take", str(bad))
+    assert alone.returncode == CATALOG[Code.PACK_INVALID].exit_code
+    assert "pack_invalid" in alone.stderr
+    assert_nothing_is_left(machines.here)
+
+
+def test_a_result_comes_by_standard_input_too(machines: Machines) -> None:
+    machines.model([say("It is fine.")])
+    wire = consult(machines.there.counsel())
+    machines.note("codex_consult")
+    done = subprocess.run(
+        [sys.executable, "-m", "codex_counsel", "take", "-", "--json"],
+        input=machines.result(wire["meta"]["job_id"]).read_bytes(),
+        env=machines.here.env,
+        cwd=machines.here.workspace,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)["data"]["results"]
+    assert row["new"] is True
+    shown = command_line(machines.here, "result", row["job_id"])
+    assert "It is fine." in shown.stdout
