@@ -29,7 +29,12 @@ from codex_counsel.delegate.set_up import (
     rebuilt,
     tree_of,
 )
-from codex_counsel.delegate.shadow import Shadow, ShadowGitError, git_environment
+from codex_counsel.delegate.shadow import (
+    Shadow,
+    ShadowGitError,
+    ShadowTimeoutError,
+    git_environment,
+)
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.names import display_name
 from codex_counsel.git.refs import SHA
@@ -165,14 +170,16 @@ def _baseline(
 ) -> Baseline:
     try:
         return rebuilt(repo, result.directory / job_id, scratch)
-    except ShadowGitError:
-        raise result.error(
-            "is damaged or forged: what its task began with cannot be made again"
-        ) from None
+    except ShadowTimeoutError:
+        raise
     except CounselError as error:
-        if error.code != Code.UNKNOWN_REF:
-            raise
-        raise missing_commit(result, seed.head, repo) from None
+        if error.code == Code.UNKNOWN_REF:
+            raise missing_commit(result, seed.head, repo) from None
+        if error.code == Code.WORKTREE_FAILED:
+            raise result.error(
+                "is damaged or forged: what its task began with cannot be made again"
+            ) from None
+        raise
 
 
 def missing_commit(result: ResultFile, head: str, repo: Repo) -> CounselError:

@@ -28,6 +28,7 @@ from codex_counsel.jobs import recovery
 from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.store import Store
+from codex_counsel.jobs.taken import was_taken
 from codex_counsel.prepare import preflight as checks
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.prepare.context import Context
@@ -157,10 +158,15 @@ class Counsel:
             )
 
     def _in_thread_of_earlier_job(self, request: Delegate) -> Delegate:
-        """With `from_job`, and no thread named, the thread of that job goes on. Several attempts begin their own."""
+        """With `from_job`, and no thread named, the thread of that job goes on. Several attempts begin their own.
+
+        So does a task that goes on from one of another machine, whose thread is there.
+        """
         if not request.from_job or request.session_id or request.attempts > 1:
             return request
         job = self.store.ended_delegate(request.from_job)
+        if was_taken(job.path):
+            return request
         outcome = recovery.outcome(job) or {}
         return replace(request, session_id=outcome.get("meta", {}).get("session_id"))
 
