@@ -1,0 +1,527 @@
+"""The directory of a batch: what was asked, what came of it, and where items were sent.
+
+- `batch.json`: `{"format", "id", "created", "items", "options"}`. It is written last when a batch is begun, so a
+  directory without it is that of a batch of which nothing was started.
+- `requests.jsonl`: each item, `{"id", "kind", "arguments", "repo", "root"}` a line. `repo` is how the request
+  named the repository, `root` the directory that it stands for.
+- `results.jsonl`: each item that has ended, `{"id", ...envelope}` a line, in the order of their ends.
+- `places.jsonl`: where an item was sent, `{"id", "node"}` a line; the last line of an item counts, and `null` stands
+  for none.
+- `lock`: held by the process that works on the batch. `.gitignore`: the directory may lie in a repository that is
+  being reviewed.
+
+A result or a place is on the disk before whoever writes it goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from codex_counsel.batch.lines import Lines, line_of
+from codex_counsel.batch.model import KINDS, LOST, Ended, Item
+from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.contract.reading import read
+from codex_counsel.errors import Code, CounselError, error_of
+from codex_counsel.system.files import (
+    UnsafeDirectoryError,
+    check_private,
+    lock_file,
+    make_private,
+    read_json,
+    remove_drafts,
+    write_atomically,
+)
+from codex_counsel.system.json_values import JsonObject
+from codex_counsel.system.text import one_line, visible
+
+FORMAT = 1
+BATCH = "batch.json"
+REQUESTS = "requests.jsonl"
+RESULTS = "results.jsonl"
+PLACES = "places.jsonl"
+LOCK = "lock"
+REPOSITORIES = "repositories"
+"""In this folder are clones of repositories that requests name by a URL."""
+IGNORE = ".gitignore"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What holds for a batch until a resume names something else.
+
+    `jobs` is how many runs of this machine go at once, `cluster` the address of a Dask
+    scheduler or `local`; None: this machine's slots. `max_tokens` and `max_failures` are
+    those of the whole batch.
+    """
+
+    jobs: int | None = None
+    cluster: str | None = None
+    max_tokens: int | None = None
+    max_failures: int | None = None
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Of the results. `tokens` are input and output together; lost items count as failed too."""
+
+    ended: int = 0
+    failed: int = 0
+    lost: int = 0
+    tokens: int = 0
+
+    def plus(self, envelope: EnvelopeDict, count: int = 1) -> Totals:
+        """With one more result; with `count=-1` without this one."""
+        is_failed = not envelope["ok"]
+        return Totals(
+            self.ended + count,
+            self.failed + count * is_failed,
+            self.lost + count * is_lost(envelope),
+            self.tokens + count * tokens_of(envelope),
+        )
+
+
+def code_of(envelope: EnvelopeDict) -> str | None:
+    """The error code of a result; None where it has none."""
+    error = envelope.get("error")
+    if not isinstance(error, dict):
+        return None
+    return str(error.get("code"))
+
+
+def is_lost(envelope: EnvelopeDict) -> bool:
+    """Whether nobody knows if the model had answered."""
+    return code_of(envelope) in LOST
+
+
+def tokens_of(envelope: EnvelopeDict) -> int:
+    """What a run used, input and output together, with the runs that it started."""
+    total = 0
+    for name in ("usage", "usage_proofs"):
+        usage = envelope["meta"].get(name) or {}
+        total += usage.get("input", 0) + usage.get("output", 0)
+    return total
+
+
+class Record:
+    """The directory of a batch, which this process holds until `close`.
+
+    Methods raise `storage_failed` where something cannot be read or written.
+    """
+
+    def __init__(self, directory: Path, lock: int) -> None:
+        self.directory = directory
+        self.id = ""
+        self.items_total = 0
+        self.options = Options()
+        self.totals = Totals()
+        self.lost: set[str] = set()
+        """The ids of the items whose result says that they were lost."""
+        self._lock = lock
+        self._ended: set[str] = set()
+        self._places: dict[str, str] = {}
+        self._results: Lines | None = None
+        self._place_lines: Lines | None = None
+
+    # --- beginning and ending
+
+    @classmethod
+    def create(cls, directory: Path) -> Record:
+        """Take an empty directory for a new batch, which `begin` begins; it is made where there is none.
+
+        Raises `invalid_arguments` for one that has something in it, and `session_busy`
+        while another process has it.
+        """
+        shown = _shown(directory)
+        try:
+            make_private(directory.absolute())
+            _check_is_free(directory, shown)
+            record = cls(directory.resolve(), _locked(directory, shown))
+        except UnsafeDirectoryError as error:
+            raise _unsafe(error) from None
+        except OSError as error:
+            raise _failed(directory, error) from None
+        try:
+            _check_is_free(directory, shown)
+            write_atomically(directory / IGNORE, "*\n")
+        except OSError as error:
+            record.close()
+            raise _failed(directory, error) from None
+        except CounselError:
+            record.close()
+            raise
+        record.id = secrets.token_hex(16)
+        return record
+
+    def begin(self, items: Iterable[Item], options: Options) -> None:
+        """Write down all items, before one of them is started.
+
+        Raises `invalid_arguments` for an id that comes twice, and for no item at all; then
+        nothing was begun.
+        """
+        header = {
+            "format": FORMAT,
+            "id": self.id,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        ids: set[str] = set()
+        try:
+            for name in (REQUESTS, BATCH):
+                remove_drafts(self.directory / name)
+            requests = map(line_of, _rows(items, ids))
+            write_atomically(self.directory / REQUESTS, requests, durable=True)
+            if not ids:
+                raise CounselError(
+                    Code.INVALID_ARGUMENTS, "There is no request in this batch"
+                )
+            header |= {"items": len(ids), "options": asdict(options)}
+            write_atomically(
+                self.directory / BATCH, json.dumps(header, indent=2), durable=True
+            )
+            _sync_directory(self.directory)
+            self._open_lines()
+        except OSError as error:
+            raise _failed(self.directory, error) from None
+        self.options = options
+        self.items_total = len(ids)
+
+    @classmethod
+    def open(cls, directory: Path) -> Record:
+        """Go on with a batch that was begun. What a killed process left half written is cut off.
+
+        Raises `invalid_arguments` where there is none, or one of another format, and
+        `session_busy` while another process works on it.
+        """
+        shown = _shown(directory)
+        if not (directory / BATCH).is_file():
+            raise CounselError(
+                Code.INVALID_ARGUMENTS,
+                f"--resume: {shown} is no directory of a batch, or of one that was not begun",
+                repair="Name the directory that the batch named when it began, or begin it anew.",
+            )
+        try:
+            check_private(directory, follow_symlinks=True)
+            record = cls(directory.resolve(), _locked(directory, shown))
+        except UnsafeDirectoryError as error:
+            raise _unsafe(error) from None
+        except OSError as error:
+            raise _failed(directory, error) from None
+        try:
+            record._load(shown)
+        except OSError as error:
+            record.close()
+            raise _failed(directory, error) from None
+        except CounselError:
+            record.close()
+            raise
+        return record
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the directory. May be called twice."""
+        for lines in (self._results, self._place_lines):
+            if lines:
+                lines.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _load(self, shown: str) -> None:
+        try:
+            header = read_json(self.directory / BATCH)
+        except ValueError:
+            header = None
+        match header:
+            case {"format": int(number)} if number != FORMAT:
+                age = "a newer" if number > FORMAT else "an older"
+                raise CounselError(
+                    Code.INVALID_ARGUMENTS,
+                    f"--resume: {shown} has format {number}, of {age} release; this one reads format {FORMAT}",
+                    repair="Resume it with the release that began it.",
+                )
+            case {
+                "format": int(),
+                "id": str(batch),
+                "items": int(count),
+                "options": dict(options),
+            }:
+                pass
+            case _:
+                raise CounselError(
+                    Code.INVALID_ARGUMENTS, f"--resume: {shown}/{BATCH} is damaged"
+                )
+        try:
+            self.options = read(Options, options, "options")
+        except ValueError as error:
+            raise CounselError(
+                Code.INVALID_ARGUMENTS, f"--resume: {shown}/{BATCH} is damaged: {error}"
+            ) from None
+        self.id, self.items_total = batch, count
+        self._open_lines()
+
+    def _open_lines(self) -> None:
+        """Raises OSError, and `storage_failed` for a damaged file."""
+        results = self._results = Lines(self.directory / RESULTS)
+        for row in results.rows():
+            self._count(*_result_of(row, results.path))
+        places = self._place_lines = Lines(self.directory / PLACES)
+        for row in places.rows():
+            match row:
+                case {"id": str(item_id), "node": str(node)}:
+                    self._places[item_id] = node
+                case {"id": str(item_id), "node": None}:
+                    self._places.pop(item_id, None)
+
+    def with_options(self, options: Options) -> None:
+        """Have these hold from now on, for later resumes too."""
+        if options == self.options:
+            return
+        try:
+            header = read_json(self.directory / BATCH)
+            text = json.dumps({**header, "options": asdict(options)}, indent=2)
+            write_atomically(self.directory / BATCH, text, durable=True)
+        except (OSError, ValueError) as error:
+            raise _failed(self.directory, error) from None
+        self.options = options
+
+    # --- items
+
+    def items(self) -> Iterator[Item]:
+        """Every item, in the order of the requests; they are read while they are iterated."""
+        path = self.directory / REQUESTS
+        try:
+            with Lines(path) as lines:
+                for row in lines.rows():
+                    yield self._item(row, path)
+        except OSError as error:
+            raise _failed(path, error) from None
+
+    def _item(self, row: JsonObject, path: Path) -> Item:
+        match row:
+            case {
+                "id": str(item_id),
+                "kind": kind,
+                "arguments": dict(arguments),
+                "repo": str(source),
+                "root": str(root),
+            } if kind in KINDS:
+                return Item(item_id, kind, arguments, Path(root), source, self.id)
+        raise CounselError(
+            Code.STORAGE_FAILED,
+            f"{_shown(path)} is damaged: one of its lines is no request",
+            repair="Begin a new batch: the runs of this one are in `codex-counsel jobs --all`.",
+        )
+
+    def has_ended(self, item_id: str) -> bool:
+        """Whether the item has a result, be it that it was lost."""
+        return item_id in self._ended
+
+    # --- results
+
+    def results(self) -> Iterator[tuple[str, EnvelopeDict]]:
+        """The id and the envelope of every result, in the order of their ends."""
+        if self._results is None:
+            return
+        try:
+            for row in self._results.rows():
+                yield _result_of(row, self._results.path)
+        except OSError as error:
+            raise _failed(self._results.path, error) from None
+
+    def add_results(self, ended: Iterable[Ended]) -> list[Ended]:
+        """Write down how items ended, and return those of which that was news.
+
+        A result takes the place of one that says the item was lost, and of no other.
+        """
+        new: dict[str, Ended] = {}
+        for one in ended:
+            item_id = one.item.id
+            is_found = item_id in self.lost and not is_lost(one.envelope)
+            if is_found or not self.has_ended(item_id):
+                new.setdefault(item_id, one)
+        self._drop(self.lost & new.keys())
+        assert self._results is not None  # noqa: S101  # it was begun or opened
+        try:
+            self._results.add(_row(one.item.id, one.envelope) for one in new.values())
+        except OSError as error:
+            raise _failed(self._results.path, error) from None
+        for one in new.values():
+            self._count(one.item.id, one.envelope)
+        return list(new.values())
+
+    def forget_lost(self) -> set[str]:
+        """Take back the results of lost items, and where they were sent: they are to run anew. Returns their ids."""
+        lost = set(self.lost)
+        placed = [item_id for item_id in lost if item_id in self._places]
+        self._add_places(dict.fromkeys(placed))
+        self._drop(lost)
+        return lost
+
+    def _drop(self, ids: set[str]) -> None:
+        """Take back the results of these items."""
+        if not ids:
+            return
+        assert self._results is not None  # noqa: S101  # as above
+        dropped: list[tuple[str, EnvelopeDict]] = []
+        try:
+            self._results.replace(self._rows_without(ids, dropped))
+        except OSError as error:
+            raise _failed(self._results.path, error) from None
+        for item_id, envelope in dropped:
+            self._ended.discard(item_id)
+            self.lost.discard(item_id)
+            self.totals = self.totals.plus(envelope, -1)
+
+    def _rows_without(
+        self, ids: set[str], dropped: list[tuple[str, EnvelopeDict]]
+    ) -> Iterator[JsonObject]:
+        for item_id, envelope in self.results():
+            if item_id in ids:
+                dropped.append((item_id, envelope))
+            else:
+                yield _row(item_id, envelope)
+
+    def _count(self, item_id: str, envelope: EnvelopeDict) -> None:
+        self._ended.add(item_id)
+        if is_lost(envelope):
+            self.lost.add(item_id)
+        self.totals = self.totals.plus(envelope)
+
+    # --- places
+
+    def note_place(self, item_id: str, node: str) -> None:
+        """Note where an item is about to be sent."""
+        if self._places.get(item_id) != node:
+            self._add_places({item_id: node})
+
+    def forget_place(self, item_id: str) -> None:
+        """Note that an item is nowhere."""
+        if item_id in self._places:
+            self._add_places({item_id: None})
+
+    def place_of(self, item_id: str) -> str | None:
+        """The node that an item was sent to last; None where it was sent nowhere."""
+        return self._places.get(item_id)
+
+    def _add_places(self, places: Mapping[str, str | None]) -> None:
+        assert self._place_lines is not None  # noqa: S101  # it was begun or opened
+        rows = [{"id": item_id, "node": node} for item_id, node in places.items()]
+        try:
+            self._place_lines.add(rows)
+        except OSError as error:
+            raise _failed(self._place_lines.path, error) from None
+        for item_id, node in places.items():
+            if node is None:
+                self._places.pop(item_id, None)
+            else:
+                self._places[item_id] = node
+
+
+def _rows(items: Iterable[Item], ids: set[str]) -> Iterator[JsonObject]:
+    """The lines of the items, whose ids are added to `ids`."""
+    for item in items:
+        if item.id in ids:
+            raise CounselError(
+                Code.INVALID_ARGUMENTS,
+                f"The id {one_line(visible(item.id), 200)} comes twice",
+                repair="Give each request an id of its own.",
+            )
+        ids.add(item.id)
+        yield {
+            "id": item.id,
+            "kind": item.kind,
+            "arguments": item.arguments,
+            "repo": item.source,
+            "root": str(item.root),
+        }
+
+
+def _row(item_id: str, envelope: EnvelopeDict) -> JsonObject:
+    return {"id": item_id, **envelope}
+
+
+def _result_of(row: JsonObject, path: Path) -> tuple[str, EnvelopeDict]:
+    match row:
+        case {"id": str(item_id), "ok": bool(), "status": str(), "meta": dict()}:
+            envelope = dict(row)
+            del envelope["id"]
+            return item_id, envelope
+    raise CounselError(
+        Code.STORAGE_FAILED,
+        f"{_shown(path)} is damaged: one of its lines is no result",
+        repair="Remove the line: then the run that it is about is looked for among the jobs.",
+    )
+
+
+def _check_is_free(directory: Path, shown: str) -> None:
+    """Raise unless the directory is empty, or that of a batch that was not begun. Raises OSError."""
+    names = {entry.name for entry in directory.iterdir()}
+    if BATCH in names:
+        raise CounselError(
+            Code.INVALID_ARGUMENTS,
+            f"{shown} has a batch already",
+            repair=f"Go on with it: --resume {shown}. Or name another directory.",
+        )
+    if names and LOCK not in names:
+        raise CounselError(
+            Code.INVALID_ARGUMENTS,
+            f"{shown} is not empty",
+            repair="Name a directory that does not exist yet.",
+        )
+
+
+def _locked(directory: Path, shown: str) -> int:
+    """The descriptor that holds the lock. Raises OSError, and `session_busy`."""
+    lock = lock_file(directory / LOCK)
+    if lock is None:
+        raise CounselError(
+            Code.SESSION_BUSY,
+            f"Another process works on the batch in {shown}",
+            repair="Wait until it has ended, or end it; then resume the batch.",
+        )
+    return lock
+
+
+def _sync_directory(directory: Path) -> None:
+    """Have the names of its files on the disk too. Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _shown(path: Path) -> str:
+    return one_line(visible(str(path)), 300)
+
+
+def _unsafe(error: UnsafeDirectoryError) -> CounselError:
+    return CounselError(
+        Code.STORAGE_FAILED,
+        f"The directory of a batch must be safe from other users: {error}",
+        repair="Mend what the message names, or name another directory.",
+    )
+
+
+def _failed(path: Path, error: Exception) -> CounselError:
+    if not isinstance(error, OSError):
+        return CounselError(Code.STORAGE_FAILED, f"{_shown(path)} is damaged: {error}")
+    failure = error_of(
+        Code.STORAGE_FAILED, f"The batch in {_shown(path)} cannot be stored", error
+    )
+    failure.repair = (
+        "Free disk space, or mend what the message names, then resume the batch: "
+        "nothing that ended is lost."
+    )
+    return failure
