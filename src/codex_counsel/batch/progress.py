@@ -1,0 +1,90 @@
+"""How far a batch has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from codex_counsel.batch.model import Load
+from codex_counsel.batch.record import Totals
+
+MINUTE = 60.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`total` items, of which `totals` have ended, `ended_now` of them in this process; and what runs.
+
+    `seconds` have passed since this process began, `paused_seconds` are left of a pause.
+    `stopping` says that nothing more is started.
+    """
+
+    total: int
+    totals: Totals
+    load: Load
+    ended_now: int
+    seconds: float
+    paused_seconds: float = 0.0
+    stopping: bool = False
+
+    @property
+    def per_minute(self) -> float | None:
+        """Items that ended in a minute, on average; None before the first."""
+        if not self.ended_now or self.seconds <= 0:
+            return None
+        return self.ended_now / self.seconds * MINUTE
+
+    @property
+    def seconds_left(self) -> float | None:
+        """What the others will take at this rate; None where nobody can tell."""
+        rate = self.per_minute
+        if rate is None or self.stopping:
+            return None
+        left = self.total - self.totals.ended
+        return max(left / rate * MINUTE, self.paused_seconds)
+
+    def text(self) -> str:
+        """One line: `12/300 done, 4 running, 1 failed, 1.2M tokens, 8.0/min, 36m left`."""
+        totals = self.totals
+        parts = [
+            f"{totals.ended}/{self.total} done",
+            f"{self.load.running} running",
+        ]
+        counts = {
+            "queued": self.load.queued,
+            "failed": totals.failed - totals.lost,
+            "lost": totals.lost,
+        }
+        parts += [f"{count} {name}" for name, count in counts.items() if count]
+        parts.append(f"{short_number(totals.tokens)} tokens")
+        if self.paused_seconds:
+            parts.append(f"paused for {duration(self.paused_seconds)}")
+        if self.stopping:
+            parts.append("stopping")
+        if self.per_minute is not None:
+            parts.append(f"{self.per_minute:.1f}/min")
+        if self.seconds_left is not None:
+            parts.append(f"{duration(self.seconds_left)} left")
+        return ", ".join(parts)
+
+
+def short_number(number: int) -> str:
+    """`950`, `12.3k`, `4.6M`."""
+    if number < 1_000:
+        return str(number)
+    if number < 1_000_000:
+        return f"{number / 1_000:.1f}k"
+    return f"{number / 1_000_000:.1f}M"
+
+
+def duration(seconds: float) -> str:
+    """`45s`, `12m`, `3h 20m`, `2d 4h`."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    minutes = whole // 60
+    if minutes < 60:
+        return f"{minutes}m"
+    hours = minutes // 60
+    if hours < 24:
+        return f"{hours}h {minutes % 60}m"
+    return f"{hours // 24}d {hours % 24}h"
