@@ -185,7 +185,7 @@ def test_a_task_whose_check_did_not_pass_counts_like_a_finding() -> None:
     for status in ("failed", "timed_out", "not_run", "not_started"):
         result = of({"a": task("passed"), "b": task(status)}, kind="delegate")
         assert result.exit_code == FOUND
-        assert result.reason == "1 items whose check did not pass"
+        assert result.reason == "1 item whose check did not pass"
 
 
 def test_the_summary_judged_as_a_review_comes_to_the_same() -> None:

@@ -6,6 +6,7 @@ findings the gravest `MAX_FINDINGS`; the others are counted.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -66,8 +67,8 @@ MAX_REPLACEMENT = 4_000
 MAX_NAMES = 5
 """Items that a finding names."""
 MAX_WARNINGS = 20
-MAX_JOBS_READ = 50
-"""Jobs from whose repositories the code beside findings is read."""
+CODE_SECONDS = 20.0
+"""After so much time no further job's repository is read for the code beside findings."""
 _KNOWN = ("returned", "new", None, "open", "rejected")
 """States of a finding on record, the one first that says most for it."""
 
@@ -116,13 +117,16 @@ class Summary:
         return any(row.kind in REVIEWS for row in self.rows)
 
     def code(self, store: Store) -> dict[str, Snippet]:
-        """The code beside the findings, by `code_context.snippet_key`, from the first `MAX_JOBS_READ` jobs."""
+        """The code beside the findings, by `code_context.snippet_key`, as far as it can be read in `CODE_SECONDS`."""
+        deadline = time.monotonic() + CODE_SECONDS
         by_job: dict[str, list[Finding]] = {}
         for finding, job_id, file in self.code_from:
             if finding.id:
                 by_job.setdefault(job_id, []).append(replace(finding, file=file))
         found: dict[str, Snippet] = {}
-        for job_id, findings in list(by_job.items())[:MAX_JOBS_READ]:
+        for job_id, findings in by_job.items():
+            if time.monotonic() > deadline:
+                break
             part = replace(
                 self.review, findings=findings, meta=Meta(job_id=job_id), coverage=None
             )
@@ -423,8 +427,12 @@ def items_sentence(rows: list[Row]) -> str:
     """How many items there are, and how they ended: `300 items: 290 completed, 10 lost`, with a full stop."""
     states = Counter(row.state for row in rows)
     parts = [f"{states[state]} {STATES[state]}" for state in STATES if states[state]]
-    noun = "item" if len(rows) == 1 else "items"
-    return f"{len(rows)} {noun}: {', '.join(parts) or 'none'}."
+    return f"{_items(len(rows))}: {', '.join(parts) or 'none'}."
+
+
+def _items(count: int) -> str:
+    noun = "item" if count == 1 else "items"
+    return f"{count:,} {noun}"
 
 
 def _exit_of(rows: list[Row], bar: Bar) -> tuple[int, str]:
@@ -433,14 +441,14 @@ def _exit_of(rows: list[Row], bar: Bar) -> tuple[int, str]:
     checks = sum(row.kind not in REVIEWS for row in failing)
     reasons = []
     if len(failing) > checks:
-        reasons.append(f"{len(failing) - checks} items with findings that count")
+        reasons.append(f"{_items(len(failing) - checks)} with findings that count")
     if checks:
-        reasons.append(f"{checks} items whose check did not pass")
+        reasons.append(f"{_items(checks)} whose check did not pass")
     if reasons:
         return FOUND, " and ".join(reasons)
     unknown = [row for row in rows if row.exit_code not in (DONE, NOTHING)]
     if unknown:
-        return FAILED, f"{len(unknown)} items without a result that counts"
+        return FAILED, f"{_items(len(unknown))} without a result that counts"
     if not any(row.exit_code == DONE for row in rows):
         return NOTHING, "there was nothing to review"
     if bar.fail_on == "never":

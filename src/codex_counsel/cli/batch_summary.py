@@ -1,0 +1,248 @@
+"""What a batch came to, as documents: `summary.md`, `.html` and `.sarif` in its directory, and any other format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from codex_counsel.batch.summary import REVIEWS, STATES, UNKNOWN, Row, State, Summary
+from codex_counsel.cli import formats
+from codex_counsel.cli.formats.markdown import finding_lines
+from codex_counsel.cli.inert_markdown import code_span, inline
+from codex_counsel.cli.review_text import counted, coverage_lines, place_of, title_of
+from codex_counsel.cli.words import repair_of
+from codex_counsel.contract.envelope import Failure, Finding
+from codex_counsel.errors import Code, CounselError, error_of
+from codex_counsel.services.results import open_store
+from codex_counsel.system.files import write_atomically
+from codex_counsel.system.text import visible
+
+MAX_ROWS = 1_000
+"""Rows of the table; a site that shows Markdown takes no more than a million bytes."""
+MAX_FINDINGS = 50
+"""Findings with all that is known of them."""
+MAX_LISTED = 500
+"""Further findings, one line each."""
+MAX_NAMED = 50
+"""Items named for one reason of failing."""
+MAX_COVERAGE = 50
+"""Lines about what was sent."""
+NEXT_STEPS: dict[State, str] = {
+    "lost": "Resume the batch with --retry-lost to run them anew; without it, their nodes are asked once more.",
+    "missing": "Resume the batch: `codex-counsel batch --resume DIRECTORY`.",
+    "cancelled": "Resume the batch, or leave them out.",
+}
+"""What helps beside, or instead of, what the error itself says."""
+
+
+def write_summaries(directory: Path, summary: Summary) -> list[Path]:
+    """Write the documents into the directory of the batch, each in one step, and return their paths.
+
+    Without anything to review there is only the Markdown. Raises `storage_failed`.
+    """
+    texts = {"summary.md": markdown(summary)}
+    if summary.has_reviews:
+        texts["summary.html"] = document(summary, "html")
+        texts["summary.sarif"] = document(summary, "sarif")
+    paths = []
+    for name, text in texts.items():
+        path = directory / name
+        try:
+            write_atomically(path, text)
+        except OSError as error:
+            message = f"{path} cannot be written; no result is lost by it"
+            raise error_of(Code.STORAGE_FAILED, message, error) from None
+        paths.append(path)
+    return paths
+
+
+def document(summary: Summary, name: str) -> str:
+    """All findings in a format of `verb_table.FORMATS` other than `text`; as Markdown, the list of items too.
+
+    Raises `invalid_arguments` where nothing was to be reviewed, but for `json` and
+    `markdown`.
+    """
+    if name == "markdown":
+        return markdown(summary)
+    if name != "json" and not summary.has_reviews:
+        raise CounselError(
+            Code.INVALID_ARGUMENTS,
+            f"The format {name} is for reviews, and this batch has none",
+            repair="Use --format json or markdown, or read results.jsonl.",
+        )
+    if name == "html":
+        from codex_counsel.cli.formats.html import html
+
+        return html(summary.review, summary.code(open_store()))
+    return formats.render(summary.review, name)
+
+
+def markdown(summary: Summary) -> str:
+    """The batch as Markdown. No text of a model, a name or an id is active in it."""
+    review = summary.review
+    lines = [f"# Codex batch: {inline(review.summary)}", ""]
+    lines += [f"Exit code {summary.exit_code}: {inline(summary.reason)}.", ""]
+    lines += [_totals(summary), ""]
+    for state in UNKNOWN:
+        lines += _unknown(state, [row for row in summary.rows if row.state == state])
+    lines += _findings(review.findings or [])
+    if summary.has_reviews:
+        lines += ["## What was sent", ""]
+        sent = coverage_lines(review)
+        lines += [f"- {inline(line)}" for line in sent[:MAX_COVERAGE]]
+        if len(sent) > MAX_COVERAGE:
+            lines.append(f"- {len(sent) - MAX_COVERAGE:,} more lines")
+        lines += [f"- {inline(f'note: {note}')}" for note in review.meta.warnings]
+        lines.append("")
+    lines += _table(summary.rows)
+    return "\n".join(lines) + "\n"
+
+
+def _totals(summary: Summary) -> str:
+    tokens = sum(row.tokens for row in summary.rows)
+    minutes = (summary.review.meta.elapsed_ms or 0) / 60_000
+    return f"{tokens:,} tokens, {minutes:,.1f} minutes of all runs together."
+
+
+# --- what is not known
+
+
+def _unknown(state: State, rows: list[Row]) -> list[str]:
+    """Those without a result, one paragraph for each reason."""
+    if not rows:
+        return []
+    lines = [f"## {STATES[state].capitalize()}: {counted(len(rows), 'item')}", ""]
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(_reason(row.error), []).append(row)
+    for (code, repair), group in groups.items():
+        lines += _group(code, repair, group)
+    step = NEXT_STEPS.get(state)
+    if step:
+        lines += [f"What to do: {step}", ""]
+    return lines
+
+
+def _reason(error: Failure | None) -> tuple[str, str]:
+    if error is None:
+        return "", ""
+    return error.code, repair_of(error)
+
+
+def _group(code: str, repair: str, rows: list[Row]) -> list[str]:
+    lines = []
+    if code:
+        lines += [f"### {code_span(code)}: {counted(len(rows), 'item')}", ""]
+    for row in rows[:MAX_NAMED]:
+        words = _id(row)
+        if row.error:
+            words += f": {inline(row.error.message, 300)}"
+        lines.append(f"- {words}")
+    if len(rows) > MAX_NAMED:
+        lines.append(f"- and {len(rows) - MAX_NAMED:,} more")
+    lines.append("")
+    if repair:
+        lines += [f"What to do: {inline(repair)}", ""]
+    return lines
+
+
+# --- findings
+
+
+def _findings(findings: Iterable[Finding]) -> list[str]:
+    """The gravest with everything, others on one line."""
+    rows = list(findings)
+    if not rows:
+        return []
+    lines = ["## Findings", ""]
+    for finding in rows[:MAX_FINDINGS]:
+        lines += finding_lines(finding)
+    rest = rows[MAX_FINDINGS:]
+    if rest:
+        lines += [f"### {counted(len(rest), 'further finding')}", ""]
+    for finding in rest[:MAX_LISTED]:
+        place = code_span(place_of(finding))
+        lines.append(f"- {finding.severity}: {inline(title_of(finding), 200)} {place}")
+    if len(rest) > MAX_LISTED:
+        lines.append(f"- and {len(rest) - MAX_LISTED:,} more: see results.jsonl")
+    if rest:
+        lines.append("")
+    return lines
+
+
+# --- the table
+
+
+def _table(rows: list[Row]) -> list[str]:
+    """A row for each item. Where these are too many, those first that need a look."""
+    with_repository = any(row.repository for row in rows)
+    titles = ["item", "kind", "state", "result", "findings", "tokens", "time", "job"]
+    if with_repository:
+        titles.insert(1, "repository")
+    lines = ["## Items", "", _cells(titles), _cells(["---"] * len(titles))]
+    shown = rows
+    if len(rows) > MAX_ROWS:
+        shown = sorted(rows, key=_urgency)[:MAX_ROWS]
+    for row in shown:
+        cells = _cells_of(row)
+        if with_repository:
+            cells.insert(1, _cell(row.repository))
+        lines.append(_cells(cells))
+    if len(rows) > len(shown):
+        more = f"{len(rows) - len(shown):,} more items are not listed"
+        lines += [
+            "",
+            f"{more}: those that need a look come first. results.jsonl has all.",
+        ]
+    return lines
+
+
+def _urgency(row: Row) -> tuple[int, int]:
+    order = (*UNKNOWN, "completed", "nothing")
+    return order.index(row.state), -row.counted
+
+
+def _cells_of(row: Row) -> list[str]:
+    findings = ""
+    if row.kind in REVIEWS and row.state == "completed":
+        findings = str(row.findings)
+    seconds = ""
+    if row.elapsed_ms is not None:
+        seconds = f"{row.elapsed_ms / 1000:,.0f} s"
+    return [
+        _id(row),
+        row.kind,
+        STATES[row.state],
+        _result(row),
+        findings,
+        f"{row.tokens:,}",
+        seconds,
+        code_span((row.job_id or "")[:8]),
+    ]
+
+
+def _result(row: Row) -> str:
+    if row.error:
+        return code_span(row.error.code)
+    if row.verdict:
+        return row.verdict
+    if row.check:
+        return f"check {row.check.replace('_', ' ')}"
+    return ""
+
+
+def _id(row: Row) -> str:
+    return code_span(_without_bars(row.id))
+
+
+def _cell(text: str) -> str:
+    return inline(_without_bars(text), 200)
+
+
+def _cells(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _without_bars(text: str) -> str:
+    """A bar would end a cell of a table, in a code span too."""
+    return visible(text).replace("|", "/")

@@ -1,0 +1,181 @@
+"""What is written about a batch: a list of its items, and its findings in each format."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from codex_counsel.batch.model import Item
+from codex_counsel.batch.summary import Summary, summarize
+from codex_counsel.cli import batch_summary
+from codex_counsel.cli.batch_summary import document, markdown, write_summaries
+from codex_counsel.cli.verb_table import FORMATS
+from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.errors import Code, CounselError
+from tests import hostile
+from tests.unit.test_batch_summary import failure, finding, item, of, review, task
+from tests.unit.test_inert_markdown import ALLOWED, OURS, assert_inert, tokens
+
+TABLE = {
+    f"{name}_{end}"
+    for name in ("table", "thead", "tbody", "tr", "th", "td")
+    for end in ("open", "close")
+}
+DOCUMENTS = [name for name in FORMATS if name != "text"]
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODEX_COUNSEL_STATE_DIR", str(tmp_path / "state"))
+
+
+def mixed() -> Summary:
+    return of(
+        {
+            "commit-1": review(finding(severity="high"), verdict="fail"),
+            "commit-2": failure(Code.WORKER_LOST, "The node n1 did not come back"),
+            "commit-3": failure(Code.TIMEOUT, "It took too long"),
+            "commit-4": failure(Code.TIMEOUT, "It took too long, too"),
+            "commit-5": None,
+        }
+    )
+
+
+def test_the_list_says_what_came_of_each_item_and_what_to_do_about_it() -> None:
+    text = markdown(mixed())
+    assert text.startswith(
+        "# Codex batch: fail: 1 high. 5 items: 1 completed, 2 failed, 1 lost, 1 not run.\n"
+    )
+    assert "Exit code 1: 1 item with findings that count." in text
+    assert (
+        "## Lost: 1 item\n\n### `worker_lost`: 1 item\n\n- `commit-2`: The node n1"
+        in text
+    )
+    assert "Resume the batch with --retry-lost" in text
+    assert (
+        "### `timeout`: 2 items\n\n- `commit-3`: It took too long\n- `commit-4`" in text
+    )
+    assert "## Not run: 1 item\n\n- `commit-5`\n" in text
+    assert "### high: Off by one\n" in text
+    assert "Item: commit-1" in text
+    row = "| `commit-1` | review | completed | fail | 1 | 1,050 | 2 s | `aaaaaaaa` |"
+    assert row in text.splitlines()
+    assert (
+        "| `commit-3` | review | failed | `timeout` |  | 0 |  |  |" in text.splitlines()
+    )
+    assert "NOT all of the change was seen" in text
+
+
+def test_a_list_of_tasks_has_their_checks_and_nothing_of_reviews() -> None:
+    text = markdown(of({"a": task("failed"), "b": task("passed")}, kind="delegate"))
+    assert "| `a` | delegate | completed | check failed |" in text
+    assert "What was sent" not in text
+    assert "pass:" not in text
+
+
+def test_items_of_several_repositories_name_them() -> None:
+    items = [item("a", root="/one/shop"), item("b", root="/two/cart")]
+    text = markdown(summarize(items, [("a", review(finding()))]))
+    assert "| `a` | shop | review | completed |" in text
+    assert "| `b` | cart | review | not run |" in text
+    assert "`shop/src/app.py:3 (verified)`" in text
+
+
+def test_of_very_many_items_those_that_need_a_look_are_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batch_summary, "MAX_ROWS", 3)
+    results: dict[str, EnvelopeDict | None] = {str(n): review() for n in range(10)}
+    results["7"] = review(finding(severity="high"), verdict="fail")
+    results["8"] = failure(Code.WORKER_LOST)
+    lines = markdown(of(results)).splitlines()
+    rows = [line.split(" | ")[0] for line in lines if line.startswith("| `")]
+    assert rows == ["| `8`", "| `7`", "| `0`"]
+    assert lines[-1].startswith("7 more items are not listed")
+
+
+def test_a_list_of_ten_thousand_failures_and_findings_fits_a_job_summary() -> None:
+    results: dict[str, EnvelopeDict | None] = {}
+    long = "word " * 5_000
+    for number in range(2_000):
+        one = finding(id=f"{number:016x}", title=long, risk=long, evidence=long)
+        results[f"a{number}"] = review(one, verdict="concerns")
+        results[f"b{number}"] = failure(Code.TIMEOUT, long)
+    assert len(markdown(of(results)).encode()) < 1_000_000
+
+
+@pytest.mark.parametrize("text", [*hostile.TEXTS.values(), hostile.ALL])
+def test_no_text_acts_in_the_list_or_breaks_its_table(text: str) -> None:
+    fields = ("title", "file", "evidence", "risk", "recommendation", "section")
+    items = [
+        Item(text, "review", {}, Path("/x/a"), text, "0" * 32),
+        Item("b|c\\|d\\\\|", "review", {}, Path("/x/b|"), ".", "0" * 32),
+        Item("c", "review", {}, Path("/x/c"), ".", "0" * 32),
+    ]
+    results = [
+        (text, review(finding(**dict.fromkeys(fields, text)))),
+        (items[1].id, failure(Code.TIMEOUT, text)),
+    ]
+    output = markdown(summarize(items, results))
+    assert_inert(output, ALLOWED | OURS | TABLE)
+    cells = [token.type for token in tokens(output) if token.type == "td_open"]
+    assert len(cells) == 3 * 9
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_format_takes_a_batch(name: str) -> None:
+    text = document(mixed(), name)
+    assert "Off by one" in text
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_format_says_that_a_batch_without_a_finding_saw_not_all(
+    name: str,
+) -> None:
+    summary = of({"a": review(), "b": None})
+    text = document(summary, name)
+    if name in ("rdjson", "gitlab"):
+        # Lists of findings alone, which have no place for more.
+        return
+    assert "unknown" in text or "no verdict" in text
+
+
+def test_sarif_names_the_repository_of_each_place() -> None:
+    items = [item("a", root="/one/shop"), item("b", root="/two/cart")]
+    summary = summarize(items, [(name, review(finding())) for name in "ab"])
+    (run,) = json.loads(document(summary, "sarif"))["runs"]
+    uris = [
+        result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+        for result in run["results"]
+    ]
+    assert uris == ["shop/src/app.py", "cart/src/app.py"]
+    assert run["invocations"][0]["executionSuccessful"]
+
+
+def test_documents_of_reviews_are_written_for_reviews_only(tmp_path: Path) -> None:
+    paths = write_summaries(tmp_path, mixed())
+    assert [path.name for path in paths] == [
+        "summary.md",
+        "summary.html",
+        "summary.sarif",
+    ]
+    assert all(path.read_text("utf-8") for path in paths)
+
+    tasks = of({"a": task("passed")}, kind="delegate")
+    (tmp_path / "tasks").mkdir()
+    (path,) = write_summaries(tmp_path / "tasks", tasks)
+    assert path.name == "summary.md"
+    with pytest.raises(CounselError, match="The format sarif is for reviews"):
+        document(tasks, "sarif")
+    assert json.loads(document(tasks, "json"))["data"]["completed"] == 1
+
+
+def test_a_document_that_cannot_be_written_is_a_failure_of_storage(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "summary.md").mkdir()
+    with pytest.raises(CounselError, match="no result is lost by it") as raised:
+        write_summaries(tmp_path, mixed())
+    assert raised.value.code is Code.STORAGE_FAILED
