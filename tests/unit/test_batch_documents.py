@@ -10,10 +10,13 @@ import pytest
 from codex_counsel.batch.model import Item
 from codex_counsel.batch.summary import Summary, summarize
 from codex_counsel.cli import batch_summary
-from codex_counsel.cli.batch_summary import document, markdown, write_summaries
+from codex_counsel.cli.batch_summary import markdown, write_files, written
+from codex_counsel.cli.formats import render
 from codex_counsel.cli.verb_table import FORMATS
 from codex_counsel.contract.envelope import EnvelopeDict
-from codex_counsel.errors import Code, CounselError
+from codex_counsel.errors import FAILED, FOUND, Code, CounselError
+from codex_counsel.jobs.store import Store
+from codex_counsel.services.checking import Bar, check, read_review
 from tests import hostile
 from tests.unit.test_batch_summary import failure, finding, item, of, review, task
 from tests.unit.test_inert_markdown import ALLOWED, OURS, assert_inert, tokens
@@ -126,7 +129,7 @@ def test_no_text_acts_in_the_list_or_breaks_its_table(text: str) -> None:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_format_takes_a_batch(name: str) -> None:
-    text = document(mixed(), name)
+    text = render(mixed().review, name)
     assert "Off by one" in text
 
 
@@ -135,7 +138,7 @@ def test_every_format_says_that_a_batch_without_a_finding_saw_not_all(
     name: str,
 ) -> None:
     summary = of({"a": review(), "b": None})
-    text = document(summary, name)
+    text = render(summary.review, name)
     if name in ("rdjson", "gitlab"):
         # Lists of findings alone, which have no place for more.
         return
@@ -145,7 +148,7 @@ def test_every_format_says_that_a_batch_without_a_finding_saw_not_all(
 def test_sarif_names_the_repository_of_each_place() -> None:
     items = [item("a", root="/one/shop"), item("b", root="/two/cart")]
     summary = summarize(items, [(name, review(finding())) for name in "ab"])
-    (run,) = json.loads(document(summary, "sarif"))["runs"]
+    (run,) = json.loads(render(summary.review, "sarif"))["runs"]
     uris = [
         result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
         for result in run["results"]
@@ -155,21 +158,17 @@ def test_sarif_names_the_repository_of_each_place() -> None:
 
 
 def test_documents_of_reviews_are_written_for_reviews_only(tmp_path: Path) -> None:
-    paths = write_summaries(tmp_path, mixed())
-    assert [path.name for path in paths] == [
-        "summary.md",
-        "summary.html",
-        "summary.sarif",
-    ]
-    assert all(path.read_text("utf-8") for path in paths)
+    store = Store(tmp_path / "state")
+    names = ["summary.md", "summary.html", "summary.sarif"]
+    assert write_files(tmp_path, mixed(), store) == names
+    assert written(tmp_path) == names
+    page = (tmp_path / "summary.html").read_text("utf-8")
+    assert "Off by one" in page
 
     tasks = of({"a": task("passed")}, kind="delegate")
     (tmp_path / "tasks").mkdir()
-    (path,) = write_summaries(tmp_path / "tasks", tasks)
-    assert path.name == "summary.md"
-    with pytest.raises(CounselError, match="The format sarif is for reviews"):
-        document(tasks, "sarif")
-    assert json.loads(document(tasks, "json"))["data"]["completed"] == 1
+    assert write_files(tmp_path / "tasks", tasks, store) == ["summary.md"]
+    assert written(tmp_path / "tasks") == ["summary.md"]
 
 
 def test_a_document_that_cannot_be_written_is_a_failure_of_storage(
@@ -177,5 +176,15 @@ def test_a_document_that_cannot_be_written_is_a_failure_of_storage(
 ) -> None:
     (tmp_path / "summary.md").mkdir()
     with pytest.raises(CounselError, match="no result is lost by it") as raised:
-        write_summaries(tmp_path, mixed())
+        write_files(tmp_path, mixed(), Store(tmp_path / "state"))
     assert raised.value.code is Code.STORAGE_FAILED
+
+
+def test_the_stored_findings_of_a_batch_are_judged_as_those_of_a_review(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "all.json"
+    file.write_text(render(mixed().review, "json"), "utf-8")
+    wire = read_review(Store(tmp_path / "state"), str(file))
+    assert check(wire, Bar()).data["exit_code"] == FOUND
+    assert check(wire, Bar("critical")).data["exit_code"] == FAILED

@@ -201,6 +201,23 @@ def test_the_summary_judged_as_a_review_comes_to_the_same() -> None:
         assert checking.exit_code(result.review.wire()) == result.exit_code
 
 
+def test_the_bar_that_a_project_file_sets_holds_for_the_findings_of_its_repository() -> (
+    None
+):
+    strict = {"project_file": {"revision": "a" * 40, "used": [], "fail_on": "low"}}
+    low = finding(severity="low", id="1" * 16)
+    other = finding(severity="low", id="2" * 16)
+    results = {
+        "a": review(low, verdict="concerns", meta=strict),
+        "b": review(other, verdict="concerns"),
+    }
+    result = of(results)
+    assert [row.counted for row in result.rows] == [1, 0]
+    assert result.exit_code == FOUND
+    assert [one.fail_on for one in findings_of(results)] == ["low", None]
+    assert checking.exit_code(result.review.wire()) == FOUND
+
+
 # --- findings
 
 

@@ -269,7 +269,11 @@ class Totals:
         if verdict == "unknown" or is_cut or not is_complete:
             self._doubtful.append(item_id)
         root = self._roots[item_id]
+        file = review.meta.project_file
         for finding in review.findings or ():
+            if file and file.fail_on and not finding.fail_on:
+                # All findings together have no project file.
+                finding.fail_on = file.fail_on
             self._add_finding(item_id, root, finding, review.meta.job_id or "")
         for resolved in review.resolved or ():
             if len(self._resolved) < MAX_RESOLVED:

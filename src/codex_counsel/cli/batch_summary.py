@@ -1,22 +1,29 @@
-"""What a batch came to, as documents: `summary.md`, `.html` and `.sarif` in its directory, and any other format."""
+"""What a batch came to, as the documents `summary.md`, `summary.html` and `summary.sarif` in its directory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from codex_counsel.batch.summary import REVIEWS, STATES, UNKNOWN, Row, State, Summary
 from codex_counsel.cli import formats
+from codex_counsel.cli.formats.html import html
 from codex_counsel.cli.formats.markdown import finding_lines
 from codex_counsel.cli.inert_markdown import code_span, inline
 from codex_counsel.cli.review_text import counted, coverage_lines, place_of, title_of
 from codex_counsel.cli.words import repair_of
 from codex_counsel.contract.envelope import Failure, Finding
-from codex_counsel.errors import Code, CounselError, error_of
-from codex_counsel.services.results import open_store
+from codex_counsel.errors import Code, error_of
 from codex_counsel.system.files import write_atomically
 from codex_counsel.system.text import visible
 
+if TYPE_CHECKING:
+    from codex_counsel.jobs.store import Store
+
+MARKDOWN = "summary.md"
+PAGE = "summary.html"
+SARIF = "summary.sarif"
 MAX_ROWS = 1_000
 """Rows of the table; a site that shows Markdown takes no more than a million bytes."""
 MAX_FINDINGS = 50
@@ -35,16 +42,16 @@ NEXT_STEPS: dict[State, str] = {
 """What helps beside, or instead of, what the error itself says."""
 
 
-def write_summaries(directory: Path, summary: Summary) -> list[Path]:
-    """Write the documents into the directory of the batch, each in one step, and return their paths.
+def write_files(directory: Path, summary: Summary, store: Store) -> list[str]:
+    """Write the documents into the directory of the batch, each in one step, and return their names.
 
-    Without anything to review there is only the Markdown. Raises `storage_failed`.
+    Without anything to review there is only the Markdown. `store` has the jobs, for the code
+    beside the findings. Raises `storage_failed`.
     """
-    texts = {"summary.md": markdown(summary)}
+    texts = {MARKDOWN: markdown(summary)}
     if summary.has_reviews:
-        texts["summary.html"] = document(summary, "html")
-        texts["summary.sarif"] = document(summary, "sarif")
-    paths = []
+        texts[PAGE] = html(summary.review, summary.code(store))
+        texts[SARIF] = formats.render(summary.review, "sarif")
     for name, text in texts.items():
         path = directory / name
         try:
@@ -52,29 +59,12 @@ def write_summaries(directory: Path, summary: Summary) -> list[Path]:
         except OSError as error:
             message = f"{path} cannot be written; no result is lost by it"
             raise error_of(Code.STORAGE_FAILED, message, error) from None
-        paths.append(path)
-    return paths
+    return list(texts)
 
 
-def document(summary: Summary, name: str) -> str:
-    """All findings in a format of `verb_table.FORMATS` other than `text`; as Markdown, the list of items too.
-
-    Raises `invalid_arguments` where nothing was to be reviewed, but for `json` and
-    `markdown`.
-    """
-    if name == "markdown":
-        return markdown(summary)
-    if name != "json" and not summary.has_reviews:
-        raise CounselError(
-            Code.INVALID_ARGUMENTS,
-            f"The format {name} is for reviews, and this batch has none",
-            repair="Use --format json or markdown, or read results.jsonl.",
-        )
-    if name == "html":
-        from codex_counsel.cli.formats.html import html
-
-        return html(summary.review, summary.code(open_store()))
-    return formats.render(summary.review, name)
+def written(directory: Path) -> list[str]:
+    """The names of the documents that are there."""
+    return [name for name in (MARKDOWN, PAGE, SARIF) if (directory / name).is_file()]
 
 
 def markdown(summary: Summary) -> str:

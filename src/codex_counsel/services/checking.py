@@ -53,8 +53,9 @@ REVIEWS = (
     ReviewPlan.tool,
     "codex-counsel review",
     "codex-counsel plan",
+    "codex-counsel batch",
 )
-"""What a review names as its tool; the last two where it failed before it was a run."""
+"""What a review names as its tool; with the name of a verb where it failed before it was a run, or is of a batch."""
 JOB_PREFIX = "[0-9a-f]{4,32}"
 COMMIT = "[0-9a-fA-F]{7,64}"
 MAX_RESULT = 64 * 1024 * 1024

@@ -9,6 +9,8 @@ from codex_counsel.contract.envelope import Envelope
 
 COMPARISON = "codex-counsel compare"
 """The tool of a result that is no review, and has a page too."""
+BATCH = "codex-counsel batch"
+"""The tool of the findings of a batch, as one review."""
 _JSON = ("sarif", "rdjson", "gitlab")
 
 
@@ -33,6 +35,11 @@ def _html(review: Envelope) -> str:
         return compare_html(review)
     # The other formats do without git and the records of jobs.
     from codex_counsel.cli.formats.html import html
+
+    if review.tool == BATCH:
+        # It is of many jobs, and `summary.html` has their code.
+        return html(review, {})
+
     from codex_counsel.services.code_context import snippets
     from codex_counsel.services.results import open_store
 
