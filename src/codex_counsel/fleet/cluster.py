@@ -1,0 +1,269 @@
+"""The connection to a Dask cluster: its workers, and calls and tasks of one of them. The client's only use of Dask.
+
+Facts about Dask (2026.8), measured with processes of `dask scheduler` and `dask worker`:
+
+- A task that is restricted to the address of a worker that died goes to the state `no-worker` and stays there; its
+  future stays pending. The nanny starts the worker again within some 2 s, at another address. So whoever waits for a
+  task watches its worker too.
+- A worker whose nanny is killed ends within 2 s. After the loss of the scheduler workers and nannies end by
+  themselves; a client cancels all its futures, tries for its timeout to connect again, and then closes.
+- `Client.run` of an address that is gone waits 30 s for a connection.
+- A call of a worker takes some 2 to 5 ms, a task 5 to 13 ms, of which 2 ms are the client's CPU.
+- `scheduler_info` lists five workers unless it is asked for all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from codex_counsel.errors import Code, CounselError
+from codex_counsel.fleet.names import RESOURCE
+from codex_counsel.system.text import one_line, visible
+
+CONNECT_SECONDS = 10.0
+"""For one try to reach the scheduler."""
+FIRST_CONNECT_SECONDS = 30.0
+LOOK_SECONDS = 5.0
+"""For the list of workers."""
+
+
+class Interrupted(Exception):  # noqa: N818  # not an error: the task may still be running
+    """A task or a call did not come to its end: the worker or the scheduler is gone."""
+
+
+@dataclass
+class DaskWorker:
+    """A worker at one address, which it keeps until it ends."""
+
+    address: str
+    name: str
+    has_resource: bool
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Cluster:
+    """A connection, made by `connect`. All methods belong to one event loop."""
+
+    def __init__(self, address: str, local: LocalNodes | None = None) -> None:
+        self.address = address
+        self.workers: dict[str, DaskWorker] = {}
+        self._local = local
+        self._client: Any = None
+        self._local_servers: list[Any] = []
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the scheduler was there a moment ago."""
+        return self._client is not None and self._client.status == "running"
+
+    async def connect(self, seconds: float = CONNECT_SECONDS) -> None:
+        """Connect, after a loss again. Raises `cluster_failed`."""
+        from distributed import Client
+
+        _quieten()
+        await self._drop_client()
+        try:
+            target = self.address
+            if self._local:
+                target = await self._start_local(self._local)
+            self._client = Client(  # type: ignore[no-untyped-call]
+                target, asynchronous=True, set_as_default=False, timeout=seconds
+            )
+            await asyncio.wait_for(_opened(self._client), seconds + 5)
+        except (OSError, TimeoutError, ValueError, ImportError, RuntimeError) as error:
+            await self._drop_client()
+            reason = one_line(visible(str(error)), 300)
+            raise CounselError(
+                Code.CLUSTER_FAILED,
+                f"The Dask scheduler {one_line(visible(self.address), 200)} does not answer: {reason}",
+            ) from None
+
+    async def _start_local(self, local: LocalNodes) -> Any:
+        """The scheduler of this process, with one worker."""
+        from distributed import Scheduler, Worker
+
+        if self._local_servers:
+            return self._local_servers[0].address
+        # In one process no port leads to them: whoever reached one could run anything. What is
+        # served by HTTP has no pages, and listens to this machine alone.
+        http: dict[str, Any] = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+        scheduler = await Scheduler(protocol="inproc://", **http)
+        self._local_servers.append(scheduler)
+        worker = await Worker(
+            scheduler.address,
+            nthreads=local.slots,
+            resources={RESOURCE: local.slots},
+            memory_limit=0,
+            local_directory=str(local.directory),
+            **http,
+        )
+        self._local_servers.append(worker)
+        return scheduler.address
+
+    async def look(self) -> None:
+        """Bring `workers` up to date. Workers that are gone have their event set."""
+        found: Mapping[str, Any] = {}
+        if self.is_connected:
+            try:
+                identity = await asyncio.wait_for(
+                    self._client.scheduler.identity(n_workers=-1), LOOK_SECONDS
+                )
+                found = identity["workers"]
+            except (OSError, TimeoutError, RuntimeError):
+                # A scheduler that is busy for a moment loses no worker.
+                if self.is_connected:
+                    return
+        for address in self.workers.keys() - found.keys():
+            self.workers.pop(address).gone.set()
+        for address in found.keys() - self.workers.keys():
+            about = found[address]
+            resources = about.get("resources") or {}
+            self.workers[address] = DaskWorker(
+                address, str(about.get("name", "")), RESOURCE in resources
+            )
+
+    async def call(
+        self,
+        worker: DaskWorker,
+        function: Callable[..., Any],
+        *arguments: object,
+        seconds: float,
+    ) -> dict[str, Any]:
+        """Have one worker answer a call of `fleet/node.py`. Raises Interrupted, and as `checked`."""
+        call = asyncio.ensure_future(
+            self._client.run(function, *arguments, workers=[worker.address])
+        )
+        answers = await _first(call, worker, seconds)
+        return checked(answers[worker.address])
+
+    async def task(
+        self,
+        worker: DaskWorker,
+        key: str,
+        function: Callable[..., Any],
+        *arguments: object,
+    ) -> dict[str, Any]:
+        """Run a function of `fleet/node.py` as a task of one worker, and wait for it. Raises Interrupted."""
+        try:
+            future = self._client.submit(
+                function,
+                *arguments,
+                key=key,
+                workers=[worker.address],
+                allow_other_workers=False,
+                resources={RESOURCE: 1},
+                retries=0,
+                pure=False,
+            )
+        except (RuntimeError, ValueError, OSError) as error:  # the client was closed
+            raise Interrupted(str(error)) from None
+        try:
+            answer: dict[str, Any] = await _first(
+                asyncio.ensure_future(_result(future)), worker, None
+            )
+            return answer
+        finally:
+            with contextlib.suppress(Exception):
+                # A task that waits in the scheduler is dropped, one that runs goes on unheard.
+                await asyncio.wait_for(future.cancel(), LOOK_SECONDS)
+
+    async def close(self) -> None:
+        """Let go of the cluster; one that `connect` has started ends, its runs go on."""
+        await self._drop_client()
+        for server in reversed(self._local_servers):
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(server.close(), CONNECT_SECONDS)
+        self._local_servers = []
+
+    async def _drop_client(self) -> None:
+        client, self._client = self._client, None
+        for worker in self.workers.values():
+            worker.gone.set()
+        self.workers = {}
+        if client is not None:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(client.close(timeout=2), CONNECT_SECONDS)
+
+
+@dataclass(frozen=True)
+class LocalNodes:
+    """A cluster of this machine: how many runs go at once, and a directory for what Dask writes."""
+
+    slots: int
+    directory: Path
+
+
+def checked(answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer of a call. Raises the CounselError that it names in place of one."""
+    if "error" in answer:
+        raise error_from(answer["error"])
+    return answer
+
+
+def error_from(raw: Any) -> CounselError:
+    """The error that a node names; one of its own release becomes `cluster_failed`."""
+    match raw:
+        case {"code": str(code), "message": str(message)}:
+            pass
+        case _:
+            return CounselError(Code.CLUSTER_FAILED, "A node answered what it may not")
+    repair = raw.get("repair")
+    try:
+        return CounselError(
+            Code(code),
+            message,
+            repair=repair,
+            retry_after_ms=raw.get("retry_after_ms"),
+            details=dict(raw.get("details") or {}),
+        )
+    except ValueError:
+        return CounselError(Code.CLUSTER_FAILED, f"{code}: {message}", repair=repair)
+
+
+async def _opened(client: Any) -> Any:
+    return await client
+
+
+async def _result(future: Any) -> Any:
+    try:
+        return await future
+    except asyncio.CancelledError:
+        # Dask says so of a future that went with its scheduler; our own task was not cancelled.
+        if future.cancelled():
+            raise Interrupted("the scheduler is gone") from None
+        raise
+
+
+async def _first(
+    work: asyncio.Future[Any], worker: DaskWorker, seconds: float | None
+) -> Any:
+    """The result of the work, unless its worker ends or the time is over first: then Interrupted."""
+    gone = asyncio.ensure_future(worker.gone.wait())
+    try:
+        await asyncio.wait(
+            {work, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        is_done = work.done()
+    finally:
+        for part in (work, gone):
+            part.cancel()
+        await asyncio.gather(work, gone, return_exceptions=True)
+    if not is_done:
+        raise Interrupted(f"{worker.address} does not answer")
+    # Dask raises many kinds: OSError, CommClosedError, KilledWorker, what it could not unpickle.
+    error = work.exception()
+    if error is None:
+        return work.result()
+    raise Interrupted(one_line(visible(f"{type(error).__name__}: {error}"), 300))
+
+
+def _quieten() -> None:
+    """Dask logs lost connections with their traceback on standard error; the pool says them in a sentence."""
+    for name in ("distributed", "tornado.application", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

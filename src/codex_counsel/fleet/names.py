@@ -1,0 +1,12 @@
+"""What a client and a node agree on."""
+
+from __future__ import annotations
+
+PROTOCOL = 1
+"""Of the calls of `node.py`. Client and node must have the same."""
+RESOURCE = "codex"
+"""The Dask resource that says how many runs a worker takes at once."""
+INLINE = 1_000_000
+"""Bytes of a pack or result that come with a call; a larger one is sent in parts."""
+PART = 4_000_000
+"""Bytes of a part."""

@@ -1,0 +1,139 @@
+"""A real Dask cluster of processes: a scheduler, and workers that each have a machine of their own to themselves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from tests.conftest import World, until
+
+DASK = str(Path(sys.executable).with_name("dask"))
+ROOT = Path(__file__).parents[3]
+START_SECONDS = 60.0
+
+
+@dataclass
+class Node:
+    """A world with a `dask worker` in it: the nanny is `process`, the worker its child."""
+
+    world: World
+    slots: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def id(self) -> str:
+        """The id by which clients know it; empty until one has asked."""
+        path = self.world.state / "fleet" / "node"
+        return path.read_text() if path.exists() else ""
+
+    def worker_pids(self) -> list[int]:
+        """The worker processes of the nanny, without Python's resource tracker."""
+        if self.process is None:
+            return []
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        pids = map(int, path.read_text().split())
+        return [pid for pid in pids if b"spawn_main" in command_line(pid)]
+
+
+def command_line(pid: int) -> bytes:
+    """Empty for a process that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+@dataclass
+class DaskCluster:
+    """Start it with `with`; all its processes end with the block."""
+
+    base: Path
+    nodes: list[Node] = field(default_factory=list)
+    scheduler: subprocess.Popen[bytes] | None = None
+    address: str = ""
+
+    def __enter__(self) -> Self:
+        self.base.mkdir(parents=True, exist_ok=True)
+        self.start_scheduler()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        processes = [node.process for node in self.nodes]
+        for process in (*processes, self.scheduler):
+            if process and process.poll() is None:
+                process.terminate()
+        for process in (*processes, self.scheduler):
+            if process:
+                end(process)
+
+    def start_scheduler(self) -> None:
+        """At the same address as before, if there was one."""
+        file = self.base / "scheduler.json"
+        file.unlink(missing_ok=True)
+        port = self.address.rpartition(":")[2] or "0"
+        arguments = ["--host", "127.0.0.1", "--port", port, "--no-dashboard"]
+        self.scheduler = self._start(
+            "scheduler",
+            *arguments,
+            "--scheduler-file",
+            str(file),
+            env=World(self.base).env,
+        )
+        self.address = until(lambda: self._address(file), START_SECONDS)
+
+    def _address(self, file: Path) -> str:
+        assert self.scheduler
+        assert self.scheduler.poll() is None, "the scheduler has ended"
+        try:
+            return str(json.loads(file.read_text())["address"])
+        except (OSError, ValueError):
+            return ""
+
+    def add_node(self, name: str, slots: int = 1, **settings: Any) -> Node:
+        """A new machine with its worker, which may not have come to the scheduler when this returns."""
+        world = World(self.base / name, settings=dict(settings))
+        node = Node(world, slots)
+        self.nodes.append(node)
+        self.start_worker(node)
+        return node
+
+    def start_worker(self, node: Node) -> None:
+        """Start the `dask worker` of a node, as an init system does after a crash."""
+        slots = str(node.slots)
+        arguments = ["--nthreads", slots, "--resources", f"codex={slots}"]
+        directory = str(node.world.base / "dask")
+        node.process = self._start(
+            "worker",
+            self.address,
+            *arguments,
+            *("--no-dashboard", "--memory-limit", "0", "--host", "127.0.0.1"),
+            *("--name", node.world.base.name, "--local-directory", directory),
+            env=node.world.env,
+        )
+
+    def _start(
+        self, command: str, *arguments: str, env: dict[str, str]
+    ) -> subprocess.Popen[bytes]:
+        with (self.base / f"{command}.log").open("ab") as log:
+            return subprocess.Popen(
+                [DASK, command, *arguments],
+                env={**env, "PYTHONPATH": str(ROOT)},
+                # Workers import what tests have them call.
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+
+def end(process: subprocess.Popen[bytes], seconds: float = 20) -> None:
+    """Wait for a process that was told to end; kill it after that time."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

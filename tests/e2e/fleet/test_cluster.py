@@ -1,0 +1,211 @@
+"""The connection to a real Dask scheduler with real workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codex_counsel.errors import Code, CounselError
+from codex_counsel.fleet.cluster import (
+    Cluster,
+    DaskWorker,
+    Interrupted,
+    LocalNodes,
+    error_from,
+)
+from tests.conftest import until
+from tests.e2e.fleet import calls
+from tests.e2e.fleet.nodes import DaskCluster
+
+SECONDS = 60.0
+
+
+@pytest.fixture(scope="module")
+def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
+    with DaskCluster(tmp_path_factory.mktemp("dask")) as cluster:
+        cluster.add_node("one", slots=2)
+        cluster.add_node("two", slots=2)
+        yield cluster
+
+
+async def _worker(cluster: Cluster, name: str, besides: str = "") -> DaskWorker:
+    """The worker of this name at another address than `besides`, as soon as there is one."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            await cluster.look()
+            for worker in cluster.workers.values():
+                if worker.name == name and worker.address != besides:
+                    return worker
+            await asyncio.sleep(0.05)
+
+
+def _connected(
+    address: str, work: Callable[[Cluster], Awaitable[None]], **keys: Any
+) -> None:
+    async def run() -> None:
+        cluster = Cluster(address, **keys)
+        try:
+            await cluster.connect()
+            await work(cluster)
+        finally:
+            await cluster.close()
+
+    asyncio.run(run())
+
+
+def test_a_call_and_a_task_reach_the_worker_that_they_name(dask: DaskCluster) -> None:
+    async def work(cluster: Cluster) -> None:
+        for name in ("one", "two"):
+            worker = await _worker(cluster, name)
+            assert worker.has_resource
+            called = await cluster.call(worker, calls.whoami, seconds=SECONDS)
+            ran = await cluster.task(worker, f"key-{name}", calls.task_whoami)
+            node = next(n for n in dask.nodes if n.world.base.name == name)
+            assert called["home"] == ran["home"] == str(node.world.home)
+
+    _connected(dask.address, work)
+
+
+def test_an_error_that_a_node_answers_is_raised_with_its_code(
+    dask: DaskCluster,
+) -> None:
+    async def work(cluster: Cluster) -> None:
+        worker = await _worker(cluster, "one")
+        with pytest.raises(CounselError) as error:
+            await cluster.call(worker, calls.refuse, seconds=SECONDS)
+        assert error.value.code == Code.AUTH_REQUIRED
+
+    _connected(dask.address, work)
+
+
+def test_whoever_waits_for_a_killed_worker_learns_it_and_finds_the_next_one(
+    dask: DaskCluster,
+) -> None:
+    async def work(cluster: Cluster) -> None:
+        worker = await _worker(cluster, "two")
+        pid = (await cluster.call(worker, calls.whoami, seconds=SECONDS))["pid"]
+        task = asyncio.create_task(
+            cluster.task(worker, "waiting", calls.wait_for_file, "/nonexistent")
+        )
+        call = asyncio.create_task(
+            cluster.call(worker, calls.never, seconds=10 * SECONDS)
+        )
+        await asyncio.sleep(0)
+        os.kill(pid, signal.SIGKILL)
+        again = await _worker(cluster, "two", besides=worker.address)
+        for waiting in (task, call):
+            with pytest.raises(Interrupted):
+                await asyncio.wait_for(waiting, SECONDS)
+        assert (await cluster.call(again, calls.whoami, seconds=SECONDS))["pid"] != pid
+
+    _connected(dask.address, work)
+
+
+def test_a_worker_that_does_not_answer_in_time_is_no_wait_without_end(
+    dask: DaskCluster,
+) -> None:
+    async def work(cluster: Cluster) -> None:
+        worker = await _worker(cluster, "one")
+        with pytest.raises(Interrupted):
+            await cluster.call(worker, calls.never, seconds=0.2)
+
+    _connected(dask.address, work)
+
+
+def test_after_the_end_of_the_scheduler_a_client_connects_again(
+    tmp_path: Path,
+) -> None:
+    with DaskCluster(tmp_path) as dask:
+        dask.add_node("one")
+
+        async def work(cluster: Cluster) -> None:
+            worker = await _worker(cluster, "one")
+            task = asyncio.create_task(
+                cluster.task(worker, "waiting", calls.wait_for_file, "/nonexistent")
+            )
+            assert dask.scheduler
+            await asyncio.sleep(0.2)
+            dask.scheduler.kill()
+            with pytest.raises(Interrupted):
+                await asyncio.wait_for(task, SECONDS)
+            await asyncio.to_thread(dask.scheduler.wait)
+            await asyncio.to_thread(until, lambda: not cluster.is_connected)
+            await cluster.look()
+            assert cluster.workers == {}
+
+            await asyncio.to_thread(dask.start_scheduler)
+            await cluster.connect()
+            node = dask.nodes[0]
+            assert node.process
+            node.process.kill()
+            await asyncio.to_thread(node.process.wait)
+            dask.start_worker(node)
+            await _worker(cluster, "one", besides=worker.address)
+
+        _connected(dask.address, work)
+
+
+def test_a_scheduler_that_is_not_there_is_named_in_the_error() -> None:
+    async def run() -> None:
+        cluster = Cluster("tcp://127.0.0.1:9")
+        with pytest.raises(CounselError) as error:
+            await cluster.connect(0.5)
+        assert error.value.code == Code.CLUSTER_FAILED
+        assert "127.0.0.1:9" in error.value.message
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("address", ["", "nonsense://x", "tcp://", "a b:c"])
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    async def run() -> None:
+        cluster = Cluster(address)
+        with pytest.raises(CounselError) as error:
+            await cluster.connect(0.5)
+        assert error.value.code == Code.CLUSTER_FAILED
+        await cluster.close()
+
+    asyncio.run(run())
+
+
+def test_a_cluster_of_this_process_is_reached_by_nobody_else(tmp_path: Path) -> None:
+    async def work(cluster: Cluster) -> None:
+        await cluster.look()
+        (worker,) = cluster.workers.values()
+        assert worker.address.startswith("inproc://")
+        answer = await cluster.task(worker, "key", calls.task_whoami)
+        assert answer["pid"] == os.getpid()
+        assert _listening() <= {"0100007F"}
+
+    _connected("local", work, local=LocalNodes(2, tmp_path))
+
+
+def _listening() -> set[str]:
+    """The addresses, as the kernel writes them, at which this process accepts connections."""
+    inodes = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            target = str(descriptor.readlink())
+            inodes.add(target.removeprefix("socket:[").removesuffix("]"))
+    addresses = set()
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/self/net/{name}").read_text().splitlines()[1:]:
+            parts = line.split()
+            if parts[3] == "0A" and parts[9] in inodes:
+                addresses.add(parts[1].partition(":")[0])
+    return addresses
+
+
+def test_an_answer_that_names_an_unknown_code_is_an_error_of_the_cluster() -> None:
+    assert (
+        error_from({"code": "of_a_later_release", "message": "No."}).code
+        == Code.CLUSTER_FAILED
+    )
+    assert error_from("nonsense").code == Code.CLUSTER_FAILED
