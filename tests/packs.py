@@ -24,11 +24,13 @@ class DraftPack:
         self,
         tool: type[RunRequest],
         request: Mapping[str, Any],
-        foundation: Draft,
+        foundation: Draft | Path,
         folder: Path,
         words: Mapping[str, Any] | None = None,
     ) -> None:
-        self.foundation = foundation.write(folder / "foundation.tar")
+        if isinstance(foundation, Draft):
+            foundation = foundation.write(folder / "foundation.tar")
+        self.foundation = foundation
         self.about = Pack(
             id=ID,
             tool=tool.tool,

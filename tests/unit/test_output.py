@@ -188,6 +188,8 @@ def test_nothing_of_the_command_line_writes_past_the_guard(path: Path) -> None:
         "page": {"stream.fileno"},
         "progress": {"print_own"},
         "render": {"print_own"},
+        "run_pack": {"sys.stdin.buffer"},
+        "take": {"sys.stdin.buffer"},
         "verbs": {"sys.stdin.buffer"},
     }
     assert used == expected.get(path.stem, set())

@@ -43,6 +43,7 @@ FLAGS = {
     "take": f"{OUTPUT} output workspace-root",
     "comment": f"{OUTPUT} pr workspace-root dry-run",
     "check": f"{OUTPUT} output workspace-root expect-head on-record format fail-on new-only",
+    "run": f"{OUTPUT} output format fail-on new-only result events",
     "compare": f"{OUTPUT} output workspace-root format open",
     "findings": f"{OUTPUT} workspace-root reason by state file limit",
     "cancel": OUTPUT,

@@ -75,6 +75,13 @@ What these name holds for calls that name nothing else. The words that began the
 `mcp serve`) may stand anywhere, and are ignored. exit codes: `codex-counsel --help` lists them
 """
 
+RUN_HELP = """\
+Codex is asked with the login of this machine: a pack brings none (`codex login`, or CODEX_API_KEY). The run may do what
+the settings of this machine allow. The same pack run twice is one run: after an interrupt, run it again and get its
+result; one that failed is started anew. Where the request cannot be started, no file is written.
+
+"""
+
 COMPLETION_HELP = """\
 add to the file that your shell reads at its start:
   bash  ~/.bashrc                   eval "$(codex-counsel completion bash)"
@@ -239,6 +246,29 @@ def _result(parser: argparse.ArgumentParser) -> None:
     _add_job_id(parser, "the newest run of this directory")
     parser.add_argument(
         "--wait", action="store_true", help="wait until the run has ended"
+    )
+    _add_document_flags(parser)
+    _add_output_file(parser)
+
+
+def _run_pack(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "pack",
+        metavar="PACK",
+        help="the file that `codex-counsel pack` wrote; - reads standard input",
+    )
+    parser.add_argument(
+        "-o",
+        "--result",
+        dest="result_file",
+        required=True,
+        metavar="RESULT",
+        help="the file to write for `codex-counsel take` on the machine that made the pack; also for a run that failed",
+    )
+    parser.add_argument(
+        "--events",
+        action="store_true",
+        help="put all that Codex reported into that file too",
     )
     _add_document_flags(parser)
     _add_output_file(parser)
@@ -590,6 +620,12 @@ VERBS = (
         "print the result of a run",
         add_arguments=_result,
         epilog=EXIT_CODE_LIST,
+    ),
+    Verb(
+        "run",
+        "run on this machine what `pack` has packed on another",
+        add_arguments=_run_pack,
+        epilog=RUN_HELP + EXIT_CODE_LIST,
     ),
     Verb(
         "take",

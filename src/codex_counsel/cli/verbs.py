@@ -328,6 +328,14 @@ def _result(arguments: argparse.Namespace) -> int:
     return exit_code(wire, _bar(arguments))
 
 
+def _run_pack(arguments: argparse.Namespace) -> int:
+    """Run a pack of another machine."""
+    # The other verbs do without it.
+    from codex_counsel.cli import run_pack
+
+    return run_pack.run(arguments, _counsel())
+
+
 def _check(arguments: argparse.Namespace) -> int:
     """The outcome; with a format for another reader the review itself, and the outcome on stderr."""
     output = Output.of(arguments)
@@ -561,6 +569,7 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "jobs": _jobs,
     "usage": _usage,
     "result": _result,
+    "run": _run_pack,
     "take": _take,
     "check": _check,
     "comment": _comment,

@@ -25,7 +25,8 @@ from codex_counsel.contract.request import (
 )
 from codex_counsel.contract.settings import PREFIX, Settings, load
 from codex_counsel.errors import Code, CounselError, error_of
-from codex_counsel.packs import archive, manifest
+from codex_counsel.jobs.store import Store
+from codex_counsel.packs import archive, manifest, result
 from codex_counsel.packs import repository as repositories
 from codex_counsel.packs.manifest import Pack
 from codex_counsel.services.counsel import Counsel
@@ -58,10 +59,11 @@ _IMAGE = re.compile(rf"{manifest.IMAGES}/[0-9]{{1,2}}\.(?:png|jpe?g|gif|webp)")
 
 @dataclass(frozen=True)
 class StartedPack:
-    """A run that was started or joined, and the pack that it came from."""
+    """A run that was started or joined, and the pack that it came from. `warnings` are about the sender's settings."""
 
     handle: Handle
     pack: Pack
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,18 @@ def start(
         received = _unpack(pack, name, folder)
         with _at_home(context, received) as prepared:
             handle = _start(prepared.context, prepared.request, background=background)
-    return StartedPack(handle, received.pack)
+    settings = prepared.context.settings
+    own = len(context.settings.warnings)
+    return StartedPack(handle, received.pack, settings.warnings[own:])
+
+
+def write_result(
+    context: Context, started: StartedPack, target: Path, *, events: bool
+) -> None:
+    """Write what came of an ended run, for `take` where the pack was made. Raises as `result.write_result`."""
+    store = Store(context.settings.state)
+    job_id = started.handle.job.id
+    result.write_result(store, job_id, started.pack.id, target, events=events)
 
 
 # --- what the pack says
@@ -169,10 +182,8 @@ class _Prepared:
 def _at_home(context: Context, received: _Received) -> Iterator[_Prepared]:
     """What is needed to start the run; its repository stays, and its images do, until the block ends."""
     pack = received.pack
-    changes: JsonObject = {"settings": settings_of(context, pack.settings)}
-    if pack.pull is not None:
-        changes["pull"] = pack.pull
-    context = replace(context, **changes)
+    settings = settings_of(context, pack.settings)
+    context = replace(context, settings=settings, pull=pack.pull)
     _keep_foundation(context, received)
     with repositories.using(context, pack.foundation) as repository:
         workspace = _workspace(repository, pack.prefix)
