@@ -350,6 +350,7 @@ class _Building:
                 write_atomically(directory / name, json.dumps(stored))
         if result.path(job_id, EVENTS).is_file():
             shutil.move(result.path(job_id, EVENTS), directory / EVENTS)
+        self._check_proof(job_id, directory)
         envelope = self._envelope(job_id, record)
         diff = None
         if result.has_diff(job_id):
@@ -368,6 +369,15 @@ class _Building:
         ended = min(record.ended, time.time())
         os.utime(file, (ended, ended))
         self.outcomes.append(ChildOutcome(directory.name, directory, wire))
+
+    def _check_proof(self, job_id: str, directory: Path) -> None:
+        """Refuse what decides a finding without a test that shows it."""
+        proof = ProofRecord.load(directory)
+        if proof is None or proof.proof.status == "inconclusive":
+            return
+        is_proof = self.result.jobs[job_id].kind == "proof"
+        if not is_proof or not self.result.has_diff(job_id):
+            raise self.result.error("is damaged: it has a proof without a test")
 
     def _store_work(self, diff: DelegateResult, directory: Path) -> None:
         diff.diff_path = str(self.home.store.directory / directory.name / "diff.patch")

@@ -450,6 +450,15 @@ def test_a_proof_of_a_finding_that_is_not_there_is_refused(reviewed: Reviewed) -
     assert reviewed.machines.jobs == []
 
 
+def test_a_proof_without_a_test_is_refused(reviewed: Reviewed) -> None:
+    members = unpacked(reviewed.file, reviewed.file.with_suffix(".proofs"))
+    job_id = reviewed.file.stem
+    proof = {"proof": {"status": "refuted", "reason": "trust me", "job_id": job_id}}
+    members[f"{job_id}/proof.json"] = json.dumps(proof).encode()
+    with pytest.raises(CounselError, match="without a test"):
+        reviewed.machines.take(packed(job_id, members))
+
+
 def test_without_the_reply_the_word_of_the_other_machine_stands_and_is_named_so(
     reviewed: Reviewed,
 ) -> None:
