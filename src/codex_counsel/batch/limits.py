@@ -54,10 +54,11 @@ def is_no_result(code: str | None) -> bool:
 def seconds_until_reset(error: Mapping[str, Json], settings: Settings) -> float:
     """How long to wait after the `error` of an envelope: until its reset, else `BACKOFF_SECONDS`."""
     told = error.get("retry_after_ms")
-    if isinstance(told, int | float):
+    seconds = _remembered(error, settings)
+    if seconds is None and isinstance(told, int | float):
         seconds = told / 1000
-    else:
-        seconds = _remembered(error, settings) or settings.backoff_seconds
+    if seconds is None:
+        seconds = settings.backoff_seconds
     return min(max(seconds, MIN_SECONDS), MAX_SECONDS)
 
 
@@ -69,7 +70,7 @@ def seconds_of(error: CounselError, settings: Settings) -> float:
 
 
 def _remembered(error: Mapping[str, Json], settings: Settings) -> float | None:
-    """The rest of a limit that the worker of the run has stored: it may know more than the message says."""
+    """The rest of a limit that the worker of the run has stored: a message knows the minute of a reset at best."""
     for file in (settings.state / "limits").glob("*.json"):
         limit = Limits(settings.state, file.stem).in_force()
         if limit and limit.message == error.get("message"):

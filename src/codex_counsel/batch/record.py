@@ -15,6 +15,7 @@ A result or a place is on the disk before whoever writes it goes on.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -69,7 +70,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Totals:
-    """Of the results. `tokens` are input and output together; lost items count as failed too."""
+    """Of the results. `tokens` are input and output together.
+
+    Lost items count as failed too, those with nothing to review do not.
+    """
 
     ended: int = 0
     failed: int = 0
@@ -78,7 +82,7 @@ class Totals:
 
     def plus(self, envelope: EnvelopeDict, count: int = 1) -> Totals:
         """With one more result; with `count=-1` without this one."""
-        is_failed = not envelope["ok"]
+        is_failed = not envelope["ok"] and code_of(envelope) != Code.NOTHING_TO_REVIEW
         return Totals(
             self.ended + count,
             self.failed + count * is_failed,
@@ -221,6 +225,14 @@ class Record:
             record.close()
             raise
         return record
+
+    def discard(self) -> None:
+        """Remove what `create` made, of a batch that was not begun. Clones of repositories stay."""
+        with contextlib.suppress(OSError):
+            for name in (IGNORE, LOCK):
+                (self.directory / name).unlink(missing_ok=True)
+            self.directory.rmdir()
+        self.close()
 
     def __enter__(self) -> Self:
         return self
