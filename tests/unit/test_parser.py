@@ -45,6 +45,8 @@ FLAGS = {
     "check": f"{OUTPUT} output workspace-root expect-head on-record format fail-on new-only",
     "run": f"{OUTPUT} output format fail-on new-only result events",
     "compare": f"{OUTPUT} output workspace-root format open",
+    "batch": f"{OUTPUT} review-range review-prs audit per delegate repos arguments workspace-root dry-run output-dir "
+    "resume retry-lost jobs cluster lost-after max-tokens max-failures format fail-on new-only output",
     "findings": f"{OUTPUT} workspace-root reason by state file limit",
     "cancel": OUTPUT,
     "transfer": f"{OUTPUT} workspace-root",

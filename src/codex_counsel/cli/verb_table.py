@@ -361,6 +361,113 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _batch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file",
+        nargs="?",
+        metavar="FILE",
+        help="requests, one JSON object a line: id, kind (consult, review, plan or delegate), arguments, repo; with - "
+        "or without it, standard input is read",
+    )
+    _add_generator_flags(parser)
+    parser.add_argument(
+        "-C",
+        "--workspace-root",
+        metavar="DIR",
+        help="the directory of requests that name no repo; default: the current one",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="list what would be asked; costs nothing",
+    )
+    parser.add_argument(
+        "--output-dir",
+        metavar="DIR",
+        help="where requests and results are kept; default: ./codex-counsel-batch- and the time",
+    )
+    parser.add_argument(
+        "--resume",
+        metavar="DIR",
+        help="go on with the batch in this directory; what has ended is not repeated",
+    )
+    parser.add_argument(
+        "--retry-lost",
+        action="store_true",
+        help="with --resume: run items anew of which nobody knows whether the model had answered",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="so many runs at once on this machine; default: CODEX_COUNSEL_MAX_RUNNING",
+    )
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="run on the workers of a Dask scheduler, or with `local` on processes of this machine; with --resume, "
+        "`none` goes on without it",
+    )
+    parser.add_argument(
+        "--lost-after",
+        type=float,
+        metavar="SECONDS",
+        help="with --cluster: wait so long for a node that went away with an item; default: 120",
+    )
+    parser.add_argument(
+        "--max-tokens",
+        type=int,
+        metavar="N",
+        help="start nothing more once all results together have used so many tokens",
+    )
+    parser.add_argument(
+        "--max-failures",
+        type=int,
+        metavar="N",
+        help="start nothing more once so many items have failed",
+    )
+    _add_document_flags(parser)
+    _add_output_file(parser)
+
+
+def _add_generator_flags(parser: argparse.ArgumentParser) -> None:
+    """Requests that follow from few words, instead of a file."""
+    group = parser.add_argument_group("requests that need no file")
+    group.add_argument(
+        "--review-range", metavar="A..B", help="a review of each commit of A..B"
+    )
+    group.add_argument(
+        "--review-prs",
+        metavar="LIST",
+        help="a review of each pull request: numbers or addresses with commas between them, or @FILE with one a line",
+    )
+    group.add_argument(
+        "--audit",
+        metavar="GLOB",
+        help="a review of whole files: of each tracked one that matches",
+    )
+    group.add_argument(
+        "--per",
+        choices=("commit", "file", "directory"),
+        help="what one review is of: for --audit file or directory; default: file",
+    )
+    group.add_argument(
+        "--delegate",
+        metavar="TASK",
+        help="the same task for each of --repos; - reads it from standard input",
+    )
+    group.add_argument(
+        "--repos",
+        metavar="LIST",
+        help="directories or addresses with commas between them, or @FILE with one a line",
+    )
+    group.add_argument(
+        "--arguments",
+        metavar="JSON",
+        help="an object of arguments that each of these requests gets too",
+    )
+
+
 def _findings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "action",
@@ -650,6 +757,12 @@ VERBS = (
         "compare",
         "compare the diffs of tasks, or of the attempts at one; costs nothing",
         add_arguments=_compare,
+        epilog=EXIT_CODE_LIST,
+    ),
+    Verb(
+        "batch",
+        "run many requests, each one time, and go on after an interrupt, a limit or a crash",
+        add_arguments=_batch,
         epilog=EXIT_CODE_LIST,
     ),
     Verb(

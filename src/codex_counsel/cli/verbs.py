@@ -377,6 +377,15 @@ def _states_on_record(arguments: argparse.Namespace) -> dict[str, FindingState]:
     return findings.states_on_record(findings.context_of(_environment()), directory)
 
 
+def _batch(arguments: argparse.Namespace) -> int:
+    # The other verbs do without it.
+    from codex_counsel.cli.batch import run_batch
+
+    counsel = _counsel()
+    _warn_of_settings(counsel, arguments)
+    return run_batch(arguments, counsel)
+
+
 def _findings(arguments: argparse.Namespace) -> int:
     """List the findings on record, show one, or change one."""
     # The other verbs do without it.
@@ -574,6 +583,7 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "check": _check,
     "comment": _comment,
     "compare": _compare,
+    "batch": _batch,
     "findings": _findings,
     "cancel": _cancel,
     "transfer": _transfer,

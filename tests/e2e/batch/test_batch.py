@@ -1,0 +1,376 @@
+"""Many requests at once on one machine: real processes, real Codex, scripted model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from codex_counsel.loopback import (
+    Loopback,
+    Reply,
+    Request,
+    error,
+    failed,
+    hold,
+    http_error,
+    say,
+    usage_limit,
+)
+from tests.conftest import World, living, until
+from tests.e2e.batch.runs import (
+    argv_of,
+    asked,
+    batch,
+    codes,
+    names,
+    number_of,
+    results,
+    started,
+    until_recorded,
+    write_requests,
+)
+from tests.e2e.cli.terminal import CTRL_C, terminal
+
+Model = Callable[..., Loopback]
+pytestmark = pytest.mark.usefixtures("own_git_settings")
+
+
+@pytest.fixture
+def directory(world: World) -> Path:
+    """Where the batches of a test are kept."""
+    return world.base / "batch"
+
+
+def reply(request: Request) -> Reply:
+    return say(f"It is {number_of(request)}.")
+
+
+def test_thirty_items_are_each_asked_once_and_a_failure_stands_beside_the_answers(
+    world: World, model: Model, directory: Path
+) -> None:
+    def play(request: Request) -> Reply:
+        if number_of(request) % 10 == 3:
+            return http_error(400, error("bad_thing", "No such thing."))
+        return reply(request)
+
+    server = model(play, request_max_retries=0)
+    requests = write_requests(world, 30)
+    ended = batch(world, requests, "--output-dir", directory, "--jobs", "4")
+    failing = [number for number in range(30) if number % 10 == 3]
+    found = codes(directory)
+    assert {name for name, code in found.items() if code} == set(names(failing))
+    assert (len(found), ended.returncode) == (30, 5), ended.stderr
+    assert asked(server) == dict.fromkeys(range(30), 1)
+    answers = {row["id"]: row.get("answer") for row in results(directory)}
+    assert answers["item-7"] == "It is 7."
+    assert "item-23" in ended.stdout
+
+    again = batch(world, "--resume", directory)
+    assert (again.returncode, len(server.requests)) == (5, 30), again.stderr
+    jobs = list((world.state / "jobs").iterdir())
+    assert (len(jobs), all((job / "delivered").exists() for job in jobs)) == (30, True)
+
+
+def test_requests_come_from_standard_input_and_a_dry_run_spends_nothing(
+    world: World, model: Model, directory: Path
+) -> None:
+    server = model(reply)
+    line = json.dumps(
+        {"id": "a", "kind": "consult", "arguments": {"question": "What is item 5?"}}
+    )
+    preview = batch(world, "--dry-run", stdin=line)
+    assert preview.returncode == 0, preview.stderr
+    assert "a  consult  .  What is item 5?" in preview.stdout
+    assert (server.requests, list(world.workspace.iterdir())) == ([], [])
+
+    ended = batch(world, "-", "--output-dir", directory, "--json", stdin=line)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["data"]["completed"] == 1
+    assert codes(directory) == {"a": None}
+
+
+def test_a_rate_limit_pauses_the_batch_until_its_reset_and_fails_nothing(
+    world: World, model: Model, directory: Path
+) -> None:
+    met: list[int] = []
+
+    def play(request: Request) -> Reply:
+        if number_of(request) == 2 and not met:
+            met.append(2)
+            return failed("rate_limit_exceeded", "Please try again in 2.0s.")
+        return reply(request)
+
+    server = model(play, request_max_retries=0, stream_max_retries=0)
+    requests = write_requests(world, 6)
+    ended = batch(world, requests, "--output-dir", directory, "--jobs", "1")
+    assert (ended.returncode, codes(directory)) == (
+        0,
+        dict.fromkeys(names(range(6))),
+    ), ended.stderr
+    assert "batch: paused until " in ended.stderr
+    assert asked(server) == {**dict.fromkeys(range(6), 1), 2: 2}
+
+
+def test_a_usage_limit_pauses_until_the_reset_that_the_service_names(
+    world: World, model: Model, directory: Path
+) -> None:
+    reset = int(time.time()) + 12
+    met: list[int] = []
+
+    def play(request: Request) -> Reply:
+        if not met:
+            met.append(number_of(request))
+            return usage_limit("plus", reset)
+        return reply(request)
+
+    model(play)
+    requests = write_requests(world, 4)
+    ended = batch(world, requests, "--output-dir", directory, "--jobs", "2")
+    assert (ended.returncode, codes(directory)) == (
+        0,
+        dict.fromkeys(names(range(4))),
+    ), ended.stderr
+    assert "batch: paused until " in ended.stderr
+
+
+def test_without_a_login_the_batch_stops_at_once_and_goes_on_after_it(
+    world: World, model: Model, directory: Path
+) -> None:
+    def play(request: Request) -> Reply:
+        return http_error(401, error("invalid_api_key", "Incorrect API key provided"))
+
+    model(play, request_max_retries=0, stream_max_retries=0)
+    requests = write_requests(world, 5)
+    ended = batch(world, requests, "--output-dir", directory, "--jobs", "1")
+    assert (ended.returncode, codes(directory)) == (3, {}), ended.stderr
+    assert "auth_required: " in ended.stderr
+    assert f"go on with: codex-counsel batch --resume {directory}" in ended.stderr
+
+    server = model(reply)
+    ended = batch(world, "--resume", directory)
+    assert (ended.returncode, len(codes(directory))) == (0, 5), ended.stderr
+    assert asked(server) == dict.fromkeys(range(5), 1)
+
+
+@pytest.mark.parametrize("moment", [0, 3, 7])
+def test_after_a_kill_a_resume_asks_nothing_twice(
+    world: World, model: Model, directory: Path, moment: int
+) -> None:
+    """Killed while the first runs go on, and after some results."""
+    server = model(reply)
+    requests = write_requests(world, 10)
+    with started(world, requests, "--output-dir", directory, "--jobs", "3") as process:
+        server.asked(1)
+        until_recorded(directory, moment)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    ended = batch(world, "--resume", directory)
+    assert (ended.returncode, codes(directory)) == (
+        0,
+        dict.fromkeys(names(range(10))),
+    ), ended.stderr
+    assert asked(server) == dict.fromkeys(range(10), 1)
+
+
+def test_a_resume_joins_the_runs_that_go_on(
+    world: World, model: Model, directory: Path
+) -> None:
+    gate = hold(say("It is there."))
+    server = model(gate)
+    requests = write_requests(world, 3)
+    with started(world, requests, "--output-dir", directory, "--jobs", "3") as process:
+        server.asked(3)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with started(world, "--resume", directory, "--jobs", "1") as process:
+        assert process.stderr
+        assert "3 items in" in process.stderr.readline()
+        gate.release.set()
+        assert process.wait(60) == 0
+    assert codes(directory) == dict.fromkeys(names(range(3)))
+    assert asked(server) == dict.fromkeys(range(3), 1)
+
+
+def test_of_two_resumes_at_once_one_is_refused_by_name(
+    world: World, model: Model, directory: Path
+) -> None:
+    gate = hold(say("It is there."))
+    server = model(gate)
+    requests = write_requests(world, 2)
+    with started(world, requests, "--output-dir", directory) as process:
+        server.asked(2)
+        second = batch(world, "--resume", directory)
+        assert second.returncode == 3
+        assert f"Another process works on the batch in {directory}" in second.stderr
+        gate.release.set()
+        assert process.wait(60) == 0
+    assert asked(server) == dict.fromkeys(range(2), 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_after_one_interrupt_what_runs_ends_and_is_recorded(
+    world: World, model: Model, directory: Path, number: signal.Signals
+) -> None:
+    gate = hold(say("It is there."))
+    server = model(gate)
+    requests = write_requests(world, 6)
+    with started(world, requests, "--output-dir", directory, "--jobs", "2") as process:
+        server.asked(2)
+        process.send_signal(number)
+        gate.release.set()
+        assert process.wait(60) == 130
+        assert process.stderr
+        told = process.stderr.read()
+    assert codes(directory) == dict.fromkeys(names(range(2)))
+    if number == signal.SIGINT:
+        assert "4 items have no result" in told
+        assert f"go on with: codex-counsel batch --resume {directory}" in told
+    assert living(str(world.base)) == []
+
+
+@pytest.mark.parametrize("signals", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM,)])
+def test_after_two_interrupts_nothing_runs_and_a_resume_asks_again(
+    world: World,
+    model: Model,
+    directory: Path,
+    signals: tuple[signal.Signals, ...],
+) -> None:
+    gate = hold(say("It is there."))
+    server = model(gate)
+    requests = write_requests(world, 4)
+    with started(world, requests, "--output-dir", directory, "--jobs", "2") as process:
+        server.asked(2)
+        for number in signals:
+            process.send_signal(number)
+            # Two signals at once may arrive as one.
+            until(partial(_is_handled, process.pid, number))
+        assert process.wait(60) == 130
+    until(lambda: not living(str(world.base)))
+    assert codes(directory) == {}
+    gate.release.set()
+    ended = batch(world, "--resume", directory)
+    assert (ended.returncode, len(codes(directory))) == (0, 4), ended.stderr
+
+
+def _is_handled(pid: int, number: signal.Signals) -> bool:
+    """Whether the process has taken the signal."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text("utf-8")
+    except OSError:
+        return True
+    pending = int(status.split("ShdPnd:")[1].split()[0], 16)
+    return not pending & (1 << (number - 1))
+
+
+def test_in_a_terminal_ctrl_c_lets_running_items_end(
+    world: World, model: Model, directory: Path
+) -> None:
+    gate = hold(say("It is there."))
+    server = model(gate)
+    requests = write_requests(world, 4)
+    arguments = ("batch", str(requests), "--output-dir", str(directory), "--jobs", "2")
+    with terminal(world, *arguments) as opened:
+        server.asked(2)
+        opened.wait_for("0/4 done, 2 running")
+        opened.type(CTRL_C)
+        opened.wait_for("stopping")
+        gate.release.set()
+        assert opened.finish() == 130
+    assert codes(directory) == dict.fromkeys(names(range(2)))
+
+
+def test_a_worker_that_is_killed_is_lost_by_name_and_repeated_only_if_asked(
+    world: World, model: Model, directory: Path
+) -> None:
+    gate = hold(say("It is there."))
+    server = model(lambda request: gate if number_of(request) == 1 else reply(request))
+    requests = write_requests(world, 3)
+    with started(world, requests, "--output-dir", directory, "--jobs", "3") as process:
+        until_recorded(directory, 2)
+        server.asked(3)
+        os.kill(_worker_of(world, "item 1"), signal.SIGKILL)
+        assert process.wait(60) == 5
+    assert codes(directory)["item-1"] == "process_died"
+    assert batch(world, "--resume", directory).returncode == 5
+    assert asked(server) == dict.fromkeys(range(3), 1)
+
+    gate.release.set()
+    ended = batch(world, "--resume", directory, "--retry-lost")
+    assert (ended.returncode, codes(directory)) == (
+        0,
+        dict.fromkeys(names(range(3))),
+    ), ended.stderr
+    assert asked(server)[1] == 2
+
+
+def _worker_of(world: World, words: str) -> int:
+    for path in (world.state / "jobs").iterdir():
+        if words in json.loads((path / "spec.json").read_bytes())["subject"]:
+            state = path / "state.json"
+            return int(json.loads(state.read_bytes())["worker"][0])
+    raise AssertionError(words)
+
+
+NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
+ON_A_SMALL_DISK = """
+mount -t tmpfs -o size=100k,mode=0700 none "$OUT" || exit 77
+"$@" "$REQUESTS" --output-dir "$OUT" --jobs 2
+echo "ended with $?"
+cat "$OUT/results.jsonl" > "$KEPT"
+echo second >> "$KEPT"
+mount -o remount,size=10m "$OUT"
+"$@" --resume "$OUT"
+echo "ended with $?"
+cat "$OUT/results.jsonl" >> "$KEPT"
+"""
+
+
+def test_a_disk_without_room_for_results_stops_the_batch_and_loses_none(
+    world: World, model: Model, directory: Path
+) -> None:
+    server = model(lambda request: say(f"It is {number_of(request)}. " * 1500))
+    requests = write_requests(world, 8)
+    directory.mkdir(mode=0o700)
+    script = world.base / "disk.sh"
+    script.write_text(ON_A_SMALL_DISK, "utf-8")
+    kept = world.base / "kept"
+    ended = subprocess.run(
+        [*NAMESPACE, "sh", str(script), *argv_of()],
+        env={
+            **world.env,
+            "OUT": str(directory),
+            "KEPT": str(kept),
+            "REQUESTS": str(requests),
+        },
+        cwd=world.workspace,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if ended.returncode == 77 or "unshare" in ended.stderr:
+        pytest.skip("this machine mounts no file system without privileges")
+    first, second = kept.read_text("utf-8").split("second\n")
+    found = [json.loads(line)["id"] for line in first.splitlines()]
+    assert 0 < len(found) < 8, ended.stderr
+    assert "storage_failed: The batch in " in ended.stderr
+    found = sorted(json.loads(line)["id"] for line in second.splitlines())
+    assert (
+        found,
+        ended.stdout.count("ended with 3"),
+        ended.stdout.count("ended with 0"),
+    ) == (
+        names(range(8)),
+        1,
+        1,
+    )
+    assert asked(server) == dict.fromkeys(range(8), 1)
