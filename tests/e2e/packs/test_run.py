@@ -21,7 +21,6 @@ from codex_counsel.contract.request import (
     parse,
 )
 from codex_counsel.errors import Code
-from codex_counsel.jobs.store import Store
 from codex_counsel.loopback import Loopback, error, hold, http_error, say, shell, stall
 from codex_counsel.packs import archive, foundation
 from codex_counsel.prepare import workspace as workspaces
@@ -366,4 +365,3 @@ def test_another_user_runs_it_and_a_directory_that_he_cannot_write_is_a_typed_er
     assert str(world.base / closed) in ran.stderr
     assert not (out / "x.result").exists()
     assert living(str(world.base)) == []
-    assert Store(world.state).directory
