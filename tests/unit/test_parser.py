@@ -27,6 +27,9 @@ RUN += (
 )
 RUN += "use-reserve"
 REVIEW = f"{RUN} format fail-on new-only focus stance"
+PACK = f"{RUN} pack"
+for shown in ("output", "background"):
+    PACK = PACK.replace(f" {shown} ", " ")
 FLAGS = {
     "mcp": "compat config model profile sandbox ask-for-approval enable disable",
     "status": f"{OUTPUT} workspace-root clear-limits",
@@ -36,6 +39,11 @@ FLAGS = {
     "plan": REVIEW,
     "delegate": f"{RUN} from-job dry-run network image attempts check judge models efforts",
     "apply": f"{OUTPUT} workspace-root check-only undo allow-path",
+    "pack": "",
+    "pack consult": f"{PACK} stance output-schema text-only network image",
+    "pack review": f"{PACK} focus stance scope base commit range pr since plan plan-path network prove",
+    "pack plan": f"{PACK} focus stance",
+    "pack delegate": f"{PACK} from-job network image attempts check judge models efforts",
     "models": OUTPUT,
     "jobs": f"{OUTPUT} workspace-root status limit sweep all",
     "usage": f"{OUTPUT} by since csv",
@@ -81,6 +89,24 @@ def actions(of: argparse.ArgumentParser) -> list[argparse.Action]:
 
 
 BUILT = dict(parsers(parser.build_parser()))
+
+
+def test_the_help_of_a_pack_lists_no_argument_that_stays_on_this_machine() -> None:
+    for name in ("consult", "review", "plan", "delegate"):
+        text = BUILT[f"pack {name}"].format_help()
+        for flag in ("--session-id", "--extra-root", "--from-job", "--since"):
+            assert flag not in text
+
+
+def test_a_mistake_behind_pack_is_told_by_the_verb_behind_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parser.parse(["pack", "review", "-o", "x", "--backgroun"])
+
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("codex-counsel pack review: there is no argument")
 
 
 def test_the_verbs_are_known() -> None:

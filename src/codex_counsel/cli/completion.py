@@ -175,6 +175,9 @@ def _add_sources(
     env: Mapping[str, str], verb: str, parser: argparse.ArgumentParser
 ) -> None:
     for action in parser._actions:  # noqa: SLF001  # argparse has no public way to them
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  # as above
+            for name, inner in action.choices.items():
+                _add_sources(env, name, inner)
         source = SOURCES.get((verb, action.dest)) or SOURCES_OF_ANY_VERB.get(
             action.dest
         )

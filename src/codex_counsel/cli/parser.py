@@ -20,9 +20,13 @@ from codex_counsel.cli.page import terminal_width
 from codex_counsel.cli.verb_table import (
     COMPAT_HELP,
     EXIT_CODE_LIST,
+    PACK_HELP,
+    SCOPES_HELP,
+    STAYS_HERE,
     VERBS,
     add_compat_flags,
     add_output_flags,
+    add_pack_file,
 )
 from codex_counsel.contract.request import RunRequest, ToolRequest
 from codex_counsel.errors import USAGE
@@ -150,6 +154,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = build_parser(argv)
     arguments, unknown = parser.parse_known_args(argv)
     of_verb = parser_of_verb(parser, arguments.verb or "")
+    of_verb = parser_of_verb(of_verb, getattr(arguments, "packed_verb", ""))
     if unknown:
         words = f"there is no argument {unknown[0]!r} here"
         if arguments.verb == "mcp":
@@ -232,6 +237,10 @@ def build_parser(argv: list[str] | None = None) -> Parser:
         )
         if argv is not None and verb.name not in argv[:1]:
             continue
+        if verb.packs:
+            _add_packed_verbs(verb_parser)
+        if verb.add_input:
+            verb.add_input(verb_parser)
         if verb.add_arguments:
             verb.add_arguments(verb_parser)
         if verb.request:
@@ -239,6 +248,26 @@ def build_parser(argv: list[str] | None = None) -> Parser:
         if verb.prints_envelope:
             add_output_flags(verb_parser)
     return parser
+
+
+def _add_packed_verbs(parser: argparse.ArgumentParser) -> None:
+    """The verbs whose requests travel, with the arguments that say what is asked."""
+    parsers = parser.add_subparsers(dest="packed_verb", required=True, metavar="VERB")
+    for verb in VERBS:
+        if verb.add_input is None or verb.request is None:
+            continue
+        scopes = SCOPES_HELP if verb.name == "review" else ""
+        packed = parsers.add_parser(
+            verb.name,
+            help=verb.help,
+            description=f"write a file, with which another machine can {verb.help}",
+            epilog=scopes + PACK_HELP,
+            formatter_class=HelpFormatter,
+        )
+        add_pack_file(packed)
+        verb.add_input(packed)
+        _add_flags(packed, verb.request, without=verb.positional, hidden=STAYS_HERE)
+        add_output_flags(packed)
 
 
 def parser_of_verb(parser: Parser, verb: str) -> Parser:
@@ -302,18 +331,23 @@ def _add_flags(
     request: type[ToolRequest],
     *,
     without: tuple[str, ...],
+    hidden: tuple[str, ...] = (),
 ) -> None:
-    """A flag for each argument of the request; those that every run takes come last."""
+    """A flag for each argument of the request; those that every run takes come last, `hidden` ones are not shown."""
     hints = get_type_hints(request)
     every_run = {item.name for item in fields(RunRequest)}
     own = [item for item in fields(request) if item.name not in every_run]
     common = [item for item in fields(request) if item.name in every_run]
     for item in (*own, *common):
         if item.name not in NO_FLAGS and item.name not in without:
-            _add_flag(parser, item, hints[item.name])
+            action = _add_flag(parser, item, hints[item.name])
+            if item.name in hidden:
+                action.help = argparse.SUPPRESS
 
 
-def _add_flag(parser: argparse.ArgumentParser, item: Field[Any], hint: Any) -> None:
+def _add_flag(
+    parser: argparse.ArgumentParser, item: Field[Any], hint: Any
+) -> argparse.Action:
     kind, choices = _kind(hint)
     words = HELP.get(item.name) or item.metadata["description"]
     if "ge" in item.metadata:
@@ -337,7 +371,7 @@ def _add_flag(parser: argparse.ArgumentParser, item: Field[Any], hint: Any) -> N
     flags = [_long_flag(item.name)]
     if item.name in SHORT_FLAGS:
         flags.insert(0, SHORT_FLAGS[item.name])
-    parser.add_argument(*flags, **options)
+    return parser.add_argument(*flags, **options)
 
 
 def _long_flag(name: str) -> str:

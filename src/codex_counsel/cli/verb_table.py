@@ -88,20 +88,31 @@ add to the file that your shell reads at its start:
   zsh   ~/.zshrc, after compinit    eval "$(codex-counsel completion zsh)"
   fish  ~/.config/fish/config.fish  codex-counsel completion fish | source
 """
+STAYS_HERE = ("session_id", "extra_roots", "from_job", "since")
+"""Arguments that a pack cannot have. Whoever names one is told why; its help does not list them."""
+PACK_HELP = """\
+A pack brings no login: the machine that runs it uses its own.
+
+exit codes: `codex-counsel --help` lists them
+"""
 
 
 @dataclass(frozen=True)
 class Verb:
     """Each argument of `request` is a flag, but for those that are `positional`.
 
-    `add_arguments` adds these, and the flags that no request has.
+    `add_input` adds these, and what else says what is asked. `add_arguments` adds the flags
+    that no request has. After a verb that `packs`, a verb with an `add_input` follows, with
+    all that says what is asked.
     """
 
     name: str
     help: str
     request: type[ToolRequest] | None = None
     positional: tuple[str, ...] = ()
+    add_input: Callable[[argparse.ArgumentParser], None] | None = None
     add_arguments: Callable[[argparse.ArgumentParser], None] | None = None
+    packs: bool = False
     prints_envelope: bool = True
     epilog: str = "exit codes: `codex-counsel --help` lists them"
 
@@ -160,14 +171,14 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _consult(parser: argparse.ArgumentParser) -> None:
+def _consult_input(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "question",
         nargs="?",
         default="-",
         help="the question; with - or without it, standard input is read",
     )
-    _add_run_flags(parser)
+    _add_context_file(parser)
     parser.add_argument(
         "--output-schema",
         metavar="FILE",
@@ -175,38 +186,58 @@ def _consult(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _review(parser: argparse.ArgumentParser) -> None:
+def _review_input(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths",
         nargs="*",
         help="only these files or folders, relative to the project",
     )
+    _add_context_file(parser)
+
+
+def _review(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="show what would be sent; costs nothing"
     )
     _add_review_flags(parser)
 
 
-def _plan(parser: argparse.ArgumentParser) -> None:
+def _plan_input(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "plan_path", metavar="FILE", help="the plan; - reads standard input"
     )
-    _add_review_flags(parser)
+    _add_context_file(parser)
 
 
-def _delegate(parser: argparse.ArgumentParser) -> None:
+def _delegate_input(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "task",
         nargs="?",
         default="-",
         help="the task; with - or without it, standard input is read",
     )
+    _add_context_file(parser)
+
+
+def _delegate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
         help="show what the task would start from; costs nothing",
     )
     _add_run_flags(parser)
+
+
+def add_pack_file(parser: argparse.ArgumentParser) -> None:
+    """The flag of `pack` that names the file to be written."""
+    parser.add_argument(
+        "-o",
+        "--pack",
+        dest="pack_file",
+        required=True,
+        metavar="FILE",
+        help="the file to write, which `codex-counsel run` runs on another machine; - writes standard output",
+    )
 
 
 def _jobs(parser: argparse.ArgumentParser) -> None:
@@ -571,10 +602,13 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print the job id and return at once; `result --wait` fetches the answer",
     )
+    _add_output_file(parser)
+
+
+def _add_context_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--context-file", metavar="FILE", help="a file whose text is sent along"
     )
-    _add_output_file(parser)
 
 
 def _add_review_flags(parser: argparse.ArgumentParser) -> None:
@@ -672,7 +706,8 @@ VERBS = (
         "ask a question about the project",
         Consult,
         positional=("question",),
-        add_arguments=_consult,
+        add_input=_consult_input,
+        add_arguments=_add_run_flags,
         epilog=EXIT_CODE_LIST,
     ),
     Verb(
@@ -680,6 +715,7 @@ VERBS = (
         "have changes of the repository reviewed",
         ReviewChanges,
         positional=("paths",),
+        add_input=_review_input,
         add_arguments=_review,
         epilog=SCOPES_HELP + EXIT_CODE_LIST,
     ),
@@ -688,7 +724,8 @@ VERBS = (
         "have a plan reviewed, before it is built",
         ReviewPlan,
         positional=("plan", "plan_path"),
-        add_arguments=_plan,
+        add_input=_plan_input,
+        add_arguments=_add_review_flags,
         epilog=EXIT_CODE_LIST,
     ),
     Verb(
@@ -696,8 +733,15 @@ VERBS = (
         "have a task done in a temporary copy; returns a diff",
         Delegate,
         positional=("task",),
+        add_input=_delegate_input,
         add_arguments=_delegate,
         epilog=EXIT_CODE_LIST,
+    ),
+    Verb(
+        "pack",
+        "write a request to a file, with all that it needs to be run on another machine; costs nothing",
+        prints_envelope=False,
+        packs=True,
     ),
     Verb(
         "apply",

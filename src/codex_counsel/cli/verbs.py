@@ -25,6 +25,7 @@ from codex_counsel.contract.request import (
     JobList,
     ReviewChanges,
     ReviewPlan,
+    RunRequest,
     Status,
     ToolRequest,
     Transfer,
@@ -76,10 +77,7 @@ def _environment() -> dict[str, str]:
 
 def _consult(arguments: argparse.Namespace) -> int:
     Output.of(arguments).check(documents=())
-    values = _run_values(Consult, arguments)
-    values["question"] = _text_or_stdin(arguments.question, "question")
-    if arguments.output_schema:
-        values["output_schema"] = _read_json(arguments.output_schema)
+    values = _consult_values(arguments)
     counsel = _counsel()
     request = parse(Consult, values)
     handle = counsel.consult(request, background=arguments.background)
@@ -116,10 +114,7 @@ def _review_of(
 
 def _plan(arguments: argparse.Namespace) -> int:
     Output.of(arguments).check()
-    values = _run_values(ReviewPlan, arguments)
-    if arguments.plan_path == "-":
-        values["plan"] = _read_stdin("plan")
-        del values["plan_path"]
+    values = _plan_values(arguments)
     counsel = _counsel()
     request = parse(ReviewPlan, values)
     handle = counsel.review_plan(request, background=arguments.background)
@@ -129,10 +124,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 def _delegate(arguments: argparse.Namespace) -> int:
     output = Output.of(arguments)
     output.check(documents=())
-    values = _run_values(Delegate, arguments)
-    values["task"] = _text_or_stdin(arguments.task, "task")
-    if "from_job" in values:
-        values["from_job"] = choosing.job_id(results.open_store(), values["from_job"])
+    values = _delegate_values(arguments)
     counsel = _counsel()
     if arguments.dry_run:
         preview = parse(DelegateDryRun, values)
@@ -142,6 +134,27 @@ def _delegate(arguments: argparse.Namespace) -> int:
     request = parse(Delegate, values)
     handle = counsel.delegate(request, background=arguments.background)
     return _finish(counsel, handle, arguments)
+
+
+def _pack(arguments: argparse.Namespace) -> int:
+    """Write the request of another verb to a file."""
+    output = Output.of(arguments)
+    request_type: type[RunRequest]
+    match arguments.packed_verb:
+        case "consult":
+            request_type, values = Consult, _consult_values(arguments)
+        case "review":
+            request_type, values = ReviewChanges, _run_values(ReviewChanges, arguments)
+        case "plan":
+            request_type, values = ReviewPlan, _plan_values(arguments)
+        case _:
+            request_type, values = Delegate, _delegate_values(arguments)
+    LINE.say("packing …")
+    # The other verbs do without it.
+    from codex_counsel.cli import packs
+
+    request = parse(request_type, values)
+    return packs.run(arguments, output, request, _environment())
 
 
 def _finish(counsel: Counsel, handle: Handle, arguments: argparse.Namespace) -> int:
@@ -537,6 +550,30 @@ def _run_values(
     return values
 
 
+def _consult_values(arguments: argparse.Namespace) -> JsonObject:
+    values = _run_values(Consult, arguments)
+    values["question"] = _text_or_stdin(arguments.question, "question")
+    if arguments.output_schema:
+        values["output_schema"] = _read_json(arguments.output_schema)
+    return values
+
+
+def _plan_values(arguments: argparse.Namespace) -> JsonObject:
+    values = _run_values(ReviewPlan, arguments)
+    if arguments.plan_path == "-":
+        values["plan"] = _read_stdin("plan")
+        del values["plan_path"]
+    return values
+
+
+def _delegate_values(arguments: argparse.Namespace) -> JsonObject:
+    values = _run_values(Delegate, arguments)
+    values["task"] = _text_or_stdin(arguments.task, "task")
+    if "from_job" in values:
+        values["from_job"] = choosing.job_id(results.open_store(), values["from_job"])
+    return values
+
+
 def _text_or_stdin(text: str, name: str) -> str:
     if text == "-":
         return _read_stdin(name)
@@ -573,6 +610,7 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "review": _review,
     "plan": _plan,
     "delegate": _delegate,
+    "pack": _pack,
     "apply": _apply,
     "models": _models,
     "jobs": _jobs,

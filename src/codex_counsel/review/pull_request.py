@@ -110,10 +110,14 @@ class _SentPullRequest:
 def to_json(fetched: FetchedPullRequest) -> JsonObject:
     """What another machine must know of it, which has its commits already: see `from_json`."""
     pull = fetched.pull
+    project = pull.project
+    if not pull.host:
+        # A directory of this machine.
+        project = project.rstrip("/").rpartition("/")[2]
     sent = _SentPullRequest(
         hub=pull.hub,
         host=pull.host,
-        project=pull.project,
+        project=project,
         number=pull.number,
         base=fetched.base,
         base_sha=fetched.base_sha,

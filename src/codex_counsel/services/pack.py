@@ -25,6 +25,7 @@ from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.git import refs
 from codex_counsel.git.names import from_root
 from codex_counsel.git.repo import Repo
+from codex_counsel.jobs import idempotency
 from codex_counsel.jobs.store import Store
 from codex_counsel.packs import archive, bundle_writer, commits, foundation
 from codex_counsel.packs.archive import Member
@@ -40,6 +41,7 @@ from codex_counsel.packs.manifest import (
     Pack,
     to_json,
 )
+from codex_counsel.packs.sent import Sent, note_sent
 from codex_counsel.prepare import attachments
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.prepare.context import Context
@@ -52,6 +54,8 @@ from codex_counsel.system.temporary import remove_abandoned, temporary_directory
 from codex_counsel.system.text import clean, one_line
 
 PREFIX_OF_SCRATCH = "codex-counsel-pack-"
+MAX_SUBJECT = 200
+"""Characters of a request by which a person recognises it."""
 IMAGE_KINDS = {
     b"\x89PNG": "png",
     b"\xff\xd8\xff": "jpeg",
@@ -67,6 +71,7 @@ class Packed:
 
     Members may be files of the scratch directory, so it is written before that is
     removed. `workspace` is where the request was made, `warnings` are for its sender.
+    `further_commits` counts the commits that travel beside that of the foundation.
     """
 
     pack: Pack
@@ -74,6 +79,7 @@ class Packed:
     foundation: MadeFoundation
     workspace: ResolvedWorkspace
     warnings: tuple[str, ...] = ()
+    further_commits: int = 0
 
     def write(self, target: Path) -> None:
         """Write the whole file in one step. Raises as `archive.write`."""
@@ -94,7 +100,7 @@ class Packed:
 
 @contextlib.contextmanager
 def packed(context: Context, request: RunRequest) -> Iterator[Packed]:
-    """Pack a request to hand it out: what is made lasts for the block.
+    """Pack a request to hand it out: what is made lasts for the block, and this machine remembers where it was made.
 
     Raises as `prepare`, and `storage_failed`.
     """
@@ -106,7 +112,17 @@ def packed(context: Context, request: RunRequest) -> Iterator[Packed]:
             raise error_of(
                 Code.STORAGE_FAILED, "No temporary directory can be made", error
             ) from None
-        yield prepare(context, request, scratch)
+        made = prepare(context, request, scratch)
+        root = str(made.workspace.root)
+        sent = Sent(
+            tool=request.tool,
+            workspace=root,
+            subject=one_line(clean(request.subject), MAX_SUBJECT),
+            key=request.idempotency_key,
+            arguments=idempotency.digest(request.canonical(), root),
+        )
+        note_sent(context.settings.state, made.pack.id, sent)
+        yield made
 
 
 def prepare(
@@ -178,6 +194,17 @@ def _check_travels(request: RunRequest) -> None:
 
 
 @dataclass(frozen=True)
+class _Further:
+    """How many commits are in the bundle, and those whose parents are not."""
+
+    count: int = 0
+    shallow: tuple[str, ...] = ()
+
+
+NOTHING_FURTHER = _Further()
+
+
+@dataclass(frozen=True)
 class _Packing:
     """What is collected for one pack."""
 
@@ -189,10 +216,10 @@ class _Packing:
     warnings: list[str] = field(default_factory=list)
 
     def pack(self, request: RunRequest, pack_id: str) -> Packed:
-        shallow: tuple[str, ...] = ()
+        further = NOTHING_FURTHER
         pull = None
         if isinstance(request, ReviewChanges):
-            request, pull, shallow = self._of_changes(request, pack_id)
+            request, pull, further = self._of_changes(request, pack_id)
         if isinstance(request, ReviewChanges | ReviewPlan):
             request = self._with_plan(request)
         images: list[str] = []
@@ -204,7 +231,7 @@ class _Packing:
             request=_arguments(request),
             foundation=self.foundation.digest,
             prefix=self._prefix(),
-            shallow=list(shallow),
+            shallow=list(further.shallow),
             images=images,
             settings=_policy(self.context),
             pull=pull,
@@ -215,6 +242,7 @@ class _Packing:
             self.foundation,
             self.workspace,
             (*self.foundation.warnings, *self.warnings),
+            further.count,
         )
 
     def _prefix(self) -> str:
@@ -253,14 +281,14 @@ class _Packing:
 
     def _of_changes(
         self, request: ReviewChanges, pack_id: str
-    ) -> tuple[ReviewChanges, JsonObject | None, tuple[str, ...]]:
-        """The request with ids, the pull request, and the commits of the bundle that are cut off."""
+    ) -> tuple[ReviewChanges, JsonObject | None, _Further]:
+        """The request with ids, the pull request, and the commits that the foundation has not."""
         request = replace(
             request, paths=tuple(self._relative(path) for path in request.paths)
         )
         if request.scope in ("working_tree", "staged", "files"):
             self._check_work(request)
-            return request, None, ()
+            return request, None, NOTHING_FURTHER
         if request.scope == "commit" and request.commit is None:
             request = replace(request, commit=self.foundation.about.head)
         target = targets.choose(
@@ -269,15 +297,15 @@ class _Packing:
         request = target.request
         if target.comparison.state != "commit":
             self._check_work(request)
-            return request, None, ()
+            return request, None, NOTHING_FURTHER
         comparison = self._comparison(target)
         self._check_change(target.repo, comparison, request)
-        shallow = self._add_commits(target.repo, comparison)
+        further = self._add_commits(target.repo, comparison)
         if target.pull is None:
-            return _with_ids(request, comparison), None, shallow
+            return _with_ids(request, comparison), None, further
         # The id of the pull request is in it; an address may hold a password.
         request = replace(request, pr=str(target.pull.pull.number), base=None)
-        return request, pull_request.to_json(target.pull), shallow
+        return request, pull_request.to_json(target.pull), further
 
     @property
     def _store(self) -> Store:
@@ -344,19 +372,19 @@ class _Packing:
                 f"There is no change between {between} to be reviewed.",
             )
 
-    def _add_commits(self, repo: Repo, comparison: Comparison) -> tuple[str, ...]:
-        """Put the commits that the foundation has not into a bundle; returns those that are cut off."""
+    def _add_commits(self, repo: Repo, comparison: Comparison) -> _Further:
+        """Put the commits that the foundation has not into a bundle."""
         found = commits.needed(repo, comparison, self.scratch)
         head = self.foundation.about.head
         ids = [commit for commit in found.ids if commit != head]
         if not ids:
-            return ()
+            return NOTHING_FURTHER
         path = self.scratch / f"{secrets.token_hex(8)}.bundle"
         ends = [commit for commit in comparison.ends if commit != head]
         names = {f"refs/heads/more-{n}": commit for n, commit in enumerate(ends)}
         bundle_writer.write(repo, path, names, ids, without=[f"{head}^{{tree}}"])
         self.members.append(Member(MORE_BUNDLE, path))
-        return found.shallow
+        return _Further(len(ids), found.shallow)
 
 
 def _with_ids(request: ReviewChanges, comparison: Comparison) -> ReviewChanges:

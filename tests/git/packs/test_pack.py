@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from codex_counsel.packs.manifest import Pack
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.prepare.context import Context
 from codex_counsel.review import prepare as review
+from codex_counsel.review import pull_request
 from codex_counsel.review.prepare import ReviewBrief
 from codex_counsel.services import pack as packing
 from codex_counsel.services.pack import Packed, prepare
@@ -99,6 +101,8 @@ def assert_told_the_same(
     # Only the ends of a range are named as the caller has named them.
     named = f"the range {packed.pack.request.get('range')} "
     prompt = elsewhere.prompt.replace(named, f"the range {request.range} ")
+    # The directory of a hub on this machine is named by its last part alone.
+    prompt = prompt.replace("of hub ", f"of {str(tmp_path).strip('/')}/hub ")
     assert prompt == at_home.prompt
     assert elsewhere.warnings == at_home.warnings
     return elsewhere
@@ -292,6 +296,106 @@ def test_the_default_commit_is_that_of_the_foundation(history: Sender) -> None:
     packed = pack(history, changes(scope="commit"), foundation=made)
 
     assert packed.pack.request["commit"] == head
+
+
+@pytest.fixture
+def with_pull_request(history: Sender, tmp_path: Path) -> Sender:
+    """A clone whose remote has pull request 7, made from its main branch as it was earlier."""
+    hub = tmp_path / "hub.git"
+    history.git("clone", "-q", "--bare", str(history.root), str(hub))
+    history.git("--git-dir", str(hub), "symbolic-ref", "HEAD", "refs/heads/main")
+    history.git("push", "-q", str(hub), "side:refs/pull/7/head", ":side")
+    clone = Sender(tmp_path / "clone", history.env, history.world)
+    history.git("clone", "-q", f"file://{hub}", str(clone.root))
+    return clone
+
+
+def test_a_pull_request_is_reviewed_as_at_home_without_a_hub(
+    with_pull_request: Sender, tmp_path: Path
+) -> None:
+    told = assert_told_the_same(with_pull_request, changes(pr="7"), tmp_path)
+
+    assert told.scope
+    assert told.scope["kind"] == "pull_request"
+    assert told.scope["number"] == 7
+    assert told.changes
+    assert len(told.changes.commits) == 3
+
+
+def test_the_address_of_the_remote_does_not_travel(
+    with_pull_request: Sender, tmp_path: Path
+) -> None:
+    packed = pack(with_pull_request, changes(pr="7", base="main"))
+
+    text = json.dumps(manifest.to_json(packed.pack))
+    assert packed.pack.request == {"pr": "7"}
+    assert packed.pack.pull
+    assert packed.pack.pull["base"] == "refs/heads/main"
+    assert "remote" not in packed.pack.pull
+    assert packed.pack.pull["project"] == "hub"
+    assert str(tmp_path).strip("/") not in text
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"hub": "evil"},
+        {"number": 0},
+        {"number": True},
+        {"base": "main"},
+        {"base": "refs/heads/-x"},
+        {"base": "refs/heads/../x"},
+        {"base_sha": "HEAD"},
+        {"head_sha": "--output=x"},
+        {"merge_base": ""},
+        {"project": "x" * 5000},
+        {"details": "text"},
+        {"warnings": [7]},
+    ],
+    ids=str,
+)
+def test_a_damaged_pull_request_is_refused(
+    sender: Sender, damage: dict[str, Any]
+) -> None:
+    sha = "a" * 40
+    whole = {
+        "hub": "github",
+        "host": "github.com",
+        "project": "o/r",
+        "number": 7,
+        "base": "refs/heads/main",
+        "base_sha": sha,
+        "head_sha": sha,
+        "merge_base": sha,
+    }
+    assert pull_request.from_json(whole, sender.repo()).pull.number == 7
+
+    with pytest.raises(CounselError) as caught:
+        pull_request.from_json({**whole, **damage}, sender.repo())
+
+    assert caught.value.code == Code.PACK_INVALID
+
+
+def test_the_texts_of_a_pull_request_are_cleaned_again(sender: Sender) -> None:
+    sha = "a" * 40
+    sent = {
+        "hub": "github",
+        "host": "",
+        "project": "o/r",
+        "number": 7,
+        "base": "refs/heads/main",
+        "base_sha": sha,
+        "head_sha": sha,
+        "merge_base": sha,
+        "details": {"title": "\x1b[2Jevil", "body": "x" * 50_000},
+        "warnings": ["\x1b[2J"] * 100,
+    }
+
+    pull = pull_request.from_json(sent, sender.repo())
+
+    assert "\x1b" not in pull.details.as_text() + "".join(pull.warnings)
+    assert len(pull.details.body) <= 20_000
+    assert len(pull.warnings) == 20
 
 
 # --- what else travels
