@@ -81,4 +81,5 @@ def diff(repository: Repository, *options: str) -> bytes:
     text = repository.git("diff", "--binary", "--full-index", "--no-renames", *options)
     if not text:
         return b""
-    return text.encode(errors="surrogateescape") + b"\n"
+    # The patch of a binary file ends with an empty line.
+    return text.encode(errors="surrogateescape") + b"\n\n"

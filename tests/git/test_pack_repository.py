@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -459,3 +462,31 @@ def test_a_cache_directory_that_cannot_be_written_is_named(
         packs.keep_foundation(context, file)
     assert caught.value.code == Code.STORAGE_FAILED
     assert os.fspath(context.directories.cache) in caught.value.message
+
+
+NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
+
+
+def test_a_disk_that_is_full_at_any_moment_is_named_and_nothing_is_left(
+    sender: Repository, world: World, tmp_path: Path
+) -> None:
+    sender.begin()
+    sender.write("committed.bin", os.urandom(300_000))
+    sender.commit("binary")
+    sender.write("new.bin", os.urandom(200_000))
+    file = draft(sender).write(tmp_path / "foundation.tar")
+    module = "tests.git.pack_on_small_disk"
+    script = [sys.executable, "-m", module, str(file), str(world.base)]
+    try_it = ["sh", "-c", f"mount -t tmpfs none {world.temp}"]
+    if subprocess.run([*NAMESPACE, *try_it], check=False).returncode:
+        pytest.skip("no file system can be mounted")
+    ran = subprocess.run(
+        [*NAMESPACE, *script],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *failures, last = json.loads(ran.stdout)
+    assert last == ["made"]
+    assert len(failures) > 3
+    assert failures == [["storage_failed", "lock"]] * len(failures)

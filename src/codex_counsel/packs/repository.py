@@ -87,6 +87,11 @@ CONFIG = """\
 [maintenance]
 \tauto = false
 """
+NOT_WRITTEN = ("No space left", "quota exceeded", "unable to write", "Read-only file")
+"""What git says where it cannot write. Of a file of the working tree it does not say why."""
+STORAGE_REPAIR = (
+    "Free disk space, or set XDG_CACHE_HOME to a directory that can be written."
+)
 SCRATCH = "scratch-"
 REMOVED = "removed-"
 READ_FROM_FILE = 'input=$1; shift; exec "$@" <"$input"'
@@ -350,11 +355,14 @@ def _busy(file: Path) -> CounselError:
 def _not_stored(error: OSError | UnsafeDirectoryError) -> CounselError:
     if isinstance(error, UnsafeDirectoryError):
         return CounselError(Code.STORAGE_FAILED, str(error))
-    return error_of(
+    problem = error_of(
         Code.STORAGE_FAILED,
         "The repository of a pack cannot be stored in the cache directory",
         error,
     )
+    if problem.code == Code.STORAGE_FAILED:
+        problem.repair = STORAGE_REPAIR
+    return problem
 
 
 # --- the repository
@@ -651,14 +659,14 @@ class _Git:
         code, output, stderr = self._finished(args, env, stdin)
         if code in ok:
             return output
-        if "No space left on device" in stderr:
+        problem = f"`git {args[0]}` failed: {_sentence(stderr)}"
+        if any(words in stderr for words in NOT_WRITTEN):
             raise CounselError(
                 Code.STORAGE_FAILED,
-                "The disk is full: the repository of a pack cannot be made",
+                f"The repository of a pack cannot be stored: {problem}",
+                repair=STORAGE_REPAIR,
             )
-        raise _invalid(
-            f"makes no repository: `git {args[0]}` failed: {_sentence(stderr)}"
-        )
+        raise _invalid(f"makes no repository: {problem}")
 
     def _finished(
         self, args: tuple[str, ...], env: GitEnvironment, stdin: Path | bytes | None
