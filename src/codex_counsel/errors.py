@@ -323,8 +323,8 @@ CATALOG: dict[Code, Meaning] = {
     ),
     Code.WORKER_LOST: Meaning(
         "The node that had this item of a batch did not come back; whether it was run there, nobody knows.",
-        "Resume the batch when the node is there again: it is asked first. Or resume it so that lost "
-        "items are run anew.",
+        "Resume the batch when the node is there again: it is asked first. To run lost items anew: "
+        "`codex-counsel batch --resume DIR --retry-lost`.",
         retryable=True,
     ),
     Code.CLUSTER_FAILED: Meaning(

@@ -128,6 +128,8 @@ class _Engine:
         self._ended_now = 0
         self._begin = _seconds()
         self._paused_until = 0.0
+        self._pauses = 0.0
+        """Seconds of all pauses, with what is left of the last one."""
         self._told = 0.0
         self._unanswered: list[str] = []
 
@@ -135,6 +137,7 @@ class _Engine:
         if not self._options.is_new:
             self._join()
         self._begin, self._ended_now = _seconds(), 0
+        self._pauses = max(self._paused_until - self._begin, 0.0)
         self._check_totals()
         while self._control.wish != "end":
             if self._has_room() and self._has_next():
@@ -275,6 +278,7 @@ class _Engine:
     def _pause(self, seconds: float, why: str) -> None:
         until = _seconds() + seconds
         is_news = until > self._paused_until + NEWS_SECONDS
+        self._pauses += max(until - max(self._paused_until, _seconds()), 0.0)
         self._paused_until = max(self._paused_until, until)
         if is_news:
             reset = time.localtime(time.time() + seconds)
@@ -352,13 +356,14 @@ class _Engine:
         events = [*self._events, *map(_words, self._pool.notices())]
         self._events = []
         now = self._told
+        paused_seconds = max(self._paused_until - now, 0.0)
         progress = Progress(
             total=self._record.items_total,
             totals=self._record.totals,
             load=self._pool.load(),
             ended_now=self._ended_now,
-            seconds=now - self._begin,
-            paused_seconds=max(self._paused_until - now, 0.0),
+            seconds=now - self._begin - (self._pauses - paused_seconds),
+            paused_seconds=paused_seconds,
             stopping=not self._may_start(),
         )
         self._on_change(progress, events)

@@ -14,7 +14,7 @@ MINUTE = 60.0
 class Progress:
     """`total` items, of which `totals` have ended, `ended_now` of them in this process; and what runs.
 
-    `seconds` have passed since this process began, `paused_seconds` are left of a pause.
+    `seconds` have passed since this process began, without pauses; `paused_seconds` are left of a pause.
     `stopping` says that nothing more is started.
     """
 
@@ -28,7 +28,7 @@ class Progress:
 
     @property
     def per_minute(self) -> float | None:
-        """Items that ended in a minute, on average; None before the first."""
+        """Items that ended in a minute, on average, pauses left out; None before the first."""
         if not self.ended_now or self.seconds <= 0:
             return None
         return self.ended_now / self.seconds * MINUTE
@@ -40,7 +40,7 @@ class Progress:
         if rate is None or self.stopping:
             return None
         left = self.total - self.totals.ended
-        return max(left / rate * MINUTE, self.paused_seconds)
+        return left / rate * MINUTE + self.paused_seconds
 
     def text(self) -> str:
         """One line: `12/300 done, 4 running, 1 failed, 1.2M tokens, 8.0/min, 36m left`."""
