@@ -146,6 +146,51 @@ def test_an_empty_repository_is_cloned_too(place: Place, empty: Project) -> None
     assert (root / ".git").is_dir()
 
 
+def test_a_repository_with_files_for_the_git_directory_is_refused(
+    place: Place, project: Project
+) -> None:
+    blob = project.git("hash-object", "-w", "--stdin", stdin=b"[core]\n")
+    inner = project.git("mktree", stdin=f"100644 blob {blob}\tconfig\n".encode())
+    for name in (".git", ".GIT", "..", "git~1"):
+        tree = project.git("mktree", stdin=f"040000 tree {inner}\t{name}\n".encode())
+        commit = project.git("commit-tree", tree, "-m", "x")
+        project.git("update-ref", "refs/heads/main", commit)
+        error = place.refusal(f"file://{project.root}")
+        assert error.code in (Code.HUB_FAILED, Code.STORAGE_FAILED)
+        assert [path for path in place.repositories.iterdir() if path.is_dir()] == []
+
+
+def test_a_disk_that_is_full_is_a_failure_of_storage_and_leaves_nothing(
+    place: Place, project: Project
+) -> None:
+    project.write("large.bin", b"x" * 3_000_000)
+    project.commit()
+    program = (
+        "import resource, sys\n"
+        "from tests.git.test_batch_sources import Place\n"
+        "from codex_counsel.errors import CounselError\n"
+        "from pathlib import Path\n"
+        "place = Place(Path(sys.argv[1]), Path(sys.argv[2]))\n"
+        # Git's own limit to a pack is above it; the file does not fit.
+        "limits = (1_000_000, resource.RLIM_INFINITY)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, limits)\n"
+        "try:\n"
+        "    place.sources().root(sys.argv[3])\n"
+        "except CounselError as error:\n"
+        "    print(error.code)\n"
+    )
+    url = f"file://{project.root}"
+    result = subprocess.run(
+        [sys.executable, "-c", program, str(place.base), str(place.settings), url],
+        cwd=Path(__file__).parents[2],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert result.stdout.strip() == "storage_failed"
+    assert [path for path in place.repositories.iterdir() if path.is_dir()] == []
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -23,7 +23,7 @@ from codex_counsel.git.fetch import (
 from codex_counsel.git.hardening import Config, environment, fetch_environment
 from codex_counsel.git.process import GitProcess, GitTimeout, find_git
 from codex_counsel.git.remotes import shown
-from codex_counsel.git.repo import Repo
+from codex_counsel.git.repo import GitError, Repo
 from codex_counsel.system.files import remove_tree
 
 PATIENCE = 30
@@ -41,10 +41,7 @@ def clone(url: str, target: Path, timeout: float, env: Mapping[str, str]) -> Non
     remove_tree(draft)
     try:
         _fetch_all(url, draft, timeout, env)
-        repo = Repo.open(draft, timeout * PATIENCE, env=env)
-        if repo.head():
-            # Here the drivers of the user's filters are switched off: see `hardening`.
-            repo.git("read-tree", "-m", "-u", "HEAD")
+        _check_out(url, Repo.open(draft, timeout * PATIENCE, env=env))
         draft.rename(target)
     except OSError as error:
         raise error_of(
@@ -52,6 +49,21 @@ def clone(url: str, target: Path, timeout: float, env: Mapping[str, str]) -> Non
         ) from None
     finally:
         remove_tree(draft)
+
+
+def _check_out(url: str, repo: Repo) -> None:
+    """Write the files of HEAD. Raises `storage_failed`."""
+    if repo.head() is None:
+        return
+    try:
+        # Here the drivers of the user's filters are switched off: see `hardening`.
+        repo.git("read-tree", "-m", "-u", "HEAD")
+    except GitError as error:
+        raise CounselError(
+            Code.STORAGE_FAILED,
+            f"The files of {shown(url)} cannot be written: {error.message}",
+            repair="Free disk space, or clone it yourself and name its directory.",
+        ) from None
 
 
 def _fetch_all(url: str, draft: Path, timeout: float, env: Mapping[str, str]) -> None:
