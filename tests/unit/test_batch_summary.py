@@ -331,6 +331,13 @@ def test_long_texts_of_a_finding_are_cut() -> None:
     assert found.proof.status == "proven"
 
 
+def test_thousands_of_repositories_of_one_name_have_names_of_their_own() -> None:
+    items = [item(str(number), root=f"/{number}/shop") for number in range(20_000)]
+    rows = summarize(items, []).rows
+    assert rows[-1].repository == "shop-20000"
+    assert len({row.repository for row in rows}) == 20_000
+
+
 # --- rows
 
 

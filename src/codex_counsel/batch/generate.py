@@ -199,6 +199,26 @@ def repository_name(source: str) -> str:
     return one_line(visible(last), 80).strip() or "repository"
 
 
+class Names:
+    """Gives out names, each once: `shop`, `shop-2`, `shop-3`."""
+
+    def __init__(self) -> None:
+        self._used: set[str] = set()
+        self._numbers: dict[str, int] = {}
+
+    def free(self, wanted: str) -> str:
+        """The name itself, or with the next free number."""
+        name = wanted
+        # Counted for each name: many may be the same.
+        number = self._numbers.get(wanted, 1)
+        while name in self._used:
+            number += 1
+            name = f"{wanted}-{number}"
+        self._numbers[wanted] = number
+        self._used.add(name)
+        return name
+
+
 class _Requests:
     """Collects the requests of one generator."""
 
@@ -211,7 +231,8 @@ class _Requests:
                 )
         self._kind = kind
         self._arguments = dict(arguments)
-        self._lines: dict[str, Line] = {}
+        self._lines: list[Line] = []
+        self._names = Names()
 
     def add(self, name: str, own: JsonObject, repo: str | None = None) -> None:
         """One more request. Raises `invalid_arguments` where its tool does not take it."""
@@ -221,16 +242,15 @@ class _Requests:
                 f"A batch has at most {MAX_REQUESTS:,} requests; nothing was started",
                 repair="Make several batches of it.",
             )
-        line_id = self._free_id(name)
-        line = Line(line_id, self._kind, {**self._arguments, **own}, repo)
+        line = Line(self._free_id(name), self._kind, {**self._arguments, **own}, repo)
         check_request(line)
-        self._lines[line_id] = line
+        self._lines.append(line)
 
     def generated(self, nothing: str, skipped: Iterable[Skipped] = ()) -> Generated:
         """All of them. Raises `nothing_to_review` with this sentence where there are none."""
         left_out = list(skipped)
         if self._lines:
-            return Generated(list(self._lines.values()), left_out)
+            return Generated(self._lines, left_out)
         details = {}
         if left_out:
             details["skipped"] = [
@@ -243,11 +263,7 @@ class _Requests:
         if len(wanted) > MAX_ID - 10:
             digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:12]
             wanted = f"{wanted[: MAX_ID - 30]}-{digest}"
-        number, free = 1, wanted
-        while free in self._lines:
-            number += 1
-            free = f"{wanted}-{number}"
-        return free
+        return self._names.free(wanted)
 
 
 def _whole_files(names: Iterable[bytes]) -> JsonObject:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from codex_counsel.batch.generate import repository_name
+from codex_counsel.batch.generate import Names, repository_name
 from codex_counsel.batch.model import LOST, Item, Kind
 from codex_counsel.batch.sources import SELF
 from codex_counsel.contract.envelope import (
@@ -169,10 +169,11 @@ class Totals:
         self._roots: dict[str, int] = {}
         self._names: list[str] = []
         numbers: dict[Path, int] = {}
+        names = Names()
         for item in items:
             number = numbers.setdefault(item.root, len(numbers))
             if number == len(self._names):
-                self._names.append(self._free_name(item))
+                self._names.append(names.free(_name_of(item)))
             self._roots[item.id] = number
             self._rows[item.id] = Row(item.id, item.kind)
         self._found: dict[_Key, _Found] = {}
@@ -186,17 +187,6 @@ class Totals:
         self._usage: list[Usage] = []
         self._proofs: list[Usage] = []
         self._elapsed = 0
-
-    def _free_name(self, item: Item) -> str:
-        source = item.source
-        if source == SELF:
-            source = str(item.root)
-        wanted = repository_name(source)
-        number, name = 1, wanted
-        while name in self._names:
-            number += 1
-            name = f"{wanted}-{number}"
-        return name
 
     # --- adding
 
@@ -425,6 +415,13 @@ class Totals:
         if self._omitted > MAX_OMITTED:
             more = self._omitted - MAX_OMITTED
             yield f"{more} more files that were not sent are not listed"
+
+
+def _name_of(item: Item) -> str:
+    source = item.source
+    if source == SELF:
+        source = str(item.root)
+    return repository_name(source)
 
 
 def items_sentence(rows: list[Row]) -> str:
