@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from distributed import Client, Scheduler, Worker
+
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.fleet.names import RESOURCE
 from codex_counsel.system.text import one_line, visible
@@ -64,8 +66,6 @@ class Cluster:
 
     async def connect(self, seconds: float = CONNECT_SECONDS) -> None:
         """Connect, after a loss again. Raises `cluster_failed`."""
-        from distributed import Client
-
         _quieten()
         await self._drop_client()
         try:
@@ -76,7 +76,7 @@ class Cluster:
                 target, asynchronous=True, set_as_default=False, timeout=seconds
             )
             await asyncio.wait_for(_opened(self._client), seconds + 5)
-        except (OSError, TimeoutError, ValueError, ImportError, RuntimeError) as error:
+        except (OSError, TimeoutError, ValueError, RuntimeError) as error:
             await self._drop_client()
             reason = one_line(visible(str(error)), 300)
             raise CounselError(
@@ -86,8 +86,6 @@ class Cluster:
 
     async def _start_local(self, local: LocalNodes) -> Any:
         """The scheduler of this process, with one worker."""
-        from distributed import Scheduler, Worker
-
         if self._local_servers:
             return self._local_servers[0].address
         # In one process no port leads to them: whoever reached one could run anything. What is

@@ -1,0 +1,102 @@
+"""Items of a batch as packs: one foundation for each repository, the same for as long as the batch lives."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from codex_counsel.batch.model import Item
+from codex_counsel.errors import Code, CounselError, error_of
+from codex_counsel.packs import foundation as foundations
+from codex_counsel.packs.foundation import MadeFoundation
+from codex_counsel.packs.manifest import Foundation, parse
+from codex_counsel.prepare import workspace as workspaces
+from codex_counsel.prepare.context import Context
+from codex_counsel.services import pack as packs
+from codex_counsel.system.files import (
+    make_private,
+    read_json_or_none,
+    remove_tree,
+    write_atomically,
+)
+
+FOUNDATIONS = "foundations"
+"""Folder of a batch: for each repository a foundation and what is known of it."""
+SCRATCH = "packing"
+"""Folder of a batch: what packs are made of, while they are made."""
+
+
+@dataclass(frozen=True)
+class PackedItem:
+    """The pack of an item without its foundation, and where that is: its SHA-256 names it."""
+
+    head: bytes
+    digest: str
+    foundation: Path
+
+
+class Packing:
+    """Makes packs in the directory of a batch."""
+
+    def __init__(self, context: Context, directory: Path) -> None:
+        self._context = context
+        self._foundations = directory / FOUNDATIONS
+        self._scratch = directory / SCRATCH
+        self._made: dict[Path, MadeFoundation] = {}
+
+    def pack(self, item: Item, ticket: str) -> PackedItem:
+        """The pack of an item, with the ticket as its id. Raises CounselError, as the services that make it."""
+        made = self.foundation(item.root)
+        try:
+            self._scratch.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise _storage_error(error) from None
+        try:
+            packed = packs.prepare(
+                self._context,
+                item.request(),
+                self._scratch,
+                pack_id=ticket,
+                foundation=made,
+            )
+            return PackedItem(packed.head(), made.digest, made.path)
+        except OSError as error:
+            raise _storage_error(error) from None
+        finally:
+            remove_tree(self._scratch)
+
+    def foundation(self, root: Path) -> MadeFoundation:
+        """That of the repository at this directory, made once for the batch: what is saved later is not in it."""
+        if root not in self._made:
+            self._made[root] = self._kept(root) or self._make(root)
+        return self._made[root]
+
+    def _paths(self, root: Path) -> tuple[Path, Path]:
+        name = hashlib.sha256(str(root).encode("utf-8", "surrogateescape")).hexdigest()
+        return self._foundations / f"{name}.tar", self._foundations / f"{name}.json"
+
+    def _kept(self, root: Path) -> MadeFoundation | None:
+        """What an earlier process of this batch has made; the JSON is written last."""
+        file, note = self._paths(root)
+        match read_json_or_none(note):
+            case {"about": dict(about), "digest": str(digest)} if file.is_file():
+                return MadeFoundation(parse(Foundation, about, str(note)), file, digest)
+        return None
+
+    def _make(self, root: Path) -> MadeFoundation:
+        file, note = self._paths(root)
+        workspace = workspaces.resolve(self._context, str(root))
+        try:
+            make_private(self._foundations)
+            made = foundations.make(self._context, workspace, file)
+            about = {**asdict(made), "path": None}
+            write_atomically(note, json.dumps(about), durable=True)
+        except OSError as error:
+            raise _storage_error(error) from None
+        return made
+
+
+def _storage_error(error: OSError) -> CounselError:
+    return error_of(Code.STORAGE_FAILED, "An item cannot be packed", error)
