@@ -370,6 +370,50 @@ def test_a_file_that_few_bytes_make_huge_is_refused(
     assert "5,000,000 bytes" in refused(context, file)
 
 
+def test_a_commit_of_a_size_that_none_has_is_refused(
+    sender: Repository,
+    context: Context,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(packs, "MAX_COMMIT", 5_000)
+    sender.begin()
+    sender.commit("x" * 6_000)
+    message = refused(context, draft(sender).write(tmp_path / "foundation.tar"))
+    assert "a commit of more than 5,000 bytes" in message
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        ("MAX_RECORD", "a name that no file system takes"),
+        ("MAX_OUTPUT", "print too much"),
+    ],
+)
+def test_a_tree_that_makes_git_print_without_end_is_refused(
+    sender: Repository, context: Context, tmp_path: Path, limit: str, reason: str
+) -> None:
+    sender.begin()
+    sender.write("d/" * 40 + "x")
+    file = draft(sender).write(tmp_path / "foundation.tar")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packs, limit, 20)
+        assert reason in refused(context, file)
+
+
+def test_commits_that_are_nowhere_cost_no_process_each_and_are_not_noted(
+    sender: Repository, context: Context, tmp_path: Path
+) -> None:
+    sender.begin()
+    sender.commit("change")
+    nowhere = [os.urandom(20).hex() for _ in range(20_000)]
+    foundation = draft(sender)
+    about = foundation.about
+    foundation = foundation.named(shallow=[*about.shallow, *nowhere])
+    there = kept(context, foundation.write(tmp_path / "foundation.tar"))
+    assert (there.root / ".git/shallow").read_text().split() == [about.head]
+
+
 # --- findings
 
 

@@ -51,7 +51,7 @@ FLAGS = {
     "take": f"{OUTPUT} output workspace-root",
     "comment": f"{OUTPUT} pr workspace-root dry-run",
     "check": f"{OUTPUT} output workspace-root expect-head on-record format fail-on new-only",
-    "run": f"{OUTPUT} output format fail-on new-only result events",
+    "run": f"{OUTPUT} output format fail-on new-only result events network",
     "compare": f"{OUTPUT} output workspace-root format open",
     "batch": f"{OUTPUT} review-range review-prs audit per delegate repos arguments workspace-root dry-run output-dir "
     "resume retry-lost jobs cluster lost-after max-tokens max-failures format fail-on new-only output",

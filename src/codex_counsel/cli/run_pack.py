@@ -36,7 +36,13 @@ def run(arguments: argparse.Namespace, counsel: Counsel) -> int:
     LINE.say("unpacking …")
     with _opened(arguments.pack) as file:
         name = _name(arguments.pack)
-        started = run_pack.start(counsel.context, file, name, background=False)
+        started = run_pack.start(
+            counsel.context,
+            file,
+            name,
+            background=False,
+            network=arguments.network,
+        )
     LINE.erase()
     if not arguments.quiet:
         for warning in (*counsel.settings.warnings, *started.warnings):

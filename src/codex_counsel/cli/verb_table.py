@@ -301,6 +301,11 @@ def _run_pack(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="put all that Codex reported into that file too",
     )
+    parser.add_argument(
+        "--network",
+        action="store_true",
+        help="let the commands of the run use the network of this machine, where the pack asks for that",
+    )
     _add_document_flags(parser)
     _add_output_file(parser)
 

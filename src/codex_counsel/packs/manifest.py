@@ -48,6 +48,7 @@ TOOLS: Mapping[str, type[RunRequest]] = {
 STAYS_AT_HOME = (
     "workspace_root",
     "session_id",
+    "profile",
     "extra_roots",
     "plan_path",
     "from_job",

@@ -23,7 +23,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,6 +71,12 @@ MAX_ENTRIES = 1_000_000
 """Files of the working tree."""
 MAX_SHALLOW = 1_000_000
 """Commits without parents that a pack may list."""
+MAX_COMMIT = 10_000_000
+"""Bytes of one of those commits, whose parents are looked at."""
+MAX_OUTPUT = 100_000_000
+"""Bytes that one command of git may print into memory."""
+MAX_RECORD = 1_000_000
+"""Bytes of a line about a file of the working tree."""
 MAX_LOOSE_PACKS = 40
 """Packs of git beside those of its common index, above which that index is written again."""
 ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding\n"
@@ -220,21 +226,30 @@ def remove_unused(context: Context, now: float | None = None) -> None:
 
     `now` is in epoch seconds.
     """
-    folder = _folder(context)
     now = now or time.time()
-    living: set[Path] | None = None
-    with contextlib.suppress(OSError, CounselError):
-        for directory in list(folder.iterdir()):
+    directories: list[Path] = []
+    with contextlib.suppress(OSError):
+        directories = list(_folder(context).iterdir())
+    unused = []
+    for directory in directories:
+        # One that cannot be removed must not keep the others.
+        with contextlib.suppress(OSError):
             if directory.name.startswith(REMOVED):
                 remove_tree(directory)
             elif directory.name.startswith(SCRATCH):
                 _remove_abandoned(directory, now)
             elif _is_unused(directory, now):
-                # Reading all jobs takes long, and few calls find such a repository.
-                if living is None:
-                    living = _workspaces_of_living_jobs(context)
-                if not any(path.is_relative_to(directory) for path in living):
-                    _remove(context, directory, now)
+                unused.append(directory)
+    if not unused:
+        return
+    # Reading all jobs takes long, and few calls find such a repository.
+    with contextlib.suppress(OSError, CounselError):
+        living = _workspaces_of_living_jobs(context)
+        for directory in unused:
+            if any(path.is_relative_to(directory) for path in living):
+                continue
+            with contextlib.suppress(OSError):
+                _remove(context, directory, now)
 
 
 def _is_unused(directory: Path, now: float) -> bool:
@@ -445,13 +460,27 @@ def _check_size(git: _Git) -> None:
     """Raise unless the files of the index have a size that is to be expected: few bytes of objects can make many."""
     tree = git.run("write-tree").decode().strip()
     total = count = 0
-    for record in git.run("ls-tree", "-r", "-l", "-z", tree).split(b"\0")[:-1]:
-        size = record.partition(b"\t")[0].split()[3]
-        count += 1
-        if size != b"-":
-            total += int(size)
-    if total > MAX_TREE or count > MAX_ENTRIES:
-        raise _invalid(f"has more than {MAX_ENTRIES:,} files or {MAX_TREE:,} bytes")
+    # Git ends with the block, whatever it still has to say.
+    with contextlib.closing(git.stream("ls-tree", "-r", "-l", "-z", tree)) as listing:
+        for record in _records(listing):
+            size = record.partition(b"\t")[0].split()[3]
+            count += 1
+            if size != b"-":
+                total += int(size)
+            if total > MAX_TREE or count > MAX_ENTRIES:
+                raise _invalid(
+                    f"has more than {MAX_ENTRIES:,} files or {MAX_TREE:,} bytes"
+                )
+
+
+def _records(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Output that a NUL byte ends each record of, one by one."""
+    rest = b""
+    for chunk in chunks:
+        *records, rest = (rest + chunk).split(b"\0")
+        if max(map(len, (*records, rest))) > MAX_RECORD:
+            raise _invalid("has a file with a name that no file system takes")
+        yield from records
 
 
 # --- commits
@@ -499,13 +528,25 @@ def _remove_drafts_of_packs(git: _Git) -> None:
 
 def _without_parents(git: _Git, commits: set[str]) -> set[str]:
     """Those of which not all parents are in the repository. A commit that is not there itself is left out."""
+    here = _present(git, commits)
+    if not here:
+        return set()
+    whole = git.directory / "not-shallow"
+    try:
+        whole.write_bytes(b"")
+        listing = git.run(
+            "rev-list",
+            "--no-walk=unsorted",
+            "--parents",
+            "--stdin",
+            stdin=_as_lines(here),
+            variables={"GIT_SHALLOW_FILE": str(whole)},
+        )
+    finally:
+        whole.unlink(missing_ok=True)
     parents: dict[str, list[str]] = {}
-    for commit in commits:
-        code, output = git.try_run("cat-file", "commit", commit)
-        if code == 0:
-            header = output.partition(b"\n\n")[0].decode("ascii", "replace")
-            lines = header.splitlines()
-            parents[commit] = [line[7:] for line in lines if line[:7] == "parent "]
+    for line in listing.decode("ascii").splitlines():
+        commit, *parents[commit] = line.split()
     present = _present(git, {name for names in parents.values() for name in names})
     return {
         commit for commit, names in parents.items() if not present.issuperset(names)
@@ -513,14 +554,19 @@ def _without_parents(git: _Git, commits: set[str]) -> set[str]:
 
 
 def _present(git: _Git, names: set[str]) -> set[str]:
+    """Those that are commits of the repository. Raises `pack_invalid` for one of a size that none has."""
     if not names:
         return set()
     listing = git.run("cat-file", "--batch-check", stdin=_as_lines(names))
     found = set()
     for line in listing.decode().splitlines():
         name, _, about = line.partition(" ")
-        if about.startswith("commit "):
-            found.add(name)
+        kind, _, size = about.partition(" ")
+        if kind != "commit":
+            continue
+        if int(size) > MAX_COMMIT:
+            raise _invalid(f"has a commit of more than {MAX_COMMIT:,} bytes")
+        found.add(name)
     return found
 
 
@@ -636,10 +682,12 @@ class _Git:
         """What git printed. Raises `pack_invalid` with git's own message, `timeout` and `storage_failed`."""
         return self._checked(args, self._environment(variables or {}), stdin, ok)
 
-    def try_run(self, *args: str) -> tuple[int, bytes]:
-        """Exit code and output."""
-        code, output, _ = self._finished(args, self._environment({}), None)
-        return code, output
+    def stream(self, *args: str) -> Generator[bytes]:
+        """What git prints, as it comes. Raises as `run`."""
+        process = self._process(args, self._environment({}), None)
+        with self._in_time(args), process:
+            yield from process.chunks()
+        self._check(args, process, (0,))
 
     def _environment(self, variables: dict[str, str]) -> GitEnvironment:
         places = {
@@ -656,9 +704,23 @@ class _Git:
         stdin: Path | bytes | None,
         ok: tuple[int, ...],
     ) -> bytes:
-        code, output, stderr = self._finished(args, env, stdin)
-        if code in ok:
-            return output
+        process = self._process(args, env, stdin)
+        output = bytearray()
+        with self._in_time(args), process:
+            for chunk in process.chunks():
+                output += chunk
+                if len(output) > MAX_OUTPUT:
+                    raise _invalid(f"makes `git {args[0]}` print too much")
+        self._check(args, process, ok)
+        return bytes(output)
+
+    def _check(
+        self, args: tuple[str, ...], process: GitProcess, ok: tuple[int, ...]
+    ) -> None:
+        """Raise unless git has ended with one of these codes."""
+        if (process.code or 0) in ok:
+            return
+        stderr = bytes(process.stderr).decode(errors="replace")
         problem = f"`git {args[0]}` failed: {_sentence(stderr)}"
         if any(words in stderr for words in NOT_WRITTEN):
             raise CounselError(
@@ -668,29 +730,29 @@ class _Git:
             )
         raise _invalid(f"makes no repository: {problem}")
 
-    def _finished(
+    def _process(
         self, args: tuple[str, ...], env: GitEnvironment, stdin: Path | bytes | None
-    ) -> tuple[int, bytes, str]:
-        """Exit code, output and stderr."""
+    ) -> GitProcess:
         command = [find_git(env), "--no-pager", *args]
         if isinstance(stdin, bytes):
-            process = GitProcess(command, env, self.tree, self.timeout, stdin)
-        else:
-            if stdin:
-                command = ["/bin/sh", "-c", READ_FROM_FILE, "sh", str(stdin), *command]
-            limits = (str(MAX_BYTES // BLOCK), str(MAX_MEMORY // KIBIBYTE))
-            argv = ["/bin/sh", "-c", GUARD, *limits, *command]
-            process = GitProcess(argv, env, self.tree, self.timeout, lifeline=True)
+            return GitProcess(command, env, self.tree, self.timeout, stdin)
+        if stdin:
+            command = ["/bin/sh", "-c", READ_FROM_FILE, "sh", str(stdin), *command]
+        limits = (str(MAX_BYTES // BLOCK), str(MAX_MEMORY // KIBIBYTE))
+        argv = ["/bin/sh", "-c", GUARD, *limits, *command]
+        return GitProcess(argv, env, self.tree, self.timeout, lifeline=True)
+
+    @contextlib.contextmanager
+    def _in_time(self, args: tuple[str, ...]) -> Iterator[None]:
+        """Say which command did not finish."""
         try:
-            with process:
-                output = b"".join(process.chunks())
+            yield
         except GitTimeout:
             raise CounselError(
                 Code.TIMEOUT,
                 f"`git {args[0]}` did not finish within {self.timeout:g} seconds and was ended.",
                 repair="Raise CODEX_COUNSEL_GIT_TIMEOUT_SECONDS and call again.",
             ) from None
-        return process.code or 0, output, bytes(process.stderr).decode(errors="replace")
 
 
 def _sentence(stderr: str) -> str:

@@ -171,6 +171,7 @@ def _check_travels(request: RunRequest) -> None:
     """Raise `invalid_arguments` for what means something on this machine only."""
     refused = {
         "session_id": "a thread of Codex stays on the machine that it began on",
+        "profile": "a profile is a file in the home of one machine's Codex",
         "extra_roots": "directories outside the repository do not travel",
         "from_job": "the work of an earlier task stays on the machine that has it",
     }

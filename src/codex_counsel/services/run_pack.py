@@ -2,7 +2,8 @@
 
 Of the sender's settings only those that say what is asked are in force, where the receiver's
 are no stricter. What a run may read, spend and use of the host is the receiver's to say, and
-so is the login of Codex: a pack brings none.
+so is the login of Codex: a pack brings none. The same holds for arguments that are a power
+and no wish: the network for commands, and the part of a usage window that is kept back.
 """
 
 from __future__ import annotations
@@ -47,13 +48,20 @@ LIMITS = (
     "timeout_seconds",
 )
 """Settings of `manifest.POLICY` of which the lower one is in force."""
+WORDS = ("model", "effort")
+"""Settings that become arguments of Codex, as the request's own do."""
 IMAGES_PATIENCE = 60.0
 """Seconds that a call waits while another one starts a run with images from the same foundation."""
 NO_LOGIN = (
     "A pack brings no login. On this machine run `codex login`, or set CODEX_API_KEY; then run the same pack again. "
     "OPENAI_API_KEY alone is not read by `codex exec`."
 )
+RESERVE_KEPT = (
+    "of the sender: use_reserve is not in force: what this machine keeps back of a usage window stays"
+    " (see CODEX_COUNSEL_RESERVE)"
+)
 _ID = re.compile("[0-9a-f]{32}")
+_WORD = re.compile(r"[^-\0][^\0]{0,199}")
 _IMAGE = re.compile(rf"{manifest.IMAGES}/[0-9]{{1,2}}\.(?:png|jpe?g|gif|webp)")
 
 
@@ -81,16 +89,29 @@ class _Received:
 
 
 def start(
-    context: Context, pack: BinaryIO, name: str, *, background: bool
+    context: Context,
+    pack: BinaryIO,
+    name: str,
+    *,
+    background: bool,
+    network: bool = True,
 ) -> StartedPack:
     """Start the run of a pack, or join the run that this pack has had here. Messages call it `name`.
 
-    A pack without its foundation runs where that is kept already. Raises `pack_invalid`
-    for what cannot be run, and as `runs.start`; nothing was spent then.
+    A pack without its foundation runs where that is kept already. `network`: commands of
+    the run may use the network where the pack asks for that. Raises `pack_invalid` for
+    what cannot be run, `invalid_arguments` where the network is asked for in vain, and as
+    `runs.start`; nothing was spent then.
     """
     repositories.remove_unused(context)
     with repositories.scratch(context) as folder:
         received = _unpack(pack, name, folder)
+        if getattr(received.request, "network", False) and not network:
+            raise CounselError(
+                Code.INVALID_ARGUMENTS,
+                f"{_shown(name)} asks to let its commands use the network of this machine",
+                repair="Where you trust its sender, run it with --network.",
+            )
         with _at_home(context, received) as prepared:
             handle = _start(prepared.context, prepared.request, background=background)
     settings = prepared.context.settings
@@ -146,8 +167,13 @@ def _problems(pack: Pack, folder: Path) -> Iterator[str]:
     for name in manifest.STAYS_AT_HOME:
         if name in pack.request:
             yield f"its request names {name}, which means something on one machine only"
+    if (pack.request.get("pr") is None) != (pack.pull is None):
+        yield "it is of a pull request that it has not, or has one that it is not of"
     for name in pack.settings.keys() - set(manifest.POLICY):
         yield f"{_shown(name)} is no setting that travels"
+    for name in WORDS:
+        if name in pack.settings and not _WORD.fullmatch(str(pack.settings[name])):
+            yield f"its setting {name} is none"
     yield from _problems_of_members(pack, folder)
 
 
@@ -181,14 +207,21 @@ class _Prepared:
 @contextlib.contextmanager
 def _at_home(context: Context, received: _Received) -> Iterator[_Prepared]:
     """What is needed to start the run; its repository stays, and its images do, until the block ends."""
-    pack = received.pack
-    settings = settings_of(context, pack.settings)
+    pack, request = received.pack, received.request
+    sent = dict(pack.settings)
+    if request.timeout_seconds is not None:
+        # As a setting, it does not lift the receiver's own limit.
+        sent["timeout_seconds"] = request.timeout_seconds
+    settings = settings_of(context, sent)
+    if request.use_reserve:
+        settings = replace(settings, warnings=(*settings.warnings, RESERVE_KEPT))
+    request = replace(request, timeout_seconds=None, use_reserve=False)
     context = replace(context, settings=settings, pull=pack.pull)
     _keep_foundation(context, received)
     with repositories.using(context, pack.foundation) as repository:
         workspace = _workspace(repository, pack.prefix)
         with _images(repository.parent, received) as images:
-            request = replace(received.request, workspace_root=str(workspace))
+            request = replace(request, workspace_root=str(workspace))
             if isinstance(request, Consult | Delegate):
                 request = replace(request, images=images)
             yield _Prepared(context, request)
@@ -288,7 +321,9 @@ def settings_of(context: Context, sent: Mapping[str, Json]) -> Settings:
     for setting in fields(Settings):
         name, default = setting.name, setting.default
         value = getattr(loaded, name)
-        if name not in sent or value == default:
+        if name not in sent or value is None:
+            continue
+        if value == default and name not in LIMITS:
             continue
         mine = getattr(own, name)
         is_set = mine != default or f"{PREFIX}{name.upper()}" in context.env

@@ -562,6 +562,7 @@ def test_each_pack_has_an_id_of_its_own_unless_it_is_given_one(sender: Sender) -
             Consult(question="Why?", session_id="019a0000-0000-7000-8000-000000000000"),
             "session_id",
         ),
+        (Consult(question="Why?", profile="work"), "profile"),
         (Consult(question="Why?", extra_roots=("/usr",)), "extra_roots"),
         (Delegate(task="x", from_job="a" * 32), "from_job"),
         (ReviewChanges(scope="branch", since="last"), "since"),
