@@ -34,10 +34,17 @@ from typing import BinaryIO, NoReturn
 
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.reading import read
+from codex_counsel.contract.request import (
+    Consult,
+    Delegate,
+    ReviewChanges,
+    ReviewPlan,
+)
 from codex_counsel.contract.vocabulary import JOB_ID
 from codex_counsel.delegate.record import WORK, DelegateResult
 from codex_counsel.delegate.set_up import SEED, SEED_PATCH
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.git.refs import SHA
 from codex_counsel.jobs import children, recovery
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.kinds import KindName
@@ -78,6 +85,14 @@ REVIEW_FIELDS = (
     "bars",
 )
 """The fields of a `ReviewRecord` that travel: all but paths of that machine. Of `prove` there are the jobs."""
+TOOLS_OF_KINDS: Mapping[KindName, tuple[str, ...]] = {
+    "consult": (Consult.tool,),
+    "review": (ReviewChanges.tool, ReviewPlan.tool),
+    "delegate": (Delegate.tool,),
+    "attempts": (Delegate.tool,),
+    "proof": (Delegate.tool,),
+}
+"""The tools of the jobs that travel."""
 MAX_JOBS = 200
 MAX_JSON = 64_000_000
 """Bytes of a file that is held in memory; a review of 10,000 files has 5 MB."""
@@ -391,6 +406,14 @@ def _record(result: ResultFile, job_id: str) -> JobRecord:
             raise result.error("is damaged: a job has an impossible time")
     if record.kind == "in_place":
         raise result.error("is of a run in place, which cannot travel")
+    if record.tool not in TOOLS_OF_KINDS[record.kind]:
+        shown = one_line(clean(record.tool), 60)
+        raise result.error(
+            f"is damaged: a job of the kind {record.kind} is of the tool {shown}"
+        )
+    # Git gets it as an argument.
+    if record.head is not None and not SHA.fullmatch(record.head):
+        raise result.error("is damaged: the head of a job is no commit")
     return record
 
 

@@ -31,12 +31,6 @@ from codex_counsel.contract.envelope import (
     Usage,
     Workspace,
 )
-from codex_counsel.contract.request import (
-    Consult,
-    Delegate,
-    ReviewChanges,
-    ReviewPlan,
-)
 from codex_counsel.contract.settings import Settings
 from codex_counsel.contract.vocabulary import TERMINAL
 from codex_counsel.delegate.record import WORK, DelegateResult, DelegateSpec
@@ -46,7 +40,6 @@ from codex_counsel.git.fetch import ObjectStore
 from codex_counsel.git.repo import Repo
 from codex_counsel.jobs import ledger as usage_ledger
 from codex_counsel.jobs.budget import mark_cut_short
-from codex_counsel.jobs.kinds import KindName
 from codex_counsel.jobs.ledger import MAX_COUNT
 from codex_counsel.jobs.spec import Spec
 from codex_counsel.jobs.store import Store
@@ -75,14 +68,6 @@ from codex_counsel.system.text import clean, one_line
 
 MAX_BINARY = 4_000_000_000
 """Bytes that git may make of the binary parts of a patch."""
-REVIEWS = (ReviewChanges.tool, ReviewPlan.tool)
-TOOLS_OF_KINDS: Mapping[KindName, tuple[str, ...]] = {
-    "consult": (Consult.tool,),
-    "review": REVIEWS,
-    "delegate": (Delegate.tool,),
-    "attempts": (Delegate.tool,),
-    "proof": (Delegate.tool,),
-}
 OF_REVIEWS = ("verdict", "confidence", "findings", "resolved", "coverage")
 OF_DIFFS = (
     "diff",
@@ -199,10 +184,6 @@ class _Building:
     def write_spec(self, job_id: str, parts: list[str]) -> None:
         """Make the directory with its `spec.json`, `taken.json` and `lock`."""
         record = self.result.jobs[job_id]
-        if record.tool not in TOOLS_OF_KINDS[record.kind]:
-            raise self.result.error(
-                f"is damaged: a job of the kind {record.kind} is of the tool {one_line(clean(record.tool), 60)}"
-            )
         directory = self.directory(job_id)
         directory.mkdir(mode=0o700)
         os.close(open_private(str(directory / "lock"), os.O_WRONLY | os.O_CREAT))

@@ -189,6 +189,8 @@ def test_text_around_a_patch_does_not_stay_in_the_stored_diff(forger: Forger) ->
         ({"job.json": None}, "missing"),
         ({"job.json": lambda job: {**job, "tool": "codex_consult"}}, "of the tool"),
         ({"job.json": lambda job: {**job, "tool": "rm -rf"}}, "of the tool"),
+        ({"job.json": lambda job: {**job, "head": "--batch"}}, "no commit"),
+        ({"job.json": lambda job: {**job, "head": "HEAD"}}, "no commit"),
         ({"job.json": lambda job: {**job, "kind": "in_place"}}, "in place"),
         ({"job.json": lambda job: {**job, "kind": "other"}}, "wrong kind"),
         ({"job.json": lambda job: {**job, "created": -1.0}}, "impossible time"),
@@ -210,6 +212,15 @@ def test_what_has_another_form_is_refused(
     forger: Forger, changes: dict[str, Change], words: str
 ) -> None:
     assert words in forger.refused(changes)
+
+
+def test_the_name_of_a_tool_reaches_no_terminal_as_it_is(forger: Forger) -> None:
+    def evil(job: Any) -> Any:
+        return {**job, "tool": "\x1b]0;title\x07" + "x" * 100_000}
+
+    why = forger.refused({"job.json": evil})
+    assert "\x1b" not in why
+    assert len(why) < 300
 
 
 def test_tokens_that_no_run_takes_are_refused(forger: Forger) -> None:
