@@ -282,6 +282,15 @@ def test_a_task_is_delegated_to_each_repository() -> None:
         generate.delegate(" ", ["a"], {})
 
 
+def test_an_id_names_the_directory_that_a_dot_stands_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop" / "src").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "shop" / "src")
+    found = generate.delegate("Update.", [".", ".."], {})
+    assert [line.id for line in found.lines] == ["delegate-src", "delegate-shop"]
+
+
 def test_a_list_is_given_in_words_or_as_a_file(tmp_path: Path) -> None:
     assert generate.read_list("12, 15,,7 ", tmp_path) == ["12", "15", "7"]
     (tmp_path / "list").write_bytes(b"\xef\xbb\xbf12\r\n\n a,b \n")

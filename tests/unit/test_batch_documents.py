@@ -73,7 +73,7 @@ def test_the_list_says_what_came_of_each_item_and_what_to_do_about_it() -> None:
 
 def test_a_list_of_tasks_has_their_checks_and_nothing_of_reviews() -> None:
     text = markdown(of({"a": task("failed"), "b": task("passed")}, kind="delegate"))
-    assert "| `a` | delegate | completed | check failed |" in text
+    assert "| `a` | delegate | completed | check failed: Done. |" in text
     assert "What was sent" not in text
     assert "pass:" not in text
 

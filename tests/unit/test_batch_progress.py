@@ -29,15 +29,15 @@ HALF_WAY = Progress(
         (BEGINNING, "0/300 done, 4 running, 0 tokens"),
         (
             HALF_WAY,
-            "100/300 done, 4 running, 2 queued, 2 failed, 1 lost, 1.2M tokens, 5.0/min, 40m left",
+            "100/300 done, 40m left, 4 running, 2 queued, 2 failed, 1 lost, 1.2M tokens, 5.0/min",
         ),
         (
             replace(HALF_WAY, paused_seconds=7300.0),
-            "100/300 done, 4 running, 2 queued, 2 failed, 1 lost, 1.2M tokens, paused for 2h 1m, 5.0/min, 2h 41m left",
+            "100/300 done, paused for 2h 1m, 2h 41m left, 4 running, 2 queued, 2 failed, 1 lost, 1.2M tokens, 5.0/min",
         ),
         (
             replace(HALF_WAY, stopping=True),
-            "100/300 done, 4 running, 2 queued, 2 failed, 1 lost, 1.2M tokens, stopping, 5.0/min",
+            "100/300 done, stopping, 4 running, 2 queued, 2 failed, 1 lost, 1.2M tokens, 5.0/min",
         ),
     ],
 )

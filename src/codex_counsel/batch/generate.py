@@ -196,6 +196,8 @@ def read_repositories(text: str, directory: Path) -> list[str]:
 def repository_name(source: str) -> str:
     """The last part of a path or address, without `.git`: what people call the repository."""
     last = re.split(r"[/:]", source.rstrip("/"))[-1].removesuffix(".git")
+    if last in ("", ".", ".."):
+        last = Path(source).resolve().name
     return one_line(visible(last), 80).strip() or "repository"
 
 

@@ -43,12 +43,19 @@ class Progress:
         return left / rate * MINUTE + self.paused_seconds
 
     def text(self) -> str:
-        """One line: `12/300 done, 4 running, 1 failed, 1.2M tokens, 8.0/min, 36m left`."""
+        """One line: `12/300 done, 36m left, 4 running, 1 failed, 1.2M tokens, 8.0/min`.
+
+        A narrow terminal shows its beginning.
+        """
         totals = self.totals
-        parts = [
-            f"{totals.ended}/{self.total} done",
-            f"{self.load.running} running",
-        ]
+        parts = [f"{totals.ended}/{self.total} done"]
+        if self.stopping:
+            parts.append("stopping")
+        if self.paused_seconds:
+            parts.append(f"paused for {duration(self.paused_seconds)}")
+        if self.seconds_left is not None:
+            parts.append(f"{duration(self.seconds_left)} left")
+        parts.append(f"{self.load.running} running")
         counts = {
             "queued": self.load.queued,
             "failed": totals.failed - totals.lost,
@@ -56,14 +63,8 @@ class Progress:
         }
         parts += [f"{count} {name}" for name, count in counts.items() if count]
         parts.append(f"{short_number(totals.tokens)} tokens")
-        if self.paused_seconds:
-            parts.append(f"paused for {duration(self.paused_seconds)}")
-        if self.stopping:
-            parts.append("stopping")
         if self.per_minute is not None:
             parts.append(f"{self.per_minute:.1f}/min")
-        if self.seconds_left is not None:
-            parts.append(f"{duration(self.seconds_left)} left")
         return ", ".join(parts)
 
 

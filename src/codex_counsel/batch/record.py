@@ -206,7 +206,7 @@ class Record:
         if not (directory / BATCH).is_file():
             raise CounselError(
                 Code.INVALID_ARGUMENTS,
-                f"--resume: {shown} is no directory of a batch, or of one that was not begun",
+                f"--resume: {shown} is not the directory of a batch, or the batch in it was never begun",
                 repair="Name the directory that the batch named when it began, or begin it anew.",
             )
         try:

@@ -67,6 +67,8 @@ MAX_REPLACEMENT = 4_000
 MAX_NAMES = 5
 """Items that a finding names."""
 MAX_WARNINGS = 20
+MAX_SUMMARY = 160
+"""Characters of an answer in the row of its item."""
 CODE_SECONDS = 20.0
 """After so much time no further job's repository is read for the code beside findings."""
 _KNOWN = ("returned", "new", None, "open", "rejected")
@@ -78,8 +80,9 @@ class Row:
     """What came of one item. `repository` is for people; empty where all items have the same.
 
     `findings` are those that nobody rejected and no test refuted, `counted` those of them
-    at or above the bar. `tokens` are input and output together. `exit_code` is what the
-    item alone would end with.
+    at or above the bar. `tokens` are input and output together. `summary` is the beginning
+    of an answer, or what a task has changed; empty for reviews. `exit_code` is what the item
+    alone would end with.
     """
 
     id: str
@@ -93,6 +96,8 @@ class Row:
     tokens: int = 0
     elapsed_ms: int | None = None
     job_id: str | None = None
+    summary: str = ""
+    has_diff: bool = False
     error: Failure | None = None
     exit_code: int = FAILED
 
@@ -223,6 +228,8 @@ class Totals:
             tokens=_tokens(meta.usage) + _tokens(meta.usage_proofs),
             elapsed_ms=meta.elapsed_ms,
             job_id=meta.job_id or envelope.job_id,
+            summary=_short_summary(row.kind, envelope),
+            has_diff=bool(envelope.files),
             error=_short(envelope.error),
             exit_code=self._exit_code(row.kind, state, envelope, wire),
         )
@@ -452,6 +459,8 @@ def _exit_of(rows: list[Row], bar: Bar) -> tuple[int, str]:
         return FAILED, f"{_items(len(unknown))} without a result that counts"
     if not any(row.exit_code == DONE for row in rows):
         return NOTHING, "there was nothing to review"
+    if not any(row.kind in REVIEWS for row in rows):
+        return DONE, "every item was completed"
     if bar.fail_on == "never":
         return DONE, "every item ended, and no finding is to fail the batch"
     return DONE, "every item ended, without a finding that counts"
@@ -483,6 +492,12 @@ def _short(error: Failure | None) -> Failure | None:
         repair=one_line(error.repair, 500),
         retryable=error.retryable,
     )
+
+
+def _short_summary(kind: Kind, envelope: Envelope) -> str:
+    if kind in REVIEWS or not envelope.ok:
+        return ""
+    return one_line(envelope.summary, MAX_SUMMARY)
 
 
 def _damaged() -> Failure:

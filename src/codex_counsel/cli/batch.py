@@ -27,8 +27,11 @@ from codex_counsel.batch.sources import Sources
 from codex_counsel.batch.summary import TOOL, Summary, summarize
 from codex_counsel.cli import batch_summary
 from codex_counsel.cli.batch_display import Display
+from codex_counsel.cli.batch_text import add_batch
+from codex_counsel.cli.page import Look, Page
 from codex_counsel.cli.progress import LINE
 from codex_counsel.cli.render import Output
+from codex_counsel.cli.review_text import counted
 from codex_counsel.contract.envelope import completed
 from codex_counsel.contract.request import parse
 from codex_counsel.errors import DONE, Code, CounselError
@@ -49,8 +52,6 @@ MAX_JOBS = 64
 LOCAL = "local"
 NO_CLUSTER = "none"
 MAX_SUBJECT = 100
-MAX_LISTED = 10
-"""Items that failed, which the summary on the terminal names."""
 
 
 def run_batch(arguments: argparse.Namespace, counsel: Counsel) -> int:
@@ -263,8 +264,8 @@ def _show_requests(asked: _Asked, output: Output) -> int:
     """List what would be asked. Nothing is spent, cloned or written."""
     lines = list(asked.lines)
     skipped = list(asked.skipped)
-    noun = "request" if len(lines) == 1 else "requests"
-    summary = f"{len(lines)} {noun} would be asked; nothing was spent"
+    requests = counted(len(lines), "request")
+    summary = f"{requests} would be asked; nothing was spent"
     if output.is_printed and output.format == "text":
         for line in lines:
             where = visible(line.repo or ".")
@@ -297,7 +298,8 @@ def _run(
     is_new: bool,
 ) -> int:
     display = Display(quiet=arguments.quiet)
-    display.say(f"{record.items_total} items in {_shown(record.directory)}")
+    items = counted(record.items_total, "item")
+    display.say(f"{items} in {_shown(record.directory)}")
     options = engine.Options(
         counsel.settings,
         max_tokens=record.options.max_tokens,
@@ -405,29 +407,19 @@ def _show(record: Record, summary: Summary, outcome: Outcome, output: Output) ->
         data["stopped"] = outcome.stop.reason
         data["exit_code"] = outcome.stop.exit_code
     if output.is_printed and output.format == "text":
-        _print_summary(record, summary, outcome)
+        page = Page(Look.of(sys.stdout, os.environ, output.colour, quiet=output.quiet))
+        add_batch(
+            page,
+            summary,
+            is_stopped=outcome.stop is not None,
+            directory=_shown(record.directory),
+            names=["results.jsonl", *batch_summary.written(record.directory)],
+        )
+        page.print()
+        sys.stdout.flush()
         output = replace(output, is_printed=False)
-    else:
-        _print_stop(record, outcome)
-    output.show(wire)
-
-
-def _print_summary(record: Record, summary: Summary, outcome: Outcome) -> None:
-    print(visible(summary.review.summary))
-    bad = [row for row in summary.rows if row.error and row.state != "nothing"]
-    for row in bad[:MAX_LISTED]:
-        if row.error:
-            why = one_line(visible(f"{row.error.code}: {row.error.message}"), 200)
-            print(f"  {visible(row.id)}  {row.state}  {why}")
-    if len(bad) > MAX_LISTED:
-        print(f"  and {len(bad) - MAX_LISTED} more: see summary.md")
-    if not outcome.stop:
-        print(f"exit code {summary.exit_code}: {summary.reason}")
-    sys.stdout.flush()
     _print_stop(record, outcome)
-    print(f"results: {_shown(record.directory)}")
-    names = " ".join(["results.jsonl", *batch_summary.written(record.directory)])
-    print(f"  {names}")
+    output.show(wire)
 
 
 def _print_stop(record: Record, outcome: Outcome) -> None:
@@ -435,7 +427,8 @@ def _print_stop(record: Record, outcome: Outcome) -> None:
     stop = outcome.stop
     if stop is None:
         return
-    print(f"{stop.reason}; {outcome.left} items have no result", file=sys.stderr)
+    left = f"{counted(outcome.left, 'item')} without a result"
+    print(f"{stop.reason}; {left}", file=sys.stderr)
     for place in outcome.unanswered:
         print(f"  {one_line(visible(place), 300)}", file=sys.stderr)
     if stop.repair:

@@ -169,7 +169,12 @@ def _table(rows: list[Row]) -> list[str]:
     titles = ["item", "kind", "state", "result", "findings", "tokens", "time", "job"]
     if with_repository:
         titles.insert(1, "repository")
-    lines = ["## Items", "", _cells(titles), _cells(["---"] * len(titles))]
+    lines = ["## Items", ""]
+    if any(row.job_id for row in rows):
+        lines += ["See all of one with `codex-counsel result JOB`.", ""]
+    if any(row.has_diff for row in rows):
+        lines += ["Apply a diff with `codex-counsel apply JOB`.", ""]
+    lines += [_cells(titles), _cells(["---"] * len(titles))]
     shown = rows
     if len(rows) > MAX_ROWS:
         shown = sorted(rows, key=_urgency)[:MAX_ROWS]
@@ -216,9 +221,12 @@ def _result(row: Row) -> str:
         return code_span(row.error.code)
     if row.verdict:
         return row.verdict
+    parts = []
     if row.check:
-        return f"check {row.check.replace('_', ' ')}"
-    return ""
+        parts.append(f"check {row.check.replace('_', ' ')}")
+    if row.summary:
+        parts.append(_cell(row.summary))
+    return ": ".join(parts)
 
 
 def _id(row: Row) -> str:

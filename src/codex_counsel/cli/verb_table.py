@@ -82,6 +82,22 @@ result; one that failed is started anew. Where the request cannot be started, no
 
 """
 
+BATCH_HELP = """\
+a line of FILE, with the arguments that the tool of its kind has (docs/reference/tools.md):
+  {"id": "shop", "kind": "review", "arguments": {"scope": "branch"}, "repo": "../shop"}
+
+examples:
+  codex-counsel batch requests.jsonl --jobs 4
+  codex-counsel batch --review-range v1.0..v1.1 --fail-on high
+  codex-counsel batch --review-prs 12,15 --arguments '{"effort": "low"}'
+  codex-counsel batch --audit 'src/**/*.py' --per directory --dry-run
+  codex-counsel batch --delegate "Update the copyright year" --repos ../shop,../bank
+
+Ctrl-C once: nothing more is started, and what runs ends. Twice: what runs is ended too. Either way, and after a crash,
+--resume goes on. A usage limit does not fail items: the batch waits for its reset.
+
+"""
+
 COMPLETION_HELP = """\
 add to the file that your shell reads at its start:
   bash  ~/.bashrc                   eval "$(codex-counsel completion bash)"
@@ -812,7 +828,7 @@ VERBS = (
         "batch",
         "run many requests, each one time, and go on after an interrupt, a limit or a crash",
         add_arguments=_batch,
-        epilog=EXIT_CODE_LIST,
+        epilog=BATCH_HELP + EXIT_CODE_LIST,
     ),
     Verb(
         "findings",

@@ -231,7 +231,7 @@ def test_after_one_interrupt_what_runs_ends_and_is_recorded(
         told = process.stderr.read()
     assert codes(directory) == dict.fromkeys(names(range(2)))
     if number == signal.SIGINT:
-        assert "4 items have no result" in told
+        assert "The batch was interrupted; 4 items without a result" in told
         assert f"go on with: codex-counsel batch --resume {directory}" in told
     assert living(str(world.base)) == []
 
