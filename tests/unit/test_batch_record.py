@@ -40,7 +40,14 @@ def directory(tmp_path: Path) -> Path:
 def test_a_resumed_batch_has_its_items_options_results_and_places(
     directory: Path,
 ) -> None:
-    options = Options(jobs=3, cluster="tcp://a:1", max_tokens=5, max_failures=6)
+    options = Options(
+        jobs=3,
+        cluster="tcp://a:1",
+        max_tokens=5,
+        max_failures=6,
+        fail_on="low",
+        new_only=True,
+    )
     with Record.create(directory) as record:
         record.begin(items(record, 3), options)
         end(record, 1, answer("Später.\u2028", 7))

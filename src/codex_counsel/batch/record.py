@@ -29,6 +29,7 @@ from codex_counsel.batch.lines import Lines, line_of
 from codex_counsel.batch.model import KINDS, LOST, Ended, Item
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.reading import read
+from codex_counsel.contract.vocabulary import FailOn
 from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.system.files import (
     UnsafeDirectoryError,
@@ -59,13 +60,15 @@ class Options:
 
     `jobs` is how many runs of this machine go at once, `cluster` the address of a Dask
     scheduler or `local`; None: this machine's slots. `max_tokens` and `max_failures` are
-    those of the whole batch.
+    those of the whole batch. `fail_on` and `new_only` say which findings count.
     """
 
     jobs: int | None = None
     cluster: str | None = None
     max_tokens: int | None = None
     max_failures: int | None = None
+    fail_on: FailOn | None = None
+    new_only: bool = False
 
 
 @dataclass(frozen=True)

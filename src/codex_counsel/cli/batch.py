@@ -245,7 +245,8 @@ def _options(arguments: argparse.Namespace, earlier: Options) -> Options:
     named: JsonObject = {}
     for name in asdict(earlier):
         value = getattr(arguments, name)
-        if value is not None:
+        # A flag without a value is false where it is not there.
+        if value is not None and value is not False:
             named[name] = value
     if named.get("cluster") == NO_CLUSTER:
         named["cluster"] = None
@@ -314,7 +315,7 @@ def _run(
     ):
         outcome = engine.run(record, pool, options, display.update, control)
     display.end()
-    bar = Bar(fail_on=arguments.fail_on, new_only=arguments.new_only)
+    bar = Bar(fail_on=record.options.fail_on, new_only=record.options.new_only)
     summary = summarize(record.items(), record.results(), bar)
     problem = _write_files(record, summary, counsel)
     _show(record, summary, outcome, output)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +22,7 @@ from codex_counsel.loopback import (
     failed,
     hold,
     http_error,
+    patch,
     say,
     usage_limit,
 )
@@ -122,23 +124,30 @@ def test_a_rate_limit_pauses_the_batch_until_its_reset_and_fails_nothing(
 def test_a_usage_limit_pauses_until_the_reset_that_the_service_names(
     world: World, model: Model, directory: Path
 ) -> None:
-    reset = int(time.time()) + 12
+    reset = int(time.time()) + 8
+    headers = {
+        "x-codex-primary-used-percent": "100",
+        "x-codex-primary-window-minutes": "300",
+        "x-codex-primary-reset-at": str(reset),
+    }
     met: list[int] = []
 
     def play(request: Request) -> Reply:
         if not met:
             met.append(number_of(request))
-            return usage_limit("plus", reset)
+            return usage_limit("plus", reset, headers)
         return reply(request)
 
-    model(play)
+    server = model(play)
     requests = write_requests(world, 4)
     ended = batch(world, requests, "--output-dir", directory, "--jobs", "2")
     assert (ended.returncode, codes(directory)) == (
         0,
         dict.fromkeys(names(range(4))),
     ), ended.stderr
-    assert "batch: paused until " in ended.stderr
+    moment = time.strftime("%Y-%m-%d %H:%M", time.localtime(reset))
+    assert f"batch: paused until {moment}" in ended.stderr
+    assert asked(server) == {**dict.fromkeys(range(4), 1), met[0]: 2}
 
 
 def test_without_a_login_the_batch_stops_at_once_and_goes_on_after_it(
@@ -374,3 +383,151 @@ def test_a_disk_without_room_for_results_stops_the_batch_and_loses_none(
         1,
     )
     assert asked(server) == dict.fromkeys(range(8), 1)
+
+
+def test_a_batch_ends_at_its_tokens_and_goes_on_with_more_of_them(
+    world: World, model: Model, directory: Path
+) -> None:
+    server = model(reply)
+    requests = write_requests(world, 5)
+    flags = ("--jobs", "1", "--max-tokens", "200")
+    ended = batch(world, requests, "--output-dir", directory, *flags)
+    assert (ended.returncode, len(codes(directory))) == (8, 2), ended.stderr
+    assert "--max-tokens is 200; 3 items without a result" in ended.stderr
+    assert "Resume it with a higher --max-tokens" in ended.stderr
+
+    ended = batch(world, "--resume", directory)
+    assert (ended.returncode, len(server.requests)) == (8, 2), ended.stderr
+    ended = batch(world, "--resume", directory, "--max-tokens", "1000000")
+    assert (ended.returncode, len(codes(directory))) == (0, 5), ended.stderr
+    assert asked(server) == dict.fromkeys(range(5), 1)
+
+
+def test_a_batch_ends_at_its_failures(
+    world: World, model: Model, directory: Path
+) -> None:
+    def play(request: Request) -> Reply:
+        return http_error(400, error("bad_thing", "No such thing."))
+
+    server = model(play, request_max_retries=0)
+    requests = write_requests(world, 5)
+    flags = ("--jobs", "1", "--max-failures", "2")
+    ended = batch(world, requests, "--output-dir", directory, *flags)
+    assert (ended.returncode, len(codes(directory))) == (5, 2), ended.stderr
+    assert "2 items have failed; --max-failures is 2; 3 items without" in ended.stderr
+    assert len(server.requests) == 2
+
+
+CODE = "def last(rows):\n    return rows[len(rows)]\n"
+FOUND_FAULT = {
+    "summary": "It reads past the end.",
+    "verdict": "fail",
+    "confidence": "high",
+    "findings": [
+        {
+            "severity": "medium",
+            "category": "logic",
+            "title": "Reads past the end",
+            "file": "rows.py",
+            "line": 2,
+            "line_end": 2,
+            "evidence": "return rows[len(rows)]",
+            "risk": "It always fails.",
+            "recommendation": "Subtract one.",
+            "replace_from": None,
+            "replace_to": None,
+            "replacement": None,
+        }
+    ],
+    "questions": [],
+    "assumptions": [],
+    "next_steps": [],
+}
+
+
+@pytest.fixture
+def reviewed(world: World, model: Model) -> Loopback:
+    """Three commits after the first, of which the first two touch the faulty file."""
+    repository = world.repository
+    repository.git("init", "-q", "-b", "main")
+    (world.workspace / "rows.py").write_text("", "utf-8")
+    repository.commit("Begin")
+    for number, text in enumerate((CODE, f"{CODE}\n\nLIMIT = 10\n")):
+        (world.workspace / "rows.py").write_text(text, "utf-8")
+        repository.commit(f"Change {number}")
+    (world.workspace / "other.py").write_text("LIMIT = 10\n", "utf-8")
+    repository.commit("Add another file")
+
+    clean = {
+        **FOUND_FAULT,
+        "verdict": "pass",
+        "summary": "It is fine.",
+        "findings": [],
+    }
+
+    def play(request: Request) -> Reply:
+        if "rows[len(rows)]" in request.prompt:
+            return say(FOUND_FAULT)
+        return say(clean)
+
+    return model(play)
+
+
+def test_a_fault_that_two_commits_have_is_one_in_every_format(
+    world: World, reviewed: Loopback, directory: Path
+) -> None:
+    flags = ("--fail-on", "medium", "--output", f"junit={world.base / 'junit.xml'}")
+    argv = ("--review-range", "HEAD~3..HEAD", "--output-dir", directory, *flags)
+    ended = batch(world, *argv)
+    assert ended.returncode == 1, ended.stderr
+    assert "fail: 1 medium. 3 items: 3 completed." in ended.stdout
+    assert "rows.py:2 (verified" in ended.stdout
+    assert len(reviewed.requests) == 3
+
+    sarif = json.loads((directory / "summary.sarif").read_text("utf-8"))
+    titles = [row["message"]["text"] for row in sarif["runs"][0]["results"]]
+    assert [title.count("Reads past the end") for title in titles] == [1]
+    assert "Reads past the end" in (world.base / "junit.xml").read_text("utf-8")
+    assert (directory / "summary.md").read_text("utf-8").count("### medium: ") == 1
+
+    # The results are there: another format costs nothing, nor another bar, which then holds.
+    for bar, exit_code in {(): 1, ("--fail-on", "high"): 0, ("--json",): 0}.items():
+        again = batch(world, "--resume", directory, *bar)
+        assert (again.returncode, len(reviewed.requests)) == (exit_code, 3)
+    wire = json.loads(again.stdout)
+    assert (wire["verdict"], len(wire["findings"])) == ("fail", 1)
+
+
+def test_the_diffs_of_delegates_can_be_applied_after_the_batch(
+    world: World, model: Model, directory: Path
+) -> None:
+    for name in ("shop", "bank"):
+        repository = world.repository_at(world.base / name)
+        repository.root.mkdir()
+        repository.git("init", "-q", "-b", "main")
+        (repository.root / "a.txt").write_text("a\n", "utf-8")
+        repository.commit("Begin")
+    added = patch("*** Begin Patch\n*** Add File: NEW.txt\n+new\n*** End Patch\n")
+
+    def play(request: Request) -> Reply:
+        if request.outputs:
+            return say("I added it.")
+        return added
+
+    model(play)
+    argv = ("--delegate", "Add NEW.txt", "--repos", "../shop,../bank")
+    ended = batch(world, *argv, "--output-dir", directory)
+    assert ended.returncode == 0, ended.stderr
+    assert "apply a diff with: codex-counsel apply JOB" in ended.stdout
+    for row in results(directory):
+        applied = subprocess.run(
+            [sys.executable, "-m", "codex_counsel", "apply", row["meta"]["job_id"][:8]],
+            env=world.env,
+            cwd=row["meta"]["workspace"]["root"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert applied.returncode == 0, applied.stderr
+    for name in ("shop", "bank"):
+        assert (world.base / name / "NEW.txt").read_text("utf-8") == "new\n"
