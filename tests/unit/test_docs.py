@@ -33,6 +33,7 @@ PROGRAMS = {
     "cd",
     "claude",
     "codex-counsel",
+    "dask",
     "docker",
     "gh",
     "git",

@@ -1,0 +1,162 @@
+"""The guide to batches: what it shows is run as it stands there, and jq finds what it says."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.errors import Code
+from codex_counsel.loopback import Loopback, say
+from codex_counsel.system.json_values import JsonObject
+from tests.conftest import World
+from tests.e2e.batch.runs import results
+from tests.fences import fences
+from tests.repositories import numbered_lines
+from tests.reviews import reply
+from tests.unit.test_batch_summary import failure, finding, review, task
+
+Model = Callable[..., Loopback]
+PAGE = (Path(__file__).parents[3] / "docs/how-to/batch.md").read_text("utf-8")
+LINES = "json lines"
+pytestmark = pytest.mark.usefixtures("own_git_settings")
+
+
+def commands() -> Iterator[list[str]]:
+    """Every command of ours that the page shows, without the name of the program."""
+    for block in fences(PAGE, ""):
+        for line in block.splitlines():
+            words = shlex.split(line)
+            if words[0] == "codex-counsel":
+                yield words[1:]
+
+
+NEW = [words for words in commands() if words[0] == "batch" and "--resume" not in words]
+AFTERWARDS = [words for words in commands() if "--resume" in words or "check" in words]
+
+
+def execute(world: World, words: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run the command line in the workspace to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "codex_counsel", *words],
+        env=world.env,
+        cwd=world.workspace,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def project(world: World) -> World:
+    """A repository with two commits between `v1.2` and `v1.3`, and the files that the page names."""
+    repository = world.repository.begin()
+    repository.git("tag", "v1.2")
+    for number in (1, 2):
+        repository.write("src/app.py", numbered_lines(l7=f"seven = {number}"))
+        repository.commit(f"change {number}")
+    repository.git("tag", "v1.3")
+    (requests,) = fences(PAGE, LINES)
+    repository.write("requests.jsonl", requests)
+    repository.write("prs.txt", "12\nhttps://github.com/octo/shop/pull/15\n")
+    repository.write("services.txt", "../shop\nhttps://github.com/octo/cart\n")
+    for name in ("shop", "cart"):
+        world.repository_at(world.base / name).begin()
+    return world
+
+
+@pytest.mark.parametrize("words", NEW, ids=" ".join)
+def test_a_batch_of_the_page_lists_what_it_would_ask(
+    project: World, words: list[str]
+) -> None:
+    ended = execute(project, [*words, "--dry-run", "--json"])
+    assert ended.returncode == 0, ended.stderr
+    items = json.loads(ended.stdout)["data"]["items"]
+    counts = {
+        "12,15,17": 3,
+        "@prs.txt": 2,
+        "v1.2..v1.3": 2,
+        "src/**/*.py": 1,
+        "@services.txt": 2,
+        "requests.jsonl": 4,
+    }
+    assert [len(items)] == [count for word, count in counts.items() if word in words]
+    assert not (project.state / "jobs").exists()
+
+
+def test_the_commands_for_a_batch_that_ended_repeat_nothing_and_judge_it(
+    project: World, model: Model
+) -> None:
+    found = {"severity": "medium", "file": "src/app.py", "line": 7}
+    server = model(
+        lambda _request: say(json.dumps(reply(found, verdict="concerns"))),
+    )
+    begin = ["batch", "--review-range", "v1.2..v1.3", "--output-dir", "reviews"]
+    assert execute(project, begin).returncode == 0
+    assert len(server.requests) == 2
+    codes = [execute(project, words).returncode for words in AFTERWARDS]
+    assert [words[:1] for words in AFTERWARDS] == [["batch"]] * 3 + [["check"]]
+    assert codes == [0, 0, 1, 0]
+    assert len(server.requests) == 2
+    directory = project.workspace / "reviews"
+    named = set(re.findall(r"`([\w.]+)`", PAGE))
+    names = {path.name for path in directory.iterdir()} - {".gitignore"}
+    assert names - named == set()
+    assert len(results(directory)) == 2
+    assert (project.workspace / "quality.json").exists()
+
+
+# --- jq
+
+
+def questions() -> list[list[str]]:
+    """The calls of jq."""
+    (block,) = fences(PAGE, "bash")
+    return [shlex.split(line) for line in block.splitlines() if line.startswith("jq")]
+
+
+def answers(folder: Path, wires: dict[str, EnvelopeDict]) -> list[list[str]]:
+    """The lines that each call prints about these results."""
+    (folder / "reviews").mkdir()
+    rows: list[JsonObject] = [{"id": name, **wire} for name, wire in wires.items()]
+    lines = "".join(f"{json.dumps(row)}\n" for row in rows)
+    (folder / "reviews/results.jsonl").write_text(lines, "utf-8")
+    found = []
+    for words in questions():
+        ended = subprocess.run(
+            words, cwd=folder, check=True, capture_output=True, text=True
+        )
+        found.append(ended.stdout.splitlines())
+    return found
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
+def test_the_questions_to_jq_have_answers(tmp_path: Path) -> None:
+    failed, grave, costly, passed = answers(
+        tmp_path,
+        {
+            "pr-1": review(finding(severity="high"), verdict="fail"),
+            "pr-2": failure(Code.TIMEOUT, "It took too long"),
+            "shop": task("passed"),
+            "cart": task("failed"),
+        },
+    )
+    assert failed == ["pr-2\ttimeout\tIt took too long"]
+    assert json.loads(grave[0]) == {
+        "item": "pr-1",
+        "file": "src/app.py",
+        "line": 3,
+        "title": "Off by one",
+    }
+    assert costly[0] == "pr-1\t1050"
+    assert passed == ["b" * 32]
