@@ -73,7 +73,7 @@ class LocalPool:
         return Load(count - queued, queued, self._slots - count - len(self._ended))
 
     def start(self, item: Item) -> None:
-        """As `Pool.start`. An item that was sent to a node of a cluster, and of which no run is known here, is lost."""
+        """As `Pool.start`. An item that was sent to a node of a cluster, and of which no result came back, is lost."""
         earlier = stored.find(self._counsel.store, item)
         if earlier and earlier.outcome is None:
             self._runs[item.id] = item, Handle(earlier.job)
@@ -82,7 +82,7 @@ class LocalPool:
             self._end(item, earlier.outcome)
             return
         node = self._record.place_of(item.id)
-        if node is not None and earlier is None:
+        if node is not None:
             raise CounselError(
                 Code.WORKER_LOST,
                 f"This item was sent to the node {node} of a cluster, and nobody here knows what came of it",

@@ -10,3 +10,7 @@ INLINE = 1_000_000
 """Bytes of a pack or result that come with a call; a larger one is sent in parts."""
 PART = 4_000_000
 """Bytes of a part."""
+CALL_SECONDS = 30.0
+"""For an answer to a call that does little."""
+SEND_SECONDS = 300.0
+"""For a part of a file, and for the repository that is made of a foundation."""

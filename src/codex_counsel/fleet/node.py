@@ -29,6 +29,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from distributed import get_worker
+
 from codex_counsel import __version__
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.fleet.names import INLINE, PART, PROTOCOL, RESOURCE
@@ -129,14 +131,15 @@ def run(
     - `unknown`: there is no such run, and from now on there will be none;
     - `missing`: the foundation or the upload has to be sent first; nothing was started, and it may be sent again;
     - `failed`, with `error`: nothing was started, and no run of this ticket will be;
+    - `busy`: another call takes long to start it; ask again;
     - `broken`, with `error`: there is, or was, a run, but its result cannot be had.
     """
-    from distributed import get_worker
-
     try:
         order = _Order(ticket, tool, head, upload, foundation)
         return _run(order, slots_of(get_worker()))
     except CounselError as error:
+        if error.code == Code.SESSION_BUSY:
+            return {"is": "busy"}
         return {"is": "broken", "error": _error(error)}
     except Exception as error:  # noqa: BLE001  # what is raised here would be logged with the request
         return {"is": "broken", "error": _error(_defect(error))}
@@ -225,7 +228,7 @@ def _start(context: Context, pack: io.BytesIO | Path, ticket: str) -> Job:
 def _wait(job: Job) -> None:
     """Until the run has ended."""
     handle = Handle(job)
-    while handle.collect() is None:
+    while handle.is_running() or handle.collect() is None:
         handle.wait(WAIT_SECONDS)
 
 
