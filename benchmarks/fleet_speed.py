@@ -1,0 +1,183 @@
+"""How fast a batch runs: by local slots and on a cluster of the same machine, and on more and more machines."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.fleet_scene import (
+    Client,
+    Scene,
+    machine_busy,
+    megabytes,
+    peak_bytes,
+    results,
+)
+from codex_counsel.fleet.cluster import Cluster
+
+START_SECONDS = 120.0
+RUN_SECONDS = 1200.0
+SIZES = (1, 2, 4, 8)
+GOAL = 0.9
+CLIENT_GOAL = 20.0
+"""Milliseconds of CPU of the client for each item."""
+
+
+def start_machines(scene: Scene, count: int, slots: int) -> None:
+    """Add so many machines, and wait until the scheduler knows their Dask workers."""
+    for number in range(count):
+        scene.add_machine(number, slots)
+    asyncio.run(_all_there(scene.cluster.address, count))
+
+
+async def _all_there(address: str, count: int) -> None:
+    cluster = Cluster(address)
+    try:
+        await cluster.connect(START_SECONDS)
+        async with asyncio.timeout(START_SECONDS):
+            while len(cluster.workers) < count:
+                await asyncio.sleep(0.2)
+                await cluster.look()
+    finally:
+        await cluster.close()
+
+
+@dataclass
+class Measured:
+    """A batch that ran to its end. `busy` is the share of the machine's CPU that worked meanwhile, for whomever."""
+
+    client: Client
+    items: int
+    busy: float
+
+    @property
+    def rate(self) -> float:
+        """Items a second."""
+        return self.items / self.client.seconds
+
+    @property
+    def cpu_milliseconds(self) -> float:
+        """CPU of the client for an item, its start included."""
+        return 1000 * self.client.cpu_seconds / self.items
+
+
+class Bench:
+    """Runs batches of one scene, and counts what went wrong with them."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.wrong: list[str] = []
+        self._count = 0
+        self._asked = 0
+
+    def run(self, items: int, *place: str) -> Measured:
+        """Run a new batch of so many items."""
+        self._count += 1
+        name = f"batch-{self._count}"
+        # No item of an earlier batch: the model would take them for the same.
+        numbers = range(self._asked, self._asked + items)
+        self._asked += items
+        requests = self.scene.requests(name, numbers)
+        directory = self.scene.base / name
+        busy, all_ = machine_busy()
+        client = self.scene.batch(requests, "--output-dir", directory, *place)
+        code = client.wait(RUN_SECONDS)
+        busy_after, all_after = machine_busy()
+        completed = sum(row["status"] == "completed" for row in results(directory))
+        if code != 0 or completed != items:
+            log = (self.scene.client.base / "batch.log").read_text("utf-8", "replace")
+            self.wrong.append(
+                f"{name}: exit code {code}, {completed} of {items} completed: {log[-400:]}"
+            )
+        return Measured(client, items, (busy_after - busy) / (all_after - all_))
+
+    def cluster(self, items: int) -> Measured:
+        return self.run(items, "--cluster", self.scene.cluster.address)
+
+
+def throughput(base: Path, options: argparse.Namespace) -> list[str]:
+    """Print the rates of both, in turns, and what the client and the scheduler need; returns what was wrong."""
+    items = options.items or 200
+    slots = options.workers * options.slots
+    with Scene.made(base, options.answer or 0.0) as scene:
+        bench = Bench(scene)
+        start_machines(scene, options.workers, options.slots)
+        places = {
+            "local": ("--jobs", str(slots)),
+            "cluster": ("--cluster", scene.cluster.address),
+        }
+        for place in places.values():
+            bench.run(2 * slots, *place)  # first looks at Codex, the foundation
+        print(
+            f"{items} items, {slots} slots; on the cluster {options.workers} machines"
+        )
+        print(f"{'':<10}{'items/s':>10}{'client CPU':>14}{'memory':>10}{'busy':>8}")
+        measured: dict[str, list[Measured]] = {"local": [], "cluster": []}
+        for _ in range(options.rounds):
+            for name, place in places.items():
+                one = bench.run(items, *place)
+                measured[name].append(one)
+                print(
+                    f"{name:<10}{one.rate:>10.2f}{one.cpu_milliseconds:>11.1f} ms"
+                    f"{megabytes(one.client.peak_bytes):>10}{one.busy:>8.0%}"
+                )
+                sys.stdout.flush()
+        rates = {
+            name: sum(one.items for one in ones)
+            / sum(one.client.seconds for one in ones)
+            for name, ones in measured.items()
+        }
+        ratio = rates["cluster"] / rates["local"]
+        cost = min(one.cpu_milliseconds for one in measured["cluster"])
+        print(f"cluster / local: {ratio:.2f} (goal: {GOAL} or more)")
+        print(
+            f"client's CPU for an item: {cost:.1f} ms (goal: {CLIENT_GOAL:g} or less)"
+        )
+        _print_scheduler(scene)
+        if ratio < GOAL:
+            bench.wrong.append(f"the throughput on the cluster is {ratio:.2f} of local")
+        if cost > CLIENT_GOAL:
+            bench.wrong.append(f"the client needs {cost:.1f} ms CPU for an item")
+        return bench.wrong
+
+
+def scale(base: Path, options: argparse.Namespace) -> list[str]:
+    """Print how long as many items for each machine take on more and more machines; returns what was wrong."""
+    answer = 2.0 if options.answer is None else options.answer
+    each = options.items or 20
+    wrong: list[str] = []
+    print(f"{each} items for each machine with one slot, answers of {answer:g} s")
+    print(
+        f"{'machines':<10}{'seconds':>10}{'items/s':>10}{'efficiency':>12}{'busy':>8}"
+    )
+    alone = 0.0
+    for size in SIZES:
+        with Scene.made(base / f"{size}", answer) as scene:
+            bench = Bench(scene)
+            start_machines(scene, size, 1)
+            bench.cluster(2 * size)
+            one = bench.cluster(each * size)
+            alone = alone or one.client.seconds
+            efficiency = alone / one.client.seconds
+            print(
+                f"{size:<10}{one.client.seconds:>10.1f}{one.rate:>10.2f}{efficiency:>12.2f}{one.busy:>8.0%}"
+            )
+            sys.stdout.flush()
+            wrong += bench.wrong
+    if efficiency < GOAL:
+        wrong.append(
+            f"the efficiency at {SIZES[-1]} machines is {efficiency:.2f}, the CPU of this machine was"
+            f" {one.busy:.0%} busy"
+        )
+    return wrong
+
+
+def _print_scheduler(scene: Scene) -> None:
+    process = scene.cluster.scheduler
+    if process:
+        with suppress(OSError):
+            print(f"scheduler: {megabytes(peak_bytes(process.pid))}")
