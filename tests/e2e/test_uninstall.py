@@ -16,6 +16,7 @@ import pytest
 from codex_counsel.cli import run, uninstall
 from codex_counsel.codex.windows import Reading, Readings, Window
 from codex_counsel.contract.request import Delegate
+from codex_counsel.fleet.tickets import Tickets
 from codex_counsel.jobs import ledger
 from codex_counsel.loopback import Loopback, hold, patch, say
 from tests.conftest import World, consult, living, start_consult, until
@@ -108,6 +109,20 @@ def test_the_readings_of_an_account_and_what_is_on_record_go_too(used: World) ->
     assert ledger_of(used).read().entries == {entry().id: entry()}
     assert run(["uninstall", "--yes"]) == 0
     assert not used.state.exists()
+
+
+def test_what_is_known_of_packs_and_of_the_runs_of_a_cluster_goes_too(
+    used: World,
+) -> None:
+    pack = used.base / "one.pack"
+    assert run(["pack", "consult", "Why?", "-o", str(pack)]) == 0
+    tickets = Tickets(used.state)
+    tickets.prepare()
+    tickets.write("0" * 32, "ran")
+    assert {path.name for path in used.state.iterdir()} >= {"sent", "fleet"}
+    assert run(["uninstall", "--yes"]) == 0
+    assert not used.state.exists()
+    assert pack.exists()
 
 
 def test_the_usual_state_directory_goes_as_a_whole(

@@ -32,6 +32,8 @@ STATE_ENTRIES = (
     "usage",
     "findings",
     "pulls",
+    "sent",
+    "fleet",
     "gate",
     "pages",
     "evicted",
