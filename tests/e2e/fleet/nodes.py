@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -23,6 +26,25 @@ class Node:
     world: World
     slots: int
     process: subprocess.Popen[bytes] | None = None
+    preload: str = ""
+    """A file that each worker runs before it serves anybody."""
+
+    @property
+    def jobs(self) -> list[Path]:
+        """The jobs that ever ran there."""
+        folder = self.world.state / "jobs"
+        return list(folder.iterdir()) if folder.is_dir() else []
+
+    def kill(self) -> None:
+        """End the machine's `dask worker` at once; what it has started goes on."""
+        pids = self.worker_pids()
+        if self.process:
+            # Else it would start another worker.
+            self.process.kill()
+            self.process.wait()
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     @property
     def id(self) -> str:
@@ -32,10 +54,12 @@ class Node:
 
     def worker_pids(self) -> list[int]:
         """The worker processes of the nanny, without Python's resource tracker."""
-        if self.process is None:
+        if self.process is None or self.process.poll() is not None:
             return []
-        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        pids = map(int, path.read_text().split())
+        pids: list[int] = []
+        # Any thread of the nanny may have started it.
+        for thread in Path(f"/proc/{self.process.pid}/task").iterdir():
+            pids += map(int, (thread / "children").read_text().split())
         return [pid for pid in pids if b"spawn_main" in command_line(pid)]
 
 
@@ -62,13 +86,12 @@ class DaskCluster:
         return self
 
     def __exit__(self, *_: object) -> None:
-        processes = [node.process for node in self.nodes]
-        for process in (*processes, self.scheduler):
-            if process and process.poll() is None:
-                process.terminate()
-        for process in (*processes, self.scheduler):
-            if process:
-                end(process)
+        # A worker that is asked to end waits for 8 s.
+        for node in self.nodes:
+            node.kill()
+        if self.scheduler:
+            self.scheduler.kill()
+            self.scheduler.wait()
 
     def start_scheduler(self) -> None:
         """At the same address as before, if there was one."""
@@ -93,10 +116,12 @@ class DaskCluster:
         except (OSError, ValueError):
             return ""
 
-    def add_node(self, name: str, slots: int = 1, **settings: Any) -> Node:
+    def add_node(
+        self, name: str, slots: int = 1, preload: str = "", **settings: Any
+    ) -> Node:
         """A new machine with its worker, which may not have come to the scheduler when this returns."""
         world = World(self.base / name, settings=dict(settings))
-        node = Node(world, slots)
+        node = Node(world, slots, preload=preload)
         self.nodes.append(node)
         self.start_worker(node)
         return node
@@ -105,6 +130,8 @@ class DaskCluster:
         """Start the `dask worker` of a node, as an init system does after a crash."""
         slots = str(node.slots)
         arguments = ["--nthreads", slots, "--resources", f"codex={slots}"]
+        if node.preload:
+            arguments += ["--preload", node.preload]
         directory = str(node.world.base / "dask")
         node.process = self._start(
             "worker",
@@ -128,12 +155,3 @@ class DaskCluster:
                 stdout=log,
                 stderr=log,
             )
-
-
-def end(process: subprocess.Popen[bytes], seconds: float = 20) -> None:
-    """Wait for a process that was told to end; kill it after that time."""
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

@@ -1,0 +1,375 @@
+"""Batches on a real Dask cluster: each item is asked once, whatever ends on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from codex_counsel.loopback import Reply, Request, hold, say, usage_limit
+from tests.conftest import living, until
+from tests.e2e.batch.runs import (
+    asked,
+    batch,
+    codes,
+    names,
+    number_of,
+    results,
+    started,
+    until_recorded,
+    write_requests,
+)
+from tests.e2e.fleet.conftest import Fleet, answer
+from tests.e2e.fleet.nodes import Node
+
+DASK = re.compile("dask|spawn_main|resource_tracker")
+"""In the command lines of what a `dask worker` consists of."""
+OLDER = str(Path(__file__).with_name("older_release.py"))
+
+
+def all_answered(count: int) -> dict[str, None]:
+    return dict.fromkeys(names(range(count)))
+
+
+def kept_foundations(node: Node) -> list[str]:
+    folder = node.world.home / ".cache/codex-counsel/packs"
+    return [path.name for path in folder.iterdir() if len(path.name) == 64]
+
+
+def is_delivered(node: Node) -> bool:
+    """Whether all jobs of the node are marked, and no result file is kept for the client."""
+    results = list((node.world.state / "fleet/results").iterdir())
+    return not results and all((job / "delivered").exists() for job in node.jobs)
+
+
+def test_two_nodes_share_the_items_and_each_is_asked_once(fleet: Fleet) -> None:
+    model = fleet.model()
+    nodes = [fleet.add_node("one"), fleet.add_node("two")]
+    ended = fleet.batch(write_requests(fleet.client, 8))
+    assert (ended.returncode, codes(fleet.directory)) == (0, all_answered(8)), (
+        ended.stderr
+    )
+    assert asked(model) == dict.fromkeys(range(8), 1)
+    answers = {row["id"]: row["answer"] for row in results(fleet.directory)}
+    assert answers["item-5"] == "It is 5."
+    assert all(node.jobs for node in nodes)
+    assert sum(len(node.jobs) for node in nodes) == 8
+    assert len({name for node in nodes for name in kept_foundations(node)}) == 1
+    assert all(map(is_delivered, nodes))
+    left = {path.name for path in fleet.directory.iterdir()}
+    assert not left & {"arriving", "dask", "packing"}
+
+
+def test_a_result_of_a_node_is_a_job_of_this_user(fleet: Fleet) -> None:
+    fleet.model()
+    fleet.add_node("one")
+    fleet.batch(write_requests(fleet.client, 1))
+    (row,) = results(fleet.directory)
+    shown = subprocess.run(
+        ["python", "-m", "codex_counsel", "result", row["meta"]["job_id"]],
+        env=fleet.client.env,
+        cwd=fleet.client.workspace,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "It is 0." in shown.stdout, shown.stderr
+
+
+def test_a_node_that_has_the_repository_is_not_sent_it_again(fleet: Fleet) -> None:
+    gate = hold(say("It is there."))
+    model = fleet.model(gate)
+    fleet.add_node("one")
+    with fleet.started(write_requests(fleet.client, 6)) as process:
+        model.asked(2)
+        process.kill()
+    (tar,) = (fleet.directory / "foundations").glob("*.tar")
+    tar.write_bytes(b"")
+    gate.release.set()
+    ended = fleet.resume()
+    assert (ended.returncode, codes(fleet.directory)) == (0, all_answered(6)), (
+        ended.stderr
+    )
+
+
+def test_a_run_outlives_the_dask_worker_that_started_it(fleet: Fleet) -> None:
+    gate = hold(say("It is there."))
+    model = fleet.model(gate)
+    node = fleet.add_node("one")
+    with fleet.started(write_requests(fleet.client, 4)) as process:
+        model.asked(2)
+        for pid in node.worker_pids():
+            os.kill(pid, signal.SIGKILL)
+        gate.release.set()
+        assert process.wait(60) == 0
+        assert process.stderr
+        told = process.stderr.read()
+    assert f"node {node.id[:8]} is away" in told
+    assert codes(fleet.directory) == all_answered(4)
+    assert asked(model) == dict.fromkeys(range(4), 1)
+
+
+def test_items_of_a_node_that_stays_away_are_lost_by_name_until_it_is_back(
+    fleet: Fleet,
+) -> None:
+    gate = hold(say("It is there."))
+    model = fleet.model(lambda r: gate if number_of(r) in {0, 1} else answer(r))
+    first = fleet.add_node("one")
+    with fleet.started(write_requests(fleet.client, 6), "--lost-after", "1") as process:
+        model.asked(2)
+        first.kill()
+        fleet.add_node("two")
+        assert process.wait(60) == 5
+        assert process.stderr
+        told = process.stderr.read()
+    assert f"item-0 is lost: Node {first.id} was away for 1 s" in told
+    found = codes(fleet.directory)
+    lost = {name for name, code in found.items() if code == "worker_lost"}
+    # One more item may have been sent ahead to the node that is gone.
+    assert lost >= {"item-0", "item-1"}
+    assert len(lost) <= 3
+    assert len(found) == 6
+
+    gate.release.set()
+    fleet.dask.start_worker(first)
+    ended = fleet.resume("--lost-after", "60")
+    assert (ended.returncode, codes(fleet.directory)) == (0, all_answered(6)), (
+        ended.stderr
+    )
+    assert asked(model) == dict.fromkeys(range(6), 1)
+
+
+def test_a_lost_item_runs_on_another_node_only_if_that_is_asked(fleet: Fleet) -> None:
+    gate = hold(say("It is there."))
+    model = fleet.model(lambda r: answer(r) if model.requests[2:] else gate)
+    first = fleet.add_node("one")
+    with fleet.started(write_requests(fleet.client, 2), "--lost-after", "1") as process:
+        model.asked(2)
+        first.kill()
+        assert process.wait(60) == 5
+    fleet.add_node("two")
+    assert fleet.resume("--lost-after", "1").returncode == 5
+    assert len(model.requests) == 2
+
+    ended = fleet.resume("--retry-lost")
+    assert (ended.returncode, codes(fleet.directory)) == (0, all_answered(2)), (
+        ended.stderr
+    )
+    assert asked(model) == dict.fromkeys(range(2), 2)
+
+
+def test_the_batch_waits_for_a_scheduler_that_is_started_again(fleet: Fleet) -> None:
+    gate = hold(say("It is there."))
+    model = fleet.model(gate)
+    nodes = [fleet.add_node("one"), fleet.add_node("two")]
+    with fleet.started(write_requests(fleet.client, 8)) as process:
+        model.asked(4)
+        assert fleet.dask.scheduler
+        fleet.dask.scheduler.kill()
+        fleet.dask.scheduler.wait()
+        for node in nodes:
+            node.kill()
+        gate.release.set()
+        fleet.dask.start_scheduler()
+        for node in nodes:
+            fleet.dask.start_worker(node)
+        assert process.wait(100) == 0
+        assert process.stderr
+        told = process.stderr.read()
+    assert "the Dask scheduler is gone" in told
+    assert "the Dask scheduler is there again" in told
+    assert codes(fleet.directory) == all_answered(8)
+    assert asked(model) == dict.fromkeys(range(8), 1)
+
+
+def test_after_a_kill_of_the_client_a_resume_asks_the_nodes_first(
+    fleet: Fleet,
+) -> None:
+    gate = hold(say("It is there."))
+    model = fleet.model(lambda r: gate if number_of(r) > 2 else answer(r))
+    fleet.add_node("one")
+    fleet.add_node("two")
+    with fleet.started(write_requests(fleet.client, 10)) as process:
+        until_recorded(fleet.directory, 3)
+        model.asked(7)
+        process.kill()
+    gate.release.set()
+    ended = fleet.resume()
+    assert (ended.returncode, codes(fleet.directory)) == (0, all_answered(10)), (
+        ended.stderr
+    )
+    assert asked(model) == dict.fromkeys(range(10), 1)
+
+
+def test_a_cancel_leaves_nothing_on_any_node_and_a_resume_asks_again(
+    fleet: Fleet,
+) -> None:
+    gate = hold(say("It is there."))
+    model = fleet.model(lambda r: gate if number_of(r) else answer(r))
+    nodes = [fleet.add_node("one"), fleet.add_node("two")]
+    with fleet.started(write_requests(fleet.client, 10)) as process:
+        until_recorded(fleet.directory, 1)
+        model.asked(5)
+        process.terminate()
+        assert process.wait(60) == 130
+    until(lambda: not _runs(nodes))
+    assert codes(fleet.directory) == all_answered(1)
+    count = len(model.requests)
+
+    gate.release.set()
+    ended = fleet.resume()
+    assert (ended.returncode, codes(fleet.directory)) == (0, all_answered(10)), (
+        ended.stderr
+    )
+    assert len(model.requests) == count + 9
+
+
+def _runs(nodes: list[Node]) -> list[str]:
+    """The processes of the jobs of these nodes."""
+    commands = [command for node in nodes for command in living(str(node.world.base))]
+    return [command for command in commands if not DASK.search(command)]
+
+
+def test_a_node_that_does_not_answer_a_cancel_is_named(fleet: Fleet) -> None:
+    gate = hold(say("It is there."))
+    model = fleet.model(gate)
+    node = fleet.add_node("one")
+    with fleet.started(write_requests(fleet.client, 2)) as process:
+        model.asked(2)
+        node.kill()
+        process.terminate()
+        assert process.wait(60) == 130
+        assert process.stderr
+        told = process.stderr.read()
+    assert f"node {node.id[:8]} did not answer: 2 runs may go on there" in told
+
+    gate.release.set()
+    fleet.dask.start_worker(node)
+    ended = fleet.resume()
+    assert (ended.returncode, codes(fleet.directory)) == (0, all_answered(2)), (
+        ended.stderr
+    )
+    assert asked(model) == dict.fromkeys(range(2), 1)
+
+
+def test_a_cluster_of_this_machine_runs_the_items_as_jobs_of_this_user(
+    fleet: Fleet,
+) -> None:
+    model = fleet.model()
+    fleet.client.configure(model.config_toml())
+    requests = write_requests(fleet.client, 5)
+    own = ("--cluster", "local", "--jobs", "2", "--output-dir", fleet.directory)
+    ended = batch(fleet.client, requests, *own)
+    assert (ended.returncode, codes(fleet.directory)) == (0, all_answered(5)), (
+        ended.stderr
+    )
+    assert asked(model) == dict.fromkeys(range(5), 1)
+
+
+def test_runs_that_were_begun_without_a_cluster_are_joined(fleet: Fleet) -> None:
+    gate = hold(say("It is there."))
+    model = fleet.model(gate)
+    fleet.client.configure(model.config_toml())
+    requests = write_requests(fleet.client, 4)
+    own = ("--jobs", "2", "--output-dir", fleet.directory)
+    with started(fleet.client, requests, *own) as process:
+        model.asked(2)
+        process.kill()
+    node = fleet.add_node("one")
+    gate.release.set()
+    ended = fleet.resume("--cluster", fleet.dask.address)
+    assert (ended.returncode, codes(fleet.directory)) == (0, all_answered(4)), (
+        ended.stderr
+    )
+    assert asked(model) == dict.fromkeys(range(4), 1)
+    assert len(node.jobs) == 2
+
+
+def test_an_item_that_met_a_limit_is_asked_again_after_the_reset(fleet: Fleet) -> None:
+    reset = int(time.time()) + 15
+    met: list[int] = []
+
+    def play(request: Request) -> Reply:
+        if not met:
+            met.append(number_of(request))
+            return usage_limit("plus", reset)
+        return answer(request)
+
+    fleet.model(play)
+    fleet.add_node("one", slots=1)
+    ended = fleet.batch(write_requests(fleet.client, 3))
+    assert (ended.returncode, codes(fleet.directory)) == (0, all_answered(3)), (
+        ended.stderr
+    )
+    assert "batch: paused until " in ended.stderr
+
+
+def test_a_node_without_a_login_stops_the_batch_until_it_has_one(fleet: Fleet) -> None:
+    model = fleet.model()
+    node = fleet.add_node("one")
+    node.world.configure("")
+    ended = fleet.batch(write_requests(fleet.client, 3))
+    assert (ended.returncode, codes(fleet.directory)) == (3, {}), ended.stderr
+    assert "auth_required: " in ended.stderr
+    assert model.requests == []
+
+    node.world.configure(model.config_toml())
+    ended = fleet.resume()
+    assert (ended.returncode, codes(fleet.directory)) == (0, all_answered(3)), (
+        ended.stderr
+    )
+    assert asked(model) == dict.fromkeys(range(3), 1)
+
+
+def test_workers_that_cannot_be_used_are_named_and_the_others_do_the_work(
+    fleet: Fleet,
+) -> None:
+    model = fleet.model()
+    older = fleet.add_node("older", preload=OLDER)
+    without = fleet.add_node("without", slots=0)
+    until(lambda: older.worker_pids() and without.worker_pids())
+    log = fleet.dask.base / "scheduler.log"
+    until(lambda: log.read_text().count("Register worker") >= 2)
+    node = fleet.add_node("one")
+    ended = fleet.batch(write_requests(fleet.client, 3))
+    assert ended.returncode == 0, ended.stderr
+    assert "the Dask worker older is not used: it has codex-counsel" in ended.stderr
+    assert "the Dask worker without is not used: its resource codex" in ended.stderr
+    assert (len(node.jobs), older.jobs, without.jobs) == (3, [], [])
+    assert asked(model) == dict.fromkeys(range(3), 1)
+
+
+def test_a_scheduler_that_is_not_there_is_an_error_before_anything_is_sent(
+    fleet: Fleet,
+) -> None:
+    requests = write_requests(fleet.client, 1)
+    own = ("--cluster", "tcp://127.0.0.1:9", "--output-dir", fleet.directory)
+    ended = batch(fleet.client, requests, *own)
+    assert (ended.returncode, "127.0.0.1:9" in ended.stderr) == (3, True), ended.stderr
+    assert results(fleet.directory) == []
+
+
+def test_an_answer_of_more_than_a_message_holds_comes_over_whole(fleet: Fleet) -> None:
+    text = "It is a long answer.\n" * 300_000
+    fleet.model(say(text))
+    fleet.add_node("one")
+    ended = fleet.batch(write_requests(fleet.client, 1))
+    (row,) = results(fleet.directory)
+    assert (ended.returncode, row["answer"].strip()) == (0, text.strip()), ended.stderr
+
+
+def test_an_item_that_cannot_be_packed_fails_beside_the_others(fleet: Fleet) -> None:
+    fleet.model()
+    fleet.add_node("one")
+    requests = write_requests(fleet.client, 1)
+    arguments = {"scope": "range", "range": "nowhere..HEAD"}
+    line = {"id": "bad", "kind": "review", "arguments": arguments}
+    with requests.open("a", encoding="utf-8") as file:
+        file.write(f"{json.dumps(line)}\n")
+    ended = fleet.batch(requests)
+    assert codes(fleet.directory) == {"item-0": None, "bad": "unknown_ref"}
+    assert ended.returncode == 5, ended.stderr
