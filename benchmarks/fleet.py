@@ -77,7 +77,6 @@ LOST_AFTER = 60
 """Seconds; a Dask worker is back long before, unless its machine died."""
 PATIENCE = 5.0
 """Seconds in which all processes of a batch have ended."""
-START_SECONDS = 120.0
 SECONDS_PER_ITEM = 4.0
 MAX_RUNS = 10
 """Of the client, in one part."""
@@ -219,7 +218,21 @@ class Campaign:
                 self.wrong.append(
                     f"item {number} had {turns[number]} turns, {killed[number]} of its runs were killed"
                 )
+        self._check_jobs(rows)
         return rows
+
+    def _check_jobs(self, rows: dict[int, JsonObject]) -> None:
+        """Each result that a machine sent is one job of the client, and each of its jobs one result."""
+        named = [
+            row["meta"]["job_id"] for row in rows.values() if "job_id" in row["meta"]
+        ]
+        jobs = {
+            path.name for path in (self.scene.client.state / "jobs").glob("[0-9a-f]*")
+        }
+        if len(named) != len(set(named)) or jobs != set(named):
+            self.wrong.append(
+                f"{len(rows)} results name {len(set(named))} jobs, the client has {len(jobs)}"
+            )
 
     def _places(self) -> dict[str, str]:
         """Where each item was sent last."""
@@ -257,22 +270,17 @@ class Campaign:
         before = 0
         for world in (self.scene.client, *machines):
             before += count_files(world.temp)
-            sweep(world)
-            for path in world.temp.iterdir():
-                self.wrong.append(f"left: {path}")
-            for trees in world.home.glob(".cache/codex-counsel/trees/*"):
-                self.wrong.append(f"left: {trees}")
-        kept = sum(
-            count_files(world.state / "fleet" / name)
-            for world in machines
-            for name in ("results", "uploads")
-        )
+            trees = sweep(world)
+            left = [*world.temp.iterdir(), *trees.glob("*")]
+            self.wrong += [f"left: {path}" for path in left]
+        kept = 0
+        for world in machines:
+            for name in ("results", "uploads"):
+                kept += count_files(world.state / "fleet" / name)
+        print(f"\nfiles in temporary directories before the next call: {before}")
         print(
-            f"\nfiles that killed processes left in temporary directories: {before}, all removed by the next call"
-            if not any("left: /" in line for line in self.wrong)
-            else f"\nfiles in temporary directories: {before}"
+            f"results that machines still keep, as they could not be told that the client has them: {kept}"
         )
-        print(f"results that machines still keep, as nobody could thank them: {kept}")
 
     # --- what is printed
 
@@ -348,11 +356,13 @@ def count_files(directory: Path) -> int:
     return sum(path.is_file() for path in directory.rglob("*"))
 
 
-def sweep(world: World) -> None:
-    """Remove what killed processes left on a machine, as its next call does."""
+def sweep(world: World) -> Path:
+    """Remove what killed processes left on a machine, as its next call does; returns where trees of tasks are."""
     before, tempfile.tempdir = tempfile.tempdir, str(world.temp)
     try:
-        Counsel(world.env, world.workspace).sweep()
+        counsel = Counsel(world.env, world.workspace)
+        counsel.sweep()
+        return counsel.context.directories.trees
     finally:
         tempfile.tempdir = before
 
