@@ -112,14 +112,14 @@ def _shown(name: str) -> str:
 def _content(pack: Packed) -> str:
     """What travels, in words."""
     made = pack.foundation
-    parts = [f"commit {made.about.head[:12]}"]
+    work = []
     if made.has_staged:
-        parts.append("what is staged")
+        work.append("staged")
     if made.has_work:
-        parts.append("what is not")
-    words = " and ".join(parts)
-    if len(parts) > 2:
-        words = f"{parts[0]}, what is staged and what is not"
+        work.append("unstaged")
+    words = f"commit {made.about.head[:12]}"
+    if work:
+        words += f" with {' and '.join(work)} changes"
     if pack.further_commits:
         words += f"; further commits: {pack.further_commits}"
     return words
@@ -128,14 +128,27 @@ def _content(pack: Packed) -> str:
 def _warnings(pack: Packed) -> list[str]:
     """With the files that do not travel, for what is missing changes the answer."""
     warnings = list(pack.warnings)
-    omitted = pack.foundation.about.omitted
-    if omitted:
-        named = [f"{name} ({reason})" for name, reason in omitted[:MAX_NAMED]]
-        more = len(omitted) - MAX_NAMED
-        if more > 0:
-            named.append(f"{more} more")
-        warnings.append(f"not in the pack: {', '.join(named)}")
+    missing, in_conflict = [], []
+    for name, reason in pack.foundation.about.omitted:
+        if reason == "unmerged":
+            in_conflict.append(name)
+        else:
+            missing.append(f"{name} ({reason})")
+    if missing:
+        warnings.append(f"not in the pack: {_named(missing)}")
+    if in_conflict:
+        warnings.append(
+            f"in conflict, packed as they are on disk: {_named(in_conflict)}"
+        )
     return warnings
+
+
+def _named(rows: list[str]) -> str:
+    shown = rows[:MAX_NAMED]
+    more = len(rows) - MAX_NAMED
+    if more > 0:
+        shown.append(f"{more} more")
+    return ", ".join(shown)
 
 
 def _report(pack: Packed, name: str, size: int) -> JsonObject:

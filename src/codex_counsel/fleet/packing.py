@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from codex_counsel.batch.model import Item
 from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.packs import foundation as foundations
 from codex_counsel.packs.foundation import MadeFoundation
-from codex_counsel.packs.manifest import Foundation, parse
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.prepare.context import Context
 from codex_counsel.services import pack as packs
@@ -80,10 +79,13 @@ class Packing:
     def _kept(self, root: Path) -> MadeFoundation | None:
         """What an earlier process of this batch has made; the JSON is written last."""
         file, note = self._paths(root)
-        match read_json_or_none(note):
-            case {"about": dict(about), "digest": str(digest)} if file.is_file():
-                return MadeFoundation(parse(Foundation, about, str(note)), file, digest)
-        return None
+        noted = read_json_or_none(note)
+        if not isinstance(noted, dict) or not file.is_file():
+            return None
+        try:
+            return MadeFoundation.from_json(noted, file)
+        except ValueError:
+            return None
 
     def _make(self, root: Path) -> MadeFoundation:
         file, note = self._paths(root)
@@ -91,8 +93,7 @@ class Packing:
         try:
             make_private(self._foundations)
             made = foundations.make(self._context, workspace, file)
-            about = {**asdict(made), "path": None}
-            write_atomically(note, json.dumps(about), durable=True)
+            write_atomically(note, json.dumps(made.to_json()), durable=True)
         except OSError as error:
             raise _storage_error(error) from None
         return made

@@ -12,6 +12,7 @@ announced.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -174,6 +175,15 @@ def unpack(source: BinaryIO, name: str, kind: Kind, into: Path) -> JsonObject:
     return about
 
 
+def is_one(beginning: bytes) -> bool:
+    """Whether a file that begins so, with a block of bytes, is an archive of ours."""
+    try:
+        name, _ = _Reader(io.BytesIO(beginning), "it").header()
+    except CounselError:
+        return False
+    return name == MANIFEST
+
+
 def digest_of(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal digits. Raises OSError."""
     with path.open("rb") as file:
@@ -193,7 +203,7 @@ class _Reader:
 
     def manifest(self, kind: Kind) -> JsonObject:
         """The manifest, of this kind and format."""
-        name, size = self._header()
+        name, size = self.header()
         if name != MANIFEST or size > MAX_MANIFEST:
             raise self.error("is no file that codex-counsel has packed")
         manifest = self._json(self._take(size))
@@ -237,7 +247,7 @@ class _Reader:
 
     def extract(self, name: str, size: int, digest: str, into: Path) -> None:
         """Write the next member, which must be this one."""
-        if self._header() != (name, size):
+        if self.header() != (name, size):
             raise self.error(f"is damaged: {name} is not where its manifest says")
         target = into / name
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -259,7 +269,7 @@ class _Reader:
         if self._take(2 * BLOCK).strip(b"\0") or self._source.read(1):
             raise self.error("is damaged: something follows what its manifest lists")
 
-    def _header(self) -> tuple[str, int]:
+    def header(self) -> tuple[str, int]:
         """Name and size of the next member. Anything but a plain file in the plain format is refused."""
         block = self._take(BLOCK)
         try:

@@ -3,7 +3,8 @@
 What of the uncommitted work travels is what a delegated task gets: of a secret file only
 the committed state. Files are taken with the bytes that they have on disk; no line ends are
 converted and no filter runs. Files that are as they were committed are not copied, and the
-user's repository is only read.
+user's repository is only read. Untracked packs and results stay behind: whoever packs twice
+means the same repository.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import json
 import os
 import stat
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import new as new_hash
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
+from codex_counsel.contract.reading import read
 from codex_counsel.delegate.seed import SeedPlan, TrackedFile, plan_seed
-from codex_counsel.delegate.shadow import Shadow
+from codex_counsel.delegate.shadow import Shadow, ShadowGitError
 from codex_counsel.delegate.tree_copy import TreeCopy
 from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.findings.ledger import Ledger
@@ -40,6 +42,7 @@ from codex_counsel.packs.manifest import (
 from codex_counsel.prepare.context import Context
 from codex_counsel.prepare.workspace import ResolvedWorkspace, open_repository
 from codex_counsel.system.files import remove_tree
+from codex_counsel.system.json_values import JsonObject
 
 HEAD_REF = "refs/heads/head"
 MAX_FINDINGS = 2_000_000
@@ -52,6 +55,8 @@ MAX_BRANCH = 250
 """Characters of the name of a branch."""
 MAX_OMITTED = 500
 """Files that did not travel which are listed by name."""
+FULL = ("No space left", "quota exceeded", "unable to write")
+"""What git says where it cannot write."""
 NO_FILE = b"000000"
 """Git's mode of nothing."""
 
@@ -61,7 +66,8 @@ class MadeFoundation:
     """A foundation as the file `path`. `digest` is the SHA-256 of that file, by which packs name it.
 
     `has_staged` and `has_work`: what is staged, and what is changed or untracked beside
-    that, travels. `warnings` are what the sender should know of it.
+    that, travels. `folders` are those in which a receiver has files, from the top.
+    `warnings` are what the sender should know of it.
     """
 
     about: Foundation
@@ -69,7 +75,47 @@ class MadeFoundation:
     digest: str
     has_staged: bool = False
     has_work: bool = False
+    folders: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> JsonObject:
+        """All but the path, for a process that finds the file later."""
+        values = asdict(self)
+        del values["path"]
+        return values
+
+    @classmethod
+    def from_json(cls, raw: JsonObject, path: Path) -> Self:
+        """The reverse of `to_json`. Raises ValueError."""
+        noted = read(_Noted, raw, "foundation")
+        return cls(
+            noted.about,
+            path,
+            noted.digest,
+            noted.has_staged,
+            noted.has_work,
+            tuple(noted.folders),
+            tuple(noted.warnings),
+        )
+
+
+@dataclass(frozen=True)
+class _Noted:
+    """`MadeFoundation` as JSON."""
+
+    about: Foundation
+    digest: str
+    has_staged: bool
+    has_work: bool
+    folders: list[str]
+    warnings: list[str]
+
+
+class _Work(NamedTuple):
+    """The patches of uncommitted work, and the folders of the tree that they lead to."""
+
+    patches: list[Member]
+    folders: tuple[str, ...]
 
 
 class _Staged(NamedTuple):
@@ -91,7 +137,7 @@ def make(
     """Write the foundation of the workspace's repository to `target`. The same state makes the same bytes.
 
     Temporary files lie beside the target. Raises `not_a_git_repo`, `no_commits`,
-    `workspace_invalid`, `input_too_large`, `storage_failed` or `timeout`.
+    `workspace_invalid`, `input_too_large`, `storage_failed`, `worktree_failed` or `timeout`.
     """
     repo = open_repository(workspace, context)
     if repo.head() is None:
@@ -108,9 +154,25 @@ def make(
         finally:
             remove_tree(parts)
     except OSError as error:
-        raise error_of(
-            Code.STORAGE_FAILED, "The repository cannot be packed", error
-        ) from None
+        raise not_written(target.parent, error) from None
+    except ShadowGitError as error:
+        if any(words in error.message for words in FULL):
+            raise not_written(target.parent, error) from None
+        raise
+
+
+def not_written(directory: Path, error: OSError | ShadowGitError) -> CounselError:
+    """That a pack cannot be made in this directory."""
+    message = f"No pack can be made in {directory}"
+    if isinstance(error, OSError):
+        problem = error_of(Code.STORAGE_FAILED, message, error)
+    else:
+        problem = CounselError(Code.STORAGE_FAILED, f"{message}: {error.message}")
+    if problem.code == Code.STORAGE_FAILED:
+        problem.repair = (
+            "Free disk space, or let TMPDIR name a directory on another disk."
+        )
+    return problem
 
 
 @dataclass(frozen=True)
@@ -130,7 +192,8 @@ class _Maker:
             [head],
             same_bytes=True,
         )
-        members += self._patches()
+        work = self._work()
+        members += work.patches
         findings, warnings = self._findings()
         if findings:
             members.append(Member(FINDINGS, findings))
@@ -150,6 +213,7 @@ class _Maker:
             archive.digest_of(target),
             has_staged=STAGED_PATCH in names,
             has_work=WORK_PATCH in names,
+            folders=work.folders,
             warnings=warnings,
         )
 
@@ -157,7 +221,8 @@ class _Maker:
         """None for a detached HEAD, and for a name that a receiver would not accept."""
         name = refs.current_branch(self.repo)
         is_usual = name.isprintable() and len(name) <= MAX_BRANCH
-        return name if name and is_usual else None
+        is_option = name.startswith("-")
+        return name if name and is_usual and not is_option else None
 
     def _shallow(self) -> list[str]:
         """HEAD, unless it is the first commit."""
@@ -207,12 +272,12 @@ class _Maker:
 
     # --- uncommitted work
 
-    def _patches(self) -> list[Member]:
+    def _work(self) -> _Work:
         """The patches that are needed: of what is staged, and of what is in the working tree beside that."""
         staged = self._staged()
         changed = self._changed()
         if not staged and not changed:
-            return []
+            return _Work([], _folders(self.repo, self.plan.head))
         shadow = Shadow.create(self.repo, self.parts / "shadow", self.plan.head)
         shadow.git("read-tree", self.plan.head)
         head_tree = shadow.write_tree()
@@ -228,7 +293,7 @@ class _Maker:
             members.append(self._patch(shadow, head_tree, index_tree, STAGED_PATCH))
         if index_tree != work_tree:
             members.append(self._patch(shadow, index_tree, work_tree, WORK_PATCH))
-        return members
+        return _Work(members, _folders(shadow, work_tree))
 
     def _staged(self) -> list[_Staged]:
         """What the index has besides HEAD, but no secret files. A file in conflict stays as it is in HEAD."""
@@ -263,7 +328,11 @@ class _Maker:
         with TreeReader(self.repo.root) as reader:
             for name in self.plan.copy:
                 file = tracked.get(name)
-                if file is None or not self._is_as_in_index(reader, file):
+                if file is None:
+                    is_needed = not _is_pack(reader, name)
+                else:
+                    is_needed = not self._is_as_in_index(reader, file)
+                if is_needed:
                     changed.append(name)
         return changed
 
@@ -357,6 +426,19 @@ class _Maker:
                 repair="Commit it, and pack again.",
             )
         return Member(name, path)
+
+
+def _folders(git: Repo | Shadow, tree: str) -> tuple[str, ...]:
+    """Those of a tree, from the top."""
+    output = git.git("ls-tree", "-r", "-d", "-z", "--name-only", "--full-tree", tree)
+    return tuple(map(os.fsdecode, output.split(b"\0")[:-1]))
+
+
+def _is_pack(reader: TreeReader, name: bytes) -> bool:
+    try:
+        return archive.is_one(reader.read(name, archive.BLOCK).data)
+    except (UnreadableError, OSError):
+        return False
 
 
 def _blob_id(data: bytes, like: bytes) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from codex_counsel.contract.request import (
     RunRequest,
 )
 from codex_counsel.contract.settings import OLD_NAMES, PREFIX, Settings
-from codex_counsel.errors import Code, CounselError, error_of
+from codex_counsel.errors import Code, CounselError
 from codex_counsel.git import refs
 from codex_counsel.git.names import from_root
 from codex_counsel.git.repo import Repo
@@ -30,7 +31,7 @@ from codex_counsel.jobs.store import Store
 from codex_counsel.packs import archive, bundle_writer, commits, foundation
 from codex_counsel.packs.archive import Member
 from codex_counsel.packs.commits import Comparison
-from codex_counsel.packs.foundation import MadeFoundation
+from codex_counsel.packs.foundation import MadeFoundation, not_written
 from codex_counsel.packs.manifest import (
     FOUNDATION,
     IMAGES,
@@ -109,9 +110,7 @@ def packed(context: Context, request: RunRequest) -> Iterator[Packed]:
         try:
             scratch = stack.enter_context(temporary_directory(PREFIX_OF_SCRATCH))
         except OSError as error:
-            raise error_of(
-                Code.STORAGE_FAILED, "No temporary directory can be made", error
-            ) from None
+            raise not_written(Path(tempfile.gettempdir()), error) from None
         made = prepare(context, request, scratch)
         root = str(made.workspace.root)
         sent = Sent(
@@ -156,9 +155,7 @@ def prepare(
         packing = _Packing(context, workspace, foundation, scratch)
         return packing.pack(request, pack_id or secrets.token_hex(16))
     except OSError as error:
-        raise error_of(
-            Code.STORAGE_FAILED, "The request cannot be packed", error
-        ) from None
+        raise not_written(scratch, error) from None
 
 
 def _foundation(
@@ -247,8 +244,17 @@ class _Packing:
         )
 
     def _prefix(self) -> str:
+        """The workspace from the top. Raises `workspace_invalid` where it has no files that travel."""
         prefix = str(self.workspace.root.relative_to(self.workspace.outermost))
-        return "" if prefix == "." else prefix
+        if prefix == ".":
+            return ""
+        if prefix not in self.foundation.folders:
+            raise CounselError(
+                Code.WORKSPACE_INVALID,
+                f"{clean(str(self.workspace.root))} has no file that travels: git ignores them, or they are secret",
+                repair="Choose a directory with files that git knows, such as the top of the repository.",
+            )
+        return prefix
 
     def _images(self, paths: tuple[str, ...]) -> list[str]:
         images, warnings = attachments.images(paths, self.workspace, self.context)
@@ -341,7 +347,7 @@ class _Packing:
         message = f"{where} no change that travels."
         omitted = made.about.omitted
         if omitted:
-            message += f" {len(omitted)} files do not travel, such as {omitted[0][0]} ({omitted[0][1]})."
+            message += f" Not all files travel: {omitted[0][0]} ({omitted[0][1]}) does not, for one."
         raise CounselError(Code.NOTHING_TO_REVIEW, message)
 
     def _comparison(self, target: Target) -> Comparison:

@@ -68,7 +68,7 @@ def test_a_question_is_written_with_the_repository_as_it_is(
 
     assert ended.code == 0
     assert ended.text.startswith(f"{file}: {file.stat().st_size:,} bytes; commit ")
-    assert ended.text.rstrip().endswith(", what is staged and what is not")
+    assert ended.text.rstrip().endswith(" with staged and unstaged changes")
     assert f"codex-counsel run {file} -o RESULT" in ended.err
     sent = read(file, world.base / "into")
     assert sent.request == {"question": "Why so?", "text_only": True}
@@ -101,6 +101,37 @@ def test_what_does_not_travel_is_named(world: World, file: Path) -> None:
     assert as_json["data"]["omitted"] == [{"path": ".env", "reason": "secret_file"}]
     assert "hunter2" not in ended.text + ended.err
     assert b"hunter2" not in file.read_bytes()
+
+
+def test_files_in_conflict_are_named_as_packed(world: World, file: Path) -> None:
+    repository = world.repository
+    repository.commit("all")
+    repository.git("checkout", "-qb", "other")
+    repository.write("app.py", "theirs\n")
+    repository.commit("theirs")
+    repository.git("checkout", "-q", "main")
+    repository.write("app.py", "ours\n")
+    repository.commit("ours")
+    with pytest.raises(subprocess.CalledProcessError):
+        repository.git("merge", "other")
+
+    ended = pack(world, "consult", "Why?", "-o", str(file))
+
+    assert "in conflict, packed as they are on disk: app.py" in ended.text
+    assert "not in the pack" not in ended.text
+
+
+def test_packing_twice_into_the_project_packs_the_same_repository(
+    world: World,
+) -> None:
+    world.repository.begin()
+    told = []
+    for name in ("x.pack", "x.pack", "y.pack"):
+        ended = pack(world, "consult", "Why?", "-o", name, "--json")
+        told.append(ended.json["data"])
+
+    assert len({data["foundation"] for data in told}) == 1
+    assert not any(data["working_tree"] for data in told)
 
 
 def test_a_review_says_how_many_further_commits_travel(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -390,6 +392,36 @@ def test_a_detached_head_has_no_branch(sender: Sender) -> None:
     assert sender.make().about.branch is None
 
 
+def test_a_branch_that_looks_like_an_option_is_left_out(sender: Sender) -> None:
+    sender.git("update-ref", "refs/heads/-x", sender.head)
+    sender.git("symbolic-ref", "HEAD", "refs/heads/-x")
+
+    assert sender.make().about.branch is None
+
+
+def test_untracked_packs_stay_behind(sender: Sender) -> None:
+    clean = sender.make("x.pack")
+    for name in ("x.pack", "docs/of another name"):
+        sender.write(name, clean.path.read_bytes())
+    sender.write("empty", b"")
+    sender.write("short", clean.path.read_bytes()[:511])
+    received = sender.receive()
+
+    assert status(received) == ["?? empty", "?? short"]
+    (sender.root / "empty").unlink()
+    (sender.root / "short").unlink()
+    assert sender.make().digest == clean.digest
+
+
+def test_a_tracked_pack_travels(sender: Sender) -> None:
+    pack = sender.make("x.pack").path.read_bytes()
+    sender.write("fixture.pack", "x\n")
+    sender.commit()
+    sender.write("fixture.pack", pack)
+
+    assert (sender.receive().root / "fixture.pack").read_bytes() == pack
+
+
 def test_findings_on_record_travel(sender: Sender) -> None:
     ledger = Ledger.of(sender.context.settings.state, sender.root / ".git")
     ledger.directory.mkdir(parents=True, mode=0o700)
@@ -430,6 +462,38 @@ def row(name: str, **changes: object) -> dict[str, object]:
         **changes,
     }
     return {key: value for key, value in whole.items() if value is not None}
+
+
+def test_a_disk_that_is_full_at_any_moment_is_named_and_nothing_is_left(
+    sender: Sender, tmp_path: Path
+) -> None:
+    sender.write("committed.bin", os.urandom(300_000))
+    sender.commit()
+    sender.write("staged.bin", os.urandom(200_000))
+    sender.git("add", "staged.bin")
+    sender.write("new.bin", os.urandom(200_000))
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    namespace = ["unshare", "--user", "--map-root-user", "--mount"]
+    try_it = [*namespace, "mount", "-t", "tmpfs", "none", str(disk)]
+    if subprocess.run(try_it, capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted")
+
+    script = [sys.executable, "-m", "tests.git.packs.on_small_disk"]
+    ran = subprocess.run(
+        [*namespace, *script, str(tmp_path), str(disk / "foundation.tar")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    *failures, last = json.loads(ran.stdout)
+    assert last == ["made"]
+    assert len(failures) > 3
+    for code, repair, *left in failures:
+        assert code == "storage_failed"
+        assert "TMPDIR" in repair
+        assert left == []
 
 
 def test_no_path_of_the_sender_is_in_a_foundation(sender: Sender) -> None:

@@ -23,6 +23,7 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs.store import Store
 from codex_counsel.packs import archive, manifest
 from codex_counsel.packs import repository as repositories
+from codex_counsel.packs.foundation import MadeFoundation
 from codex_counsel.packs.manifest import Pack
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.prepare.context import Context
@@ -552,7 +553,50 @@ def test_each_pack_has_an_id_of_its_own_unless_it_is_given_one(sender: Sender) -
     assert pack(sender, question, pack_id="a" * 32).pack.id == "a" * 32
 
 
+def test_a_foundation_that_is_found_again_is_the_same(sender: Sender) -> None:
+    sender.write("docs/readme.md", "# Other\n")
+    sender.write("\udcff/new", "x\n")
+    made = pack(sender, Consult(question="Why?")).foundation
+
+    noted = json.loads(json.dumps(made.to_json()))
+
+    assert MadeFoundation.from_json(noted, made.path) == made
+    assert made.folders == ("docs", "\udcff")
+
+
+@pytest.mark.parametrize("missing", ["about", "digest", "has_work", "folders"])
+def test_an_incomplete_note_of_a_foundation_is_none(
+    sender: Sender, missing: str
+) -> None:
+    made = pack(sender, Consult(question="Why?")).foundation
+    noted = made.to_json()
+    del noted[missing]
+
+    with pytest.raises(ValueError, match=missing):
+        MadeFoundation.from_json(noted, made.path)
+
+
 # --- what is refused
+
+
+@pytest.mark.parametrize("name", ["ignored", "secret", "empty", "deleted"])
+def test_a_workspace_without_files_that_travel_is_refused(
+    sender: Sender, name: str
+) -> None:
+    sender.write("deleted/file", "x\n")
+    sender.write(".gitignore", "ignored/\n")
+    sender.commit()
+    (sender.root / "deleted/file").unlink()
+    sender.write("ignored/file", "x\n")
+    sender.write("secret/.env", "hunter2\n")
+    (sender.root / "empty").mkdir()
+    question = Consult(question="Why?", workspace_root=str(sender.root / name))
+
+    with pytest.raises(CounselError) as caught:
+        prepare(sender.context, question, sender.parts)
+
+    assert caught.value.code == Code.WORKSPACE_INVALID
+    assert f"/{name} has no file that travels" in caught.value.message
 
 
 @pytest.mark.parametrize(
