@@ -94,7 +94,14 @@ BUILT = dict(parsers(parser.build_parser()))
 def test_the_help_of_a_pack_lists_no_argument_that_stays_on_this_machine() -> None:
     for name in ("consult", "review", "plan", "delegate"):
         text = BUILT[f"pack {name}"].format_help()
-        for flag in ("--session-id", "--extra-root", "--from-job", "--since"):
+        for flag in (
+            "--session-id",
+            "--profile",
+            "--extra-root",
+            "--from-job",
+            "--since",
+            "--use-reserve",
+        ):
             assert flag not in text
 
 

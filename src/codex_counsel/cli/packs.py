@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import stat
 import sys
 from collections.abc import Mapping
@@ -32,7 +33,7 @@ def run(
     env: Mapping[str, str],
 ) -> int:
     """Write the pack and say what is in it; returns the exit code."""
-    name: str = arguments.pack_file
+    name = _target(arguments.pack_file)
     _check_target(name, output)
     counsel = Counsel(env)
     with packed(counsel.context, request) as pack:
@@ -49,11 +50,21 @@ def run(
         return DONE
     output.show(completed(TOOL, summary, data, meta).wire())
     if output.format == "text" and not arguments.quiet:
+        flags = " --network" if getattr(request, "network", False) else ""
         print(
-            f"run it on another machine with: codex-counsel run {name} -o RESULT",
+            f"run it on another machine with: codex-counsel run {shlex.quote(name)} -o RESULT{flags}",
             file=sys.stderr,
         )
     return DONE
+
+
+def _target(name: str) -> str:
+    """`STDOUT` also for another name of it, such as /dev/stdout: nothing else may be printed there."""
+    try:
+        is_stdout = os.path.samestat(os.stat(name), os.fstat(1))  # noqa: PTH116  # as fstat
+    except (OSError, ValueError):
+        return name
+    return STDOUT if is_stdout else name
 
 
 def _check_target(name: str, output: Output) -> None:
@@ -79,13 +90,13 @@ def _check_target(name: str, output: Output) -> None:
 
 def _write(pack: Packed, name: str) -> int:
     """Write the pack; returns its size in bytes. A file is replaced in one step, and a link is written through."""
-    path = Path(os.path.realpath(name))
     try:
-        if name != STDOUT and _is_file(path):
+        if name != STDOUT and _is_file(Path(name)):
+            path = Path(os.path.realpath(name))
             pack.write(path)
             return path.stat().st_size
         size = 0
-        descriptor = os.dup(1) if name == STDOUT else os.open(path, os.O_WRONLY)
+        descriptor = os.dup(1) if name == STDOUT else os.open(name, os.O_WRONLY)
         with os.fdopen(descriptor, "wb") as stream:
             for chunk in pack.chunks():
                 size += stream.write(chunk)

@@ -104,10 +104,18 @@ add to the file that your shell reads at its start:
   zsh   ~/.zshrc, after compinit    eval "$(codex-counsel completion zsh)"
   fish  ~/.config/fish/config.fish  codex-counsel completion fish | source
 """
-STAYS_HERE = ("session_id", "extra_roots", "from_job", "since")
-"""Arguments that a pack cannot have. Whoever names one is told why; its help does not list them."""
+STAYS_HERE = (
+    "session_id",
+    "profile",
+    "extra_roots",
+    "from_job",
+    "since",
+    "use_reserve",
+)
+"""Arguments that mean nothing elsewhere. Whoever names one is told so; the help of a pack does not list them."""
 PACK_HELP = """\
-A pack brings no login: the machine that runs it uses its own.
+A pack brings no login: the machine that runs it uses its own. Secret files stay here; what does not travel is named.
+For --network, `codex-counsel run` needs --network too.
 
 exit codes: `codex-counsel --help` lists them
 """

@@ -24,7 +24,7 @@ from codex_counsel.contract.request import (
 from codex_counsel.contract.settings import OLD_NAMES, PREFIX, Settings
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git import refs
-from codex_counsel.git.names import from_root
+from codex_counsel.git.names import display_name, from_root
 from codex_counsel.git.repo import Repo
 from codex_counsel.jobs import idempotency
 from codex_counsel.jobs.store import Store
@@ -46,7 +46,7 @@ from codex_counsel.packs.sent import Sent, note_sent
 from codex_counsel.prepare import attachments
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.prepare.context import Context
-from codex_counsel.prepare.workspace import ResolvedWorkspace
+from codex_counsel.prepare.workspace import ResolvedWorkspace, open_repository
 from codex_counsel.review import pull_request
 from codex_counsel.review import target as targets
 from codex_counsel.review.target import Target
@@ -149,10 +149,11 @@ def prepare(
         )
     if isinstance(request, ReviewChanges):
         targets.check_scope(request)
+    is_new = foundation is None
     try:
         if foundation is None:
             foundation = _foundation(context, workspace, scratch)
-        packing = _Packing(context, workspace, foundation, scratch)
+        packing = _Packing(context, workspace, foundation, is_new, scratch)
         return packing.pack(request, pack_id or secrets.token_hex(16))
     except OSError as error:
         raise not_written(scratch, error) from None
@@ -204,11 +205,12 @@ NOTHING_FURTHER = _Further()
 
 @dataclass(frozen=True)
 class _Packing:
-    """What is collected for one pack."""
+    """What is collected for one pack. `is_new`: the foundation is what is in the repository now."""
 
     context: Context
     workspace: ResolvedWorkspace
     foundation: MadeFoundation
+    is_new: bool
     scratch: Path
     members: list[Member] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -335,9 +337,27 @@ class _Packing:
             return os.path.relpath(whole, root)
         return path
 
+    def _check_paths(self, paths: tuple[str, ...]) -> None:
+        """Raise `invalid_arguments` for a path that names neither a file on disk nor one that was deleted."""
+        root = self.workspace.root
+        missing = tuple(path for path in paths if not os.path.lexists(root / path))
+        if not missing:
+            return
+        repo = open_repository(self.workspace, self.context)
+        with_commit = f"--with-tree={self.foundation.about.head}"
+        for path in from_root(repo, missing):
+            if not repo.git("ls-files", "-z", with_commit, "--", path):
+                raise CounselError(
+                    Code.INVALID_ARGUMENTS,
+                    f"No file matches {display_name(path)}.",
+                    repair="Give existing files or folders relative to the workspace; patterns are not expanded.",
+                )
+
     def _check_work(self, request: ReviewChanges) -> None:
-        """Raise `nothing_to_review` where there surely is no uncommitted work."""
+        """Raise for what is surely no path, and `nothing_to_review` where there surely is no uncommitted work."""
         made = self.foundation
+        if self.is_new:
+            self._check_paths(request.paths)
         has_any = made.has_staged or (made.has_work and request.scope == "working_tree")
         if has_any or request.scope == "files":
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -178,6 +179,38 @@ def test_standard_output_gets_the_pack_and_nothing_else(
     file.write_bytes(ended.out)
     assert read(file, world.base / "into").request == {"question": "Why?"}
     assert ended.err.startswith("standard output: ")
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/proc/self/fd/1"])
+def test_another_name_of_standard_output_is_standard_output(
+    world: World, file: Path, name: str
+) -> None:
+    ended = pack(world, "consult", "Why?", "-o", name)
+
+    assert ended.code == 0
+    file.write_bytes(ended.out)
+    assert read(file, world.base / "into").request == {"question": "Why?"}
+
+
+def test_a_pipe_is_written_and_not_replaced(world: World, file: Path) -> None:
+    os.mkfifo(file)
+    copy = world.base / "copy.pack"
+    with copy.open("wb") as target:
+        reader = subprocess.Popen(["cat", str(file)], stdout=target)
+        ended = pack(world, "consult", "Why?", "-o", str(file))
+        assert reader.wait(60) == 0
+
+    assert ended.code == 0
+    assert file.is_fifo()
+    assert read(copy, world.base / "into").request == {"question": "Why?"}
+
+
+def test_the_command_to_run_a_pack_can_be_copied(world: World, file: Path) -> None:
+    name = str(world.base / "my pack")
+
+    ended = pack(world, "consult", "Why?", "--network", "-o", name)
+
+    assert f"codex-counsel run '{name}' -o RESULT --network" in ended.err
 
 
 def test_a_file_is_replaced_in_one_step_and_a_link_is_written_through(

@@ -579,6 +579,25 @@ def test_an_incomplete_note_of_a_foundation_is_none(
 # --- what is refused
 
 
+@pytest.mark.parametrize("scope", ["files", "working_tree", "staged"])
+def test_a_path_that_names_nothing_is_said_before_it_travels(
+    sender: Sender, scope: str
+) -> None:
+    sender.write("app.py", "x\n")
+    sender.git("add", "app.py")
+    (sender.root / "docs/readme.md").unlink()
+    made = pack(sender, changes(scope=scope, paths=["app.py", "docs"])).foundation
+    typo = changes(scope=scope, paths=["app.py", "ap.py"])
+
+    with pytest.raises(CounselError) as caught:
+        pack(sender, typo)
+
+    assert caught.value.code == Code.INVALID_ARGUMENTS
+    assert caught.value.message == "No file matches ap.py."
+    # The file may have been there when the foundation was made.
+    assert pack(sender, typo, foundation=made).pack.request["paths"]
+
+
 @pytest.mark.parametrize("name", ["ignored", "secret", "empty", "deleted"])
 def test_a_workspace_without_files_that_travel_is_refused(
     sender: Sender, name: str
