@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from codex_counsel.contract.request import Consult, Delegate, ReviewChanges
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.loopback import Loopback, say, shell
+from codex_counsel.packs import manifest
 from codex_counsel.packs import repository as repositories
 from codex_counsel.prepare.context import Context
 from codex_counsel.services import run_pack
@@ -269,3 +271,55 @@ def test_a_setting_with_the_text_of_another_one_is_the_value_of_the_first(
     assert len(server.requests) == 2
     root = repositories.repository_of(context, pack.about.foundation)
     assert (root / "app.py").read_text() == "answer = 41\n"
+
+
+def test_findings_of_a_sender_who_wrote_anything_cost_no_review(
+    world: World, model: Model, sender: Repository, context: Context
+) -> None:
+    server = model([say(reply({"severity": "high"}, verdict="fail"))])
+    seen = {"time": "2026-01-01T00:00:00Z", "job": "0" * 32}
+    whole = {
+        "id": "0123456789abcdef",
+        "severity": "high",
+        "category": "logic",
+        "title": "A fault",
+        "first": seen,
+        "last": seen,
+        "state": "rejected",
+        "reason": "It is meant.",
+        "by": "a person",
+        "time": "2026-01-01T00:00:00Z",
+    }
+    strange: list[Any] = [
+        "\ud800\x1b[2J\x00",
+        "x" * 1_000_000,
+        10**400,
+        -1,
+        True,
+        None,
+        [],
+        {},
+        "../../../etc/passwd",
+    ]
+    rows = [b"{", b"[]", b"1e999", b'"x"', b"null", b"\xff\xfe", b'{"id": 1e999}']
+    for name in whole:
+        for value in strange:
+            rows.append(json.dumps({**whole, name: value}).encode())
+    rows.append(json.dumps(whole).replace('"high"', "NaN").encode())
+    foundation = draft(sender)
+    foundation.members[manifest.FINDINGS] = b"\n".join(rows) + b"\n"
+    asked = {"scope": "working_tree"}
+    pack = DraftPack(ReviewChanges, asked, foundation, world.base)
+    file = pack.write(world.base / "x.pack")
+    ran = command_line(world, "run", str(file), "-o", str(world.base / "x.result"))
+    assert ran.returncode == 1, ran.stderr
+    assert len(server.requests) == 1
+    assert "\x1b[2J" not in ran.stdout + ran.stderr
+    listed = command_line(
+        world,
+        "findings",
+        "-C",
+        str(repositories.repository_of(context, pack.about.foundation)),
+    )
+    assert listed.returncode == 0, listed.stderr
+    assert "\x1b[2J" not in listed.stdout
