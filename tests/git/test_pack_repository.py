@@ -202,6 +202,10 @@ def refused(context: Context, file: Path) -> str:
         "/{outside}/planted",
         ".git/hooks/planted",
         ".GIT/hooks/planted",
+        ".git./hooks/planted",
+        "git~1/hooks/planted",
+        ".g\u200cit/hooks/planted",
+        ".git::$INDEX_ALLOCATION/hooks/planted",
         "sub/.git/config",
         "committed/planted",
         "./planted",
@@ -241,7 +245,24 @@ def test_a_link_that_one_patch_makes_is_not_written_through_by_the_other(
     assert list(outside.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", [".git", ".GIT", "git~1", ".git\u200c", "..", "."])
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".git",
+        ".GIT",
+        "git~1",
+        "GIT~1",
+        ".git.",
+        ".git ",
+        ".git::$INDEX_ALLOCATION",
+        ".git\u200c",
+        "..",
+        ".",
+        "../x",
+        "a/b",
+        "/etc/x",
+    ],
+)
 def test_a_commit_whose_tree_has_a_dangerous_name_is_refused(
     sender: Repository, context: Context, tmp_path: Path, name: str
 ) -> None:
@@ -258,6 +279,31 @@ def test_a_commit_whose_tree_has_a_dangerous_name_is_refused(
     )
     message = refused(context, foundation.write(tmp_path / "foundation.tar"))
     assert "`git index-pack` failed" in message
+
+
+def test_a_commit_with_a_link_and_a_directory_of_one_name_is_refused(
+    sender: Repository, context: Context, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    sender.begin()
+    link = sender.git("hash-object", "-w", "--stdin", stdin=bytes(outside))
+    blob = sender.git("hash-object", "-w", "app.py")
+    inner = sender.git("mktree", stdin=f"100644 blob {blob}\tplanted\n".encode())
+    rows = (
+        b"120000 door\0" + bytes.fromhex(link) + b"40000 door\0" + bytes.fromhex(inner)
+    )
+    tree = sender.git(
+        "hash-object", "-w", "-t", "tree", "--literally", "--stdin", stdin=rows
+    )
+    commit = sender.git("commit-tree", "-m", "hostile", tree)
+    foundation = draft(sender).named(head=commit)
+    foundation.members[manifest.HEAD_BUNDLE] = bundle(
+        sender, {"refs/heads/head": commit}
+    )
+    message = refused(context, foundation.write(tmp_path / "foundation.tar"))
+    assert "`git index-pack` failed" in message
+    assert list(outside.iterdir()) == []
 
 
 def test_links_of_the_sender_stay_links_wherever_they_lead(

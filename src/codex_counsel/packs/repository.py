@@ -20,7 +20,6 @@ import contextlib
 import json
 import os
 import re
-import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterable, Iterator
@@ -93,6 +92,8 @@ CONFIG = """\
 [maintenance]
 \tauto = false
 """
+PROTECTION = ("core.protectHFS", "core.protectNTFS")
+"""Some file systems take more names for `.git` than that, and any system can have one of them mounted."""
 NOT_WRITTEN = ("No space left", "quota exceeded", "unable to write", "Read-only file")
 """What git says where it cannot write. Of a file of the working tree it does not say why."""
 STORAGE_REPAIR = (
@@ -640,15 +641,12 @@ class _Git:
     @classmethod
     def of(cls, context: Context, tree: Path) -> _Git:
         env = git_environment(context.env, tree)
-        if sys.platform == "darwin":
-            # Its file systems take more than one name for `.git`.
-            count = int(env["GIT_CONFIG_COUNT"])
-            protection = {
-                f"GIT_CONFIG_KEY_{count}": "core.protectHFS",
-                f"GIT_CONFIG_VALUE_{count}": "true",
-                "GIT_CONFIG_COUNT": str(count + 1),
-            }
-            env = extended(env, protection)
+        count = int(env["GIT_CONFIG_COUNT"])
+        protection = {"GIT_CONFIG_COUNT": str(count + len(PROTECTION))}
+        for number, name in enumerate(PROTECTION, count):
+            protection[f"GIT_CONFIG_KEY_{number}"] = name
+            protection[f"GIT_CONFIG_VALUE_{number}"] = "true"
+        env = extended(env, protection)
         return cls(tree, tree / ".git/index", context.settings.git_timeout_seconds, env)
 
     @property

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -382,3 +383,34 @@ def test_a_finding_that_the_sender_has_rejected_is_told_to_the_reviewer_and_does
     assert envelope["findings"][0]["id"] == found["id"]
     assert envelope["findings"][0]["known"] == "rejected"
     assert envelope["verdict"] == "pass"
+
+
+def test_commits_that_packs_bring_at_once_reach_each_run_and_disturb_no_other(
+    world: World, model: Model, sender: Repository, context: Context
+) -> None:
+    commits = []
+    for number in range(6):
+        sender.write("app.py", f"answer = {number}\n")
+        commits.append(sender.commit(f"change {number}"))
+    server = model(lambda _: say(reply()))
+    foundation = draft(sender).write(world.base / "foundation.tar")
+    packs = []
+    for number, (base, head) in enumerate(pairwise(commits)):
+        asked = {"scope": "range", "range": f"{base}..{head}"}
+        words = {"id": f"{number:032x}", "shallow": [base]}
+        pack = DraftPack(ReviewChanges, asked, foundation, world.base, words)
+        ends = {"refs/heads/a": base, "refs/heads/b": head}
+        pack.members[manifest.MORE_BUNDLE] = bundle(sender, ends, [base])
+        packs.append(pack)
+
+    with ThreadPoolExecutor(5) as threads:
+        envelopes = list(threads.map(lambda pack: run(context, pack), packs))
+    assert [envelope["verdict"] for envelope in envelopes] == ["pass"] * 5
+    prompts = [request.prompt for request in server.requests]
+    for number in range(5):
+        change = f"-answer = {number}\n+answer = {number + 1}"
+        assert len([prompt for prompt in prompts if change in prompt]) == 1
+    root = repositories.repository_of(context, packs[0].about.foundation)
+    there = Repository(root)
+    there.git("fsck", "--strict")
+    assert there.git("rev-list", "HEAD").split() == commits[::-1]
