@@ -525,6 +525,28 @@ def test_a_repository_that_no_run_has_used_for_a_day_goes_with_its_findings(
     assert digest[:12] in caught.value.message
 
 
+def test_a_repository_that_was_found_is_not_removed_before_its_run_begins(
+    sender: Repository, context: Context, tmp_path: Path
+) -> None:
+    sender.begin()
+    file = draft(sender).write(tmp_path / "foundation.tar")
+    digest = packs.keep_foundation(context, file)
+    os.utime(context.directories.packs / digest / "used", (0, 0))
+    packs.keep_foundation(context, file)
+    packs.remove_unused(context)
+    assert packs.has_foundation(context, digest)
+
+
+def test_a_directory_that_cannot_be_removed_keeps_no_other(context: Context) -> None:
+    folder = context.directories.packs
+    folder.mkdir(parents=True)
+    for digit in "012":
+        (folder / (digit * 64)).mkdir()
+    (folder / ("1" * 64) / "lock").mkdir()
+    packs.remove_unused(context, time.time() + 2 * packs.YOUNG_SECONDS)
+    assert [path.name for path in folder.iterdir()] == ["1" * 64]
+
+
 def test_drafts_of_killed_processes_go_and_those_of_living_ones_stay(
     context: Context,
 ) -> None:

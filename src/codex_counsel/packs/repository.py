@@ -127,7 +127,7 @@ def keep_foundation(context: Context, file: Path) -> str:
     """
     try:
         digest = archive.digest_of(file)
-        if has_foundation(context, digest):
+        if _is_kept(context, digest):
             return digest
         with _changing(context, digest) as directory:
             # Another call may have made it meanwhile.
@@ -136,6 +136,17 @@ def keep_foundation(context: Context, file: Path) -> str:
     except OSError as error:
         raise _not_stored(error) from None
     return digest
+
+
+def _is_kept(context: Context, digest: str) -> bool:
+    """Whether the repository is here; then nobody removes it for a day. Raises `storage_failed`."""
+    try:
+        with using(context, digest):
+            return True
+    except CounselError as error:
+        if error.code != Code.PACK_INVALID:
+            raise
+        return False
 
 
 def add_commits(
