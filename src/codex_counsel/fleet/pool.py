@@ -184,7 +184,11 @@ class ClusterPool:
         item = order.item
         try:
             envelope = take(
-                self._context, path, workspace_root=str(item.root), key=item.key
+                self._context,
+                path,
+                workspace_root=str(item.root),
+                key=item.key,
+                pack=arrived.order.ticket,
             )
         except CounselError as error:
             if error.code == Code.STORAGE_FAILED:

@@ -5,8 +5,9 @@ a review which quotations stand in the reviewed state, what was known before, an
 verdict. The rest is the word of whoever ran it, like the model's own: kinds and sizes of all
 values are checked, and texts are cleaned and masked.
 
-Jobs get other ids here, made of the pack's and their own: so no result can stand for a job
-of this machine, and one that ran under the same state directory can be taken too.
+Jobs get other ids here, made of the pack's and their own, and of a job that another one
+started also of that one's: so no result can stand for a job of this machine or of another
+result, and one that ran under the same state directory can be taken too.
 """
 
 from __future__ import annotations
@@ -17,16 +18,19 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from codex_counsel.attempts.conclude import MAX_FILES
 from codex_counsel.contract.envelope import (
+    Attempt,
     CodexUsed,
     DiffFile,
     Envelope,
     EnvelopeDict,
+    Finding,
     Meta,
     Usage,
     Workspace,
@@ -101,9 +105,19 @@ META = (
 """What of the envelope's `meta` says how it was run, wherever that was."""
 
 
-def id_here(pack: str, job_id: str) -> str:
-    """The id that a job of another machine gets here."""
-    return hashlib.sha256(f"{pack}\0{job_id}".encode()).hexdigest()[:32]
+def id_here(pack: str, job_id: str, part: str | None = None) -> str:
+    """The id that a job of another machine gets here, or `part`, a job that this one started."""
+    names = [pack, job_id]
+    if part is not None:
+        names.append(part)
+    return hashlib.sha256("\0".join(names).encode()).hexdigest()[:32]
+
+
+def ids_here(result: ResultFile) -> dict[str, str]:
+    """The ids that the jobs of a result get here, by those that they have in it."""
+    ids = {part: id_here(result.pack, result.job, part) for part in result.jobs}
+    ids[result.job] = id_here(result.pack, result.job)
+    return ids
 
 
 @dataclass
@@ -139,7 +153,7 @@ def build(result: ResultFile, hidden: Path, home: Home) -> list[str]:
     Raises `pack_invalid`, `workspace_invalid`, `worktree_failed` and `storage_failed`, and
     OSError where a file cannot be written. A review is put on record last of all.
     """
-    ids = {job_id: id_here(result.pack, job_id) for job_id in result.jobs}
+    ids = ids_here(result)
     building = _Building(result, hidden, home, ids)
     parts = [job_id for job_id in result.jobs if job_id != result.job]
     building.write_spec(result.job, parts)
@@ -152,12 +166,13 @@ def build(result: ResultFile, hidden: Path, home: Home) -> list[str]:
 
 def note_usage(result: ResultFile, hidden: Path, home: Home) -> None:
     """Put on record what the runs took. A run that is on record here under its own id is not counted again."""
+    ids = ids_here(result)
     for job_id, record in result.jobs.items():
         gone = home.store.state / "gone" / f"{job_id}.json"
         ran_here = (home.store.directory / job_id).is_dir() or gone.exists()
         if not record.ran or ran_here:
             continue
-        directory = hidden / id_here(result.pack, job_id)
+        directory = hidden / ids[job_id]
         spec = Spec.parse(json.loads((directory / "spec.json").read_text("utf-8")))
         outcome = json.loads((directory / RESULT).read_text("utf-8"))
         line = usage_ledger.line_of(spec, outcome, record.ended)
@@ -343,6 +358,8 @@ class _Building:
             self._store_work(diff, directory)
         if record.kind == "review" and envelope.ok:
             envelope = self._concluded_again(job_id, record, envelope)
+        if envelope.attempts:
+            self._show_real_diffs(envelope.attempts)
         wire = _masked(envelope.wire())
         file = directory / RESULT
         write_atomically(file, json.dumps(wire, ensure_ascii=False), durable=True)
@@ -411,6 +428,20 @@ class _Building:
             if not 0 <= count <= MAX_COUNT:
                 raise self.result.error("is damaged: its tokens are no count")
 
+    def _show_real_diffs(self, rows: list[Attempt]) -> None:
+        """Show of each attempt the diff that it has here, and name no job that is not of this result."""
+        outcomes = {outcome.job_id: outcome for outcome in self.outcomes}
+        for row in rows:
+            row.diffstat = None
+            row.files = []
+            outcome = outcomes.get(row.job_id or "")
+            if outcome is None:
+                row.job_id = None
+                continue
+            row.diffstat = outcome.envelope.get("diffstat")
+            names = [file["path"] for file in outcome.envelope.get("files", ())]
+            row.files = names[:MAX_FILES]
+
     # --- reviews
 
     def _concluded_again(
@@ -422,6 +453,7 @@ class _Building:
                 "the reviewer's reply was not kept where it ran, so its findings are not on record here, and which of "
                 "them are new or quote what is there is the word of that machine"
             )
+            self._show_real_tests(told.findings or ())
             return told
         reply = renamed(self.result.text(job_id, REPLY), self.ids)
         review = self.reviews[job_id]
@@ -446,23 +478,26 @@ class _Building:
             raise self.result.error(
                 "is damaged: its review cannot be concluded"
             ) from None
-        self._show_real_tests(envelope)
+        findings = envelope.findings or ()
+        # Proofs of those that are carried over are on record here.
+        self._show_real_tests(each for each in findings if not each.carried)
         return envelope
 
-    def _show_real_tests(self, envelope: Envelope) -> None:
-        """Show of each proof the test that applying it would add."""
+    def _show_real_tests(self, findings: Iterable[Finding]) -> None:
+        """Show of each proof the test that applying it would add, and name no job that is not of this result."""
         directories = {outcome.job_id: outcome.directory for outcome in self.outcomes}
-        for finding in envelope.findings or ():
+        for finding in findings:
             proof = finding.proof
-            if proof is None or finding.carried:
+            if proof is None:
                 continue
             proof.patch = None
             directory = directories.get(proof.job_id or "")
-            has_test = directory is not None and (directory / PROOF).is_file()
-            if directory is None or not has_test:
+            if directory is None:
+                proof.job_id = None
                 continue
+            has_test = (directory / PROOF).is_file()
             diff = DelegateResult.load(directory)
-            if diff and diff.diff and ProofRecord.load(directory):
+            if has_test and diff and diff.diff and ProofRecord.load(directory):
                 proof.patch = diff.diff
 
 

@@ -99,6 +99,8 @@ def test_several_attempts_are_compared_here(machines: Machines) -> None:
     wire = delegate(machines.there, check=CHECK, judge=True, **cast.arguments)
     taken = machines.bring(wire)
     rows = taken.envelope["attempts"]
+    here = [{**row, "job_id": ""} for row in rows]
+    assert here == [{**row, "job_id": ""} for row in wire["attempts"]]
     assert [row["status"] for row in rows] == ["completed", "completed"]
     store = Store(machines.here.state)
     compared = comparison.compare(store, [taken.job_id])["data"]

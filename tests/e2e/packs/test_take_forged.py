@@ -14,12 +14,18 @@ import pytest
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.request import Apply, parse
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.jobs import retention
+from codex_counsel.jobs.store import Store
 from codex_counsel.loopback import say
 from codex_counsel.packs.result import write_result
+from codex_counsel.packs.take import id_here
 from tests.conftest import consult
+from tests.e2e.attempts import RIGHT, WRONG, Cast
+from tests.e2e.delegation import delegate
 from tests.e2e.packs.machines import (
     PACK,
     Machines,
+    files_below,
     forged,
     packed,
     unpacked,
@@ -286,6 +292,14 @@ def test_jobs_that_nobody_started_are_refused(forger: Forger) -> None:
         forger.machines.take(packed("e" * 32, members))
 
 
+def test_the_result_of_another_pack_than_was_sent_is_refused(forger: Forger) -> None:
+    with pytest.raises(CounselError, match="of another pack") as caught:
+        forger.machines.take(forger.file, pack="cd" * 16)
+    assert caught.value.code == Code.PACK_INVALID
+    assert forger.machines.jobs == []
+    assert forger.machines.take(forger.file, pack=PACK).is_new
+
+
 def test_the_result_of_another_tool_than_was_packed_is_refused(forger: Forger) -> None:
     forger.machines.note("codex_review_changes")
     with pytest.raises(CounselError, match="its pack is one for"):
@@ -311,6 +325,93 @@ def test_a_pack_that_is_not_known_here_needs_a_directory_with_its_commit(
     (machines.here.state / "sent" / f"{PACK}.json").unlink()
     taken = machines.take(forger.file)
     assert taken.envelope["meta"]["workspace"]["root"] == str(machines.here.workspace)
+
+
+# --- jobs that the job started
+
+
+@dataclass
+class Attempted:
+    """A task of two attempts, and what a forger makes of its result."""
+
+    machines: Machines
+    file: Path
+    members: dict[str, bytes]
+
+    @property
+    def job_id(self) -> str:
+        return self.file.stem
+
+    def with_rows(self, change: Callable[[Any], Any]) -> bytes:
+        """The result with other rows about its attempts."""
+        name = f"{self.job_id}/result.json"
+        told = json.loads(self.members[name])
+        rows = [change(row) for row in told["attempts"]]
+        told = json.dumps({**told, "attempts": rows}).encode()
+        return packed(self.job_id, {**self.members, name: told})
+
+
+@pytest.fixture
+def attempted(machines: Machines) -> Attempted:
+    machines.there.repository.begin_with_work()
+    machines.copy_repository()
+    cast = Cast({"a": RIGHT, "b": WRONG})
+    machines.model(cast)
+    wire = delegate(machines.there, **cast.arguments)
+    machines.note("codex_delegate")
+    file = machines.result(wire["meta"]["job_id"])
+    members = unpacked(file, file.with_suffix(".members"))
+    return Attempted(machines, file, members)
+
+
+def test_the_rows_of_attempts_show_the_diffs_that_are_here(
+    attempted: Attempted,
+) -> None:
+    honest = attempted.machines.take(attempted.file).envelope["attempts"]
+    (row, _) = honest
+    assert row["files"] == ["app.py"]
+
+    def innocent(row: Any) -> Any:
+        return {**row, "files": ["README.md"], "diffstat": "0 files changed"}
+
+    def stranger(row: Any) -> Any:
+        return {**row, "job_id": "f" * 32}
+
+    rows = _taken_anew(attempted, attempted.with_rows(innocent))
+    assert [row["files"] for row in rows] == [row["files"] for row in honest]
+    assert [row["diffstat"] for row in rows] == [row["diffstat"] for row in honest]
+    rows = _taken_anew(attempted, attempted.with_rows(stranger))
+    assert all("job_id" not in row for row in rows)
+
+
+def _taken_anew(attempted: Attempted, result: bytes) -> list[Any]:
+    """The rows of a result that is taken after the earlier one was dropped."""
+    store = Store(attempted.machines.here.state)
+    retention.drop(store, store.job(id_here(PACK, attempted.job_id)))
+    rows: list[Any] = attempted.machines.take(result).envelope["attempts"]
+    return rows
+
+
+def test_a_result_replaces_no_job_that_was_taken_before(attempted: Attempted) -> None:
+    machines = attempted.machines
+    machines.take(attempted.file)
+    before = _contents(machines)
+    other = "e" * 32
+    members = {}
+    # The same attempts, said to be of another job of the same pack.
+    for name, content in attempted.members.items():
+        text = content.replace(attempted.job_id.encode(), other.encode())
+        members[name.replace(attempted.job_id, other)] = text
+    machines.take(packed(other, members))
+    after = _contents(machines)
+    assert before.items() <= after.items()
+    assert len(machines.jobs) == 6
+
+
+def _contents(machines: Machines) -> dict[str, bytes]:
+    """The stored files by their names."""
+    jobs = machines.here.state / "jobs"
+    return {str(file): file.read_bytes() for file in files_below(jobs)}
 
 
 # --- texts

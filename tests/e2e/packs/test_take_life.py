@@ -49,7 +49,9 @@ def parts(machines: Machines, file: Path) -> tuple[str, set[str]]:
     """The ids that the job and its attempts have here."""
     store = Store(machines.there.state)
     children = store.job(file.stem).spec().children
-    return id_here(PACK, file.stem), {id_here(PACK, child) for child in children}
+    return id_here(PACK, file.stem), {
+        id_here(PACK, file.stem, child) for child in children
+    }
 
 
 def sweep(machines: Machines) -> None:
