@@ -209,6 +209,13 @@ def parse(data: bytes) -> ParsedFile:
     return ParsedFile(policy, tuple(_bounded(reader.warnings)))
 
 
+def read_paths(tables: Json) -> tuple[PathPolicy, ...]:
+    """Parsed tables of `review.paths`, held to the limits of the file. Raises `project_file_invalid`."""
+    table = {"paths": tables}
+    policy: ReviewPolicy = _Reader("").table(ReviewPolicy, table, ("review",))
+    return policy.paths
+
+
 def _toml(text: str) -> JsonObject:
     # Most runs have no such file.
     import tomllib

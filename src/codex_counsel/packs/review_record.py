@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
+from codex_counsel.contract import project_file
 from codex_counsel.contract.envelope import Coverage
 from codex_counsel.contract.reading import read
-from codex_counsel.contract.vocabulary import FAIL_ON, JOB_ID, ScopeKind, Since
+from codex_counsel.contract.vocabulary import JOB_ID, ScopeKind, Since
+from codex_counsel.errors import CounselError
 from codex_counsel.git.refs import SHA
 from codex_counsel.proof.record import ProofPlan
 from codex_counsel.review.changes.comparison import Comparison
@@ -75,12 +77,6 @@ class _Rule:
     text: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Bar:
-    paths: list[str]
-    fail_on: str
-
-
 def local_record(
     details: JsonObject, workspace: str, ledger: Path | None
 ) -> ReviewRecord:
@@ -113,7 +109,7 @@ def local_record(
         checked_out=told.checked_out,
         plan_name=told.plan_name,
         prove=_proof_plan(told.prove),
-        bars=[_bar(table) for table in told.bars],
+        bars=_bars(told.bars),
     )
 
 
@@ -187,11 +183,15 @@ def _check_pair(values: tuple[Json, ...], pattern: re.Pattern[str], name: str) -
             raise ValueError(name)
 
 
-def _bar(raw: JsonObject) -> JsonObject:
-    bar: _Bar = read(_Bar, raw, "bars")
-    if bar.fail_on not in FAIL_ON:
+def _bars(raw: list[JsonObject]) -> list[JsonObject]:
+    """They are matched with names here, so they keep within what a project file may say."""
+    try:
+        tables = project_file.read_paths(raw)
+    except CounselError as error:
+        raise ValueError(f"bars: {error.message}") from None
+    if any(table.fail_on is None for table in tables):
         raise ValueError("bars.fail_on")
-    return asdict(bar)
+    return [{"paths": list(table.paths), "fail_on": table.fail_on} for table in tables]
 
 
 def _proof_plan(raw: JsonObject | None) -> JsonObject | None:

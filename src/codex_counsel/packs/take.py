@@ -219,7 +219,8 @@ class _Building:
             job_id=self.ids[job_id],
             tool=record.tool,
             subject=one_line(clean(subject), MAX_SUBJECT),
-            created=record.created,
+            # The clock of the other machine may be ahead.
+            created=min(record.created, record.ended, time.time()),
             argv=(),
             cwd=home.workspace,
             codex_home="",

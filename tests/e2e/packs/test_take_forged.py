@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from codex_counsel.contract.envelope import EnvelopeDict
-from codex_counsel.contract.request import Apply, parse
+from codex_counsel.contract.request import Apply, JobList, parse
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs import retention
 from codex_counsel.jobs.store import Store
@@ -218,6 +219,18 @@ def test_what_has_another_form_is_refused(
     forger: Forger, changes: dict[str, Change], words: str
 ) -> None:
     assert words in forger.refused(changes)
+
+
+def test_a_time_that_has_not_come_yet_is_now(forger: Forger) -> None:
+    def later(job: Any) -> Any:
+        return {**job, "created": 9e10, "ended": 9.1e10}
+
+    forger.take({"job.json": later})
+    counsel = forger.machines.here.counsel()
+    (row,) = counsel.job_list(parse(JobList, {}))["data"]["jobs"]
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    assert row["started"] <= now
+    assert row["ended"] <= now
 
 
 def test_the_name_of_a_tool_reaches_no_terminal_as_it_is(forger: Forger) -> None:
@@ -533,6 +546,9 @@ FRAME = {"state": "commit", "base": None, "head": None, "chosen": None, "whole":
         details(relied_on=["../x"]),
         details(rules=[{"file": "x"}]),
         details(bars=[{"paths": ["*"], "fail_on": "none"}]),
+        details(bars=[{"paths": ["*"]}]),
+        details(bars=[{"paths": ["*a" * 200], "fail_on": "high"}]),
+        details(bars=[{"paths": ["*"], "fail_on": "high"}] * 1_000),
         details(coverage={"files": "many"}),
         details(entries=[None]),
         details(prove={"severities": "all"}),
