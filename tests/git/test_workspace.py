@@ -286,6 +286,19 @@ def test_where_nearly_everything_is_closed_the_modes_say_nothing(system: Path) -
     assert system_files.not_for_everybody(system) == []
 
 
+def test_what_is_closed_later_in_etc_is_private_to_the_runs_from_some_seconds_on(
+    system: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    before = system_files.not_for_everybody(system)
+    (system / "etc/new.conf").touch(0o600)
+    assert system_files.not_for_everybody(system) == before
+    now += system_files.REMEMBERED_SECONDS
+    later = below(system, system_files.not_for_everybody(system))
+    assert later == {*below(system, before), "etc/new.conf"}
+
+
 def test_a_named_place_stays_open_that_holds_the_users_own(system: Path) -> None:
     """A service's user may live in /var/lib, and TMPDIR may lie in /run/user."""
     own = system / "run/user/1000/tmp"

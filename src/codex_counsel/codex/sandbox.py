@@ -166,12 +166,17 @@ def why_closed(
     for every entry. A denial holds for the real path alone, so a path with a link on
     its way is refused.
     """
-    if path == Path("/") or any(home.is_relative_to(path) for home in homes):
+    if path == Path("/") or any(_is_in(home, path) for home in homes):
         return "is the root, a home directory or above one: a run there could read every credential"
     for base in SYSTEM:
-        if path.is_relative_to(base) or base.is_relative_to(path):
+        if _is_in(path, base) or _is_in(base, path):
             return "belongs to the running system"
     return why_unsafe(path, denied)
+
+
+def _is_in(path: Path, base: Path) -> bool:
+    """Whether `path` is `base` or below it; not of the root. Path.is_relative_to takes ten times as long."""
+    return path == base or str(path).startswith(f"{base}/")
 
 
 def why_unsafe(path: Path, denied: Iterable[Path] = ()) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -44,6 +45,10 @@ MAX_ENTRIES = 20_000
 MAX_PRIVATE = 150
 """Each denial costs a command about half a millisecond, and with some 1,700 no command starts."""
 
+REMEMBERED_SECONDS = 10.0
+"""How long it counts what was found in /etc: runs that are started one after another share the look at all of it."""
+_found: dict[Path, tuple[float, list[Path]]] = {}
+
 
 def named(own: Iterable[Path] = (), root: Path = Path("/")) -> list[Path]:
     """Those of the well-known paths that exist below `root`, without those that hold one of the user's `own` places.
@@ -67,8 +72,18 @@ def not_for_everybody(root: Path = Path("/")) -> list[Path]:
 
     A directory stands for all that is in it. Empty where there is so much of it that
     the permissions tell nothing, as in an image whose files were made with a strict
-    umask.
+    umask. What it was `REMEMBERED_SECONDS` ago: a run keeps for its whole life what was
+    found at its start.
     """
+    now = time.monotonic()
+    looked_at, found = _found.get(root, (float("-inf"), []))
+    if now - looked_at >= REMEMBERED_SECONDS:
+        found = _private(root)
+        _found[root] = now, found
+    return list(found)
+
+
+def _private(root: Path) -> list[Path]:
     private: dict[Path, None] = {}
     for number, path in enumerate(_closed_entries(root, root / "etc")):
         if number >= MAX_PRIVATE:
