@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from codex_counsel.batch.model import Ended
-from codex_counsel.batch.record import Options, Record, Totals
+from codex_counsel.batch.record import REPOSITORIES, Options, Record, Totals
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.json_values import JsonObject
 from tests.unit.batches import answer, begun, failure, items
@@ -144,6 +144,30 @@ def test_a_batch_that_was_not_begun_can_be_begun_in_its_directory(
     assert refused(directory).code == Code.INVALID_ARGUMENTS
     begun(directory).close()
     Record.open(directory).close()
+
+
+@pytest.mark.parametrize("clones", [[], ["shop-1"]])
+def test_of_a_batch_that_was_not_begun_only_clones_stay_and_they_are_used_later(
+    directory: Path, clones: list[str]
+) -> None:
+    record = Record.create(directory)
+    repositories = directory / REPOSITORIES
+    repositories.mkdir()
+    (repositories / ".shop-1.lock").touch()
+    for name in clones:
+        (repositories / name).mkdir()
+    record.discard()
+    assert directory.exists() == bool(clones)
+    begun(directory).close()
+    for name in clones:
+        assert (repositories / name).is_dir()
+
+
+def test_where_no_directory_can_be_made_another_one_is_to_be_named() -> None:
+    with pytest.raises(CounselError) as error:
+        Record.create(Path("/proc/batch"))
+    assert error.value.code == Code.STORAGE_FAILED
+    assert "--output-dir" in (error.value.repair or "")
 
 
 def test_a_batch_without_a_request_is_refused(directory: Path) -> None:

@@ -153,13 +153,13 @@ class Record:
         except UnsafeDirectoryError as error:
             raise _unsafe(error) from None
         except OSError as error:
-            raise _failed(directory, error) from None
+            raise _not_made(shown, error) from None
         try:
             _check_is_free(directory, shown)
             write_atomically(directory / IGNORE, "*\n")
         except OSError as error:
             record.close()
-            raise _failed(directory, error) from None
+            raise _not_made(shown, error) from None
         except CounselError:
             record.close()
             raise
@@ -234,6 +234,7 @@ class Record:
         with contextlib.suppress(OSError):
             for name in (IGNORE, LOCK):
                 (self.directory / name).unlink(missing_ok=True)
+            _remove_without_clones(self.directory / REPOSITORIES)
             self.directory.rmdir()
         self.close()
 
@@ -479,6 +480,18 @@ def _result_of(row: JsonObject, path: Path) -> tuple[str, EnvelopeDict]:
     )
 
 
+def _remove_without_clones(repositories: Path) -> None:
+    """Remove the folder of clones where there is none in it. Raises OSError."""
+    if not repositories.is_dir():
+        return
+    paths = list(repositories.iterdir())
+    if all(path.is_file() for path in paths):
+        # The locks under which they were to be made.
+        for path in paths:
+            path.unlink()
+        repositories.rmdir()
+
+
 def _check_is_free(directory: Path, shown: str) -> None:
     """Raise unless the directory is empty, or that of a batch that was not begun. Raises OSError."""
     names = {entry.name for entry in directory.iterdir()}
@@ -488,7 +501,7 @@ def _check_is_free(directory: Path, shown: str) -> None:
             f"{shown} has a batch already",
             repair=f"Go on with it: --resume {shown}. Or name another directory.",
         )
-    if names and LOCK not in names:
+    if LOCK not in names and names - {IGNORE, REPOSITORIES}:
         raise CounselError(
             Code.INVALID_ARGUMENTS,
             f"{shown} is not empty",
@@ -527,6 +540,16 @@ def _unsafe(error: UnsafeDirectoryError) -> CounselError:
         f"The directory of a batch must be safe from other users: {error}",
         repair="Mend what the message names, or name another directory.",
     )
+
+
+def _not_made(shown: str, error: OSError) -> CounselError:
+    failure = error_of(
+        Code.STORAGE_FAILED, f"{shown} cannot be made the directory of a batch", error
+    )
+    failure.repair = (
+        "Name another directory with --output-dir, or mend what the message names."
+    )
+    return failure
 
 
 def _failed(path: Path, error: Exception) -> CounselError:

@@ -34,7 +34,7 @@ from codex_counsel.cli.render import Output
 from codex_counsel.cli.review_text import counted
 from codex_counsel.contract.envelope import completed
 from codex_counsel.contract.request import parse
-from codex_counsel.errors import DONE, Code, CounselError
+from codex_counsel.errors import CATALOG, DONE, Code, CounselError
 from codex_counsel.services.checking import Bar
 from codex_counsel.system.files import open_regular
 from codex_counsel.system.json_values import JsonObject
@@ -309,12 +309,18 @@ def _run(
         is_new=is_new,
     )
     control = Control()
-    with (
-        _signals(control, display),
-        contextlib.closing(_pool(record, arguments, counsel)) as pool,
-    ):
-        outcome = engine.run(record, pool, options, display.update, control)
-    display.end()
+    try:
+        with (
+            _signals(control, display),
+            contextlib.closing(_pool(record, arguments, counsel)) as pool,
+        ):
+            outcome = engine.run(record, pool, options, display.update, control)
+    except CounselError as error:
+        repair = error.repair or CATALOG[error.code].repair
+        error.repair = f"{repair} Go on with: {_resume_command(record)}"
+        raise
+    finally:
+        display.end()
     bar = Bar(fail_on=record.options.fail_on, new_only=record.options.new_only)
     summary = summarize(record.items(), record.results(), bar)
     problem = _write_files(record, summary, counsel)
@@ -353,8 +359,7 @@ def _pool(record: Record, arguments: argparse.Namespace, counsel: Counsel) -> Po
         raise CounselError(
             Code.CLUSTER_FAILED,
             f"A cluster needs the package {error.name}, which is not installed here",
-            repair="Install it: pip install 'codex-counsel[fleet]'. Then resume the batch with --resume "
-            f"{shlex.quote(str(record.directory))}",
+            repair="Install it: pip install 'codex-counsel[fleet]'.",
         ) from None
     limits: JsonObject = {}
     if arguments.lost_after is not None:
@@ -434,8 +439,12 @@ def _print_stop(record: Record, outcome: Outcome) -> None:
         print(f"  {one_line(visible(place), 300)}", file=sys.stderr)
     if stop.repair:
         print(f"what to do: {visible(stop.repair)}", file=sys.stderr)
-    command = shlex.join(["codex-counsel", "batch", "--resume", str(record.directory)])
-    print(f"go on with: {visible(command)}", file=sys.stderr, flush=True)
+    print(f"go on with: {_resume_command(record)}", file=sys.stderr, flush=True)
+
+
+def _resume_command(record: Record) -> str:
+    words = ["codex-counsel", "batch", "--resume", str(record.directory)]
+    return visible(shlex.join(words))
 
 
 def _shown(path: Path) -> str:

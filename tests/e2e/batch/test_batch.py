@@ -498,6 +498,21 @@ def test_a_fault_that_two_commits_have_is_one_in_every_format(
     assert (wire["verdict"], len(wire["findings"])) == ("fail", 1)
 
 
+def test_a_batch_without_its_cluster_goes_on_where_it_is_told_to(
+    world: World, model: Model, directory: Path
+) -> None:
+    server = model(reply)
+    requests = write_requests(world, 2)
+    flags = ("--output-dir", directory, "--cluster", "nowhere")
+    ended = batch(world, requests, *flags)
+    assert (ended.returncode, len(server.requests)) == (3, 0)
+    assert ended.stderr.count("cluster_failed: ") == 1
+    command = f"codex-counsel batch --resume {directory}"
+    assert f"Go on with: {command}" in ended.stderr
+    ended = batch(world, "--resume", directory, "--cluster", "none")
+    assert (ended.returncode, len(codes(directory))) == (0, 2), ended.stderr
+
+
 def test_the_diffs_of_delegates_can_be_applied_after_the_batch(
     world: World, model: Model, directory: Path
 ) -> None:
