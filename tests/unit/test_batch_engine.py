@@ -224,6 +224,8 @@ def test_after_an_interrupt_what_runs_ends_and_nothing_more_is_started(
     assert outcome.stop
     assert (outcome.stop.exit_code, outcome.left) == (INTERRUPTED, 3)
     assert stage.results == dict.fromkeys(ids(0, 1, 2))
+    told = [event for event in stage.events if "Ctrl-C again" in event]
+    assert len(told) == 1
 
 
 def test_after_a_second_interrupt_what_runs_is_ended_and_has_no_result(

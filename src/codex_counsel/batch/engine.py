@@ -131,6 +131,7 @@ class _Engine:
         self._pauses = 0.0
         """Seconds of all pauses, with what is left of the last one."""
         self._told = 0.0
+        self._is_interrupt_told = False
         self._unanswered: list[str] = []
 
     def run(self) -> Outcome:
@@ -353,6 +354,11 @@ class _Engine:
 
     def _tell(self) -> None:
         self._told = _seconds()
+        if self._control.wish == "let_end" and not self._is_interrupt_told:
+            self._is_interrupt_told = True
+            self._events.append(
+                "nothing more is started, what runs ends; Ctrl-C again ends it now"
+            )
         events = [*self._events, *map(_words, self._pool.notices())]
         self._events = []
         now = self._told

@@ -290,6 +290,7 @@ def test_in_a_terminal_ctrl_c_lets_running_items_end(
         server.asked(2)
         opened.wait_for("0/4 done, 2 running")
         opened.type(CTRL_C)
+        opened.wait_for("Ctrl-C again ends it now")
         opened.wait_for("stopping")
         gate.release.set()
         assert opened.finish() == 130
