@@ -22,7 +22,8 @@ from codex_counsel.system.json_values import Json, JsonObject
 
 MAX_COUNT = 2**53
 """More bytes or lines than any change has."""
-_MODE = re.compile("[0-7]{6}")
+_MODE = re.compile("(?:[0-7]{6})?")
+"""Empty for the old side of a file that is reviewed whole."""
 _OBJECT_ID = re.compile("(?:[0-9a-f]{40}|[0-9a-f]{64})?")
 _NO_PARTS = frozenset({b"", b".", b"..", b".git"})
 
