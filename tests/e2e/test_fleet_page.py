@@ -28,7 +28,6 @@ from distributed.cli import dask_scheduler, dask_worker
 from codex_counsel.loopback import Loopback, say
 from tests.conftest import World, until
 from tests.e2e.batch.runs import number_of, results, write_requests
-from tests.e2e.fleet.nodes import end
 from tests.fences import fences
 
 Model = Callable[..., Loopback]
@@ -232,8 +231,7 @@ def secured(certificates: Path, world: World) -> Iterator[Secured]:
                 stdout=log,
                 stderr=log,
             )
-            started.callback(end, process)
-            started.callback(process.terminate)
+            started.callback(stop, process)
 
         scheduler = shown("dask scheduler", "tls")
         scheduler[scheduler.index("tls://:8786")] = "tls://127.0.0.1:0"
@@ -244,6 +242,16 @@ def secured(certificates: Path, world: World) -> Iterator[Secured]:
         worker[worker.index(ADDRESS)] = address
         start(worker, world.env)
         yield Secured(certificates, address, own)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process, and wait until it has."""
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def address_in(file: Path) -> str | None:

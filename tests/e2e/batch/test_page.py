@@ -15,7 +15,7 @@ import pytest
 
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.errors import Code
-from codex_counsel.loopback import Loopback, say
+from codex_counsel.loopback import Loopback, Reply, Request, patch, say
 from codex_counsel.system.json_values import JsonObject
 from tests.conftest import World
 from tests.e2e.batch.runs import results
@@ -27,6 +27,9 @@ from tests.unit.test_batch_summary import failure, finding, review, task
 Model = Callable[..., Loopback]
 PAGE = (Path(__file__).parents[3] / "docs/how-to/batch.md").read_text("utf-8")
 LINES = "json lines"
+ADDED = patch(
+    "*** Begin Patch\n*** Add File: test_empty.py\n+def test(): ...\n*** End Patch\n"
+)
 pytestmark = pytest.mark.usefixtures("own_git_settings")
 
 
@@ -92,6 +95,50 @@ def test_a_batch_of_the_page_lists_what_it_would_ask(
     }
     assert [len(items)] == [count for word, count in counts.items() if word in words]
     assert not (project.state / "jobs").exists()
+
+
+@pytest.mark.parametrize(
+    "where", [(), ("--cluster", "local")], ids=["slots", "cluster"]
+)
+def test_the_requests_of_the_page_are_answered_and_the_diff_can_be_applied(
+    project: World, model: Model, where: tuple[str, ...]
+) -> None:
+    repository = project.repository
+    repository.write("docs/migration.md", "# Migration\n\nMove the table.\n")
+    file = repository.root / "requests.jsonl"
+    cart = project.repository_at(project.base / "cart")
+    text = file.read_text("utf-8")
+    assert "https://github.com/octo/cart" in text
+    file.write_text(text.replace("https://github.com/octo/cart", f"file://{cart.root}"))
+    shop = project.repository_at(project.base / "shop")
+    shop.git("checkout", "--quiet", "-b", "feature")
+    shop.write("app.py", numbered_lines(l7="seven = 70"))
+    shop.commit("change")
+
+    def play(request: Request) -> Reply:
+        if "Add a test for empty carts" in request.prompt:
+            return say("It is done.") if request.outputs else ADDED
+        if "Move the table" in request.prompt or "seven = 70" in request.prompt:
+            return say(json.dumps(reply()))
+        return say("No.")
+
+    model(play)
+    words = ["batch", "requests.jsonl", "--output-dir", "out", "--color", "never"]
+    ended = execute(project, [*words, *where])
+    rows = {row["id"]: row for row in results(repository.root / "out")}
+    assert ended.returncode == 0, ended.stderr
+    assert {name: row["status"] for name, row in rows.items()} == dict.fromkeys(
+        ["auth", "plan", "shop", "cart"], "completed"
+    )
+    assert rows["auth"]["answer"] == "No."
+    assert rows["shop"]["verdict"] == rows["plan"]["verdict"] == "pass"
+
+    meta = rows["cart"]["meta"]
+    clone = Path(meta["workspace"]["root"])
+    assert clone.parent == repository.root / "out/repositories"
+    ended = execute(project, ["apply", meta["job_id"], "-C", str(clone)])
+    assert ended.returncode == 0, ended.stderr
+    assert (clone / "test_empty.py").read_text("utf-8") == "def test(): ...\n"
 
 
 def test_the_commands_for_a_batch_that_ended_repeat_nothing_and_judge_it(
