@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ class Delivery:
         self._nodes = nodes
         self._transfer = Transfer(cluster, results)
         self._lost_after = lost_after
+        # The scheduler may still have the tasks of an earlier process.
+        self._process = secrets.token_hex(4)
 
     async def deliver(self, order: Order) -> Arrived:
         """Until its node has answered, or was away for too long. Never raises an Exception: an order must arrive."""
@@ -93,7 +96,7 @@ class Delivery:
         if self._nodes.is_closing and not order.is_sent:
             return None
         order.is_sent = True
-        key = f"codex-counsel-{order.ticket}-{number}"
+        key = f"codex-counsel-{order.ticket}-{self._process}-{number}"
         try:
             answer = await self._cluster.task(worker, key, calls.run, *arguments)
             if answer["is"] == "ended":

@@ -51,7 +51,7 @@ Answer = dict[str, Any]
 
 
 async def describe(dask_worker: Any = None) -> Answer:
-    """What this node is: `node`, `boot`, `version`, `protocol`, `format` and `slots`."""
+    """What this node is: `node`, `place`, `version`, `protocol`, `format` and `slots`."""
     slots = slots_of(dask_worker)
     return await _in_thread(_describe, slots)
 
@@ -62,7 +62,7 @@ def _describe(slots: int) -> Answer:
     tickets.sweep()
     return {
         "node": node,
-        "boot": _boot(),
+        "place": _place(tickets.directory),
         "version": __version__,
         "protocol": PROTOCOL,
         "format": archive.FORMAT,
@@ -332,9 +332,11 @@ def _tickets() -> Tickets:
     return tickets
 
 
-def _boot() -> str:
-    """What tells one running kernel from another; empty where there is no such file."""
+def _place(directory: Path) -> str:
+    """What tells a directory from its copies, on other machines or in other containers of this one."""
+    about = directory.stat()
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
-        return ""
+        boot = ""
+    return f"{boot} {about.st_dev} {about.st_ino}"

@@ -16,6 +16,7 @@ from codex_counsel.fleet import node as calls
 from codex_counsel.fleet.cluster import Cluster, DaskWorker, Interrupted
 from codex_counsel.fleet.names import CALL_SECONDS, PROTOCOL
 from codex_counsel.fleet.packing import PackedItem
+from codex_counsel.fleet.tickets import TICKET
 from codex_counsel.packs import archive
 from codex_counsel.system.text import one_line, visible
 
@@ -34,7 +35,8 @@ class Node:
 
     id: str
     slots: int = 0
-    boot: str = ""
+    place: str = ""
+    """Of its state directory: which kernel has it, and where."""
     workers: dict[str, DaskWorker] = field(default_factory=dict)
     carried: dict[str, Order] = field(default_factory=dict)
     foundations: set[str] = field(default_factory=set)
@@ -198,17 +200,17 @@ class Nodes:
 
     def _join(self, worker: DaskWorker, about: calls.Answer) -> str | None:
         """Have the worker serve its node; return why it cannot."""
-        node = self.get(str(about["node"]))
-        boot = str(about["boot"])
-        if node.workers and node.boot != boot:
+        node = self.get(about["node"])
+        place = str(about["place"])
+        if node.workers and node.place != place:
             return (
-                "another machine has the same state directory; give each its own by"
+                "another machine has the same state directory, or a copy of it; give each its own by"
                 " CODEX_COUNSEL_STATE_DIR"
             )
         with self._lock:
             if node.carried and not node.workers:
                 self._notices.say(f"{node.label} is there")
-            node.slots, node.boot = int(about["slots"]), boot
+            node.slots, node.place = int(about["slots"]), place
             node.workers[worker.address] = worker
         return None
 
@@ -232,4 +234,6 @@ def _problem(about: calls.Answer) -> str | None:
         return f"it has codex-counsel {about.get('version')}, which is another release"
     if int(about["slots"]) < 1:
         return "its resource codex is below 1"
+    if not TICKET.fullmatch(about["node"]):
+        return "it does not say which node it is"
     return None

@@ -173,7 +173,7 @@ class ClusterPool:
             if arrived.result:
                 return self._take(arrived)
             if arrived.error:
-                return [self._fail(arrived, arrived.error)]
+                return [self._failed_by(arrived, arrived.error)]
             return self._place_anew(order)
         finally:
             self._dispatcher.nodes.remove(order)
@@ -208,10 +208,13 @@ class ClusterPool:
             return self._place_waiting()
         return [Ended(item, envelope)]
 
-    def _fail(self, arrived: Arrived, error: CounselError) -> Ended:
+    def _failed_by(self, arrived: Arrived, error: CounselError) -> Ended:
+        """Raises `storage_failed` where the answer of a node cannot be stored here."""
         item = arrived.order.item
         if arrived.is_settled:
             self._record.forget_place(item.id)
+        elif error.code == Code.STORAGE_FAILED:
+            raise error
         return _failed(item, error)
 
     def _place_anew(self, order: Order) -> list[Ended]:

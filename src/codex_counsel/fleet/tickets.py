@@ -50,19 +50,19 @@ class Tickets:
     """The directory of a node. Methods raise `storage_failed`, and `invalid_arguments` for what is no ticket."""
 
     def __init__(self, state: Path) -> None:
-        self._directory = state / "fleet"
+        self.directory = state / "fleet"
 
     def prepare(self) -> None:
         """Make the directories, private."""
         with _storage_errors():
             for name in ("tickets", "results", "uploads"):
-                make_private(self._directory / name)
+                make_private(self.directory / name)
 
     def node(self) -> str:
         """The id of this node: 32 hexadecimal digits."""
         self.prepare()
-        path = self._directory / "node"
-        with _storage_errors(), self._locked(self._directory / "node.lock"):
+        path = self.directory / "node"
+        with _storage_errors(), self._locked(self.directory / "node.lock"):
             known = _text(path)
             if TICKET.fullmatch(known):
                 return known
@@ -96,7 +96,7 @@ class Tickets:
     def result(self, ticket: str) -> Path:
         """Where the result file of a ticket is, or will be."""
         _check(TICKET, ticket)
-        return self._directory / "results" / ticket
+        return self.directory / "results" / ticket
 
     def remove_result(self, ticket: str) -> None:
         """The client has it. The note of the ticket stays: it is not run again."""
@@ -106,7 +106,7 @@ class Tickets:
     def upload(self, digest: str) -> Path:
         """Where the file of this SHA-256 is put together."""
         _check(DIGEST, digest)
-        return self._directory / "uploads" / digest
+        return self.directory / "uploads" / digest
 
     def add_part(self, digest: str, offset: int, part: bytes) -> int:
         """Write a part of an upload, and return how many bytes of it are there from its beginning on.
@@ -155,7 +155,7 @@ class Tickets:
         for name in ("tickets", "results", "uploads"):
             with (
                 contextlib.suppress(OSError),
-                os.scandir(self._directory / name) as entries,
+                os.scandir(self.directory / name) as entries,
             ):
                 for entry in entries:
                     with contextlib.suppress(OSError):
@@ -163,7 +163,7 @@ class Tickets:
                             Path(entry.path).unlink()
 
     def _path(self, ticket: str, suffix: str = "") -> Path:
-        return self._directory / "tickets" / f"{ticket}{suffix}"
+        return self.directory / "tickets" / f"{ticket}{suffix}"
 
     @contextlib.contextmanager
     def _locked(self, path: Path) -> Iterator[None]:

@@ -10,9 +10,12 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from codex_counsel.loopback import Reply, Request, hold, say, usage_limit
 from tests.conftest import living, until
 from tests.e2e.batch.runs import (
+    argv_of,
     asked,
     batch,
     codes,
@@ -373,3 +376,74 @@ def test_an_item_that_cannot_be_packed_fails_beside_the_others(fleet: Fleet) -> 
     ended = fleet.batch(requests)
     assert codes(fleet.directory) == {"item-0": None, "bad": "unknown_ref"}
     assert ended.returncode == 5, ended.stderr
+
+
+NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
+ON_A_SMALL_DISK = """
+mount -t tmpfs -o size=200k,mode=0700 none "$OUT" || exit 77
+"$@" "$REQUESTS" --output-dir "$OUT" --cluster "$CLUSTER"
+echo "ended with $?"
+mount -o remount,size=50m "$OUT"
+"$@" --resume "$OUT"
+echo "ended with $?"
+cat "$OUT/results.jsonl" > "$KEPT"
+"""
+
+
+def test_a_client_without_room_for_an_answer_stops_and_fetches_it_later(
+    fleet: Fleet,
+) -> None:
+    model = fleet.model(say("It is a long answer.\n" * 20_000))
+    fleet.add_node("one")
+    requests = write_requests(fleet.client, 3)
+    fleet.directory.mkdir(mode=0o700)
+    script, kept = fleet.client.base / "disk.sh", fleet.client.base / "kept"
+    script.write_text(ON_A_SMALL_DISK, "utf-8")
+    paths = {"OUT": fleet.directory, "KEPT": kept, "REQUESTS": requests}
+    ended = subprocess.run(
+        [*NAMESPACE, "sh", str(script), *argv_of()],
+        env={
+            **fleet.client.env,
+            **{name: str(path) for name, path in paths.items()},
+            "CLUSTER": fleet.dask.address,
+        },
+        cwd=fleet.client.workspace,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    if ended.returncode == 77 or "unshare" in ended.stderr:
+        pytest.skip("this machine mounts no file system without privileges")
+    assert ended.stdout.count("ended with 3") == 1, ended.stderr
+    assert "storage_failed" in ended.stderr
+    assert ended.stdout.count("ended with 0") == 1, ended.stderr
+    found = sorted(json.loads(line)["id"] for line in kept.read_text().splitlines())
+    assert found == names(range(3))
+    assert asked(model) == dict.fromkeys(range(3), 1)
+
+
+def test_of_two_machines_with_copies_of_one_state_directory_one_is_used(
+    fleet: Fleet,
+) -> None:
+    model = fleet.model()
+    first = fleet.add_node("one")
+    fleet.batch(write_requests(fleet.client, 1))
+    second = fleet.add_node("two")
+    # Whether its worker was asked already, this is the id it has from now on.
+    copy = second.world.state / "fleet" / "node"
+    copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    second.world.state.chmod(0o700)
+    copy.write_text(first.id)
+    log = fleet.dask.base / "scheduler.log"
+    until(lambda: log.read_text().count("Register worker") >= 2)
+
+    again = fleet.client.base / "again"
+    requests = write_requests(fleet.client, 6)
+    own = ("--cluster", fleet.dask.address, "--output-dir", again)
+    ended = batch(fleet.client, requests, *own)
+    assert (ended.returncode, codes(again)) == (0, all_answered(6)), ended.stderr
+    assert "another machine has the same state directory, or a copy" in ended.stderr
+    assert (len(first.jobs), len(second.jobs)) in {(7, 0), (1, 6)}
+    assert asked(model) == {**dict.fromkeys(range(6), 1), 0: 2}
