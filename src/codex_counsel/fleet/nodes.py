@@ -10,6 +10,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from codex_counsel import __version__
 from codex_counsel.batch.model import REQUESTS, Item
 from codex_counsel.errors import CounselError
 from codex_counsel.fleet import node as calls
@@ -190,6 +191,7 @@ class Nodes:
             problem = _problem(about)
             if problem is None:
                 problem = self._join(worker, about)
+                self._say_version(label, about)
         except (Interrupted, CounselError, KeyError, TypeError, ValueError) as error:
             self._met.discard(worker.address)
             if worker.gone.is_set():
@@ -203,6 +205,8 @@ class Nodes:
         node = self.get(about["node"])
         place = str(about["place"])
         if node.workers and node.place != place:
+            # After a crash of a machine the scheduler may list its earlier worker for minutes.
+            self._met.discard(worker.address)
             return (
                 "another machine has the same state directory, or a copy of it; give each its own by"
                 " CODEX_COUNSEL_STATE_DIR"
@@ -213,6 +217,12 @@ class Nodes:
             node.slots, node.place = int(about["slots"]), place
             node.workers[worker.address] = worker
         return None
+
+    def _say_version(self, label: str, about: calls.Answer) -> None:
+        if about["version"] != __version__:
+            self._notices.say_once(
+                f"{label} has codex-counsel {about['version']}, and this is {__version__}"
+            )
 
     async def worker_of(self, node: Node, seconds: float) -> DaskWorker | None:
         """A worker of the node; None when it was away so long, counted while the scheduler is there."""

@@ -31,6 +31,7 @@ from tests.e2e.fleet.nodes import Node
 
 DASK = re.compile("dask|spawn_main|resource_tracker")
 """In the command lines of what a `dask worker` consists of."""
+LATER = str(Path(__file__).with_name("later_release.py"))
 OLDER = str(Path(__file__).with_name("older_release.py"))
 
 
@@ -337,9 +338,10 @@ def test_workers_that_cannot_be_used_are_named_and_the_others_do_the_work(
     until(lambda: older.worker_pids() and without.worker_pids())
     log = fleet.dask.base / "scheduler.log"
     until(lambda: log.read_text().count("Register worker") >= 2)
-    node = fleet.add_node("one")
+    node = fleet.add_node("one", preload=LATER)
     ended = fleet.batch(write_requests(fleet.client, 3))
     assert ended.returncode == 0, ended.stderr
+    assert "the Dask worker one has codex-counsel 99.0, and this is" in ended.stderr
     assert "the Dask worker older is not used: it has codex-counsel" in ended.stderr
     assert "the Dask worker without is not used: its resource codex" in ended.stderr
     assert (len(node.jobs), older.jobs, without.jobs) == (3, [], [])
