@@ -18,15 +18,17 @@ from __future__ import annotations
 
 import queue
 import secrets
+import shlex
 import time
 from collections import deque
+from pathlib import Path
 
 from codex_counsel.batch import limits, stored
 from codex_counsel.batch.local import LocalPool
 from codex_counsel.batch.model import REQUESTS, Ended, Item, Load
 from codex_counsel.batch.record import Record, code_of
 from codex_counsel.contract.envelope import EnvelopeDict, failed
-from codex_counsel.errors import Code, CounselError
+from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.fleet.cluster import Cluster, LocalNodes
 from codex_counsel.fleet.delivery import Arrived
 from codex_counsel.fleet.dispatcher import Dispatcher
@@ -35,10 +37,12 @@ from codex_counsel.fleet.packing import Packing
 from codex_counsel.jobs.store import Store
 from codex_counsel.prepare.context import Context
 from codex_counsel.services.take import take
-from codex_counsel.system.files import remove_tree
+from codex_counsel.system.files import make_private, remove_tree
 
 LOCAL = "local"
 """In place of an address: processes of this machine."""
+REFUSED = "refused"
+"""Folder of a batch: result files that were paid for, and could not be taken."""
 LOST_AFTER = 120.0
 """Seconds that a node may be away before its items are lost."""
 MAX_PLACES = 5
@@ -193,8 +197,7 @@ class ClusterPool:
         except CounselError as error:
             if error.code == Code.STORAGE_FAILED:
                 raise
-            # Its node keeps the result.
-            return [_failed(item, error)]
+            return [self._refuse(order, path, error)]
         finally:
             path.unlink(missing_ok=True)
         self._dispatcher.confirm(order)
@@ -207,6 +210,24 @@ class ClusterPool:
             self._unplaced.append(item)
             return self._place_waiting()
         return [Ended(item, envelope)]
+
+    def _refuse(self, order: Order, path: Path, error: CounselError) -> Ended:
+        """Keep a paid answer that does not fit here, for a person. Its node keeps it too. Raises `storage_failed`."""
+        folder = self._record.directory / REFUSED
+        kept = folder / f"{order.ticket}.result"
+        try:
+            make_private(folder)
+            path.replace(kept)
+        except OSError as failure:
+            message = "A result of a node cannot be kept"
+            raise error_of(Code.STORAGE_FAILED, message, failure) from None
+        error.message = (
+            f"The result of node {order.node.id} cannot be taken: {error.message}"
+        )
+        error.repair = (
+            f"Mend the cause, then: codex-counsel take {shlex.quote(str(kept))}"
+        )
+        return _failed(order.item, error)
 
     def _failed_by(self, arrived: Arrived, error: CounselError) -> Ended:
         """Raises `storage_failed` where the answer of a node cannot be stored here."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -28,6 +29,7 @@ from tests.e2e.batch.runs import (
 )
 from tests.e2e.fleet.conftest import Fleet, answer
 from tests.e2e.fleet.nodes import Node
+from tests.e2e.runs import command_line
 
 DASK = re.compile("dask|spawn_main|resource_tracker")
 """In the command lines of what a `dask worker` consists of."""
@@ -73,14 +75,7 @@ def test_a_result_of_a_node_is_a_job_of_this_user(fleet: Fleet) -> None:
     fleet.add_node("one")
     fleet.batch(write_requests(fleet.client, 1))
     (row,) = results(fleet.directory)
-    shown = subprocess.run(
-        ["python", "-m", "codex_counsel", "result", row["meta"]["job_id"]],
-        env=fleet.client.env,
-        cwd=fleet.client.workspace,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    shown = command_line(fleet.client, "result", row["meta"]["job_id"])
     assert "It is 0." in shown.stdout, shown.stderr
 
 
@@ -378,6 +373,31 @@ def test_an_item_that_cannot_be_packed_fails_beside_the_others(fleet: Fleet) -> 
     ended = fleet.batch(requests)
     assert codes(fleet.directory) == {"item-0": None, "bad": "unknown_ref"}
     assert ended.returncode == 5, ended.stderr
+
+
+def test_a_paid_answer_that_does_not_fit_here_is_kept_as_a_file(fleet: Fleet) -> None:
+    gate = hold(say("It is there."))
+    model = fleet.model(gate)
+    node = fleet.add_node("one")
+    workspace, away = fleet.client.workspace, fleet.client.base / "away"
+    with fleet.started(write_requests(fleet.client, 1)) as process:
+        model.asked(1)
+        workspace.rename(away)
+        workspace.mkdir()
+        fleet.client.repository.init()
+        gate.release.set()
+        assert process.wait(60) == 5
+    (row,) = results(fleet.directory)
+    assert row["error"]["code"] == "workspace_invalid"
+    (kept,) = (fleet.directory / "refused").iterdir()
+    assert row["error"]["repair"].endswith(f"codex-counsel take {kept}")
+    (job,) = node.jobs
+    assert not (job / "delivered").exists()
+
+    shutil.rmtree(workspace)
+    away.rename(workspace)
+    taken = command_line(fleet.client, "take", str(kept))
+    assert (taken.returncode, "It is there." in taken.stdout) == (0, True), taken.stderr
 
 
 NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
