@@ -263,5 +263,12 @@ async def _first(
 
 def _quieten() -> None:
     """Dask logs lost connections with their traceback on standard error; the pool says them in a sentence."""
-    for name in ("distributed", "tornado.application", "asyncio"):
+    names = {"distributed", "tornado.application", "asyncio"}
+    # Dask gives some of its loggers a level of their own.
+    names.update(
+        name
+        for name in logging.root.manager.loggerDict
+        if name.startswith("distributed.")
+    )
+    for name in names:
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -21,6 +21,7 @@ import secrets
 import shlex
 import time
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 from codex_counsel.batch import limits, stored
@@ -35,7 +36,7 @@ from codex_counsel.fleet.dispatcher import Dispatcher
 from codex_counsel.fleet.nodes import Order
 from codex_counsel.fleet.packing import Packing
 from codex_counsel.jobs.store import Store
-from codex_counsel.prepare.context import Context
+from codex_counsel.prepare.context import Context, Memory
 from codex_counsel.services.take import take
 from codex_counsel.system.files import make_private, remove_tree
 
@@ -66,6 +67,7 @@ class ClusterPool:
         slots: int | None = None,
         lost_after: float = LOST_AFTER,
     ) -> None:
+        context = replace(context, memory=Memory())
         self._context = context
         self._record = record
         self._packing = Packing(context, record.directory)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from codex_counsel.codex.probe import ProbeCache
 from codex_counsel.contract import settings as settings_module
@@ -14,13 +15,29 @@ from codex_counsel.contract.settings import Settings
 from codex_counsel.prepare.directories import Directories
 from codex_counsel.system.json_values import JsonObject
 
+if TYPE_CHECKING:
+    from codex_counsel.prepare.workspace import ResolvedWorkspace
+
+
+@dataclass
+class Memory:
+    """What is looked at once for many requests of one batch, instead of once for each.
+
+    `workspaces` by the directories that were named, and `commits` that are there, each
+    with the directory of its repository.
+    """
+
+    workspaces: dict[str, ResolvedWorkspace] = field(default_factory=dict)
+    commits: set[tuple[str, str]] = field(default_factory=set)
+
 
 @dataclass(frozen=True)
 class Context:
     """One environment and one working directory, with what follows from them.
 
     `pull` is the pull request of a request that came with its commits, as
-    `review/pull_request.py` writes it: then nothing is fetched.
+    `review/pull_request.py` writes it: then nothing is fetched. `memory` is for packing
+    and taking alone: a run of this machine must find what is secret at its start.
     """
 
     env: Mapping[str, str]
@@ -29,6 +46,7 @@ class Context:
     directories: Directories
     probes: ProbeCache
     pull: JsonObject | None = None
+    memory: Memory | None = None
 
     @classmethod
     def of(

@@ -56,6 +56,15 @@ def resolve(context: Context, argument: str | None) -> ResolvedWorkspace:
 
     Raises `workspace_invalid` for a directory that runs may not use.
     """
+    memory = context.memory
+    if memory is None or argument is None:
+        return _resolve(context, argument)
+    if argument not in memory.workspaces:
+        memory.workspaces[argument] = _resolve(context, argument)
+    return memory.workspaces[argument]
+
+
+def _resolve(context: Context, argument: str | None) -> ResolvedWorkspace:
     source, path = _choose(context, argument)
     gate = context.directories.gate()
     root = checked_root(path, gate)

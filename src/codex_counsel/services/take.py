@@ -21,7 +21,7 @@ from codex_counsel.packs.sent import Sent
 from codex_counsel.packs.take import Home
 from codex_counsel.packs.verified_diff import missing_commit
 from codex_counsel.prepare import workspace as workspaces
-from codex_counsel.prepare.context import Context
+from codex_counsel.prepare.context import Context, Memory
 from codex_counsel.system.files import open_regular
 
 
@@ -180,16 +180,18 @@ def _home(call: _Call, result: ResultFile, sent: Sent | None) -> Home:
     home = Home(store, context.settings, context.env, str(workspace.root))
     if sent is not None:
         home.subject = sent.subject
-    _check_fits(result, home)
+    _check_fits(result, home, context.memory)
     return home
 
 
-def _check_fits(result: ResultFile, home: Home) -> None:
+def _check_fits(result: ResultFile, home: Home, memory: Memory | None) -> None:
     """Refuse a directory without the commit that was checked out where the job ran."""
     head = result.jobs[result.job].head
-    if head is None:
+    if head is None or (memory and (home.workspace, head) in memory.commits):
         return
     repo: Repo = home.repo
     code, _, _ = repo.try_git("cat-file", "-e", f"{head}^{{commit}}")
     if code:
         raise missing_commit(result, head, repo)
+    if memory:
+        memory.commits.add((home.workspace, head))
