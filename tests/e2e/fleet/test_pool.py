@@ -142,6 +142,26 @@ def test_items_of_a_node_that_stays_away_are_lost_by_name_until_it_is_back(
     assert asked(model) == dict.fromkeys(range(6), 1)
 
 
+def test_items_go_to_another_node_while_one_is_awaited(
+    fleet: Fleet,
+) -> None:
+    gate = hold(say("It is there."))
+    model = fleet.model(lambda r: gate if number_of(r) == 0 else answer(r))
+    first = fleet.add_node("one", slots=1)
+    flags = ("--lost-after", "300")
+    with fleet.started(write_requests(fleet.client, 4), *flags) as process:
+        model.asked(1)
+        first.kill()
+        fleet.add_node("two", slots=1)
+        # Two were on their way to the first node; the other two need no more than the second.
+        until_recorded(fleet.directory, 2)
+        fleet.dask.start_worker(first)
+        gate.release.set()
+        assert process.wait(60) == 0
+    assert codes(fleet.directory) == all_answered(4)
+    assert asked(model) == dict.fromkeys(range(4), 1)
+
+
 def test_a_lost_item_runs_on_another_node_only_if_that_is_asked(fleet: Fleet) -> None:
     gate = hold(say("It is there."))
     model = fleet.model(lambda r: answer(r) if model.requests[2:] else gate)
@@ -231,6 +251,22 @@ def _runs(nodes: list[Node]) -> list[str]:
     """The processes of the jobs of these nodes."""
     commands = [command for node in nodes for command in living(str(node.world.base))]
     return [command for command in commands if not DASK.search(command)]
+
+
+def test_a_cancel_reaches_a_node_whose_dask_worker_is_just_restarted(
+    fleet: Fleet,
+) -> None:
+    model = fleet.model(hold(say("It is there.")))
+    node = fleet.add_node("one")
+    with fleet.started(write_requests(fleet.client, 3)) as process:
+        model.asked(2)
+        for pid in node.worker_pids():
+            os.kill(pid, signal.SIGKILL)
+        process.terminate()
+        assert process.wait(60) == 130
+        assert process.stderr
+        assert "did not answer" not in process.stderr.read()
+    until(lambda: not _runs([node]))
 
 
 def test_a_node_that_does_not_answer_a_cancel_is_named(fleet: Fleet) -> None:
