@@ -49,7 +49,8 @@ def run(
                 print(visible(line), file=sys.stderr)
         return DONE
     output.show(completed(TOOL, summary, data, meta).wire())
-    if output.format == "text" and not arguments.quiet:
+    has_hint = output.format == "text" and not arguments.quiet
+    if has_hint and Path(name).is_file():
         flags = " --network" if getattr(request, "network", False) else ""
         print(
             f"run it on another machine with: codex-counsel run {shlex.quote(name)} -o RESULT{flags}",

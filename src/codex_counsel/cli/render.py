@@ -58,14 +58,15 @@ class Target:
     @property
     def is_writable(self) -> bool:
         """Whether it can be written now, or made; a link is written through."""
-        path = Path(os.path.realpath(self.file))
         try:
-            mode = path.stat().st_mode
+            mode = self.file.stat().st_mode
         except FileNotFoundError:
+            path = Path(os.path.realpath(self.file))
             return os.access(path.parent, os.W_OK)
         except OSError:
             return False
-        return not stat.S_ISDIR(mode) and os.access(path, os.W_OK)
+        # That of a pipe without a name, such as /dev/fd/63, leads to no path.
+        return not stat.S_ISDIR(mode) and os.access(self.file, os.W_OK)
 
     @property
     def identity(self) -> object:

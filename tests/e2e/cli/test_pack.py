@@ -205,6 +205,27 @@ def test_a_pipe_is_written_and_not_replaced(world: World, file: Path) -> None:
     assert read(copy, world.base / "into").request == {"question": "Why?"}
 
 
+def test_a_pipe_without_a_name_is_written(world: World, file: Path) -> None:
+    """As a shell makes it of `-o >(command)`."""
+    reader, writer = os.pipe()
+    argv = [sys.executable, "-m", "codex_counsel", "pack", "consult", "Why?"]
+    with file.open("wb") as copy:
+        copying = subprocess.Popen(["cat"], stdin=reader, stdout=copy)
+    subprocess.run(
+        [*argv, "-o", f"/dev/fd/{writer}"],
+        env=world.env,
+        cwd=world.workspace,
+        pass_fds=[writer],
+        check=True,
+        capture_output=True,
+    )
+    os.close(reader)
+    os.close(writer)
+
+    assert copying.wait(60) == 0
+    assert read(file, world.base / "into").request == {"question": "Why?"}
+
+
 def test_the_command_to_run_a_pack_can_be_copied(world: World, file: Path) -> None:
     name = str(world.base / "my pack")
 
