@@ -139,6 +139,21 @@ def make(
     Temporary files lie beside the target. Raises `not_a_git_repo`, `no_commits`,
     `workspace_invalid`, `input_too_large`, `storage_failed`, `worktree_failed` or `timeout`.
     """
+    try:
+        try:
+            return _made(context, workspace, target)
+        except ShadowGitError as error:
+            if any(words in error.message for words in FULL):
+                raise not_written(target.parent, error) from None
+        # Git fails also where a file becomes a folder just then.
+        return _made(context, workspace, target)
+    except OSError as error:
+        raise not_written(target.parent, error) from None
+
+
+def _made(
+    context: Context, workspace: ResolvedWorkspace, target: Path
+) -> MadeFoundation:
     repo = open_repository(workspace, context)
     if repo.head() is None:
         raise CounselError(
@@ -146,19 +161,12 @@ def make(
             "A pack needs a first commit to start from",
             repair="Commit once; `git commit --allow-empty -m start` is enough.",
         )
+    parts = Path(tempfile.mkdtemp(prefix="foundation-", dir=target.parent))
     try:
-        parts = Path(tempfile.mkdtemp(prefix="foundation-", dir=target.parent))
-        try:
-            plan = plan_seed(repo, workspace.denied)
-            return _Maker(context, repo, plan, parts).make(target)
-        finally:
-            remove_tree(parts)
-    except OSError as error:
-        raise not_written(target.parent, error) from None
-    except ShadowGitError as error:
-        if any(words in error.message for words in FULL):
-            raise not_written(target.parent, error) from None
-        raise
+        plan = plan_seed(repo, workspace.denied)
+        return _Maker(context, repo, plan, parts).make(target)
+    finally:
+        remove_tree(parts)
 
 
 def not_written(directory: Path, error: OSError | ShadowGitError) -> CounselError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -15,9 +16,11 @@ from codex_counsel.delegate.shadow import Shadow
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.findings.ledger import Ledger
 from codex_counsel.packs import foundation, manifest
+from codex_counsel.prepare.context import Context
 from tests.conftest import World
 from tests.git.delegate.states import files
 from tests.git.packs.conftest import Sender, status
+from tests.repositories import write
 
 
 def assert_arrives(sender: Sender, *but: bytes) -> None:
@@ -494,6 +497,37 @@ def test_a_disk_that_is_full_at_any_moment_is_named_and_nothing_is_left(
         assert code == "storage_failed"
         assert "TMPDIR" in repair
         assert left == []
+
+
+FAILS_ONCE = """\
+#!/bin/sh
+case "$*" in *update-index*--stdin*)
+    if ! [ -e "{mark}" ]; then
+        touch "{mark}"
+        echo "error: docs: is a directory - add individual files instead" >&2
+        exit 128
+    fi
+esac
+exec {git} "$@"
+"""
+
+
+def test_a_file_that_becomes_a_folder_meanwhile_is_packed_again(
+    sender: Sender, tmp_path: Path
+) -> None:
+    mark = tmp_path / "failed"
+    sender.write("app.py", "mine\n")
+    git = shutil.which("git")
+    script = write(tmp_path, "bin/git", FAILS_ONCE.format(mark=mark, git=git))
+    script.chmod(0o755)
+    env = dict(sender.context.env)
+    env["PATH"] = f"{script.parent}:{env['PATH']}"
+    context = Context.of(env, sender.root)
+
+    made = foundation.make(context, sender.workspace(), sender.parts / "x.tar")
+
+    assert mark.exists()
+    assert (sender.receive(made).root / "app.py").read_text() == "mine\n"
 
 
 def test_no_path_of_the_sender_is_in_a_foundation(sender: Sender) -> None:
