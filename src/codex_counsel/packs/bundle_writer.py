@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from codex_counsel.git.repo import Repo
+from codex_counsel.git.repo import GitError, Repo
 
 SAME_BYTES = (
     "--threads=1",
@@ -20,6 +20,12 @@ SAME_BYTES = (
     "--compression=1",
 )
 """Options under which the same objects make the same bytes, however the repository has them packed."""
+
+
+FETCH_ALL = (
+    "This clone lacks objects, and none are fetched here: fetch all of them once with "
+    "`git fetch --refetch --no-filter`, then pack again."
+)
 
 
 def write(
@@ -43,22 +49,35 @@ def write(
     shallow.write_text("".join(f"{sha}\n" for sha in commits), "ascii")
     revisions = [*commits, *(f"^{sha}" for sha in without)]
     options = SAME_BYTES if same_bytes else ()
-    with (
-        target.open("wb") as file,
-        repo.stream(
-            "pack-objects",
-            "--revs",
-            "--stdout",
-            "--quiet",
-            "--delta-base-offset",
-            *options,
-            stdin="".join(f"{line}\n" for line in revisions).encode(),
-            env={"GIT_SHALLOW_FILE": str(shallow)},
-        ) as chunks,
-    ):
-        file.write(_header(repo, refs))
-        file.writelines(chunks)
+    try:
+        with (
+            target.open("wb") as file,
+            repo.stream(
+                "pack-objects",
+                "--revs",
+                "--stdout",
+                "--quiet",
+                "--delta-base-offset",
+                *options,
+                stdin="".join(f"{line}\n" for line in revisions).encode(),
+                env={"GIT_SHALLOW_FILE": str(shallow)},
+            ) as chunks,
+        ):
+            file.write(_header(repo, refs))
+            file.writelines(chunks)
+    except GitError as error:
+        if _is_partial(repo):
+            error.repair = FETCH_ALL
+        raise
     shallow.unlink()
+
+
+def _is_partial(repo: Repo) -> bool:
+    """Whether this clone fetches objects when it needs them."""
+    return any(
+        key.startswith("remote.") and key.endswith(".promisor")
+        for key in repo.config.values
+    )
 
 
 def _header(repo: Repo, refs: Mapping[str, str]) -> bytes:

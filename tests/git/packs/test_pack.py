@@ -250,6 +250,26 @@ def test_a_shallow_clone_sends_what_it_has(history: Sender, tmp_path: Path) -> N
     assert_told_the_same(clone, changes(scope="range", range="HEAD~2..HEAD"), tmp_path)
 
 
+def test_a_partial_clone_is_told_what_fetches_all_that_a_pack_needs(
+    history: Sender, tmp_path: Path
+) -> None:
+    history.git("config", "uploadpack.allowFilter", "true")
+    clone = Sender(tmp_path / "clone", history.env, history.world)
+    source = f"file://{history.root}"
+    history.git("clone", "-q", "--filter=blob:none", source, str(clone.root))
+    request = changes(scope="commit", commit="HEAD~1")
+
+    with pytest.raises(CounselError) as caught:
+        pack(clone, request)
+
+    assert caught.value.code == Code.WORKSPACE_INVALID
+    assert caught.value.repair
+    command = "git fetch --refetch --no-filter"
+    assert command in caught.value.repair
+    clone.git(*command.split()[1:])
+    assert pack(clone, request).further_commits
+
+
 def test_names_travel_as_ids(history: Sender) -> None:
     history.git("tag", "v1", "HEAD~1")
 
