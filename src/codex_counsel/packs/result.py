@@ -47,6 +47,7 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.refs import SHA
 from codex_counsel.jobs import children, recovery
 from codex_counsel.jobs.job import Job
+from codex_counsel.jobs.journal import MAX_EVENTS
 from codex_counsel.jobs.kinds import KindName
 from codex_counsel.jobs.run import recorded_transcript
 from codex_counsel.jobs.spec import MAX_EPOCH_SECONDS, Spec
@@ -93,9 +94,16 @@ TOOLS_OF_KINDS: Mapping[KindName, tuple[str, ...]] = {
     "proof": (Delegate.tool,),
 }
 """The tools of the jobs that travel."""
+PARTS: Mapping[KindName, tuple[KindName, ...]] = {
+    "review": ("proof",),
+    "attempts": ("delegate", "consult"),
+}
+"""The kinds of the jobs that a job starts; a judge is asked as a consultation."""
 MAX_JOBS = 200
 MAX_JSON = 64_000_000
 """Bytes of a file that is held in memory; a review of 10,000 files has 5 MB."""
+MAX_EVENT_BYTES = 2 * MAX_EVENTS
+"""Bytes of the events of a job; with more, they stay where the job ran."""
 MAX_SUBJECT = 200
 """Characters."""
 _JOB = re.compile(JOB_ID)
@@ -246,7 +254,7 @@ def _members(job: Job, spec: Spec, *, events: bool) -> Iterator[Member]:
         stored = read_json_or_none(job.path / name)
         if stored is not None:
             yield _json_member(job, name, places.removed(stored))
-    if events and (job.path / EVENTS).is_file():
+    if events and 0 <= _size(job.path / EVENTS) <= MAX_EVENT_BYTES:
         yield Member(f"{job.id}/{EVENTS}", job.path / EVENTS)
 
 
@@ -260,6 +268,14 @@ def _members_of_work(job: Job) -> Iterator[Member]:
         told = {name: getattr(work, name) for name in WORK_FIELDS}
         yield _json_member(job, WORK, told)
         yield Member(f"{job.id}/{PATCH}", job.path / PATCH)
+
+
+def _size(path: Path) -> int:
+    """Bytes; -1 where there is no such file."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def _json_member(job: Job, name: str, value: Json) -> Member:
@@ -411,6 +427,8 @@ def _record(result: ResultFile, job_id: str) -> JobRecord:
         raise result.error(
             f"is damaged: a job of the kind {record.kind} is of the tool {shown}"
         )
+    if _size(result.path(job_id, EVENTS)) > MAX_EVENT_BYTES:
+        raise result.error("is damaged: a job has more events than are kept")
     # Git gets it as an argument.
     if record.head is not None and not SHA.fullmatch(record.head):
         raise result.error("is damaged: the head of a job is no commit")
@@ -422,8 +440,12 @@ def _check_family(result: ResultFile, jobs: Mapping[str, JobRecord]) -> None:
     if result.job not in jobs or len(jobs) > MAX_JOBS:
         raise result.error("is damaged: its job is not there")
     for job_id, record in jobs.items():
-        expected = None if job_id == result.job else result.job
-        if record.parent != expected:
+        if job_id == result.job:
+            belongs = record.parent is None and record.kind != "proof"
+        else:
+            kinds = PARTS.get(jobs[result.job].kind, ())
+            belongs = record.parent == result.job and record.kind in kinds
+        if not belongs:
             raise result.error("is damaged: it has jobs that do not belong together")
 
 

@@ -29,7 +29,9 @@ class Sent:
 
     `key` is the caller's idempotency key, None where there is none. `arguments` is the
     digest by which `services/runs.py` compares calls of one key, None where nobody knows
-    it: then any call with this key is the same.
+    it: then any call with this key is the same. `reviewed` is the commit whose change is to
+    be reviewed, empty where none is named (uncommitted work, a question), None where nobody
+    knows it.
     """
 
     tool: str
@@ -37,6 +39,7 @@ class Sent:
     subject: str
     key: str | None = None
     arguments: str | None = None
+    reviewed: str | None = None
 
 
 def note_sent(state: Path, pack_id: str, sent: Sent) -> None:

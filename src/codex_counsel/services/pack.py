@@ -119,9 +119,25 @@ def packed(context: Context, request: RunRequest) -> Iterator[Packed]:
             subject=one_line(clean(request.subject), MAX_SUBJECT),
             key=request.idempotency_key,
             arguments=idempotency.digest(request.canonical(), root),
+            reviewed=_reviewed_commit(made),
         )
         note_sent(context.settings.state, made.pack.id, sent)
         yield made
+
+
+def _reviewed_commit(made: Packed) -> str:
+    """The commit whose change the packed request wants reviewed; empty where it wants something else."""
+    request, pull = made.pack.request, made.pack.pull
+    if pull is not None:
+        return str(pull["head_sha"])
+    match request:
+        case {"commit": str(commit)}:
+            return commit
+        case {"range": str(ids)}:
+            return ids.rpartition("..")[2]
+        case {"scope": "branch"}:
+            return made.foundation.about.head
+    return ""
 
 
 def prepare(

@@ -23,6 +23,7 @@ from codex_counsel.packs.verified_diff import missing_commit
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.prepare.context import Context, Memory
 from codex_counsel.system.files import open_regular
+from codex_counsel.system.text import clean, one_line
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,8 @@ def _take(call: _Call, result: ResultFile, hidden: Path) -> Taken:
         raise result.error(
             f"is of the tool {tool}, and its pack is one for {sent.tool}"
         )
+    if sent is not None:
+        _check_asked(result, sent)
     # A key is noted before its job is there: a batch must find what it has paid for.
     with contextlib.ExitStack() as held:
         for each in sorted(filter(None, keys)):
@@ -148,6 +151,17 @@ def _take(call: _Call, result: ResultFile, hidden: Path) -> Taken:
         # Of two calls at once, another result of the same job may have come first.
         stored = _earlier(store, result, job_id) or {}
     return Taken(job_id, stored, is_new)
+
+
+def _check_asked(result: ResultFile, sent: Sent) -> None:
+    """Refuse the review of another commit than was packed: what it saw would not be sent again."""
+    frame = result.jobs[result.job].details.get("frame")
+    match frame:
+        case {"state": "commit", "head": str(head)}:
+            if sent.reviewed not in (None, head):
+                raise result.error(
+                    f"is a review of the commit {one_line(clean(head), 12)}, which its pack does not ask for"
+                )
 
 
 def _earlier(store: Store, result: ResultFile, job_id: str) -> EnvelopeDict | None:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from codex_counsel.loopback import say, shell
 from tests.conftest import World
 from tests.e2e.attempts import CHECK, RIGHT, WRONG, Cast
@@ -137,6 +139,52 @@ def test_a_review_of_commits_is_known_by_its_findings_here(
     assert again["findings"][0]["known"] == "rejected"
     assert again["verdict"] == "pass"
     counsel(machines.here, "check", again["meta"]["job_id"])
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["--scope", "commit", "--commit", "HEAD~1"],
+        ["--scope", "range", "--range", "HEAD~2..HEAD"],
+        ["--scope", "staged"],
+        ["--scope", "working_tree"],
+        ["--scope", "files", "lib", "logo.bin", "link", "new.txt"],
+    ],
+    ids=lambda asked: asked[1],
+)
+def test_what_was_reviewed_is_what_was_packed_in_each_scope(
+    machines: Machines, asked: list[str]
+) -> None:
+    repository = machines.here.repository.init()
+    for number in (3, 7):
+        repository.write("seven.py", numbered_lines(**{f"l{number}": "seven = 70"}))
+        repository.commit(f"change {number}")
+    repository.begin_with_work()
+    (machines.here.workspace / "link").symlink_to("new.txt")
+    machines.model([say(reply(verdict="pass"))])
+    assert travel(machines, "review", *asked)["coverage"]["files"]
+
+
+def test_a_pull_request_travels_and_what_is_found_in_it_is_known_here(
+    machines: Machines,
+) -> None:
+    repository = machines.here.repository.begin()
+    hub = machines.here.base / "hub.git"
+    repository.git("checkout", "-q", "-b", "seven")
+    repository.write("app.py", numbered_lines(l7="seven = 70"))
+    repository.commit("seven")
+    repository.git("clone", "-q", "--bare", str(repository.root), str(hub))
+    repository.git("--git-dir", str(hub), "symbolic-ref", "HEAD", "refs/heads/main")
+    repository.git("push", "-q", str(hub), "seven:refs/pull/7/head", ":seven")
+    repository.git("checkout", "-q", "main")
+    repository.git("branch", "-q", "-D", "seven")
+    repository.git("remote", "add", "origin", f"file://{hub}")
+    repository.git("fetch", "-q", "origin")
+    machines.model([say(reply({"severity": "high"}, verdict="fail"))])
+    wire = travel(machines, "review", "--pr", "7")
+    (found,) = wire["findings"]
+    assert found["grounded"] == "verified"
+    assert wire["meta"]["scope"]["kind"] == "pull_request"
 
 
 def test_a_review_of_uncommitted_work_is_checked_against_the_files_here(

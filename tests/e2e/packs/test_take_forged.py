@@ -18,7 +18,7 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs import retention
 from codex_counsel.jobs.store import Store
 from codex_counsel.loopback import say
-from codex_counsel.packs.result import write_result
+from codex_counsel.packs.result import MAX_EVENT_BYTES, write_result
 from codex_counsel.packs.take import id_here
 from tests.conftest import consult
 from tests.e2e.attempts import RIGHT, WRONG, Cast
@@ -203,7 +203,9 @@ def test_text_around_a_patch_does_not_stay_in_the_stored_diff(forger: Forger) ->
         ({"job.json": lambda job: {**job, "created": -1.0}}, "impossible time"),
         ({"job.json": lambda job: {**job, "ended": 1e300}}, "impossible time"),
         ({"job.json": lambda job: {**job, "parent": "0" * 32}}, "belong together"),
+        ({"job.json": lambda job: {**job, "kind": "proof"}}, "belong together"),
         ({"job.json": lambda job: {**job, "details": {"check": 1}}}, "check"),
+        ({"events.jsonl": bytes(MAX_EVENT_BYTES + 1)}, "more events"),
         ({"job.json": b'{"created": NaN}'}, "no JSON"),
         ({"job.json": b"[" * 100_000}, "no JSON"),
         ({"job.json": b"\xff"}, "no UTF-8"),
@@ -507,6 +509,21 @@ def test_the_verdict_is_that_of_the_reply_and_of_what_is_on_record_here(
     assert finding["known"] == "new"
     assert finding["grounded"] == "verified"
     assert envelope["summary"].startswith("fail: 1 high")
+
+
+@pytest.mark.parametrize("asked", ["0" * 40, ""])
+def test_the_review_of_another_commit_than_was_packed_is_refused(
+    reviewed: Reviewed, asked: str
+) -> None:
+    machines = reviewed.machines
+    machines.note("codex_review_changes", reviewed=asked)
+    with pytest.raises(CounselError, match="does not ask for") as caught:
+        reviewed.take({})
+    assert caught.value.code == Code.PACK_INVALID
+    assert machines.jobs == []
+    head = machines.here.repository.head
+    machines.note("codex_review_changes", reviewed=head)
+    assert reviewed.take({})["verdict"] == "fail"
 
 
 def details(**changes: Any) -> Callable[[Any], Any]:
