@@ -27,7 +27,7 @@ from pathlib import Path
 from codex_counsel.batch import limits, stored
 from codex_counsel.batch.local import LocalPool
 from codex_counsel.batch.model import REQUESTS, Ended, Item, Load
-from codex_counsel.batch.record import Record, code_of
+from codex_counsel.batch.record import PLACES, Record, code_of
 from codex_counsel.contract.envelope import EnvelopeDict, failed
 from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.fleet.cluster import Cluster, LocalNodes
@@ -35,6 +35,7 @@ from codex_counsel.fleet.delivery import Arrived
 from codex_counsel.fleet.dispatcher import Dispatcher
 from codex_counsel.fleet.nodes import Order
 from codex_counsel.fleet.packing import Packing
+from codex_counsel.fleet.tickets import TICKET
 from codex_counsel.jobs.store import Store
 from codex_counsel.prepare.context import Context, Memory
 from codex_counsel.services.take import take
@@ -107,15 +108,24 @@ class ClusterPool:
         """As `Pool.start`. An item that has a place is asked for there, one that runs on this machine is joined."""
         place = self._record.place_of(item.id)
         if place is not None:
-            node_id, _, ticket = place.partition("/")
-            node = self._dispatcher.nodes.get(node_id)
-            order = Order(item, node, ticket, is_resumed=True, is_sent=True)
-            self._dispatcher.send(order)
+            self._ask_for(item, place)
         elif self._runs_here(item):
             self._joined.start(item)
             self._joined_count += 1
         else:
             self._place(item)
+
+    def _ask_for(self, item: Item, place: str) -> None:
+        node_id, _, ticket = place.partition("/")
+        if not TICKET.fullmatch(ticket):
+            raise CounselError(
+                Code.WORKER_LOST,
+                f"{PLACES} of the batch names no place of a cluster for this item",
+                repair="Resume the batch with --retry-lost, which runs the item anew.",
+            )
+        node = self._dispatcher.nodes.get(node_id)
+        order = Order(item, node, ticket, is_resumed=True, is_sent=True)
+        self._dispatcher.send(order)
 
     def _runs_here(self, item: Item) -> bool:
         earlier = stored.find(Store(self._context.settings.state), item)

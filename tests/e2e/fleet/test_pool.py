@@ -224,6 +224,23 @@ def test_after_a_kill_of_the_client_a_resume_asks_the_nodes_first(
     assert asked(model) == dict.fromkeys(range(10), 1)
 
 
+def test_a_damaged_place_is_lost_by_name_and_writes_nowhere(fleet: Fleet) -> None:
+    gate = hold(say("It is there."))
+    model = fleet.model(gate)
+    node = fleet.add_node("one", slots=1)
+    with fleet.started(write_requests(fleet.client, 1)) as process:
+        model.asked(1)
+        process.kill()
+    place = {"id": "item-0", "node": f"{node.id}/../../requests.jsonl"}
+    (fleet.directory / "places.jsonl").write_text(f"{json.dumps(place)}\n")
+    gate.release.set()
+    asked_for = (fleet.directory / "requests.jsonl").read_bytes()
+    assert fleet.resume().returncode == 5
+    assert codes(fleet.directory) == {"item-0": "worker_lost"}
+    assert (fleet.directory / "requests.jsonl").read_bytes() == asked_for
+    assert len(model.requests) == 1
+
+
 def test_a_cancel_leaves_nothing_on_any_node_and_a_resume_asks_again(
     fleet: Fleet,
 ) -> None:
