@@ -168,8 +168,11 @@ class Client:
     def _watch(self) -> None:
         while self.process.poll() is None:
             with suppress(OSError, IndexError):
-                self.cpu_seconds = cpu_seconds(self.process.pid)
-                self.peak_bytes = peak_bytes(self.process.pid)
+                # Of a process that is just ending, nothing is left to read.
+                now = cpu_seconds(self.process.pid)
+                self.cpu_seconds = max(now, self.cpu_seconds)
+                memory = peak_bytes(self.process.pid)
+                self.peak_bytes = max(memory, self.peak_bytes)
             time.sleep(SAMPLE_SECONDS)
         self.seconds = time.monotonic() - self.began
 
