@@ -34,7 +34,7 @@ from tests.repositories import Repository
 
 Model = Callable[..., Loopback]
 QUESTION = {"question": "What does it do?"}
-STEPS = 8
+STEPS = 6
 
 DYING = """
 import os, signal, sys
@@ -119,6 +119,7 @@ def dying(
     )
 
 
+@pytest.mark.timeout(400)
 def test_a_run_that_is_killed_at_any_step_is_repeated_and_paid_once(
     world: World, model: Model, sender: Repository, result: Path
 ) -> None:
