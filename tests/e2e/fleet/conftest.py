@@ -73,4 +73,4 @@ def fleet(world: World) -> Iterator[Fleet]:
         yield fleet
         for server in fleet.models:
             server.__exit__(None, None, None)
-    until(lambda: not living(str(world.base)))
+    until(lambda: not living(str(world.base)), 100)

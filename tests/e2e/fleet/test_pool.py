@@ -31,6 +31,9 @@ from tests.e2e.fleet.conftest import Fleet, answer
 from tests.e2e.fleet.nodes import Node
 from tests.e2e.runs import command_line
 
+pytestmark = pytest.mark.timeout(400)
+SECONDS = 150.0
+"""Each node starts two interpreters with Dask in them, on a machine that may have much else to do."""
 DASK = re.compile("dask|spawn_main|resource_tracker")
 """In the command lines of what a `dask worker` consists of."""
 LATER = str(Path(__file__).with_name("later_release.py"))
@@ -84,7 +87,7 @@ def test_a_node_that_has_the_repository_is_not_sent_it_again(fleet: Fleet) -> No
     model = fleet.model(gate)
     fleet.add_node("one")
     with fleet.started(write_requests(fleet.client, 6)) as process:
-        model.asked(2)
+        model.asked(2, SECONDS)
         process.kill()
     (tar,) = (fleet.directory / "foundations").glob("*.tar")
     tar.write_bytes(b"")
@@ -100,11 +103,11 @@ def test_a_run_outlives_the_dask_worker_that_started_it(fleet: Fleet) -> None:
     model = fleet.model(gate)
     node = fleet.add_node("one")
     with fleet.started(write_requests(fleet.client, 4)) as process:
-        model.asked(2)
+        model.asked(2, SECONDS)
         for pid in node.worker_pids():
             os.kill(pid, signal.SIGKILL)
         gate.release.set()
-        assert process.wait(60) == 0
+        assert process.wait(SECONDS) == 0
         assert process.stderr
         told = process.stderr.read()
     assert f"node {node.id[:8]} is away" in told
@@ -119,10 +122,10 @@ def test_items_of_a_node_that_stays_away_are_lost_by_name_until_it_is_back(
     model = fleet.model(lambda r: gate if number_of(r) in {0, 1} else answer(r))
     first = fleet.add_node("one")
     with fleet.started(write_requests(fleet.client, 6), "--lost-after", "1") as process:
-        model.asked(2)
+        model.asked(2, SECONDS)
         first.kill()
         fleet.add_node("two")
-        assert process.wait(60) == 5
+        assert process.wait(SECONDS) == 5
         assert process.stderr
         told = process.stderr.read()
     assert f"item-0 is lost: Node {first.id} was away for 1 s" in told
@@ -150,14 +153,14 @@ def test_items_go_to_another_node_while_one_is_awaited(
     first = fleet.add_node("one", slots=1)
     flags = ("--lost-after", "300")
     with fleet.started(write_requests(fleet.client, 4), *flags) as process:
-        model.asked(1)
+        model.asked(1, SECONDS)
         first.kill()
         fleet.add_node("two", slots=1)
         # Two were on their way to the first node; the other two need no more than the second.
-        until_recorded(fleet.directory, 2)
+        until_recorded(fleet.directory, 2, SECONDS)
         fleet.dask.start_worker(first)
         gate.release.set()
-        assert process.wait(60) == 0
+        assert process.wait(SECONDS) == 0
     assert codes(fleet.directory) == all_answered(4)
     assert asked(model) == dict.fromkeys(range(4), 1)
 
@@ -167,9 +170,9 @@ def test_a_lost_item_runs_on_another_node_only_if_that_is_asked(fleet: Fleet) ->
     model = fleet.model(lambda r: answer(r) if model.requests[2:] else gate)
     first = fleet.add_node("one")
     with fleet.started(write_requests(fleet.client, 2), "--lost-after", "1") as process:
-        model.asked(2)
+        model.asked(2, SECONDS)
         first.kill()
-        assert process.wait(60) == 5
+        assert process.wait(SECONDS) == 5
     fleet.add_node("two")
     assert fleet.resume("--lost-after", "1").returncode == 5
     assert len(model.requests) == 2
@@ -186,7 +189,7 @@ def test_the_batch_waits_for_a_scheduler_that_is_started_again(fleet: Fleet) -> 
     model = fleet.model(gate)
     nodes = [fleet.add_node("one"), fleet.add_node("two")]
     with fleet.started(write_requests(fleet.client, 8)) as process:
-        model.asked(4)
+        model.asked(4, SECONDS)
         assert fleet.dask.scheduler
         fleet.dask.scheduler.kill()
         fleet.dask.scheduler.wait()
@@ -196,7 +199,7 @@ def test_the_batch_waits_for_a_scheduler_that_is_started_again(fleet: Fleet) -> 
         fleet.dask.start_scheduler()
         for node in nodes:
             fleet.dask.start_worker(node)
-        assert process.wait(100) == 0
+        assert process.wait(SECONDS) == 0
         assert process.stderr
         told = process.stderr.read()
     assert "the Dask scheduler is gone" in told
@@ -213,8 +216,8 @@ def test_after_a_kill_of_the_client_a_resume_asks_the_nodes_first(
     fleet.add_node("one")
     fleet.add_node("two")
     with fleet.started(write_requests(fleet.client, 10)) as process:
-        until_recorded(fleet.directory, 3)
-        model.asked(7)
+        until_recorded(fleet.directory, 3, SECONDS)
+        model.asked(7, SECONDS)
         process.kill()
     gate.release.set()
     ended = fleet.resume()
@@ -229,7 +232,7 @@ def test_a_damaged_place_is_lost_by_name_and_writes_nowhere(fleet: Fleet) -> Non
     model = fleet.model(gate)
     node = fleet.add_node("one", slots=1)
     with fleet.started(write_requests(fleet.client, 1)) as process:
-        model.asked(1)
+        model.asked(1, SECONDS)
         process.kill()
     place = {"id": "item-0", "node": f"{node.id}/../../requests.jsonl"}
     (fleet.directory / "places.jsonl").write_text(f"{json.dumps(place)}\n")
@@ -248,11 +251,11 @@ def test_a_cancel_leaves_nothing_on_any_node_and_a_resume_asks_again(
     model = fleet.model(lambda r: gate if number_of(r) else answer(r))
     nodes = [fleet.add_node("one"), fleet.add_node("two")]
     with fleet.started(write_requests(fleet.client, 10)) as process:
-        until_recorded(fleet.directory, 1)
-        model.asked(5)
+        until_recorded(fleet.directory, 1, SECONDS)
+        model.asked(5, SECONDS)
         process.terminate()
-        assert process.wait(60) == 130
-    until(lambda: not _runs(nodes))
+        assert process.wait(SECONDS) == 130
+    until(lambda: not _runs(nodes), SECONDS)
     assert codes(fleet.directory) == all_answered(1)
     count = len(model.requests)
 
@@ -276,14 +279,14 @@ def test_a_cancel_reaches_a_node_whose_dask_worker_is_just_restarted(
     model = fleet.model(hold(say("It is there.")))
     node = fleet.add_node("one")
     with fleet.started(write_requests(fleet.client, 3)) as process:
-        model.asked(2)
+        model.asked(2, SECONDS)
         for pid in node.worker_pids():
             os.kill(pid, signal.SIGKILL)
         process.terminate()
-        assert process.wait(60) == 130
+        assert process.wait(SECONDS) == 130
         assert process.stderr
         assert "did not answer" not in process.stderr.read()
-    until(lambda: not _runs([node]))
+    until(lambda: not _runs([node]), SECONDS)
 
 
 def test_a_node_that_does_not_answer_a_cancel_is_named(fleet: Fleet) -> None:
@@ -291,10 +294,10 @@ def test_a_node_that_does_not_answer_a_cancel_is_named(fleet: Fleet) -> None:
     model = fleet.model(gate)
     node = fleet.add_node("one")
     with fleet.started(write_requests(fleet.client, 2)) as process:
-        model.asked(2)
+        model.asked(2, SECONDS)
         node.kill()
         process.terminate()
-        assert process.wait(60) == 130
+        assert process.wait(SECONDS) == 130
         assert process.stderr
         told = process.stderr.read()
     assert f"node {node.id[:8]} did not answer: 2 runs may go on there" in told
@@ -329,7 +332,7 @@ def test_runs_that_were_begun_without_a_cluster_are_joined(fleet: Fleet) -> None
     requests = write_requests(fleet.client, 4)
     own = ("--jobs", "2", "--output-dir", fleet.directory)
     with started(fleet.client, requests, *own) as process:
-        model.asked(2)
+        model.asked(2, SECONDS)
         process.kill()
     node = fleet.add_node("one")
     gate.release.set()
@@ -383,9 +386,9 @@ def test_workers_that_cannot_be_used_are_named_and_the_others_do_the_work(
     model = fleet.model()
     older = fleet.add_node("older", preload=OLDER)
     without = fleet.add_node("without", slots=0)
-    until(lambda: older.worker_pids() and without.worker_pids())
+    until(lambda: older.worker_pids() and without.worker_pids(), SECONDS)
     log = fleet.dask.base / "scheduler.log"
-    until(lambda: log.read_text().count("Register worker") >= 2)
+    until(lambda: log.read_text().count("Register worker") >= 2, SECONDS)
     node = fleet.add_node("one", preload=LATER)
     ended = fleet.batch(write_requests(fleet.client, 3))
     assert ended.returncode == 0, ended.stderr
@@ -434,12 +437,12 @@ def test_a_paid_answer_that_does_not_fit_here_is_kept_as_a_file(fleet: Fleet) ->
     node = fleet.add_node("one")
     workspace, away = fleet.client.workspace, fleet.client.base / "away"
     with fleet.started(write_requests(fleet.client, 1)) as process:
-        model.asked(1)
+        model.asked(1, SECONDS)
         workspace.rename(away)
         workspace.mkdir()
         fleet.client.repository.init()
         gate.release.set()
-        assert process.wait(60) == 5
+        assert process.wait(SECONDS) == 5
     (row,) = results(fleet.directory)
     assert row["error"]["code"] == "workspace_invalid"
     (kept,) = (fleet.directory / "refused").iterdir()
@@ -486,7 +489,7 @@ def test_a_client_without_room_for_an_answer_stops_and_fetches_it_later(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=SECONDS,
         check=False,
     )
     if ended.returncode == 77 or "unshare" in ended.stderr:
@@ -512,7 +515,7 @@ def test_of_two_machines_with_copies_of_one_state_directory_one_is_used(
     second.world.state.chmod(0o700)
     copy.write_text(first.id)
     log = fleet.dask.base / "scheduler.log"
-    until(lambda: log.read_text().count("Register worker") >= 2)
+    until(lambda: log.read_text().count("Register worker") >= 2, SECONDS)
 
     again = fleet.client.base / "again"
     requests = write_requests(fleet.client, 6)
