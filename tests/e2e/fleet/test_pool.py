@@ -138,7 +138,7 @@ def test_items_of_a_node_that_stays_away_are_lost_by_name_until_it_is_back(
 
     gate.release.set()
     fleet.dask.start_worker(first)
-    ended = fleet.resume("--lost-after", "60")
+    ended = fleet.resume("--lost-after", "150")
     assert (ended.returncode, codes(fleet.directory)) == (0, all_answered(6)), (
         ended.stderr
     )
