@@ -48,6 +48,7 @@ import json
 import random
 import select
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -73,8 +74,6 @@ from codex_counsel.services.counsel import Counsel
 from codex_counsel.system.json_values import JsonObject
 
 DASK_EVERY = 40
-LOST_AFTER = 60
-"""Seconds; a Dask worker is back long before, unless its machine died."""
 PATIENCE = 5.0
 """Seconds in which all processes of a batch have ended."""
 SECONDS_PER_ITEM = 4.0
@@ -96,6 +95,7 @@ class Campaign:
     killer: Killer
     items: int
     random: random.Random
+    lost_after: float
     wrong: list[str] = field(default_factory=list)
     clients: list[Client] = field(default_factory=list)
     client_kills: int = 0
@@ -147,7 +147,7 @@ class Campaign:
         requests = self.scene.requests("requests", range(self.items))
         client = self._start(requests, "--output-dir", self.directory)
         client_at = self.random.uniform(0.3, 0.7)
-        deadline = time.monotonic() + 300 + SECONDS_PER_ITEM * self.items
+        deadline = time.monotonic() + self._most_seconds()
         self.killer.start()
         while len(self.clients) <= MAX_RUNS:
             while not client.has_ended and time.monotonic() < deadline:
@@ -178,17 +178,21 @@ class Campaign:
             "--cluster",
             self.scene.cluster.address,
             "--lost-after",
-            str(LOST_AFTER),
+            str(self.lost_after),
         )
         self.clients.append(client)
         return client
 
     def _resume(self, part: str, *arguments: str) -> None:
         client = self._start("--resume", self.directory, *arguments)
-        code = client.wait(300 + SECONDS_PER_ITEM * self.items)
+        code = client.wait(self._most_seconds())
         if code < 0:
             self.wrong.append(f"{part} did not end in time")
         self._check_gone(part)
+
+    def _most_seconds(self) -> float:
+        """In which a part has ended."""
+        return 300 + 2 * self.lost_after + SECONDS_PER_ITEM * self.items
 
     def _last_words(self) -> str:
         text = (self.scene.client.base / "batch.log").read_text("utf-8", "replace")
@@ -381,7 +385,7 @@ def campaign(base: Path, options: argparse.Namespace) -> list[str]:
             has_dying_machine=options.workers > 1,
             items=items,
         )
-        run = Campaign(scene, killer, items, rng)
+        run = Campaign(scene, killer, items, rng, options.lost_after)
         try:
             run.run()
         finally:
@@ -408,6 +412,12 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=8, help="machines")
     parser.add_argument("--slots", type=int, default=1, help="of each machine")
     parser.add_argument("--kills", type=float, default=10, help="percent")
+    parser.add_argument(
+        "--lost-after",
+        type=float,
+        default=120,
+        help="seconds; a Dask worker must be back long before, however busy this machine is",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--answer", type=float, help="seconds that an answer takes")
     parser.add_argument("--rounds", type=int, default=2, help="of a measure")
@@ -417,6 +427,8 @@ def main() -> int:
     modes.add_argument("--scale", action="store_true")
     options = parser.parse_args()
 
+    # Whoever ends it does not leave its processes behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     base = Path(tempfile.mkdtemp(prefix="codex-counsel-fleet-"))
     try:
         if options.throughput:

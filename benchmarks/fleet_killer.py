@@ -78,9 +78,9 @@ def kill(pid: int) -> None:
 
 
 def processes(mark: str) -> Iterator[Process]:
-    """The living processes with the mark in their environment or command line, without this one.
+    """The living processes whose HOME begins with the mark: nobody else's that only names a file there.
 
-    Without the one that drops old records, too: it ends by itself.
+    Without the one that drops old records: it ends by itself.
     """
     for pid in pids():
         process = process_of(pid, mark)
@@ -89,10 +89,9 @@ def processes(mark: str) -> Iterator[Process]:
 
 
 def pids() -> set[int]:
-    """Those of all processes but this one."""
+    """Those of all processes."""
     with os.scandir("/proc") as entries:
-        found = {int(entry.name) for entry in entries if entry.name.isdigit()}
-    return found - {os.getpid()}
+        return {int(entry.name) for entry in entries if entry.name.isdigit()}
 
 
 def process_of(pid: int, mark: str) -> Process | None:
@@ -108,7 +107,7 @@ def process_of(pid: int, mark: str) -> Process | None:
     if identity is None or not environment or not identity.alive():
         return None
     process = Process(identity, argv, environment)
-    is_marked = mark in process.command or mark.encode() in environment
+    is_marked = f"\0HOME={mark}".encode() in b"\0" + environment
     if not is_marked or evictor.__file__ in process.command:
         return None
     return process

@@ -193,8 +193,18 @@ class Client:
 
 def cpu_seconds(pid: int) -> float:
     """User and system time of a process without its children. Raises OSError."""
+    return sum(_times(pid)[:2])
+
+
+def cpu_seconds_with_children(pid: int) -> float:
+    """With the children that it has waited for, and theirs. Raises OSError."""
+    return sum(_times(pid))
+
+
+def _times(pid: int) -> list[float]:
+    """User, system, and both of the children."""
     fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    return [int(field) / TICKS for field in fields[11:15]]
 
 
 def peak_bytes(pid: int) -> int:
