@@ -20,6 +20,7 @@ from codex_counsel.prepare import (
 )
 from codex_counsel.prepare import toolchains as toolchains_module
 from codex_counsel.prepare.boundary import _scanned
+from codex_counsel.prepare.context import Memory
 from codex_counsel.prepare.directories import Directories
 from codex_counsel.prepare.environments import Environments
 from codex_counsel.prepare.secret_files import SecretFiles, find_secrets, uncommitted
@@ -28,6 +29,7 @@ from codex_counsel.prepare.workspace import (
     ResolvedWorkspace,
     checked_root,
     find_repository,
+    resolve,
 )
 from codex_counsel.system.files import read_regular
 from codex_counsel.system.tree_walk import remove_tree
@@ -52,6 +54,21 @@ def refusal(path: str | Path, places: Directories) -> str:
 
 
 # --- which directory
+
+
+def test_a_directory_is_looked_at_for_each_request_and_once_for_a_batch(
+    world: World,
+) -> None:
+    world.repository.begin()
+    root = str(world.workspace)
+    once = world.counsel().context
+    batch = replace(once, memory=Memory())
+    known = resolve(batch, root)
+    world.workspace.rename(world.base / "moved")
+    assert resolve(batch, root) is known
+    with pytest.raises(CounselError) as error:
+        resolve(once, root)
+    assert error.value.code == Code.WORKSPACE_INVALID
 
 
 def test_an_ordinary_directory_is_given_with_its_links_resolved(
