@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,9 @@ from codex_counsel.jobs import ledger, retention
 from codex_counsel.jobs.store import Store
 from codex_counsel.loopback import failed, say, shell
 from codex_counsel.packs.take import id_here
+from codex_counsel.prepare.context import Memory
 from codex_counsel.services import checking, comparison
+from codex_counsel.services.take import take
 from tests.conftest import consult
 from tests.e2e.attempts import CHECK, RIGHT, WRONG, Cast
 from tests.e2e.delegation import assert_unchanged, delegate
@@ -189,6 +193,25 @@ def test_taking_twice_changes_nothing_and_another_result_of_the_job_is_refused(
     assert caught.value.code == Code.PACK_INVALID
     assert machines.jobs == [first.job_id]
     assert first.job_id == id_here(PACK, job_id)
+
+
+def test_a_batch_looks_once_whether_the_repository_is_the_one_that_was_packed(
+    machines: Machines,
+) -> None:
+    machines.there.repository.begin()
+    machines.copy_repository()
+    machines.model([say("It is fine.")])
+    here = machines.here
+    batch = replace(here.counsel().context, memory=Memory())
+    root = str(here.workspace)
+    jobs = [consult(machines.there.counsel())["meta"]["job_id"] for _ in range(3)]
+    first, second, third = (machines.result(job, secrets.token_hex(16)) for job in jobs)
+    assert take(batch, first, workspace_root=root)["answer"] == "It is fine."
+    (here.workspace / ".git").rename(here.base / "git")
+    assert take(batch, second, workspace_root=root)["answer"] == "It is fine."
+    with pytest.raises(CounselError) as error:
+        take(here.counsel().context, third, workspace_root=root)
+    assert error.value.code in (Code.WORKSPACE_INVALID, Code.NOT_A_GIT_REPO)
 
 
 def test_a_failure_is_taken_with_its_reason(machines: Machines) -> None:
