@@ -76,12 +76,11 @@ class Cluster:
                 target, asynchronous=True, set_as_default=False, timeout=seconds
             )
             await asyncio.wait_for(_opened(self._client), seconds + 5)
-        except (OSError, TimeoutError, ValueError, RuntimeError) as error:
+        except Exception as error:  # noqa: BLE001  # what answers there may be no Dask at all
             await self._drop_client()
-            reason = one_line(visible(str(error)), 300)
             raise CounselError(
                 Code.CLUSTER_FAILED,
-                f"The Dask scheduler {one_line(visible(self.address), 200)} does not answer: {reason}",
+                f"The Dask scheduler {one_line(visible(self.address), 200)} does not answer: {_reason(error)}",
             ) from None
 
     async def _start_local(self, local: LocalNodes) -> Any:
@@ -222,6 +221,15 @@ def error_from(raw: Any) -> CounselError:
         )
     except ValueError:
         return CounselError(Code.CLUSTER_FAILED, f"{code}: {message}", repair=repair)
+
+
+def _reason(error: Exception) -> str:
+    """Why there is no connection, in words."""
+    if isinstance(error, OSError | ValueError | RuntimeError) and str(error):
+        return one_line(visible(str(error)), 300)
+    if isinstance(error, TimeoutError):
+        return "nothing that Dask understands came from there in time"
+    return f"what came from there is not of Dask ({type(error).__name__})"
 
 
 async def _opened(client: Any) -> Any:

@@ -163,6 +163,25 @@ def test_a_scheduler_that_is_not_there_is_named_in_the_error() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("greeting", [b"HTTP/1.1 400 Bad Request", b"SSH-2.0-x\r\n"])
+def test_a_service_that_is_no_scheduler_is_named_in_the_error(greeting: bytes) -> None:
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        await writer.drain()
+
+    async def run() -> None:
+        service = await asyncio.start_server(greet, "127.0.0.1")
+        port = service.sockets[0].getsockname()[1]
+        cluster = Cluster(f"tcp://127.0.0.1:{port}")
+        with pytest.raises(CounselError) as error:
+            await cluster.connect(0.5)
+        assert error.value.code == Code.CLUSTER_FAILED
+        assert "is not of Dask" in error.value.message
+        service.close()
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("address", ["", "nonsense://x", "tcp://", "a b:c"])
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     async def run() -> None:
