@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -106,10 +108,17 @@ def test_a_stream_that_takes_no_more_does_not_end_the_batch(
         def write(self, _text: str, /) -> int:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sys.stderr", Full())
     monkeypatch.setattr(LINE, "quiet", False)
-    display = Display()
-    display.update(BEGINNING, ["an event"])
-    assert display.is_muted
-    display.update(BEGINNING, ["another one"])
-    display.end()
+    ways: list[Callable[[Display], None]] = [
+        lambda display: display.update(BEGINNING, ["an event"]),
+        lambda display: display.say_each(["a sentence"]),
+    ]
+    for show in ways:
+        monkeypatch.setattr("sys.stderr", Full())
+        display = Display()
+        show(display)
+        assert display.is_muted
+        display.update(BEGINNING, ["another one"])
+        display.end()
+        # It leads nowhere now.
+        sys.stderr.close()

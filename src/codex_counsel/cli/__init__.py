@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from codex_counsel.cli import parser
 from codex_counsel.cli.output import (
-    PRINT_AGAIN,
     UnwrittenError,
     guard,
     open_missing_streams,
@@ -54,7 +53,7 @@ def run(argv: list[str], parse: Parse = parser.parse) -> int:
         # It may be the very stream that takes no more.
         with contextlib.suppress(OSError):
             print(f"storage_failed: {error.strerror}", file=stderr)
-            print(f"what to do: {PRINT_AGAIN}", file=stderr, flush=True)
+            print(f"what to do: {error.repair}", file=stderr, flush=True)
         return UNAVAILABLE
 
 

@@ -28,9 +28,10 @@ from codex_counsel.batch.summary import TOOL, Summary, summarize
 from codex_counsel.cli import batch_summary
 from codex_counsel.cli.batch_display import Display
 from codex_counsel.cli.batch_text import add_batch
+from codex_counsel.cli.output import UnwrittenError
 from codex_counsel.cli.page import Look, Page
 from codex_counsel.cli.progress import LINE
-from codex_counsel.cli.render import Output
+from codex_counsel.cli.render import Output, UnwrittenFilesError
 from codex_counsel.cli.review_text import counted
 from codex_counsel.contract.envelope import completed
 from codex_counsel.contract.request import parse
@@ -72,8 +73,10 @@ def run_batch(arguments: argparse.Namespace, counsel: Counsel) -> int:
     except BaseException:
         record.discard()
         raise
-    with record:
-        return _run(record, arguments, counsel, output, is_new=True)
+    with record, _way_on(record):
+        display = Display(quiet=arguments.quiet)
+        display.say_each(_left_out(asked.skipped))
+        return _run(record, arguments, counsel, output, display, is_new=True)
 
 
 def _resume(arguments: argparse.Namespace, counsel: Counsel, output: Output) -> int:
@@ -86,7 +89,9 @@ def _resume(arguments: argparse.Namespace, counsel: Counsel, output: Output) -> 
             )
             return _show_requests(_Asked(waiting, Path("/")), output)
         record.with_options(_options(arguments, record.options))
-        return _run(record, arguments, counsel, output, is_new=False)
+        display = Display(quiet=arguments.quiet)
+        with _way_on(record):
+            return _run(record, arguments, counsel, output, display, is_new=False)
 
 
 # --- what is asked
@@ -226,7 +231,6 @@ def _begin(
     )
     options = _options(arguments, Options())
     record.begin(sources.items(asked.lines, record.id), options)
-    _say_skipped(asked.skipped, quiet=arguments.quiet)
 
 
 def _root(arguments: argparse.Namespace) -> Path:
@@ -253,12 +257,8 @@ def _options(arguments: argparse.Namespace, earlier: Options) -> Options:
     return replace(earlier, **named)
 
 
-def _say_skipped(skipped: Iterable[Skipped], *, quiet: bool) -> None:
-    if quiet:
-        return
-    LINE.erase()
-    for one in skipped:
-        print(f"left out: {one.path}: {one.reason}", file=sys.stderr)
+def _left_out(skipped: Iterable[Skipped]) -> list[str]:
+    return [f"left out: {one.path}: {one.reason}" for one in skipped]
 
 
 def _show_requests(asked: _Asked, output: Output) -> int:
@@ -271,7 +271,9 @@ def _show_requests(asked: _Asked, output: Output) -> int:
         for line in lines:
             where = visible(line.repo or ".")
             print(f"{visible(line.id)}  {line.kind}  {where}  {_subject(line)}")
-        _say_skipped(skipped, quiet=False)
+        LINE.erase()
+        for words in _left_out(skipped):
+            print(words, file=sys.stderr)
         print(summary)
         output = replace(output, is_printed=False)
     data = {
@@ -295,12 +297,12 @@ def _run(
     arguments: argparse.Namespace,
     counsel: Counsel,
     output: Output,
+    display: Display,
     *,
     is_new: bool,
 ) -> int:
-    display = Display(quiet=arguments.quiet)
     items = counted(record.items_total, "item")
-    display.say(f"{items} in {_shown(record.directory)}")
+    display.say_each([f"{items} in {_shown(record.directory)}"])
     options = engine.Options(
         counsel.settings,
         max_tokens=record.options.max_tokens,
@@ -312,13 +314,9 @@ def _run(
     try:
         with (
             _signals(control, display),
-            contextlib.closing(_pool(record, arguments, counsel)) as pool,
+            contextlib.closing(_pool(record, arguments, counsel, control)) as pool,
         ):
             outcome = engine.run(record, pool, options, display.update, control)
-    except CounselError as error:
-        repair = error.repair or CATALOG[error.code].repair
-        error.repair = f"{repair} Go on with: {_resume_command(record)}"
-        raise
     finally:
         display.end()
     bar = Bar(fail_on=record.options.fail_on, new_only=record.options.new_only)
@@ -332,6 +330,26 @@ def _run(
     return summary.exit_code
 
 
+@contextlib.contextmanager
+def _way_on(record: Record) -> Iterator[None]:
+    """Have an error or an interrupt name the command that goes on: to begin anew would be to pay again."""
+    command = f"Go on with: {_resume_command(record)}"
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise CounselError(Code.CANCELLED, "Interrupted", repair=command) from None
+    except UnwrittenError as error:
+        error.repair = command
+        raise
+    except CounselError as error:
+        if error.code == Code.CANCELLED or isinstance(error, UnwrittenFilesError):
+            error.repair = command
+        else:
+            repair = error.repair or CATALOG[error.code].repair
+            error.repair = f"{repair} {command}"
+        raise
+
+
 def _write_files(
     record: Record, summary: Summary, counsel: Counsel
 ) -> CounselError | None:
@@ -343,7 +361,9 @@ def _write_files(
     return None
 
 
-def _pool(record: Record, arguments: argparse.Namespace, counsel: Counsel) -> Pool:
+def _pool(
+    record: Record, arguments: argparse.Namespace, counsel: Counsel, control: Control
+) -> Pool:
     address = record.options.cluster
     if address is None:
         return LocalPool.of(
@@ -364,8 +384,14 @@ def _pool(record: Record, arguments: argparse.Namespace, counsel: Counsel) -> Po
     limits: JsonObject = {}
     if arguments.lost_after is not None:
         limits["lost_after"] = arguments.lost_after
+    LINE.say(f"connecting to {visible(address)} …")
     pool: Pool = fleet.ClusterPool(
-        counsel.context, record, address, slots=record.options.jobs, **limits
+        counsel.context,
+        record,
+        address,
+        slots=record.options.jobs,
+        is_wanted=lambda: control.wish == "go_on",
+        **limits,
     )
     return pool
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from codex_counsel.batch.progress import Progress
 from codex_counsel.cli.progress import LINE
@@ -29,24 +32,36 @@ class Display:
         """Show where the batch stands now, and what happened since the last call."""
         if self.is_muted:
             return
-        try:
+        with self._muted_by_failure():
             for event in events:
                 self._print(event)
             self._show(progress)
+
+    def say_each(self, sentences: Iterable[str]) -> None:
+        """Show sentences, each on a line."""
+        if self.is_muted:
+            return
+        with self._muted_by_failure():
+            for words in sentences:
+                self._print(words)
+
+    def end(self) -> None:
+        """Clear the line."""
+        if self.is_muted:
+            return
+        with self._muted_by_failure():
+            LINE.erase()
+
+    @contextmanager
+    def _muted_by_failure(self) -> Iterator[None]:
+        try:
+            yield
         except OSError:
             # A terminal that was closed, a pipe without a reader, a full disk.
             self.is_muted = True
             LINE.quiet = True
-
-    def say(self, words: str) -> None:
-        """Show a sentence."""
-        if not self.is_muted:
-            self._print(words)
-
-    def end(self) -> None:
-        """Clear the line."""
-        if not self.is_muted:
-            LINE.erase()
+            # What is left in its buffer must not choose the exit code.
+            sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
 
     def _print(self, words: str) -> None:
         LINE.erase()

@@ -51,6 +51,9 @@ _SECTION = re.compile("section_(?=(?:start|end):)")
 class UnwrittenError(OSError):
     """A standard stream took no more, for another reason than that its reader is gone: a full disk, mostly."""
 
+    repair = PRINT_AGAIN
+    """What helps; a verb may know better."""
+
 
 class GuardedStream:
     """A text stream that passes no terminal sequence on, and in a workflow no command. All else is the stream's own.

@@ -7,12 +7,12 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Coroutine
-from concurrent.futures import Future
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any, TypeVar
 
-from codex_counsel.errors import CounselError
+from codex_counsel.errors import Code, CounselError
 from codex_counsel.fleet import node as calls
 from codex_counsel.fleet.cluster import FIRST_CONNECT_SECONDS, Cluster, Interrupted
 from codex_counsel.fleet.delivery import Arrived, Delivery
@@ -22,6 +22,8 @@ from codex_counsel.fleet.nodes import Node, Nodes, Notices, Order
 START_SECONDS = 20.0
 """In which the first nodes are awaited."""
 LOOK_PAUSE = 1.0
+WISH_PAUSE = 0.2
+"""Between two looks whether somebody still wants the connection."""
 CANCEL_SECONDS = 15.0
 """In which a node must be there for a cancel."""
 CANCEL_WORK_SECONDS = 45.0
@@ -56,10 +58,19 @@ class Dispatcher:
             target=self._loop.run_forever, name="fleet", daemon=True
         )
 
-    def begin(self) -> None:
-        """Connect, and wait a while for a first node. Raises `cluster_failed`."""
+    def begin(self, is_wanted: Callable[[], bool]) -> None:
+        """Connect, and wait a while for a first node. Raises `cluster_failed`, and `cancelled` if not wanted."""
         self._thread.start()
-        self._call(self._begin()).result()
+        beginning = self._call(self._begin())
+        while not beginning.done():
+            if not is_wanted():
+                beginning.cancel()
+                raise CounselError(
+                    Code.CANCELLED,
+                    "Interrupted before the cluster was reached; nothing was sent, and what its nodes run goes on",
+                )
+            wait([beginning], timeout=WISH_PAUSE)
+        beginning.result()
 
     def send(self, order: Order) -> None:
         """Have an order on its way; it will arrive."""

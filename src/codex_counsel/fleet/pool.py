@@ -21,6 +21,7 @@ import secrets
 import shlex
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,6 +57,8 @@ JOINED_PAUSE = 0.2
 class ClusterPool:
     """See `batch/model.py`. Raises `cluster_failed` where the cluster cannot be reached at the beginning.
 
+    Raises `cancelled` if `is_wanted` is false before it is reached.
+
     `address` is that of a Dask scheduler, or `local` with `slots` for runs on this machine.
     """
 
@@ -67,6 +70,7 @@ class ClusterPool:
         *,
         slots: int | None = None,
         lost_after: float = LOST_AFTER,
+        is_wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         context = replace(context, memory=Memory())
         self._context = context
@@ -88,7 +92,7 @@ class ClusterPool:
             Cluster(address, local), self._results, lost_after
         )
         try:
-            self._dispatcher.begin()
+            self._dispatcher.begin(is_wanted)
         except BaseException:
             self.close()
             raise

@@ -77,7 +77,7 @@ def started(world: World, *arguments: str | Path) -> Iterator[subprocess.Popen[s
         stderr=subprocess.PIPE,
         text=True,
         # A background job of a shell, which the tests may be, ignores interrupts.
-        preexec_fn=_obey,  # noqa: PLW1509  # what it calls takes no lock
+        preexec_fn=obey,  # noqa: PLW1509  # what it calls takes no lock
     )
     try:
         yield process
@@ -87,7 +87,8 @@ def started(world: World, *arguments: str | Path) -> Iterator[subprocess.Popen[s
         process.communicate()
 
 
-def _obey() -> None:
+def obey() -> None:
+    """Have a process end at the signals that ask it to."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +36,7 @@ from tests.e2e.batch.runs import (
     codes,
     names,
     number_of,
+    obey,
     results,
     started,
     until_recorded,
@@ -512,6 +515,121 @@ def test_a_batch_without_its_cluster_goes_on_where_it_is_told_to(
     assert f"Go on with: {command}" in ended.stderr
     ended = batch(world, "--resume", directory, "--cluster", "none")
     assert (ended.returncode, len(codes(directory))) == (0, 2), ended.stderr
+
+
+def test_an_interrupt_ends_the_wait_for_a_cluster_and_names_the_way_on(
+    world: World, directory: Path
+) -> None:
+    requests = write_requests(world, 2)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"tcp://127.0.0.1:{mute.getsockname()[1]}"
+        flags = ("--output-dir", directory, "--cluster", address)
+        with started(world, requests, *flags) as process:
+            connection, _ = mute.accept()
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=60)
+            connection.close()
+    assert process.returncode == 130, stderr
+    assert "nothing was sent" in stderr
+    assert f"Go on with: codex-counsel batch --resume {directory}" in stderr
+
+
+def test_an_interrupt_while_the_summary_is_made_names_the_way_on(
+    world: World, model: Model, directory: Path
+) -> None:
+    server = model([say("It is there.")])
+    requests = write_requests(world, 1)
+    ended = batch(world, requests, "--output-dir", directory)
+    assert ended.returncode == 0, ended.stderr
+    (directory / "summary.md").unlink()
+    with full_pipe() as (drain, full):
+        process = subprocess.Popen(
+            argv_of("--resume", directory),
+            env=world.env,
+            cwd=world.workspace,
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=obey,  # noqa: PLW1509  # what it calls takes no lock
+        )
+        until((directory / "summary.md").exists, 120)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr
+        while "what to do" not in (line := process.stderr.readline()):
+            assert line
+        drain()
+        process.communicate(timeout=60)
+    assert (process.returncode, len(server.requests)) == (130, 1)
+    assert f"Go on with: codex-counsel batch --resume {directory}" in line
+    assert "again" not in line
+
+
+@contextmanager
+def full_pipe() -> Iterator[tuple[Callable[[], None], int]]:
+    """A pipe that takes no more before it was drained, and its end for writing."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    size = 0
+    with suppress(BlockingIOError):
+        while True:
+            size += os.write(writing, b" " * 4096)
+    os.set_blocking(writing, True)
+
+    def drain() -> None:
+        left = size
+        while left:
+            left -= len(os.read(reading, left))
+
+    try:
+        yield drain, writing
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_a_batch_whose_notes_nobody_reads_goes_on(
+    world: World, model: Model, directory: Path
+) -> None:
+    model([say("It is there.")])
+    requests = write_requests(world, 2)
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            argv_of(requests, "--output-dir", directory),
+            env=world.env,
+            cwd=world.workspace,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=full,
+            timeout=300,
+            check=False,
+        )
+    assert ended.returncode == 0
+    assert b"2 items: 2 completed." in ended.stdout
+    assert codes(directory) == dict.fromkeys(names(range(2)))
+
+
+def test_a_page_that_cannot_be_printed_is_printed_again_by_a_resume(
+    world: World, model: Model, directory: Path
+) -> None:
+    model([say("It is there.")])
+    requests = write_requests(world, 1)
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            argv_of(requests, "--output-dir", directory),
+            env=world.env,
+            cwd=world.workspace,
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    assert ended.returncode == 3
+    assert f"what to do: Go on with: codex-counsel batch --resume {directory}" in (
+        ended.stderr
+    )
 
 
 def test_the_diffs_of_delegates_can_be_applied_after_the_batch(
