@@ -227,6 +227,20 @@ def test_a_damaged_line_in_the_middle_is_refused_by_name(
     )
 
 
+@pytest.mark.parametrize("left", [0, 1])
+def test_requests_that_are_missing_are_not_taken_for_asked(
+    directory: Path, left: int
+) -> None:
+    begun(directory).close()
+    path = directory / "requests.jsonl"
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    path.write_text("".join(lines[:left]), "utf-8")
+    with Record.open(directory) as again, pytest.raises(CounselError) as error:
+        list(again.items())
+    assert error.value.code == Code.STORAGE_FAILED
+    assert f"{left} of the {len(lines)} requests" in error.value.message
+
+
 def test_options_of_a_resume_hold_for_the_next_one(directory: Path) -> None:
     with begun(directory) as record:
         record.with_options(Options(max_tokens=9))

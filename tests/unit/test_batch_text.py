@@ -41,6 +41,16 @@ def test_findings_and_failures_are_listed_with_the_way_to_all_of_them() -> None:
     ]
 
 
+def test_a_review_without_a_verdict_is_listed_with_the_command_that_shows_it() -> None:
+    lines = shown(of({"a": review(verdict="unknown"), "b": review()}))
+    assert any(
+        line.startswith("  a ") and line.endswith(": codex-counsel result aaaaaaaa")
+        for line in lines
+    )
+    assert not any(line.startswith("  b ") for line in lines)
+    assert "exit code 5: 1 item without a result that counts" in lines
+
+
 def test_answers_are_shown_with_the_commands_for_the_whole_of_one() -> None:
     changed: EnvelopeDict = {
         **task(None),

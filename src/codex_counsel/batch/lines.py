@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.files import open_private, remove_drafts, write_atomically
@@ -66,25 +66,9 @@ class Lines:
         self.end += len(data)
 
     def rows(self) -> Iterator[JsonObject]:
-        """The objects, in order. Raises OSError, and `storage_failed` for a line that is none."""
+        """The objects, in order. Raises as `rows_of`."""
         with self.path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    return
-                yield self._parsed(line, number)
-
-    def _parsed(self, line: bytes, number: int) -> JsonObject:
-        try:
-            row: Json = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
-            raise CounselError(
-                Code.STORAGE_FAILED,
-                f"{one_line(visible(str(self.path)), 300)} is damaged: line {number} is no JSON object",
-                repair="Mend the line, or remove it: then the run that it is about is looked for among the jobs.",
-            )
-        return row
+            yield from rows_of(file, self.path)
 
     def replace(self, rows: Iterable[JsonObject]) -> None:
         """Put other lines in the place of all. Raises OSError; then the file is as it was."""
@@ -93,6 +77,28 @@ class Lines:
         self.close()
         self._descriptor = _open(self.path)
         self.end = os.fstat(self._descriptor).st_size
+
+
+def rows_of(file: BinaryIO, path: Path) -> Iterator[JsonObject]:
+    """The objects of the whole lines, in order. Raises OSError, and `storage_failed` for a line that is none."""
+    for number, line in enumerate(file, 1):
+        if not line.endswith(b"\n"):
+            return
+        yield _parsed(line, number, path)
+
+
+def _parsed(line: bytes, number: int, path: Path) -> JsonObject:
+    try:
+        row: Json = json.loads(line)
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict):
+        raise CounselError(
+            Code.STORAGE_FAILED,
+            f"{one_line(visible(str(path)), 300)} is damaged: line {number} is no JSON object",
+            repair="Mend the line, or remove it: then the run that it is about is looked for among the jobs.",
+        )
+    return row
 
 
 def _open(path: Path) -> int:

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from codex_counsel.batch.lines import Lines, line_of
+from codex_counsel.batch.lines import Lines, line_of, rows_of
 from codex_counsel.batch.model import KINDS, LOST, Ended, Item
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.reading import read
@@ -52,6 +52,11 @@ LOCK = "lock"
 REPOSITORIES = "repositories"
 """In this folder are clones of repositories that requests name by a URL."""
 IGNORE = ".gitignore"
+
+DAMAGED = (
+    "Put the file back as it was. Without it, the answers that there are stand in results.jsonl and in "
+    "`codex-counsel jobs --all`; ask for the others in a new batch."
+)
 
 
 @dataclass(frozen=True)
@@ -275,13 +280,17 @@ class Record:
                 pass
             case _:
                 raise CounselError(
-                    Code.INVALID_ARGUMENTS, f"--resume: {shown}/{BATCH} is damaged"
+                    Code.INVALID_ARGUMENTS,
+                    f"--resume: {shown}/{BATCH} is damaged",
+                    repair=DAMAGED,
                 )
         try:
             self.options = read(Options, options, "options")
         except ValueError as error:
             raise CounselError(
-                Code.INVALID_ARGUMENTS, f"--resume: {shown}/{BATCH} is damaged: {error}"
+                Code.INVALID_ARGUMENTS,
+                f"--resume: {shown}/{BATCH} is damaged: {error}",
+                repair=DAMAGED,
             ) from None
         self.id, self.items_total = batch, count
         self._open_lines()
@@ -314,14 +323,25 @@ class Record:
     # --- items
 
     def items(self) -> Iterator[Item]:
-        """Every item, in the order of the requests; they are read while they are iterated."""
+        """Every item, in the order of the requests; they are read while they are iterated.
+
+        Raises `storage_failed` at the end where some of them are missing.
+        """
         path = self.directory / REQUESTS
+        count = 0
         try:
-            with Lines(path) as lines:
-                for row in lines.rows():
+            with path.open("rb") as file:
+                for row in rows_of(file, path):
+                    count += 1
                     yield self._item(row, path)
         except OSError as error:
             raise _failed(path, error) from None
+        if count != self.items_total:
+            raise CounselError(
+                Code.STORAGE_FAILED,
+                f"{_shown(path)} is damaged: it has {count:,} of the {self.items_total:,} requests of this batch",
+                repair=DAMAGED,
+            )
 
     def _item(self, row: JsonObject, path: Path) -> Item:
         match row:
@@ -336,7 +356,7 @@ class Record:
         raise CounselError(
             Code.STORAGE_FAILED,
             f"{_shown(path)} is damaged: one of its lines is no request",
-            repair="Begin a new batch: the runs of this one are in `codex-counsel jobs --all`.",
+            repair=DAMAGED,
         )
 
     def has_ended(self, item_id: str) -> bool:

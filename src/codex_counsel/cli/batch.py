@@ -21,7 +21,7 @@ from codex_counsel.batch.engine import Control, Outcome
 from codex_counsel.batch.generate import Per, Skipped
 from codex_counsel.batch.local import LocalPool
 from codex_counsel.batch.model import REQUESTS
-from codex_counsel.batch.record import REPOSITORIES, Options, Record
+from codex_counsel.batch.record import BATCH, REPOSITORIES, Options, Record
 from codex_counsel.batch.requests import Line, lines_of, read_requests
 from codex_counsel.batch.sources import Sources
 from codex_counsel.batch.summary import TOOL, Summary, summarize
@@ -342,7 +342,12 @@ def _way_on(record: Record) -> Iterator[None]:
         error.repair = command
         raise
     except CounselError as error:
-        if error.code == Code.CANCELLED or isinstance(error, UnwrittenFilesError):
+        if not (record.directory / BATCH).exists():
+            error.repair = (
+                f"Put the directory back, or name it where it is now. {command} If it is gone for good, the answers"
+                " are in: codex-counsel jobs --all"
+            )
+        elif error.code == Code.CANCELLED or isinstance(error, UnwrittenFilesError):
             error.repair = command
         else:
             repair = error.repair or CATALOG[error.code].repair

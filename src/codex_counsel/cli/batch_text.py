@@ -15,6 +15,7 @@ from codex_counsel.cli.review_text import (
 )
 from codex_counsel.cli.table import SHORT_ID, Heading, add_table
 from codex_counsel.contract.envelope import Finding
+from codex_counsel.errors import FAILED
 from codex_counsel.system.text import one_line
 
 MAX_LISTED = 10
@@ -50,12 +51,21 @@ def _add_findings(page: Page, findings: Sequence[Finding]) -> None:
 def _add_failures(page: Page, rows: Sequence[Row]) -> None:
     headings = [Heading("ITEM", is_kept=True), Heading("STATE"), Heading("REASON")]
     shown: list[list[Span]] = []
-    bad = [row for row in rows if row.error and row.state != "nothing"]
+    bad = [row for row in rows if _reason(row)]
     for row in bad[:MAX_LISTED]:
-        if row.error:
-            reason = one_line(reason_of(row.error), MAX_REASON)
-            shown.append([(row.id, ""), (STATES[row.state], "red"), (reason, "")])
+        reason = one_line(_reason(row), MAX_REASON)
+        shown.append([(row.id, ""), (STATES[row.state], "red"), (reason, "")])
     _add_list(page, headings, shown, len(bad))
+
+
+def _reason(row: Row) -> str:
+    """Why the item has no result that counts; empty where it has one, and where there was nothing to review."""
+    if row.error and row.state != "nothing":
+        return reason_of(row.error)
+    if row.kind in REVIEWS and row.state == "completed" and row.exit_code == FAILED:
+        command = f"codex-counsel result {(row.job_id or '')[:SHORT_ID]}"
+        return f"no verdict, or not all of it was seen: {command}"
+    return ""
 
 
 def _add_answers(page: Page, rows: Sequence[Row]) -> None:

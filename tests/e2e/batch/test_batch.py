@@ -588,6 +588,25 @@ def full_pipe() -> Iterator[tuple[Callable[[], None], int]]:
         os.close(writing)
 
 
+def test_a_batch_whose_directory_is_moved_away_goes_on_where_it_is_then(
+    world: World, model: Model, directory: Path
+) -> None:
+    gate = hold(say("It is there."))
+    server = model(gate)
+    moved = world.base / "moved"
+    flags = ("--output-dir", directory, "--jobs", "1")
+    with started(world, write_requests(world, 3), *flags) as process:
+        server.asked(1)
+        directory.rename(moved)
+        gate.release.set()
+        _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 3, stderr
+    assert "what to do: Put the directory back, or name it where it is now" in stderr
+    ended = batch(world, "--resume", moved)
+    assert (ended.returncode, codes(moved)) == (0, dict.fromkeys(names(range(3))))
+    assert set(asked(server).values()) == {1}
+
+
 def test_a_batch_whose_notes_nobody_reads_goes_on(
     world: World, model: Model, directory: Path
 ) -> None:
