@@ -285,3 +285,10 @@ def test_names_of_items_reach_no_terminal_unescaped(tmp_path: Path) -> None:
     stage.directory = directory
     stage.run(ScriptedPool(lambda _: failure(Code.WORKER_LOST, "gone\x1b[2J")))
     assert "\x1b" not in "".join(stage.events)
+
+
+@pytest.mark.parametrize("told", [10**400, -(10**400), float("nan"), True, "7"])
+def test_whatever_a_result_says_of_a_reset_the_batch_goes_on(told: object) -> None:
+    error = {"retry_after_ms": told, "message": "x"}
+    seconds = limits.seconds_until_reset(error, Settings())
+    assert limits.MIN_SECONDS <= seconds <= limits.MAX_SECONDS

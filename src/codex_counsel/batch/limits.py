@@ -55,8 +55,9 @@ def seconds_until_reset(error: Mapping[str, Json], settings: Settings) -> float:
     """How long to wait after the `error` of an envelope: until its reset, else `BACKOFF_SECONDS`."""
     told = error.get("retry_after_ms")
     seconds = _remembered(error, settings)
-    if seconds is None and isinstance(told, int | float):
-        seconds = told / 1000
+    if seconds is None and isinstance(told, int):
+        # A result of another machine may name any number.
+        seconds = min(max(told, 0), 1000 * MAX_SECONDS) / 1000
     if seconds is None:
         seconds = settings.backoff_seconds
     return min(max(seconds, MIN_SECONDS), MAX_SECONDS)

@@ -25,6 +25,7 @@ from typing import Any
 from distributed import Client, Scheduler, Worker
 
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.fleet.answers import WrongAnswerError, checked
 from codex_counsel.fleet.names import RESOURCE
 from codex_counsel.system.text import one_line, visible
 
@@ -132,12 +133,14 @@ class Cluster:
         *arguments: object,
         seconds: float,
     ) -> dict[str, Any]:
-        """Have one worker answer a call of `fleet/node.py`. Raises Interrupted, and as `checked`."""
+        """Have one worker answer a call of `fleet/node.py`. Raises Interrupted, and as `answers.checked`."""
         call = asyncio.ensure_future(
             self._client.run(function, *arguments, workers=[worker.address])
         )
         answers = await _first(call, worker, seconds)
-        return checked(answers[worker.address])
+        if not isinstance(answers, dict):
+            raise WrongAnswerError("its answer is none")
+        return checked(answers.get(worker.address))
 
     async def task(
         self,
@@ -146,7 +149,7 @@ class Cluster:
         function: Callable[..., Any],
         *arguments: object,
     ) -> dict[str, Any]:
-        """Run a function of `fleet/node.py` as a task of one worker, and wait for it. Raises Interrupted."""
+        """Run a function of `fleet/node.py` as a task of one worker, and wait for it. As `call`."""
         try:
             future = self._client.submit(
                 function,
@@ -161,10 +164,8 @@ class Cluster:
         except (RuntimeError, ValueError, OSError) as error:  # the client was closed
             raise Interrupted(str(error)) from None
         try:
-            answer: dict[str, Any] = await _first(
-                asyncio.ensure_future(_result(future)), worker, None
-            )
-            return answer
+            answer = await _first(asyncio.ensure_future(_result(future)), worker, None)
+            return checked(answer)
         finally:
             with contextlib.suppress(Exception):
                 # A task that waits in the scheduler is dropped, one that runs goes on unheard.
@@ -194,33 +195,6 @@ class LocalNodes:
 
     slots: int
     directory: Path
-
-
-def checked(answer: dict[str, Any]) -> dict[str, Any]:
-    """The answer of a call. Raises the CounselError that it names in place of one."""
-    if "error" in answer:
-        raise error_from(answer["error"])
-    return answer
-
-
-def error_from(raw: Any) -> CounselError:
-    """The error that a node names; one of its own release becomes `cluster_failed`."""
-    match raw:
-        case {"code": str(code), "message": str(message)}:
-            pass
-        case _:
-            return CounselError(Code.CLUSTER_FAILED, "A node answered what it may not")
-    repair = raw.get("repair")
-    try:
-        return CounselError(
-            Code(code),
-            message,
-            repair=repair,
-            retry_after_ms=raw.get("retry_after_ms"),
-            details=dict(raw.get("details") or {}),
-        )
-    except ValueError:
-        return CounselError(Code.CLUSTER_FAILED, f"{code}: {message}", repair=repair)
 
 
 def _reason(error: Exception) -> str:

@@ -6,15 +6,20 @@ import asyncio
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.fleet import node as calls
-from codex_counsel.fleet.cluster import Cluster, DaskWorker, Interrupted, error_from
+from codex_counsel.fleet.answers import Answer, WrongAnswerError, error_from
+from codex_counsel.fleet.cluster import Cluster, DaskWorker, Interrupted
 from codex_counsel.fleet.nodes import Node, Nodes, Order
 from codex_counsel.fleet.transfer import Transfer
 
 RETRY_PAUSE = 0.2
+LONGEST_PAUSE = 5.0
+MAX_TRIES = 25
+"""So often in a row a worker that is there may fail to do what it is asked: with all pauses, some minutes."""
+MAX_MISSING = 5
+"""So often in a row a node may say that it has not got what was sent there."""
 UNSENT_SECONDS = 10.0
 """That a node may be away before an item that it knows nothing of is placed elsewhere: a nanny takes some 2 s."""
 
@@ -49,6 +54,11 @@ class Delivery:
             return await self._deliver(order)
         except CounselError as error:
             return Arrived(order, error=error, is_settled=not order.is_sent)
+        except WrongAnswerError as error:
+            # An item that was not sent is placed elsewhere.
+            self._nodes.refuse(order.node, str(error))
+            lost = _unreadable(order.node, str(error)) if order.is_sent else None
+            return Arrived(order, error=lost)
         except OSError as error:
             problem = error_of(
                 Code.STORAGE_FAILED, "What an item needs cannot be sent", error
@@ -60,21 +70,39 @@ class Delivery:
             return Arrived(order, error=problem, is_settled=not order.is_sent)
 
     async def _deliver(self, order: Order) -> Arrived:
-        number = 0
+        number = failures = missing = 0
+        asked: DaskWorker | None = None
         while True:
             if self._nodes.is_closing and not order.is_sent:
                 return Arrived(order)
             worker = await self._worker_for(order)
             if worker is None:
                 return self._without_node(order)
+            if worker is not asked:
+                asked, failures = worker, 0
             number += 1
             try:
-                arrived = await self._try(order, worker, number)
-            except Interrupted:
-                arrived = None
-            if arrived:
-                return arrived
-            await asyncio.sleep(RETRY_PAUSE)
+                answer = await self._try(order, worker, number)
+                if isinstance(answer, Arrived):
+                    return answer
+                failures = 0
+            except Interrupted as problem:
+                answer = None
+                failures += 1
+                if failures >= MAX_TRIES:
+                    raise WrongAnswerError(str(problem)) from None
+            is_missing = answer is not None and answer["is"] == "missing"
+            missing = missing + 1 if is_missing else 0
+            if missing >= MAX_MISSING:
+                self._ask_only(order, missing)
+            await asyncio.sleep(min(RETRY_PAUSE * (failures + 1), LONGEST_PAUSE))
+
+    def _ask_only(self, order: Order, missing: int) -> None:
+        """Have the node say that it knows nothing of the order, before it is placed elsewhere."""
+        if missing > MAX_MISSING:
+            raise WrongAnswerError("it misses what it was not sent")
+        order.packed = None
+        order.is_sent = True
 
     async def _worker_for(self, order: Order) -> DaskWorker | None:
         seconds = self._lost_after
@@ -90,8 +118,11 @@ class Delivery:
 
     async def _try(
         self, order: Order, worker: DaskWorker, number: int
-    ) -> Arrived | None:
-        """Have one worker run it, or wait for its run; None where that is to be tried again. Raises Interrupted."""
+    ) -> Arrived | Answer | None:
+        """Have one worker run it, or wait for its run. Anything but an arrival is to be tried again.
+
+        Raises Interrupted, WrongAnswerError and the CounselError of a call.
+        """
         arguments = await self._transfer.arguments(order, worker)
         if self._nodes.is_closing and not order.is_sent:
             return None
@@ -99,23 +130,23 @@ class Delivery:
         key = f"codex-counsel-{order.ticket}-{self._process}-{number}"
         try:
             answer = await self._cluster.task(worker, key, calls.run, *arguments)
-            if answer["is"] == "ended":
+            if answer.get("is") == "ended":
                 path = await self._transfer.fetch(order, worker, answer)
                 return Arrived(order, result=path)
         except Interrupted:
             # Whether the pack has reached the node is not known here, but there.
             order.packed = None
             raise
-        if answer["is"] == "missing":
+        if answer.get("is") == "missing":
             order.is_sent = order.packed is None
             order.node.foundations.clear()
-            return None
-        return _arrived(order, answer)
+            return answer
+        return _arrived(order, answer) or answer
 
 
-def _arrived(order: Order, answer: dict[str, Any]) -> Arrived | None:
-    """The end that an answer of `run` tells; None where it tells none."""
-    match answer["is"]:
+def _arrived(order: Order, answer: Answer) -> Arrived | None:
+    """The end that an answer of `run` tells; None where it tells none. Raises WrongAnswerError."""
+    match answer.get("is"):
         case "unknown":
             return Arrived(order)
         case "failed":
@@ -123,8 +154,11 @@ def _arrived(order: Order, answer: dict[str, Any]) -> Arrived | None:
             return Arrived(order, error=error, is_settled=True)
         case "busy":
             return None
+        case "broken":
+            message = error_from(answer.get("error")).message
+            return Arrived(order, error=_unreadable(order.node, message))
         case _:
-            return Arrived(order, error=_unreadable(order.node, answer))
+            raise WrongAnswerError("it does not say how a run ended")
 
 
 def _lost(node: Node, seconds: float) -> CounselError:
@@ -135,11 +169,10 @@ def _lost(node: Node, seconds: float) -> CounselError:
     )
 
 
-def _unreadable(node: Node, answer: dict[str, Any]) -> CounselError:
+def _unreadable(node: Node, problem: str) -> CounselError:
     """Of a run that its node cannot give the result of: it is not started anew, and asked for again by a resume."""
-    error = error_from(answer.get("error"))
     return CounselError(
         Code.WORKER_LOST,
-        f"Node {node.id} cannot give the result of this item: {error.message}",
-        details={"node": node.id, "code": str(error.code)},
+        f"Node {node.id} cannot give the result of this item: {problem}",
+        details={"node": node.id},
     )

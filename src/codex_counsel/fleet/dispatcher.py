@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.fleet import answers
 from codex_counsel.fleet import node as calls
+from codex_counsel.fleet.answers import WrongAnswerError
 from codex_counsel.fleet.cluster import FIRST_CONNECT_SECONDS, Cluster, Interrupted
 from codex_counsel.fleet.delivery import Arrived, Delivery
 from codex_counsel.fleet.names import CALL_SECONDS
@@ -28,6 +30,8 @@ CANCEL_SECONDS = 15.0
 """In which a node must be there for a cancel."""
 CANCEL_WORK_SECONDS = 45.0
 """In which it must have ended its runs then."""
+MAX_SURVIVORS = 100
+"""Sentences that one node may say of what it could not end."""
 ARRIVE_SECONDS = 15.0
 """In which the ends of these runs must have come back."""
 CLOSE_SECONDS = 5.0
@@ -171,7 +175,7 @@ class Dispatcher:
         """Tell a node. One that is away keeps its records somewhat longer."""
         worker = node.worker()
         if worker:
-            with contextlib.suppress(Interrupted, CounselError):
+            with contextlib.suppress(Interrupted, CounselError, WrongAnswerError):
                 await self._cluster.call(
                     worker, calls.received, _tickets(orders), seconds=CALL_SECONDS
                 )
@@ -199,12 +203,17 @@ class Dispatcher:
                     _tickets(orders),
                     seconds=CANCEL_WORK_SECONDS,
                 )
+                survivors = answers.texts(answer, "survivors", MAX_SURVIVORS)
             except Interrupted:
+                # The next worker of the node is not there yet.
+                await asyncio.sleep(LOOK_PAUSE)
                 continue
             except CounselError as error:
                 return [f"{node.label}: {error.message}"]
+            except WrongAnswerError as error:
+                return [f"{node.label}: {error}"]
             await self._arrivals_of(orders)
-            return [f"{node.label}: {problem}" for problem in answer["survivors"]]
+            return [f"{node.label}: {problem}" for problem in survivors]
         sent = sum(order.is_sent for order in orders)
         if not sent:
             return []

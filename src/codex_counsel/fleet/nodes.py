@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from codex_counsel import __version__
 from codex_counsel.batch.model import REQUESTS, Item
 from codex_counsel.errors import CounselError
+from codex_counsel.fleet import answers
 from codex_counsel.fleet import node as calls
+from codex_counsel.fleet.answers import WrongAnswerError
 from codex_counsel.fleet.cluster import Cluster, DaskWorker, Interrupted
 from codex_counsel.fleet.names import CALL_SECONDS, PROTOCOL
 from codex_counsel.fleet.packing import PackedItem
@@ -23,6 +25,8 @@ from codex_counsel.system.text import one_line, visible
 
 PREFETCH = 1
 """Packs that wait at each node beside those that run there."""
+MAX_SLOTS = 1_000
+"""Of one node, whatever it says: the items on their way are held in memory."""
 LOOK_PAUSE = 0.1
 """Seconds between two looks whether a node is back."""
 
@@ -41,6 +45,8 @@ class Node:
     workers: dict[str, DaskWorker] = field(default_factory=dict)
     carried: dict[str, Order] = field(default_factory=dict)
     foundations: set[str] = field(default_factory=set)
+    is_refused: bool = False
+    """Whether it gets no more items: it answered what no node may."""
     away_since: float = 0.0
     sending: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a foundation is sent."""
@@ -53,7 +59,7 @@ class Node:
     @property
     def free(self) -> int:
         """How many more packs may be sent there."""
-        if not self.workers:
+        if not self.workers or self.is_refused:
             return 0
         return max(0, self.slots + PREFETCH - len(self.carried))
 
@@ -153,6 +159,11 @@ class Nodes:
 
     # --- in the thread of the event loop
 
+    def refuse(self, node: Node, problem: str) -> None:
+        """Send nothing more to a node; what it has is still asked for."""
+        node.is_refused = True
+        self._notices.say_once(f"{node.label} gets no more items: {problem}")
+
     def note_connection(self) -> None:
         """The scheduler is there again: it may take a while until the workers are."""
         self._connected_since = time.monotonic()
@@ -192,7 +203,7 @@ class Nodes:
             if problem is None:
                 problem = self._join(worker, about)
                 self._say_version(label, about)
-        except (Interrupted, CounselError, KeyError, TypeError, ValueError) as error:
+        except (Interrupted, WrongAnswerError, CounselError) as error:
             self._met.discard(worker.address)
             if worker.gone.is_set():
                 return
@@ -202,8 +213,7 @@ class Nodes:
 
     def _join(self, worker: DaskWorker, about: calls.Answer) -> str | None:
         """Have the worker serve its node; return why it cannot."""
-        node = self.get(about["node"])
-        place = str(about["place"])
+        node, place = self.get(about["node"]), answers.text(about, "place")
         if node.workers and node.place != place:
             # After a crash of a machine the scheduler may list its earlier worker for minutes.
             self._met.discard(worker.address)
@@ -214,14 +224,16 @@ class Nodes:
         with self._lock:
             if node.carried and not node.workers:
                 self._notices.say(f"{node.label} is there")
-            node.slots, node.place = int(about["slots"]), place
+            slots = answers.count(about, "slots")
+            node.slots, node.place = min(slots, MAX_SLOTS), place
             node.workers[worker.address] = worker
         return None
 
     def _say_version(self, label: str, about: calls.Answer) -> None:
-        if about["version"] != __version__:
+        version = answers.text(about, "version")
+        if version != __version__:
             self._notices.say_once(
-                f"{label} has codex-counsel {about['version']}, and this is {__version__}"
+                f"{label} has codex-counsel {version}, and this is {__version__}"
             )
 
     async def worker_of(self, node: Node, seconds: float) -> DaskWorker | None:
@@ -239,11 +251,12 @@ class Nodes:
 
 
 def _problem(about: calls.Answer) -> str | None:
-    """Why a worker that describes itself so cannot be used. Raises KeyError, TypeError or ValueError."""
-    if (about["protocol"], about["format"]) != (PROTOCOL, archive.FORMAT):
-        return f"it has codex-counsel {about.get('version')}, which is another release"
-    if int(about["slots"]) < 1:
+    """Why a worker that describes itself so cannot be used. Raises WrongAnswerError."""
+    if (about.get("protocol"), about.get("format")) != (PROTOCOL, archive.FORMAT):
+        version = answers.text(about, "version")
+        return f"it has codex-counsel {version}, which is another release"
+    if answers.count(about, "slots") < 1:
         return "its resource codex is below 1"
-    if not TICKET.fullmatch(about["node"]):
+    if not TICKET.fullmatch(answers.text(about, "node")):
         return "it does not say which node it is"
     return None

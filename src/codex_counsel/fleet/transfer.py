@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from pathlib import Path
-from typing import Any
 
 from codex_counsel.errors import Code, CounselError, error_of
+from codex_counsel.fleet import answers
 from codex_counsel.fleet import node as calls
-from codex_counsel.fleet.cluster import Cluster, DaskWorker, Interrupted
+from codex_counsel.fleet.answers import Answer, WrongAnswerError
+from codex_counsel.fleet.cluster import Cluster, DaskWorker
 from codex_counsel.fleet.names import CALL_SECONDS, INLINE, PART, SEND_SECONDS
 from codex_counsel.fleet.nodes import Node, Order
 from codex_counsel.fleet.packing import PackedItem
@@ -17,11 +18,13 @@ from codex_counsel.packs import archive
 from codex_counsel.system.files import write_atomically
 
 MAX_SENDS = 3
-"""So often a foundation is sent to a node that does not receive it as it is here."""
+"""So often a file, or a part of it, is sent to a node that does not receive it as it is here."""
+MAX_RESULT = archive.MAX_TOTAL + 2 * archive.MAX_MANIFEST
+"""Bytes of a result file; a larger one could not be read."""
 
 
 class Transfer:
-    """All methods raise Interrupted where the worker does not answer, and the CounselError that it answers."""
+    """All methods raise Interrupted where the worker does not answer, and as `answers.checked`."""
 
     def __init__(self, cluster: Cluster, results: Path) -> None:
         self._cluster = cluster
@@ -77,40 +80,45 @@ class Transfer:
     ) -> None:
         """Send bytes in parts; what is there already is not sent again."""
         size = await asyncio.to_thread(_size_of, content)
-        offset = 0
+        offset = standstills = 0
         while True:
             part = await asyncio.to_thread(_part_of, content, offset)
             answer = await self._cluster.call(
                 worker, calls.put, digest, offset, part, seconds=SEND_SECONDS
             )
-            offset = min(int(answer["size"]), size)
+            before, offset = offset, min(answers.count(answer, "size"), size)
             if offset >= size:
                 return
+            if offset <= before:
+                standstills += 1
+            if standstills > MAX_SENDS:
+                raise WrongAnswerError("it does not keep what it is sent")
 
-    async def fetch(
-        self, order: Order, worker: DaskWorker, answer: dict[str, Any]
-    ) -> Path:
+    async def fetch(self, order: Order, worker: DaskWorker, answer: Answer) -> Path:
         """The result file that an answer of `run` is about. Also raises `storage_failed`."""
         path = self._results / order.ticket
+        size = answers.count(answer, "size")
+        if size > MAX_RESULT:
+            raise WrongAnswerError(f"its result has more than {MAX_RESULT:,} bytes")
         try:
-            if "data" in answer:
-                write_atomically(path, answer["data"])
+            if size <= INLINE:
+                write_atomically(path, answers.data(answer, "data", size))
             else:
-                await self._download(order, worker, int(answer["size"]), path)
+                await self._download(order, worker, size, path)
             digest = await asyncio.to_thread(archive.digest_of, path)
         except OSError as error:
             message = "A result of a node cannot be stored"
             raise error_of(Code.STORAGE_FAILED, message, error) from None
-        if digest != answer["sha256"]:
-            raise Interrupted("the result did not come over whole")
+        if digest != answer.get("sha256"):
+            raise WrongAnswerError("its result has other bytes than were told")
         return path
 
     async def _download(
         self, order: Order, worker: DaskWorker, size: int, path: Path
     ) -> None:
-        """Raises OSError too. A file that has become shorter there is shorter here."""
+        """Raises OSError too."""
         with path.open("wb") as file:
-            while file.tell() < size:
+            while (left := size - file.tell()) > 0:
                 answer = await self._cluster.call(
                     worker,
                     calls.part,
@@ -118,9 +126,7 @@ class Transfer:
                     file.tell(),
                     seconds=SEND_SECONDS,
                 )
-                if not answer["data"]:
-                    return
-                file.write(answer["data"])
+                file.write(answers.data(answer, "data", min(left, PART)))
 
 
 def _size_of(content: bytes | Path) -> int:

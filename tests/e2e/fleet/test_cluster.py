@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.fleet.answers import error_from
 from codex_counsel.fleet.cluster import (
     Cluster,
     DaskWorker,
     Interrupted,
     LocalNodes,
-    error_from,
 )
 from tests.conftest import until
 from tests.e2e.fleet import calls
