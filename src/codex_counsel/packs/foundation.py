@@ -39,6 +39,7 @@ from codex_counsel.packs.manifest import (
     Foundation,
     to_json,
 )
+from codex_counsel.packs.sent import sender_of
 from codex_counsel.prepare.context import Context
 from codex_counsel.prepare.workspace import ResolvedWorkspace, open_repository
 from codex_counsel.system.files import remove_tree
@@ -134,7 +135,7 @@ class _Staged(NamedTuple):
 def make(
     context: Context, workspace: ResolvedWorkspace, target: Path
 ) -> MadeFoundation:
-    """Write the foundation of the workspace's repository to `target`. The same state makes the same bytes.
+    """Write the foundation of the workspace's repository to `target`. The same state makes the same bytes here.
 
     Temporary files lie beside the target. Raises `not_a_git_repo`, `no_commits`,
     `workspace_invalid`, `input_too_large`, `storage_failed`, `worktree_failed` or `timeout`.
@@ -212,6 +213,7 @@ class _Maker:
             object_format="sha256" if len(head) == 64 else "sha1",
             shallow=self._shallow(),
             omitted=self._omitted(),
+            sender=sender_of(self.context.settings.state),
         )
         archive.write(target, "foundation", to_json(about), members)
         names = {member.name for member in members}

@@ -82,7 +82,9 @@ class Foundation:
 
     `branch` is the one that was checked out, `object_format` is git's: sha1 or sha256.
     `omitted` are displayed names of files that did not travel, each with the reason.
-    `name` is the directory's, for people.
+    `name` is the directory's, for people. `sender` is a random word of the machine that
+    made it: so whoever has the same files makes another foundation, and does not share a
+    repository with this sender.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Foundation:
     object_format: str
     shallow: list[str]
     omitted: list[Any] = field(default_factory=list)
+    sender: str = ""
 
 
 @dataclass(frozen=True)

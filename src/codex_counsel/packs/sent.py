@@ -1,12 +1,15 @@
 """What is remembered here of a pack that was made: `<state>/sent/<pack id>.json`. So its result finds its workspace.
 
-A note is removed 90 days after it was written.
+A note is removed 90 days after it was written. `<state>/sender/word` is that by which
+receivers tell the foundations of this sender from those of others.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,10 +20,16 @@ from codex_counsel.jobs.retention import SENT
 from codex_counsel.system.files import (
     UnsafeDirectoryError,
     check_private,
+    lock_file,
     make_private,
     read_json_or_none,
+    read_regular,
     write_atomically,
 )
+
+SENDER = "sender"
+LOCK_PATIENCE = 10.0
+"""Seconds; whoever holds it writes a few bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +80,33 @@ def noted_at(state: Path, pack_id: str) -> float | None:
         return _file(state, pack_id).stat().st_mtime
     except OSError:
         return None
+
+
+def sender_of(state: Path) -> str:
+    """The word of this sender: 32 hexadecimal digits, made once. Raises `storage_failed`."""
+    folder = state / SENDER
+    file = folder / "word"
+    try:
+        make_private(folder)
+        lock = lock_file(folder / "lock", patience=LOCK_PATIENCE)
+        if lock is None:
+            raise CounselError(
+                Code.STORAGE_FAILED, f"Another process holds {folder / 'lock'}"
+            )
+        try:
+            known = (read_regular(file, 64) or b"").decode("ascii", "replace")
+            if re.fullmatch(JOB_ID, known):
+                return known
+            new = secrets.token_hex(16)
+            write_atomically(file, new, durable=True)
+            return new
+        finally:
+            os.close(lock)
+    except (OSError, UnsafeDirectoryError) as error:
+        raise CounselError(
+            Code.STORAGE_FAILED,
+            f"The state directory cannot keep what packs of this machine are known by: {error}",
+        ) from None
 
 
 def _file(state: Path, pack_id: str) -> Path:

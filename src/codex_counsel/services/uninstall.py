@@ -32,6 +32,7 @@ STATE_ENTRIES = (
     "usage",
     "findings",
     "pulls",
+    "sender",
     "sent",
     "fleet",
     "gate",

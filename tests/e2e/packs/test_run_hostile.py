@@ -10,13 +10,20 @@ from typing import Any
 
 import pytest
 
-from codex_counsel.contract.request import Consult, Delegate, ReviewChanges
+from codex_counsel.contract.request import (
+    Consult,
+    Delegate,
+    ReviewChanges,
+    RunRequest,
+    parse,
+)
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.loopback import Loopback, say, shell
 from codex_counsel.packs import manifest
 from codex_counsel.packs import repository as repositories
 from codex_counsel.prepare.context import Context
 from codex_counsel.services import run_pack
+from codex_counsel.services.pack import packed
 from tests.conftest import World, wait
 from tests.e2e.runs import assert_nothing_is_left, command_line
 from tests.foundations import draft
@@ -186,6 +193,40 @@ def test_no_command_of_the_run_reads_through_a_link_or_writes_to_the_repository_
     assert "filemode" in (root / ".git/config").read_text()
     assert (root.parent / "used").read_text() == ""
     assert not (root.parent / "more").exists()
+
+
+def test_no_command_of_the_run_reads_what_the_pack_of_another_sender_brought(
+    world: World, model: Model, context: Context
+) -> None:
+    """Both have the same public repository with nothing to be committed, and one has a branch of his own."""
+    public = world.repository_at(world.base / "public").begin_with_work()
+    public.commit("all")
+    packs = []
+    for name in ("one", "two"):
+        sender = World(world.base / name)
+        public.git("clone", "-q", str(public.root), str(sender.workspace))
+        branch = sender.repository
+        branch.git("checkout", "-q", "-b", "own")
+        branch.write("plans.md", "Nobody knows this yet.\n")
+        commit = branch.commit("own")
+        branch.git("checkout", "-q", "main")
+        request: RunRequest = Consult(question="What is there?")
+        if name == "one":
+            request = parse(ReviewChanges, {"scope": "commit", "commit": commit})
+        file = world.base / f"{name}.pack"
+        with packed(sender.counsel().context, request) as pack:
+            pack.write(file)
+        packs.append(file)
+
+    look = "git cat-file --batch-all-objects --batch-check='%(objectname)' | git cat-file --batch"
+    server = model([shell(look), say(reply())])
+    for file in packs:
+        with file.open("rb") as opened:
+            wait(run_pack.start(context, opened, "it", background=False).handle)
+    _, own, _, other = [str(request.body) for request in server.requests]
+    assert "Nobody knows this yet" in own
+    assert "answer = 41" in other
+    assert "Nobody knows this yet" not in other
 
 
 def test_files_that_look_like_a_git_directory_are_files(
