@@ -98,7 +98,10 @@ def test_the_commands_of_dask_are_those_that_dask_has(
         if name == "worker":
             assert context.params["resources"] == "codex=4"
             assert context.params["nthreads"] >= 4
-        assert context.params["dashboard"] is False or name == "scheduler"
+        assert context.params["dashboard"] is False
+        if name == "scheduler":
+            # It listens there in any case, by default for everybody.
+            assert context.params["dashboard_address"] == "127.0.0.1:0"
 
 
 def test_a_worker_of_systemd_is_started_again_and_its_runs_outlive_it() -> None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import dask
 from distributed import Client, Scheduler, Worker
 
 from codex_counsel.errors import Code, CounselError
@@ -34,6 +35,13 @@ CONNECT_SECONDS = 10.0
 FIRST_CONNECT_SECONDS = 30.0
 LOOK_SECONDS = 5.0
 """For the list of workers."""
+
+
+NO_PAGES: dict[str, list[str]] = {
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+}
+"""Settings of Dask: its usual pages have logs and tasks, and one of them fetches from any address."""
 
 
 class Interrupted(Exception):  # noqa: N818  # not an error: the task may still be running
@@ -88,20 +96,21 @@ class Cluster:
         """The scheduler of this process, with one worker."""
         if self._local_servers:
             return self._local_servers[0].address
-        # In one process no port leads to them: whoever reached one could run anything. What is
-        # served by HTTP has no pages, and listens to this machine alone.
+        # In one process no port leads to them: whoever reached one could run anything. Dask listens
+        # for HTTP in any case, for this machine alone; without routes, nothing is served there.
         http: dict[str, Any] = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
-        scheduler = await Scheduler(protocol="inproc://", **http)
-        self._local_servers.append(scheduler)
-        worker = await Worker(
-            scheduler.address,
-            nthreads=local.slots,
-            resources={RESOURCE: local.slots},
-            memory_limit=0,
-            local_directory=str(local.directory),
-            **http,
-        )
-        self._local_servers.append(worker)
+        with dask.config.set(NO_PAGES):
+            scheduler = await Scheduler(protocol="inproc://", **http)
+            self._local_servers.append(scheduler)
+            worker = await Worker(
+                scheduler.address,
+                nthreads=local.slots,
+                resources={RESOURCE: local.slots},
+                memory_limit=0,
+                local_directory=str(local.directory),
+                **http,
+            )
+            self._local_servers.append(worker)
         return scheduler.address
 
     async def look(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
@@ -201,24 +202,42 @@ def test_a_cluster_of_this_process_is_reached_by_nobody_else(tmp_path: Path) -> 
         assert worker.address.startswith("inproc://")
         answer = await cluster.task(worker, "key", calls.task_whoami)
         assert answer["pid"] == os.getpid()
-        assert _listening() <= {"0100007F"}
+        listening = _listening()
+        assert {address for address, _ in listening} <= {"0100007F"}
+        for _, port in listening:
+            for page in (
+                "health",
+                "info/main/logs.html",
+                "json/identity.json",
+                "proxy/80/localhost/",
+            ):
+                assert await asyncio.to_thread(_status, port, page) == 404
 
     _connected("local", work, local=LocalNodes(2, tmp_path))
 
 
-def _listening() -> set[str]:
-    """The addresses, as the kernel writes them, at which this process accepts connections."""
+def _status(port: int, page: str) -> int:
+    """What an HTTP server of this machine answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+    with contextlib.closing(connection):
+        connection.request("GET", f"/{page}")
+        return connection.getresponse().status
+
+
+def _listening() -> set[tuple[str, int]]:
+    """The addresses, as the kernel writes them, and ports at which this process accepts connections."""
     inodes = set()
     for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
             target = str(descriptor.readlink())
             inodes.add(target.removeprefix("socket:[").removesuffix("]"))
-    addresses = set()
+    addresses: set[tuple[str, int]] = set()
     for name in ("tcp", "tcp6"):
         for line in Path(f"/proc/self/net/{name}").read_text().splitlines()[1:]:
             parts = line.split()
             if parts[3] == "0A" and parts[9] in inodes:
-                addresses.add(parts[1].partition(":")[0])
+                address, _, port = parts[1].partition(":")
+                addresses.add((address, int(port, 16)))
     return addresses
 
 
