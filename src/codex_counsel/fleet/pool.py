@@ -208,7 +208,8 @@ class ClusterPool:
                 path,
                 workspace_root=str(item.root),
                 key=item.key,
-                pack=arrived.order.ticket,
+                pack=order.ticket,
+                tool=order.tool,
             )
         except CounselError as error:
             if error.code == Code.STORAGE_FAILED:

@@ -42,20 +42,21 @@ def take(
     workspace_root: str | None = None,
     key: str | None = None,
     pack: str | None = None,
+    tool: str | None = None,
 ) -> EnvelopeDict:
     """Put a result among the jobs of this user, as if it had run here; returns the stored envelope.
 
     It is durable then. Taking it again changes nothing. `workspace_root` is the directory
     that it belongs to: by default that of the pack, else the current one. `key` is an
     idempotency key of the tool under which the job is found from now on. `pack` is the id of
-    the pack that was sent: then the result of another one is refused.
+    the pack that was sent, `tool` that of its request: then the result of another one is refused.
 
     Raises `pack_invalid` for what is no result, is damaged or forged, or differs from what
     was taken before; `workspace_invalid` where the repository is not the right one; and
     `storage_failed`.
     """
     return take_file(
-        context, result, workspace_root=workspace_root, key=key, pack=pack
+        context, result, workspace_root=workspace_root, key=key, pack=pack, tool=tool
     ).envelope
 
 
@@ -66,6 +67,7 @@ def take_file(
     workspace_root: str | None = None,
     key: str | None = None,
     pack: str | None = None,
+    tool: str | None = None,
 ) -> Taken:
     """As `take`; also tells the job's id, and whether it is new."""
     try:
@@ -82,6 +84,7 @@ def take_file(
             workspace_root=workspace_root,
             key=key,
             pack=pack,
+            tool=tool,
         )
 
 
@@ -93,6 +96,7 @@ def take_stream(
     workspace_root: str | None = None,
     key: str | None = None,
     pack: str | None = None,
+    tool: str | None = None,
 ) -> Taken:
     """As `take`, of a stream that messages call `name`."""
     store = Store(context.settings.state)
@@ -104,6 +108,8 @@ def take_stream(
             result = read_result(source, name, unpacked)
             if pack not in (None, result.pack):
                 raise result.error("is the result of another pack than was sent")
+            if tool not in (None, result.jobs[result.job].tool):
+                raise result.error("is of another tool than was asked for")
             call = _Call(context, store, workspace_root, key)
             return _take(call, result, hidden)
     except OSError as error:

@@ -319,6 +319,10 @@ def test_the_result_of_another_tool_than_was_packed_is_refused(forger: Forger) -
     forger.machines.note("codex_review_changes")
     with pytest.raises(CounselError, match="its pack is one for"):
         forger.take({})
+    (forger.machines.here.state / "sent" / f"{PACK}.json").unlink()
+    with pytest.raises(CounselError, match="of another tool than was asked for"):
+        forger.machines.take(forger.file, pack=PACK, tool="codex_review_changes")
+    assert forger.machines.jobs == []
 
 
 def test_a_repository_without_the_start_is_named_and_nothing_is_kept(
