@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.git import fetch
+from codex_counsel.git import fetch, limits
 from codex_counsel.git.fetch import ObjectStore
 from codex_counsel.git.hardening import fetch_environment
 from tests.conftest import World, living, until
@@ -530,7 +530,7 @@ def test_a_hub_that_sends_too_much_is_refused(
 ) -> None:
     scene.author.write("large.bin", os.urandom(400_000))
     scene.push("large = 1\n")
-    monkeypatch.setattr(fetch, "MAX_BYTES", 100 * fetch.BLOCK)
+    monkeypatch.setattr(limits, "MAX_BYTES", 100 * limits.BLOCK)
     store = scene.store()
     error = failure(store, scene.url)
     assert error.code == Code.HUB_FAILED
@@ -586,7 +586,7 @@ def test_an_object_that_grows_in_memory_is_refused(
     hub.git("index-pack", "--stdin", stdin=pack)
     scene.hub.git("update-ref", HEAD, object_id("commit", commit))
 
-    monkeypatch.setattr(fetch, "MAX_MEMORY", 64_000_000)
+    monkeypatch.setattr(limits, "MAX_MEMORY", 64_000_000)
     error = failure(scene.store(), scene.url)
     assert error.code == Code.HUB_FAILED
     assert "Out of memory" in error.message

@@ -11,16 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from codex_counsel.errors import Code, CounselError, error_of
-from codex_counsel.git.fetch import (
-    BLOCK,
-    GUARD,
-    KIBIBYTE,
-    MAX_BYTES,
-    MAX_MEMORY,
-    failure_of,
-    login_headers,
-)
+from codex_counsel.git.fetch import failure_of, login_headers
 from codex_counsel.git.hardening import Config, environment, fetch_environment
+from codex_counsel.git.limits import limited
 from codex_counsel.git.process import GitProcess, GitTimeout, find_git
 from codex_counsel.git.remotes import shown
 from codex_counsel.git.repo import GitError, Repo
@@ -71,9 +64,10 @@ def _fetch_all(url: str, draft: Path, timeout: float, env: Mapping[str, str]) ->
     seconds = timeout * PATIENCE
     users = _users_settings(timeout, env)
     full = fetch_environment(env, users, login_headers(env), draft.parent)
-    limits = (str(MAX_BYTES // BLOCK), str(MAX_MEMORY // KIBIBYTE))
-    argv = ["/bin/sh", "-c", GUARD, *limits, find_git(full), "--no-pager", "clone"]
-    argv += [
+    argv = limited(
+        find_git(full),
+        "--no-pager",
+        "clone",
         "--quiet",
         "--no-checkout",
         "--no-recurse-submodules",
@@ -83,7 +77,7 @@ def _fetch_all(url: str, draft: Path, timeout: float, env: Mapping[str, str]) ->
         "--",
         url,
         str(draft),
-    ]
+    )
     try:
         with GitProcess(argv, full, Path("/"), seconds, lifeline=True) as process:
             for _ in process.chunks():

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codex_counsel.errors import Code, CounselError, error_of
-from codex_counsel.git import refs
+from codex_counsel.git import limits, refs
 from codex_counsel.git.hardening import fetch_environment
 from codex_counsel.git.names import escaped
 from codex_counsel.git.process import GitProcess, GitTimeout, find_git
@@ -42,10 +42,6 @@ if TYPE_CHECKING:
 
 REPOSITORY = "objects.git"
 NAMESPACE = "refs/codex-counsel"
-MAX_BYTES = 4_000_000_000
-"""Of one pack that is received."""
-MAX_MEMORY = 4_000_000_000
-"""Bytes that each process may allocate: a pack of few bytes can hold an object of many."""
 MAX_LISTING = 4_000_000
 """Bytes of the refs that are listed: some end like those that were asked for."""
 DEPTHS = (50, 1000, 0)
@@ -61,27 +57,6 @@ UNUSED_SECONDS = 90 * 86_400
 """Age at which a repository of ours goes in which nothing was fetched any more."""
 YOUNG_SECONDS = 3600
 """Time within which a job may still be about to start."""
-BLOCK = 512
-"""Bytes in which a shell counts the size of a file."""
-KIBIBYTE = 1024
-"""Bytes in which it counts memory."""
-GUARD = """
-ulimit -f "$0" || exit
-ulimit -d "$1" 2>/dev/null
-shift
-exec 3<&0 </dev/null
-{ read -r _ <&3; kill -9 0; } >/dev/null 2>&1 &
-watcher=$!
-"$@" 3<&-
-code=$?
-kill "$watcher"
-exit "$code"
-"""
-"""Runs a program with limits to its files and memory, and ends it with its group when standard input ends.
-
-Not every system limits memory; what files are mapped does not count. Where a hub is
-silent, git and its helpers would outlive the process that waits for them.
-"""
 _MISSING_REF = re.compile(r"couldn't find remote ref (\S+)")
 _BROKEN = re.compile(
     r"bad object|missing|unresolved delta|did not send all|unable to read|corrupt|a valid object"
@@ -381,8 +356,7 @@ class ObjectStore:
         )
         git = find_git(env)
         env["GIT_DIR"] = str(self.path)
-        limits = (str(MAX_BYTES // BLOCK), str(MAX_MEMORY // KIBIBYTE))
-        argv = ["/bin/sh", "-c", GUARD, *limits, git, "--no-pager", command, *args]
+        argv = limits.limited(git, "--no-pager", command, *args)
         try:
             # In no directory of the user's: a program that his settings name by a
             # relative path is not looked for in the project.
@@ -399,7 +373,7 @@ class ObjectStore:
         if process.code and self._has_full_pack():
             raise CounselError(
                 Code.HUB_FAILED,
-                f"The remote sends more than {MAX_BYTES:,} bytes",
+                f"The remote sends more than {limits.MAX_BYTES:,} bytes",
                 repair="Fetch the base branch by hand (`git fetch`), so that only what is new is sent.",
             )
         if process.code:
@@ -409,7 +383,7 @@ class ObjectStore:
     def _has_full_pack(self) -> bool:
         """Whether git was ended because a pack reached the limit: it dies without a word."""
         drafts = (self.path / "objects/pack").glob("tmp_pack_*")
-        limit = MAX_BYTES // BLOCK * BLOCK
+        limit = limits.MAX_BYTES // limits.BLOCK * limits.BLOCK
         return any(draft.stat().st_size >= limit for draft in drafts)
 
 

@@ -31,14 +31,8 @@ from codex_counsel.delegate.shadow import git_environment
 from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.findings.entry import Entry
 from codex_counsel.findings.ledger import MAX_LEDGER, Ledger
-from codex_counsel.git.fetch import (
-    BLOCK,
-    GUARD,
-    KIBIBYTE,
-    MAX_BYTES,
-    MAX_MEMORY,
-)
 from codex_counsel.git.hardening import HARMLESS_FAULTS, GitEnvironment, extended
+from codex_counsel.git.limits import limited
 from codex_counsel.git.process import GitProcess, GitTimeout, find_git
 from codex_counsel.git.repo import EMPTY_TREES
 from codex_counsel.jobs.store import Store
@@ -102,7 +96,7 @@ STORAGE_REPAIR = (
 SCRATCH = "scratch-"
 REMOVED = "removed-"
 READ_FROM_FILE = 'input=$1; shift; exec "$@" <"$input"'
-"""Runs a program with a file as its standard input, which `GUARD` needs for itself."""
+"""Runs a program with a file as its standard input, which `limited` needs for itself."""
 _DIGEST = archive.SHA256
 _SHA = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -747,9 +741,9 @@ class _Git:
             return GitProcess(command, env, self.tree, self.timeout, stdin)
         if stdin:
             command = ["/bin/sh", "-c", READ_FROM_FILE, "sh", str(stdin), *command]
-        limits = (str(MAX_BYTES // BLOCK), str(MAX_MEMORY // KIBIBYTE))
-        argv = ["/bin/sh", "-c", GUARD, *limits, *command]
-        return GitProcess(argv, env, self.tree, self.timeout, lifeline=True)
+        return GitProcess(
+            limited(*command), env, self.tree, self.timeout, lifeline=True
+        )
 
     @contextlib.contextmanager
     def _in_time(self, args: tuple[str, ...]) -> Iterator[None]:
