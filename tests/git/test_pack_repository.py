@@ -15,7 +15,7 @@ import pytest
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.findings.entry import Entry, Sighting
 from codex_counsel.findings.ledger import Ledger
-from codex_counsel.packs import manifest
+from codex_counsel.packs import checkout, manifest, received_commits
 from codex_counsel.packs import repository as packs
 from codex_counsel.prepare.context import Context
 from tests.conftest import World
@@ -386,7 +386,7 @@ def test_a_tree_that_few_objects_make_endless_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(packs, "MAX_ENTRIES", 5_000)
+    monkeypatch.setattr(checkout, "MAX_ENTRIES", 5_000)
     sender.begin()
     tree = sender.git("write-tree")
     for _ in range(4):
@@ -407,7 +407,7 @@ def test_a_file_that_few_bytes_make_huge_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(packs, "MAX_TREE", 5_000_000)
+    monkeypatch.setattr(checkout, "MAX_TREE", 5_000_000)
     sender.begin()
     sender.write("zeros", bytes(6_000_000))
     sender.commit("zeros")
@@ -422,7 +422,7 @@ def test_a_commit_of_a_size_that_none_has_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(packs, "MAX_COMMIT", 5_000)
+    monkeypatch.setattr(received_commits, "MAX_COMMIT", 5_000)
     sender.begin()
     sender.commit("x" * 6_000)
     message = refused(context, draft(sender).write(tmp_path / "foundation.tar"))
@@ -432,8 +432,8 @@ def test_a_commit_of_a_size_that_none_has_is_refused(
 @pytest.mark.parametrize(
     ("limit", "reason"),
     [
-        ("MAX_RECORD", "a name that no file system takes"),
-        ("MAX_OUTPUT", "print too much"),
+        ("checkout.MAX_RECORD", "a name that no file system takes"),
+        ("limited_git.MAX_OUTPUT", "print too much"),
     ],
 )
 def test_a_tree_that_makes_git_print_without_end_is_refused(
@@ -443,7 +443,7 @@ def test_a_tree_that_makes_git_print_without_end_is_refused(
     sender.write("d/" * 40 + "x")
     file = draft(sender).write(tmp_path / "foundation.tar")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packs, limit, 20)
+        patch.setattr(f"codex_counsel.packs.{limit}", 20)
         assert reason in refused(context, file)
 
 

@@ -34,9 +34,11 @@ from codex_counsel.packs.archive import Member
 from codex_counsel.packs.manifest import (
     FINDINGS,
     HEAD_BUNDLE,
+    HEAD_REF,
     STAGED_PATCH,
     WORK_PATCH,
     Foundation,
+    is_portable_branch,
     to_json,
 )
 from codex_counsel.packs.sent import sender_of
@@ -45,15 +47,12 @@ from codex_counsel.prepare.workspace import ResolvedWorkspace, open_repository
 from codex_counsel.system.files import remove_tree
 from codex_counsel.system.json_values import JsonObject
 
-HEAD_REF = "refs/heads/head"
 MAX_FINDINGS = 2_000_000
 """Bytes of the findings on record; more do not travel."""
 MAX_PATCH = 1_000_000_000
 """Bytes of a patch: git applies none that is larger."""
 MAX_COMPARED = 50_000_000
 """Bytes of a file of which is looked whether it is as it was committed; a larger one is copied."""
-MAX_BRANCH = 250
-"""Characters of the name of a branch."""
 MAX_OMITTED = 500
 """Files that did not travel which are listed by name."""
 FULL = ("No space left", "quota exceeded", "unable to write")
@@ -230,9 +229,9 @@ class _Maker:
     def _branch(self) -> str | None:
         """None for a detached HEAD, and for a name that a receiver would not accept."""
         name = refs.current_branch(self.repo)
-        is_usual = name.isprintable() and len(name) <= MAX_BRANCH
-        is_option = name.startswith("-")
-        return name if name and is_usual and not is_option else None
+        if not name or not is_portable_branch(name):
+            return None
+        return name
 
     def _shallow(self) -> list[str]:
         """HEAD, unless it is the first commit."""

@@ -27,7 +27,8 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.json_values import JsonObject
 
 HEAD_BUNDLE = "head.bundle"
-"""In a foundation: a git bundle of the commit at HEAD, as the ref `refs/heads/head`."""
+"""In a foundation: a git bundle of the commit at HEAD, as the ref `HEAD_REF`."""
+HEAD_REF = "refs/heads/head"
 STAGED_PATCH = "staged.patch"
 """In a foundation, where it applies: the binary patch from that commit to the index."""
 WORK_PATCH = "work.patch"
@@ -40,6 +41,8 @@ FOUNDATION = "foundation.tar"
 """In a pack that is a file: its foundation, whole."""
 IMAGES = "images"
 """In a pack: the folder of the images, `0.png`, `1.jpeg`, ..."""
+MAX_BRANCH = 250
+"""Characters of the name of a branch."""
 
 TOOLS: Mapping[str, type[RunRequest]] = {
     request.tool: request for request in (Consult, ReviewChanges, ReviewPlan, Delegate)
@@ -136,3 +139,9 @@ def parse(kind: type[About], about: JsonObject, name: str) -> About:
 def to_json(about: Foundation | Pack) -> JsonObject:
     """The reverse of `parse`."""
     return asdict(about)
+
+
+def is_portable_branch(name: str) -> bool:
+    """Whether a branch of this name can be checked out by the receiver; git may still refuse it."""
+    # A lone surrogate or a NUL byte can be no argument.
+    return name.isprintable() and not name.startswith("-") and len(name) <= MAX_BRANCH

@@ -9,9 +9,7 @@
 
 Invariants: `repository/` is made in `draft/` and renamed into place, so it is whole where it
 exists. Afterwards only commits are added to it: runs read it meanwhile, and write nothing.
-All bytes come from elsewhere: git takes them with limits to its files, memory and time, with
-no configuration of a user, and refuses damaged objects and names that lead out of the tree.
-A patch never touches a file: it changes an index, of which the empty tree is then filled.
+All bytes come from elsewhere: see `limited_git.py` and `received_commits.py`.
 """
 
 from __future__ import annotations
@@ -19,25 +17,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import tempfile
 import time
-from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codex_counsel.delegate.shadow import git_environment
 from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.findings.entry import Entry
 from codex_counsel.findings.ledger import MAX_LEDGER, Ledger
-from codex_counsel.git.hardening import HARMLESS_FAULTS, GitEnvironment, extended
-from codex_counsel.git.limits import limited
-from codex_counsel.git.process import GitProcess, GitTimeout, find_git
-from codex_counsel.git.repo import EMPTY_TREES
 from codex_counsel.jobs.store import Store
-from codex_counsel.packs import archive, manifest
-from codex_counsel.packs.bundle import Bundle
+from codex_counsel.packs import archive, manifest, received_commits
+from codex_counsel.packs.checkout import check_out
+from codex_counsel.packs.limited_git import STORAGE_REPAIR, LimitedGit
 from codex_counsel.packs.manifest import Foundation
 from codex_counsel.system.files import (
     UnsafeDirectoryError,
@@ -45,9 +37,7 @@ from codex_counsel.system.files import (
     make_private,
     read_regular,
     remove_tree,
-    write_atomically,
 )
-from codex_counsel.system.text import one_line, visible
 
 if TYPE_CHECKING:
     from codex_counsel.prepare.context import Context
@@ -58,47 +48,8 @@ YOUNG_SECONDS = 60
 """Age below which the maker of a directory may not have its lock yet."""
 LOCK_PATIENCE = 300.0
 """Seconds that a call waits while another one makes the same repository."""
-MAX_TREE = 8_000_000_000
-"""Bytes of all files of the working tree."""
-MAX_ENTRIES = 1_000_000
-"""Files of the working tree."""
-MAX_SHALLOW = 1_000_000
-"""Commits without parents that a pack may list."""
-MAX_COMMIT = 10_000_000
-"""Bytes of one of those commits, whose parents are looked at."""
-MAX_OUTPUT = 100_000_000
-"""Bytes that one command of git may print into memory."""
-MAX_RECORD = 1_000_000
-"""Bytes of a line about a file of the working tree."""
-MAX_LOOSE_PACKS = 40
-"""Packs of git beside those of its common index, above which that index is written again."""
-ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding\n"
-"""Every file has the bytes of its object: what the sender's git converted, it has converted already."""
-EXCLUDES = "!*\n"
-"""The sender's untracked files are no files that the receiver's own patterns ignore."""
-CONFIG = """\
-[core]
-\tautocrlf = false
-\tfilemode = true
-\tsymlinks = true
-[gc]
-\tauto = 0
-[maintenance]
-\tauto = false
-"""
-PROTECTION = ("core.protectHFS", "core.protectNTFS")
-"""Some file systems take more names for `.git` than that, and any system can have one of them mounted."""
-NOT_WRITTEN = ("No space left", "quota exceeded", "unable to write", "Read-only file")
-"""What git says where it cannot write. Of a file of the working tree it does not say why."""
-STORAGE_REPAIR = (
-    "Free disk space, or set XDG_CACHE_HOME to a directory that can be written."
-)
 SCRATCH = "scratch-"
 REMOVED = "removed-"
-READ_FROM_FILE = 'input=$1; shift; exec "$@" <"$input"'
-"""Runs a program with a file as its standard input, which `limited` needs for itself."""
-_DIGEST = archive.SHA256
-_SHA = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def repository_of(context: Context, digest: str) -> Path:
@@ -108,9 +59,10 @@ def repository_of(context: Context, digest: str) -> Path:
 
 def has_foundation(context: Context, digest: str) -> bool:
     """Whether the private repository of this foundation is here."""
-    return bool(_DIGEST.fullmatch(digest)) and os.path.isdir(  # noqa: PTH112  # it may not be readable
-        repository_of(context, digest) / ".git"
-    )
+    if not archive.SHA256.fullmatch(digest):
+        return False
+    git_directory = repository_of(context, digest) / ".git"
+    return os.path.isdir(git_directory)  # noqa: PTH112  # it may not be readable
 
 
 def keep_foundation(context: Context, file: Path) -> str:
@@ -157,9 +109,9 @@ def add_commits(
                 mark = repository.with_name("more") / name
                 if mark.exists():
                     return
-                git = _Git.of(context, repository)
+                git = LimitedGit.of(context, repository)
                 draft = repository.with_name("draft.pack")
-                _take_in(git, bundle, _checked_commits(shallow), draft)
+                received_commits.take_in(git, bundle, shallow, draft)
                 mark.parent.mkdir(mode=0o700, exist_ok=True)
                 mark.touch(mode=0o600)
         except OSError as error:
@@ -260,7 +212,7 @@ def remove_unused(context: Context, now: float | None = None) -> None:
 
 def _is_unused(directory: Path, now: float) -> bool:
     """Whether it has no repository, or one that was not used for long."""
-    if not _DIGEST.fullmatch(directory.name):
+    if not archive.SHA256.fullmatch(directory.name):
         return False
     if not (directory / "repository").is_dir():
         return True
@@ -386,9 +338,6 @@ def _not_stored(error: OSError | UnsafeDirectoryError) -> CounselError:
     return problem
 
 
-# --- the repository
-
-
 def _make(context: Context, file: Path, directory: Path) -> None:
     """Make `repository/` in a directory whose lock is held. Raises OSError, and as `keep_foundation`."""
     draft = directory / "draft"
@@ -403,7 +352,7 @@ def _make(context: Context, file: Path, directory: Path) -> None:
                 archive.unpack(source, name, "foundation", members),
                 name,
             )
-        repository = _filled(context, about, members, draft)
+        repository = check_out(context, about, members, draft)
         findings = members / manifest.FINDINGS
         if findings.exists():
             findings.rename(directory / manifest.FINDINGS)
@@ -411,198 +360,6 @@ def _make(context: Context, file: Path, directory: Path) -> None:
         repository.rename(directory / "repository")
     finally:
         remove_tree(draft)
-
-
-def _filled(context: Context, about: Foundation, members: Path, draft: Path) -> Path:
-    """The repository of a foundation, made in `draft`."""
-    if about.object_format not in EMPTY_TREES:
-        raise _invalid("has objects of a format that git does not know")
-    git = _Git.of(context, draft / "repository")
-    git.tree.mkdir(mode=0o700)
-    git.init(about.object_format)
-    bundle = members / manifest.HEAD_BUNDLE
-    _checked_commits([about.head])
-    _take_in(git, bundle, _checked_commits(about.shallow), draft / "draft.pack")
-    if Bundle.read(bundle).tips != {"refs/heads/head": about.head}:
-        raise _invalid("has another commit than it names")
-    _check_out_branch(git, about)
-
-    index = git.directory / "index"
-    git.run("read-tree", about.head)
-    _apply(git, members / manifest.STAGED_PATCH)
-    # The working tree as an index: nothing of a patch is ever written through a link.
-    work = git.with_index(draft / "index")
-    work.index.write_bytes(index.read_bytes())
-    _apply(work, members / manifest.WORK_PATCH)
-    _check_size(work)
-    work.run("checkout-index", "--all")
-    # What git finds unchanged now, it need not read again for every command of every run.
-    git.run("update-index", "-q", "--refresh", ok=(0, 1))
-    return git.tree
-
-
-def _check_out_branch(git: _Git, about: Foundation) -> None:
-    """Point HEAD to the commit, by its branch where there was one."""
-    if about.branch is None:
-        (git.directory / "HEAD").write_text(f"{about.head}\n", "ascii")
-        return
-    ref = f"refs/heads/{about.branch}"
-    # A lone surrogate or a NUL byte can be no argument.
-    is_printable = about.branch.isprintable() and not about.branch.startswith("-")
-    if not is_printable or len(about.branch) > 250:
-        raise _invalid("names a branch that git does not accept")
-    git.run("check-ref-format", ref)
-    git.run("symbolic-ref", "HEAD", ref)
-    git.run("update-ref", ref, about.head)
-
-
-def _apply(git: _Git, patch: Path) -> None:
-    """Apply a patch to the index."""
-    if patch.exists() and patch.stat().st_size:
-        git.run("apply", "--cached", "--binary", "--whitespace=nowarn", str(patch))
-
-
-def _check_size(git: _Git) -> None:
-    """Raise unless the files of the index have a size that is to be expected: few bytes of objects can make many."""
-    tree = git.run("write-tree").decode().strip()
-    total = count = 0
-    # Git ends with the block, whatever it still has to say.
-    with contextlib.closing(git.stream("ls-tree", "-r", "-l", "-z", tree)) as listing:
-        for record in _records(listing):
-            size = record.partition(b"\t")[0].split()[3]
-            count += 1
-            if size != b"-":
-                total += int(size)
-            if total > MAX_TREE or count > MAX_ENTRIES:
-                raise _invalid(
-                    f"has more than {MAX_ENTRIES:,} files or {MAX_TREE:,} bytes"
-                )
-
-
-def _records(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Output that a NUL byte ends each record of, one by one."""
-    rest = b""
-    for chunk in chunks:
-        *records, rest = (rest + chunk).split(b"\0")
-        if max(map(len, (*records, rest))) > MAX_RECORD:
-            raise _invalid("has a file with a name that no file system takes")
-        yield from records
-
-
-# --- commits
-
-
-def _take_in(git: _Git, file: Path, shallow: set[str], draft: Path) -> None:
-    """Add the objects of a bundle to the repository. `draft` is the path of a file that it may write meanwhile.
-
-    What a commit or tree refers to must be there, but the parents of a commit of `shallow`.
-    """
-    cut_off = git.directory / "shallow"
-    earlier = _commits_in(cut_off)
-    trial = git.directory / "shallow-of-a-pack"
-    draft.unlink(missing_ok=True)
-    try:
-        write_atomically(trial, _as_lines(earlier | shallow))
-        Bundle.read(file).write_pack(draft)
-        faults = ",".join(f"{fault}=warn" for fault in HARMLESS_FAULTS)
-        git.run(
-            "index-pack",
-            "--stdin",
-            "--fix-thin",
-            f"--strict={faults}",
-            stdin=draft,
-            variables={"GIT_SHALLOW_FILE": str(trial)},
-        )
-    finally:
-        draft.unlink(missing_ok=True)
-        trial.unlink(missing_ok=True)
-        _remove_drafts_of_packs(git)
-    remaining = _without_parents(git, earlier | shallow)
-    if remaining:
-        write_atomically(cut_off, _as_lines(remaining))
-    else:
-        cut_off.unlink(missing_ok=True)
-    _index_packs(git)
-
-
-def _remove_drafts_of_packs(git: _Git) -> None:
-    """What a git leaves that reached its limit, or was killed."""
-    for folder in (git.directory / "objects/pack", git.directory / "objects"):
-        for path in folder.glob("tmp_*"):
-            path.unlink(missing_ok=True)
-
-
-def _without_parents(git: _Git, commits: set[str]) -> set[str]:
-    """Those of which not all parents are in the repository. A commit that is not there itself is left out."""
-    here = _present(git, commits)
-    if not here:
-        return set()
-    whole = git.directory / "not-shallow"
-    try:
-        whole.write_bytes(b"")
-        listing = git.run(
-            "rev-list",
-            "--no-walk=unsorted",
-            "--parents",
-            "--stdin",
-            stdin=_as_lines(here),
-            variables={"GIT_SHALLOW_FILE": str(whole)},
-        )
-    finally:
-        whole.unlink(missing_ok=True)
-    parents: dict[str, list[str]] = {}
-    for line in listing.decode("ascii").splitlines():
-        commit, *parents[commit] = line.split()
-    present = _present(git, {name for names in parents.values() for name in names})
-    return {
-        commit for commit, names in parents.items() if not present.issuperset(names)
-    }
-
-
-def _present(git: _Git, names: set[str]) -> set[str]:
-    """Those that are commits of the repository. Raises `pack_invalid` for one of a size that none has."""
-    if not names:
-        return set()
-    listing = git.run("cat-file", "--batch-check", stdin=_as_lines(names))
-    found = set()
-    for line in listing.decode().splitlines():
-        name, _, about = line.partition(" ")
-        kind, _, size = about.partition(" ")
-        if kind != "commit":
-            continue
-        if int(size) > MAX_COMMIT:
-            raise _invalid(f"has a commit of more than {MAX_COMMIT:,} bytes")
-        found.add(name)
-    return found
-
-
-def _index_packs(git: _Git) -> None:
-    """Now and then write a common index of all packs: a process of git opens each of them otherwise."""
-    folder = git.directory / "objects/pack"
-    common = folder / "multi-pack-index"
-    written = common.stat().st_mtime if common.exists() else 0.0
-    newer = [pack for pack in folder.glob("*.pack") if pack.stat().st_mtime >= written]
-    if len(newer) > MAX_LOOSE_PACKS:
-        git.run("multi-pack-index", "write")
-
-
-def _commits_in(file: Path) -> set[str]:
-    if not file.exists():
-        return set()
-    return set(file.read_text("ascii").split())
-
-
-def _checked_commits(names: Iterable[str]) -> set[str]:
-    """Raises `pack_invalid` for what is no id of a commit."""
-    commits = set(names)
-    is_valid = all(_SHA.fullmatch(str(name)) for name in commits)
-    if not is_valid or len(commits) > MAX_SHALLOW:
-        raise _invalid("names commits by something else than their ids")
-    return commits
-
-
-def _as_lines(names: Iterable[str]) -> bytes:
-    return "".join(f"{name}\n" for name in sorted(names)).encode("ascii")
 
 
 # --- findings
@@ -625,145 +382,3 @@ def _seed_ledger(context: Context, directory: Path) -> None:
             # A later release may have written it. It costs no other finding.
             with contextlib.suppress(ValueError, RecursionError):
                 changing.put(Entry.from_json(json.loads(line)))
-
-
-# --- git
-
-
-def _invalid(problem: str) -> CounselError:
-    return CounselError(Code.PACK_INVALID, f"The pack {problem}")
-
-
-@dataclass(frozen=True)
-class _Git:
-    """Git in the repository whose working tree is `tree`, with limits. `timeout` is in seconds, for each command."""
-
-    tree: Path
-    index: Path
-    timeout: float
-    env: GitEnvironment = field(repr=False)
-
-    @classmethod
-    def of(cls, context: Context, tree: Path) -> _Git:
-        env = git_environment(context.env, tree)
-        count = int(env["GIT_CONFIG_COUNT"])
-        protection = {"GIT_CONFIG_COUNT": str(count + len(PROTECTION))}
-        for number, name in enumerate(PROTECTION, count):
-            protection[f"GIT_CONFIG_KEY_{number}"] = name
-            protection[f"GIT_CONFIG_VALUE_{number}"] = "true"
-        env = extended(env, protection)
-        return cls(tree, tree / ".git/index", context.settings.git_timeout_seconds, env)
-
-    @property
-    def directory(self) -> Path:
-        """Its git directory."""
-        return self.tree / ".git"
-
-    def with_index(self, index: Path) -> _Git:
-        """The same with another index."""
-        return _Git(self.tree, index, self.timeout, self.env)
-
-    def init(self, object_format: str) -> None:
-        """Make the repository."""
-        # Without GIT_DIR: with it, git would write the path of the draft into its configuration.
-        options = ("-q", "--template=", f"--object-format={object_format}")
-        self._checked(("init", *options, str(self.tree)), self.env, None, (0,))
-        info = self.directory / "info"
-        info.mkdir(exist_ok=True)
-        (info / "attributes").write_text(ATTRIBUTES, "ascii")
-        (info / "exclude").write_text(EXCLUDES, "ascii")
-        with (self.directory / "config").open("a", encoding="ascii") as config:
-            config.write(CONFIG)
-
-    def run(
-        self,
-        *args: str,
-        stdin: Path | bytes | None = None,
-        variables: dict[str, str] | None = None,
-        ok: tuple[int, ...] = (0,),
-    ) -> bytes:
-        """What git printed. Raises `pack_invalid` with git's own message, `timeout` and `storage_failed`."""
-        return self._checked(args, self._environment(variables or {}), stdin, ok)
-
-    def stream(self, *args: str) -> Generator[bytes]:
-        """What git prints, as it comes. Raises as `run`."""
-        process = self._process(args, self._environment({}), None)
-        with self._in_time(args), process:
-            yield from process.chunks()
-        self._check(args, process, (0,))
-
-    def _environment(self, variables: dict[str, str]) -> GitEnvironment:
-        places = {
-            "GIT_DIR": str(self.directory),
-            "GIT_WORK_TREE": str(self.tree),
-            "GIT_INDEX_FILE": str(self.index),
-        }
-        return extended(self.env, places | variables)
-
-    def _checked(
-        self,
-        args: tuple[str, ...],
-        env: GitEnvironment,
-        stdin: Path | bytes | None,
-        ok: tuple[int, ...],
-    ) -> bytes:
-        process = self._process(args, env, stdin)
-        output = bytearray()
-        with self._in_time(args), process:
-            for chunk in process.chunks():
-                output += chunk
-                if len(output) > MAX_OUTPUT:
-                    raise _invalid(f"makes `git {args[0]}` print too much")
-        self._check(args, process, ok)
-        return bytes(output)
-
-    def _check(
-        self, args: tuple[str, ...], process: GitProcess, ok: tuple[int, ...]
-    ) -> None:
-        """Raise unless git has ended with one of these codes."""
-        if (process.code or 0) in ok:
-            return
-        stderr = bytes(process.stderr).decode(errors="replace")
-        problem = f"`git {args[0]}` failed: {_sentence(stderr)}"
-        if any(words in stderr for words in NOT_WRITTEN):
-            raise CounselError(
-                Code.STORAGE_FAILED,
-                f"The repository of a pack cannot be stored: {problem}",
-                repair=STORAGE_REPAIR,
-            )
-        raise _invalid(f"makes no repository: {problem}")
-
-    def _process(
-        self, args: tuple[str, ...], env: GitEnvironment, stdin: Path | bytes | None
-    ) -> GitProcess:
-        command = [find_git(env), "--no-pager", *args]
-        if isinstance(stdin, bytes):
-            return GitProcess(command, env, self.tree, self.timeout, stdin)
-        if stdin:
-            command = ["/bin/sh", "-c", READ_FROM_FILE, "sh", str(stdin), *command]
-        return GitProcess(
-            limited(*command), env, self.tree, self.timeout, lifeline=True
-        )
-
-    @contextlib.contextmanager
-    def _in_time(self, args: tuple[str, ...]) -> Iterator[None]:
-        """Say which command did not finish."""
-        try:
-            yield
-        except GitTimeout:
-            raise CounselError(
-                Code.TIMEOUT,
-                f"`git {args[0]}` did not finish within {self.timeout:g} seconds and was ended.",
-                repair="Raise CODEX_COUNSEL_GIT_TIMEOUT_SECONDS and call again.",
-            ) from None
-
-
-def _sentence(stderr: str) -> str:
-    """The first line with git's reason."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    for line in lines:
-        if line.startswith(("fatal: ", "error: ")):
-            return one_line(visible(line.partition(": ")[2]), 300)
-    if lines:
-        return one_line(visible(lines[0]), 300)
-    return "it reached the limit of memory or of the size of a file"
