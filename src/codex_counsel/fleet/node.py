@@ -40,7 +40,7 @@ from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.store import Store
 from codex_counsel.packs import archive, repository
-from codex_counsel.packs.result import write_result
+from codex_counsel.packs.result_writer import write_result
 from codex_counsel.prepare.context import Context
 from codex_counsel.services import run_pack
 

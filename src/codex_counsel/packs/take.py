@@ -12,7 +12,6 @@ result, and one that ran under the same state directory can be taken too.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -20,7 +19,6 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 
 from codex_counsel.attempts.conclude import MAX_FILES
@@ -35,43 +33,34 @@ from codex_counsel.contract.envelope import (
     Usage,
     Workspace,
 )
-from codex_counsel.contract.settings import Settings
 from codex_counsel.contract.vocabulary import TERMINAL
-from codex_counsel.delegate.record import WORK, DelegateResult, DelegateSpec
-from codex_counsel.errors import Code, CounselError
-from codex_counsel.findings.ledger import Ledger
-from codex_counsel.git.fetch import ObjectStore
-from codex_counsel.git.repo import Repo
+from codex_counsel.delegate.record import WORK, DelegateResult
 from codex_counsel.jobs import ledger as usage_ledger
 from codex_counsel.jobs.budget import mark_cut_short
 from codex_counsel.jobs.ledger import MAX_COUNT
 from codex_counsel.jobs.spec import Spec
-from codex_counsel.jobs.store import Store
 from codex_counsel.jobs.taken import Origin
 from codex_counsel.kind import ChildOutcome, EndedRun
+from codex_counsel.packs.home import Home
 from codex_counsel.packs.result import (
     EVENTS,
-    MAX_SUBJECT,
     REPLY,
     RESULT,
     JobRecord,
     ResultFile,
     renamed,
 )
-from codex_counsel.packs.review_record import local_record
-from codex_counsel.packs.verified_diff import Limits, take_diff
+from codex_counsel.packs.taken_spec import SpecMaker
+from codex_counsel.packs.verified_diff import take_diff
 from codex_counsel.proof.record import ASSIGNMENTS, PROOF, ProofRecord
-from codex_counsel.review import pull_request
 from codex_counsel.review.conclude import conclude_reply
 from codex_counsel.review.record import ReviewRecord
 from codex_counsel.review.testimony import Testimony
 from codex_counsel.system.files import open_private, write_atomically
-from codex_counsel.system.json_values import Json, JsonObject
+from codex_counsel.system.json_values import Json
 from codex_counsel.system.redact import mask
-from codex_counsel.system.text import clean, one_line
+from codex_counsel.system.text import clean
 
-MAX_BINARY = 4_000_000_000
-"""Bytes that git may make of the binary parts of a patch."""
 OF_REVIEWS = ("verdict", "confidence", "findings", "resolved", "coverage")
 OF_DIFFS = (
     "diff",
@@ -120,33 +109,6 @@ def ids_here(result: ResultFile) -> dict[str, str]:
     return ids
 
 
-@dataclass
-class Home:
-    """What results are taken into: the jobs of this user, and the directory that a pack was made for.
-
-    `sent` is when the pack was made (epoch seconds), `subject` what is known of the request;
-    both None for a pack that was not noted here.
-    """
-
-    store: Store
-    settings: Settings
-    env: Mapping[str, str]
-    workspace: str
-    sent: float | None = None
-    subject: str | None = None
-
-    @cached_property
-    def repo(self) -> Repo:
-        """The repository around the workspace. Raises CounselError and OSError."""
-        timeout = self.settings.git_timeout_seconds
-        return Repo.open(Path(self.workspace), timeout, env=self.env)
-
-    @property
-    def limits(self) -> Limits:
-        """How much of a diff is shown, and made."""
-        return Limits(self.settings.max_delegate_diff_bytes, MAX_BINARY)
-
-
 def build(result: ResultFile, hidden: Path, home: Home) -> list[str]:
     """Make the job directories below `hidden`; returns their ids, that of the job itself first.
 
@@ -187,155 +149,26 @@ class _Building:
     hidden: Path
     home: Home
     ids: Mapping[str, str]
-    reviews: dict[str, ReviewRecord] = field(default_factory=dict)
+    specs: dict[str, Spec] = field(default_factory=dict)
     outcomes: list[ChildOutcome] = field(default_factory=list)
 
     def directory(self, job_id: str) -> Path:
         """Where the job is built. Its name is its id, by which a review is put on record."""
         return self.hidden / self.ids[job_id]
 
-    # --- spec.json
-
     def write_spec(self, job_id: str, parts: list[str]) -> None:
         """Make the directory with its `spec.json`, `taken.json` and `lock`."""
-        record = self.result.jobs[job_id]
         directory = self.directory(job_id)
         directory.mkdir(mode=0o700)
         os.close(open_private(str(directory / "lock"), os.O_WRONLY | os.O_CREAT))
-        spec = self._spec(job_id, record, parts)
+        spec = SpecMaker(self.result, self.home, self.ids).make(job_id, parts)
+        self.specs[job_id] = spec
         text = json.dumps(spec.to_json(), ensure_ascii=False)
         write_atomically(directory / "spec.json", text, durable=True)
         here = [self.ids[part] for part in parts]
         Origin(
             pack=self.result.pack, job=job_id, digest=self.result.digest, parts=here
         ).store(directory)
-
-    def _spec(self, job_id: str, record: JobRecord, parts: list[str]) -> Spec:
-        home = self.home
-        subject = record.subject
-        if record.parent is None and home.subject is not None:
-            subject = home.subject
-        return Spec(
-            job_id=self.ids[job_id],
-            tool=record.tool,
-            subject=one_line(clean(subject), MAX_SUBJECT),
-            # The clock of the other machine may be ahead.
-            created=min(record.created, record.ended, time.time()),
-            argv=(),
-            cwd=home.workspace,
-            codex_home="",
-            state=str(home.settings.state),
-            scratch="",
-            total=0,
-            idle=0,
-            slots=1,
-            account="",
-            backoff=0,
-            ttl=home.settings.job_ttl,
-            max_records=home.settings.job_max_count,
-            workspace=home.workspace,
-            meta={},
-            children=tuple(self.ids[part] for part in parts),
-            parent=self.ids[record.parent] if record.parent else None,
-            **self._details(job_id, record),
-        )
-
-    def _details(self, job_id: str, record: JobRecord) -> JsonObject:
-        """The fields of the job's kind, with the paths of this machine."""
-        if record.kind == "consult":
-            return {}
-        if record.kind == "review":
-            review = self._review_record(job_id, record)
-            self.reviews[job_id] = review
-            return {"review": review.to_json()}
-        details: JsonObject = {"delegate": asdict(self._delegate_spec(job_id, record))}
-        if record.kind == "proof":
-            details["proof"] = {"review": self.ids[self.result.job]}
-        if record.kind == "attempts":
-            details["attempts"] = self._attempts(record)
-        return details
-
-    def _delegate_spec(self, job_id: str, record: JobRecord) -> DelegateSpec:
-        repository, prefix = "", ""
-        if self.result.has_diff(job_id):
-            repo = self._needed_repo()
-            repository = str(repo.common_dir)
-            prefix = os.fsdecode(repo.prefix)
-        check = record.details.get("check")
-        if not isinstance(check, str | None):
-            raise self.result.error("is damaged: check is no text")
-        return DelegateSpec(
-            workspace=self.home.workspace,
-            repository=repository,
-            git_timeout=self.home.settings.git_timeout_seconds,
-            diff_limit=self.home.settings.max_delegate_diff_bytes,
-            denied=(),
-            prefix=prefix,
-            check=check,
-            check_base=record.details.get("check_base") is True,
-        )
-
-    def _attempts(self, record: JobRecord) -> JsonObject:
-        """Which jobs are attempts. One that was not started has no job."""
-        match record.details.get("attempts"):
-            case {"jobs": list(jobs)}:
-                judge = record.details["attempts"].get("judge")
-            case _:
-                raise self.result.error("is damaged: it does not name its attempts")
-        known = [
-            self.ids[job] for job in jobs if isinstance(job, str) and job in self.ids
-        ]
-        if not isinstance(judge, str) or judge not in self.ids:
-            return {"jobs": known, "judge": None}
-        return {"jobs": known, "judge": self.ids[judge]}
-
-    def _needed_repo(self) -> Repo:
-        try:
-            return self.home.repo
-        except OSError as error:
-            raise CounselError(
-                Code.WORKSPACE_INVALID,
-                f"{self.home.workspace} cannot be used: {error.strerror}",
-                repair="Name the directory of the repository with -C.",
-            ) from None
-
-    def _review_record(self, job_id: str, record: JobRecord) -> ReviewRecord:
-        details = json.loads(renamed(json.dumps(record.details), self.ids))
-        ledger = None
-        with contextlib.suppress(CounselError, OSError):
-            repository = Path(self.home.workspace)
-            if details.get("frame") is not None:
-                repository = self.home.repo.common_dir
-            ledger = Ledger.of(self.home.settings.state, repository).directory
-        try:
-            review = local_record(details, self.home.workspace, ledger)
-        except ValueError as error:
-            raise self.result.error(f"is damaged: its review: {error}") from None
-        return replace(review, objects=self._objects(job_id, review))
-
-    def _objects(self, job_id: str, review: ReviewRecord) -> str:
-        """Where the commits are of a pull request that was fetched here. They are kept as long as the record."""
-        commits = []
-        if review.frame and review.frame["state"] == "commit":
-            commits = [
-                sha for sha in (review.frame["base"], review.frame["head"]) if sha
-            ]
-        try:
-            repo = self.home.repo
-            if not commits or _has(repo, commits):
-                return ""
-            state = self.home.settings.state.resolve()
-            name = Ledger.of(state, repo.common_dir).directory.name
-            store = ObjectStore(state / pull_request.FOLDER / name, repo, self.home.env)
-            if not _has(repo.with_objects(store.path), commits):
-                return ""
-            with store.changing():
-                store.pin(self.ids[job_id], commits)
-        except (CounselError, OSError):
-            return ""
-        return str(store.path)
-
-    # --- result.json
 
     def finish(self, job_id: str) -> None:
         """Store what came of the job, and its files."""
@@ -351,9 +184,8 @@ class _Building:
         envelope = self._envelope(job_id, record)
         diff = None
         if result.has_diff(job_id):
-            diff = take_diff(
-                result, job_id, self._needed_repo(), directory, self.home.limits
-            )
+            home = self.home
+            diff = take_diff(result, job_id, home.repo, directory, home.limits)
         if diff:
             _add_diff(envelope, diff, self.home.store.directory / directory.name)
             self._store_work(diff, directory)
@@ -457,7 +289,7 @@ class _Building:
             self._show_real_tests(told.findings or ())
             return told
         reply = renamed(self.result.text(job_id, REPLY), self.ids)
-        review = self.reviews[job_id]
+        review = ReviewRecord.from_json(self.specs[job_id].review or {})
         testimony = Testimony.of(told.findings or (), self.home.sent)
         meta = replace(told.meta, warnings=[clean(text) for text in record.warnings])
         if not review.ledger:
@@ -532,9 +364,3 @@ def _masked_texts(value: Json) -> Json:
     if isinstance(value, list):
         return [_masked_texts(item) for item in value]
     return value
-
-
-def _has(repo: Repo, commits: list[str]) -> bool:
-    asked = "".join(f"{sha}^{{commit}}\n" for sha in commits)
-    output = repo.git("cat-file", "--batch-check", stdin=asked.encode("ascii"))
-    return output.count(b" commit ") == len(commits)

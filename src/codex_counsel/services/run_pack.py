@@ -27,7 +27,7 @@ from codex_counsel.contract.request import (
 from codex_counsel.contract.settings import PREFIX, Settings, load
 from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.jobs.store import Store
-from codex_counsel.packs import archive, manifest, result
+from codex_counsel.packs import archive, manifest, result_writer
 from codex_counsel.packs import repository as repositories
 from codex_counsel.packs.manifest import Pack
 from codex_counsel.services.counsel import Counsel
@@ -122,10 +122,10 @@ def start(
 def write_result(
     context: Context, started: StartedPack, target: Path, *, events: bool
 ) -> None:
-    """Write what came of an ended run, for `take` where the pack was made. Raises as `result.write_result`."""
+    """Write what came of an ended run, for `take` where the pack was made. Raises as `packs/result_writer.py`."""
     store = Store(context.settings.state)
     job_id = started.handle.job.id
-    result.write_result(store, job_id, started.pack.id, target, events=events)
+    result_writer.write_result(store, job_id, started.pack.id, target, events=events)
 
 
 # --- what the pack says

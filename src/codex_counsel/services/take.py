@@ -16,9 +16,9 @@ from codex_counsel.jobs.store import Store
 from codex_counsel.jobs.taken import Origin
 from codex_counsel.packs import sent as packs_sent
 from codex_counsel.packs import take as building
+from codex_counsel.packs.home import Home
 from codex_counsel.packs.result import ResultFile, read_result
 from codex_counsel.packs.sent import Sent
-from codex_counsel.packs.take import Home
 from codex_counsel.packs.verified_diff import missing_commit
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.prepare.context import Context, Memory

@@ -15,7 +15,7 @@ from codex_counsel.jobs.store import Store
 from codex_counsel.loopback import Loopback, Script
 from codex_counsel.packs import archive
 from codex_counsel.packs.archive import Member
-from codex_counsel.packs.result import write_result
+from codex_counsel.packs.result_writer import write_result
 from codex_counsel.packs.sent import Sent, note_sent
 from codex_counsel.services.take import Taken, take_stream
 from tests.conftest import World

@@ -18,7 +18,8 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs import retention
 from codex_counsel.jobs.store import Store
 from codex_counsel.loopback import say
-from codex_counsel.packs.result import MAX_EVENT_BYTES, write_result
+from codex_counsel.packs.result import MAX_EVENT_BYTES
+from codex_counsel.packs.result_writer import write_result
 from codex_counsel.packs.take import id_here
 from tests.conftest import consult
 from tests.e2e.attempts import RIGHT, WRONG, Cast
