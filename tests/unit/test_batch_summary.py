@@ -301,6 +301,19 @@ def test_what_another_item_still_finds_is_not_resolved() -> None:
     assert result.review.resolved is None
 
 
+def test_findings_that_were_left_out_are_counted_only_where_nobody_rejected_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(summaries, "MAX_FINDINGS", 1)
+    rejected = finding(id="1" * 16, severity="critical", known="rejected")
+    gone = {"id": "1" * 16, "state": "fixed", "severity": "low", "title": "x"}
+    result = of({"a": review(finding(), rejected), "b": review(resolved=[gone])})
+    assert len(result.review.findings or ()) == 1
+    assert result.review.summary.startswith("pass: 1 medium. ")
+    assert result.review.resolved is None
+    assert "1 findings are only counted here" in str(result.review.meta.warnings)
+
+
 def test_only_the_gravest_findings_are_kept_and_the_others_are_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

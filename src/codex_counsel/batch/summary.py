@@ -182,7 +182,8 @@ class Totals:
             self._roots[item.id] = number
             self._rows[item.id] = Row(item.id, item.kind)
         self._found: dict[_Key, _Found] = {}
-        self._dropped: Counter[str] = Counter()
+        self._left_out = 0
+        self._left_out_open: Counter[str] = Counter()
         self._seen: set[_Key] = set()
         self._resolved: dict[_Key, Resolved] = {}
         self._verdicts: Counter[Verdict] = Counter()
@@ -319,7 +320,10 @@ class Totals:
     def _keep_gravest(self) -> None:
         order = sorted(self._found, key=lambda key: _gravity(self._found[key].finding))
         for key in order[MAX_FINDINGS:]:
-            self._dropped[self._found.pop(key).finding.severity] += 1
+            finding = self._found.pop(key).finding
+            self._left_out += 1
+            if not finding.is_settled:
+                self._left_out_open[finding.severity] += 1
 
     def _named(self, root: int, file: str | None) -> str | None:
         """The file with the name of its repository, where there are several."""
@@ -394,11 +398,10 @@ class Totals:
 
     def _resolved_list(self) -> list[Resolved]:
         """Without those that another item has found."""
-        ids = {(key[0], finding.finding.id) for key, finding in self._found.items()}
-        return [one for key, one in self._resolved.items() if key not in ids]
+        return [one for key, one in self._resolved.items() if key not in self._seen]
 
     def _words(self, rows: list[Row], findings: list[Finding], verdict: Verdict) -> str:
-        counts = Counter(self._dropped)
+        counts = Counter(self._left_out_open)
         counts.update(one.severity for one in findings if not one.is_settled)
         parts = [f"{counts[name]} {name}" for name in SEVERITIES if counts[name]]
         listed = ", ".join(parts) or "no findings"
@@ -416,9 +419,8 @@ class Totals:
         if self._doubtful:
             names = _listed(self._doubtful[:MAX_NAMES], len(self._doubtful))
             yield f"reviews without a verdict, or that did not see all of their change: {names}"
-        left_out = self._dropped.total()
-        if left_out:
-            yield f"{left_out} findings are only counted here, the least grave ones; results.jsonl has them"
+        if self._left_out:
+            yield f"{self._left_out} findings are only counted here, the least grave ones; results.jsonl has them"
         if self._omitted > MAX_OMITTED:
             more = self._omitted - MAX_OMITTED
             yield f"{more} more files that were not sent are not listed"
