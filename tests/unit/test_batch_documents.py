@@ -9,8 +9,8 @@ import pytest
 
 from codex_counsel.batch.model import Item
 from codex_counsel.batch.summary import Summary, summarize
-from codex_counsel.cli import batch_summary
-from codex_counsel.cli.batch_summary import markdown, write_files, written
+from codex_counsel.cli import batch_documents
+from codex_counsel.cli.batch_documents import markdown, write_files, written
 from codex_counsel.cli.formats import render
 from codex_counsel.cli.verb_table import FORMATS
 from codex_counsel.contract.envelope import EnvelopeDict
@@ -89,7 +89,7 @@ def test_items_of_several_repositories_name_them() -> None:
 def test_of_very_many_items_those_that_need_a_look_are_listed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(batch_summary, "MAX_ROWS", 3)
+    monkeypatch.setattr(batch_documents, "MAX_ROWS", 3)
     results: dict[str, EnvelopeDict | None] = {str(n): review() for n in range(10)}
     results["7"] = review(finding(severity="high"), verdict="fail")
     results["8"] = failure(Code.WORKER_LOST)

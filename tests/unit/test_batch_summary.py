@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from codex_counsel.batch import summary as summaries
+from codex_counsel.batch import all_findings
 from codex_counsel.batch.model import Item, Kind
 from codex_counsel.batch.summary import Summary, summarize
 from codex_counsel.contract.envelope import (
@@ -304,7 +304,7 @@ def test_what_another_item_still_finds_is_not_resolved() -> None:
 def test_findings_that_were_left_out_are_counted_only_where_nobody_rejected_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(summaries, "MAX_FINDINGS", 1)
+    monkeypatch.setattr(all_findings, "MAX_FINDINGS", 1)
     rejected = finding(id="1" * 16, severity="critical", known="rejected")
     gone = {"id": "1" * 16, "state": "fixed", "severity": "low", "title": "x"}
     result = of({"a": review(finding(), rejected), "b": review(resolved=[gone])})
@@ -317,7 +317,7 @@ def test_findings_that_were_left_out_are_counted_only_where_nobody_rejected_them
 def test_only_the_gravest_findings_are_kept_and_the_others_are_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(summaries, "MAX_FINDINGS", 3)
+    monkeypatch.setattr(all_findings, "MAX_FINDINGS", 3)
     results: dict[str, EnvelopeDict | None] = {}
     for number in range(20):
         severity = "high" if number in (7, 19) else "low"
@@ -433,7 +433,7 @@ def test_thousands_of_results_are_added_up_in_little_memory() -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(result.review.findings or ()) == summaries.MAX_FINDINGS
+    assert len(result.review.findings or ()) == all_findings.MAX_FINDINGS
     assert result.review.summary.startswith("concerns: 8000 medium.")
     # Whole, the texts of the findings alone would be 40 MB.
     assert peak < 25_000_000

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from codex_counsel.batch.model import Kind
+from codex_counsel.batch.names import Names, repository_name
 from codex_counsel.batch.requests import (
     MAX_ID,
     MAX_REPO,
@@ -40,7 +41,7 @@ from codex_counsel.review.changes.untracked import NUMBERED_FILES
 from codex_counsel.system.files import open_regular
 from codex_counsel.system.json_values import Json, JsonObject
 from codex_counsel.system.secret_names import secret_name
-from codex_counsel.system.text import one_line, visible
+from codex_counsel.system.text import visible
 
 Per = Literal["file", "directory"]
 MAX_LIST = 4_000_000
@@ -191,34 +192,6 @@ def read_repositories(text: str, directory: Path) -> list[str]:
         is_path = "://" not in entry and (folder / entry).is_dir()
         found.append(str(folder / entry) if is_path else entry)
     return found
-
-
-def repository_name(source: str) -> str:
-    """The last part of a path or address, without `.git`: what people call the repository."""
-    last = re.split(r"[/:]", source.rstrip("/"))[-1].removesuffix(".git")
-    if last in ("", ".", ".."):
-        last = Path(source).resolve().name
-    return one_line(visible(last), 80).strip() or "repository"
-
-
-class Names:
-    """Gives out names, each once: `shop`, `shop-2`, `shop-3`."""
-
-    def __init__(self) -> None:
-        self._used: set[str] = set()
-        self._numbers: dict[str, int] = {}
-
-    def free(self, wanted: str) -> str:
-        """The name itself, or with the next free number."""
-        name = wanted
-        # Counted for each name: many may be the same.
-        number = self._numbers.get(wanted, 1)
-        while name in self._used:
-            number += 1
-            name = f"{wanted}-{number}"
-        self._numbers[wanted] = number
-        self._used.add(name)
-        return name
 
 
 class _Requests:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from codex_counsel.batch.generate import repository_name
 from codex_counsel.batch.model import Item
+from codex_counsel.batch.names import repository_name
 from codex_counsel.batch.requests import MAX_PROBLEMS, Line
 from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.git import remotes
@@ -89,10 +89,9 @@ class Sources:
     def _find(self, repo: str | None) -> Path:
         if repo is None:
             return _directory(self._own, str(self._own))
-        path = self._base / repo
-        if not is_address(repo):
-            return _directory(path, repo)
-        return self._cloned(repo)
+        if is_address(repo):
+            return self._cloned(repo)
+        return _directory(self._base / repo, repo)
 
     def _cloned(self, url: str) -> Path:
         _check_address(url)

@@ -25,7 +25,7 @@ from codex_counsel.batch.record import BATCH, REPOSITORIES, Options, Record
 from codex_counsel.batch.requests import Line, lines_of, read_requests
 from codex_counsel.batch.sources import Sources
 from codex_counsel.batch.summary import TOOL, Summary, summarize
-from codex_counsel.cli import batch_summary
+from codex_counsel.cli import batch_documents
 from codex_counsel.cli.batch_display import Display
 from codex_counsel.cli.batch_text import add_batch
 from codex_counsel.cli.output import UnwrittenError
@@ -360,7 +360,7 @@ def _write_files(
 ) -> CounselError | None:
     """Write the documents; the error where there is no room for them. All that they say is in `results.jsonl`."""
     try:
-        batch_summary.write_files(record.directory, summary, counsel.store)
+        batch_documents.write_files(record.directory, summary, counsel.store)
     except CounselError as error:
         return error
     return None
@@ -450,7 +450,7 @@ def _show(record: Record, summary: Summary, outcome: Outcome, output: Output) ->
             summary,
             is_stopped=outcome.stop is not None,
             directory=_shown(record.directory),
-            names=["results.jsonl", *batch_summary.written(record.directory)],
+            names=["results.jsonl", *batch_documents.written(record.directory)],
         )
         page.print()
         sys.stdout.flush()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codex_counsel.batch.summary import REVIEWS, STATES, Row, Summary
+from codex_counsel.batch.rows import REVIEWS, STATES, Row
+from codex_counsel.batch.summary import Summary
 from codex_counsel.cli.page import Page, Span
 from codex_counsel.cli.review_page import VERDICT_STYLES
 from codex_counsel.cli.review_text import (

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codex_counsel.batch.summary import REVIEWS, STATES, UNKNOWN, Row, State, Summary
+from codex_counsel.batch.rows import REVIEWS, STATES, UNKNOWN, Row, State
+from codex_counsel.batch.summary import Summary
 from codex_counsel.cli import formats
 from codex_counsel.cli.formats.html import html
 from codex_counsel.cli.formats.markdown import finding_lines
