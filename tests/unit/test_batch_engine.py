@@ -103,6 +103,36 @@ def test_a_failure_is_a_result_and_the_others_go_on(
     assert stage.results == {**dict.fromkeys(ids(0, 1, 3, 4, 5)), "item-2": code}
 
 
+@pytest.mark.parametrize(
+    ("code", "is_repeated"),
+    [
+        (Code.WORKSPACE_INVALID, True),
+        (Code.UNKNOWN_REF, True),
+        (Code.NOTHING_TO_REVIEW, False),
+        (Code.PACK_INVALID, False),
+        (Code.WORKER_LOST, False),
+    ],
+)
+def test_an_item_that_could_not_be_started_is_tried_again_by_a_resume(
+    stage: Stage, code: Code, *, is_repeated: bool
+) -> None:
+    stage.run(ScriptedPool(once(code, starts=False)))
+    assert stage.results["item-2"] == code
+    again = ScriptedPool(lambda _: answer())
+    assert stage.run(again) == Outcome(None, 0)
+    assert again.started == (["item-2"] if is_repeated else [])
+
+
+def test_an_item_that_could_not_be_started_is_not_tried_again_while_a_node_has_it(
+    stage: Stage,
+) -> None:
+    with Record.open(stage.directory) as record:
+        record.note_place("item-2", "node/ticket")
+    stage.run(ScriptedPool(once(Code.INVALID_ARGUMENTS, starts=False)))
+    again = ScriptedPool(lambda _: answer())
+    assert (stage.run(again), again.started) == (Outcome(None, 0), [])
+
+
 @pytest.mark.parametrize("starts", [True, False])
 @pytest.mark.parametrize(
     "code",

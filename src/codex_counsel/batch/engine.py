@@ -170,6 +170,7 @@ class _Engine:
         """Take the results of runs that ended meanwhile, and join those that live, before anything is started."""
         if self._options.retry_lost:
             self._record.forget_lost()
+        self._record.forget_unstarted()
         for item in self._record.items():
             is_settled = self._record.has_ended(item.id)
             if is_settled and item.id not in self._record.lost:

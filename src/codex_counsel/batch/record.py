@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from codex_counsel.batch.limits import PAID
 from codex_counsel.batch.lines import Lines, line_of, rows_of
 from codex_counsel.batch.model import KINDS, LOST, Ended, Item
 from codex_counsel.contract.envelope import EnvelopeDict
@@ -53,6 +54,8 @@ REPOSITORIES = "repositories"
 """In this folder are clones of repositories that requests name by a URL."""
 IGNORE = ".gitignore"
 
+NEVER_REPEATED = (*LOST, Code.NOTHING_TO_REVIEW, Code.PACK_INVALID, *PAID)
+"""Codes of items without a job of which somebody may have a paid answer, or that have none to wait for."""
 DAMAGED = (
     "Put the file back as it was. Without it, the answers that there are stand in results.jsonl and in "
     "`codex-counsel jobs --all`; ask for the others in a new batch."
@@ -112,6 +115,13 @@ def is_lost(envelope: EnvelopeDict) -> bool:
     return code_of(envelope) in LOST
 
 
+def was_not_started(envelope: EnvelopeDict) -> bool:
+    """Whether it is sure that there was no run, and something to run."""
+    if envelope["ok"] or envelope["meta"].get("job_id"):
+        return False
+    return code_of(envelope) not in NEVER_REPEATED
+
+
 def tokens_of(envelope: EnvelopeDict) -> int:
     """What a run used, input and output together, with the runs that it started."""
     total = 0
@@ -135,6 +145,8 @@ class Record:
         self.totals = Totals()
         self.lost: set[str] = set()
         """The ids of the items whose result says that they were lost."""
+        self.unstarted: set[str] = set()
+        """The ids of the items that could not be started: nothing was paid for them."""
         self._lock = lock
         self._ended: set[str] = set()
         self._places: dict[str, str] = {}
@@ -404,6 +416,12 @@ class Record:
         self._drop(lost)
         return lost
 
+    def forget_unstarted(self) -> None:
+        """Take back the results of items that could not be started: what was in the way may be mended."""
+        self._drop(
+            {item_id for item_id in self.unstarted if not self.place_of(item_id)}
+        )
+
     def _drop(self, ids: set[str]) -> None:
         """Take back the results of these items."""
         if not ids:
@@ -417,6 +435,7 @@ class Record:
         for item_id, envelope in dropped:
             self._ended.discard(item_id)
             self.lost.discard(item_id)
+            self.unstarted.discard(item_id)
             self.totals = self.totals.plus(envelope, -1)
 
     def _rows_without(
@@ -432,6 +451,8 @@ class Record:
         self._ended.add(item_id)
         if is_lost(envelope):
             self.lost.add(item_id)
+        if was_not_started(envelope):
+            self.unstarted.add(item_id)
         self.totals = self.totals.plus(envelope)
 
     # --- places

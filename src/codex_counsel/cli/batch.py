@@ -85,7 +85,7 @@ def _resume(arguments: argparse.Namespace, counsel: Counsel, output: Output) -> 
             waiting = (
                 Line(item.id, item.kind, item.arguments, item.source)
                 for item in record.items()
-                if not record.has_ended(item.id)
+                if not record.has_ended(item.id) or item.id in record.unstarted
             )
             return _show_requests(_Asked(waiting, Path("/")), output)
         record.with_options(_options(arguments, record.options))
