@@ -18,6 +18,7 @@ from codex_counsel.cli.output import (
 from codex_counsel.errors import (
     DONE,
     FAILED,
+    INTERRUPTED,
     NO_READER,
     UNAVAILABLE,
     USAGE,
@@ -45,6 +46,9 @@ def run(argv: list[str], parse: Parse = parser.parse) -> int:
     guard(os.environ, argv)
     try:
         return _run(argv, parse)
+    except KeyboardInterrupt:
+        # While the arguments were read: nothing was begun.
+        return INTERRUPTED
     except BrokenPipeError:
         _mute_streams()
         return NO_READER
