@@ -169,6 +169,7 @@ def test_a_service_that_is_no_scheduler_is_named_in_the_error(greeting: bytes) -
     async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(greeting)
         await writer.drain()
+        writer.close()
 
     async def run() -> None:
         service = await asyncio.start_server(greet, "127.0.0.1")
