@@ -227,6 +227,8 @@ class Nodes:
             slots = answers.count(about, "slots")
             node.slots, node.place = min(slots, MAX_SLOTS), place
             node.workers[worker.address] = worker
+            # Whoever started it anew may have mended it.
+            node.is_refused = False
         return None
 
     def _say_version(self, label: str, about: calls.Answer) -> None:
