@@ -49,7 +49,12 @@ def run(arguments: argparse.Namespace, env: Mapping[str, str]) -> int:
                 raise
             exit_code = exit_code or CATALOG[error.code].exit_code
             rows.append(
-                {"file": clean(name), "code": error.code, "message": str(error)}
+                {
+                    "file": clean(name),
+                    "code": error.code,
+                    "message": error.message,
+                    "repair": error.repair or CATALOG[error.code].repair,
+                }
             )
         else:
             rows.append(_row(name, taken))
@@ -87,6 +92,7 @@ def add_taken(page: Page, envelope: Envelope) -> None:
     for row in rows:
         if "code" in row:
             page.add(f"{row['file']}: {row['code']}: {row['message']}", "red")
+            page.add(f"what to do: {row['repair']}", indent="  ")
             continue
         words = "" if row["new"] else ", taken before"
         page.add(f"{row['job_id']}  {row['tool']}, {row['status']}{words}")

@@ -246,6 +246,9 @@ def test_the_command_line_takes_several_files_and_names_the_one_that_is_refused(
     assert refused["code"] == "pack_invalid"
     assert known["new"] is False
     assert report["summary"] == "0 taken, 1 taken before, 1 refused"
+    listed = command_line(machines.here, "take", str(bad), str(good)).stdout
+    assert listed.count("pack_invalid") == 1
+    assert "  what to do: Make it again" in listed
     alone = command_line(machines.here, "take", str(bad))
     assert alone.returncode == CATALOG[Code.PACK_INVALID].exit_code
     assert "pack_invalid" in alone.stderr
