@@ -12,7 +12,8 @@ from codex_counsel.batch import engine, limits
 from codex_counsel.batch.engine import Control, Outcome
 from codex_counsel.batch.model import Item
 from codex_counsel.batch.progress import Progress
-from codex_counsel.batch.record import Options, Record, code_of
+from codex_counsel.batch.record import Options, Record
+from codex_counsel.batch.totals import code_of
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.settings import Settings
 from codex_counsel.errors import (

@@ -11,7 +11,7 @@ import pytest
 
 from codex_counsel.batch.model import Load
 from codex_counsel.batch.progress import Progress, duration, short_number
-from codex_counsel.batch.record import Totals
+from codex_counsel.batch.totals import Totals
 from codex_counsel.cli.batch_display import Display
 from codex_counsel.cli.progress import LINE
 

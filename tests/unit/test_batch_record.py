@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from codex_counsel.batch.directory import REPOSITORIES
 from codex_counsel.batch.model import Ended
-from codex_counsel.batch.record import REPOSITORIES, Options, Record, Totals
+from codex_counsel.batch.record import Options, Record
+from codex_counsel.batch.totals import Totals
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.json_values import JsonObject
 from tests.unit.batches import answer, begun, failure, items
@@ -161,6 +163,29 @@ def test_of_a_batch_that_was_not_begun_only_clones_stay_and_they_are_used_later(
     begun(directory).close()
     for name in clones:
         assert (repositories / name).is_dir()
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_batch_whose_begin_met_a_full_disk_can_be_begun_in_its_directory(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    real = os.fsync
+    steps = iter(range(1, 9))
+
+    def fsync(descriptor: int) -> None:
+        if next(steps) == step:
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    record = Record.create(directory)
+    monkeypatch.setattr("os.fsync", fsync)
+    with pytest.raises(CounselError) as error:
+        record.begin(items(record, 1), Options())
+    monkeypatch.undo()
+    record.discard()
+    assert "--output-dir" in (error.value.repair or "")
+    assert not directory.exists()
+    begun(directory).close()
 
 
 def test_where_no_directory_can_be_made_another_one_is_to_be_named() -> None:

@@ -17,7 +17,8 @@ from typing import Literal
 from codex_counsel.batch import limits, stored
 from codex_counsel.batch.model import REQUESTS, Ended, Item, Pool
 from codex_counsel.batch.progress import Progress, duration
-from codex_counsel.batch.record import Record, code_of, is_lost, tokens_of
+from codex_counsel.batch.record import Record
+from codex_counsel.batch.totals import code_of, is_lost, tokens_of
 from codex_counsel.contract.envelope import failed
 from codex_counsel.contract.settings import Settings
 from codex_counsel.errors import (

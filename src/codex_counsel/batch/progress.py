@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from codex_counsel.batch.model import Load
-from codex_counsel.batch.record import Totals
+from codex_counsel.batch.totals import Totals
 
 MINUTE = 60.0
 

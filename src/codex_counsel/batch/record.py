@@ -15,7 +15,6 @@ A result or a place is on the disk before whoever writes it goes on.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import secrets
@@ -25,18 +24,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from codex_counsel.batch.limits import PAID
+from codex_counsel.batch import directory as directories
+from codex_counsel.batch.directory import (
+    BATCH,
+    PLACES,
+    REQUESTS,
+    RESULTS,
+    failed,
+    shown,
+)
 from codex_counsel.batch.lines import Lines, line_of, rows_of
-from codex_counsel.batch.model import KINDS, LOST, Ended, Item
+from codex_counsel.batch.model import KINDS, Ended, Item
+from codex_counsel.batch.totals import Totals, is_lost, was_not_started
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.reading import read
 from codex_counsel.contract.vocabulary import FailOn
-from codex_counsel.errors import Code, CounselError, error_of
+from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.files import (
-    UnsafeDirectoryError,
-    check_private,
-    lock_file,
-    make_private,
     read_json,
     remove_drafts,
     write_atomically,
@@ -45,17 +49,7 @@ from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import one_line, visible
 
 FORMAT = 1
-BATCH = "batch.json"
-REQUESTS = "requests.jsonl"
-RESULTS = "results.jsonl"
-PLACES = "places.jsonl"
-LOCK = "lock"
-REPOSITORIES = "repositories"
-"""In this folder are clones of repositories that requests name by a URL."""
-IGNORE = ".gitignore"
 
-NEVER_REPEATED = (*LOST, Code.NOTHING_TO_REVIEW, Code.PACK_INVALID, *PAID)
-"""Codes of items without a job of which somebody may have a paid answer, or that have none to wait for."""
 DAMAGED = (
     "Put the file back as it was. Without it, the answers that there are stand in results.jsonl and in "
     "`codex-counsel jobs --all`; ask for the others in a new batch."
@@ -77,58 +71,6 @@ class Options:
     max_failures: int | None = None
     fail_on: FailOn | None = None
     new_only: bool = False
-
-
-@dataclass(frozen=True)
-class Totals:
-    """Of the results. `tokens` are input and output together.
-
-    Lost items count as failed too, those with nothing to review do not.
-    """
-
-    ended: int = 0
-    failed: int = 0
-    lost: int = 0
-    tokens: int = 0
-
-    def plus(self, envelope: EnvelopeDict, count: int = 1) -> Totals:
-        """With one more result; with `count=-1` without this one."""
-        is_failed = not envelope["ok"] and code_of(envelope) != Code.NOTHING_TO_REVIEW
-        return Totals(
-            self.ended + count,
-            self.failed + count * is_failed,
-            self.lost + count * is_lost(envelope),
-            self.tokens + count * tokens_of(envelope),
-        )
-
-
-def code_of(envelope: EnvelopeDict) -> str | None:
-    """The error code of a result; None where it has none."""
-    error = envelope.get("error")
-    if not isinstance(error, dict):
-        return None
-    return str(error.get("code"))
-
-
-def is_lost(envelope: EnvelopeDict) -> bool:
-    """Whether nobody knows if the model had answered."""
-    return code_of(envelope) in LOST
-
-
-def was_not_started(envelope: EnvelopeDict) -> bool:
-    """Whether it is sure that there was no run, and something to run."""
-    if envelope["ok"] or envelope["meta"].get("job_id"):
-        return False
-    return code_of(envelope) not in NEVER_REPEATED
-
-
-def tokens_of(envelope: EnvelopeDict) -> int:
-    """What a run used, input and output together, with the runs that it started."""
-    total = 0
-    for name in ("usage", "usage_proofs"):
-        usage = envelope["meta"].get(name) or {}
-        total += usage.get("input", 0) + usage.get("output", 0)
-    return total
 
 
 class Record:
@@ -162,24 +104,8 @@ class Record:
         Raises `invalid_arguments` for one that has something in it, and `session_busy`
         while another process has it.
         """
-        shown = _shown(directory)
-        try:
-            make_private(directory.absolute())
-            _check_is_free(directory, shown)
-            record = cls(directory.resolve(), _locked(directory, shown))
-        except UnsafeDirectoryError as error:
-            raise _unsafe(error) from None
-        except OSError as error:
-            raise _not_made(shown, error) from None
-        try:
-            _check_is_free(directory, shown)
-            write_atomically(directory / IGNORE, "*\n")
-        except OSError as error:
-            record.close()
-            raise _not_made(shown, error) from None
-        except CounselError:
-            record.close()
-            raise
+        lock = directories.take_new(directory)
+        record = cls(directory.resolve(), lock)
         record.id = secrets.token_hex(16)
         return record
 
@@ -208,10 +134,10 @@ class Record:
             write_atomically(
                 self.directory / BATCH, json.dumps(header, indent=2), durable=True
             )
-            _sync_directory(self.directory)
+            directories.sync(self.directory)
             self._open_lines()
         except OSError as error:
-            raise _failed(self.directory, error) from None
+            raise directories.not_made(self.directory, error) from None
         self.options = options
         self.items_total = len(ids)
 
@@ -222,37 +148,21 @@ class Record:
         Raises `invalid_arguments` where there is none, or one of another format, and
         `session_busy` while another process works on it.
         """
-        shown = _shown(directory)
-        if not (directory / BATCH).is_file():
-            raise CounselError(
-                Code.INVALID_ARGUMENTS,
-                f"--resume: {shown} is not the directory of a batch, or the batch in it was never begun",
-                repair="Name the directory that the batch named when it began, or begin it anew.",
-            )
+        lock = directories.take_begun(directory)
+        record = cls(directory.resolve(), lock)
         try:
-            check_private(directory, follow_symlinks=True)
-            record = cls(directory.resolve(), _locked(directory, shown))
-        except UnsafeDirectoryError as error:
-            raise _unsafe(error) from None
-        except OSError as error:
-            raise _failed(directory, error) from None
-        try:
-            record._load(shown)
+            record._load(shown(directory))
         except OSError as error:
             record.close()
-            raise _failed(directory, error) from None
+            raise failed(directory, error) from None
         except CounselError:
             record.close()
             raise
         return record
 
     def discard(self) -> None:
-        """Remove what `create` made, of a batch that was not begun. Clones of repositories stay."""
-        with contextlib.suppress(OSError):
-            for name in (IGNORE, LOCK):
-                (self.directory / name).unlink(missing_ok=True)
-            _remove_without_clones(self.directory / REPOSITORIES)
-            self.directory.rmdir()
+        """Remove what `create` and `begin` have made, where nothing was started. Clones of repositories stay."""
+        directories.clear(self.directory)
         self.close()
 
     def __enter__(self) -> Self:
@@ -270,7 +180,7 @@ class Record:
             os.close(self._lock)
             self._lock = -1
 
-    def _load(self, shown: str) -> None:
+    def _load(self, name: str) -> None:
         try:
             header = read_json(self.directory / BATCH)
         except ValueError:
@@ -280,7 +190,7 @@ class Record:
                 age = "a newer" if number > FORMAT else "an older"
                 raise CounselError(
                     Code.INVALID_ARGUMENTS,
-                    f"--resume: {shown} has format {number}, of {age} release; this one reads format {FORMAT}",
+                    f"--resume: {name} has format {number}, of {age} release; this one reads format {FORMAT}",
                     repair="Resume it with the release that began it.",
                 )
             case {
@@ -293,7 +203,7 @@ class Record:
             case _:
                 raise CounselError(
                     Code.INVALID_ARGUMENTS,
-                    f"--resume: {shown}/{BATCH} is damaged",
+                    f"--resume: {name}/{BATCH} is damaged",
                     repair=DAMAGED,
                 )
         try:
@@ -301,7 +211,7 @@ class Record:
         except ValueError as error:
             raise CounselError(
                 Code.INVALID_ARGUMENTS,
-                f"--resume: {shown}/{BATCH} is damaged: {error}",
+                f"--resume: {name}/{BATCH} is damaged: {error}",
                 repair=DAMAGED,
             ) from None
         self.id, self.items_total = batch, count
@@ -329,7 +239,7 @@ class Record:
             text = json.dumps({**header, "options": asdict(options)}, indent=2)
             write_atomically(self.directory / BATCH, text, durable=True)
         except (OSError, ValueError) as error:
-            raise _failed(self.directory, error) from None
+            raise failed(self.directory, error) from None
         self.options = options
 
     # --- items
@@ -347,11 +257,11 @@ class Record:
                     count += 1
                     yield self._item(row, path)
         except OSError as error:
-            raise _failed(path, error) from None
+            raise failed(path, error) from None
         if count != self.items_total:
             raise CounselError(
                 Code.STORAGE_FAILED,
-                f"{_shown(path)} is damaged: it has {count:,} of the {self.items_total:,} requests of this batch",
+                f"{shown(path)} is damaged: it has {count:,} of the {self.items_total:,} requests of this batch",
                 repair=DAMAGED,
             )
 
@@ -367,7 +277,7 @@ class Record:
                 return Item(item_id, kind, arguments, Path(root), source, self.id)
         raise CounselError(
             Code.STORAGE_FAILED,
-            f"{_shown(path)} is damaged: one of its lines is no request",
+            f"{shown(path)} is damaged: one of its lines is no request",
             repair=DAMAGED,
         )
 
@@ -385,7 +295,7 @@ class Record:
             for row in self._results.rows():
                 yield _result_of(row, self._results.path)
         except OSError as error:
-            raise _failed(self._results.path, error) from None
+            raise failed(self._results.path, error) from None
 
     def add_results(self, ended: Iterable[Ended]) -> list[Ended]:
         """Write down how items ended, and return those of which that was news.
@@ -403,7 +313,7 @@ class Record:
         try:
             self._results.add(_row(one.item.id, one.envelope) for one in new.values())
         except OSError as error:
-            raise _failed(self._results.path, error) from None
+            raise failed(self._results.path, error) from None
         for one in new.values():
             self._count(one.item.id, one.envelope)
         return list(new.values())
@@ -431,7 +341,7 @@ class Record:
         try:
             self._results.replace(self._rows_without(ids, dropped))
         except OSError as error:
-            raise _failed(self._results.path, error) from None
+            raise failed(self._results.path, error) from None
         for item_id, envelope in dropped:
             self._ended.discard(item_id)
             self.lost.discard(item_id)
@@ -477,7 +387,7 @@ class Record:
         try:
             self._place_lines.add(rows)
         except OSError as error:
-            raise _failed(self._place_lines.path, error) from None
+            raise failed(self._place_lines.path, error) from None
         for item_id, node in places.items():
             if node is None:
                 self._places.pop(item_id, None)
@@ -516,91 +426,6 @@ def _result_of(row: JsonObject, path: Path) -> tuple[str, EnvelopeDict]:
             return item_id, envelope
     raise CounselError(
         Code.STORAGE_FAILED,
-        f"{_shown(path)} is damaged: one of its lines is no result",
+        f"{shown(path)} is damaged: one of its lines is no result",
         repair="Remove the line: then the run that it is about is looked for among the jobs.",
     )
-
-
-def _remove_without_clones(repositories: Path) -> None:
-    """Remove the folder of clones where there is none in it. Raises OSError."""
-    if not repositories.is_dir():
-        return
-    paths = list(repositories.iterdir())
-    if all(path.is_file() for path in paths):
-        # The locks under which they were to be made.
-        for path in paths:
-            path.unlink()
-        repositories.rmdir()
-
-
-def _check_is_free(directory: Path, shown: str) -> None:
-    """Raise unless the directory is empty, or that of a batch that was not begun. Raises OSError."""
-    names = {entry.name for entry in directory.iterdir()}
-    if BATCH in names:
-        raise CounselError(
-            Code.INVALID_ARGUMENTS,
-            f"{shown} has a batch already",
-            repair=f"Go on with it: --resume {shown}. Or name another directory.",
-        )
-    if LOCK not in names and names - {IGNORE, REPOSITORIES}:
-        raise CounselError(
-            Code.INVALID_ARGUMENTS,
-            f"{shown} is not empty",
-            repair="Name a directory that does not exist yet.",
-        )
-
-
-def _locked(directory: Path, shown: str) -> int:
-    """The descriptor that holds the lock. Raises OSError, and `session_busy`."""
-    lock = lock_file(directory / LOCK)
-    if lock is None:
-        raise CounselError(
-            Code.SESSION_BUSY,
-            f"Another process works on the batch in {shown}",
-            repair="Wait until it has ended, or end it; then resume the batch.",
-        )
-    return lock
-
-
-def _sync_directory(directory: Path) -> None:
-    """Have the names of its files on the disk too. Raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _shown(path: Path) -> str:
-    return one_line(visible(str(path)), 300)
-
-
-def _unsafe(error: UnsafeDirectoryError) -> CounselError:
-    return CounselError(
-        Code.STORAGE_FAILED,
-        f"The directory of a batch must be safe from other users: {error}",
-        repair="Mend what the message names, or name another directory.",
-    )
-
-
-def _not_made(shown: str, error: OSError) -> CounselError:
-    failure = error_of(
-        Code.STORAGE_FAILED, f"{shown} cannot be made the directory of a batch", error
-    )
-    failure.repair = (
-        "Name another directory with --output-dir, or mend what the message names."
-    )
-    return failure
-
-
-def _failed(path: Path, error: Exception) -> CounselError:
-    if not isinstance(error, OSError):
-        return CounselError(Code.STORAGE_FAILED, f"{_shown(path)} is damaged: {error}")
-    failure = error_of(
-        Code.STORAGE_FAILED, f"The batch in {_shown(path)} cannot be stored", error
-    )
-    failure.repair = (
-        "Free disk space, or mend what the message names, then resume the batch: "
-        "nothing that ended is lost."
-    )
-    return failure

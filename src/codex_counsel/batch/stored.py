@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from codex_counsel.batch import limits
 from codex_counsel.batch.model import REQUESTS, Item
-from codex_counsel.batch.record import code_of, is_lost
+from codex_counsel.batch.totals import code_of, is_lost
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.jobs import idempotency, recovery

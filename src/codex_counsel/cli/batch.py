@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
 from codex_counsel.batch import engine, generate
+from codex_counsel.batch.directory import BATCH, REPOSITORIES
 from codex_counsel.batch.engine import Control, Outcome
 from codex_counsel.batch.generate import Per, Skipped
 from codex_counsel.batch.local import LocalPool
 from codex_counsel.batch.model import REQUESTS
-from codex_counsel.batch.record import BATCH, REPOSITORIES, Options, Record
+from codex_counsel.batch.record import Options, Record
 from codex_counsel.batch.requests import Line, lines_of, read_requests
 from codex_counsel.batch.sources import Sources
 from codex_counsel.batch.summary import TOOL, Summary, summarize

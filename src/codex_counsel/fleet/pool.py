@@ -26,9 +26,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from codex_counsel.batch import limits, stored
+from codex_counsel.batch.directory import PLACES
 from codex_counsel.batch.local import LocalPool
 from codex_counsel.batch.model import REQUESTS, Ended, Item, Load
-from codex_counsel.batch.record import PLACES, Record, code_of
+from codex_counsel.batch.record import Record
+from codex_counsel.batch.totals import code_of
 from codex_counsel.contract.envelope import EnvelopeDict, failed
 from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.fleet.cluster import Cluster, LocalNodes
