@@ -15,6 +15,7 @@ from codex_counsel.packs.manifest import Pack
 from tests.foundations import Draft
 
 ID = "0123456789abcdef" * 2
+QUESTION = {"question": "What does it do?"}
 
 
 class DraftPack:

@@ -93,7 +93,21 @@ def chatgpt(world: World, server: Loopback, account: Account) -> None:
     )
 
 
-def command_line(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
+def begin(world: World, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start a verb in the workspace, as `command_line` runs it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "codex_counsel", *arguments],
+        env=world.env,
+        cwd=world.workspace,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def command_line(
+    world: World, *arguments: str, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
     """Run a verb in the workspace, without anything on its standard input."""
     return subprocess.run(
         [sys.executable, "-m", "codex_counsel", *arguments],
@@ -102,6 +116,6 @@ def command_line(world: World, *arguments: str) -> subprocess.CompletedProcess[s
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=timeout,
         check=False,
     )

@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from codex_counsel.loopback import Loopback, Reply, Request, patch, say
 from codex_counsel.system.json_values import JsonObject
 from tests.conftest import World
 from tests.e2e.batch.runs import results
+from tests.e2e.runs import command_line
 from tests.fences import fences
 from tests.repositories import numbered_lines
 from tests.reviews import reply
@@ -46,20 +46,6 @@ NEW = [words for words in commands() if words[0] == "batch" and "--resume" not i
 AFTERWARDS = [words for words in commands() if "--resume" in words or "check" in words]
 
 
-def execute(world: World, words: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run the command line in the workspace to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "codex_counsel", *words],
-        env=world.env,
-        cwd=world.workspace,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
 @pytest.fixture
 def project(world: World) -> World:
     """A repository with two commits between `v1.2` and `v1.3`, and the files that the page names."""
@@ -82,7 +68,7 @@ def project(world: World) -> World:
 def test_a_batch_of_the_page_lists_what_it_would_ask(
     project: World, words: list[str]
 ) -> None:
-    ended = execute(project, [*words, "--dry-run", "--json"])
+    ended = command_line(project, *words, "--dry-run", "--json", timeout=120)
     assert ended.returncode == 0, ended.stderr
     items = json.loads(ended.stdout)["data"]["items"]
     counts = {
@@ -124,7 +110,7 @@ def test_the_requests_of_the_page_are_answered_and_the_diff_can_be_applied(
 
     model(play)
     words = ["batch", "requests.jsonl", "--output-dir", "out", "--color", "never"]
-    ended = execute(project, [*words, *where])
+    ended = command_line(project, *words, *where, timeout=120)
     rows = {row["id"]: row for row in results(repository.root / "out")}
     assert ended.returncode == 0, ended.stderr
     assert {name: row["status"] for name, row in rows.items()} == dict.fromkeys(
@@ -136,7 +122,9 @@ def test_the_requests_of_the_page_are_answered_and_the_diff_can_be_applied(
     meta = rows["cart"]["meta"]
     clone = Path(meta["workspace"]["root"])
     assert clone.parent == repository.root / "out/repositories"
-    ended = execute(project, ["apply", meta["job_id"], "-C", str(clone)])
+    ended = command_line(
+        project, "apply", meta["job_id"], "-C", str(clone), timeout=120
+    )
     assert ended.returncode == 0, ended.stderr
     assert (clone / "test_empty.py").read_text("utf-8") == "def test(): ...\n"
 
@@ -149,9 +137,11 @@ def test_the_commands_for_a_batch_that_ended_repeat_nothing_and_judge_it(
         lambda _request: say(json.dumps(reply(found, verdict="concerns"))),
     )
     begin = ["batch", "--review-range", "v1.2..v1.3", "--output-dir", "reviews"]
-    assert execute(project, begin).returncode == 0
+    assert command_line(project, *begin, timeout=120).returncode == 0
     assert len(server.requests) == 2
-    codes = [execute(project, words).returncode for words in AFTERWARDS]
+    codes = [
+        command_line(project, *words, timeout=120).returncode for words in AFTERWARDS
+    ]
     assert [words[:1] for words in AFTERWARDS] == [["batch"]] * 3 + [["check"]]
     assert codes == [0, 0, 1, 0]
     assert len(server.requests) == 2

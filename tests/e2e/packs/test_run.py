@@ -15,7 +15,6 @@ import pytest
 
 from codex_counsel.contract.request import (
     Apply,
-    Consult,
     Delegate,
     ReviewChanges,
     parse,
@@ -27,34 +26,14 @@ from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.prepare.context import Context
 from codex_counsel.services.take import take
 from tests.conftest import World, living, until
-from tests.e2e.runs import assert_nothing_is_left, command_line
+from tests.e2e.runs import assert_nothing_is_left, begin, command_line
 from tests.foundations import draft
 from tests.packs import ID, DraftPack
 from tests.repositories import Repository
 from tests.reviews import reply
 
 Model = Callable[..., Loopback]
-QUESTION = {"question": "What does it do?"}
 NOBODY = 65534
-
-
-@pytest.fixture
-def sender(world: World) -> Repository:
-    return world.repository_at(world.base / "sender").begin_with_work()
-
-
-@pytest.fixture
-def pack(world: World, sender: Repository) -> Path:
-    """The file of a question."""
-    return DraftPack(Consult, QUESTION, draft(sender), world.base).write(
-        world.base / "x.pack"
-    )
-
-
-@pytest.fixture
-def result(world: World) -> Path:
-    """Where the result is written."""
-    return world.base / "x.result"
 
 
 def as_nobody() -> list[str]:
@@ -69,17 +48,6 @@ def as_nobody() -> list[str]:
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("no other user can start this Python")
     return user
-
-
-def begin(world: World, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "codex_counsel", "run", *arguments],
-        env=world.env,
-        cwd=world.workspace,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
 
 
 def envelope_in(result: Path, folder: Path) -> dict[str, Any]:
@@ -205,7 +173,7 @@ def test_a_killed_run_goes_on_and_the_same_pack_gets_its_answer(
 ) -> None:
     answer = hold(say("Paid once."))
     server = model([answer, say("Paid twice.")])
-    child = begin(world, str(pack), "-o", str(result))
+    child = begin(world, "run", str(pack), "-o", str(result))
     server.asked(1)
     child.kill()
     child.communicate()
@@ -222,7 +190,7 @@ def test_an_interrupt_ends_the_run_and_its_result_file_says_so(
     world: World, model: Model, pack: Path, result: Path
 ) -> None:
     server = model([stall()])
-    child = begin(world, str(pack), "-o", str(result))
+    child = begin(world, "run", str(pack), "-o", str(result))
     server.asked(1)
     child.send_signal(signal.SIGINT)
     assert b"cancelled" in child.communicate(timeout=60)[1]
@@ -236,7 +204,7 @@ def test_two_runs_of_one_pack_at_once_get_one_answer(
 ) -> None:
     server = model([say("Once."), say("Twice.")])
     files = [result.with_name(f"{number}.result") for number in range(2)]
-    children = [begin(world, str(pack), "-o", str(file)) for file in files]
+    children = [begin(world, "run", str(pack), "-o", str(file)) for file in files]
     outputs = [child.communicate(timeout=60)[0] for child in children]
     assert [output[:5] for output in outputs] == [b"Once."] * 2
     assert len(server.requests) == 1
@@ -249,7 +217,7 @@ def test_a_run_that_is_killed_while_it_unpacks_leaves_nothing_for_good(
     model([say("It adds.")])
     fifo = world.base / "slow.pack"
     os.mkfifo(fifo)
-    child = begin(world, str(fifo), "-o", str(result))
+    child = begin(world, "run", str(fifo), "-o", str(result))
     packs = world.home / ".cache/codex-counsel/packs"
     with fifo.open("wb", buffering=0) as writer:
         writer.write(pack.read_bytes()[:2_000])

@@ -27,23 +27,12 @@ from codex_counsel.services.pack import packed
 from tests.conftest import World, wait
 from tests.e2e.runs import assert_nothing_is_left, command_line
 from tests.foundations import draft
-from tests.packs import DraftPack
+from tests.packs import QUESTION, DraftPack
 from tests.repositories import Repository
 from tests.reviews import reply
 
 Model = Callable[..., Loopback]
-QUESTION = {"question": "What does it do?"}
 SECRET = "the-password-of-the-receiver"
-
-
-@pytest.fixture
-def sender(world: World) -> Repository:
-    return world.repository_at(world.base / "sender").begin_with_work()
-
-
-@pytest.fixture
-def context(world: World) -> Context:
-    return Context.of(world.env, world.workspace)
 
 
 @pytest.fixture

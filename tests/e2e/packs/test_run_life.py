@@ -23,17 +23,17 @@ from tests.conftest import World, until
 from tests.e2e.pictures import RED_PIXEL
 from tests.e2e.runs import (
     assert_nothing_is_left,
+    begin,
     codex_of,
     command_line,
     kill_worker,
     worker_of,
 )
 from tests.foundations import draft
-from tests.packs import DraftPack
+from tests.packs import QUESTION, DraftPack
 from tests.repositories import Repository
 
 Model = Callable[..., Loopback]
-QUESTION = {"question": "What does it do?"}
 STEPS = 6
 
 DYING = """
@@ -60,34 +60,6 @@ finally:
         file.write(str(counted))
 """
 """Runs a verb; is killed before the step of that number, or writes how many there were."""
-
-
-@pytest.fixture
-def sender(world: World) -> Repository:
-    return world.repository_at(world.base / "sender").begin_with_work()
-
-
-@pytest.fixture
-def result(world: World) -> Path:
-    return world.base / "x.result"
-
-
-@pytest.fixture
-def pack(world: World, sender: Repository) -> Path:
-    return DraftPack(Consult, QUESTION, draft(sender), world.base).write(
-        world.base / "x.pack"
-    )
-
-
-def begin(world: World, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "codex_counsel", "run", *arguments],
-        env=world.env,
-        cwd=world.workspace,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
 
 
 def only_job(world: World) -> Job:
@@ -154,7 +126,7 @@ def test_of_a_run_whose_worker_or_codex_is_killed_the_result_says_so_and_the_pac
 ) -> None:
     answers = iter([stall(), say("It adds.")])
     server = model(lambda _: next(answers))
-    child = begin(world, str(pack), "-o", str(result))
+    child = begin(world, "run", str(pack), "-o", str(result))
     server.asked(1)
     job = only_job(world)
     if victim == "worker":
@@ -176,7 +148,7 @@ def test_an_answer_that_was_there_when_all_was_killed_is_not_paid_again(
     world: World, model: Model, pack: Path, result: Path
 ) -> None:
     server = model([say("Paid once.")])
-    child = begin(world, str(pack), "-o", str(result))
+    child = begin(world, "run", str(pack), "-o", str(result))
     job = only_job(world)
     until(lambda: b"turn.completed" in events_of(job))
     with contextlib.suppress(ProcessLookupError):
@@ -198,7 +170,7 @@ def test_a_task_whose_worker_was_killed_leaves_no_tree_and_no_process(
         world.base / "task.pack"
     )
     server = model([shell("echo 'answer = 42' > app.py"), stall()])
-    child = begin(world, str(file), "-o", str(result))
+    child = begin(world, "run", str(file), "-o", str(result))
     server.asked(2)
     kill_worker(only_job(world))
     child.communicate(timeout=60)
@@ -213,12 +185,12 @@ def test_of_two_runs_of_a_pack_one_goes_on_when_the_other_is_killed(
     answer = hold(say("Paid once."))
     server = model([answer])
     other = world.base / "other.result"
-    first = begin(world, str(pack), "-o", str(result))
+    first = begin(world, "run", str(pack), "-o", str(result))
     server.asked(1)
     folder = world.home / ".cache/codex-counsel/packs"
     (used,) = folder.glob("*/used")
     before = used.stat().st_mtime_ns
-    second = begin(world, str(pack), "-o", str(other))
+    second = begin(world, "run", str(pack), "-o", str(other))
     until(lambda: used.stat().st_mtime_ns > before)
     first.kill()
     first.communicate()
@@ -236,7 +208,7 @@ def test_an_interrupt_while_the_repository_is_made_leaves_nothing(
     model([say("Never.")])
     fifo = world.base / "slow.pack"
     os.mkfifo(fifo)
-    child = begin(world, str(fifo), "-o", str(result))
+    child = begin(world, "run", str(fifo), "-o", str(result))
     packs = world.home / ".cache/codex-counsel/packs"
     with fifo.open("wb", buffering=0) as writer:
         writer.write(pack.read_bytes()[:2_000])

@@ -25,23 +25,11 @@ from tests.conftest import World, wait
 from tests.e2e.pictures import RED_PIXEL
 from tests.e2e.runs import assert_nothing_is_left
 from tests.foundations import bundle, draft
-from tests.packs import ID, DraftPack
+from tests.packs import ID, QUESTION, DraftPack
 from tests.repositories import Repository
 from tests.reviews import reply, review
 
 Model = Callable[..., Loopback]
-QUESTION = {"question": "What does it do?"}
-
-
-@pytest.fixture
-def sender(world: World) -> Repository:
-    """The sender's repository, with uncommitted work of every kind."""
-    return world.repository_at(world.base / "sender").begin_with_work()
-
-
-@pytest.fixture
-def context(world: World) -> Context:
-    return Context.of(world.env, world.workspace)
 
 
 def run(context: Context, pack: DraftPack, *, whole: bool = True) -> EnvelopeDict:
