@@ -1,32 +1,29 @@
-"""The verb `batch`: which requests, where they run, what a signal means meanwhile, and what is printed at the end."""
+"""The verb `batch`: begun or resumed, run somewhere, what a signal means meanwhile, and what is printed at the end."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import importlib
-import json
 import os
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING
 
-from codex_counsel.batch import engine, generate
+from codex_counsel.batch import engine
 from codex_counsel.batch.directory import BATCH, REPOSITORIES
 from codex_counsel.batch.engine import Control, Outcome
-from codex_counsel.batch.generate import Per, Skipped
 from codex_counsel.batch.local import LocalPool
-from codex_counsel.batch.model import REQUESTS
 from codex_counsel.batch.record import Options, Record
-from codex_counsel.batch.requests import Line, lines_of, read_requests
+from codex_counsel.batch.requests import Line
 from codex_counsel.batch.sources import Sources
-from codex_counsel.batch.summary import TOOL, Summary, summarize
-from codex_counsel.cli import batch_documents
+from codex_counsel.batch.summary import Summary, summarize
+from codex_counsel.cli import batch_documents, batch_requests
 from codex_counsel.cli.batch_display import Display
 from codex_counsel.cli.batch_text import add_batch
 from codex_counsel.cli.output import UnwrittenError
@@ -34,11 +31,8 @@ from codex_counsel.cli.page import Look, Page
 from codex_counsel.cli.progress import LINE
 from codex_counsel.cli.render import Output, UnwrittenFilesError
 from codex_counsel.cli.review_text import counted
-from codex_counsel.contract.envelope import completed
-from codex_counsel.contract.request import parse
-from codex_counsel.errors import CATALOG, DONE, Code, CounselError
+from codex_counsel.errors import CATALOG, Code, CounselError
 from codex_counsel.services.checking import Bar
-from codex_counsel.system.files import open_regular
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import one_line, visible
 
@@ -46,27 +40,20 @@ if TYPE_CHECKING:
     from codex_counsel.batch.model import Pool
     from codex_counsel.services.counsel import Counsel
 
-SOURCES = ("file", "review_range", "review_prs", "audit", "delegate")
-"""The arguments that say what is asked; one of them does."""
-ONLY_NEW = (*SOURCES, "per", "repos", "arguments", "output_dir", "workspace_root")
-"""What a batch that goes on has from its beginning."""
-MAX_JOBS = 64
-LOCAL = "local"
 NO_CLUSTER = "none"
-MAX_SUBJECT = 100
 
 
 def run_batch(arguments: argparse.Namespace, counsel: Counsel) -> int:
     """Begin a batch, or go on with one; returns the exit code."""
     output = Output.of(arguments)
     output.check()
-    _check(arguments)
+    batch_requests.check(arguments)
     if arguments.resume is not None:
         return _resume(arguments, counsel, output)
 
-    asked = _asked(arguments, counsel)
+    asked = batch_requests.read(arguments, counsel)
     if arguments.dry_run:
-        return _show_requests(asked, output)
+        return batch_requests.show(asked, output)
     directory = _new_directory(arguments)
     record = Record.create(directory)
     try:
@@ -76,7 +63,7 @@ def run_batch(arguments: argparse.Namespace, counsel: Counsel) -> int:
         raise
     with record, _way_on(record):
         display = Display(quiet=arguments.quiet)
-        display.say_each(_left_out(asked.skipped))
+        display.say_each(batch_requests.left_out(asked.skipped))
         return _run(record, arguments, counsel, output, display, is_new=True)
 
 
@@ -88,154 +75,28 @@ def _resume(arguments: argparse.Namespace, counsel: Counsel, output: Output) -> 
                 for item in record.items()
                 if not record.has_ended(item.id) or item.id in record.unstarted
             )
-            return _show_requests(_Asked(waiting, Path("/")), output)
+            return batch_requests.show(batch_requests.Asked(waiting, Path("/")), output)
         record.with_options(_options(arguments, record.options))
         display = Display(quiet=arguments.quiet)
         with _way_on(record):
             return _run(record, arguments, counsel, output, display, is_new=False)
 
 
-# --- what is asked
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """The requests. `base` is where relative paths of repositories start."""
-
-    lines: Iterable[Line]
-    base: Path
-    skipped: Iterable[Skipped] = ()
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    """Raise `invalid_arguments` for what does not go together, or is out of bounds."""
-    named = [name for name in SOURCES if getattr(arguments, name) is not None]
-    if len(named) > 1:
-        raise _invalid(
-            f"{_flag(named[0])} and {_flag(named[1])} each say what is asked: give one of them"
-        )
-    if arguments.resume is not None:
-        for name in ONLY_NEW:
-            if getattr(arguments, name) is not None:
-                raise _invalid(
-                    f"{_flag(name)} does not go with --resume: the batch has its requests already"
-                )
-    needed = {"per": ("audit", "review_range"), "repos": ("delegate",)}
-    for name, owners in needed.items():
-        if getattr(arguments, name) is not None and not set(owners) & set(named):
-            flags = " or ".join(map(_flag, owners))
-            raise _invalid(f"{_flag(name)} belongs to {flags}")
-    if arguments.delegate is not None and arguments.repos is None:
-        raise _invalid("--delegate needs --repos: where the task is to be done")
-    if arguments.arguments is not None and named in ([], ["file"]):
-        raise _invalid(
-            "--arguments is for requests that are made here; in a file, each line has its own"
-        )
-    if arguments.retry_lost and arguments.resume is None:
-        raise _invalid("--retry-lost belongs to --resume")
-    _check_numbers(arguments)
-
-
-def _check_numbers(arguments: argparse.Namespace) -> None:
-    if arguments.jobs is not None and not 1 <= arguments.jobs <= MAX_JOBS:
-        raise _invalid(f"--jobs is a number from 1 to {MAX_JOBS}")
-    for name in ("max_tokens", "max_failures"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise _invalid(f"{_flag(name)} is a number from 1 on")
-    if arguments.lost_after is not None and arguments.lost_after < 0:
-        raise _invalid("--lost-after is a number of seconds")
-
-
-def _asked(arguments: argparse.Namespace, counsel: Counsel) -> _Asked:
-    root = _root(arguments)
-    here = Path.cwd()
-    own = _own_arguments(arguments.arguments)
-    context = counsel.context
-    if arguments.review_range is not None:
-        if arguments.per not in (None, "commit"):
-            raise _invalid("--review-range makes a review --per commit")
-        made = generate.review_range(context, root, arguments.review_range, own)
-    elif arguments.review_prs is not None:
-        names = generate.read_list(arguments.review_prs, here)
-        made = generate.review_prs(names, own)
-    elif arguments.audit is not None:
-        per = _per(arguments.per)
-        made = generate.audit(context, root, arguments.audit, per, own)
-    elif arguments.delegate is not None:
-        task = arguments.delegate
-        if task == "-":
-            task = sys.stdin.buffer.read().decode("utf-8", "replace")
-        repositories = generate.read_repositories(arguments.repos, here)
-        made = generate.delegate(task, repositories, own)
-    else:
-        return _from_file(arguments.file or "-")
-    return _Asked(made.lines, here, made.skipped)
-
-
-def _per(named: str | None) -> Per:
-    for per in get_args(Per):
-        if named == per:
-            return cast("Per", per)
-    if named is not None:
-        raise _invalid("--audit makes a review --per file or --per directory")
-    return "file"
-
-
-def _from_file(name: str) -> _Asked:
-    if name == "-":
-        if sys.stdin.isatty():
-            print(
-                "Type the requests, one JSON object a line, and end them with Ctrl-D:",
-                file=sys.stderr,
-            )
-        lines = read_requests(lines_of(sys.stdin.buffer), "standard input")
-        return _Asked(lines, Path.cwd())
-    path = Path(name).absolute()
-    return _Asked(_requests_of(path, name), path.parent)
-
-
-def _requests_of(path: Path, name: str) -> Iterator[Line]:
-    shown = one_line(visible(name), 200)
-    try:
-        file = open_regular(path)
-    except OSError as error:
-        raise _invalid(f"{shown}: {error.strerror}") from None
-    with file:
-        yield from read_requests(lines_of(file), shown)
-
-
-def _own_arguments(text: str | None) -> Mapping[str, JsonObject]:
-    """The arguments for each request. Raises `invalid_arguments`."""
-    if text is None:
-        return {}
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise _invalid(
-            '--arguments is no JSON object of arguments by their names, such as {"effort": "low"}'
-        )
-    return value
-
-
 def _begin(
-    record: Record, asked: _Asked, arguments: argparse.Namespace, counsel: Counsel
+    record: Record,
+    asked: batch_requests.Asked,
+    arguments: argparse.Namespace,
+    counsel: Counsel,
 ) -> None:
     LINE.say("reading the requests …")
     sources = Sources(
         counsel.context,
-        own=_root(arguments),
+        own=batch_requests.root_of(arguments),
         base=asked.base,
         repositories=record.directory / REPOSITORIES,
     )
     options = _options(arguments, Options())
     record.begin(sources.items(asked.lines, record.id), options)
-
-
-def _root(arguments: argparse.Namespace) -> Path:
-    return Path(arguments.workspace_root or Path.cwd()).absolute()
 
 
 def _new_directory(arguments: argparse.Namespace) -> Path:
@@ -256,38 +117,6 @@ def _options(arguments: argparse.Namespace, earlier: Options) -> Options:
     if named.get("cluster") == NO_CLUSTER:
         named["cluster"] = None
     return replace(earlier, **named)
-
-
-def _left_out(skipped: Iterable[Skipped]) -> list[str]:
-    return [f"left out: {one.path}: {one.reason}" for one in skipped]
-
-
-def _show_requests(asked: _Asked, output: Output) -> int:
-    """List what would be asked. Nothing is spent, cloned or written."""
-    lines = list(asked.lines)
-    skipped = list(asked.skipped)
-    requests = counted(len(lines), "request")
-    summary = f"{requests} would be asked; nothing was spent"
-    if output.is_printed and output.format == "text":
-        for line in lines:
-            where = visible(line.repo or ".")
-            print(f"{visible(line.id)}  {line.kind}  {where}  {_subject(line)}")
-        LINE.erase()
-        for words in _left_out(skipped):
-            print(words, file=sys.stderr)
-        print(summary)
-        output = replace(output, is_printed=False)
-    data = {
-        "items": [asdict(line) for line in lines],
-        "skipped": [asdict(one) for one in skipped],
-    }
-    output.show(completed(TOOL, summary, data).wire())
-    return DONE
-
-
-def _subject(line: Line) -> str:
-    request = parse(REQUESTS[line.kind], line.arguments)
-    return one_line(visible(request.subject), MAX_SUBJECT)
 
 
 # --- running it
@@ -484,15 +313,3 @@ def _shown(path: Path) -> str:
     with contextlib.suppress(ValueError, OSError):
         path = path.relative_to(os.path.realpath("."))
     return one_line(visible(str(path)), 300)
-
-
-def _flag(name: str) -> str:
-    if name == "file":
-        return "FILE"
-    if name == "workspace_root":
-        return "-C"
-    return f"--{name.replace('_', '-')}"
-
-
-def _invalid(message: str) -> CounselError:
-    return CounselError(Code.INVALID_ARGUMENTS, message)
