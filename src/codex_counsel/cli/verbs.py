@@ -151,10 +151,10 @@ def _pack(arguments: argparse.Namespace) -> int:
             request_type, values = Delegate, _delegate_values(arguments)
     LINE.say("packing …")
     # The other verbs do without it.
-    from codex_counsel.cli import packs
+    from codex_counsel.cli import pack
 
     request = parse(request_type, values)
-    return packs.run(arguments, output, request, _environment())
+    return pack.run(arguments, output, request, _environment())
 
 
 def _finish(counsel: Counsel, handle: Handle, arguments: argparse.Namespace) -> int:

@@ -252,6 +252,13 @@ def _own_variables(env: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     return own, warnings
 
 
+def is_set(setting: str, env: Mapping[str, str]) -> bool:
+    """Whether a variable of the environment has a value for this setting, also by an older name of it."""
+    names = {setting.upper()}
+    names.update(old for old, new in OLD_NAMES.items() if new in names)
+    return any(env.get(PREFIX + name, "").strip() for name in names)
+
+
 def _foreign_warning(name: str, names: set[str]) -> str:
     warning = f"{FOREIGN_PREFIX}{name} belongs to another bridge and was ignored"
     ours = {**OLD_NAMES, **FOREIGN_NAMES}.get(name, name)

@@ -6,6 +6,7 @@
     repository/       the working tree with its `.git`, as the sender had them
     findings.jsonl    the findings that came with it
     more/             for each bundle of further commits that was taken in, an empty file
+    images/           the images of the requests that are being started, each pack's in a folder of its id; and a lock
 
 Invariants: `repository/` is made in `draft/` and renamed into place, so it is whole where it
 exists. Afterwards only commits are added to it: runs read it meanwhile, and write nothing.
@@ -48,6 +49,8 @@ YOUNG_SECONDS = 60
 """Age below which the maker of a directory may not have its lock yet."""
 LOCK_PATIENCE = 300.0
 """Seconds that a call waits while another one makes the same repository."""
+IMAGES_PATIENCE = 60.0
+"""Seconds that a call waits while another one starts a run with images from the same foundation."""
 SCRATCH = "scratch-"
 REMOVED = "removed-"
 
@@ -143,6 +146,34 @@ def using(context: Context, digest: str) -> Iterator[Path]:
             raise _not_stored(error) from None
         yield directory / "repository"
     finally:
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def holding_images(repository: Path, sent: Path, pack_id: str) -> Iterator[Path]:
+    """Move the folder `sent` with the images of a pack beside its repository, where they stay until the block ends.
+
+    The same pack has the same paths each time: they are part of the request by which its
+    run is known. Raises `storage_failed`.
+    """
+    folder = repository.with_name(manifest.IMAGES)
+    own = folder / pack_id
+    try:
+        make_private(folder)
+        lock = lock_file(folder / "lock", patience=IMAGES_PATIENCE)
+    except (OSError, UnsafeDirectoryError) as error:
+        raise _not_stored(error) from None
+    if lock is None:
+        raise _busy(folder / "lock", IMAGES_PATIENCE)
+    try:
+        try:
+            remove_tree(own)
+            sent.rename(own)
+        except OSError as error:
+            raise _not_stored(error) from None
+        yield own
+    finally:
+        remove_tree(own)
         os.close(lock)
 
 
@@ -318,10 +349,10 @@ def _locked(file: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _busy(file: Path) -> CounselError:
+def _busy(file: Path, seconds: float = LOCK_PATIENCE) -> CounselError:
     return CounselError(
         Code.STORAGE_FAILED,
-        f"Another process holds {file} for more than {LOCK_PATIENCE:g} seconds",
+        f"Another process holds {file} for more than {seconds:g} seconds",
     )
 
 

@@ -9,7 +9,6 @@ and no wish: the network for commands, and the part of a usage window that is ke
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
@@ -24,14 +23,13 @@ from codex_counsel.contract.request import (
     RunRequest,
     parse,
 )
-from codex_counsel.contract.settings import PREFIX, Settings, load
+from codex_counsel.contract.settings import PREFIX, Settings, is_set, load
 from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.jobs.store import Store
 from codex_counsel.packs import archive, manifest, result_writer
 from codex_counsel.packs import repository as repositories
 from codex_counsel.packs.manifest import Pack
 from codex_counsel.services.counsel import Counsel
-from codex_counsel.system.files import lock_file, make_private, remove_tree
 from codex_counsel.system.json_values import Json, JsonObject
 from codex_counsel.system.text import one_line, visible
 
@@ -50,8 +48,6 @@ LIMITS = (
 """Settings of `manifest.POLICY` of which the lower one is in force."""
 WORDS = ("model", "effort")
 """Settings that become arguments of Codex, as the request's own do."""
-IMAGES_PATIENCE = 60.0
-"""Seconds that a call waits while another one starts a run with images from the same foundation."""
 NO_LOGIN = (
     "A pack brings no login. On this machine run `codex login`, or set CODEX_API_KEY; then run the same pack again. "
     "OPENAI_API_KEY alone is not read by `codex exec`."
@@ -141,7 +137,8 @@ def _unpack(source: BinaryIO, name: str, folder: Path) -> _Received:
             Code.STORAGE_FAILED, f"{name} cannot be unpacked", error
         ) from None
     pack = manifest.parse(Pack, about, name)
-    for problem in _problems(pack, folder):
+    problem = next(_problems(pack, folder), None)
+    if problem is not None:
         raise CounselError(Code.PACK_INVALID, f"{name} is damaged: {problem}")
     try:
         request = parse(
@@ -220,11 +217,9 @@ def _at_home(context: Context, received: _Received) -> Iterator[_Prepared]:
     _keep_foundation(context, received)
     with repositories.using(context, pack.foundation) as repository:
         workspace = _workspace(repository, pack.prefix)
-        with _images(repository.parent, received) as images:
-            request = replace(request, workspace_root=str(workspace))
-            if isinstance(request, Consult | Delegate):
-                request = replace(request, images=images)
-            yield _Prepared(context, request)
+        request = replace(request, workspace_root=str(workspace))
+        with _with_images(repository, received, request) as complete:
+            yield _Prepared(context, complete)
 
 
 def _keep_foundation(context: Context, received: _Received) -> None:
@@ -268,40 +263,17 @@ def _workspace(repository: Path, prefix: str) -> Path:
 
 
 @contextlib.contextmanager
-def _images(directory: Path, received: _Received) -> Iterator[tuple[str, ...]]:
-    """The paths of the images; the files are there until the block ends, when the job has them.
-
-    The same pack has the same paths each time: they are part of the request by which its
-    run is known.
-    """
-    if not received.pack.images:
-        yield ()
+def _with_images(
+    repository: Path, received: _Received, request: RunRequest
+) -> Iterator[RunRequest]:
+    """The request with the paths of its images; the files are there until the block ends, when the job has them."""
+    names = received.pack.images
+    if not names or not isinstance(request, Consult | Delegate):
+        yield request
         return
-    folder = directory / manifest.IMAGES
-    try:
-        make_private(folder)
-        lock = lock_file(folder / "lock", patience=IMAGES_PATIENCE)
-    except OSError as error:
-        raise error_of(
-            Code.STORAGE_FAILED, "The images of the pack cannot be stored", error
-        ) from None
-    if lock is None:
-        raise CounselError(
-            Code.STORAGE_FAILED,
-            f"Another process holds {folder / 'lock'} for more than {IMAGES_PATIENCE:g} seconds",
-        )
-    own = folder / received.pack.id
-    try:
-        remove_tree(own)
-        (received.folder / manifest.IMAGES).rename(own)
-        yield tuple(str(own / Path(name).name) for name in received.pack.images)
-    except OSError as error:
-        raise error_of(
-            Code.STORAGE_FAILED, "The images of the pack cannot be stored", error
-        ) from None
-    finally:
-        remove_tree(own)
-        os.close(lock)
+    sent = received.folder / manifest.IMAGES
+    with repositories.holding_images(repository, sent, received.pack.id) as folder:
+        yield replace(request, images=tuple(str(folder / Path(n).name) for n in names))
 
 
 # --- settings
@@ -326,8 +298,8 @@ def settings_of(context: Context, sent: Mapping[str, Json]) -> Settings:
         if value == default and name not in LIMITS:
             continue
         mine = getattr(own, name)
-        is_set = mine != default or f"{PREFIX}{name.upper()}" in context.env
-        if name in LIMITS and is_set:
+        is_chosen = mine != default or is_set(name, context.env)
+        if name in LIMITS and is_chosen:
             value = min(mine, value)
         values[name] = value
     return replace(own, **values, warnings=(*own.warnings, *warnings))

@@ -208,6 +208,11 @@ def test_a_pack_without_its_foundation_runs_where_that_is_kept_and_is_refused_by
             {"timeout_seconds": 7_000},
             {"timeout_seconds": 1_800},
         ),
+        (
+            {"JOB_MAX_SECONDS": "1800"},
+            {"timeout_seconds": 7_000},
+            {"timeout_seconds": 1_800},
+        ),
         ({}, {"timeout_seconds": 10**9}, {"timeout_seconds": 7_200}),
         ({}, {"timeout_seconds": "soon"}, {"timeout_seconds": 1_800}),
         ({}, {"timeout_seconds": [1]}, {"timeout_seconds": 1_800}),
