@@ -41,7 +41,7 @@ from codex_counsel.fleet.packing import Packing
 from codex_counsel.fleet.tickets import TICKET
 from codex_counsel.jobs.store import Store
 from codex_counsel.prepare.context import Context, Memory
-from codex_counsel.services.take import take
+from codex_counsel.services.take import take_file
 from codex_counsel.system.files import make_private, remove_tree
 
 LOCAL = "local"
@@ -205,7 +205,7 @@ class ClusterPool:
         assert path  # noqa: S101  # the caller has looked
         item = order.item
         try:
-            envelope = take(
+            taken = take_file(
                 self._context,
                 path,
                 workspace_root=str(item.root),
@@ -220,6 +220,7 @@ class ClusterPool:
         finally:
             path.unlink(missing_ok=True)
         self._dispatcher.confirm(order)
+        envelope = taken.envelope
         is_cancelled = envelope["status"] == "cancelled"
         if is_cancelled or limits.is_no_result(code_of(envelope)):
             self._record.forget_place(item.id)

@@ -110,7 +110,7 @@ def ids_here(result: ResultFile) -> dict[str, str]:
 
 
 def build(result: ResultFile, hidden: Path, home: Home) -> list[str]:
-    """Make the job directories below `hidden`; returns their ids, that of the job itself first.
+    """Make the job directories below `hidden`; returns the ids here of the jobs that the job started.
 
     Raises `pack_invalid`, `workspace_invalid`, `worktree_failed` and `storage_failed`, and
     OSError where a file cannot be written. A review is put on record last of all.
@@ -123,7 +123,7 @@ def build(result: ResultFile, hidden: Path, home: Home) -> list[str]:
         building.write_spec(job_id, [])
         building.finish(job_id)
     building.finish(result.job)
-    return [ids[result.job], *(ids[job_id] for job_id in parts)]
+    return [ids[job_id] for job_id in parts]
 
 
 def note_usage(result: ResultFile, hidden: Path, home: Home) -> None:

@@ -9,7 +9,6 @@ from typing import BinaryIO
 
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.errors import Code, CounselError, error_of
-from codex_counsel.git.repo import Repo
 from codex_counsel.jobs import idempotency, taken
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.store import Store
@@ -35,31 +34,6 @@ class Taken:
     is_new: bool
 
 
-def take(
-    context: Context,
-    result: Path,
-    *,
-    workspace_root: str | None = None,
-    key: str | None = None,
-    pack: str | None = None,
-    tool: str | None = None,
-) -> EnvelopeDict:
-    """Put a result among the jobs of this user, as if it had run here; returns the stored envelope.
-
-    It is durable then. Taking it again changes nothing. `workspace_root` is the directory
-    that it belongs to: by default that of the pack, else the current one. `key` is an
-    idempotency key of the tool under which the job is found from now on. `pack` is the id of
-    the pack that was sent, `tool` that of its request: then the result of another one is refused.
-
-    Raises `pack_invalid` for what is no result, is damaged or forged, or differs from what
-    was taken before; `workspace_invalid` where the repository is not the right one; and
-    `storage_failed`.
-    """
-    return take_file(
-        context, result, workspace_root=workspace_root, key=key, pack=pack, tool=tool
-    ).envelope
-
-
 def take_file(
     context: Context,
     result: Path,
@@ -69,7 +43,17 @@ def take_file(
     pack: str | None = None,
     tool: str | None = None,
 ) -> Taken:
-    """As `take`; also tells the job's id, and whether it is new."""
+    """Put a result among the jobs of this user, as if it had run here, durably. Taking it again changes nothing.
+
+    `workspace_root` is the directory that it belongs to: by default that of the pack, else
+    the current one. `key` is an idempotency key of the tool under which the job is found
+    from now on. `pack` is the id of the pack that was sent, `tool` that of its request: then
+    the result of another one is refused.
+
+    Raises `pack_invalid` for what is no result, is damaged or forged, or differs from what
+    was taken before; `workspace_invalid` where the repository is not the right one; and
+    `storage_failed`.
+    """
     try:
         source = open_regular(result)
     except OSError as error:
@@ -98,7 +82,7 @@ def take_stream(
     pack: str | None = None,
     tool: str | None = None,
 ) -> Taken:
-    """As `take`, of a stream that messages call `name`."""
+    """As `take_file`, of a stream that messages call `name`."""
     store = Store(context.settings.state)
     try:
         store.prepare()
@@ -127,42 +111,42 @@ class _Call:
 
 
 def _take(call: _Call, result: ResultFile, hidden: Path) -> Taken:
-    """Raises OSError, and as `take`."""
+    """Raises OSError, and as `take_file`."""
     store, key = call.store, call.key
-    sent = packs_sent.read_sent(store.state, result.pack)
-    job_id = building.id_here(result.pack, result.job)
-    keys = {key} if sent is None else {key, sent.key}
-    arguments = sent.arguments if sent else None
     tool = result.jobs[result.job].tool
-    if sent is not None and sent.tool != tool:
-        raise result.error(
-            f"is of the tool {tool}, and its pack is one for {sent.tool}"
-        )
+    job_id = building.id_here(result.pack, result.job)
+    keys = {key}
+    arguments = None
+    sent = packs_sent.read_sent(store.state, result.pack)
     if sent is not None:
         _check_asked(result, sent)
+        keys.add(sent.key)
+        arguments = sent.arguments
     # A key is noted before its job is there: a batch must find what it has paid for.
     with contextlib.ExitStack() as held:
         for each in sorted(filter(None, keys)):
             claim = held.enter_context(idempotency.claim(store, tool, each, arguments))
             if claim.earlier is None:
                 claim.note_job(job_id)
-        earlier = _earlier(store, result, job_id)
-        if earlier is None:
+        is_new = False
+        if _earlier(store, result, job_id) is None:
             home = _home(call, result, sent)
-            jobs = building.build(result, hidden, home)
+            parts = building.build(result, hidden, home)
             building.note_usage(result, hidden, home)
-            is_new = taken.publish(store.state, hidden, job_id, jobs[1:])
-        else:
-            is_new = False
+            is_new = taken.publish(store.state, hidden, job_id, parts)
         # Of two calls at once, another result of the same job may have come first.
         stored = _earlier(store, result, job_id) or {}
     return Taken(job_id, stored, is_new)
 
 
 def _check_asked(result: ResultFile, sent: Sent) -> None:
-    """Refuse the review of another commit than was packed: what it saw would not be sent again."""
-    frame = result.jobs[result.job].details.get("frame")
-    match frame:
+    """Refuse another tool, or a review of another commit, than was packed: what that saw would not be sent again."""
+    job = result.jobs[result.job]
+    if sent.tool != job.tool:
+        raise result.error(
+            f"is of the tool {job.tool}, and its pack is one for {sent.tool}"
+        )
+    match job.details.get("frame"):
         case {"state": "commit", "head": str(head)}:
             if sent.reviewed not in (None, head):
                 raise result.error(
@@ -209,7 +193,7 @@ def _check_fits(result: ResultFile, home: Home, memory: Memory | None) -> None:
     head = result.jobs[result.job].head
     if head is None or (memory and (home.workspace, head) in memory.commits):
         return
-    repo: Repo = home.repo
+    repo = home.repo
     code, _, _ = repo.try_git("cat-file", "-e", f"{head}^{{commit}}")
     if code:
         raise missing_commit(result, head, repo)

@@ -19,7 +19,7 @@ from codex_counsel.fleet.cluster import Cluster, DaskWorker
 from codex_counsel.fleet.tickets import Tickets
 from codex_counsel.loopback import Loopback, Script, hold, say
 from codex_counsel.services import pack as packs
-from codex_counsel.services.take import take
+from codex_counsel.services.take import take_file
 from tests.conftest import World, living, until
 from tests.e2e.fleet.nodes import DaskCluster, Node
 
@@ -181,7 +181,8 @@ def test_a_pack_that_comes_twice_is_run_once_and_its_result_kept_until_received(
     assert (job / "delivered").exists()
     assert not tickets.result(ticket).exists()
     context = machine.client.counsel().context
-    envelope = take(context, result, workspace_root=str(machine.client.workspace))
+    taken = take_file(context, result, workspace_root=str(machine.client.workspace))
+    envelope = taken.envelope
     assert envelope["answer"] == "It is fine."
 
 

@@ -24,7 +24,7 @@ from codex_counsel.loopback import Loopback, error, hold, http_error, say, shell
 from codex_counsel.packs import archive, foundation
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.prepare.context import Context
-from codex_counsel.services.take import take
+from codex_counsel.services.take import take_file
 from tests.conftest import World, living, until
 from tests.e2e.runs import assert_nothing_is_left, begin, command_line
 from tests.foundations import draft
@@ -110,7 +110,8 @@ def test_a_task_travels_with_all_work_and_its_diff_is_applied_where_it_came_from
 
     ran = command_line(world, "run", str(file), "-o", str(result))
     assert (ran.returncode, ran.stderr) == (0, "")
-    envelope = take(context, result, workspace_root=str(home.workspace))
+    taken = take_file(context, result, workspace_root=str(home.workspace))
+    envelope = taken.envelope
     assert envelope["status"] == "completed"
     job_id = envelope["meta"]["job_id"]
     home.counsel().apply(parse(Apply, {"job_id": job_id}))

@@ -19,7 +19,7 @@ from codex_counsel.loopback import failed, say, shell
 from codex_counsel.packs.take import id_here
 from codex_counsel.prepare.context import Memory
 from codex_counsel.services import checking, comparison
-from codex_counsel.services.take import take
+from codex_counsel.services.take import take_file
 from tests.conftest import consult
 from tests.e2e.attempts import CHECK, RIGHT, WRONG, Cast
 from tests.e2e.delegation import assert_unchanged, delegate
@@ -206,11 +206,16 @@ def test_a_batch_looks_once_whether_the_repository_is_the_one_that_was_packed(
     root = str(here.workspace)
     jobs = [consult(machines.there.counsel())["meta"]["job_id"] for _ in range(3)]
     first, second, third = (machines.result(job, secrets.token_hex(16)) for job in jobs)
-    assert take(batch, first, workspace_root=root)["answer"] == "It is fine."
+    assert (
+        take_file(batch, first, workspace_root=root).envelope["answer"] == "It is fine."
+    )
     (here.workspace / ".git").rename(here.base / "git")
-    assert take(batch, second, workspace_root=root)["answer"] == "It is fine."
+    assert (
+        take_file(batch, second, workspace_root=root).envelope["answer"]
+        == "It is fine."
+    )
     with pytest.raises(CounselError) as error:
-        take(here.counsel().context, third, workspace_root=root)
+        take_file(here.counsel().context, third, workspace_root=root)
     assert error.value.code in (Code.WORKSPACE_INVALID, Code.NOT_A_GIT_REPO)
 
 
