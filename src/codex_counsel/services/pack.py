@@ -7,7 +7,6 @@ would mean something else. What means something on this machine only is packed, 
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import tempfile
 from collections.abc import Iterator
@@ -21,16 +20,12 @@ from codex_counsel.contract.request import (
     ReviewPlan,
     RunRequest,
 )
-from codex_counsel.contract.settings import OLD_NAMES, PREFIX, Settings
+from codex_counsel.contract.settings import Settings, is_set
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.git import refs
-from codex_counsel.git.names import display_name, from_root
-from codex_counsel.git.repo import Repo
 from codex_counsel.jobs import idempotency
-from codex_counsel.jobs.store import Store
-from codex_counsel.packs import archive, bundle_writer, commits, foundation
+from codex_counsel.packs import archive
+from codex_counsel.packs import foundation as foundations
 from codex_counsel.packs.archive import Member
-from codex_counsel.packs.commits import Comparison
 from codex_counsel.packs.foundation import MadeFoundation, not_written
 from codex_counsel.packs.manifest import (
     FOUNDATION,
@@ -42,14 +37,17 @@ from codex_counsel.packs.manifest import (
     Pack,
     to_json,
 )
+from codex_counsel.packs.review_request import (
+    NOTHING_FURTHER,
+    ReviewPacking,
+    TravellingReview,
+)
 from codex_counsel.packs.sent import Sent, note_sent
 from codex_counsel.prepare import attachments
 from codex_counsel.prepare import workspace as workspaces
 from codex_counsel.prepare.context import Context
-from codex_counsel.prepare.workspace import ResolvedWorkspace, open_repository
-from codex_counsel.review import pull_request
+from codex_counsel.prepare.workspace import ResolvedWorkspace
 from codex_counsel.review import target as targets
-from codex_counsel.review.target import Target
 from codex_counsel.system.json_values import Json, JsonObject
 from codex_counsel.system.temporary import remove_abandoned, temporary_directory
 from codex_counsel.system.text import clean, one_line
@@ -168,17 +166,11 @@ def prepare(
     is_new = foundation is None
     try:
         if foundation is None:
-            foundation = _foundation(context, workspace, scratch)
+            foundation = foundations.make(context, workspace, scratch / FOUNDATION)
         packing = _Packing(context, workspace, foundation, is_new, scratch)
         return packing.pack(request, pack_id or secrets.token_hex(16))
     except OSError as error:
         raise not_written(scratch, error) from None
-
-
-def _foundation(
-    context: Context, workspace: ResolvedWorkspace, scratch: Path
-) -> MadeFoundation:
-    return foundation.make(context, workspace, scratch / FOUNDATION)
 
 
 def _check_travels(request: RunRequest) -> None:
@@ -209,17 +201,6 @@ def _check_travels(request: RunRequest) -> None:
 
 
 @dataclass(frozen=True)
-class _Further:
-    """How many commits are in the bundle, and those whose parents are not."""
-
-    count: int = 0
-    shallow: tuple[str, ...] = ()
-
-
-NOTHING_FURTHER = _Further()
-
-
-@dataclass(frozen=True)
 class _Packing:
     """What is collected for one pack. `is_new`: the foundation is what is in the repository now."""
 
@@ -235,7 +216,8 @@ class _Packing:
         further = NOTHING_FURTHER
         pull = None
         if isinstance(request, ReviewChanges):
-            request, pull, further = self._of_changes(request, pack_id)
+            review = self._review(request, pack_id)
+            request, pull, further = review.request, review.pull, review.further
         if isinstance(request, ReviewChanges | ReviewPlan):
             request = self._with_plan(request)
         images: list[str] = []
@@ -260,6 +242,15 @@ class _Packing:
             (*self.foundation.warnings, *self.warnings),
             further.count,
         )
+
+    def _review(self, request: ReviewChanges, pack_id: str) -> TravellingReview:
+        packing = ReviewPacking(
+            self.context, self.workspace, self.foundation, self.is_new, self.scratch
+        )
+        review = packing.resolve(request, pack_id)
+        if review.further.bundle:
+            self.members.append(Member(MORE_BUNDLE, review.further.bundle))
+        return review
 
     def _prefix(self) -> str:
         """The workspace from the top. Raises `workspace_invalid` where it has no files that travel."""
@@ -302,142 +293,6 @@ class _Packing:
         self.warnings.extend(warnings)
         return replace(request, plan=plan or None, plan_path=None)
 
-    # --- reviews of changes
-
-    def _of_changes(
-        self, request: ReviewChanges, pack_id: str
-    ) -> tuple[ReviewChanges, JsonObject | None, _Further]:
-        """The request with ids, the pull request, and the commits that the foundation has not."""
-        request = replace(
-            request, paths=tuple(self._relative(path) for path in request.paths)
-        )
-        if request.scope in ("working_tree", "staged", "files"):
-            self._check_work(request)
-            return request, None, NOTHING_FURTHER
-        if request.scope == "commit" and request.commit is None:
-            request = replace(request, commit=self.foundation.about.head)
-        target = targets.choose(
-            request, self.workspace, self.context, self._store, pack_id
-        )
-        request = target.request
-        if target.comparison.state != "commit":
-            self._check_work(request)
-            return request, None, NOTHING_FURTHER
-        comparison = self._comparison(target)
-        self._check_change(target.repo, comparison, request)
-        further = self._add_commits(target.repo, comparison)
-        if target.pull is None:
-            return _with_ids(request, comparison), None, further
-        # The id of the pull request is in it; an address may hold a password.
-        request = replace(request, pr=str(target.pull.pull.number), base=None)
-        return request, pull_request.to_json(target.pull), further
-
-    @property
-    def _store(self) -> Store:
-        return Store(self.context.settings.state)
-
-    def _relative(self, path: str) -> str:
-        """A path relative to the workspace, as it means the same elsewhere. Raises `invalid_arguments`."""
-        root, top = self.workspace.root, self.workspace.outermost
-        whole = Path(os.path.normpath(root / path))
-        if Path(path).is_absolute() and not whole.is_relative_to(top):
-            # The caller may know the repository by a link; a link at the end is meant itself.
-            whole = Path(os.path.realpath(whole.parent), whole.name)
-        if not whole.is_relative_to(top):
-            raise CounselError(
-                Code.INVALID_ARGUMENTS,
-                f"The path {one_line(clean(path))} leads out of the repository.",
-                repair="Give paths relative to the workspace, inside its repository.",
-            )
-        if Path(path).is_absolute():
-            return os.path.relpath(whole, root)
-        return path
-
-    def _check_paths(self, paths: tuple[str, ...]) -> None:
-        """Raise `invalid_arguments` for a path that names neither a file on disk nor one that was deleted."""
-        root = self.workspace.root
-        missing = tuple(path for path in paths if not os.path.lexists(root / path))
-        if not missing:
-            return
-        repo = open_repository(self.workspace, self.context)
-        with_commit = f"--with-tree={self.foundation.about.head}"
-        for path in from_root(repo, missing):
-            if not repo.git("ls-files", "-z", with_commit, "--", path):
-                raise CounselError(
-                    Code.INVALID_ARGUMENTS,
-                    f"No file matches {display_name(path)}.",
-                    repair="Give existing files or folders relative to the workspace; patterns are not expanded.",
-                )
-
-    def _check_work(self, request: ReviewChanges) -> None:
-        """Raise for what is surely no path, and `nothing_to_review` where there surely is no uncommitted work."""
-        made = self.foundation
-        if self.is_new:
-            self._check_paths(request.paths)
-        has_any = made.has_staged or (made.has_work and request.scope == "working_tree")
-        if has_any or request.scope == "files":
-            return
-        where = "The index holds"
-        if request.scope == "working_tree":
-            where = "The working tree holds"
-        message = f"{where} no change that travels."
-        omitted = made.about.omitted
-        if omitted:
-            message += f" Not all files travel: {omitted[0][0]} ({omitted[0][1]}) does not, for one."
-        raise CounselError(Code.NOTHING_TO_REVIEW, message)
-
-    def _comparison(self, target: Target) -> Comparison:
-        """The commits that are compared. That at HEAD is the foundation's, also where the user has gone on since."""
-        found = target.comparison
-        # Only a commit that is compared has the state "commit".
-        head = found.head or self.foundation.about.head
-        if target.pull:
-            return Comparison(head, target.pull.merge_base, tip=target.pull.base_sha)
-        if found.tip is None or head == self.foundation.about.head:
-            return Comparison(head, found.base, tip=found.tip)
-        head = self.foundation.about.head
-        base = refs.merge_base(target.repo, found.tip, head)
-        return Comparison(head, base, tip=found.tip)
-
-    def _check_change(
-        self, repo: Repo, comparison: Comparison, request: ReviewChanges
-    ) -> None:
-        """Raise `nothing_to_review` where both commits have the same files."""
-        base = comparison.base or repo.empty_tree
-        paths = from_root(repo, request.paths)
-        code, _, _ = repo.try_git(
-            "diff-tree", "--quiet", "-r", base, comparison.head, "--", *paths
-        )
-        if code == 0:
-            between = f"{base[:12]} and {comparison.head[:12]}"
-            raise CounselError(
-                Code.NOTHING_TO_REVIEW,
-                f"There is no change between {between} to be reviewed.",
-            )
-
-    def _add_commits(self, repo: Repo, comparison: Comparison) -> _Further:
-        """Put the commits that the foundation has not into a bundle."""
-        found = commits.needed(repo, comparison, self.scratch)
-        head = self.foundation.about.head
-        ids = [commit for commit in found.ids if commit != head]
-        if not ids:
-            return NOTHING_FURTHER
-        path = self.scratch / f"{secrets.token_hex(8)}.bundle"
-        ends = [commit for commit in comparison.ends if commit != head]
-        names = {f"refs/heads/more-{n}": commit for n, commit in enumerate(ends)}
-        bundle_writer.write(repo, path, names, ids, without=[f"{head}^{{tree}}"])
-        self.members.append(Member(MORE_BUNDLE, path))
-        return _Further(len(ids), found.shallow)
-
-
-def _with_ids(request: ReviewChanges, comparison: Comparison) -> ReviewChanges:
-    """The request with commits in place of names."""
-    if request.scope == "branch":
-        return replace(request, base=comparison.tip)
-    if request.scope == "commit":
-        return replace(request, commit=comparison.head)
-    return replace(request, range=f"{comparison.base}..{comparison.head}")
-
 
 def _arguments(request: RunRequest) -> JsonObject:
     """The arguments that differ from their defaults, by their names on the wire, but those of this machine."""
@@ -455,16 +310,12 @@ def _arguments(request: RunRequest) -> JsonObject:
 
 def _policy(context: Context) -> JsonObject:
     """The settings of `POLICY` that the sender has set."""
-    old = {new: name for name, new in OLD_NAMES.items()}
     settings: JsonObject = {}
     for item in fields(Settings):
         if item.name not in POLICY:
             continue
         value = getattr(context.settings, item.name)
-        name = item.name.upper()
-        is_named = PREFIX + name in context.env or (
-            PREFIX + old.get(name, name) in context.env
-        )
-        if value is not None and (is_named or value != item.default):
+        is_chosen = value != item.default or is_set(item.name, context.env)
+        if value is not None and is_chosen:
             settings[item.name] = value
     return settings
