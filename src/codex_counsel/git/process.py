@@ -25,6 +25,7 @@ OLDEST = (2, 31)
 
 GitTimeout = ChildTimeout
 """The process did not finish within its time."""
+_CANNOT_WRITE = ("No space left", "quota exceeded", "unable to write", "Read-only file")
 
 
 class GitProcess(Child):
@@ -41,6 +42,11 @@ class GitProcess(Child):
         lifeline: bool = False,
     ) -> None:
         super().__init__(argv, env, cwd, timeout, stdin, lifeline=lifeline)
+
+
+def cannot_write(message: str) -> bool:
+    """Whether git says that it cannot write. Of a file of the working tree it does not say why."""
+    return any(words in message for words in _CANNOT_WRITE)
 
 
 def find_git(env: GitEnvironment) -> str:

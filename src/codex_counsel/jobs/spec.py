@@ -20,6 +20,8 @@ THREAD = "THREAD"
 """Stands in `last_turn` for the id of a thread that does not exist yet."""
 RETIRED = ("request",)
 """Fields that earlier releases of this format wrote and nobody reads."""
+MAX_SUBJECT = 200
+"""Characters of a request by which a person recognises its job."""
 MAX_EPOCH_SECONDS = 1e11
 """No clock shows this many seconds since the epoch before the year 5000."""
 FIELD_TYPES: tuple[tuple[type | UnionType, tuple[str, ...]], ...] = (

@@ -21,6 +21,7 @@ from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.findings.ledger import Ledger
 from codex_counsel.git import refs
 from codex_counsel.git.names import display_name
+from codex_counsel.git.process import cannot_write
 from codex_counsel.git.repo import Repo
 from codex_counsel.packs import archive, bundle_writer, uncommitted_work
 from codex_counsel.packs.archive import Member
@@ -44,8 +45,6 @@ MAX_FINDINGS = 2_000_000
 """Bytes of the findings on record; more do not travel."""
 MAX_OMITTED = 500
 """Files that did not travel which are listed by name."""
-FULL = ("No space left", "quota exceeded", "unable to write")
-"""What git says where it cannot write."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def make(
         try:
             return _made(context, workspace, target)
         except ShadowGitError as error:
-            if any(words in error.message for words in FULL):
+            if cannot_write(error.message):
                 raise not_written(target.parent, error) from None
         # Git fails also where a file becomes a folder just then.
         return _made(context, workspace, target)

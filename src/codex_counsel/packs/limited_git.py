@@ -15,7 +15,12 @@ from codex_counsel.delegate.shadow import git_environment
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git.hardening import GitEnvironment, extended
 from codex_counsel.git.limits import limited
-from codex_counsel.git.process import GitProcess, GitTimeout, find_git
+from codex_counsel.git.process import (
+    GitProcess,
+    GitTimeout,
+    cannot_write,
+    find_git,
+)
 from codex_counsel.system.text import one_line, visible
 
 if TYPE_CHECKING:
@@ -39,8 +44,6 @@ CONFIG = """\
 """
 PROTECTION = ("core.protectHFS", "core.protectNTFS")
 """Some file systems take more names for `.git` than that, and any system can have one of them mounted."""
-NOT_WRITTEN = ("No space left", "quota exceeded", "unable to write", "Read-only file")
-"""What git says where it cannot write. Of a file of the working tree it does not say why."""
 STORAGE_REPAIR = (
     "Free disk space, or set XDG_CACHE_HOME to a directory that can be written."
 )
@@ -143,7 +146,7 @@ class LimitedGit:
             return
         stderr = bytes(process.stderr).decode(errors="replace")
         problem = f"`git {args[0]}` failed: {_sentence(stderr)}"
-        if any(words in stderr for words in NOT_WRITTEN):
+        if cannot_write(stderr):
             raise CounselError(
                 Code.STORAGE_FAILED,
                 f"The repository of a pack cannot be stored: {problem}",

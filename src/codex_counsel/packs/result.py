@@ -92,8 +92,6 @@ MAX_JSON = 64_000_000
 """Bytes of a file that is held in memory; a review of 10,000 files has 5 MB."""
 MAX_EVENT_BYTES = 2 * MAX_EVENTS
 """Bytes of the events of a job; with more, they stay where the job ran."""
-MAX_SUBJECT = 200
-"""Characters."""
 _JOB = re.compile(JOB_ID)
 
 

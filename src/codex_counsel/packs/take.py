@@ -44,6 +44,7 @@ from codex_counsel.kind import ChildOutcome, EndedRun
 from codex_counsel.packs.home import Home
 from codex_counsel.packs.result import (
     EVENTS,
+    PATCH,
     REPLY,
     RESULT,
     JobRecord,
@@ -182,13 +183,13 @@ class _Building:
             shutil.move(result.path(job_id, EVENTS), directory / EVENTS)
         self._check_proof(job_id, directory)
         envelope = self._envelope(job_id, record)
-        diff = None
         if result.has_diff(job_id):
             home = self.home
             diff = take_diff(result, job_id, home.repo, directory, home.limits)
-        if diff:
-            _add_diff(envelope, diff, self.home.store.directory / directory.name)
-            self._store_work(diff, directory)
+            # Where it is when the job is published.
+            diff.diff_path = str(home.store.directory / directory.name / PATCH)
+            write_atomically(directory / WORK, json.dumps(asdict(diff)))
+            _add_diff(envelope, diff)
         if record.kind == "review" and envelope.ok:
             envelope = self._concluded_again(job_id, record, envelope)
         if envelope.attempts:
@@ -209,10 +210,6 @@ class _Building:
         is_proof = self.result.jobs[job_id].kind == "proof"
         if not is_proof or not self.result.has_diff(job_id):
             raise self.result.error("is damaged: it has a proof without a test")
-
-    def _store_work(self, diff: DelegateResult, directory: Path) -> None:
-        diff.diff_path = str(self.home.store.directory / directory.name / "diff.patch")
-        write_atomically(directory / WORK, json.dumps(asdict(diff)))
 
     def _envelope(self, job_id: str, record: JobRecord) -> Envelope:
         """The envelope as the other machine stored it, without what only a run of another kind has."""
@@ -334,13 +331,13 @@ class _Building:
                 proof.patch = diff.diff
 
 
-def _add_diff(envelope: Envelope, diff: DelegateResult, directory: Path) -> None:
+def _add_diff(envelope: Envelope, diff: DelegateResult) -> None:
     """Put into the envelope what was made again here."""
     envelope.base_sha = diff.base_sha
     envelope.diffstat = diff.diffstat or "no changes"
     envelope.diff = diff.diff
     envelope.diff_exact = diff.diff_exact
-    envelope.diff_path = str(directory / "diff.patch")
+    envelope.diff_path = diff.diff_path
     envelope.files = [DiffFile(**row) for row in diff.files]
     envelope.ignored = diff.ignored or None
     envelope.planted = diff.planted or None

@@ -15,9 +15,9 @@ from codex_counsel.errors import CounselError
 from codex_counsel.findings.ledger import Ledger
 from codex_counsel.git.fetch import ObjectStore
 from codex_counsel.git.repo import Repo
-from codex_counsel.jobs.spec import Spec
+from codex_counsel.jobs.spec import MAX_SUBJECT, Spec
 from codex_counsel.packs.home import Home
-from codex_counsel.packs.result import MAX_SUBJECT, JobRecord, ResultFile, renamed
+from codex_counsel.packs.result import JobRecord, ResultFile, renamed
 from codex_counsel.packs.review_record import local_record
 from codex_counsel.review import pull_request
 from codex_counsel.review.record import ReviewRecord

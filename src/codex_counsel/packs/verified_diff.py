@@ -79,9 +79,9 @@ class Limits:
 def take_diff(
     result: ResultFile, job_id: str, repo: Repo, directory: Path, limits: Limits
 ) -> DelegateResult:
-    """Make the diff of a job again, and store it in its directory here.
+    """Make the diff of a job again, and store it in its directory here; returns its record, which is not stored.
 
-    `diff_path` of the result is that in `directory`. Raises `pack_invalid` for a diff that
+    Raises `pack_invalid` for a diff that
     is not what the result says, `workspace_invalid` where the repository lacks its start,
     `worktree_failed` where git fails, and OSError.
     """
@@ -116,7 +116,6 @@ def take_diff(
     told = [clean(text) for text in work.warnings[:MAX_WARNINGS]]
     made.warnings = list(dict.fromkeys([*told, *made.warnings]))
     made.partial = work.partial
-    write_atomically(directory / WORK, json.dumps(asdict(made)))
     return made
 
 

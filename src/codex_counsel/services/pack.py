@@ -23,6 +23,7 @@ from codex_counsel.contract.request import (
 from codex_counsel.contract.settings import Settings, is_set
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs import idempotency
+from codex_counsel.jobs.spec import MAX_SUBJECT
 from codex_counsel.packs import archive
 from codex_counsel.packs import foundation as foundations
 from codex_counsel.packs.archive import Member
@@ -53,8 +54,6 @@ from codex_counsel.system.temporary import remove_abandoned, temporary_directory
 from codex_counsel.system.text import clean, one_line
 
 PREFIX_OF_SCRATCH = "codex-counsel-pack-"
-MAX_SUBJECT = 200
-"""Characters of a request by which a person recognises it."""
 IMAGE_KINDS = {
     b"\x89PNG": "png",
     b"\xff\xd8\xff": "jpeg",

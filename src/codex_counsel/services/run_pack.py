@@ -24,6 +24,7 @@ from codex_counsel.contract.request import (
     parse,
 )
 from codex_counsel.contract.settings import PREFIX, Settings, is_set, load
+from codex_counsel.contract.vocabulary import JOB_ID
 from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.jobs.store import Store
 from codex_counsel.packs import archive, manifest, result_writer
@@ -56,7 +57,6 @@ RESERVE_KEPT = (
     "of the sender: use_reserve is not in force: what this machine keeps back of a usage window stays"
     " (see CODEX_COUNSEL_RESERVE)"
 )
-_ID = re.compile("[0-9a-f]{32}")
 _WORD = re.compile(r"[^-\0][^\0]{0,199}")
 _IMAGE = re.compile(rf"{manifest.IMAGES}/[0-9]{{1,2}}\.(?:png|jpe?g|gif|webp)")
 
@@ -155,7 +155,7 @@ def _unpack(source: BinaryIO, name: str, folder: Path) -> _Received:
 
 def _problems(pack: Pack, folder: Path) -> Iterator[str]:
     """What is wrong with what the manifest says."""
-    if not _ID.fullmatch(pack.id):
+    if not re.fullmatch(JOB_ID, pack.id):
         yield "its id is none"
     if not archive.SHA256.fullmatch(pack.foundation):
         yield "the name of its foundation is none"

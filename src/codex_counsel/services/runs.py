@@ -19,7 +19,7 @@ from codex_counsel.contract.envelope import CodexUsed, Meta
 from codex_counsel.contract.request import Consult, Delegate, ReviewChanges, ReviewPlan
 from codex_counsel.jobs import idempotency, launcher
 from codex_counsel.jobs.launcher import NewJob
-from codex_counsel.jobs.spec import THREAD, Spec
+from codex_counsel.jobs.spec import MAX_SUBJECT, THREAD, Spec
 from codex_counsel.jobs.store import Store
 from codex_counsel.kind import IMAGES
 from codex_counsel.prepare import boundary as boundaries
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
     from codex_counsel.prepare.context import Context
     from codex_counsel.prepare.effort import Effort
     from codex_counsel.prepare.preflight import Preflight
-
-MAX_SUBJECT = 200
-"""Characters of a request by which a person recognises the job."""
 
 PREPARE: dict[type[RunRequest], Callable[..., Brief]] = {
     Consult: consult.prepare,
