@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import resource
 import sys
 from contextlib import suppress
@@ -25,7 +26,6 @@ from codex_counsel.fleet.cluster import Cluster
 
 START_SECONDS = 300.0
 RUN_SECONDS = 1200.0
-SIZES = (1, 2, 4, 8)
 GOAL = 0.9
 CLIENT_GOAL = 20.0
 """Milliseconds of CPU of the client for each item."""
@@ -73,6 +73,11 @@ class Measured:
     def cpu_milliseconds(self) -> float:
         """CPU of the client for an item, its start included."""
         return 1000 * self.client.cpu_seconds / self.items
+
+    @property
+    def own_share(self) -> float:
+        """The share of this machine's CPU that the batch had."""
+        return self.all_cpu / self.client.seconds / (os.cpu_count() or 1)
 
     def more_than(self, other: Measured) -> float:
         """CPU of the client, in milliseconds, for each item that it had more than another one."""
@@ -206,10 +211,10 @@ def scale(base: Path, options: argparse.Namespace) -> list[str]:
     wrong: list[str] = []
     print(f"{each} items for each machine with one slot, answers of {answer:g} s")
     print(
-        f"{'machines':<10}{'seconds':>10}{'items/s':>10}{'efficiency':>12}{'busy':>8}"
+        f"{'machines':<10}{'seconds':>10}{'items/s':>10}{'efficiency':>12}{'own CPU':>10}{'busy':>8}"
     )
     alone = 0.0
-    for size in SIZES:
+    for size in options.sizes:
         with Scene.made(base / f"{size}", answer) as scene:
             bench = Bench(scene)
             start_machines(scene, size, 1)
@@ -218,14 +223,15 @@ def scale(base: Path, options: argparse.Namespace) -> list[str]:
             alone = alone or one.client.seconds
             efficiency = alone / one.client.seconds
             print(
-                f"{size:<10}{one.client.seconds:>10.1f}{one.rate:>10.2f}{efficiency:>12.2f}{one.busy:>8.0%}"
+                f"{size:<10}{one.client.seconds:>10.1f}{one.rate:>10.2f}{efficiency:>12.2f}"
+                f"{one.own_share:>10.0%}{one.busy:>8.0%}"
             )
             sys.stdout.flush()
             wrong += bench.wrong
     if efficiency < GOAL:
         wrong.append(
-            f"the efficiency at {SIZES[-1]} machines is {efficiency:.2f}, the CPU of this machine was"
-            f" {one.busy:.0%} busy"
+            f"the efficiency at {size} machines is {efficiency:.2f}; the CPU of this machine was {one.busy:.0%} busy,"
+            f" {one.own_share:.0%} of it with the batch"
         )
     return wrong
 
