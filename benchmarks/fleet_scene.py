@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,7 +113,7 @@ class Scene:
         World(base).configure(self.loopback.config_toml())
         self.cluster.add_node(base.name, slots)
 
-    def requests(self, name: str, numbers: range) -> Path:
+    def requests(self, name: str, numbers: Iterable[int]) -> Path:
         """A file of requests, and the repository that they are about."""
         repository = self.client.repository
         if not (self.client.workspace / ".git").exists():
