@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import dask
 import pytest
 import yaml
 from distributed import Nanny, Scheduler, SSHCluster
@@ -28,6 +29,7 @@ from distributed.cli import dask_scheduler, dask_worker
 from codex_counsel.loopback import Loopback, say
 from tests.conftest import World, until
 from tests.e2e.batch.runs import number_of, results, write_requests
+from tests.e2e.fleet.nodes import QUIET
 from tests.fences import fences
 
 Model = Callable[..., Loopback]
@@ -266,6 +268,15 @@ def address_in(file: Path) -> str | None:
 
 
 ADDRESS = "tls://scheduler.internal:8786"
+
+
+def test_the_variables_that_quieten_dask_are_its_own_and_those_of_our_nodes() -> None:
+    (block,) = fences(FLEET, "properties")
+    variables, rest = variables_of(block.split())
+    assert (variables, rest) == (QUIET, [])
+    for name in variables:
+        key = name.removeprefix("DASK_").lower().replace("__", ".")
+        assert dask.config.get(key) is not None
 
 
 def test_a_scheduler_lets_in_only_who_has_a_certificate_as_the_page_says(

@@ -17,6 +17,12 @@ from tests.conftest import World, until
 DASK = str(Path(sys.executable).with_name("dask"))
 ROOT = Path(__file__).parents[3]
 START_SECONDS = 60.0
+QUIET = {
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+    "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s",
+    "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "5s",
+}
+"""As docs/how-to/fleet.md has it: what Dask observes of itself takes a share of each node."""
 
 
 @dataclass
@@ -148,7 +154,7 @@ class DaskCluster:
         with (self.base / f"{command}.log").open("ab") as log:
             return subprocess.Popen(
                 [DASK, command, *arguments],
-                env={**env, "PYTHONPATH": str(ROOT)},
+                env={**env, **QUIET, "PYTHONPATH": str(ROOT)},
                 # Workers import what tests have them call.
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
