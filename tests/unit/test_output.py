@@ -183,10 +183,10 @@ def test_nothing_of_the_command_line_writes_past_the_guard(path: Path) -> None:
             if name in ("os.write", "print_own") or name.endswith("write_own"):
                 used.add(name)
     expected = {
-        "batch": {"sys.stdin.buffer"},
+        "batch_requests": {"sys.stdin.buffer"},
         "completion": {"print_own"},
         "output": {"self.write_own", "stream.write_own", "write_own"},
-        "packs": {"os.fdopen"},
+        "pack": {"os.fdopen"},
         "page": {"stream.fileno"},
         "progress": {"print_own"},
         "render": {"print_own"},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from codex_counsel.batch.model import Item
 from codex_counsel.batch.record import Options, Record
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.settings import Settings
+from tests.e2e.batch.peak import peak_bytes
 from tests.unit.batches import ScriptedPool, answer
 
 TEXT = "A sentence of the answer. " * 200
@@ -41,7 +41,7 @@ def main() -> None:
         seconds = time.process_time() - seconds
     with Record.open(directory) as again:
         ended = again.totals.ended
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    most = peak_bytes()
     report = {
         "left": outcome.left,
         "ended": ended,

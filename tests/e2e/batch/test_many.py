@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +11,12 @@ from codex_counsel.batch.model import Ended, Item
 from codex_counsel.batch.record import Options, Record
 from codex_counsel.contract.envelope import EnvelopeDict
 from tests.conftest import World
-from tests.e2e.batch.runs import argv_of
 from tests.unit.test_batch_summary import finding, review
 
 MANY = 10_000
 AT_ONCE = 500
+PEAK = "tests.e2e.batch.peak"
+ROOT = Path(__file__).parents[3]
 
 
 def test_ten_thousand_items_fit_into_150_megabytes(tmp_path: Path) -> None:
@@ -44,21 +44,20 @@ def test_the_findings_of_ten_thousand_reviews_are_summed_up_in_150_megabytes(
             part = items[start : start + AT_ONCE]
             record.add_results([Ended(item, faulty(item)) for item in part])
 
-    with (world.base / "out").open("w") as out:
-        process = subprocess.Popen(
-            argv_of("--resume", directory),
-            env=world.env,
-            cwd=world.workspace,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    shown = (world.base / "out").read_text("utf-8")
-    assert process.returncode == 1, shown
+    peak = world.base / "peak"
+    ended = subprocess.run(
+        [sys.executable, "-m", PEAK, str(peak), "batch", "--resume", str(directory)],
+        env={**world.env, "PYTHONPATH": str(ROOT)},
+        cwd=world.workspace,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    shown = ended.stdout + ended.stderr
+    assert ended.returncode == 1, shown
     assert "fail: 10000 high, 20000 low. 10,000 items: 10000 completed." in shown
-    assert usage.ru_maxrss * 1024 <= 150_000_000
+    assert int(peak.read_text()) <= 150_000_000
 
 
 def faulty(item: Item) -> EnvelopeDict:
