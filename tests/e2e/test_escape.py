@@ -38,7 +38,6 @@ from tests.e2e.pictures import RED_PIXEL
 
 Model = Callable[..., Loopback]
 NO_TRAP = Trap(frozenset())
-PLAIN_TRIES = 5
 
 
 @pytest.fixture
@@ -115,16 +114,10 @@ def test_nothing_gets_out_of_a_run_that_gets_out_of_full_access(
 def test_a_trap_that_catches_plain_codex_catches_no_run(scene: Scene, row: Row) -> None:
     trap = row.lay(scene)
     with scene.model(trap.top, trap.tables) as server:
-        caught: set[str] = set()
-        # What plain Codex has git do beside a turn may be ended with the turn.
-        for _ in range(PLAIN_TRIES):
-            thread = scene.plain(
-                *trap.flags, env=trap.env, cwd=trap.workspace, argv=trap.argv
-            )
-            caught |= scene.evidence(server, trap.ring)
-            if trap.wins <= caught:
-                break
-        assert trap.wins - caught == set()
+        thread = scene.plain(
+            *trap.flags, env=trap.env, cwd=trap.workspace, argv=trap.argv
+        )
+        assert trap.wins - scene.evidence(server, trap.ring) == set()
         assert_held(scene, server, thread, trap)
 
 

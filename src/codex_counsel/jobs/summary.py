@@ -84,8 +84,9 @@ def _utc(seconds: float) -> str:
 
 def store(job: Job, row: Row) -> None:
     """Keep the row of an ended job, with the size of its record. Where that is impossible it is derived each time."""
-    summary = {"row": row, "bytes": _record_bytes(job), "of": _signature(job)}
+    # It is impossible, too, where another process has just removed the record.
     with contextlib.suppress(OSError):
+        summary = {"row": row, "bytes": _record_bytes(job), "of": _signature(job)}
         write_atomically(job.path / NAME, json.dumps(summary, ensure_ascii=False))
 
 

@@ -166,6 +166,8 @@ def programs_in_the_repositorys_git_configuration(scene: Scene) -> Trap:
     for hook in ("post-index-change", "post-checkout", "pre-commit"):
         scene.program(scene.workspace / ".git/hooks" / hook, hook)
     (scene.workspace / "notes.txt").write_text("INSIDE, changed\n", "utf-8")
+    # The git that plain Codex starts beside a turn may be ended with it, or trust the size of a file.
+    scene.tries.append(f"git -C {scene.workspace} diff")
     return trap_that_runs("clean")
 
 

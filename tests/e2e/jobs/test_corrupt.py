@@ -21,7 +21,8 @@ from codex_counsel.contract.request import (
     parse,
 )
 from codex_counsel.errors import CounselError
-from codex_counsel.jobs import recovery, retention
+from codex_counsel.jobs import recovery, retention, summary
+from codex_counsel.jobs.job import Job
 from codex_counsel.system import files
 from codex_counsel.system.files import LockError
 from tests.conftest import World, until, wait
@@ -201,6 +202,22 @@ def test_a_record_that_vanishes_while_it_is_read_is_not_listed(
     with pytest.raises(CounselError, match="There is no job"):
         job.spec()
     assert factory.store.rows() == []
+
+
+def test_a_record_that_vanishes_before_its_summary_is_kept_is_listed_once(
+    factory: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = factory.launch()
+    wait(handle)
+    keep = summary.store
+
+    def removed_before(job: Job, row: summary.Row) -> None:
+        shutil.rmtree(job.path)
+        keep(job, row)
+
+    monkeypatch.setattr(summary, "store", removed_before)
+    assert rows(factory.world) == {handle.job.id: "completed"}
+    assert rows(factory.world) == {}
 
 
 def test_a_scratch_path_that_is_not_of_this_job_is_never_removed(
