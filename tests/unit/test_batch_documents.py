@@ -18,7 +18,7 @@ from codex_counsel.errors import FAILED, FOUND, Code, CounselError
 from codex_counsel.jobs.store import Store
 from codex_counsel.services.checking import Bar, check, read_review
 from tests import hostile
-from tests.unit.test_batch_summary import failure, finding, item, of, review, task
+from tests.unit.batches import failure, finding, item, review, summary_of, task
 from tests.unit.test_inert_markdown import ALLOWED, OURS, assert_inert, tokens
 
 TABLE = {
@@ -35,7 +35,7 @@ def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def mixed() -> Summary:
-    return of(
+    return summary_of(
         {
             "commit-1": review(finding(severity="high"), verdict="fail"),
             "commit-2": failure(Code.WORKER_LOST, "The node n1 did not come back"),
@@ -72,7 +72,9 @@ def test_the_list_says_what_came_of_each_item_and_what_to_do_about_it() -> None:
 
 
 def test_a_list_of_tasks_has_their_checks_and_nothing_of_reviews() -> None:
-    text = markdown(of({"a": task("failed"), "b": task("passed")}, kind="delegate"))
+    text = markdown(
+        summary_of({"a": task("failed"), "b": task("passed")}, kind="delegate")
+    )
     assert "| `a` | delegate | completed | check failed: Done. |" in text
     assert "What was sent" not in text
     assert "pass:" not in text
@@ -93,7 +95,7 @@ def test_of_very_many_items_those_that_need_a_look_are_listed(
     results: dict[str, EnvelopeDict | None] = {str(n): review() for n in range(10)}
     results["7"] = review(finding(severity="high"), verdict="fail")
     results["8"] = failure(Code.WORKER_LOST)
-    lines = markdown(of(results)).splitlines()
+    lines = markdown(summary_of(results)).splitlines()
     rows = [line.split(" | ")[0] for line in lines if line.startswith("| `")]
     assert rows == ["| `8`", "| `7`", "| `0`"]
     assert lines[-1].startswith("7 more items are not listed")
@@ -106,7 +108,7 @@ def test_a_list_of_ten_thousand_failures_and_findings_fits_a_job_summary() -> No
         one = finding(id=f"{number:016x}", title=long, risk=long, evidence=long)
         results[f"a{number}"] = review(one, verdict="concerns")
         results[f"b{number}"] = failure(Code.TIMEOUT, long)
-    assert len(markdown(of(results)).encode()) < 1_000_000
+    assert len(markdown(summary_of(results)).encode()) < 1_000_000
 
 
 @pytest.mark.parametrize("text", [*hostile.TEXTS.values(), hostile.ALL])
@@ -137,7 +139,7 @@ def test_every_format_takes_a_batch(name: str) -> None:
 def test_every_format_says_that_a_batch_without_a_finding_saw_not_all(
     name: str,
 ) -> None:
-    summary = of({"a": review(), "b": None})
+    summary = summary_of({"a": review(), "b": None})
     text = render(summary.review, name)
     if name in ("rdjson", "gitlab"):
         # Lists of findings alone, which have no place for more.
@@ -165,7 +167,7 @@ def test_documents_of_reviews_are_written_for_reviews_only(tmp_path: Path) -> No
     page = (tmp_path / "summary.html").read_text("utf-8")
     assert "Off by one" in page
 
-    tasks = of({"a": task("passed")}, kind="delegate")
+    tasks = summary_of({"a": task("passed")}, kind="delegate")
     (tmp_path / "tasks").mkdir()
     assert write_files(tmp_path / "tasks", tasks, store) == ["summary.md"]
     assert written(tmp_path / "tasks") == ["summary.md"]

@@ -4,101 +4,41 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from codex_counsel.batch import all_findings
-from codex_counsel.batch.model import Item, Kind
-from codex_counsel.batch.summary import Summary, summarize
-from codex_counsel.contract.envelope import (
-    Envelope,
-    EnvelopeDict,
-    Finding,
-    Meta,
-    completed,
-    failed,
-)
-from codex_counsel.contract.request import Delegate, ReviewChanges
+from codex_counsel.batch.summary import summarize
+from codex_counsel.contract.envelope import EnvelopeDict, Finding
 from codex_counsel.contract.vocabulary import Verdict
-from codex_counsel.errors import DONE, FAILED, FOUND, NOTHING, Code, CounselError
+from codex_counsel.errors import DONE, FAILED, FOUND, NOTHING, Code
 from codex_counsel.services import checking
 from codex_counsel.services.checking import Bar
-
-USAGE = {"input": 1_000, "cached_input": 100, "output": 50, "reasoning": 10}
-
-
-def item(name: str, kind: Kind = "review", root: str = "/work/shop") -> Item:
-    return Item(name, kind, {}, Path(root), ".", "0" * 32)
-
-
-def finding(**changes: Any) -> dict[str, Any]:
-    return {
-        "id": "0123456789abcdef",
-        "severity": "medium",
-        "title": "Off by one",
-        "category": "logic",
-        "known": "new",
-        "file": "src/app.py",
-        "line": 3,
-        "evidence": "range(n + 1)",
-        "risk": "Reads past the end.",
-        "grounded": "verified",
-    } | changes
-
-
-def review(
-    *findings: dict[str, Any], verdict: Verdict | None = "pass", **changes: Any
-) -> EnvelopeDict:
-    fields: dict[str, Any] = {
-        "ok": True,
-        "status": "completed",
-        "tool": ReviewChanges.tool,
-        "summary": "Read it.",
-        "verdict": verdict,
-        "findings": list(findings),
-        "coverage": {"files": 2, "bytes": 10, "complete": True},
-        "meta": {"job_id": "a" * 32, "usage": USAGE, "elapsed_ms": 1_500},
-    }
-    return Envelope.parse(fields | changes).wire()
-
-
-def failure(code: Code, message: str = "It failed.") -> EnvelopeDict:
-    return failed(ReviewChanges.tool, CounselError(code, message)).wire()
-
-
-def task(check: str | None) -> EnvelopeDict:
-    envelope = completed(Delegate.tool, "Done.", None, Meta(job_id="b" * 32)).wire()
-    if check:
-        envelope["check"] = {"command": "make test", "status": check}
-    return envelope
-
-
-def of(
-    results: Mapping[str, EnvelopeDict | None],
-    bar: Bar | None = None,
-    kind: Kind = "review",
-) -> Summary:
-    """The summary of items with these results; None for an item without one."""
-    items = [item(name, kind) for name in results]
-    ended = [(name, wire) for name, wire in results.items() if wire is not None]
-    return summarize(items, ended, bar)
+from tests.unit.batches import (
+    USAGE,
+    failure,
+    finding,
+    item,
+    review,
+    summary_of,
+    task,
+)
 
 
 def findings_of(results: Mapping[str, EnvelopeDict]) -> list[Finding]:
-    return of(results).review.findings or []
+    return summary_of(results).review.findings or []
 
 
 def verdict_of(*results: EnvelopeDict | None) -> Verdict | None:
-    return of({str(number): wire for number, wire in enumerate(results)}).review.verdict
+    by_number = {str(number): wire for number, wire in enumerate(results)}
+    return summary_of(by_number).review.verdict
 
 
 # --- the verdict, and that a pass is never a false one
 
 
 def test_a_batch_passes_where_every_review_passed() -> None:
-    result = of({"a": review(), "b": review()})
+    result = summary_of({"a": review(), "b": review()})
     assert result.review.verdict == "pass"
     assert result.review.summary == "pass: no findings. 2 items: 2 completed."
     assert result.exit_code == DONE
@@ -128,7 +68,7 @@ def test_a_batch_passes_where_every_review_passed() -> None:
 def test_a_review_that_says_nothing_makes_the_batch_unknown_and_no_pass(
     other: EnvelopeDict | None,
 ) -> None:
-    result = of({"a": review(), "b": other})
+    result = summary_of({"a": review(), "b": other})
     assert result.review.verdict == "unknown"
     assert result.review.coverage
     assert not result.review.coverage.complete
@@ -147,14 +87,14 @@ def test_the_gravest_verdict_is_that_of_the_batch() -> None:
 
 def test_an_item_with_nothing_to_review_takes_no_pass_away() -> None:
     nothing = failure(Code.NOTHING_TO_REVIEW)
-    result = of({"a": review(), "empty": nothing})
+    result = summary_of({"a": review(), "empty": nothing})
     assert (result.review.verdict, result.exit_code) == ("pass", DONE)
-    assert of({"empty": nothing}).exit_code == NOTHING
-    assert of({"empty": nothing}).review.verdict == "unknown"
+    assert summary_of({"empty": nothing}).exit_code == NOTHING
+    assert summary_of({"empty": nothing}).review.verdict == "unknown"
 
 
 def test_a_batch_of_tasks_alone_has_no_verdict() -> None:
-    result = of({"a": task("passed"), "b": task(None)}, kind="delegate")
+    result = summary_of({"a": task("passed"), "b": task(None)}, kind="delegate")
     assert result.review.verdict is None
     assert result.review.findings is None
     assert not result.has_reviews
@@ -167,23 +107,23 @@ def test_a_batch_of_tasks_alone_has_no_verdict() -> None:
 def test_findings_at_or_above_the_bar_decide_before_what_failed() -> None:
     high = review(finding(severity="high"), verdict="fail")
     results = {"a": high, "b": failure(Code.TIMEOUT)}
-    assert of(results).exit_code == FOUND
-    assert of(results, Bar("critical")).exit_code == FAILED
-    assert of({"a": high}, Bar("critical")).exit_code == DONE
-    assert of({"a": high}, Bar("never")).exit_code == DONE
-    assert of(results, Bar("never")).exit_code == FAILED
+    assert summary_of(results).exit_code == FOUND
+    assert summary_of(results, Bar("critical")).exit_code == FAILED
+    assert summary_of({"a": high}, Bar("critical")).exit_code == DONE
+    assert summary_of({"a": high}, Bar("never")).exit_code == DONE
+    assert summary_of(results, Bar("never")).exit_code == FAILED
 
 
 def test_findings_that_somebody_rejected_decide_nothing() -> None:
     rejected = finding(severity="critical", known="rejected")
-    result = of({"a": review(rejected)})
+    result = summary_of({"a": review(rejected)})
     assert result.exit_code == DONE
     assert result.rows[0].findings == 0
 
 
 def test_a_task_whose_check_did_not_pass_counts_like_a_finding() -> None:
     for status in ("failed", "timed_out", "not_run", "not_started"):
-        result = of({"a": task("passed"), "b": task(status)}, kind="delegate")
+        result = summary_of({"a": task("passed"), "b": task(status)}, kind="delegate")
         assert result.exit_code == FOUND
         assert result.reason == "1 item whose check did not pass"
 
@@ -197,7 +137,7 @@ def test_the_summary_judged_as_a_review_comes_to_the_same() -> None:
         {"a": review(), "b": None},
         {"a": review(finding(severity="low"), verdict="concerns")},
     ):
-        result = of(results)
+        result = summary_of(results)
         assert checking.exit_code(result.review.wire()) == result.exit_code
 
 
@@ -211,7 +151,7 @@ def test_the_bar_that_a_project_file_sets_holds_for_the_findings_of_its_reposito
         "a": review(low, verdict="concerns", meta=strict),
         "b": review(other, verdict="concerns"),
     }
-    result = of(results)
+    result = summary_of(results)
     assert [row.counted for row in result.rows] == [1, 0]
     assert result.exit_code == FOUND
     assert [one.fail_on for one in findings_of(results)] == ["low", None]
@@ -222,7 +162,7 @@ def test_the_bar_that_a_project_file_sets_holds_for_the_findings_of_its_reposito
 
 
 def test_a_finding_of_two_items_is_one_and_names_both() -> None:
-    result = of({"a": review(finding()), "b": review(finding())})
+    result = summary_of({"a": review(finding()), "b": review(finding())})
     (found,) = findings_of({"a": review(finding()), "b": review(finding())})
     assert found.risk == "Reads past the end.\n\nItems: a, b"
     assert result.review.summary.startswith("pass: 1 medium. ")
@@ -248,7 +188,7 @@ def test_where_two_items_differ_about_a_finding_the_graver_one_counts() -> None:
 
 def test_findings_without_an_id_are_one_only_where_they_say_the_same() -> None:
     one, other = finding(id=None), finding(id=None, line=9)
-    result = of({"a": review(one, other), "b": review(one)})
+    result = summary_of({"a": review(one, other), "b": review(one)})
     assert len(result.review.findings or ()) == 2
 
 
@@ -256,7 +196,7 @@ def test_the_gravest_finding_comes_first() -> None:
     ids = {"low": "1" * 16, "critical": "2" * 16, "medium": "3" * 16}
     rows = [finding(id=name, severity=severity) for severity, name in ids.items()]
     rows.append(finding(id="4" * 16, severity="critical", known="rejected"))
-    result = of({"a": review(*rows)})
+    result = summary_of({"a": review(*rows)})
     assert [found.id for found in result.review.findings or ()] == [
         "2" * 16,
         "3" * 16,
@@ -297,7 +237,7 @@ def test_in_several_repositories_files_have_their_names_and_findings_stay_apart(
 
 def test_what_another_item_still_finds_is_not_resolved() -> None:
     gone = {"id": finding()["id"], "state": "fixed", "severity": "low", "title": "x"}
-    result = of({"a": review(finding()), "b": review(resolved=[gone])})
+    result = summary_of({"a": review(finding()), "b": review(resolved=[gone])})
     assert result.review.resolved is None
 
 
@@ -307,7 +247,9 @@ def test_findings_that_were_left_out_are_counted_only_where_nobody_rejected_them
     monkeypatch.setattr(all_findings, "MAX_FINDINGS", 1)
     rejected = finding(id="1" * 16, severity="critical", known="rejected")
     gone = {"id": "1" * 16, "state": "fixed", "severity": "low", "title": "x"}
-    result = of({"a": review(finding(), rejected), "b": review(resolved=[gone])})
+    result = summary_of(
+        {"a": review(finding(), rejected), "b": review(resolved=[gone])}
+    )
     assert len(result.review.findings or ()) == 1
     assert result.review.summary.startswith("pass: 1 medium. ")
     assert result.review.resolved is None
@@ -323,7 +265,7 @@ def test_only_the_gravest_findings_are_kept_and_the_others_are_counted(
         severity = "high" if number in (7, 19) else "low"
         one = finding(id=f"{number:016x}", severity=severity)
         results[str(number)] = review(one, one, verdict="fail")
-    result = of(results)
+    result = summary_of(results)
     shown = [found.severity for found in result.review.findings or ()]
     assert shown == ["high", "high", "low"]
     assert result.review.summary.startswith("fail: 2 high, 18 low. ")
@@ -380,7 +322,7 @@ def test_each_item_has_a_row_in_the_order_of_the_requests() -> None:
 
 def test_tokens_and_time_are_added_up_those_of_proofs_too() -> None:
     proofs = {"usage": USAGE, "usage_proofs": USAGE, "elapsed_ms": 500}
-    result = of({"a": review(), "b": review(meta=proofs)})
+    result = summary_of({"a": review(), "b": review(meta=proofs)})
     meta = result.review.meta
     assert meta.usage
     assert meta.usage_proofs
@@ -390,7 +332,9 @@ def test_tokens_and_time_are_added_up_those_of_proofs_too() -> None:
 
 
 def test_the_counts_of_a_batch_are_data() -> None:
-    data = of({"a": review(), "b": None, "c": failure(Code.TIMEOUT)}).review.data
+    data = summary_of(
+        {"a": review(), "b": None, "c": failure(Code.TIMEOUT)}
+    ).review.data
     assert data == {
         "items": 3,
         "completed": 1,
@@ -406,7 +350,7 @@ def test_the_counts_of_a_batch_are_data() -> None:
 
 
 def test_a_damaged_result_is_a_failure_of_its_item_alone() -> None:
-    result = of({"a": {"ok": "yes"}, "b": review()})
+    result = summary_of({"a": {"ok": "yes"}, "b": review()})
     assert result.rows[0].error
     assert result.rows[0].error.code == Code.JOB_CORRUPT
     assert result.rows[1].state == "completed"

@@ -11,7 +11,7 @@ from codex_counsel.batch.model import Ended, Item
 from codex_counsel.batch.record import Options, Record
 from codex_counsel.contract.envelope import EnvelopeDict
 from tests.conftest import World
-from tests.unit.test_batch_summary import finding, review
+from tests.unit.batches import finding, review
 
 MANY = 10_000
 AT_ONCE = 500

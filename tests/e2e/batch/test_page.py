@@ -22,7 +22,7 @@ from tests.e2e.runs import command_line
 from tests.fences import fences
 from tests.repositories import numbered_lines
 from tests.reviews import reply
-from tests.unit.test_batch_summary import failure, finding, review, task
+from tests.unit.batches import failure, finding, review, task
 
 Model = Callable[..., Loopback]
 PAGE = (Path(__file__).parents[3] / "docs/how-to/batch.md").read_text("utf-8")
