@@ -43,6 +43,7 @@ from tests.e2e.batch.runs import (
     write_requests,
 )
 from tests.e2e.cli.terminal import CTRL_C, terminal
+from tests.namespaces import NAMESPACE
 
 Model = Callable[..., Loopback]
 pytestmark = pytest.mark.usefixtures("own_git_settings")
@@ -332,7 +333,6 @@ def _worker_of(world: World, words: str) -> int:
     raise AssertionError(words)
 
 
-NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
 ON_A_SMALL_DISK = """
 mount -t tmpfs -o size=100k,mode=0700 none "$OUT" || exit 77
 "$@" "$REQUESTS" --output-dir "$OUT" --jobs 2

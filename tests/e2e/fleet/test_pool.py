@@ -30,6 +30,7 @@ from tests.e2e.batch.runs import (
 from tests.e2e.fleet.conftest import Fleet, answer
 from tests.e2e.fleet.nodes import Node
 from tests.e2e.runs import command_line
+from tests.namespaces import NAMESPACE
 
 pytestmark = pytest.mark.timeout(400)
 SECONDS = 150.0
@@ -456,7 +457,6 @@ def test_a_paid_answer_that_does_not_fit_here_is_kept_as_a_file(fleet: Fleet) ->
     assert (taken.returncode, "It is there." in taken.stdout) == (0, True), taken.stderr
 
 
-NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
 ON_A_SMALL_DISK = """
 mount -t tmpfs -o size=200k,mode=0700 none "$OUT" || exit 77
 "$@" "$REQUESTS" --output-dir "$OUT" --cluster "$CLUSTER"

@@ -11,20 +11,13 @@ from typing import Any
 
 import pytest
 
-NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
+from tests.namespaces import NAMESPACE, skip_without_mounts
 
 
 @pytest.fixture
 def on_a_small_disk(tmp_path: Path) -> Any:
     """Run a case of `storage` and return its report; skip where no small file system can be mounted."""
-    try_it = ["sh", "-c", f"mount -t tmpfs none {tmp_path}"]
-    if (
-        subprocess.run(
-            [*NAMESPACE, *try_it], capture_output=True, check=False
-        ).returncode
-        != 0
-    ):
-        pytest.skip("this machine mounts no file system without privileges")
+    skip_without_mounts(tmp_path)
 
     def play(case: str) -> dict[str, Any]:
         argv = [

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from codex_counsel.packs import foundation, manifest
 from codex_counsel.prepare.context import Context
 from tests.conftest import World
 from tests.git.delegate.states import files
+from tests.git.packs import small_disk
 from tests.git.packs.conftest import Sender, status
 from tests.repositories import write
 
@@ -468,7 +467,7 @@ def row(name: str, **changes: object) -> dict[str, object]:
 
 
 def test_a_disk_that_is_full_at_any_moment_is_named_and_nothing_is_left(
-    sender: Sender, tmp_path: Path
+    sender: Sender, world: World, tmp_path: Path
 ) -> None:
     sender.write("committed.bin", os.urandom(300_000))
     sender.commit()
@@ -477,22 +476,8 @@ def test_a_disk_that_is_full_at_any_moment_is_named_and_nothing_is_left(
     sender.write("new.bin", os.urandom(200_000))
     disk = tmp_path / "disk"
     disk.mkdir()
-    namespace = ["unshare", "--user", "--map-root-user", "--mount"]
-    try_it = [*namespace, "mount", "-t", "tmpfs", "none", str(disk)]
-    if subprocess.run(try_it, capture_output=True, check=False).returncode:
-        pytest.skip("no file system can be mounted")
 
-    script = [sys.executable, "-m", "tests.git.packs.on_small_disk"]
-    ran = subprocess.run(
-        [*namespace, *script, str(tmp_path), str(disk / "foundation.tar")],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-    *failures, last = json.loads(ran.stdout)
-    assert last == ["made"]
-    assert len(failures) > 3
+    failures = small_disk.failures("make", world, disk / "foundation.tar")
     for code, repair, *left in failures:
         assert code == "storage_failed"
         assert "TMPDIR" in repair

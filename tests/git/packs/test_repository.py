@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from codex_counsel.packs import repository as packs
 from codex_counsel.prepare.context import Context
 from tests.conftest import World
 from tests.foundations import bundle, draft
+from tests.git.packs import small_disk
 from tests.repositories import Repository
 
 
@@ -31,6 +29,7 @@ def context(world: World) -> Context:
 
 @pytest.fixture
 def sender(tmp_path: Path) -> Repository:
+    """Without anything in it: each test begins it as it needs it."""
     return Repository(tmp_path / "sender")
 
 
@@ -576,9 +575,6 @@ def test_a_cache_directory_that_cannot_be_written_is_named(
     assert os.fspath(context.directories.cache) in caught.value.message
 
 
-NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
-
-
 def test_a_disk_that_is_full_at_any_moment_is_named_and_nothing_is_left(
     sender: Repository, world: World, tmp_path: Path
 ) -> None:
@@ -587,18 +583,5 @@ def test_a_disk_that_is_full_at_any_moment_is_named_and_nothing_is_left(
     sender.commit("binary")
     sender.write("new.bin", os.urandom(200_000))
     file = draft(sender).write(tmp_path / "foundation.tar")
-    module = "tests.git.pack_on_small_disk"
-    script = [sys.executable, "-m", module, str(file), str(world.base)]
-    try_it = ["sh", "-c", f"mount -t tmpfs none {world.temp}"]
-    if subprocess.run([*NAMESPACE, *try_it], check=False).returncode:
-        pytest.skip("no file system can be mounted")
-    ran = subprocess.run(
-        [*NAMESPACE, *script],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    *failures, last = json.loads(ran.stdout)
-    assert last == ["made"]
-    assert len(failures) > 3
-    assert failures == [["storage_failed", "lock"]] * len(failures)
+    for code, _, *left in small_disk.failures("keep", world, file):
+        assert (code, left) == ("storage_failed", ["lock"])
