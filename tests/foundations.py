@@ -60,6 +60,15 @@ def draft(repository: Repository, branch: str | None = "main") -> Draft:
     return Draft(about, members)
 
 
+def draft_of_tree(repository: Repository, tree: str) -> Draft:
+    """A commit of this tree, without parents."""
+    commit = repository.git("commit-tree", "-m", "hostile", tree)
+    foundation = draft(repository).named(head=commit)
+    head = bundle(repository, {"refs/heads/head": commit})
+    foundation.members[manifest.HEAD_BUNDLE] = head
+    return foundation
+
+
 def bundle(
     repository: Repository, refs: dict[str, str], shallow: Sequence[str] = ()
 ) -> bytes:

@@ -75,6 +75,18 @@ class Repository:
         self.git("commit", "--quiet", "--allow-empty", "--message", message)
         return self.head
 
+    def raw_tree(self, *entries: tuple[str, str, str]) -> str:
+        """Store a tree of such entries (mode, name, id of the object), and return its id.
+
+        They are stored as they are, with names that git itself would not store.
+        """
+        rows = (
+            f"{mode} {name}\0".encode() + bytes.fromhex(entry)
+            for mode, name, entry in entries
+        )
+        kind = ("-t", "tree", "--literally")
+        return self.git("hash-object", "-w", *kind, "--stdin", stdin=b"".join(rows))
+
     @property
     def head(self) -> str:
         return self.git("rev-parse", "HEAD")

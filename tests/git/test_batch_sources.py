@@ -150,9 +150,9 @@ def test_a_repository_with_files_for_the_git_directory_is_refused(
     place: Place, project: Project
 ) -> None:
     blob = project.git("hash-object", "-w", "--stdin", stdin=b"[core]\n")
-    inner = project.git("mktree", stdin=f"100644 blob {blob}\tconfig\n".encode())
+    inner = project.raw_tree(("100644", "config", blob))
     for name in (".git", ".GIT", "..", "git~1"):
-        tree = project.git("mktree", stdin=f"040000 tree {inner}\t{name}\n".encode())
+        tree = project.raw_tree(("40000", name, inner))
         commit = project.git("commit-tree", tree, "-m", "x")
         project.git("update-ref", "refs/heads/main", commit)
         error = place.refusal(f"file://{project.root}")

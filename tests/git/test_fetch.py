@@ -596,23 +596,21 @@ def test_damaged_objects_are_refused_and_old_faults_are_not(scene: Scene) -> Non
     tree = scene.hub.git("rev-parse", f"{BASE}^{{tree}}")
     parent = scene.hub.git("rev-parse", BASE)
 
-    def set_head(kind: str, data: str | bytes) -> str:
-        text = data.encode() if isinstance(data, str) else data
-        return scene.hub.git(
-            "hash-object", "-w", "-t", kind, "--literally", "--stdin", stdin=text
-        )
+    def write(kind: str, text: str) -> str:
+        """The id of an object that is stored as it is."""
+        argv = ("hash-object", "-w", "-t", kind, "--literally", "--stdin")
+        return scene.hub.git(*argv, stdin=text.encode())
 
     pulled(scene.store(), scene.url)
     odd = "author A <a@b.org> 1 -051800\ncommitter A 1 +0000"
-    commit = set_head("commit", f"tree {tree}\nparent {parent}\n{odd}\n\nold\n")
+    commit = write("commit", f"tree {tree}\nparent {parent}\n{odd}\n\nold\n")
     scene.hub.git("update-ref", HEAD, commit)
     assert pulled(scene.store(), scene.url)[1] == commit
 
-    blob = set_head("blob", "x\n")
-    entry = b"100644 .git\0" + bytes.fromhex(blob)
-    evil = set_head("tree", entry)
+    blob = write("blob", "x\n")
+    evil = scene.hub.raw_tree(("100644", ".git", blob))
     person = "A <a@b.org> 1 +0000"
-    commit = set_head(
+    commit = write(
         "commit",
         f"tree {evil}\nparent {parent}\nauthor {person}\ncommitter {person}\n\nevil\n",
     )
@@ -626,7 +624,7 @@ def test_damaged_objects_are_refused_and_old_faults_are_not(scene: Scene) -> Non
     kept = scene.author.git("rev-parse", "feature")
     with store.changing():
         store.pin("1" * 32, [kept])
-    commit = set_head("commit", f"tree {tree}\nparent {parent}\n\nnobody\n")
+    commit = write("commit", f"tree {tree}\nparent {parent}\n\nnobody\n")
     scene.hub.git("update-ref", HEAD, commit)
     assert "missingAuthor" in failure(store, scene.url).message
     assert store.bare.try_git("cat-file", "-e", kept)[0] == 0

@@ -16,7 +16,7 @@ from codex_counsel.packs import checkout, manifest, received_commits
 from codex_counsel.packs import repository as packs
 from codex_counsel.prepare.context import Context
 from tests.conftest import World
-from tests.foundations import bundle, draft
+from tests.foundations import bundle, draft, draft_of_tree
 from tests.git.packs import small_disk
 from tests.repositories import Repository
 
@@ -267,15 +267,8 @@ def test_a_commit_whose_tree_has_a_dangerous_name_is_refused(
 ) -> None:
     sender.begin()
     blob = sender.git("hash-object", "-w", "app.py")
-    row = b"100644 " + name.encode() + b"\0" + bytes.fromhex(blob)
-    tree = sender.git(
-        "hash-object", "-w", "-t", "tree", "--literally", "--stdin", stdin=row
-    )
-    commit = sender.git("commit-tree", "-m", "hostile", tree)
-    foundation = draft(sender).named(head=commit)
-    foundation.members[manifest.HEAD_BUNDLE] = bundle(
-        sender, {"refs/heads/head": commit}
-    )
+    tree = sender.raw_tree(("100644", name, blob))
+    foundation = draft_of_tree(sender, tree)
     message = refused(context, foundation.write(tmp_path / "foundation.tar"))
     assert "`git index-pack` failed" in message
 
@@ -288,18 +281,9 @@ def test_a_commit_with_a_link_and_a_directory_of_one_name_is_refused(
     sender.begin()
     link = sender.git("hash-object", "-w", "--stdin", stdin=bytes(outside))
     blob = sender.git("hash-object", "-w", "app.py")
-    inner = sender.git("mktree", stdin=f"100644 blob {blob}\tplanted\n".encode())
-    rows = (
-        b"120000 door\0" + bytes.fromhex(link) + b"40000 door\0" + bytes.fromhex(inner)
-    )
-    tree = sender.git(
-        "hash-object", "-w", "-t", "tree", "--literally", "--stdin", stdin=rows
-    )
-    commit = sender.git("commit-tree", "-m", "hostile", tree)
-    foundation = draft(sender).named(head=commit)
-    foundation.members[manifest.HEAD_BUNDLE] = bundle(
-        sender, {"refs/heads/head": commit}
-    )
+    inner = sender.raw_tree(("100644", "planted", blob))
+    tree = sender.raw_tree(("120000", "door", link), ("40000", "door", inner))
+    foundation = draft_of_tree(sender, tree)
     message = refused(context, foundation.write(tmp_path / "foundation.tar"))
     assert "`git index-pack` failed" in message
     assert list(outside.iterdir()) == []
@@ -389,13 +373,8 @@ def test_a_tree_that_few_objects_make_endless_is_refused(
     sender.begin()
     tree = sender.git("write-tree")
     for _ in range(4):
-        rows = "".join(f"040000 tree {tree}\t{number}\n" for number in range(10))
-        tree = sender.git("mktree", stdin=rows.encode())
-    commit = sender.git("commit-tree", "-m", "bomb", tree)
-    foundation = draft(sender).named(head=commit)
-    foundation.members[manifest.HEAD_BUNDLE] = bundle(
-        sender, {"refs/heads/head": commit}
-    )
+        tree = sender.raw_tree(*(("40000", str(n), tree) for n in range(10)))
+    foundation = draft_of_tree(sender, tree)
     message = refused(context, foundation.write(tmp_path / "foundation.tar"))
     assert "more than 5,000 files" in message
 
