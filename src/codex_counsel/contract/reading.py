@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
+from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from codex_counsel.system.files import read_json_or_none
 from codex_counsel.system.json_values import Json
+
+T = TypeVar("T")
+
+
+def read_file(kind: type[T], file: Path) -> T | None:
+    """The dataclass that a file holds as JSON; None where it is missing, unreadable or damaged."""
+    try:
+        value: T = read(kind, read_json_or_none(file), file.name)
+    except ValueError:
+        return None
+    return value
 
 
 def read(kind: Any, value: Json, place: str) -> Any:

@@ -18,12 +18,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from codex_counsel.contract.reading import read
+from codex_counsel.contract.reading import read_file
 from codex_counsel.contract.vocabulary import JOB_ID
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.files import (
     lock_file,
-    read_json_or_none,
     remove_tree,
     write_atomically,
 )
@@ -52,12 +51,7 @@ class Origin:
     @classmethod
     def load(cls, directory: Path) -> Origin | None:
         """That in this job directory; None where the job ran here, or nothing can be read."""
-        raw = read_json_or_none(directory / NAME)
-        try:
-            origin: Origin = read(cls, raw, NAME)
-        except ValueError:
-            return None
-        return origin
+        return read_file(cls, directory / NAME)
 
     def store(self, directory: Path) -> None:
         """Raises OSError."""

@@ -13,7 +13,7 @@ import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from codex_counsel.contract.reading import read
+from codex_counsel.contract.reading import read_file
 from codex_counsel.contract.vocabulary import JOB_ID
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs.retention import SENT
@@ -22,7 +22,6 @@ from codex_counsel.system.files import (
     check_private,
     lock_file,
     make_private,
-    read_json_or_none,
     read_regular,
     write_atomically,
 )
@@ -68,10 +67,9 @@ def read_sent(state: Path, pack_id: str) -> Sent | None:
     """What was noted of the pack; None where it was made elsewhere, or nothing can be read."""
     try:
         check_private(state / SENT)
-        sent: Sent = read(Sent, read_json_or_none(_file(state, pack_id)), "sent")
-    except (OSError, UnsafeDirectoryError, ValueError):
+    except (OSError, UnsafeDirectoryError):
         return None
-    return sent
+    return read_file(Sent, _file(state, pack_id))
 
 
 def noted_at(state: Path, pack_id: str) -> float | None:

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from codex_counsel.contract.envelope import Proof, Suggestion
-from codex_counsel.contract.reading import read
-from codex_counsel.system.files import read_json_or_none, write_atomically
+from codex_counsel.contract.reading import read, read_file
+from codex_counsel.system.files import write_atomically
 from codex_counsel.system.json_values import Json
 
 ASSIGNMENTS = "proofs.json"
@@ -74,12 +74,7 @@ class Assignments:
     @classmethod
     def load(cls, directory: Path) -> Assignments | None:
         """Those in this job directory; None where there are none that can be read."""
-        raw = read_json_or_none(directory / ASSIGNMENTS)
-        try:
-            assignments: Assignments = read(cls, raw, ASSIGNMENTS)
-        except ValueError:
-            return None
-        return assignments
+        return read_file(cls, directory / ASSIGNMENTS)
 
     def store(self, directory: Path) -> None:
         """Raises OSError."""
@@ -105,12 +100,7 @@ class ProofRecord:
     @classmethod
     def load(cls, directory: Path) -> ProofRecord | None:
         """The record in this job directory; None where there is none that can be read."""
-        raw = read_json_or_none(directory / PROOF)
-        try:
-            record: ProofRecord = read(cls, raw, PROOF)
-        except ValueError:
-            return None
-        return record
+        return read_file(cls, directory / PROOF)
 
     def store(self, directory: Path) -> None:
         """Raises OSError."""
