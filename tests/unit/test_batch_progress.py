@@ -10,10 +10,11 @@ from dataclasses import replace
 import pytest
 
 from codex_counsel.batch.model import Load
-from codex_counsel.batch.progress import Progress, duration, short_number
+from codex_counsel.batch.progress import Progress
 from codex_counsel.batch.totals import Totals
 from codex_counsel.cli.batch_display import Display
 from codex_counsel.cli.progress import LINE
+from codex_counsel.system.amounts import duration, short_number
 
 BEGINNING = Progress(300, Totals(), Load(4, 0, 0), ended_now=0, seconds=1.0)
 HALF_WAY = Progress(

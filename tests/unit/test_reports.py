@@ -9,7 +9,7 @@ import pytest
 
 from codex_counsel.cli.page import Look, Page, columns
 from codex_counsel.cli.render import add_envelope
-from codex_counsel.cli.reports import duration
+from codex_counsel.cli.reports import elapsed_time
 from codex_counsel.contract.envelope import Envelope
 
 
@@ -91,8 +91,8 @@ def test_shortened_ids_are_long_enough_to_differ() -> None:
         (3_720_000, "1h 02m"),
     ],
 )
-def test_durations(milliseconds: int | None, words: str) -> None:
-    assert duration(milliseconds) == words
+def test_elapsed_times(milliseconds: int | None, words: str) -> None:
+    assert elapsed_time(milliseconds) == words
 
 
 def test_status_has_every_warning_and_every_step() -> None:

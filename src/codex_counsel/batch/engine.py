@@ -16,7 +16,7 @@ from typing import Literal
 
 from codex_counsel.batch import limits, stored
 from codex_counsel.batch.model import REQUESTS, Ended, Item, Pool
-from codex_counsel.batch.progress import Progress, duration
+from codex_counsel.batch.progress import Progress
 from codex_counsel.batch.record import Record
 from codex_counsel.batch.totals import code_of, is_lost, tokens_of
 from codex_counsel.contract.envelope import failed
@@ -30,6 +30,7 @@ from codex_counsel.errors import (
     CounselError,
 )
 from codex_counsel.jobs.store import Store
+from codex_counsel.system.amounts import duration
 from codex_counsel.system.text import one_line, visible
 
 WAIT_SECONDS = 0.5

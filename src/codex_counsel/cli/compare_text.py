@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from codex_counsel.cli.page import Page, Span, Style, short_number
+from codex_counsel.cli.page import Page, Span, Style
 from codex_counsel.cli.review_text import add_warnings, counted
 from codex_counsel.cli.table import NOTHING, Heading, add_table, short_ids
 from codex_counsel.cli.task_text import (
@@ -24,6 +24,7 @@ from codex_counsel.services.comparison import (
     Comparison,
     Version,
 )
+from codex_counsel.system.amounts import short_number
 from codex_counsel.system.text import one_line, visible
 
 COLUMNS = (

@@ -200,15 +200,6 @@ def columns(text: str) -> int:
     return count
 
 
-def short_number(count: int) -> str:
-    """`950`, `1.2k`, `3.4M`."""
-    if count < 1000:
-        return str(count)
-    if count < 1_000_000:
-        return f"{count / 1000:.1f}k"
-    return f"{count / 1_000_000:.1f}M"
-
-
 def fitted(text: str, width: int | None) -> str:
     """The text cut to so many columns, with an ellipsis where something is missing."""
     if width is None or columns(text) <= width:

@@ -14,7 +14,6 @@ from codex_counsel.cli.page import (
     columns,
     fitted,
     flat,
-    short_number,
 )
 from codex_counsel.cli.review_text import (
     add_warnings,
@@ -29,6 +28,7 @@ from codex_counsel.cli.usage import add_usage
 from codex_counsel.cli.words import in_terminal_words
 from codex_counsel.contract.envelope import Coverage, DiffFile, Envelope
 from codex_counsel.contract.vocabulary import PROJECT_FILE
+from codex_counsel.system.amounts import short_number
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import one_line, visible
 
@@ -99,7 +99,7 @@ def add_jobs(page: Page, envelope: Envelope) -> None:
             (_kind(row), ""),
             (_state(row), style),
             (_age(row), ""),
-            (duration(row.get("elapsed_ms")), ""),
+            (elapsed_time(row.get("elapsed_ms")), ""),
             (_tokens(row), ""),
             (_directory(row, is_wide=page.look.width is None), ""),
             (request, ""),
@@ -138,7 +138,7 @@ def _age(row: JsonObject) -> str:
     return f"{seconds} s"
 
 
-def duration(milliseconds: int | None) -> str:
+def elapsed_time(milliseconds: int | None) -> str:
     """`4 s`, `3m 20s`, `1h 02m`."""
     if milliseconds is None:
         return "-"

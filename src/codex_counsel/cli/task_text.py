@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from codex_counsel.cli.page import Page, Span, Style, short_number
+from codex_counsel.cli.page import Page, Span, Style
 from codex_counsel.cli.review_text import add_footer, counted, project_file_line
 from codex_counsel.cli.table import NOTHING, Heading, add_table, short_ids
 from codex_counsel.contract.envelope import (
@@ -15,6 +15,7 @@ from codex_counsel.contract.envelope import (
     Usage,
 )
 from codex_counsel.contract.vocabulary import CheckStatus
+from codex_counsel.system.amounts import short_number
 from codex_counsel.system.text import one_line, visible
 
 MAX_COMMAND = 200

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 
-from codex_counsel.cli.page import Page, Style, columns, fitted, short_number
+from codex_counsel.cli.page import Page, Style, columns, fitted
 from codex_counsel.cli.review_text import add_warnings
 from codex_counsel.contract.envelope import Envelope, EnvelopeDict
+from codex_counsel.system.amounts import short_number
 from codex_counsel.system.json_values import JsonObject
 from codex_counsel.system.text import one_line
 
