@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from codex_counsel.batch.model import Ended, Item, Kind, Load
-from codex_counsel.batch.record import Options, Record
+from codex_counsel.batch.record import BatchOptions, Record
 from codex_counsel.batch.summary import Summary, summarize
 from codex_counsel.contract.envelope import (
     Envelope,
@@ -39,7 +39,7 @@ def items(record: Record, count: int) -> Iterator[Item]:
 def begun(directory: Path, count: int = 3) -> Record:
     """The record of a new batch."""
     record = Record.create(directory)
-    record.begin(items(record, count), Options())
+    record.begin(items(record, count), BatchOptions())
     return record
 
 

@@ -12,7 +12,7 @@ from codex_counsel.batch import engine, limits
 from codex_counsel.batch.engine import Control, Outcome
 from codex_counsel.batch.model import Item
 from codex_counsel.batch.progress import Progress
-from codex_counsel.batch.record import Options, Record
+from codex_counsel.batch.record import BatchOptions, Record
 from codex_counsel.batch.totals import code_of
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.settings import Settings
@@ -34,7 +34,7 @@ class Stage:
 
     def __init__(self, base: Path, count: int = 6) -> None:
         self.directory = base / "batch"
-        self.options = engine.Options(Settings(state_dir=str(base / "state")))
+        self.options = engine.EngineOptions(Settings(state_dir=str(base / "state")))
         begun(self.directory, count).close()
         self.control = Control()
         self.events: list[str] = []
@@ -312,7 +312,7 @@ def test_names_of_items_reach_no_terminal_unescaped(tmp_path: Path) -> None:
     directory = tmp_path / "hostile"
     with Record.create(directory) as record:
         (item,) = items(record, 1)
-        record.begin([replace(item, id="a\x1b[2Jb")], Options())
+        record.begin([replace(item, id="a\x1b[2Jb")], BatchOptions())
     stage.directory = directory
     stage.run(ScriptedPool(lambda _: failure(Code.WORKER_LOST, "gone\x1b[2J")))
     assert "\x1b" not in "".join(stage.events)

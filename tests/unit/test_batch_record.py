@@ -11,7 +11,7 @@ import pytest
 
 from codex_counsel.batch.directory import REPOSITORIES
 from codex_counsel.batch.model import Ended
-from codex_counsel.batch.record import Options, Record
+from codex_counsel.batch.record import BatchOptions, Record
 from codex_counsel.batch.totals import Totals
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.json_values import JsonObject
@@ -42,7 +42,7 @@ def directory(tmp_path: Path) -> Path:
 def test_a_resumed_batch_has_its_items_options_results_and_places(
     directory: Path,
 ) -> None:
-    options = Options(
+    options = BatchOptions(
         jobs=3,
         cluster="tcp://a:1",
         max_tokens=5,
@@ -142,7 +142,7 @@ def test_a_batch_that_was_not_begun_can_be_begun_in_its_directory(
     record = Record.create(directory)
     twice = [*items(record, 2), *items(record, 1)]
     with record, pytest.raises(CounselError, match="item-0 comes twice"):
-        record.begin(twice, Options())
+        record.begin(twice, BatchOptions())
     assert refused(directory).code == Code.INVALID_ARGUMENTS
     begun(directory).close()
     Record.open(directory).close()
@@ -180,7 +180,7 @@ def test_a_batch_whose_begin_met_a_full_disk_can_be_begun_in_its_directory(
     record = Record.create(directory)
     monkeypatch.setattr("os.fsync", fsync)
     with pytest.raises(CounselError) as error:
-        record.begin(items(record, 1), Options())
+        record.begin(items(record, 1), BatchOptions())
     monkeypatch.undo()
     record.discard()
     assert "--output-dir" in (error.value.repair or "")
@@ -197,7 +197,7 @@ def test_where_no_directory_can_be_made_another_one_is_to_be_named() -> None:
 
 def test_a_batch_without_a_request_is_refused(directory: Path) -> None:
     with Record.create(directory) as record, pytest.raises(CounselError) as error:
-        record.begin([], Options())
+        record.begin([], BatchOptions())
     assert error.value.code == Code.INVALID_ARGUMENTS
 
 
@@ -268,9 +268,9 @@ def test_requests_that_are_missing_are_not_taken_for_asked(
 
 def test_options_of_a_resume_hold_for_the_next_one(directory: Path) -> None:
     with begun(directory) as record:
-        record.with_options(Options(max_tokens=9))
+        record.with_options(BatchOptions(max_tokens=9))
     with Record.open(directory) as again:
-        assert again.options == Options(max_tokens=9)
+        assert again.options == BatchOptions(max_tokens=9)
 
 
 def test_a_disk_without_room_takes_back_the_partial_line(

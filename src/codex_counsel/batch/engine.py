@@ -41,8 +41,8 @@ NEWS_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Options:
-    """How a batch is run. `retry_lost`: run items anew that were lost.
+class EngineOptions:
+    """How this process runs a batch. `retry_lost`: run items anew that were lost.
 
     `max_tokens` and `max_failures` are those of all results; None: no limit. `is_new`
     says that nothing of it can run already.
@@ -94,7 +94,7 @@ OnChange = Callable[[Progress, list[str]], None]
 def run(
     record: Record,
     pool: Pool,
-    options: Options,
+    options: EngineOptions,
     on_change: OnChange,
     control: Control | None = None,
 ) -> Outcome:
@@ -110,7 +110,7 @@ class _Engine:
         self,
         record: Record,
         pool: Pool,
-        options: Options,
+        options: EngineOptions,
         on_change: OnChange,
         control: Control,
     ) -> None:

@@ -57,7 +57,7 @@ DAMAGED = (
 
 
 @dataclass(frozen=True)
-class Options:
+class BatchOptions:
     """What holds for a batch until a resume names something else.
 
     `jobs` is how many runs of this machine go at once, `cluster` the address of a Dask
@@ -83,7 +83,7 @@ class Record:
         self.directory = directory
         self.id = ""
         self.items_total = 0
-        self.options = Options()
+        self.options = BatchOptions()
         self.totals = Totals()
         self.lost: set[str] = set()
         """The ids of the items whose result says that they were lost."""
@@ -109,7 +109,7 @@ class Record:
         record.id = secrets.token_hex(16)
         return record
 
-    def begin(self, items: Iterable[Item], options: Options) -> None:
+    def begin(self, items: Iterable[Item], options: BatchOptions) -> None:
         """Write down all items, before one of them is started.
 
         Raises `invalid_arguments` for an id that comes twice, and for no item at all; then
@@ -207,7 +207,7 @@ class Record:
                     repair=DAMAGED,
                 )
         try:
-            self.options = read(Options, options, "options")
+            self.options = read(BatchOptions, options, "options")
         except ValueError as error:
             raise CounselError(
                 Code.INVALID_ARGUMENTS,
@@ -230,7 +230,7 @@ class Record:
                 case {"id": str(item_id), "node": None}:
                     self._places.pop(item_id, None)
 
-    def with_options(self, options: Options) -> None:
+    def with_options(self, options: BatchOptions) -> None:
         """Have these hold from now on, for later resumes too."""
         if options == self.options:
             return

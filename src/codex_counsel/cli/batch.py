@@ -19,7 +19,7 @@ from codex_counsel.batch import engine
 from codex_counsel.batch.directory import BATCH, REPOSITORIES
 from codex_counsel.batch.engine import Control, Outcome
 from codex_counsel.batch.local import LocalPool
-from codex_counsel.batch.record import Options, Record
+from codex_counsel.batch.record import BatchOptions, Record
 from codex_counsel.batch.requests import Line
 from codex_counsel.batch.sources import Sources
 from codex_counsel.batch.summary import Summary, summarize
@@ -95,7 +95,7 @@ def _begin(
         base=asked.base,
         repositories=record.directory / REPOSITORIES,
     )
-    options = _options(arguments, Options())
+    options = _options(arguments, BatchOptions())
     record.begin(sources.items(asked.lines, record.id), options)
 
 
@@ -106,7 +106,7 @@ def _new_directory(arguments: argparse.Namespace) -> Path:
     return Path(f"codex-counsel-batch-{now}").absolute()
 
 
-def _options(arguments: argparse.Namespace, earlier: Options) -> Options:
+def _options(arguments: argparse.Namespace, earlier: BatchOptions) -> BatchOptions:
     """Those of before, with what is named now."""
     named: JsonObject = {}
     for name in asdict(earlier):
@@ -133,7 +133,7 @@ def _run(
 ) -> int:
     items = counted(record.items_total, "item")
     display.say_each([f"{items} in {_shown(record.directory)}"])
-    options = engine.Options(
+    options = engine.EngineOptions(
         counsel.settings,
         max_tokens=record.options.max_tokens,
         max_failures=record.options.max_failures,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from codex_counsel.batch import engine
 from codex_counsel.batch.model import Item
-from codex_counsel.batch.record import Options, Record
+from codex_counsel.batch.record import BatchOptions, Record
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.settings import Settings
 from tests.e2e.batch.peak import peak_bytes
@@ -30,12 +30,12 @@ def main() -> None:
             Item(f"item-{number}", "consult", {"question": TEXT}, base, ".", record.id)
             for number in range(count)
         )
-        record.begin(items, Options())
+        record.begin(items, BatchOptions())
         seconds = time.process_time()
         outcome = engine.run(
             record,
             ScriptedPool(play, room=16),
-            engine.Options(Settings(state_dir=str(base / "state")), is_new=True),
+            engine.EngineOptions(Settings(state_dir=str(base / "state")), is_new=True),
             lambda *_: None,
         )
         seconds = time.process_time() - seconds

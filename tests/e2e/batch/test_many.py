@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from codex_counsel.batch.model import Ended, Item
-from codex_counsel.batch.record import Options, Record
+from codex_counsel.batch.record import BatchOptions, Record
 from codex_counsel.contract.envelope import EnvelopeDict
 from tests.conftest import World
 from tests.unit.batches import finding, review
@@ -39,7 +39,7 @@ def test_the_findings_of_ten_thousand_reviews_are_summed_up_in_150_megabytes(
             Item(f"item-{number}", "review", {}, world.workspace, ".", record.id)
             for number in range(MANY)
         ]
-        record.begin(items, Options())
+        record.begin(items, BatchOptions())
         for start in range(0, MANY, AT_ONCE):
             part = items[start : start + AT_ONCE]
             record.add_results([Ended(item, faulty(item)) for item in part])
