@@ -68,14 +68,22 @@ def has_foundation(context: Context, digest: str) -> bool:
     return os.path.isdir(git_directory)  # noqa: PTH112  # it may not be readable
 
 
-def keep_foundation(context: Context, file: Path) -> str:
+def keep_foundation(
+    context: Context, file: Path, name_in_pack: str | None = None
+) -> str:
     """Make the private repository of a foundation, where it is not here yet. Returns its digest.
 
-    Raises `pack_invalid` for a file that is damaged or from which no repository can be
-    made, `timeout`, and `storage_failed`.
+    `name_in_pack` is the digest by which a pack names the file. Raises `pack_invalid` for
+    a file that has another one, is damaged, or from which no repository can be made,
+    `timeout`, and `storage_failed`.
     """
     try:
         digest = archive.digest_of(file)
+        if name_in_pack is not None and digest != name_in_pack:
+            raise CounselError(
+                Code.PACK_INVALID,
+                "The pack is damaged: it has another foundation than it names",
+            )
         if _is_kept(context, digest):
             return digest
         with _changing(context, digest) as directory:

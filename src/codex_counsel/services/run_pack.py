@@ -227,18 +227,7 @@ def _keep_foundation(context: Context, received: _Received) -> None:
     pack = received.pack
     foundation = received.member(manifest.FOUNDATION)
     if foundation is not None:
-        try:
-            digest = archive.digest_of(foundation)
-        except OSError as error:
-            raise error_of(
-                Code.STORAGE_FAILED, "The foundation cannot be read", error
-            ) from None
-        if digest != pack.foundation:
-            raise CounselError(
-                Code.PACK_INVALID,
-                "The pack is damaged: it has another foundation than it names",
-            )
-        repositories.keep_foundation(context, foundation)
+        repositories.keep_foundation(context, foundation, pack.foundation)
     elif not repositories.has_foundation(context, pack.foundation):
         raise repositories.missing(pack.foundation)
     more = received.member(manifest.MORE_BUNDLE)
