@@ -156,6 +156,10 @@ class _Collector:
         is_cut = review.meta.budget_reached or review.meta.next_cursor
         if verdict == "unknown" or is_cut or not is_complete:
             self._doubtful.append(item_id)
+        self._add_findings(item_id, review)
+
+    def _add_findings(self, item_id: str, review: Envelope) -> None:
+        """What it has found, and what it has found resolved."""
         root = self._roots[item_id]
         file = review.meta.project_file
         for finding in review.findings or ():
@@ -226,12 +230,6 @@ class _Collector:
         is_complete = bool(reviews) and not unknown and not self._doubtful
         verdict = self._verdict(is_complete=is_complete)
         self._coverage.complete = is_complete
-        states = Counter(row.state for row in rows)
-        data: JsonObject = {"items": len(rows)}
-        for state in STATES:
-            data[state] = states[state]
-        data["tokens"] = sum(row.tokens for row in rows)
-        data |= {"exit_code": code, "reason": reason}
         is_reviewed = bool(reviews)
         return Envelope(
             ok=True,
@@ -242,7 +240,7 @@ class _Collector:
             findings=findings if is_reviewed else None,
             resolved=self._resolved_list() or None,
             coverage=self._coverage if is_reviewed else None,
-            data=data,
+            data=_counts(rows) | {"exit_code": code, "reason": reason},
             meta=Meta(
                 scope={"kind": "batch"},
                 usage=self._usage,
@@ -292,6 +290,16 @@ class _Collector:
         if self._omitted > MAX_OMITTED:
             more = self._omitted - MAX_OMITTED
             yield f"{more} more files that were not sent are not listed"
+
+
+def _counts(rows: list[Row]) -> JsonObject:
+    """How many items there are, how many ended in each state, and the tokens of all."""
+    states = Counter(row.state for row in rows)
+    counts: JsonObject = {"items": len(rows)}
+    for state in STATES:
+        counts[state] = states[state]
+    counts["tokens"] = sum(row.tokens for row in rows)
+    return counts
 
 
 def _name_of(item: Item) -> str:
