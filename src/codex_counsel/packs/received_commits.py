@@ -86,7 +86,7 @@ def _without_parents(git: LimitedGit, commits: set[str]) -> set[str]:
     parents: dict[str, list[str]] = {}
     for line in listing.decode("ascii").splitlines():
         commit, *parents[commit] = line.split()
-    present = _present(git, {name for names in parents.values() for name in names})
+    present = _present(git, set().union(*parents.values()))
     return {
         commit for commit, names in parents.items() if not present.issuperset(names)
     }

@@ -237,16 +237,23 @@ def remove_unused(context: Context, now: float | None = None) -> None:
                 _remove_abandoned(directory, now)
             elif _is_unused(directory, now):
                 unused.append(directory)
-    if not unused:
-        return
     # Reading all jobs takes long, and few calls find such a repository.
-    with contextlib.suppress(OSError, CounselError):
-        living = _workspaces_of_living_jobs(context)
-        for directory in unused:
-            if any(path.is_relative_to(directory) for path in living):
-                continue
-            with contextlib.suppress(OSError):
-                _remove(context, directory, now)
+    if unused:
+        with contextlib.suppress(OSError, CounselError):
+            _remove_those_without_jobs(context, unused, now)
+
+
+def _remove_those_without_jobs(
+    context: Context, unused: Iterable[Path], now: float
+) -> None:
+    """Remove the directories in which no living job works. Raises OSError and CounselError if jobs cannot be read."""
+    living = _workspaces_of_living_jobs(context)
+    for directory in unused:
+        if any(path.is_relative_to(directory) for path in living):
+            continue
+        # One that cannot be removed must not keep the others.
+        with contextlib.suppress(OSError):
+            _remove(context, directory, now)
 
 
 def _is_unused(directory: Path, now: float) -> bool:

@@ -74,13 +74,7 @@ def _members(job: Job, spec: Spec, *, events: bool) -> Iterator[Member]:
     if outcome is None:
         raise CounselError(Code.JOB_RUNNING, f"Job {job.id} has not finished")
     places = _Places.of(spec, job)
-    transcript_warnings: list[str] = []
-    reply = None
-    if spec.kind == "review":
-        transcript = recorded_transcript(job.path)
-        transcript_warnings = [one_line(text, 300) for text in transcript.warnings]
-        if outcome["ok"]:
-            reply = transcript.last_message
+    reply, transcript_warnings = _reply_of(job, spec, outcome)
     record = JobRecord(
         tool=spec.tool,
         kind=spec.kind,
@@ -105,6 +99,18 @@ def _members(job: Job, spec: Spec, *, events: bool) -> Iterator[Member]:
             yield _json_member(job, name, places.removed(stored))
     if events and 0 <= _size(job.path / EVENTS) <= MAX_EVENT_BYTES:
         yield Member(f"{job.id}/{EVENTS}", job.path / EVENTS)
+
+
+def _reply_of(
+    job: Job, spec: Spec, outcome: EnvelopeDict
+) -> tuple[str | None, list[str]]:
+    """The reply from which a review was concluded, and the warnings of its transcript."""
+    if spec.kind != "review":
+        return None, []
+    transcript = recorded_transcript(job.path)
+    warnings = [one_line(text, 300) for text in transcript.warnings]
+    reply = transcript.last_message if outcome["ok"] else None
+    return reply, warnings
 
 
 def _members_of_work(job: Job) -> Iterator[Member]:

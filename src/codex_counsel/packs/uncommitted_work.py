@@ -29,6 +29,18 @@ MAX_PATCH = 1_000_000_000
 """Bytes of a patch: git applies none that is larger."""
 MAX_COMPARED = 50_000_000
 """Bytes of a file of which is looked whether it is as it was committed; a larger one is copied."""
+DIFF = (
+    "diff-tree",
+    "-r",
+    "-p",
+    "--binary",
+    "--full-index",
+    "--no-renames",
+    "--ignore-submodules=none",
+    "--src-prefix=a/",
+    "--dst-prefix=b/",
+)
+APPLY = ("apply", "--cached", "--binary", "--whitespace=nowarn")
 NO_FILE = b"000000"
 """Git's mode of nothing."""
 
@@ -182,38 +194,10 @@ class _Collector:
     def _patch(self, shadow: Shadow, old: str, new: str, name: str) -> Member:
         """The patch from one tree to another, which was tried: it makes the one of the other."""
         path = self.parts / name
-        size = 0
-        diff = (
-            "diff-tree",
-            "-r",
-            "-p",
-            "--binary",
-            "--full-index",
-            "--no-renames",
-            "--ignore-submodules=none",
-            "--src-prefix=a/",
-            "--dst-prefix=b/",
-        )
-        with path.open("wb") as file, shadow.stream(*diff, old, new) as chunks:
-            for chunk in chunks:
-                size += len(chunk)
-                if size > MAX_PATCH:
-                    raise CounselError(
-                        Code.INPUT_TOO_LARGE,
-                        f"The uncommitted work has more than {MAX_PATCH:,} bytes",
-                        repair="Commit it, or leave large files out of the working tree.",
-                    )
-                file.write(chunk)
+        _write_diff(shadow, old, new, path)
         index = self.parts / f"{name}.index"
         shadow.git("read-tree", old, index=index)
-        shadow.git(
-            "apply",
-            "--cached",
-            "--binary",
-            "--whitespace=nowarn",
-            str(path),
-            index=index,
-        )
+        shadow.git(*APPLY, str(path), index=index)
         if shadow.write_tree(index) != new:
             raise CounselError(
                 Code.WORKTREE_FAILED,
@@ -221,6 +205,21 @@ class _Collector:
                 repair="Commit it, and pack again.",
             )
         return Member(name, path)
+
+
+def _write_diff(shadow: Shadow, old: str, new: str, path: Path) -> None:
+    """Write what differs between two trees. Raises `input_too_large` and OSError."""
+    size = 0
+    with path.open("wb") as file, shadow.stream(*DIFF, old, new) as chunks:
+        for chunk in chunks:
+            size += len(chunk)
+            if size > MAX_PATCH:
+                raise CounselError(
+                    Code.INPUT_TOO_LARGE,
+                    f"The uncommitted work has more than {MAX_PATCH:,} bytes",
+                    repair="Commit it, or leave large files out of the working tree.",
+                )
+            file.write(chunk)
 
 
 def _folders(git: Repo | Shadow, tree: str) -> tuple[str, ...]:

@@ -81,9 +81,8 @@ def take_diff(
 ) -> DelegateResult:
     """Make the diff of a job again, and store it in its directory here; returns its record, which is not stored.
 
-    Raises `pack_invalid` for a diff that
-    is not what the result says, `workspace_invalid` where the repository lacks its start,
-    `worktree_failed` where git fails, and OSError.
+    Raises `pack_invalid` for a diff that is not what the result says, `workspace_invalid`
+    where the repository lacks its start, `worktree_failed` where git fails, and OSError.
     """
     seed = _seed(result, job_id)
     work = _work(result, job_id)
