@@ -46,8 +46,12 @@ class Packing:
         self._made: dict[Path, MadeFoundation] = {}
 
     def pack(self, item: Item, ticket: str) -> PackedItem:
-        """The pack of an item, with the ticket as its id. Raises CounselError, as the services that make it."""
+        """The pack of an item, with the ticket as its id; this machine remembers what it asks for.
+
+        Raises CounselError, as the services that make it.
+        """
         made = self.foundation(item.root)
+        request = item.request()
         try:
             self._scratch.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
@@ -55,12 +59,14 @@ class Packing:
         try:
             packed = packs.prepare(
                 self._context,
-                item.request(),
+                request,
                 self._scratch,
                 pack_id=ticket,
                 foundation=made,
             )
-            return PackedItem(packed.head(), made.digest, made.path)
+            head = packed.head()
+            packs.remember(self._context, request, packed)
+            return PackedItem(head, made.digest, made.path)
         except OSError as error:
             raise _storage_error(error) from None
         finally:

@@ -21,7 +21,7 @@ MAX_BINARY = 4_000_000_000
 class Home:
     """What results are taken into: the jobs of this user, and the directory that a pack was made for.
 
-    `sent` is when the pack was made (epoch seconds), `subject` what is known of the request;
+    `sent` is when the files in the pack were read (epoch seconds), `subject` what is known of the request;
     both None for a pack that was not noted here.
     """
 

@@ -39,7 +39,8 @@ class Sent:
     digest by which `services/runs.py` compares calls of one key, None where nobody knows
     it: then any call with this key is the same. `reviewed` is the commit whose change is to
     be reviewed, empty where none is named (uncommitted work, a question), None where nobody
-    knows it.
+    knows it. `files_read` is when the files in the pack were read (epoch seconds), None where
+    that was when the note was written.
     """
 
     tool: str
@@ -48,6 +49,7 @@ class Sent:
     key: str | None = None
     arguments: str | None = None
     reviewed: str | None = None
+    files_read: float | None = None
 
 
 def note_sent(state: Path, pack_id: str, sent: Sent) -> None:
@@ -72,8 +74,10 @@ def read_sent(state: Path, pack_id: str) -> Sent | None:
     return read_file(Sent, _file(state, pack_id))
 
 
-def noted_at(state: Path, pack_id: str) -> float | None:
-    """When the pack was made (epoch seconds); None where it was not noted."""
+def files_read_at(state: Path, pack_id: str, sent: Sent) -> float | None:
+    """When the files in the pack were read (epoch seconds); None where nobody can tell."""
+    if sent.files_read is not None:
+        return sent.files_read
     try:
         return _file(state, pack_id).stat().st_mtime
     except OSError:

@@ -109,17 +109,27 @@ def packed(context: Context, request: RunRequest) -> Iterator[Packed]:
         except OSError as error:
             raise not_written(Path(tempfile.gettempdir()), error) from None
         made = prepare(context, request, scratch)
-        root = str(made.workspace.root)
-        sent = Sent(
-            tool=request.tool,
-            workspace=root,
-            subject=one_line(clean(request.subject), MAX_SUBJECT),
-            key=request.idempotency_key,
-            arguments=idempotency.digest(request.canonical(), root),
-            reviewed=_reviewed_commit(made),
-        )
-        note_sent(context.settings.state, made.pack.id, sent)
+        remember(context, request, made)
         yield made
+
+
+def remember(context: Context, request: RunRequest, made: Packed) -> None:
+    """Note what was packed, before it is handed out: its result is compared with that. Raises `storage_failed`."""
+    root = str(made.workspace.root)
+    files_read = None
+    with contextlib.suppress(OSError):
+        # A foundation may have been made long before this pack.
+        files_read = made.foundation.path.stat().st_mtime
+    sent = Sent(
+        tool=request.tool,
+        workspace=root,
+        subject=one_line(clean(request.subject), MAX_SUBJECT),
+        key=request.idempotency_key,
+        arguments=idempotency.digest(request.canonical(), root),
+        reviewed=_reviewed_commit(made),
+        files_read=files_read,
+    )
+    note_sent(context.settings.state, made.pack.id, sent)
 
 
 def _reviewed_commit(made: Packed) -> str:

@@ -177,7 +177,7 @@ def _home(call: _Call, result: ResultFile, sent: Sent | None) -> Home:
             context.settings,
             context.env,
             sent.workspace,
-            packs_sent.noted_at(store.state, result.pack),
+            packs_sent.files_read_at(store.state, result.pack, sent),
             sent.subject,
         )
     workspace = workspaces.resolve(context, call.workspace_root)

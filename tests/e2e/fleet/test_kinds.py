@@ -72,3 +72,27 @@ def test_a_review_a_task_and_a_question_about_a_large_image_come_back_as_local_o
     assert repository.root.joinpath("app.py").read_text() == "answer = 42\n"
     text = (fleet.directory / "results.jsonl").read_text()
     assert str(node.world.base) not in text
+
+
+def test_reviews_of_commits_come_back_for_the_commits_that_were_sent(
+    fleet: Fleet,
+) -> None:
+    repository = fleet.client.repository
+    first = repository.head
+    second = repository.commit()
+    repository.write("app.py", "answer = 40\n")
+    repository.commit()
+    fleet.model(say(json.dumps(reply())))
+    fleet.add_node("one")
+    reviews = {
+        "commit": {"scope": "commit", "commit": second},
+        "head": {"scope": "commit"},
+        "range": {"scope": "range", "range": f"{first}..{second}"},
+        "branch": {"scope": "branch", "base": first},
+    }
+    lines = [
+        {"id": name, "kind": "review", "arguments": arguments}
+        for name, arguments in reviews.items()
+    ]
+    ended = fleet.batch(write_lines(fleet, *lines))
+    assert codes(fleet.directory) == dict.fromkeys(reviews), ended.stderr

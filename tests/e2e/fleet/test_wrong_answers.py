@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from codex_counsel.errors import Code
 from codex_counsel.fleet import answers
 from codex_counsel.fleet.answers import WrongAnswerError
+from codex_counsel.loopback import say
 from tests.conftest import until
-from tests.e2e.batch.runs import asked, codes, names, write_requests
+from tests.e2e.batch.runs import asked, codes, names, results, write_requests
 from tests.e2e.fleet.conftest import Fleet
+from tests.e2e.runs import command_line
+from tests.reviews import reply
 
 NO_COUNT = """
 from codex_counsel.fleet import node
@@ -55,6 +60,17 @@ from codex_counsel.fleet import node
 node.run = lambda *_: {"is": "missing"}
 """
 
+OTHER_COMMIT = """
+from codex_counsel.packs import result_writer
+
+def details(spec, honest=result_writer._details):
+    told = honest(spec)
+    told["frame"]["head"] = "OTHER"
+    return told
+
+result_writer._details = details
+"""
+
 
 def add_liars(fleet: Fleet, *lies: str) -> None:
     """A node for each lie; they have come to the scheduler when this returns."""
@@ -93,6 +109,29 @@ def test_items_of_which_a_node_gives_no_result_are_lost_by_name(fleet: Fleet) ->
         "it misses what it was not sent",
     ):
         assert f"gets no more items: {problem}" in ended.stderr
+
+
+def test_the_review_of_another_commit_than_was_sent_is_refused_and_kept_as_a_file(
+    fleet: Fleet,
+) -> None:
+    repository = fleet.client.repository
+    other = repository.head
+    asked_for = repository.commit()
+    fleet.model(say(json.dumps(reply())))
+    add_liars(fleet, OTHER_COMMIT.replace("OTHER", other))
+    requests = fleet.client.base / "requests.jsonl"
+    arguments = {"scope": "commit", "commit": asked_for}
+    line = {"id": "one", "kind": "review", "arguments": arguments}
+    requests.write_text(json.dumps(line), "utf-8")
+    ended = fleet.batch(requests)
+    assert codes(fleet.directory) == {"one": "pack_invalid"}, ended.stderr
+    (row,) = results(fleet.directory)
+    assert f"a review of the commit {other[:11]}" in row["error"]["message"]
+    assert list((fleet.client.state / "jobs").iterdir()) == []
+
+    (kept,) = (fleet.directory / "refused").iterdir()
+    taken = command_line(fleet.client, "take", str(kept))
+    assert (taken.returncode, "does not ask for" in taken.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("answer", [None, 7, "ended", [1], object()])

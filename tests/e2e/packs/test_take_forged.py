@@ -648,6 +648,21 @@ def test_of_files_that_changed_since_they_were_packed_the_other_machine_is_belie
     assert any("are now" in text for text in taken.envelope["meta"]["warnings"])
 
 
+def test_of_files_that_changed_before_a_later_pack_of_one_foundation_it_is_believed_too(
+    machines: Machines,
+) -> None:
+    machines.there.repository.begin_changed()
+    machines.copy_repository()
+    machines.model([say(reply({"severity": "high"}, verdict="fail"))])
+    wire = review(machines.there.counsel())
+    file = machines.result(wire["meta"]["job_id"])
+    read = time.time()
+    machines.here.repository.write("app.py", numbered_lines(l7="seven = 7"))
+    machines.note(wire["tool"], files_read=read - 1)
+    (finding,) = machines.take(file).envelope["findings"]
+    assert finding["grounded"] == "verified"
+
+
 def test_of_files_that_are_as_they_were_packed_it_is_not_believed(
     machines: Machines,
 ) -> None:
