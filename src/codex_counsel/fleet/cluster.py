@@ -7,6 +7,8 @@ Facts about Dask (2026.8), measured with processes of `dask scheduler` and `dask
   task watches its worker too.
 - A worker whose nanny is killed ends within 2 s. After the loss of the scheduler workers and nannies end by
   themselves; a client cancels all its futures, tries for its timeout to connect again, and then closes.
+- A client tries for its whole timeout to connect, also where the connection is refused; its pauses between two tries
+  grow to seconds.
 - `Client.run` of an address that is gone waits 30 s for a connection.
 - A call of a worker takes some 2 to 5 ms, a task 5 to 13 ms, of which 2 ms are the client's CPU.
 - `scheduler_info` lists five workers unless it is asked for all.
@@ -24,15 +26,19 @@ from typing import Any
 
 import dask
 from distributed import Client, Scheduler, Worker
+from distributed.comm.addressing import get_address_host_port
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.fleet.answers import WrongAnswerError, checked
+from codex_counsel.fleet.listening import why_unreachable
 from codex_counsel.fleet.names import RESOURCE
 from codex_counsel.system.text import one_line, visible
 
 CONNECT_SECONDS = 10.0
 """For one try to reach the scheduler."""
 FIRST_CONNECT_SECONDS = 30.0
+REFUSED_SECONDS = 5.0
+"""For a try to reach an address where nobody listens: a scheduler that is started again takes some 3 s."""
 LOOK_SECONDS = 5.0
 """For the list of workers."""
 
@@ -74,7 +80,7 @@ class Cluster:
         return self._client is not None and self._client.status == "running"
 
     async def connect(self, seconds: float = CONNECT_SECONDS) -> None:
-        """Connect, after a loss again. Raises `cluster_failed`."""
+        """Connect, after a loss again. Raises `cluster_failed`, where nobody listens after `REFUSED_SECONDS`."""
         _quieten()
         await self._drop_client()
         try:
@@ -84,13 +90,29 @@ class Cluster:
             self._client = Client(  # type: ignore[no-untyped-call]
                 target, asynchronous=True, set_as_default=False, timeout=seconds
             )
-            await asyncio.wait_for(_opened(self._client), seconds + 5)
+            async with asyncio.timeout(seconds + 5):
+                await self._open()
         except Exception as error:  # noqa: BLE001  # what answers there may be no Dask at all
             await self._drop_client()
             raise CounselError(
                 Code.CLUSTER_FAILED,
                 f"The Dask scheduler {one_line(visible(self.address), 200)} does not answer: {_reason(error)}",
             ) from None
+
+    async def _open(self) -> None:
+        """Wait for the client. Raises what Dask raises, and OSError as soon as it is sure that nobody listens."""
+        opening = asyncio.ensure_future(_opened(self._client))
+        try:
+            await asyncio.wait({opening}, timeout=REFUSED_SECONDS)
+            if not opening.done() and not self._local:
+                host, port = get_address_host_port(self.address)
+                problem = await why_unreachable(host, port)
+                if problem:
+                    raise OSError(problem)
+            await opening
+        finally:
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
 
     async def _start_local(self, local: LocalNodes) -> Any:
         """The scheduler of this process, with one worker."""

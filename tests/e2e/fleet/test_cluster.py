@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from codex_counsel.errors import Code, CounselError
+from codex_counsel.fleet import cluster as clusters
 from codex_counsel.fleet.answers import error_from
 from codex_counsel.fleet.cluster import (
     Cluster,
@@ -21,6 +22,7 @@ from codex_counsel.fleet.cluster import (
     Interrupted,
     LocalNodes,
 )
+from codex_counsel.fleet.listening import why_unreachable
 from tests.conftest import until
 from tests.e2e.fleet import calls
 from tests.e2e.fleet.nodes import DaskCluster
@@ -162,6 +164,58 @@ def test_a_scheduler_that_is_not_there_is_named_in_the_error() -> None:
         assert "127.0.0.1:9" in error.value.message
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("tcp://127.0.0.1:9", "nobody listens there"),
+        ("localhost:9", "nobody listens there"),
+        ("tcp://scheduler.invalid:8786", "no machine has this name"),
+    ],
+)
+def test_an_address_where_nobody_listens_is_given_up_long_before_a_slow_one(
+    address: str, reason: str
+) -> None:
+    async def run() -> None:
+        cluster = Cluster(address)
+        async with asyncio.timeout(SECONDS):
+            with pytest.raises(CounselError) as error:
+                await cluster.connect(10 * SECONDS)
+        assert error.value.code == Code.CLUSTER_FAILED
+        assert reason in error.value.message
+
+    asyncio.run(run())
+
+
+def test_a_scheduler_that_is_slow_to_answer_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probed = asyncio.Event()
+
+    async def probe(host: str, port: int) -> str | None:
+        probed.set()
+        return await why_unreachable(host, port)
+
+    monkeypatch.setattr(clusters, "REFUSED_SECONDS", 0.2)
+    monkeypatch.setattr(clusters, "why_unreachable", probe)
+    with DaskCluster(tmp_path) as dask:
+        assert dask.scheduler
+        dask.scheduler.send_signal(signal.SIGSTOP)
+
+        async def run() -> None:
+            cluster = Cluster(dask.address)
+            connecting = asyncio.create_task(cluster.connect(SECONDS))
+            async with asyncio.timeout(SECONDS):
+                await probed.wait()
+            await asyncio.sleep(0.2)
+            assert dask.scheduler
+            dask.scheduler.send_signal(signal.SIGCONT)
+            await connecting
+            assert cluster.is_connected
+            await cluster.close()
+
+        asyncio.run(run())
 
 
 @pytest.mark.parametrize("greeting", [b"HTTP/1.1 400 Bad Request", b"SSH-2.0-x\r\n"])
