@@ -227,9 +227,48 @@ def test_a_lost_item_is_named_and_only_repeated_where_that_is_asked_for(
     again = ScriptedPool(lambda _: answer())
     assert (stage.run(again), again.started) == (Outcome(None, 0), [])
 
-    stage.options = replace(stage.options, retry_lost=True)
+    stage.options = replace(stage.options, retry="lost")
     assert (stage.run(again), again.started) == (Outcome(None, 0), ["item-2"])
     assert stage.results == dict.fromkeys(ids(0, 1, 2, 3, 4, 5))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        Code.TIMEOUT,
+        Code.PROCESS_DIED,
+        Code.WORKER_LOST,
+        Code.EMPTY_OUTPUT,
+        Code.INVALID_ARGUMENTS,
+        Code.PACK_INVALID,
+        Code.STORAGE_FAILED,
+    ],
+)
+def test_what_failed_is_repeated_where_that_is_asked_for_and_no_answer_is(
+    stage: Stage, code: Code
+) -> None:
+    stage.run(ScriptedPool(once(code, at=5)))
+    assert stage.results["item-5"] == code
+    stage.options = replace(stage.options, retry="failed")
+    again = ScriptedPool(once(Code.TIMEOUT, at=5))
+    assert (stage.run(again), again.started) == (Outcome(None, 0), ["item-5"])
+    assert stage.results == {**dict.fromkeys(ids(0, 1, 2, 3, 4)), "item-5": "timeout"}
+
+    assert (stage.run(again), again.started) == (Outcome(None, 0), ["item-5"] * 2)
+    assert stage.results == dict.fromkeys(ids(0, 1, 2, 3, 4, 5))
+    assert stage.run(again) == Outcome(None, 0)
+    assert len(again.started) == 2
+
+
+def test_what_failed_runs_used_counts_though_they_are_repeated(stage: Stage) -> None:
+    late = failure(Code.TIMEOUT)
+    late["meta"]["usage"] = {"input": 20, "output": 10}
+    stage.run(ScriptedPool(lambda item: late if item.id == "item-5" else answer()))
+    # 50 of the answers, 30 of the run that failed.
+    stage.options = replace(stage.options, retry="failed", max_tokens=80)
+    outcome = stage.run(ScriptedPool(lambda _: answer()))
+    assert outcome.stop
+    assert (outcome.stop.exit_code, outcome.left) == (OVER_BUDGET, 1)
 
 
 def test_an_item_that_was_sent_to_a_node_is_asked_for_there_before_others_start(

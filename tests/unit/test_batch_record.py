@@ -115,11 +115,32 @@ def test_forgotten_lost_items_have_neither_a_result_nor_a_place(
         record.note_place("item-0", "node-a")
         end(record, 0, failure(Code.WORKER_LOST))
         end(record, 1, failure(Code.TIMEOUT))
-        assert record.forget_lost() == {"item-0"}
+        assert record.retried("lost") == {"item-0"}
+        record.forget("lost")
     with Record.open(directory) as again:
         assert again.place_of("item-0") is None
         assert [again.has_ended(f"item-{n}") for n in range(2)] == [False, True]
         assert again.totals == Totals(ended=1, failed=1)
+
+
+def test_forgotten_failed_items_are_all_but_answers_and_what_has_nothing_to_review(
+    directory: Path,
+) -> None:
+    codes = (Code.TIMEOUT, Code.WORKER_LOST, Code.PACK_INVALID, Code.CANCELLED)
+    with begun(directory, len(codes) + 2) as record:
+        for number, code in enumerate(codes):
+            record.note_place(f"item-{number}", "node-a")
+            end(record, number, failure(code))
+        end(record, len(codes), answer())
+        end(record, len(codes) + 1, failure(Code.NOTHING_TO_REVIEW))
+    with Record.open(directory) as again:
+        again.forget("failed")
+        assert again.retried("failed") == set()
+        assert again.totals == Totals(ended=2, tokens=10)
+    with Record.open(directory) as again:
+        found = [again.has_ended(f"item-{n}") for n in range(len(codes) + 2)]
+        assert found == [False] * len(codes) + [True, True]
+        assert again.place_of("item-0") is None
 
 
 def test_a_second_process_for_the_same_batch_is_refused_by_name(

@@ -54,7 +54,7 @@ FLAGS = {
     "run": f"{OUTPUT} output format fail-on new-only result events network",
     "compare": f"{OUTPUT} output workspace-root format open",
     "batch": f"{OUTPUT} review-range review-prs audit per delegate repos arguments workspace-root dry-run output-dir "
-    "resume retry-lost jobs cluster lost-after max-tokens max-failures format fail-on new-only output",
+    "resume retry-lost retry-failed jobs cluster lost-after max-tokens max-failures format fail-on new-only output",
     "findings": f"{OUTPUT} workspace-root reason by state file limit",
     "cancel": OUTPUT,
     "transfer": f"{OUTPUT} workspace-root",

@@ -18,7 +18,7 @@ from codex_counsel.batch import limits, stored
 from codex_counsel.batch.model import REQUESTS, Ended, Item, Pool
 from codex_counsel.batch.progress import Progress
 from codex_counsel.batch.record import Record
-from codex_counsel.batch.totals import code_of, is_lost, tokens_of
+from codex_counsel.batch.totals import Retry, code_of, is_lost, tokens_of
 from codex_counsel.contract.envelope import failed
 from codex_counsel.contract.settings import Settings
 from codex_counsel.errors import (
@@ -42,7 +42,7 @@ NEWS_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How this process runs a batch. `retry_lost`: run items anew that were lost.
+    """How this process runs a batch. `retry` says which items that have ended are run anew.
 
     `max_tokens` and `max_failures` are those of all results; None: no limit. `is_new`
     says that nothing of it can run already.
@@ -51,7 +51,7 @@ class EngineOptions:
     settings: Settings
     max_tokens: int | None = None
     max_failures: int | None = None
-    retry_lost: bool = False
+    retry: Retry = "none"
     is_new: bool = False
 
 
@@ -126,7 +126,7 @@ class _Engine:
         self._again: deque[Item] = deque()
         self._later = self._items_without_run()
         self._spent = 0
-        """Tokens of runs that met a limit, which are in no result."""
+        """Tokens of runs that are in no result: they met a limit, or are run anew."""
         self._ended_now = 0
         self._begin = _seconds()
         self._paused_until = 0.0
@@ -170,8 +170,9 @@ class _Engine:
 
     def _join(self) -> None:
         """Take the results of runs that ended meanwhile, and join those that live, before anything is started."""
-        if self._options.retry_lost:
-            self._record.forget_lost()
+        tokens = self._record.totals.tokens
+        self._record.forget(self._options.retry)
+        self._spent += tokens - self._record.totals.tokens
         self._record.forget_unstarted()
         for item in self._record.items():
             is_settled = self._record.has_ended(item.id)
@@ -196,8 +197,8 @@ class _Engine:
 
     def _take_earlier(self, item: Item, earlier: stored.Earlier) -> bool:
         """Note the result of a run that has ended; false where it is none."""
-        retry_lost = self._options.retry_lost
-        if earlier.outcome is None or not earlier.is_result(retry_lost=retry_lost):
+        retry = self._options.retry
+        if earlier.outcome is None or not earlier.is_result(retry):
             return False
         self._note([Ended(item, earlier.outcome)])
         return True
@@ -338,7 +339,10 @@ class _Engine:
             self._stop_with(Stop(OVER_BUDGET, reason, repair))
         elif most_failures is not None and failures >= most_failures:
             reason = f"{failures} items have failed; --max-failures is {most_failures}"
-            repair = "Look at the errors in results.jsonl, then resume it with a higher --max-failures."
+            repair = (
+                "Look at the errors in results.jsonl, then resume it with a higher --max-failures, or with "
+                "--retry-failed, which runs these items anew."
+            )
             self._stop_with(Stop(FAILED, reason, repair))
 
     # --- the end, and what is told

@@ -11,6 +11,7 @@ from typing import Any
 from codex_counsel.batch import stored
 from codex_counsel.batch.model import REQUESTS, Ended, Item, Kind, Load
 from codex_counsel.batch.record import Record
+from codex_counsel.batch.totals import Retry
 from codex_counsel.contract.envelope import EnvelopeDict, Meta, failed
 from codex_counsel.contract.settings import Settings
 from codex_counsel.errors import Code, CounselError
@@ -27,7 +28,7 @@ class LocalPool:
     """Starts each item as a detached run of this user, at most `settings.max_running` of them.
 
     Runs that an earlier process of the batch started are joined, however many they are.
-    `retry_lost`: a run that died is started anew.
+    `retry` says which runs that have ended are started anew.
     """
 
     def __init__(
@@ -36,12 +37,12 @@ class LocalPool:
         env: Mapping[str, str],
         settings: Settings,
         *,
-        retry_lost: bool = False,
+        retry: Retry = "none",
     ) -> None:
         self._record = record
         self._slots = settings.max_running
         self._counsel = Counsel(env, Path("/"), settings)
-        self._retry_lost = retry_lost
+        self._retry: Retry = retry
         self._runs: dict[str, tuple[Item, Handle]] = {}
         self._ended: list[Ended] = []
         self._queued = 0
@@ -55,12 +56,12 @@ class LocalPool:
         settings: Settings,
         slots: int | None,
         *,
-        retry_lost: bool = False,
+        retry: Retry = "none",
     ) -> LocalPool:
         """With so many slots, instead of those that the settings name."""
         if slots is not None:
             settings = replace(settings, max_running=slots)
-        return cls(record, env, settings, retry_lost=retry_lost)
+        return cls(record, env, settings, retry=retry)
 
     def load(self) -> Load:
         """As `Pool.load`. How many wait for a slot is looked at once a second."""
@@ -78,7 +79,7 @@ class LocalPool:
         if earlier and earlier.outcome is None:
             self._runs[item.id] = item, Handle(earlier.job)
             return
-        if earlier and earlier.is_result(retry_lost=self._retry_lost):
+        if earlier and earlier.is_result(self._retry):
             self._end(item, earlier.outcome)
             return
         node = self._record.place_of(item.id)

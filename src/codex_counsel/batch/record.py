@@ -20,6 +20,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -35,7 +36,13 @@ from codex_counsel.batch.directory import (
 )
 from codex_counsel.batch.lines import Lines, line_of, rows_of
 from codex_counsel.batch.model import KINDS, Ended, Item
-from codex_counsel.batch.totals import Totals, is_lost, was_not_started
+from codex_counsel.batch.totals import (
+    Retry,
+    Totals,
+    is_failed,
+    is_lost,
+    was_not_started,
+)
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.reading import read
 from codex_counsel.contract.vocabulary import FailOn
@@ -87,6 +94,8 @@ class Record:
         self.totals = Totals()
         self.lost: set[str] = set()
         """The ids of the items whose result says that they were lost."""
+        self.failed: set[str] = set()
+        """The ids of the items that ended with an error, those that were lost among them."""
         self.unstarted: set[str] = set()
         """The ids of the items that could not be started: nothing was paid for them."""
         self._lock = lock
@@ -318,13 +327,23 @@ class Record:
             self._count(one.item.id, one.envelope)
         return list(new.values())
 
-    def forget_lost(self) -> set[str]:
-        """Take back the results of lost items, and where they were sent: they are to run anew. Returns their ids."""
-        lost = set(self.lost)
-        placed = [item_id for item_id in lost if item_id in self._places]
+    def retried(self, retry: Retry) -> frozenset[str]:
+        """The ids of the items that have ended and are to run anew."""
+        match retry:
+            case "failed":
+                return frozenset(self.failed)
+            case "lost":
+                return frozenset(self.lost)
+            case "none":
+                return frozenset()
+
+    def forget(self, retry: Retry) -> None:
+        """Take back the results of the items that are to run anew, and where they were sent."""
+        retried = self.retried(retry)
+        # A node that is asked for its run would answer as it did before.
+        placed = [item_id for item_id in retried if item_id in self._places]
         self._add_places(dict.fromkeys(placed))
-        self._drop(lost)
-        return lost
+        self._drop(retried)
 
     def forget_unstarted(self) -> None:
         """Take back the results of items that could not be started: what was in the way may be mended."""
@@ -332,7 +351,7 @@ class Record:
             {item_id for item_id in self.unstarted if not self.place_of(item_id)}
         )
 
-    def _drop(self, ids: set[str]) -> None:
+    def _drop(self, ids: AbstractSet[str]) -> None:
         """Take back the results of these items."""
         if not ids:
             return
@@ -345,11 +364,12 @@ class Record:
         for item_id, envelope in dropped:
             self._ended.discard(item_id)
             self.lost.discard(item_id)
+            self.failed.discard(item_id)
             self.unstarted.discard(item_id)
             self.totals = self.totals.plus(envelope, -1)
 
     def _rows_without(
-        self, ids: set[str], dropped: list[tuple[str, EnvelopeDict]]
+        self, ids: AbstractSet[str], dropped: list[tuple[str, EnvelopeDict]]
     ) -> Iterator[JsonObject]:
         for item_id, envelope in self.results():
             if item_id in ids:
@@ -361,6 +381,8 @@ class Record:
         self._ended.add(item_id)
         if is_lost(envelope):
             self.lost.add(item_id)
+        if is_failed(envelope):
+            self.failed.add(item_id)
         if was_not_started(envelope):
             self.unstarted.add(item_id)
         self.totals = self.totals.plus(envelope)

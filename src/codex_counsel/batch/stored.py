@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from codex_counsel.batch import limits
 from codex_counsel.batch.model import REQUESTS, Item
-from codex_counsel.batch.totals import code_of, is_lost
+from codex_counsel.batch.totals import Retry, code_of, is_lost, is_retried
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.jobs import idempotency, recovery
@@ -22,7 +22,7 @@ class Earlier:
     job: Job
     outcome: EnvelopeDict | None
 
-    def is_result(self, *, retry_lost: bool) -> bool:
+    def is_result(self, retry: Retry = "none") -> bool:
         """Whether the item has ended with it; else it is to be run anew, or its run goes on.
 
         A run that was cancelled with its batch is run anew. One that somebody cancelled
@@ -32,8 +32,8 @@ class Earlier:
             return False
         if self.outcome["status"] == "cancelled":
             return False
-        if is_lost(self.outcome):
-            return not retry_lost
+        if is_retried(self.outcome, retry):
+            return False
         return not limits.is_no_result(code_of(self.outcome))
 
 

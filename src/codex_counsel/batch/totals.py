@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from codex_counsel.batch.limits import PAID
 from codex_counsel.batch.model import LOST
@@ -11,6 +12,9 @@ from codex_counsel.errors import Code
 
 NEVER_REPEATED = (*LOST, Code.NOTHING_TO_REVIEW, Code.PACK_INVALID, *PAID)
 """Codes of items without a job of which somebody may have a paid answer, or that have none to wait for."""
+
+Retry = Literal["none", "lost", "failed"]
+"""Which items a resume runs anew although they have ended: `failed` are all that ended with an error, lost ones too."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +31,9 @@ class Totals:
 
     def plus(self, envelope: EnvelopeDict, count: int = 1) -> Totals:
         """With one more result; with `count=-1` without this one."""
-        is_failed = not envelope["ok"] and code_of(envelope) != Code.NOTHING_TO_REVIEW
         return Totals(
             self.ended + count,
-            self.failed + count * is_failed,
+            self.failed + count * is_failed(envelope),
             self.lost + count * is_lost(envelope),
             self.tokens + count * tokens_of(envelope),
         )
@@ -44,9 +47,25 @@ def code_of(envelope: EnvelopeDict) -> str | None:
     return str(error.get("code"))
 
 
+def is_failed(envelope: EnvelopeDict) -> bool:
+    """Whether there is no answer, although there was something to ask about."""
+    return not envelope["ok"] and code_of(envelope) != Code.NOTHING_TO_REVIEW
+
+
 def is_lost(envelope: EnvelopeDict) -> bool:
     """Whether nobody knows if the model had answered."""
     return code_of(envelope) in LOST
+
+
+def is_retried(envelope: EnvelopeDict, retry: Retry) -> bool:
+    """Whether the item is to be run anew."""
+    match retry:
+        case "failed":
+            return is_failed(envelope)
+        case "lost":
+            return is_lost(envelope)
+        case "none":
+            return False
 
 
 def was_not_started(envelope: EnvelopeDict) -> bool:

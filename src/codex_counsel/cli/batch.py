@@ -70,10 +70,13 @@ def run_batch(arguments: argparse.Namespace, counsel: Counsel) -> int:
 def _resume(arguments: argparse.Namespace, counsel: Counsel, output: Output) -> int:
     with Record.open(Path(arguments.resume).absolute()) as record:
         if arguments.dry_run:
+            retried = record.retried(batch_requests.retry_of(arguments))
             waiting = (
                 Line(item.id, item.kind, item.arguments, item.source)
                 for item in record.items()
-                if not record.has_ended(item.id) or item.id in record.unstarted
+                if not record.has_ended(item.id)
+                or item.id in record.unstarted
+                or item.id in retried
             )
             return batch_requests.show(batch_requests.Asked(waiting, Path("/")), output)
         record.with_options(_options(arguments, record.options))
@@ -137,7 +140,7 @@ def _run(
         counsel.settings,
         max_tokens=record.options.max_tokens,
         max_failures=record.options.max_failures,
-        retry_lost=arguments.retry_lost,
+        retry=batch_requests.retry_of(arguments),
         is_new=is_new,
     )
     control = Control()
@@ -206,7 +209,7 @@ def _pool(
             counsel.context.env,
             counsel.settings,
             record.options.jobs,
-            retry_lost=arguments.retry_lost,
+            retry=batch_requests.retry_of(arguments),
         )
     try:
         fleet = importlib.import_module("codex_counsel.fleet.pool")

@@ -38,7 +38,8 @@ MAX_COVERAGE = 50
 NEXT_STEPS: dict[State, str] = {
     "lost": "Resume the batch with --retry-lost to run them anew; without it, their nodes are asked once more.",
     "missing": "Resume the batch: `codex-counsel batch --resume DIRECTORY`.",
-    "cancelled": "Resume the batch, or leave them out.",
+    "failed": "Mend the causes, then resume the batch with --retry-failed: it runs all of them anew, and pays again.",
+    "cancelled": "Resume the batch with --retry-failed to run them anew, or leave them out.",
 }
 """What helps beside, or instead of, what the error itself says."""
 

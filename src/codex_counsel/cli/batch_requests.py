@@ -15,6 +15,7 @@ from codex_counsel.batch.generate import Per, Skipped
 from codex_counsel.batch.model import REQUESTS
 from codex_counsel.batch.requests import Line, lines_of, read_requests
 from codex_counsel.batch.summary import TOOL
+from codex_counsel.batch.totals import Retry
 from codex_counsel.cli.progress import LINE
 from codex_counsel.cli.render import Output
 from codex_counsel.cli.review_text import counted
@@ -52,12 +53,7 @@ def check(arguments: argparse.Namespace) -> None:
         raise _invalid(
             f"{_flag(named[0])} and {_flag(named[1])} each say what is asked: give one of them"
         )
-    if arguments.resume is not None:
-        for name in ONLY_NEW:
-            if getattr(arguments, name) is not None:
-                raise _invalid(
-                    f"{_flag(name)} does not go with --resume: the batch has its requests already"
-                )
+    _check_resume(arguments)
     needed = {"per": ("audit", "review_range"), "repos": ("delegate",)}
     for name, owners in needed.items():
         if getattr(arguments, name) is not None and not set(owners) & set(named):
@@ -69,9 +65,20 @@ def check(arguments: argparse.Namespace) -> None:
         raise _invalid(
             "--arguments is for requests that are made here; in a file, each line has its own"
         )
-    if arguments.retry_lost and arguments.resume is None:
-        raise _invalid("--retry-lost belongs to --resume")
     _check_numbers(arguments)
+
+
+def _check_resume(arguments: argparse.Namespace) -> None:
+    if arguments.resume is None:
+        for name in ("retry_lost", "retry_failed"):
+            if getattr(arguments, name):
+                raise _invalid(f"{_flag(name)} belongs to --resume")
+        return
+    for name in ONLY_NEW:
+        if getattr(arguments, name) is not None:
+            raise _invalid(
+                f"{_flag(name)} does not go with --resume: the batch has its requests already"
+            )
 
 
 def _check_numbers(arguments: argparse.Namespace) -> None:
@@ -83,6 +90,15 @@ def _check_numbers(arguments: argparse.Namespace) -> None:
             raise _invalid(f"{_flag(name)} is a number from 1 on")
     if arguments.lost_after is not None and arguments.lost_after < 0:
         raise _invalid("--lost-after is a number of seconds")
+
+
+def retry_of(arguments: argparse.Namespace) -> Retry:
+    """Which items that have ended are to be run anew."""
+    if arguments.retry_failed:
+        return "failed"
+    if arguments.retry_lost:
+        return "lost"
+    return "none"
 
 
 def root_of(arguments: argparse.Namespace) -> Path:

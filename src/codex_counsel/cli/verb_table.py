@@ -457,6 +457,12 @@ def _batch(parser: argparse.ArgumentParser) -> None:
         help="with --resume: run items anew of which nobody knows whether the model had answered",
     )
     parser.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="with --resume: run all items anew that ended with an error, lost ones too; what they used is paid for "
+        "again",
+    )
+    parser.add_argument(
         "--jobs",
         type=int,
         metavar="N",

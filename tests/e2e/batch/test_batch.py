@@ -28,6 +28,7 @@ from codex_counsel.loopback import (
     say,
     usage_limit,
 )
+from tests import reviews
 from tests.conftest import World, living, until
 from tests.e2e.batch.runs import (
     argv_of,
@@ -323,6 +324,45 @@ def test_a_worker_that_is_killed_is_lost_by_name_and_repeated_only_if_asked(
         dict.fromkeys(names(range(3))),
     ), ended.stderr
     assert asked(server)[1] == 2
+
+
+def test_what_failed_is_asked_again_if_that_is_asked_for_and_no_answer_is(
+    world: World, model: Model, directory: Path
+) -> None:
+    is_mended: list[bool] = []
+
+    def play(request: Request) -> Reply:
+        if number_of(request) == 1 and not is_mended:
+            return http_error(400, error("bad_thing", "No such thing."))
+        if request.schema is not None:
+            return say(json.dumps(reviews.reply()))
+        return reply(request)
+
+    server = model(play, request_max_retries=0)
+    requests = write_requests(world, 2)
+    plan = {"plan_path": "plan.md", "focus": "item 2"}
+    with requests.open("a", encoding="utf-8") as file:
+        line = {"id": "item-2", "kind": "plan", "arguments": plan}
+        file.write(f"{json.dumps(line)}\n")
+    ended = batch(world, requests, "--output-dir", directory)
+    found = codes(directory)
+    assert (ended.returncode, found["item-0"], bool(found["item-1"])) == (5, None, True)
+    assert found["item-2"] == "invalid_arguments"
+    assert asked(server) == {0: 1, 1: 1}
+
+    again = batch(world, "--resume", directory, "--retry-failed", "--dry-run")
+    assert "2 requests would be asked" in again.stdout
+    is_mended.append(True)
+    (world.workspace / "plan.md").write_text("1. Do item 2.\n")
+    again = batch(world, "--resume", directory, "--retry-failed")
+    assert (again.returncode, codes(directory)) == (
+        0,
+        dict.fromkeys(names(range(3))),
+    ), again.stderr
+    assert asked(server) == {0: 1, 1: 2, 2: 1}
+
+    other = batch(world, requests, "--retry-failed")
+    assert (other.returncode, "belongs to --resume" in other.stderr) == (2, True)
 
 
 def _worker_of(world: World, words: str) -> int:

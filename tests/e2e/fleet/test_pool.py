@@ -13,7 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from codex_counsel.loopback import Reply, Request, hold, say, usage_limit
+from codex_counsel.loopback import (
+    Reply,
+    Request,
+    error,
+    hold,
+    http_error,
+    say,
+    usage_limit,
+)
 from tests.conftest import living, until
 from tests.e2e.batch.runs import (
     argv_of,
@@ -456,6 +464,36 @@ def test_a_paid_answer_that_does_not_fit_here_is_kept_as_a_file(fleet: Fleet) ->
     away.rename(workspace)
     taken = command_line(fleet.client, "take", str(kept))
     assert (taken.returncode, "It is there." in taken.stdout) == (0, True), taken.stderr
+    ended = fleet.resume("--retry-failed")
+    assert (ended.returncode, codes(fleet.directory)) == (0, all_answered(1)), (
+        ended.stderr
+    )
+    assert len(model.requests) == 1
+
+
+def test_what_failed_on_a_node_is_asked_again_if_that_is_asked_for(
+    fleet: Fleet,
+) -> None:
+    met: list[int] = []
+
+    def play(request: Request) -> Reply:
+        if number_of(request) == 1 and not met:
+            met.append(1)
+            return http_error(400, error("bad_thing", "No such thing."))
+        return answer(request)
+
+    model = fleet.model(play)
+    fleet.add_node("one")
+    ended = fleet.batch(write_requests(fleet.client, 3))
+    assert (ended.returncode, len(codes(fleet.directory))) == (5, 3), ended.stderr
+    assert fleet.resume().returncode == 5
+    assert asked(model) == dict.fromkeys(range(3), 1)
+
+    ended = fleet.resume("--retry-failed")
+    assert (ended.returncode, codes(fleet.directory)) == (0, all_answered(3)), (
+        ended.stderr
+    )
+    assert asked(model) == {**dict.fromkeys(range(3), 1), 1: 2}
 
 
 ON_A_SMALL_DISK = """
