@@ -317,3 +317,16 @@ def test_paths_in_a_list_of_repositories_start_from_the_list(tmp_path: Path) -> 
         str(tmp_path / "lists/shop"),
         "https://h/x.git",
     ]
+
+
+def test_a_path_in_a_list_of_repositories_is_none_of_the_current_directory(
+    tmp_path: Path,
+) -> None:
+    Repository(tmp_path / "shop").init()
+    Repository(tmp_path / "lists/git@h:octo").init()
+    (tmp_path / "lists/all").write_text("shop\ngit@h:octo\ngit@h:o/x\n", "utf-8")
+    assert generate.read_repositories("@lists/all", tmp_path) == [
+        str(tmp_path / "lists/shop"),
+        str(tmp_path / "lists/git@h:octo"),
+        "git@h:o/x",
+    ]

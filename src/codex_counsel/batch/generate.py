@@ -25,6 +25,7 @@ from codex_counsel.batch.requests import (
     Line,
     check_request,
 )
+from codex_counsel.batch.sources import is_address
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.git import refs
 from codex_counsel.git.attributes import NO_ATTRIBUTES, attributes
@@ -189,8 +190,11 @@ def read_repositories(text: str, directory: Path) -> list[str]:
     folder = (directory / text.removeprefix("@")).parent
     found = []
     for entry in entries:
-        is_path = "://" not in entry and (folder / entry).is_dir()
-        found.append(str(folder / entry) if is_path else entry)
+        is_url = "://" in entry
+        # A directory may have a name that reads like an address of ssh.
+        is_other = is_address(entry) and not (folder / entry).is_dir()
+        # Also one that is not there: beside the list, and not elsewhere, it is missing.
+        found.append(entry if is_url or is_other else str(folder / entry))
     return found
 
 
