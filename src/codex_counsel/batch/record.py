@@ -351,6 +351,10 @@ class Record:
             {item_id for item_id in self.unstarted if not self.place_of(item_id)}
         )
 
+    def take_back(self, ids: Iterable[str]) -> None:
+        """Take back the results of these items: their runs are to be looked for again."""
+        self._drop(self._ended.intersection(ids))
+
     def _drop(self, ids: AbstractSet[str]) -> None:
         """Take back the results of these items."""
         if not ids:

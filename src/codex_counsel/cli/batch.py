@@ -20,6 +20,7 @@ from codex_counsel.batch.directory import BATCH, REPOSITORIES
 from codex_counsel.batch.engine import Control, Outcome
 from codex_counsel.batch.local import LocalPool
 from codex_counsel.batch.record import BatchOptions, Record
+from codex_counsel.batch.refused import take_refused
 from codex_counsel.batch.requests import Line
 from codex_counsel.batch.sources import Sources
 from codex_counsel.batch.summary import Summary, summarize
@@ -82,6 +83,7 @@ def _resume(arguments: argparse.Namespace, counsel: Counsel, output: Output) -> 
         record.with_options(_options(arguments, record.options))
         display = Display(quiet=arguments.quiet)
         with _way_on(record):
+            take_refused(record, counsel.context)
             return _run(record, arguments, counsel, output, display, is_new=False)
 
 

@@ -30,6 +30,7 @@ from codex_counsel.batch.directory import PLACES
 from codex_counsel.batch.local import LocalPool
 from codex_counsel.batch.model import REQUESTS, Ended, Item, Load
 from codex_counsel.batch.record import Record
+from codex_counsel.batch.refused import kept_at
 from codex_counsel.batch.totals import code_of
 from codex_counsel.contract.envelope import EnvelopeDict, failed
 from codex_counsel.errors import Code, CounselError, error_of
@@ -46,8 +47,6 @@ from codex_counsel.system.files import make_private, remove_tree
 
 LOCAL = "local"
 """In place of an address: processes of this machine."""
-REFUSED = "refused"
-"""Folder of a batch: result files that were paid for, and could not be taken."""
 LOST_AFTER = 120.0
 """Seconds that a node may be away before its items are lost."""
 MAX_PLACES = 5
@@ -233,10 +232,9 @@ class ClusterPool:
 
     def _refuse(self, order: Order, path: Path, error: CounselError) -> Ended:
         """Keep a paid answer that does not fit here, for a person. Its node keeps it too. Raises `storage_failed`."""
-        folder = self._record.directory / REFUSED
-        kept = folder / f"{order.ticket}.result"
+        kept = kept_at(self._record.directory, order.ticket)
         try:
-            make_private(folder)
+            make_private(kept.parent)
             path.replace(kept)
         except OSError as failure:
             message = "A result of a node cannot be kept"
@@ -245,7 +243,8 @@ class ClusterPool:
             f"The result of node {order.node.id} cannot be taken: {error.message}"
         )
         error.repair = (
-            f"Mend the cause, then: codex-counsel take {shlex.quote(str(kept))}"
+            "Mend the cause, then resume the batch, which tries again. To have the answer without the batch: "
+            f"codex-counsel take {shlex.quote(str(kept))}"
         )
         return _failed(order.item, error)
 

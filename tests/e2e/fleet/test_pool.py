@@ -496,6 +496,37 @@ def test_what_failed_on_a_node_is_asked_again_if_that_is_asked_for(
     assert asked(model) == {**dict.fromkeys(range(3), 1), 1: 2}
 
 
+def test_a_resume_takes_the_answer_that_did_not_fit_without_its_node(
+    fleet: Fleet,
+) -> None:
+    gate = hold(say("It is there."))
+    model = fleet.model(gate)
+    node = fleet.add_node("one")
+    workspace, away = fleet.client.workspace, fleet.client.base / "away"
+    with fleet.started(write_requests(fleet.client, 1)) as process:
+        model.asked(1, SECONDS)
+        workspace.rename(away)
+        gate.release.set()
+        assert process.wait(SECONDS) == 5
+    assert codes(fleet.directory) == {"item-0": "workspace_invalid"}
+    node.kill()
+
+    # The other directory that is there by now is not the one that was packed.
+    workspace.mkdir()
+    fleet.client.repository.init()
+    ended = fleet.resume("--cluster", "none")
+    assert codes(fleet.directory) == {"item-0": "workspace_invalid"}, ended.stderr
+
+    shutil.rmtree(workspace)
+    away.rename(workspace)
+    ended = fleet.resume("--cluster", "none")
+    assert ended.returncode == 0, ended.stderr
+    (row,) = results(fleet.directory)
+    assert row["answer"] == "It is there."
+    assert list((fleet.directory / "refused").iterdir()) == []
+    assert len(model.requests) == 1
+
+
 ON_A_SMALL_DISK = """
 mount -t tmpfs -o size=200k,mode=0700 none "$OUT" || exit 77
 "$@" "$REQUESTS" --output-dir "$OUT" --cluster "$CLUSTER"
