@@ -446,6 +446,16 @@ def test_another_kind_of_archive_is_refused_by_its_name(
     assert message == f"{NAME} is no {archive.KINDS[kind]}, but a pack of a request"
 
 
+@pytest.mark.parametrize(("kind", "verb"), [("pack", "run"), ("result", "take")])
+def test_what_came_in_place_of_another_kind_is_refused_with_the_verb_for_it(
+    kind: archive.Kind, verb: str, tmp_path: Path
+) -> None:
+    data = b"".join(archive.chunks(kind, {}, []))
+    with pytest.raises(CounselError) as caught:
+        unpack(data, tmp_path / "into", "foundation")
+    assert f"`codex-counsel {verb} FILE" in (caught.value.repair or "")
+
+
 def test_a_kind_that_nobody_knows_is_refused(tmp_path: Path) -> None:
     data = archive_of(manifest(kind="evil"))
 

@@ -187,6 +187,9 @@ def _way_on(record: Record) -> Iterator[None]:
         else:
             repair = error.repair or CATALOG[error.code].repair
             error.repair = f"{repair} {command}"
+            if error.code == Code.CLUSTER_FAILED:
+                # By itself it would go to the same address again.
+                error.repair += f" (--cluster ADDRESS for another scheduler, --cluster {NO_CLUSTER} for this machine)"
         raise
 
 

@@ -104,9 +104,11 @@ def _write(pack: Packed, name: str) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise error_of(
+        failure = error_of(
             Code.STORAGE_FAILED, f"{_shown(name)} cannot be written", error
-        ) from None
+        )
+        failure.repair = "Make room there, or name another file with -o."
+        raise failure from None
     return size
 
 

@@ -89,9 +89,17 @@ def _name(path: str) -> str:
 
 def _checked_target(arguments: argparse.Namespace, output: Output) -> Path:
     """The result file, without links. Raises `invalid_arguments` where it cannot be written or exchanged."""
-    target = Target("result", Path(os.path.realpath(arguments.result_file)))
-    # The file that is there is replaced; a device or a pipe must not be.
-    is_other = target.file.exists() and not target.file.is_file()
+    named = Path(arguments.result_file)
+    if arguments.result_file == "-":
+        raise CounselError(
+            Code.INVALID_ARGUMENTS,
+            "-o -: standard output has the answer for people, so the result needs a file",
+            repair="Name a file; for one of the name `-` write ./-.",
+        )
+    target = Target("result", Path(os.path.realpath(named)))
+    # The file that is there is replaced; a device or a pipe must not be. The path that a
+    # pipe without a name, such as /dev/stdout, has without links leads to nothing.
+    is_other = named.exists() and not named.is_file()
     if is_other or not target.is_writable:
         raise CounselError(
             Code.INVALID_ARGUMENTS, f"-o: {arguments.result_file} cannot be written"

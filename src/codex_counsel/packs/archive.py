@@ -36,6 +36,11 @@ KINDS: Mapping[Kind, str] = {
     "foundation": "foundation of a pack",
     "result": "result of a pack",
 }
+USES: Mapping[Kind, str] = {
+    "pack": "Run it with `codex-counsel run FILE -o RESULT`, then take RESULT.",
+    "result": "Take it with `codex-counsel take FILE`, where its pack was made.",
+}
+"""What is done with a file that came where one of another kind was meant."""
 MANIFEST = "manifest.json"
 MAX_MANIFEST = 8_000_000
 """Bytes."""
@@ -243,7 +248,9 @@ class _Reader:
             )
         if found != kind:
             known = KINDS.get(found, "file of another kind")  # type: ignore[call-overload]
-            raise self.error(f"is no {KINDS[kind]}, but a {known}")
+            error = self.error(f"is no {KINDS[kind]}, but a {known}")
+            error.repair = USES.get(found)  # type: ignore[call-overload]
+            raise error
 
     def extract(self, name: str, size: int, digest: str, into: Path) -> None:
         """Write the next member, which must be this one."""

@@ -65,7 +65,8 @@ def write_result(
         raise CounselError(
             Code.STORAGE_FAILED,
             f"The result cannot be written to {target}: {error.strerror}",
-            repair="Make room or name another file; the result is kept with the job.",
+            repair="Make room or name another file, and run the same pack again: its answer is kept, and nothing is "
+            "spent twice.",
         ) from None
 
 

@@ -265,6 +265,7 @@ def test_a_device_is_written_and_not_replaced(world: World, file: Path) -> None:
     ended = pack(world, "consult", "Why?", "-o", "/dev/full")
 
     assert "storage_failed: /dev/full cannot be written" in ended.err
+    assert "what to do: Make room there" in ended.err
     assert Path("/dev/full").is_char_device()
     assert pack(world, "consult", "Why?", "-o", "/dev/null").code == 0
     assert Path("/dev/null").is_char_device()

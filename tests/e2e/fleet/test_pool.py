@@ -416,6 +416,7 @@ def test_a_scheduler_that_is_not_there_is_an_error_before_anything_is_sent(
     ended = batch(fleet.client, requests, *own)
     told = "tcp://127.0.0.1:9 does not answer: nobody listens there"
     assert (ended.returncode, told in ended.stderr) == (3, True), ended.stderr
+    assert "--cluster ADDRESS for another scheduler" in ended.stderr
     assert results(fleet.directory) == []
 
 

@@ -235,7 +235,8 @@ def test_a_run_that_is_killed_while_it_unpacks_leaves_nothing_for_good(
 
 
 @pytest.mark.parametrize(
-    "named", ["missing/x.result", ".", "x.pack", "link.pack", "fifo", "to-null"]
+    "named",
+    ["missing/x.result", ".", "x.pack", "link.pack", "fifo", "to-null", "/dev/stdout"],
 )
 def test_a_result_file_that_cannot_be_written_is_refused_before_anything_is_spent(
     world: World, model: Model, pack: Path, named: str
@@ -250,6 +251,17 @@ def test_a_result_file_that_cannot_be_written_is_refused_before_anything_is_spen
     assert "-o: " in ran.stderr
     assert server.requests == []
     assert pack.read_bytes() == before
+
+
+def test_standard_output_is_no_result_file(
+    world: World, model: Model, pack: Path
+) -> None:
+    server = model([say("Never.")])
+    ran = command_line(world, "run", str(pack), "-o", "-")
+    assert ran.returncode == 2
+    assert "-o -: " in ran.stderr
+    assert server.requests == []
+    assert not (world.workspace / "-").exists()
 
 
 @pytest.mark.parametrize("named", ["missing.pack", ".", "text.pack"])
