@@ -312,11 +312,14 @@ def test_a_list_that_is_no_ordinary_file_is_not_waited_for(tmp_path: Path) -> No
 
 def test_paths_in_a_list_of_repositories_start_from_the_list(tmp_path: Path) -> None:
     Repository(tmp_path / "lists/shop").init()
-    (tmp_path / "lists/all").write_text("shop\nhttps://h/x.git\n", "utf-8")
-    assert generate.read_repositories("@lists/all", tmp_path) == [
-        str(tmp_path / "lists/shop"),
-        "https://h/x.git",
-    ]
+    text = "shop\n\nhttps://h/x.git\nnone\nshop\n"
+    (tmp_path / "lists/all").write_text(text, "utf-8")
+    assert generate.read_repositories("@lists/all", tmp_path) == {
+        str(tmp_path / "lists/shop"): 1,
+        "https://h/x.git": 3,
+        str(tmp_path / "lists/none"): 4,
+    }
+    assert generate.read_repositories("a,b,a", tmp_path) == {"a": 0, "b": 0}
 
 
 def test_a_path_in_a_list_of_repositories_is_none_of_the_current_directory(
@@ -325,8 +328,8 @@ def test_a_path_in_a_list_of_repositories_is_none_of_the_current_directory(
     Repository(tmp_path / "shop").init()
     Repository(tmp_path / "lists/git@h:octo").init()
     (tmp_path / "lists/all").write_text("shop\ngit@h:octo\ngit@h:o/x\n", "utf-8")
-    assert generate.read_repositories("@lists/all", tmp_path) == [
-        str(tmp_path / "lists/shop"),
-        str(tmp_path / "lists/git@h:octo"),
-        "git@h:o/x",
-    ]
+    assert generate.read_repositories("@lists/all", tmp_path) == {
+        str(tmp_path / "lists/shop"): 1,
+        str(tmp_path / "lists/git@h:octo"): 2,
+        "git@h:o/x": 3,
+    }

@@ -55,7 +55,7 @@ def place(tmp_path: Path, own_git_settings: Path) -> Place:
 def test_a_request_without_a_repository_is_about_the_directory_of_the_batch(
     place: Place,
 ) -> None:
-    (item,) = place.sources().items([Line("1", "review")], "0" * 32)
+    (item,) = place.sources().items([Line("1", "consult")], "0" * 32)
     assert (item.root, item.source, item.batch) == (place.base, ".", "0" * 32)
 
 
@@ -244,9 +244,36 @@ def test_all_repositories_that_cannot_be_had_are_named_at_once(
     with pytest.raises(CounselError) as raised:
         list(place.sources().items(lines, "0" * 32))
     first, *named = raised.value.message.splitlines()
-    assert "Of 2 repositories" in first
-    assert "nothing was started" in first
+    assert first == "2 repositories cannot be used; nothing was started."
     assert [line.partition(":")[0] for line in named] == ["i0", "i3"]
+
+
+def test_what_is_no_directory_or_in_no_repository_is_named_by_its_line_and_not_cloned(
+    place: Place, project: Project
+) -> None:
+    (place.base / "plain").mkdir()
+    lines = [
+        Line("a", "review", {}, "none", 1),
+        Line("b", "delegate", {}, "plain", 3),
+        Line("c", "consult", {}, "plain", 4),
+        Line("d", "review", {}, "plain", 5),
+        Line("e", "review", {}, "repo/docs", 6),
+        Line("f", "review", {}, f"file://{place.base}/gone", 7),
+        Line("g", "review", {}, "https://me:secret@h/x.git", 8),
+    ]
+    context = Context.of(World(place.base / "world").env, place.base)
+    looking = Sources(context, own=place.base, base=place.base, repositories=None)
+    with pytest.raises(CounselError) as raised:
+        looking.check(lines)
+    named = raised.value.message.splitlines()[1:]
+    assert [line.partition(": repo: ")[0] for line in named] == [
+        "line 1",
+        "line 3",
+        "line 8",
+    ]
+    assert "in no git repository" in named[1]
+    assert raised.value.code is Code.WORKSPACE_INVALID
+    assert not place.repositories.exists()
 
 
 def test_a_clone_that_was_killed_half_way_is_made_again(

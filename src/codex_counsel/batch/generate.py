@@ -115,16 +115,23 @@ def review_prs(names: Iterable[str], arguments: Mapping[str, Json]) -> Generated
 
 
 def delegate(
-    task: str, repositories: Iterable[str], arguments: Mapping[str, Json]
+    task: str,
+    repositories: Iterable[str],
+    arguments: Mapping[str, Json],
+    numbers: Mapping[str, int] | None = None,
 ) -> Generated:
-    """The same task for each repository, by path or address. One named twice is one."""
+    """The same task for each repository, by path or address. One named twice is one.
+
+    `numbers` are those of the lines that name them, where they stand in a file.
+    """
     requests = _Requests("delegate", arguments, "--delegate")
     for name in dict.fromkeys(repositories):
         if len(name) > MAX_REPO or visible(name) != name:
             raise _invalid(
                 f"--repos: `{shown(name)}` is too long or has control characters"
             )
-        requests.add(f"delegate-{repository_name(name)}", {"task": task}, name)
+        number = (numbers or {}).get(name, 0)
+        requests.add(f"delegate-{repository_name(name)}", {"task": task}, name, number)
     return requests.generated("--repos names no repository")
 
 
@@ -167,8 +174,13 @@ def read_list(text: str, directory: Path) -> list[str]:
 
     Blank entries are left out. Raises `invalid_arguments` where the file cannot be read.
     """
+    return [entry for _, entry in _numbered(text, directory)]
+
+
+def _numbered(text: str, directory: Path) -> list[tuple[int, str]]:
+    """As `read_list`, each entry with the number of its line, which is 0 without a file."""
     if not text.startswith("@"):
-        return [entry.strip() for entry in text.split(",") if entry.strip()]
+        return [(0, entry.strip()) for entry in text.split(",") if entry.strip()]
     path = directory / text.removeprefix("@")
     try:
         with open_regular(path) as file:
@@ -179,22 +191,25 @@ def read_list(text: str, directory: Path) -> list[str]:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "it is no text in UTF-8"
         raise _invalid(f"{shown(text)}: {why}") from None
-    return [line.strip() for line in lines if line.strip()]
+    return [
+        (number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()
+    ]
 
 
-def read_repositories(text: str, directory: Path) -> list[str]:
-    """As `read_list`; relative paths in a file are relative to the directory of that file."""
-    entries = read_list(text, directory)
-    if not text.startswith("@"):
-        return entries
+def read_repositories(text: str, directory: Path) -> dict[str, int]:
+    """As `read_list`, each once, with the number of its line; 0 where there is no file.
+
+    Relative paths in a file are relative to the directory of that file.
+    """
     folder = (directory / text.removeprefix("@")).parent
-    found = []
-    for entry in entries:
+    found: dict[str, int] = {}
+    for number, entry in _numbered(text, directory):
         is_url = "://" in entry
         # A directory may have a name that reads like an address of ssh.
         is_other = is_address(entry) and not (folder / entry).is_dir()
         # Also one that is not there: beside the list, and not elsewhere, it is missing.
-        found.append(entry if is_url or is_other else str(folder / entry))
+        is_path = number > 0 and not is_url and not is_other
+        found.setdefault(str(folder / entry) if is_path else entry, number)
     return found
 
 
@@ -213,7 +228,9 @@ class _Requests:
         self._lines: list[Line] = []
         self._names = Names()
 
-    def add(self, name: str, own: JsonObject, repo: str | None = None) -> None:
+    def add(
+        self, name: str, own: JsonObject, repo: str | None = None, number: int = 0
+    ) -> None:
         """One more request. Raises `invalid_arguments` where its tool does not take it."""
         if len(self._lines) == MAX_REQUESTS:
             raise CounselError(
@@ -221,7 +238,8 @@ class _Requests:
                 f"A batch has at most {MAX_REQUESTS:,} requests; nothing was started",
                 repair="Make several batches of it.",
             )
-        line = Line(self._free_id(name), self._kind, {**self._arguments, **own}, repo)
+        arguments = {**self._arguments, **own}
+        line = Line(self._free_id(name), self._kind, arguments, repo, number)
         check_request(line)
         self._lines.append(line)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from codex_counsel.batch.model import KINDS, REQUESTS, Kind
@@ -39,12 +39,17 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True)
 class Line:
-    """One request, checked. `repo` is as it was written; None stands for the directory of the batch."""
+    """One request, checked. `repo` is as it was written; None stands for the directory of the batch.
+
+    `number` is that of the line in the file that names the request or its repository, from
+    1 on; 0 where there is no file.
+    """
 
     id: str
     kind: Kind
     arguments: JsonObject = field(default_factory=dict)
     repo: str | None = None
+    number: int = field(default=0, compare=False)
 
 
 def lines_of(file: BinaryIO) -> Iterator[bytes]:
@@ -76,7 +81,7 @@ def read_requests(lines: Iterable[bytes], name: str) -> Iterator[Line]:
             if len(problems) == MAX_PROBLEMS:
                 break
             continue
-        yield line
+        yield replace(line, number=number)
     if problems:
         raise _wrong_lines(shown_name, problems)
     if not first_with:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from codex_counsel.batch.model import Item
+from codex_counsel.batch.model import Item, Kind
 from codex_counsel.batch.names import repository_name
 from codex_counsel.batch.requests import MAX_PROBLEMS, Line
 from codex_counsel.errors import Code, CounselError, error_of
@@ -17,11 +17,14 @@ from codex_counsel.git import remotes
 from codex_counsel.git.clone import clone
 from codex_counsel.git.remotes import shown
 from codex_counsel.prepare.context import Context
+from codex_counsel.prepare.workspace import find_repository
 from codex_counsel.system.files import UnsafeDirectoryError, lock_file, make_private
 from codex_counsel.system.redact import mask
 
 SELF = "."
 """How an item names the directory of the batch."""
+IN_GIT: tuple[Kind, ...] = ("review", "delegate")
+"""The kinds of requests that need a repository."""
 MAX_NAME = 60
 """Characters of a repository's name in that of its clone."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?://|:)")
@@ -33,29 +36,33 @@ class Sources:
 
     `own` is the directory of the batch, for requests that name none. Relative paths start
     at `base`: the directory of the file of requests, or the current one. Clones are kept
-    in `repositories`, which is made where one is needed.
+    in `repositories`, which is made where one is needed; None: nothing is cloned, and of an
+    address it is only looked at how it is written.
     """
 
     def __init__(
-        self, context: Context, *, own: Path, base: Path, repositories: Path
+        self, context: Context, *, own: Path, base: Path, repositories: Path | None
     ) -> None:
         self._context = context
         self._own = own
         self._base = base
         self._repositories = repositories
+        self._gate = context.directories.gate()
         self._roots: dict[str | None, Path] = {}
         self._refused: dict[str | None, CounselError] = {}
+        self._not_in_git: dict[Path, CounselError] = {}
 
     def items(self, lines: Iterable[Line], batch: str) -> Iterator[Item]:
         """The items of a batch in the order of its lines; what is to be cloned is cloned on the way.
 
-        Read it to its end before anything is started: where repositories cannot be had, the
+        Read it to its end before anything is started: where repositories cannot be used, the
         error of the first one is raised there, with a sentence for each, at most twenty.
         """
         wrong: list[tuple[Line, CounselError]] = []
         for line in lines:
             try:
                 root = self.root(line.repo)
+                self._check_git(line, root)
             except CounselError as error:
                 is_new = all(error is not known for _, known in wrong)
                 if is_new:
@@ -67,7 +74,12 @@ class Sources:
                 line.id, line.kind, line.arguments, root, line.repo or SELF, batch
             )
         if wrong:
-            raise _not_had(wrong)
+            raise _not_usable(wrong)
+
+    def check(self, lines: Iterable[Line]) -> None:
+        """Raise as `items` does."""
+        for _ in self.items(lines, ""):
+            pass
 
     def root(self, repo: str | None) -> Path:
         """The directory, resolved. Cloned is only what was not cloned for this batch before.
@@ -93,8 +105,27 @@ class Sources:
             return self._cloned(repo)
         return _directory(self._base / repo, repo)
 
+    def _check_git(self, line: Line, root: Path) -> None:
+        """Raise `not_a_git_repo` where the request needs a repository, and the directory is in none."""
+        is_cloned = line.repo is not None and is_address(line.repo)
+        if line.kind not in IN_GIT or is_cloned:
+            return
+        if root in self._not_in_git:
+            raise self._not_in_git[root]
+        top, _ = find_repository(root, self._gate)
+        if top is None:
+            error = CounselError(
+                Code.NOT_A_GIT_REPO,
+                f"repo: {shown(line.repo or str(root))}: it is in no git repository that a run may use",
+                repair="Name a directory in a repository, or make one: git init.",
+            )
+            self._not_in_git[root] = error
+            raise error
+
     def _cloned(self, url: str) -> Path:
         _check_address(url)
+        if self._repositories is None:
+            return Path(url)
         target = self._repositories / clone_name(url)
         try:
             make_private(self._repositories)
@@ -170,18 +201,25 @@ def _directory(path: Path, name: str) -> Path:
     )
 
 
-def _not_had(wrong: list[tuple[Line, CounselError]]) -> CounselError:
+def _not_usable(wrong: list[tuple[Line, CounselError]]) -> CounselError:
     """The first error, and in its words what is wrong with the others."""
     _, first = wrong[0]
-    listed = "\n".join(f"{shown(line.id)}: {error.message}" for line, error in wrong)
-    count = "a repository"
+    listed = "\n".join(f"{_place(line)}: {error.message}" for line, error in wrong)
+    count = "1 repository"
     if len(wrong) > 1:
         count = f"{len(wrong)} repositories"
     if len(wrong) == MAX_PROBLEMS:
         count = f"{MAX_PROBLEMS} repositories or more"
     return CounselError(
         first.code,
-        f"Of {count} there are no files; nothing was started.\n{listed}",
+        f"{count} cannot be used; nothing was started.\n{listed}",
         repair=first.repair,
         details=first.details,
     )
+
+
+def _place(line: Line) -> str:
+    """Where a person finds the name of the repository: the line of a file, or the request."""
+    if line.number:
+        return f"line {line.number}"
+    return shown(line.id)

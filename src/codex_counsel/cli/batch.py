@@ -54,7 +54,9 @@ def run_batch(arguments: argparse.Namespace, counsel: Counsel) -> int:
 
     asked = batch_requests.read(arguments, counsel)
     if arguments.dry_run:
-        return batch_requests.show(asked, output)
+        lines = list(asked.lines)
+        _sources(asked, arguments, counsel, None).check(lines)
+        return batch_requests.show(replace(asked, lines=lines), output)
     directory = _new_directory(arguments)
     record = Record.create(directory)
     try:
@@ -94,14 +96,23 @@ def _begin(
     counsel: Counsel,
 ) -> None:
     LINE.say("reading the requests …")
-    sources = Sources(
+    sources = _sources(asked, arguments, counsel, record.directory / REPOSITORIES)
+    options = _options(arguments, BatchOptions())
+    record.begin(sources.items(asked.lines, record.id), options)
+
+
+def _sources(
+    asked: batch_requests.Asked,
+    arguments: argparse.Namespace,
+    counsel: Counsel,
+    repositories: Path | None,
+) -> Sources:
+    return Sources(
         counsel.context,
         own=batch_requests.root_of(arguments),
         base=asked.base,
-        repositories=record.directory / REPOSITORIES,
+        repositories=repositories,
     )
-    options = _options(arguments, BatchOptions())
-    record.begin(sources.items(asked.lines, record.id), options)
 
 
 def _new_directory(arguments: argparse.Namespace) -> Path:

@@ -127,7 +127,7 @@ def read(arguments: argparse.Namespace, counsel: Counsel) -> Asked:
         if task == "-":
             task = sys.stdin.buffer.read().decode("utf-8", "replace")
         repositories = generate.read_repositories(arguments.repos, here)
-        made = generate.delegate(task, repositories, own)
+        made = generate.delegate(task, repositories, own, repositories)
     else:
         return _from_file(arguments.file or "-")
     return Asked(made.lines, here, made.skipped)
@@ -196,11 +196,18 @@ def show(asked: Asked, output: Output) -> int:
         print(summary)
         output = replace(output, is_printed=False)
     data = {
-        "items": [asdict(line) for line in lines],
+        "items": [_shown(line) for line in lines],
         "skipped": [asdict(one) for one in skipped],
     }
     output.show(completed(TOOL, summary, data).wire())
     return DONE
+
+
+def _shown(line: Line) -> JsonObject:
+    """The request as a file of requests has it."""
+    fields = asdict(line)
+    del fields["number"]
+    return fields
 
 
 def _subject(line: Line) -> str:

@@ -148,3 +148,33 @@ def test_a_repository_with_an_address_is_cloned_once_and_asked_about(
     assert len([path for path in clones.iterdir() if path.is_dir()]) == 1
     again = batch(world, "--resume", directory)
     assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.parametrize("flags", [("--dry-run",), ()], ids=["dry run", "start"])
+def test_repositories_that_are_not_there_are_named_by_their_lines_before_anything_starts(
+    world: World, model: Model, directory: Path, flags: tuple[str, ...]
+) -> None:
+    server = model(lambda _request: say("It is there."))
+    world.repository_at(world.base / "shop").begin()
+    (world.base / "plain").mkdir()
+    (world.base / "services.txt").write_text("shop\n\nnone\nplain\n", "utf-8")
+    rows = [
+        {"id": "a", "kind": "review", "repo": "shop"},
+        {"id": "b", "kind": "review", "repo": "none"},
+    ]
+    text = "".join(f"{json.dumps(row)}\n" for row in rows)
+    (world.base / "requests.jsonl").write_text(text, "utf-8")
+
+    own: tuple[str | Path, ...] = ("--output-dir", directory, *flags)
+    task = ("--delegate", "Fix it.", "--repos")
+    listed = batch(world, *task, f"@{world.base}/services.txt", *own)
+    assert listed.returncode == 2, listed.stderr
+    assert "2 repositories cannot be used; nothing was started" in listed.stderr
+    assert "line 3: repo: none: No such file or directory" in listed.stderr
+    assert "line 4: repo: " in listed.stderr
+    named = batch(world, *task, f"{world.base}/shop,{world.base}/none", *own)
+    assert "delegate-none: repo: " in named.stderr
+    assert "delegate-shop" not in named.stderr
+    requested = batch(world, world.base / "requests.jsonl", *own)
+    assert "line 2: repo: none: No such file or directory" in requested.stderr
+    assert (server.requests, directory.exists()) == ([], False)
