@@ -229,6 +229,16 @@ def test_a_directory_with_other_files_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "lock").exists()
 
 
+def test_a_directory_that_cannot_be_looked_into_is_refused_by_name(
+    tmp_path: Path,
+) -> None:
+    directory = tmp_path / ("x" * 300)
+    with pytest.raises(CounselError) as caught:
+        Record.open(directory)
+    assert caught.value.code == Code.STORAGE_FAILED
+    assert "cannot be looked into" in caught.value.message
+
+
 def test_a_directory_that_others_may_write_is_refused(directory: Path) -> None:
     begun(directory).close()
     directory.chmod(0o777)

@@ -58,7 +58,11 @@ def take_begun(directory: Path) -> int:
 
     Raises as `take_new`, but `invalid_arguments` where there is no such batch.
     """
-    if not (directory / BATCH).is_file():
+    try:
+        is_begun = (directory / BATCH).is_file()
+    except OSError as error:
+        raise not_read(directory, error) from None
+    if not is_begun:
         raise CounselError(
             Code.INVALID_ARGUMENTS,
             f"--resume: {shown(directory)} is not the directory of a batch, or the batch in it was never begun",
@@ -106,6 +110,17 @@ def not_made(directory: Path, error: OSError) -> CounselError:
     )
     failure.repair = (
         "Name another directory with --output-dir, or mend what the message names."
+    )
+    return failure
+
+
+def not_read(directory: Path, error: OSError) -> CounselError:
+    """For a directory of which nobody can tell here whether there is a batch in it."""
+    failure = error_of(
+        Code.STORAGE_FAILED, f"{shown(directory)} cannot be looked into", error
+    )
+    failure.repair = (
+        "Resume the batch as the user who began it, or mend what the message names."
     )
     return failure
 

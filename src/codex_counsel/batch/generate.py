@@ -206,7 +206,7 @@ def read_repositories(text: str, directory: Path) -> dict[str, int]:
     for number, entry in _numbered(text, directory):
         is_url = "://" in entry
         # A directory may have a name that reads like an address of ssh.
-        is_other = is_address(entry) and not (folder / entry).is_dir()
+        is_other = is_address(entry) and not os.path.isdir(folder / entry)  # noqa: PTH112  # raises nothing
         # Also one that is not there: beside the list, and not elsewhere, it is missing.
         is_path = number > 0 and not is_url and not is_other
         found.setdefault(str(folder / entry) if is_path else entry, number)

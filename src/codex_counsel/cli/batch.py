@@ -188,7 +188,7 @@ def _way_on(record: Record) -> Iterator[None]:
         error.repair = command
         raise
     except CounselError as error:
-        if not (record.directory / BATCH).exists():
+        if not os.path.lexists(record.directory / BATCH):
             error.repair = (
                 f"Put the directory back, or name it where it is now. {command} If it is gone for good, the answers"
                 " are in: codex-counsel jobs --all"

@@ -99,7 +99,11 @@ def _checked_target(arguments: argparse.Namespace, output: Output) -> Path:
     target = Target("result", Path(os.path.realpath(named)))
     # The file that is there is replaced; a device or a pipe must not be. The path that a
     # pipe without a name, such as /dev/stdout, has without links leads to nothing.
-    is_other = named.exists() and not named.is_file()
+    try:
+        is_other = named.exists() and not named.is_file()
+    except OSError:
+        # Nobody can tell in a directory of another user.
+        is_other = True
     if is_other or not target.is_writable:
         raise CounselError(
             Code.INVALID_ARGUMENTS, f"-o: {arguments.result_file} cannot be written"

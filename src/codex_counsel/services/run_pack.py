@@ -53,6 +53,10 @@ NO_LOGIN = (
     "A pack brings no login. On this machine run `codex login`, or set CODEX_API_KEY; then run the same pack again. "
     "OPENAI_API_KEY alone is not read by `codex exec`."
 )
+OTHER_RUN = (
+    "A pack of this id was run here with another request, or with another cache directory (HOME, XDG_CACHE_HOME): "
+    "`codex-counsel result JOB` shows that run. To run this one, have the request packed again."
+)
 RESERVE_KEPT = (
     "of the sender: use_reserve is not in force: what this machine keeps back of a usage window stays"
     " (see CODEX_COUNSEL_RESERVE)"
@@ -313,5 +317,7 @@ def _start(context: Context, request: RunRequest, *, background: bool) -> Handle
     except CounselError as error:
         if error.code == Code.AUTH_REQUIRED:
             error.repair = NO_LOGIN
+        elif error.code == Code.IDEMPOTENCY_CONFLICT:
+            error.repair = OTHER_RUN
         raise
     raise AssertionError(request.tool)

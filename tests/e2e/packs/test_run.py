@@ -236,7 +236,16 @@ def test_a_run_that_is_killed_while_it_unpacks_leaves_nothing_for_good(
 
 @pytest.mark.parametrize(
     "named",
-    ["missing/x.result", ".", "x.pack", "link.pack", "fifo", "to-null", "/dev/stdout"],
+    [
+        "missing/x.result",
+        ".",
+        "x.pack",
+        "link.pack",
+        "fifo",
+        "to-null",
+        "/dev/stdout",
+        "x" * 300,
+    ],
 )
 def test_a_result_file_that_cannot_be_written_is_refused_before_anything_is_spent(
     world: World, model: Model, pack: Path, named: str

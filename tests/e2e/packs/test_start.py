@@ -179,6 +179,20 @@ def test_the_same_pack_twice_is_one_run_and_one_repository(
     assert len(folders) == 1
 
 
+def test_another_pack_with_the_id_of_one_that_ran_is_refused_with_the_way_on(
+    world: World, model: Model, sender: Repository, context: Context
+) -> None:
+    server = model([say("Once.")])
+    foundation = draft(sender)
+    run(context, DraftPack(Consult, QUESTION, foundation, world.base))
+    other = DraftPack(Consult, {"question": "Another?"}, foundation, world.base)
+    with other.open() as file, pytest.raises(CounselError) as caught:
+        run_pack.start(context, file, "x.pack", background=False)
+    assert caught.value.code == Code.IDEMPOTENCY_CONFLICT
+    assert "have the request packed again" in (caught.value.repair or "")
+    assert len(server.requests) == 1
+
+
 def test_a_pack_without_its_foundation_runs_where_that_is_kept_and_is_refused_by_name_elsewhere(
     world: World, model: Model, sender: Repository, context: Context
 ) -> None:
