@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -214,6 +215,18 @@ def test_where_no_directory_can_be_made_another_one_is_to_be_named() -> None:
         Record.create(Path("/proc/batch"))
     assert error.value.code == Code.STORAGE_FAILED
     assert "--output-dir" in (error.value.repair or "")
+
+
+def test_a_directory_that_could_not_be_taken_is_not_left_behind(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("codex_counsel.batch.directory.write_atomically", full)
+    with pytest.raises(CounselError, match="No space left"):
+        Record.create(directory)
+    assert not directory.exists()
 
 
 def test_a_batch_without_a_request_is_refused(directory: Path) -> None:

@@ -45,6 +45,7 @@ def take_new(directory: Path) -> int:
         _check_is_free(directory)
         write_atomically(directory / IGNORE, "*\n")
     except OSError as error:
+        clear(directory)
         os.close(lock)
         raise not_made(directory, error) from None
     except CounselError:

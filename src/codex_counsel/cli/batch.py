@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from codex_counsel.services.counsel import Counsel
 
 NO_CLUSTER = "none"
+THIS_MACHINE = "local"
+"""The cluster whose runs are jobs of this user."""
 
 
 def run_batch(arguments: argparse.Namespace, counsel: Counsel) -> int:
@@ -189,9 +191,12 @@ def _way_on(record: Record) -> Iterator[None]:
         raise
     except CounselError as error:
         if not os.path.lexists(record.directory / BATCH):
+            answers = "the answers are"
+            if record.options.cluster not in (None, THIS_MACHINE):
+                answers = "the answers that were fetched from nodes are"
             error.repair = (
-                f"Put the directory back, or name it where it is now. {command} If it is gone for good, the answers"
-                " are in: codex-counsel jobs --all"
+                f"Put the directory back, or name it where it is now. {command} If it is gone for good, {answers}"
+                " in: codex-counsel jobs --all"
             )
         elif error.code == Code.CANCELLED or isinstance(error, UnwrittenFilesError):
             error.repair = command

@@ -528,6 +528,21 @@ def test_a_resume_takes_the_answer_that_did_not_fit_without_its_node(
     assert len(model.requests) == 1
 
 
+def test_without_the_directory_of_a_batch_only_what_was_fetched_is_said_to_be_here(
+    fleet: Fleet,
+) -> None:
+    gate = hold(say("It is there."))
+    model = fleet.model(gate)
+    fleet.add_node("one")
+    with fleet.started(write_requests(fleet.client, 1)) as process:
+        model.asked(1, SECONDS)
+        shutil.rmtree(fleet.directory)
+        gate.release.set()
+        _, stderr = process.communicate(timeout=SECONDS)
+    assert process.returncode == 3
+    assert "the answers that were fetched from nodes are in" in stderr
+
+
 ON_A_SMALL_DISK = """
 mount -t tmpfs -o size=200k,mode=0700 none "$OUT" || exit 77
 "$@" "$REQUESTS" --output-dir "$OUT" --cluster "$CLUSTER"
