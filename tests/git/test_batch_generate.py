@@ -102,7 +102,7 @@ def test_arguments_that_a_generator_decides_or_a_tool_does_not_take_are_refused(
         ({"scope": "files"}, "scope does not go with --review-range"),
         ({"task": "x"}, "task does not go with --review-range"),
         ({"nonsense": 1}, "nonsense is not an argument"),
-        ({"workspace_root": "/x"}, "workspace_root is decided by the batch"),
+        ({"workspace_root": "/x"}, "`workspace_root` is decided by the batch"),
     ):
         with pytest.raises(CounselError, match=said):
             commits(context, project.root, "HEAD~1..", **arguments)

@@ -11,6 +11,7 @@ import pytest
 
 from codex_counsel.batch import requests
 from codex_counsel.batch.requests import Line, lines_of, read_requests
+from codex_counsel.cli.words import in_terminal_words
 from codex_counsel.errors import Code, CounselError
 
 
@@ -119,6 +120,26 @@ def test_no_value_of_a_line_reaches_the_message_unbounded_or_active() -> None:
     error = refusal(line(**{name: 1}))
     assert "\x1b" not in error.message
     assert len(error.message) < 500
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"question": "x", "workspace_root": "/x"},
+        {"question": "x", "extra_context": ""},
+        {"question": "x", "images": [1], "timeout_seconds": 1},
+    ],
+)
+def test_a_wrong_argument_is_named_as_it_stands_in_the_line(
+    arguments: dict[str, Any],
+) -> None:
+    error = refusal(line(kind="consult", arguments=arguments))
+    # The command line tells of flags where an argument is not in quotes.
+    shown = "\n".join(map(in_terminal_words, error.message.splitlines()))
+    assert "--" not in shown
+    assert " -C " not in shown
+    wrong = [name for name, value in arguments.items() if value != "x"]
+    assert all(name in shown for name in wrong)
 
 
 def test_two_lines_with_one_id_are_refused_with_both_numbers() -> None:

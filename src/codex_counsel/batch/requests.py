@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from typing import BinaryIO
 
 from codex_counsel.batch.model import KINDS, REQUESTS, Kind
@@ -99,14 +101,27 @@ def check_request(line: Line) -> None:
         if name in line.arguments:
             raise CounselError(
                 Code.INVALID_ARGUMENTS,
-                f"arguments: {name} is decided by the batch; {advice}",
+                f"arguments: `{name}` is decided by the batch; {advice}",
             )
     try:
         parse(REQUESTS[line.kind], line.arguments)
     except CounselError as error:
+        message = _argument_of(line.kind).sub(r"`\g<0>`", error.message)
         raise CounselError(
-            error.code, f"arguments: {error.message}", repair=error.repair
+            error.code, f"arguments: {message}", repair=error.repair
         ) from None
+
+
+@cache
+def _argument_of(kind: Kind) -> re.Pattern[str]:
+    """Arguments in a message. In quotes they stay what a line calls them: a terminal is told of flags otherwise."""
+    names = [
+        str(item.metadata.get("alias", item.name)) for item in fields(REQUESTS[kind])
+    ]
+    compound = "|".join(name for name in names if "_" in name)
+    return re.compile(
+        rf"(?<![\w`.-])(?:{compound})(?![\w`.=-])|(?<=; )(?:{'|'.join(names)})(?=[:.])"
+    )
 
 
 class _WrongLineError(Exception):
