@@ -121,7 +121,8 @@ class Cluster:
         # In one process no port leads to them: whoever reached one could run anything. Dask listens
         # for HTTP in any case, for this machine alone; without routes, nothing is served there.
         http: dict[str, Any] = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
-        with dask.config.set(NO_PAGES):
+        scratch = {"temporary-directory": str(local.directory)}
+        with dask.config.set({**NO_PAGES, **scratch}):
             scheduler = await Scheduler(protocol="inproc://", **http)
             self._local_servers.append(scheduler)
             worker = await Worker(
@@ -129,7 +130,6 @@ class Cluster:
                 nthreads=local.slots,
                 resources={RESOURCE: local.slots},
                 memory_limit=0,
-                local_directory=str(local.directory),
                 **http,
             )
             self._local_servers.append(worker)

@@ -332,6 +332,7 @@ def test_a_cluster_of_this_machine_runs_the_items_as_jobs_of_this_user(
         ended.stderr
     )
     assert asked(model) == dict.fromkeys(range(5), 1)
+    assert not list(fleet.client.base.rglob("dask-scratch-space"))
 
 
 def test_runs_that_were_begun_without_a_cluster_are_joined(fleet: Fleet) -> None:
