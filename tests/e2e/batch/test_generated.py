@@ -170,7 +170,8 @@ def test_repositories_that_are_not_there_are_named_by_their_lines_before_anythin
     listed = batch(world, *task, f"@{world.base}/services.txt", *own)
     assert listed.returncode == 2, listed.stderr
     assert "2 repositories cannot be used; nothing was started" in listed.stderr
-    assert "line 3: repo: none: No such file or directory" in listed.stderr
+    missing = f"line 3: repo: {world.base}/none: No such file or directory"
+    assert missing in listed.stderr
     assert "line 4: repo: " in listed.stderr
     named = batch(world, *task, f"{world.base}/shop,{world.base}/none", *own)
     assert "delegate-none: repo: " in named.stderr

@@ -142,8 +142,8 @@ def test_the_commands_for_a_batch_that_ended_repeat_nothing_and_judge_it(
     codes = [
         command_line(project, *words, timeout=120).returncode for words in AFTERWARDS
     ]
-    assert [words[:1] for words in AFTERWARDS] == [["batch"]] * 3 + [["check"]]
-    assert codes == [0, 0, 1, 0]
+    assert [words[:1] for words in AFTERWARDS] == [["batch"]] * 4 + [["check"]]
+    assert codes == [0, 0, 0, 1, 0]
     assert len(server.requests) == 2
     directory = project.workspace / "reviews"
     named = set(re.findall(r"`([\w.]+)`", PAGE))
