@@ -1,4 +1,4 @@
-"""The record of what reviews were sent, under several processes: nothing lost, nothing torn."""
+"""The record of what reviews were sent, under several processes: nothing is lost, and no part of a line stays."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = ReviewLog(Path(sys.argv[1]))
 first, count = int(sys.argv[2]), int(sys.argv[3])
 steps = tuple(
     Step(State(f"f{n}", "100644:" + "1" * 40), State(f"f{n}", "100644:" + "2" * 40))
-    for n in range(50)
+    for n in range(300)
 )
 for number in range(first, first + count):
     log.remember(
@@ -56,7 +56,9 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     assert len(log.file.read_bytes().splitlines()) == 120
 
 
-def test_a_process_that_is_killed_tears_nothing(tmp_path: Path) -> None:
+def test_a_process_that_is_killed_loses_nothing_and_leaves_no_part_of_a_line(
+    tmp_path: Path,
+) -> None:
     log = ReviewLog(tmp_path / "findings" / "project-1")
     reported: set[int] = set()
     for kill in range(6):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -53,6 +54,10 @@ def test_two_writers_lose_nothing_that_was_reported_though_one_is_killed_again_a
     out, _ = steady.communicate(timeout=60)
     reported.update(map(int, out.split()))
     assert len(reported) >= 60 + sum(range(5, 13))
+    with ledger.changing() as changing:
+        changing.put(entry_of(200_000))
+    for line in ledger.file.read_bytes().splitlines():
+        assert isinstance(json.loads(line), dict)
     read = ledger.read()
     assert read.damaged == 0
     assert {entry_of(number).id for number in reported} <= set(read.entries)

@@ -118,7 +118,7 @@ def test_a_line_that_cannot_be_read_harms_no_other_and_outlives_a_snapshot(
 ) -> None:
     put(ledger, entry_of(1))
     with ledger.file.open("ab") as file:
-        file.write(line)
+        file.write(line + b"\n")
     put(ledger, entry_of(2))
     read = ledger.read()
     assert (titles(ledger), read.damaged) == (["Finding 1", "Finding 2"], 1)
@@ -127,6 +127,31 @@ def test_a_line_that_cannot_be_read_harms_no_other_and_outlives_a_snapshot(
         put(ledger, entry_of(1, line=number))
     assert ledger.file.read_bytes().splitlines()[0] == line
     assert (sorted(titles(ledger)), ledger.read().damaged) == (["Finding 1", "Finding 2"], 1)  # fmt: skip
+
+
+LINE = json.dumps(entry_of(2).to_json()).encode()
+
+
+@pytest.mark.parametrize("torn", [b"{", LINE[:-1], b"\0" * 5000, LINE[:9] + b"\xff"])
+def test_what_a_kill_left_of_a_line_counts_for_nothing_and_is_cut_off(
+    ledger: Ledger, torn: bytes
+) -> None:
+    put(ledger, entry_of(1))
+    before = ledger.file.read_bytes()
+    with ledger.file.open("ab") as file:
+        file.write(torn)
+    assert (titles(ledger), ledger.read().damaged) == (["Finding 1"], 0)
+    put(ledger, entry_of(2))
+    assert ledger.file.read_bytes() == before + LINE + b"\n"
+
+
+def test_a_last_line_without_its_end_is_read_and_kept(ledger: Ledger) -> None:
+    put(ledger, entry_of(1))
+    with ledger.file.open("ab") as file:
+        file.write(LINE)
+    assert titles(ledger) == ["Finding 1", "Finding 2"]
+    put(ledger, entry_of(3))
+    assert titles(ledger) == ["Finding 1", "Finding 2", "Finding 3"]
 
 
 def test_keys_of_a_later_release_are_ignored(ledger: Ledger) -> None:

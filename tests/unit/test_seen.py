@@ -146,10 +146,29 @@ def test_a_damaged_line_counts_for_nothing_and_harms_no_other(
     log = log_in(tmp_path)
     log.remember(review(1))
     with log.file.open("ab") as file:
-        file.write(data)
-    # After a line without its end, such as a full disk leaves.
+        file.write(data + b"\n")
     log.remember(review(2))
     assert [each.job for each in log.read()] == [f"{n:032x}" for n in (1, 2)]
+
+
+@pytest.mark.parametrize("end", [1, 60, -1])
+def test_what_a_kill_left_of_a_line_is_cut_off(tmp_path: Path, end: int) -> None:
+    log = log_in(tmp_path)
+    log.remember(review(1))
+    with log.file.open("ab") as file:
+        file.write(line()[:end])
+    log.remember(review(2))
+    reviews = [json.loads(row) for row in log.file.read_bytes().splitlines()]
+    assert reviews == [review(1).to_json(), review(2).to_json()]
+
+
+def test_a_last_line_without_its_end_is_read_and_kept(tmp_path: Path) -> None:
+    log = log_in(tmp_path)
+    log.remember(review(1))
+    with log.file.open("ab") as file:
+        file.write(line())
+    log.remember(review(2))
+    assert log.read() == [review(1), review(7), review(2)]
 
 
 def test_keys_of_a_later_release_are_ignored(tmp_path: Path) -> None:

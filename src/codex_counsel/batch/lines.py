@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.system.files import open_private, remove_drafts, write_atomically
+from codex_counsel.system.files import (
+    end_of_last_line,
+    open_private,
+    remove_drafts,
+    write_atomically,
+)
 from codex_counsel.system.json_values import Json, JsonObject
 from codex_counsel.system.text import one_line, visible
-
-CHUNK = 1 << 20
 
 
 def line_of(row: JsonObject) -> bytes:
@@ -32,7 +35,7 @@ class Lines:
         """Open the file, or make it. Raises OSError."""
         self.path = path
         self._descriptor = _open(path)
-        self.end = _end_of_last_line(self._descriptor)
+        self.end = end_of_last_line(self._descriptor)
 
     def __enter__(self) -> Self:
         return self
@@ -104,17 +107,6 @@ def _parsed(line: bytes, number: int, path: Path) -> JsonObject:
 def _open(path: Path) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     return open_private(str(path), flags)
-
-
-def _end_of_last_line(descriptor: int) -> int:
-    end = os.fstat(descriptor).st_size
-    while end:
-        start = max(end - CHUNK, 0)
-        found = os.pread(descriptor, end - start, start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-        end = start
-    return 0
 
 
 def _write(descriptor: int, data: bytes, offset: int) -> None:

@@ -3,12 +3,13 @@
 A line is the whole present record of one finding, so the last line of an id counts, and
 `{"id": ..., "forgotten": true}` ends it. Records of jobs are dropped some day; these are not.
 
-Invariants: lines are appended under the lock beside the file, by one write, and a write
-that failed is taken back. A line that was not written whole does not swallow the next. When
-most lines are outdated, the file is replaced in one step by a snapshot: a line for each
-finding, after the lines that could not be read, which a later release may understand. A
-reader takes no lock: it sees the old file or the new one. A line that cannot be read counts
-as damaged, and harms no other.
+Invariants: lines are appended under the lock beside the file, and a write that failed is
+taken back. The part of a line that a killed writer leaves at the end counts for nothing, and
+the next writer cuts it off. When most lines are outdated, the file is replaced in one step
+by a snapshot: a line for each finding, after the lines that could not be read, which a later
+release may understand. A reader takes no lock: it sees the old file or the new one, perhaps
+with a part of the line that is being written. Any other line that cannot be read counts as
+damaged, and harms no other.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 
 from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.findings.entry import Entry
-from codex_counsel.findings.lines import append_lines, check_own
+from codex_counsel.findings.lines import append_lines, check_own, is_whole
 from codex_counsel.system.files import (
     UnsafeDirectoryError,
     lock_file,
@@ -201,7 +202,10 @@ def _content(file: Path) -> bytes:
 
 def _parsed(data: bytes) -> Contents:
     findings = Contents(size=len(data))
-    for line in data.splitlines():
+    lines = data.splitlines()
+    if lines and not data.endswith(b"\n") and not is_whole(lines[-1]):
+        lines.pop()
+    for line in lines:
         if not line.strip():
             continue
         findings.lines += 1

@@ -4,8 +4,8 @@ A content is written `MODE:OBJECTID`, in git's spelling; that of no file is all 
 A state of a file is its path with its content. What counts as seen rests on contents
 alone, and on no line number, branch or time.
 
-Invariants: lines are appended under the lock beside the file, by one write; one that
-was not written whole does not swallow the next. A reader takes no lock. A line counts
+Invariants: lines are appended under the lock beside the file; the part of one that a
+killed writer leaves is cut off by the next. A reader takes no lock. A line counts
 only if all of it is as it should be: what is lost is sent again, and nothing else.
 """
 

@@ -25,6 +25,8 @@ REMOVE_SECONDS = 60.0
 """Time in which a tree is removed; what is left then stays."""
 RETRY_SECONDS = 0.02
 """Pause between two attempts at a lock."""
+CHUNK = 1 << 20
+"""Bytes that are looked at in one step."""
 
 
 def open_private(path: str, flags: int) -> int:
@@ -107,6 +109,18 @@ def read_regular(path: str | os.PathLike[str], limit: int) -> bytes | None:
             return file.read(limit)
         except OSError:
             return None
+
+
+def end_of_last_line(descriptor: int) -> int:
+    """The offset in bytes behind the last line end of a file; 0 where there is none."""
+    end = os.fstat(descriptor).st_size
+    while end:
+        start = max(end - CHUNK, 0)
+        found = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
 
 
 def read_json(path: str | os.PathLike[str]) -> Json:
