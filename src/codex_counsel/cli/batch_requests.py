@@ -65,6 +65,11 @@ def check(arguments: argparse.Namespace) -> None:
         raise _invalid(
             "--arguments is for requests that are made here; in a file, each line has its own"
         )
+    if arguments.cluster is not None and not arguments.cluster.strip():
+        raise _invalid(
+            "--cluster is empty: write the address of a Dask scheduler, such as tcp://scheduler.internal:8786, `local` "
+            "for a node in this process, or `none` for no cluster"
+        )
     _check_numbers(arguments)
 
 
