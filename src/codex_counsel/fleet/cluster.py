@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, Scheduler, Worker
+from distributed import Client, Scheduler, Security, Worker
 from distributed.comm.addressing import get_address_host_port
 
 from codex_counsel.errors import Code, CounselError
@@ -41,7 +41,8 @@ REFUSED_SECONDS = 5.0
 """For a try to reach an address where nobody listens: a scheduler that is started again takes some 3 s."""
 LOOK_SECONDS = 5.0
 """For the list of workers."""
-
+WITH_TLS = ("tls://", "wss://")
+"""How addresses begin that need certificates."""
 
 NO_PAGES: dict[str, list[str]] = {
     "distributed.scheduler.http.routes": [],
@@ -83,6 +84,7 @@ class Cluster:
         """Connect, after a loss again. Raises `cluster_failed`, where nobody listens after `REFUSED_SECONDS`."""
         _quieten()
         await self._drop_client()
+        _check_certificates(self.address)
         try:
             target = self.address
             if self._local:
@@ -226,6 +228,32 @@ class LocalNodes:
 
     slots: int
     directory: Path
+
+
+def _check_certificates(address: str) -> None:
+    """Raise `cluster_failed` for an address with TLS where Dask finds no certificates, or cannot use them."""
+    loads_by_itself = dask.config.get("distributed.client.security-loader", None)
+    if not address.startswith(WITH_TLS) or loads_by_itself:
+        return
+    why = "none is configured here"
+    try:
+        security: Any = Security()  # type: ignore[no-untyped-call]
+        connection = security.get_connection_args("client")
+        if connection["ssl_context"] is not None:
+            return
+    except (OSError, ValueError) as error:
+        # Its own words may hold a key: Dask takes one as text too.
+        problem = getattr(error, "strerror", None) or type(error).__name__
+        why = (
+            f"what is configured here cannot be used: {one_line(visible(problem), 200)}"
+        )
+    raise CounselError(
+        Code.CLUSTER_FAILED,
+        f"The Dask scheduler {one_line(visible(address), 200)} needs certificates: {why}",
+        repair="Name the files of the authority, of your certificate and of its key in the variables "
+        "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT and "
+        "DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY.",
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dask import config
 
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.fleet import cluster as clusters
@@ -248,6 +249,39 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
         await cluster.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({}, "none is configured here"),
+        ({"ca-file": "ca.pem"}, "none is configured here"),
+        ({"ca-file": "gone", "client.cert": "me.pem"}, "No such file"),
+        ({"ca-file": "ca.pem", "client.cert": "me.pem"}, "cannot be used"),
+    ],
+    ids=["none", "half", "missing file", "no certificate in it"],
+)
+@pytest.mark.parametrize("scheme", ["tls", "wss"])
+def test_an_address_with_tls_needs_certificates_and_the_error_says_how_to_name_them(
+    tmp_path: Path, files: dict[str, str], why: str, scheme: str
+) -> None:
+    for name in ("ca.pem", "me.pem"):
+        (tmp_path / name).write_text("none", "utf-8")
+    settings = {
+        f"distributed.comm.tls.{key}": str(tmp_path / name)
+        for key, name in files.items()
+    }
+
+    async def run() -> None:
+        with pytest.raises(CounselError) as raised:
+            await Cluster(f"{scheme}://127.0.0.1:9").connect(0.5)
+        assert raised.value.code == Code.CLUSTER_FAILED
+        assert "needs certificates" in raised.value.message
+        assert why in raised.value.message
+        assert "DASK_DISTRIBUTED__COMM__TLS__CA_FILE" in str(raised.value.repair)
+
+    with config.set(settings):
+        asyncio.run(run())
 
 
 def test_a_cluster_of_this_process_is_reached_by_nobody_else(tmp_path: Path) -> None:
