@@ -16,10 +16,11 @@ MEGABYTE = 1_000_000
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look begins a walk whenever there is none."""
+    """A look begins a walk whenever there is none, and ends it, however slow the disk is."""
     monkeypatch.setattr(quota, "PAUSE", 0.0)
     monkeypatch.setattr(quota, "SHARE", 0.0)
-    monkeypatch.setattr(quota, "SLICE", 60.0)
+    for name in ("FIRST_LOOK", "SLICE", "LAST_LOOK"):
+        monkeypatch.setattr(quota, name, 100.0)
 
 
 def begun(root: Path, max_bytes: int = MEGABYTE, max_entries: int = 100) -> Quota:

@@ -102,7 +102,9 @@ def checkout(tmp_path: Path) -> Path:
         source = ROOT / name
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, root / name)
+            # Other tests run the programs in it meanwhile, and Python keeps them compiled.
+            compiled = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, root / name, ignore=compiled)
         elif source.exists():
             shutil.copy(source, root / name)
     change(root, "CHANGELOG.md", "(unreleased)", "(2026-12-01)")

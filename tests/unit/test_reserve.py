@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,20 @@ HOUR = 3600
 
 
 def window(used: float, hours: float | None = 1, minutes: float | None = 300) -> Window:
-    resets_at = None if hours is None else time.time() + hours * HOUR
+    """A window that is reset after so many hours: `from_now` says from when."""
+    resets_at = None if hours is None else hours * HOUR
     return Window("primary", used, minutes, resets_at)
+
+
+def from_now(windows: list[Window]) -> tuple[Window, ...]:
+    """These windows, their hours counted from now, which may be long after the tests were collected."""
+    now = time.time()
+    return tuple(
+        window
+        if window.resets_at is None
+        else replace(window, resets_at=now + window.resets_at)
+        for window in windows
+    )
 
 
 RESERVES: dict[str, tuple[list[Window], list[float]]] = {
@@ -37,7 +50,7 @@ RESERVES: dict[str, tuple[list[Window], list[float]]] = {
 def test_a_run_is_refused_where_a_window_has_less_left(
     windows: list[Window], left: list[float]
 ) -> None:
-    refusal = Reserve(20, tuple(windows)).refusal()
+    refusal = Reserve(20, from_now(windows)).refusal()
     if not left:
         assert refusal is None
         return
@@ -60,7 +73,7 @@ RESETS: dict[str, tuple[list[Window], float | None]] = {
 def test_the_next_try_is_after_the_last_reset_that_is_needed(
     windows: list[Window], seconds: float | None
 ) -> None:
-    refusal = Reserve(20, tuple(windows)).refusal()
+    refusal = Reserve(20, from_now(windows)).refusal()
     assert refusal
     json.dumps(refusal.details, allow_nan=False)
     if seconds is None:
@@ -90,7 +103,7 @@ def test_a_reading_without_windows_is_a_reserve_that_was_not_checked() -> None:
         assert reserve.refusal() is None
         assert reserve.report() == {"percent": 20, "problem": reason}
         assert reserve.warnings() == (f"the reserve of 20 % was not checked: {reason}",)
-    assert of_reading(20, Reading(0, (window(1),))).warnings() == ()
+    assert of_reading(20, Reading(0, from_now([window(1)]))).warnings() == ()
 
 
 def test_a_check_by_what_was_told_earlier_is_called_so() -> None:

@@ -158,7 +158,11 @@ def test_without_a_state_directory_a_turn_is_begun_all_the_same(tmp_path: Path) 
         pass
 
 
-def test_old_notes_go_and_a_lock_that_is_held_stays(state: Path) -> None:
+def test_old_notes_go_and_a_lock_that_is_held_stays(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One look is to come to all of them, on a slow disk too.
+    monkeypatch.setattr("codex_counsel.jobs.retention.EVICT_SECONDS", 100.0)
     sessions = state / "sessions"
     old = time.time() - KEPT_SECONDS - 60
     names = [f"{number:08x}{THREAD[8:]}" for number in range(10_000)]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -204,20 +204,34 @@ def test_the_record_of_a_new_thread_is_not_searched_for_again_at_once(
     assert TokenWatch(tmp_path).look(THREAD) == 1000
 
 
-def test_a_look_reads_only_what_was_appended(record: Path, tmp_path: Path) -> None:
+def test_a_look_reads_only_what_was_appended(
+    record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    class Counted(io.BufferedReader):
+        def read(self, size: int | None = -1, /) -> bytes:
+            data = super().read(size)
+            read.append(len(data))
+            return data
+
+    def open_counted(file: Path) -> BinaryIO:
+        return Counted(io.FileIO(file))
+
+    monkeypatch.setattr(token_watch, "open_regular", open_counted)
     append(record, *[LONG] * 700, count(5000))
-    began = time.perf_counter()
     watch = TokenWatch(tmp_path, THREAD)
-    assert time.perf_counter() - began < 0.5
+    assert 0 < sum(read) <= token_watch.BLOCK
     append(record, count(5100))
     assert watch.look(THREAD) == 100
 
-    with record.open("rb+") as file:
-        file.write(b"\0" * 10_000)  # nobody looks there again
-    began = time.perf_counter()
+    read.clear()
     for _ in range(100):
         assert watch.look(THREAD) == 100
-    assert time.perf_counter() - began < 0.5
+    assert read == [0] * 100
+    append(record, count(5200))
+    assert watch.look(THREAD) == 200
+    assert sum(read) == len(count(5200))
 
 
 def test_what_a_command_prints_at_once_is_read_over_some_looks(

@@ -206,11 +206,23 @@ def test_a_run_of_the_last_hour_counts_and_one_before_does_not(book: Book) -> No
     assert book.report(since="1h")["data"]["total"]["runs"] == 1
 
 
-def test_the_month_is_that_of_today(book: Book) -> None:
+def test_the_month_is_that_of_today(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One moment for all: a month may end while the test runs.
+    moment = time.time()
+
+    class Stopped(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Stopped:
+            return cls.fromtimestamp(moment, tz)
+
+    monkeypatch.setattr("time.time", lambda: moment)
+    monkeypatch.setattr(usage, "datetime", Stopped)
     book.add()
     book.add(40 * DAY)
     assert this_month(book.store) == {
-        "month": time.strftime("%Y-%m"),
+        "month": time.strftime("%Y-%m", time.localtime(moment)),
         "runs": 1,
         "tokens": 110,
         "minutes": 1.0,

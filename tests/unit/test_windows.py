@@ -101,11 +101,16 @@ def test_the_reading_of_another_account_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds_ago", "is_fresh"), [(0, True), (50, True), (70, False), (-70, False)]
+    ("seconds_ago", "is_fresh"), [(0, True), (59, True), (61, False), (-1, False)]
 )
 def test_a_reading_is_fresh_for_a_minute_and_never_from_the_future(
-    tmp_path: Path, seconds_ago: float, is_fresh: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds_ago: float,
+    is_fresh: bool,
 ) -> None:
+    now = time.time()
+    monkeypatch.setattr("time.time", lambda: now)
     readings(tmp_path).keep(reading(seconds_ago))
     assert (readings(tmp_path).fresh() is not None) is is_fresh
 
@@ -165,7 +170,11 @@ def test_where_nothing_can_be_written_each_launch_reads(tmp_path: Path) -> None:
     assert len(asked) == 2
 
 
-def test_of_many_launches_at_once_one_reads(tmp_path: Path) -> None:
+def test_of_many_launches_at_once_one_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However slow the machine is, none may take the reader for one that hangs.
+    monkeypatch.setattr(windows, "LOCK_SECONDS", 60.0)
     asked = []
     found: list[Reading] = []
 
