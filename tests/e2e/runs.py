@@ -54,9 +54,11 @@ def codex_of(job: Job) -> Identity:
 
 
 def kill_worker(job: Job) -> None:
-    """Kill the worker, and wait until the lock of the job is free."""
-    os.kill(worker_of(job).pid, signal.SIGKILL)
-    until(lambda: not job.alive())
+    """Kill the worker, and wait until it is gone and the lock of the job is free."""
+    worker = worker_of(job)
+    os.kill(worker.pid, signal.SIGKILL)
+    # The lock is free a moment before the process counts as dead.
+    until(lambda: not worker.alive() and not job.alive())
 
 
 def trees(world: World) -> list[Path]:

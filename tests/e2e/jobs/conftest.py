@@ -69,11 +69,22 @@ class JobFactory:
 
     def launch(self, program: str = printing(*TURN), **changes: Any) -> Handle:
         """A job that runs the shell text in place of Codex."""
+        self.keep_evictor_away()
         spec = self.spec(program, **changes)
         env = {"PATH": os.environ["PATH"], "CODEX_COUNSEL_JOB": spec.job_id}
         handle = launch(self.store, NewJob(spec, "Is it fine?", None, env))
         self.handles.append(handle)
         return handle
+
+    def keep_evictor_away(self) -> None:
+        """Let no worker start the process that drops old records.
+
+        It would write summaries and drop records at some moment of the test.
+        """
+        # A test may have put a file or a link in the place of the state directory.
+        with contextlib.suppress(OSError):
+            self.store.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self.store.state / "evicted").write_text("1e9")
 
     def launch_waiting(self, *first: str, **changes: Any) -> tuple[Handle, Path]:
         """A job that prints these lines, and the rest of a turn once something is written to the pipe returned."""

@@ -22,11 +22,12 @@ from codex_counsel.contract.request import (
 )
 from codex_counsel.errors import CounselError
 from codex_counsel.jobs import recovery, retention, summary
+from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
 from codex_counsel.system import files
 from codex_counsel.system.files import LockError
 from tests.conftest import World, until, wait
-from tests.e2e.jobs.conftest import STARTED, JobFactory, printing
+from tests.e2e.jobs.conftest import STARTED, TURN, JobFactory, printing
 from tests.e2e.runs import cancel_run, fetch
 
 Spoil = Callable[[Path], object]
@@ -94,6 +95,14 @@ def rows(world: World) -> dict[str, str]:
     wire = world.counsel().job_list(parse(JobList, {}))
     json.dumps(wire)
     return {row["job_id"]: row["status"] for row in wire["data"]["jobs"]}
+
+
+def ended(factory: JobFactory, program: str = printing(*TURN)) -> Handle:
+    """A run whose worker is gone: one that lives is taken for a run that goes on, where there is no result."""
+    handle = factory.launch(program)
+    wait(handle)
+    until(lambda: not handle.job.alive())
+    return handle
 
 
 @pytest.mark.parametrize(
@@ -168,8 +177,7 @@ def test_a_damaged_state_costs_nothing_but_what_it_said(
 def test_damaged_events_of_a_dead_run_tell_less_but_still_tell(
     factory: JobFactory, events: bytes
 ) -> None:
-    handle = factory.launch()
-    wait(handle)
+    handle = ended(factory)
     (handle.job.path / "result.json").unlink()
     (handle.job.path / "events.jsonl").write_bytes(events)
     wire = recovery.outcome(handle.job)
@@ -194,8 +202,7 @@ def test_what_is_no_directory_at_all_is_listed_as_corrupt(factory: JobFactory) -
 def test_a_record_that_vanishes_while_it_is_read_is_not_listed(
     factory: JobFactory,
 ) -> None:
-    handle = factory.launch()
-    wait(handle)
+    handle = ended(factory)
     jobs = factory.store.jobs()
     job = next(jobs)
     shutil.rmtree(handle.job.path)
@@ -207,8 +214,7 @@ def test_a_record_that_vanishes_while_it_is_read_is_not_listed(
 def test_a_record_that_vanishes_before_its_summary_is_kept_is_listed_once(
     factory: JobFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handle = factory.launch()
-    wait(handle)
+    handle = ended(factory)
     keep = summary.store
 
     def removed_before(job: Job, row: summary.Row) -> None:
@@ -225,8 +231,7 @@ def test_a_scratch_path_that_is_not_of_this_job_is_never_removed(
 ) -> None:
     precious = factory.world.base / "precious"
     precious.mkdir()
-    handle = factory.launch()
-    wait(handle)
+    handle = ended(factory)
     (handle.job.path / "result.json").unlink()
     with_fields(scratch=str(precious))(handle.job.path / "spec.json")
     assert recovery.outcome(handle.job)
@@ -292,8 +297,7 @@ def test_a_lock_that_there_is_no_descriptor_for_ends_no_run(
 def test_a_dead_record_of_a_newer_release_is_read_and_listed(
     factory: JobFactory,
 ) -> None:
-    handle = factory.launch(f"{printing(STARTED)}; exit 3")
-    wait(handle)
+    handle = ended(factory, f"{printing(STARTED)}; exit 3")
     (handle.job.path / "result.json").unlink()
     path = handle.job.path / "spec.json"
     spec = json.loads(path.read_text("utf-8"))

@@ -199,7 +199,7 @@ def test_a_codex_that_hangs_after_its_turn_is_ended_before_its_time_is_up(
 ) -> None:
     monkeypatch.setattr("codex_counsel.system.supervisor.LINGER", 0.0)
     program = f"{printing(*TURN)}; exec sleep 600"
-    worker = worker_for(factory, factory.spec(program, detached=True, total=10))
+    worker = worker_for(factory, factory.spec(program, detached=True, total=60))
     worker._supervise(worker._start())
     assert worker.supervisor
     assert worker.supervisor.reason == "exited"

@@ -23,9 +23,6 @@ from tests.e2e.runs import worker_of
 
 def finished(factory: JobFactory, count: int, **changes: Any) -> list[Job]:
     """Finished jobs without summaries, the newest first."""
-    factory.store.prepare()
-    # Otherwise a process that evicts would make summaries meanwhile.
-    (factory.store.state / "evicted").write_text("0")
     jobs: list[Job] = []
     for number in range(count):
         handle = factory.launch(**changes)

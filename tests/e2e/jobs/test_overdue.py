@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from codex_counsel.jobs import store as stores
 from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
 from codex_counsel.services import results
+from codex_counsel.system.files import write_atomically
 from tests.conftest import living, until, wait
 from tests.e2e.jobs.conftest import STARTED, JobFactory
 from tests.e2e.runs import worker_of
@@ -48,6 +50,13 @@ def stop_worker(job: Job, stopped: list[int]) -> None:
     until(worker.stopped)
 
 
+def use_up_time(job: Job) -> None:
+    """Let the time limit of a run be over. Its worker, which has read the limit before, does not know."""
+    path = job.path / "spec.json"
+    spec = json.loads(path.read_text("utf-8")) | {"total": 0.0}
+    write_atomically(path, json.dumps(spec))
+
+
 def followed(handle: Handle) -> EnvelopeDict:
     """The envelope, as the command line waits for it."""
     return results.follow(handle, lambda _: None)
@@ -57,9 +66,10 @@ def followed(handle: Handle) -> EnvelopeDict:
 def test_a_run_whose_worker_is_stopped_ends_for_its_caller(
     factory: JobFactory, stopped: list[int], checks: dict[str, int] | None
 ) -> None:
-    handle, _ = factory.launch_waiting(STARTED, total=1, checks=checks)
+    handle, _ = factory.launch_waiting(STARTED, checks=checks)
     until(lambda: handle.job.state().thread_id)
     stop_worker(handle.job, stopped)
+    use_up_time(handle.job)
     wire = followed(handle)
     assert wire["error"]["code"] == "timeout"
     assert wire["error"]["details"]["session_id"] == handle.job.state().thread_id
@@ -71,7 +81,7 @@ def test_a_run_whose_worker_is_stopped_ends_for_its_caller(
 def test_a_run_whose_worker_is_stopped_ends_for_whoever_polls(
     factory: JobFactory, stopped: list[int]
 ) -> None:
-    handle, _ = factory.launch_waiting(STARTED, total=1, detached=True)
+    handle, _ = factory.launch_waiting(STARTED, detached=True)
     until(lambda: handle.job.state().thread_id)
     stop_worker(handle.job, stopped)
     counsel = factory.world.counsel()
@@ -81,6 +91,7 @@ def test_a_run_whose_worker_is_stopped_ends_for_whoever_polls(
         return str(counsel.job_status(request)["status"])
 
     assert status() == "running"
+    use_up_time(handle.job)
     until(lambda: status() == "failed")
     assert living(handle.job.id) == []
 
@@ -91,13 +102,14 @@ def test_a_run_whose_worker_is_stopped_ends_for_whoever_polls(
 def test_a_run_whose_worker_stops_while_somebody_waits_ends_for_him(
     factory: JobFactory, stopped: list[int], model: type[JobStatus], tool: str
 ) -> None:
-    handle, _ = factory.launch_waiting(STARTED, total=1, detached=True)
+    handle, _ = factory.launch_waiting(STARTED, detached=True)
     until(lambda: handle.job.state().thread_id)
-    request = parse(model, {"job_id": handle.job.id, "wait_seconds": 30})
+    request = parse(model, {"job_id": handle.job.id, "wait_seconds": 50})
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(getattr(factory.world.counsel(), tool), request)
         stop_worker(handle.job, stopped)
-        assert waiting.result(30)["error"]["code"] == "timeout"
+        use_up_time(handle.job)
+        assert waiting.result(60)["error"]["code"] == "timeout"
     assert living(handle.job.id) == []
 
 

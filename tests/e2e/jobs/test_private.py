@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -37,11 +38,14 @@ def modes(root: Path) -> dict[str, str]:
     """The paths that someone else could use, with their modes."""
     found = {}
     for path in (root, *root.rglob("*")):
-        wanted = 0o700 if path.is_dir() else 0o600
-        if stat.S_IMODE(path.lstat().st_mode) != wanted:
-            found[str(path.relative_to(root.parent))] = oct(
-                stat.S_IMODE(path.lstat().st_mode)
-            )
+        try:
+            info = path.lstat()
+        except FileNotFoundError:  # the draft of a process that drops old records
+            continue
+        wanted = 0o700 if stat.S_ISDIR(info.st_mode) else 0o600
+        mode = stat.S_IMODE(info.st_mode)
+        if mode != wanted:
+            found[str(path.relative_to(root.parent))] = oct(mode)
     return found
 
 
@@ -101,8 +105,9 @@ def test_no_file_of_ours_holds_an_environment_or_a_secret_of_it(
     wire = consult(world.counsel(**canaries))
     assert wire["ok"]
     for path in world.state.rglob("*"):
-        if path.is_file():
-            content = path.read_bytes()
+        # The draft of a process that drops old records may be gone by now.
+        with contextlib.suppress(FileNotFoundError):
+            content = path.read_bytes() if path.is_file() else b""
             assert [
                 value for value in canaries.values() if value.encode() in content
             ] == [], path.name
