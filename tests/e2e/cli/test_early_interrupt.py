@@ -1,4 +1,4 @@
-"""A Ctrl-C before a verb has begun."""
+"""A Ctrl-C, or a SIGTERM, before a verb has begun."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ import pytest
 
 from codex_counsel.cli import run
 from codex_counsel.errors import INTERRUPTED
+from tests.conftest import World, until
+from tests.e2e.batch.runs import argv_of, obey
 
 INTERRUPTS = """
 import signal, sys
 
 class Interrupts:
     def find_spec(self, name, *_):
-        if name == "codex_counsel.cli.parser":
-            signal.raise_signal(signal.SIGINT)
+        if name == "{module}":
+            signal.raise_signal({number})
 
 sys.meta_path.insert(0, Interrupts())
 """
@@ -28,22 +30,56 @@ sys.meta_path.insert(0, Interrupts())
 
 
 def test_a_ctrl_c_while_modules_are_loaded_prints_no_traceback(tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(INTERRUPTS, "utf-8")
-    ended = subprocess.run(
+    ended = _interrupted(tmp_path, "codex_counsel.cli.parser", signal.SIGINT)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, b"")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_batch_that_is_interrupted_while_it_is_loaded_says_that_nothing_was_started(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    ended = _interrupted(tmp_path, "codex_counsel.cli.batch", number)
+    assert ended.returncode == INTERRUPTED
+    assert b"nothing was started" in ended.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_batch_that_is_interrupted_while_it_reads_requests_leaves_nothing(
+    world: World, number: signal.Signals
+) -> None:
+    directory = world.base / "batch"
+    with subprocess.Popen(
+        argv_of("--output-dir", directory),
+        env=world.env,
+        cwd=world.workspace,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=obey,  # noqa: PLW1509  # what it calls takes no lock
+    ) as process:
+        until(lambda: list(directory.glob(".requests.jsonl-*")), 60)
+        process.send_signal(number)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == INTERRUPTED
+    assert b"nothing was started" in told
+    assert not directory.exists()
+
+
+def _interrupted(
+    folder: Path, module: str, number: signal.Signals
+) -> subprocess.CompletedProcess[bytes]:
+    """A batch that gets the signal when it is about to import the module."""
+    start = INTERRUPTS.format(module=module, number=int(number))
+    (folder / "sitecustomize.py").write_text(start, "utf-8")
+    return subprocess.run(
         [sys.executable, "-m", "codex_counsel", "batch"],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": str(folder)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=60,
         check=False,
         # A background job of a shell, which the tests may be, ignores interrupts.
-        preexec_fn=_obey,  # what it calls takes no lock
+        preexec_fn=obey,  # what it calls takes no lock
     )
-    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, b"")
-
-
-def _obey() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_a_ctrl_c_while_arguments_are_read_prints_no_traceback(
