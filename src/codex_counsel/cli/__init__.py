@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, TextIO
@@ -114,7 +115,29 @@ def _run_verb(arguments: argparse.Namespace) -> int:
         from codex_counsel.cli.uninstall import run_uninstall
 
         return run_uninstall(arguments)
+    handle = _handle
+    if arguments.verb == "batch":
+        handle = _handle_batch
+    return handle(arguments)
 
+
+def _handle_batch(arguments: argparse.Namespace) -> int:
+    """Have an interrupt say that nothing was started: to load the verb and to read its requests takes a while."""
+    before = signal.getsignal(signal.SIGTERM)
+    if before is signal.SIG_DFL:
+        # Python would end without a word, and leave a directory half made. While items run,
+        # the batch has handlers of its own.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _handle(arguments)
+    except KeyboardInterrupt:
+        message = "Interrupted before the batch began; nothing was started"
+        raise CounselError(Code.CANCELLED, message, repair="Call again.") from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _handle(arguments: argparse.Namespace) -> int:
     from codex_counsel.cli.progress import LINE
     from codex_counsel.cli.verbs import HANDLERS
 

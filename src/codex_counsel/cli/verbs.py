@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -392,23 +391,12 @@ def _states_on_record(arguments: argparse.Namespace) -> dict[str, FindingState]:
 
 
 def _batch(arguments: argparse.Namespace) -> int:
-    before = signal.getsignal(signal.SIGTERM)
-    if before is signal.SIG_DFL:
-        # Python would end without a word, and leave a directory half made. While items run,
-        # the batch has handlers of its own.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        # The other verbs do without it, and it takes most of the time of a start.
-        from codex_counsel.cli.batch import run_batch
+    # The other verbs do without it.
+    from codex_counsel.cli.batch import run_batch
 
-        counsel = _counsel()
-        _warn_of_settings(counsel, arguments)
-        return run_batch(arguments, counsel)
-    except KeyboardInterrupt:
-        message = "Interrupted before the batch began; nothing was started"
-        raise CounselError(Code.CANCELLED, message, repair="Call again.") from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    counsel = _counsel()
+    _warn_of_settings(counsel, arguments)
+    return run_batch(arguments, counsel)
 
 
 def _findings(arguments: argparse.Namespace) -> int:

@@ -34,11 +34,12 @@ def test_a_ctrl_c_while_modules_are_loaded_prints_no_traceback(tmp_path: Path) -
     assert (ended.returncode, ended.stderr) == (-signal.SIGINT, b"")
 
 
+@pytest.mark.parametrize("module", ["verbs", "batch"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_batch_that_is_interrupted_while_it_is_loaded_says_that_nothing_was_started(
-    tmp_path: Path, number: signal.Signals
+    tmp_path: Path, number: signal.Signals, module: str
 ) -> None:
-    ended = _interrupted(tmp_path, "codex_counsel.cli.batch", number)
+    ended = _interrupted(tmp_path, f"codex_counsel.cli.{module}", number)
     assert ended.returncode == INTERRUPTED
     assert b"nothing was started" in ended.stderr
 
