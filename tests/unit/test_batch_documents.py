@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,34 @@ def test_no_text_acts_in_the_list_or_breaks_its_table(text: str) -> None:
     assert_inert(output, ALLOWED | OURS | TABLE)
     cells = [token.type for token in tokens(output) if token.type == "td_open"]
     assert len(cells) == 3 * 9
+
+
+def test_a_bar_in_an_id_is_shown_and_ends_no_cell_wherever_the_list_is_read() -> None:
+    shown = {
+        "a|b": "a|b",
+        "|": "|",
+        "`|`|`": "`|`|`",
+        "x | --- |": "x | --- |",
+        # Not every reader of tables takes a bar behind a backslash for escaped.
+        r"a\|b": r"a\/b",
+        r"a\\|@octocat|": r"a\\/@octocat|",
+        "<b>|[x](https://evil.example)|": "<b>|[x](https://evil.example)|",
+    }
+    items = [item(name, root=f"/{number}/r|s") for number, name in enumerate(shown)]
+    results = [(name, failure(Code.TIMEOUT, "a|b\n|-|")) for name in shown]
+    output = markdown(summarize(items, results))
+    assert_inert(output, ALLOWED | OURS | TABLE)
+    parsed = tokens(output)
+    ends = [token.type for token in parsed if token.type == "td_open"]
+    assert len(ends) == len(items) * 9
+    codes = [token.content for token in parsed if token.type == "code_inline"]
+    for name, words in shown.items():
+        # In the list of what failed, outside of the table, nothing is changed.
+        assert name in codes
+        assert words in codes
+    for line in output.splitlines():
+        if line.startswith("|"):
+            assert len(re.findall(r"(?:\\.|[^|\\])+", line)) == 9, line
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,7 @@ NEXT_STEPS: dict[State, str] = {
     "cancelled": "Resume the batch with --retry-failed to run them anew, or leave them out.",
 }
 """What helps beside, or instead of, what the error itself says."""
+_BARE_BAR = re.compile(r"(?<!\\)\|")
 
 
 def write_files(directory: Path, summary: Summary, store: Store) -> list[str]:
@@ -126,7 +128,7 @@ def _group(code: str, repair: str, rows: list[Row]) -> list[str]:
     if code:
         lines += [f"### {code_span(code)}: {counted(len(rows), 'item')}", ""]
     for row in rows[:MAX_NAMED]:
-        words = _id(row)
+        words = code_span(row.id)
         if row.error:
             words += f": {inline(row.error.message, 300)}"
         lines.append(f"- {words}")
@@ -207,7 +209,7 @@ def _cells_of(row: Row) -> list[str]:
     if row.elapsed_ms is not None:
         seconds = f"{row.elapsed_ms / 1000:,.0f} s"
     return [
-        _id(row),
+        code_span(_for_table(row.id)),
         row.kind,
         STATES[row.state],
         _result(row),
@@ -231,18 +233,17 @@ def _result(row: Row) -> str:
     return ": ".join(parts)
 
 
-def _id(row: Row) -> str:
-    return code_span(_without_bars(row.id))
-
-
 def _cell(text: str) -> str:
-    return inline(_without_bars(text), 200)
+    return inline(_for_table(text), 200)
 
 
 def _cells(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    # A bar would end its cell, in a code span too. The backslash before it is taken away
+    # before the cell is read.
+    escaped = [_BARE_BAR.sub(r"\\|", cell) for cell in cells]
+    return f"| {' | '.join(escaped)} |"
 
 
-def _without_bars(text: str) -> str:
-    """A bar would end a cell of a table, in a code span too."""
-    return visible(text).replace("|", "/")
+def _for_table(text: str) -> str:
+    """The text without a bar that follows a backslash: sites differ in whether an escape behind one holds."""
+    return visible(text).replace("\\|", "\\/")
