@@ -276,6 +276,37 @@ def test_what_is_no_directory_or_in_no_repository_is_named_by_its_line_and_not_c
     assert not place.repositories.exists()
 
 
+def test_on_a_cluster_questions_and_plans_need_a_repository_too(
+    place: Place, project: Project
+) -> None:
+    (place.base / "plain").mkdir()
+    lines = [
+        Line("a", "consult", {}, "repo/docs", 1),
+        Line("b", "consult", {}, "plain", 2),
+        Line("c", "plan", {}, None, 3),
+        Line("d", "consult", {}, f"file://{project.root}", 4),
+    ]
+    context = Context.of(World(place.base / "world").env, place.base)
+
+    def sources(*, on_cluster: bool) -> Sources:
+        return Sources(
+            context,
+            own=place.base,
+            base=place.base,
+            repositories=None,
+            on_cluster=on_cluster,
+        )
+
+    sources(on_cluster=False).check(lines)
+    with pytest.raises(CounselError) as raised:
+        sources(on_cluster=True).check(lines)
+    assert raised.value.code is Code.NOT_A_GIT_REPO
+    first, *named = raised.value.message.splitlines()
+    assert first == "2 repositories cannot be used; nothing was started."
+    assert [line.partition(": repo: ")[0] for line in named] == ["line 2", "line 3"]
+    assert "Without --cluster" in str(raised.value.repair)
+
+
 def test_a_clone_that_was_killed_half_way_is_made_again(
     place: Place, project: Project
 ) -> None:

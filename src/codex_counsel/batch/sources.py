@@ -24,7 +24,7 @@ from codex_counsel.system.redact import mask
 SELF = "."
 """How an item names the directory of the batch."""
 IN_GIT: tuple[Kind, ...] = ("review", "delegate")
-"""The kinds of requests that need a repository."""
+"""The kinds of requests that need a repository; on a cluster, all do."""
 MAX_NAME = 60
 """Characters of a repository's name in that of its clone."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?://|:)")
@@ -37,16 +37,24 @@ class Sources:
     `own` is the directory of the batch, for requests that name none. Relative paths start
     at `base`: the directory of the file of requests, or the current one. Clones are kept
     in `repositories`, which is made where one is needed; None: nothing is cloned, and of an
-    address it is only looked at how it is written.
+    address it is only looked at how it is written. `on_cluster`: what a request names goes
+    to another machine, as a commit.
     """
 
     def __init__(
-        self, context: Context, *, own: Path, base: Path, repositories: Path | None
+        self,
+        context: Context,
+        *,
+        own: Path,
+        base: Path,
+        repositories: Path | None,
+        on_cluster: bool = False,
     ) -> None:
         self._context = context
         self._own = own
         self._base = base
         self._repositories = repositories
+        self._on_cluster = on_cluster
         self._gate = context.directories.gate()
         self._roots: dict[str | None, Path] = {}
         self._refused: dict[str | None, CounselError] = {}
@@ -108,16 +116,23 @@ class Sources:
     def _check_git(self, line: Line, root: Path) -> None:
         """Raise `not_a_git_repo` where the request needs a repository, and the directory is in none."""
         is_cloned = line.repo is not None and is_address(line.repo)
-        if line.kind not in IN_GIT or is_cloned:
+        needs_git = self._on_cluster or line.kind in IN_GIT
+        if is_cloned or not needs_git:
             return
         if root in self._not_in_git:
             raise self._not_in_git[root]
         top, _ = find_repository(root, self._gate)
         if top is None:
+            repair = "Name a directory in a repository, or make one: git init."
+            if self._on_cluster:
+                repair = (
+                    "Name a directory in a repository, or make one with a first commit, since nodes get repositories. "
+                    "Without --cluster, questions and plans need none."
+                )
             error = CounselError(
                 Code.NOT_A_GIT_REPO,
                 f"repo: {shown(line.repo or str(root))}: it is in no git repository that a run may use",
-                repair="Name a directory in a repository, or make one: git init.",
+                repair=repair,
             )
             self._not_in_git[root] = error
             raise error

@@ -114,6 +114,7 @@ def _sources(
         own=batch_requests.root_of(arguments),
         base=asked.base,
         repositories=repositories,
+        on_cluster=arguments.cluster not in (None, NO_CLUSTER),
     )
 
 

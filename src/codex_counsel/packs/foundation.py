@@ -117,9 +117,20 @@ def make(
         raise not_written(target.parent, error) from None
 
 
+def check_repository(workspace: ResolvedWorkspace) -> None:
+    """Raise `not_a_git_repo` where the workspace is in no repository that a run may use."""
+    if workspace.top is None:
+        raise CounselError(
+            Code.NOT_A_GIT_REPO,
+            f"{workspace.root} is in no git repository, and a pack is made of one",
+            repair="Choose a workspace inside a repository, or make one with a first commit.",
+        )
+
+
 def _made(
     context: Context, workspace: ResolvedWorkspace, target: Path
 ) -> MadeFoundation:
+    check_repository(workspace)
     repo = open_repository(workspace, context)
     if repo.head() is None:
         raise CounselError(

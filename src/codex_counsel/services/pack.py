@@ -165,11 +165,7 @@ def prepare(
     """
     _check_travels(request)
     workspace = workspaces.resolve(context, request.workspace_root)
-    if workspace.top is None:
-        raise CounselError(
-            Code.NOT_A_GIT_REPO,
-            f"{workspace.root} is in no git repository, which a pack starts from",
-        )
+    foundations.check_repository(workspace)
     if isinstance(request, ReviewChanges):
         targets.check_scope(request)
     is_new = foundation is None

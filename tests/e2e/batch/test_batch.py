@@ -548,6 +548,14 @@ def test_a_batch_without_its_cluster_goes_on_where_it_is_told_to(
     server = model(reply)
     requests = write_requests(world, 2)
     flags = ("--output-dir", directory, "--cluster", "nowhere")
+    # Nodes get repositories: elsewhere nothing is begun.
+    for arguments in (flags, (*flags, "--dry-run")):
+        refused = batch(world, requests, *arguments)
+        assert (refused.returncode, directory.exists()) == (2, False)
+        assert "line 1: repo: " in refused.stderr
+        assert "in no git repository" in refused.stderr
+
+    world.repository.begin()
     ended = batch(world, requests, *flags)
     assert (ended.returncode, len(server.requests)) == (3, 0)
     assert ended.stderr.count("cluster_failed: ") == 1
@@ -560,6 +568,7 @@ def test_a_batch_without_its_cluster_goes_on_where_it_is_told_to(
 def test_an_interrupt_ends_the_wait_for_a_cluster_and_names_the_way_on(
     world: World, directory: Path
 ) -> None:
+    world.repository.begin()
     requests = write_requests(world, 2)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"tcp://127.0.0.1:{mute.getsockname()[1]}"

@@ -48,6 +48,7 @@ def test_without_dask_a_cluster_is_refused_with_what_to_install_and_the_batch_is
     world: World, model: Model, address: str
 ) -> None:
     server = model(lambda _request: say("It is there."))
+    world.repository.begin()
     directory = world.base / "batch"
     requests = write_requests(world, 2)
     ended = without_dask(
