@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from codex_counsel.batch import sources
 from codex_counsel.batch.requests import Line
 from codex_counsel.batch.sources import Sources, clone_name, is_address
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.prepare.context import Context
+from codex_counsel.prepare.directories import Gate
+from codex_counsel.prepare.workspace import find_repository
 from tests.conftest import World
 from tests.git.conftest import PlantedProgram, Project
 from tests.repositories import Repository
@@ -288,7 +291,7 @@ def test_on_a_cluster_questions_and_plans_need_a_repository_too(
     ]
     context = Context.of(World(place.base / "world").env, place.base)
 
-    def sources(*, on_cluster: bool) -> Sources:
+    def looking(*, on_cluster: bool) -> Sources:
         return Sources(
             context,
             own=place.base,
@@ -297,14 +300,30 @@ def test_on_a_cluster_questions_and_plans_need_a_repository_too(
             on_cluster=on_cluster,
         )
 
-    sources(on_cluster=False).check(lines)
+    looking(on_cluster=False).check(lines)
     with pytest.raises(CounselError) as raised:
-        sources(on_cluster=True).check(lines)
+        looking(on_cluster=True).check(lines)
     assert raised.value.code is Code.NOT_A_GIT_REPO
     first, *named = raised.value.message.splitlines()
     assert first == "2 repositories cannot be used; nothing was started."
     assert [line.partition(": repo: ")[0] for line in named] == ["line 2", "line 3"]
     assert "Without --cluster" in str(raised.value.repair)
+
+
+def test_a_directory_that_many_requests_name_is_looked_at_once(
+    place: Place, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Path] = []
+
+    def find(root: Path, gate: Gate) -> tuple[Path | None, tuple[Path, ...]]:
+        looked.append(root)
+        return find_repository(root, gate)
+
+    monkeypatch.setattr(sources, "find_repository", find)
+    names = ["repo", "repo/docs", str(project.root)]
+    lines = [Line(str(number), "review", {}, names[number % 3]) for number in range(9)]
+    place.sources().check(lines)
+    assert sorted(looked) == [project.root, project.root / "docs"]
 
 
 def test_a_clone_that_was_killed_half_way_is_made_again(

@@ -58,6 +58,7 @@ class Sources:
         self._gate = context.directories.gate()
         self._roots: dict[str | None, Path] = {}
         self._refused: dict[str | None, CounselError] = {}
+        self._in_git: set[Path] = set()
         self._not_in_git: dict[Path, CounselError] = {}
 
     def items(self, lines: Iterable[Line], batch: str) -> Iterator[Item]:
@@ -117,7 +118,7 @@ class Sources:
         """Raise `not_a_git_repo` where the request needs a repository, and the directory is in none."""
         is_cloned = line.repo is not None and is_address(line.repo)
         needs_git = self._on_cluster or line.kind in IN_GIT
-        if is_cloned or not needs_git:
+        if is_cloned or not needs_git or root in self._in_git:
             return
         if root in self._not_in_git:
             raise self._not_in_git[root]
@@ -136,6 +137,7 @@ class Sources:
             )
             self._not_in_git[root] = error
             raise error
+        self._in_git.add(root)
 
     def _cloned(self, url: str) -> Path:
         _check_address(url)
