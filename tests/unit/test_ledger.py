@@ -237,6 +237,12 @@ def test_a_year_of_a_thousand_runs_a_day_is_quick_to_read_for_a_week(
     begin = time.process_time()
     found = ledger.read(tmp_path, NOVEMBER - 21 * 86_400)
     took = time.process_time() - begin
-    print(f"60,000 lines: {took:.2f} s")
     assert len(found.entries) == 60_000
-    assert took < 5
+    # Twice the lines of a month are read, and not those of the other ten months.
+    begin = time.process_time()
+    for _ in range(2):
+        assert len([json.loads(line) for line in lines]) == 30_000
+    least = time.process_time() - begin
+    print(f"60,000 lines: {took:.2f} s, of which {least:.2f} s to parse them")
+    # In parts of what this machine needs at least, however slow it is.
+    assert took < 8 * least
