@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -397,6 +398,8 @@ def test_findings_that_take_too_long_to_check_are_unverified_and_the_verdict_sta
 
     def slow(self: ReviewedFiles, file: str, *rest: Any) -> Any:
         if file == "slow.py" and stuck == "within one finding":
+            # The time that is left is over soon; up to here there was enough.
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
             threading.Event().wait(60)
         if file == "slow.py":
             monkeypatch.setattr(
@@ -405,7 +408,7 @@ def test_findings_that_take_too_long_to_check_are_unverified_and_the_verdict_sta
         return real(self, file, *rest)
 
     monkeypatch.setattr(ReviewedFiles, "ground", slow)
-    monkeypatch.setattr(conclude, "GROUNDING_SECONDS", 1)
+    monkeypatch.setattr(conclude, "GROUNDING_SECONDS", 60)
     wire = conclude_review(
         basis, reply({}, {"file": "slow.py"}, {}, verdict="concerns")
     )
