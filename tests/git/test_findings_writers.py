@@ -18,6 +18,8 @@ from pathlib import Path
 from codex_counsel.findings import ledger as ledgers
 from codex_counsel.findings.ledger import Ledger
 from tests.unit.test_findings_ledger import entry_of
+# However long the other writer holds the lock, none of the findings may be given up.
+ledgers.LOCK_PATIENCE = 60.0
 # Snapshots come soon and often.
 ledgers.SPARE_LINES = 10
 ledger, first = Ledger(Path(sys.argv[1])), int(sys.argv[2])
@@ -51,7 +53,7 @@ def test_two_writers_lose_nothing_that_was_reported_though_one_is_killed_again_a
         rest, _ = hasty.communicate()
         said = "".join(lines) + rest
         reported.update(int(line) for line in said.splitlines() if line)
-    out, _ = steady.communicate(timeout=60)
+    out, _ = steady.communicate(timeout=100)
     reported.update(map(int, out.split()))
     assert len(reported) >= 60 + sum(range(5, 13))
     with ledger.changing() as changing:
