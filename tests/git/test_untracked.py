@@ -244,4 +244,5 @@ def test_no_descriptor_is_left_open(project: Project) -> None:
         project.write(f"d{index}/deep/new.py")
     (project.root / "link").symlink_to("docs")
     project.gather()
-    assert len(list(Path("/dev/fd").iterdir())) == before
+    # Python may close some meanwhile that an earlier test has left to it.
+    assert len(list(Path("/dev/fd").iterdir())) <= before

@@ -38,6 +38,7 @@ def make_deep(folder: Path, depth: int, name: str = "d" * 20) -> None:
 
 
 def open_descriptors() -> int:
+    """Of this process. It may become less at any time: Python closes what an earlier test has left to it."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
@@ -117,7 +118,7 @@ def test_the_walk_reaches_the_end_of_a_tree_3000_deep(base: Path) -> None:
     assert {b"leaf", b"beside"} <= set(names)
     assert not walk.truncated
     assert not walk.unread
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def test_the_walk_counts_what_has_no_path_that_can_be_used(base: Path) -> None:
@@ -185,7 +186,7 @@ def test_a_tree_3000_deep_is_removed(base: Path) -> None:
     before = open_descriptors()
     assert remove_tree(base)
     assert not base.exists()
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
     base.mkdir()
 
 

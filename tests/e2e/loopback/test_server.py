@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.loopback.conftest import Codex
 
-SECONDS = 30
+SECONDS = 60
 
 
 def exchange(
@@ -137,7 +137,7 @@ def test_threads_at_the_same_time_each_follow_the_list_from_its_start(
     gate = hold(shell("cat app.py"))
     with Loopback([gate, say("Seen.")]) as server:
         runs = [codex.start(server, "-m", "gpt-5.5") for _ in range(8)]
-        server.asked(8)
+        server.asked(8, timeout=SECONDS)
         gate.release.set()
         outcomes = [finish(run) for run in runs]
     assert [outcome.texts() for outcome in outcomes] == [["Seen."]] * 8
@@ -177,7 +177,8 @@ def _ends_when_closed(reply: Reply) -> None:
         assert not request.over.is_set()
     client.join(SECONDS)
     assert request.over.is_set()
-    assert set(threading.enumerate()) == before
+    # One of an earlier test may have ended meanwhile.
+    assert set(threading.enumerate()) <= before
 
 
 def _try_to_ask(server: Loopback) -> None:
