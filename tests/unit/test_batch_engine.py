@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -140,8 +141,12 @@ def test_an_item_that_could_not_be_started_is_not_tried_again_while_a_node_has_i
     [Code.USAGE_LIMIT, Code.RATE_LIMITED, Code.BACKING_OFF, Code.QUOTA_RESERVED],
 )
 def test_a_limit_pauses_the_batch_until_its_reset_and_fails_no_item(
-    stage: Stage, code: Code, *, starts: bool
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, code: Code, *, starts: bool
 ) -> None:
+    # A clock that goes on when it is looked at: a slow machine must not miss the pause.
+    looks = itertools.count(1_000_000)
+    monkeypatch.setattr(engine, "_seconds", lambda: next(looks) / 1000)
+    monkeypatch.setattr(limits, "MIN_SECONDS", 1.0)
     pool = ScriptedPool(once(code, starts=starts), room=1)
     assert stage.run(pool) == Outcome(None, 0)
     assert stage.results == dict.fromkeys(ids(0, 1, 2, 3, 4, 5))
