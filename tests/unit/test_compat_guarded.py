@@ -8,6 +8,7 @@ import pytest
 
 from codex_counsel.compat import guarded
 from codex_counsel.delegate.sensitive import is_sensitive
+from tests.conftest import until
 from tests.repositories import write
 
 Rows = list[tuple[str, str]]
@@ -110,10 +111,22 @@ def test_no_more_is_closed_than_a_sandbox_takes_and_git_comes_first(
     assert "x/y/z/.git" in closed(tmp_path)
 
 
+def wait_for_a_later_time(probe: Path, file: Path) -> None:
+    """Many kernels count the time of a change in steps of some milliseconds: wait for the next one."""
+    changed = file.stat().st_ctime_ns
+
+    def is_later() -> bool:
+        probe.write_text("x")
+        return probe.stat().st_ctime_ns > changed
+
+    until(is_later)
+
+
 @pytest.mark.parametrize("restore", [False, True])
 def test_a_file_that_was_put_back_is_told_too(tmp_path: Path, *, restore: bool) -> None:
     file = write(tmp_path, "pkg/AGENTS.md", "one")
     before = guarded.look(tmp_path, ())
+    wait_for_a_later_time(tmp_path / "tmp/probe", file)
     file.write_text("two")
     if restore:
         file.write_text("one")
