@@ -279,7 +279,7 @@ def pick(mapping: Mapping[str, Any], *names: str) -> dict[str, Any]:
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T | None], seconds: float = 30) -> T:
+def until(condition: Callable[[], T | None], seconds: float = 60) -> T:
     """Call the condition until its value is true, and return that value; fail after so many seconds."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

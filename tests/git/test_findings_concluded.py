@@ -345,7 +345,13 @@ def test_what_was_seen_is_sent_again_where_not_all_findings_are_on_record(
     assert ReviewLog(reviews.ledger.directory).read() == []
 
 
-def test_many_reviews_at_once_lose_no_finding(reviews: Reviews) -> None:
+def test_many_reviews_at_once_lose_no_finding(
+    reviews: Reviews, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On a busy machine all of them together may take longer than one is given.
+    monkeypatch.setattr("codex_counsel.review.conclude.GROUNDING_SECONDS", 100)
+    for module in ("ledger", "seen"):
+        monkeypatch.setattr(f"codex_counsel.findings.{module}.LOCK_PATIENCE", 100.0)
     lines = {f"l{number}": f"odd_{number} = 0" for number in range(1, 9)}
     reviews.project.write("app.py", numbered_lines(**lines))
     record = reviews.record()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from codex_counsel.loopback.reply import Reply, Script
     from codex_counsel.loopback.wire import Line
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 TOKEN_PATH = "/oauth/token"  # noqa: S105  # a path
 COMPRESSED = (
     "compressed bodies are not read here: set features.enable_request_compression=false"

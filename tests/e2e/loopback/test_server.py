@@ -137,7 +137,7 @@ def test_threads_at_the_same_time_each_follow_the_list_from_its_start(
     gate = hold(shell("cat app.py"))
     with Loopback([gate, say("Seen.")]) as server:
         runs = [codex.start(server, "-m", "gpt-5.5") for _ in range(8)]
-        server.asked(8, timeout=SECONDS)
+        server.asked(8)
         gate.release.set()
         outcomes = [finish(run) for run in runs]
     assert [outcome.texts() for outcome in outcomes] == [["Seen."]] * 8
