@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from codex_counsel.jobs.job import Job
+from codex_counsel.services.compat_answers import AT_WORK, QUEUED
 from tests.conftest import World, until
 from tests.e2e.server.wire import ServerProcess
 
@@ -29,6 +30,19 @@ def text(result: dict[str, Any]) -> str:
 def named_thread(result: dict[str, Any]) -> str:
     """The thread that a result names."""
     return str(result["structuredContent"]["threadId"])
+
+
+def is_handed_over(result: dict[str, Any]) -> bool:
+    """Whether the turn goes on without its caller. On a slow machine it may not have begun by then."""
+    return text(result).startswith((AT_WORK, QUEUED))
+
+
+def answered(server: ServerProcess, result: dict[str, Any]) -> dict[str, Any]:
+    """The answer of a turn, however many calls it takes to wait for it."""
+    while is_handed_over(result):
+        named = named_thread(result)
+        result = ask(server, "codex-reply", threadId=named, prompt="wait")
+    return result
 
 
 def jobs_of(world: World) -> list[Job]:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(900)  # the SDK may have to be installed first
 Model = Callable[..., Loopback]
 PROGRAM = Path(__file__).with_name("agent.py")
 PATIENT = {"client_session_timeout_seconds": 60}
-IMPATIENT: dict[str, Any] = {"client_session_timeout_seconds": 10}
+IMPATIENT: dict[str, Any] = {"client_session_timeout_seconds": 20}
 """The default of the SDK is 5, for the start of the server too."""
 COOKBOOK = {"approval-policy": "never", "sandbox": "workspace-write"}
 

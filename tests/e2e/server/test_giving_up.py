@@ -129,13 +129,25 @@ def test_a_launch_that_takes_long_is_reported_and_counts_for_the_deadline(
     world: World, model: Model, stuck_git: Path
 ) -> None:
     model(hold(say("Never.")))
-    world.settings["SYNC_SECONDS"] = "1"
+    world.settings["SYNC_SECONDS"] = "5"
     with ServerProcess(world, with_git(world, stuck_git)) as wire:
         wire.initialize()
         call = wire.call("codex_review_changes", {}, progressToken="p")
         assert wire.progress()["message"].startswith("starting (")
+        until(lambda: latest_progress(wire) > 5)
         (stuck_git / "go").touch()
         envelope = wire.result(call)
         assert envelope["status"] in ("queued", "running")
-        assert envelope["progress"]["elapsed_ms"] < 1000
+        assert envelope["progress"]["elapsed_ms"] < 5000
         assert wire.tool("codex_job_cancel", {"job_id": envelope["job_id"]})["ok"]
+
+
+def latest_progress(wire: ServerProcess) -> float:
+    """The seconds that the server told last."""
+    assert wire.tool("codex_job_list")["ok"]  # what came before its answer is read, too
+    told = [
+        message["params"]["progress"]
+        for message in wire.messages
+        if message.get("method") == "notifications/progress"
+    ]
+    return float(told[-1])

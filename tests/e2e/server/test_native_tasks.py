@@ -47,7 +47,7 @@ def wait_for_task(server: ServerProcess, task: str) -> dict[str, Any]:
         result: dict[str, Any] = ask_about_task(server, "tasks/get", task)["result"]
         return result if result["status"] != "working" else None
 
-    return until(end)
+    return until(end, 60)
 
 
 def test_a_run_becomes_a_task_whose_id_is_the_job_and_whose_result_is_that_of_the_tool(

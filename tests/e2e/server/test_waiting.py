@@ -77,6 +77,11 @@ async def test_at_the_soft_deadline_the_run_is_handed_over_and_not_paid_for_twic
                 "arguments": {"job_id": wire["job_id"], "wait_seconds": 50},
             }
             await anyio.to_thread.run_sync(gate.reached.wait, 30)
+            # The model is asked before the worker has read that the turn began.
+            job = world.counsel().store.job(wire["job_id"])
+            await anyio.to_thread.run_sync(
+                until, lambda: job.state().phase == "thinking"
+            )
             status = (
                 await client.call_tool("codex_job_status", {"job_id": wire["job_id"]})
             ).structured_content or {}
@@ -125,7 +130,7 @@ async def test_claude_code_is_kept_waiting_past_the_deadline_with_progress(
         async with connect("claude-code", CODEX_COUNSEL_SYNC_SECONDS="1") as client:
             wire = await consult(client, listener)
     assert (wire["status"], wire["answer"]) == ("completed", "Worth the wait.")
-    assert re.fullmatch(r"(starting|thinking) \(\d+s\)", listener.messages[0])
+    assert re.fullmatch(r"(queued|starting|thinking) \(\d+s\)", listener.messages[0])
     assert listener.seconds == sorted(listener.seconds)
     assert listener.seconds[0] > 0
 
@@ -141,7 +146,8 @@ async def test_any_client_hears_of_the_running_command_before_the_deadline(
             wire = await consult(client, listener)
     assert wire["answer"] == "Done."
     assert re.fullmatch(
-        r"(running .*sleep 2'? |starting |thinking )\(\d+s\)", listener.messages[0]
+        r"(running .*sleep 2'? |queued |starting |thinking )\(\d+s\)",
+        listener.messages[0],
     )
     assert len(server.requests) == 2
 

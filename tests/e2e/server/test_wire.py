@@ -195,7 +195,7 @@ def test_a_signal_ends_the_server_even_where_nobody_reads_its_stderr(
             process.stdin.flush()
             assert process.stdout.readline()
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 143
+            assert process.wait(60) == 143
         finally:
             process.kill()
             os.close(read)
