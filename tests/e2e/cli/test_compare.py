@@ -209,14 +209,26 @@ def test_attempts_of_which_none_passes_have_the_exit_code_1(
 # --- in the browser
 
 
-def opened(world: World, browser: str, *arguments: str) -> RunResult:
+PATIENT = """
+import sys
+from codex_counsel.__main__ import main
+from codex_counsel.cli import compare
+compare.PATIENCE = 60
+sys.exit(main())
+"""
+"""Runs a verb that waits for the end of a browser, however slow the machine is."""
+
+
+def opened(
+    world: World, browser: str, *arguments: str, program: str = PATIENT
+) -> RunResult:
     result = subprocess.run(
-        [sys.executable, "-m", "codex_counsel", "compare", "--open", *arguments],
+        [sys.executable, "-c", program, "compare", "--open", *arguments],
         env={**world.env, "BROWSER": browser},
         cwd=world.workspace,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     return RunResult(result.returncode, result.stdout, result.stderr)
@@ -251,11 +263,14 @@ def test_a_browser_that_does_not_return_keeps_nobody_waiting(
 ) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    browser = program(tmp_path / "browser", f"echo $$ > {tmp_path / 'pid'}; cat {pipe}")
-    result = opened(world, browser, *jobs)
+    pid = tmp_path / "pid"
+    browser = program(tmp_path / "browser", f"echo $$ > {pid}; cat {pipe}")
+    impatient = PATIENT.replace("compare.PATIENCE = 60", "")
+    result = opened(world, browser, *jobs, program=impatient)
     assert (result.code, "the page is at" in result.err) == (0, True)
     # It goes on until its window is closed.
-    process = Path("/proc", (tmp_path / "pid").read_text().strip())
+    number = until(lambda: pid.exists() and pid.read_text().strip())
+    process = Path("/proc", str(number))
     assert process.exists()
     os.close(os.open(pipe, os.O_WRONLY))
     until(lambda: not process.exists() or None)

@@ -202,10 +202,12 @@ def seconds_to_end(factory: JobFactory, end: str) -> float:
 
 def has_ticket(pid: int) -> bool:
     """Whether the process is in the queue. It is alive."""
-    targets = [link.readlink() for link in Path(f"/proc/{pid}/fd").iterdir()]
-    return any(
-        target.parent.name == "queue" and target.name.isdigit() for target in targets
-    )
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+            target = link.readlink()
+            if target.parent.name == "queue" and target.name.isdigit():
+                return True
+    return False
 
 
 def test_runs_beyond_the_slots_are_queued_and_shown_so_until_one_ends(
