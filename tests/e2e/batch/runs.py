@@ -111,7 +111,7 @@ def names(numbers: Iterable[int]) -> list[str]:
     return [f"item-{number}" for number in numbers]
 
 
-def until_recorded(directory: Path, count: int, seconds: float = 30) -> None:
+def until_recorded(directory: Path, count: int, seconds: float = 60) -> None:
     """Wait until so many results are written, at most so long."""
     path = directory / "results.jsonl"
     until(lambda: path.exists() and path.read_bytes().count(b"\n") >= count, seconds)
