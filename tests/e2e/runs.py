@@ -19,7 +19,7 @@ from codex_counsel.services.counsel import Counsel
 from codex_counsel.system.process_tree import Identity
 from tests.conftest import World, living, until
 
-LEAVING_SECONDS = 10.0
+LEAVING_SECONDS = 30.0
 """Time in which a worker ends whose result is stored."""
 
 

@@ -33,7 +33,7 @@ def _run(
         input=body,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
 

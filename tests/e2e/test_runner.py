@@ -81,11 +81,11 @@ def test_a_job_that_ends_ends_no_process_of_another(tmp_path: Path) -> None:
     for name in ("one", "other"):
         runner = Runner(tmp_path / name, tmp_path, {}, tmp_path / "caches", {})
         env = {"RUNNER_TRACKING_ID": runner.tracking}
-        process = subprocess.Popen(["/bin/sleep", "60"], env=env)
+        process = subprocess.Popen(["/bin/sleep", "600"], env=env)
         processes.append((runner, process))
     (one, first), (other, second) = processes
     kill_tracked(one.tracking)
-    assert first.wait(10) == -9
+    assert first.wait(60) == -9
     assert second.poll() is None
     kill_tracked(other.tracking)
-    assert second.wait(10) == -9
+    assert second.wait(60) == -9
