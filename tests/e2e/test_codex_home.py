@@ -312,10 +312,10 @@ def test_a_record_that_grows_keeps_a_silent_run_alive(
     """Codex prints nothing while the model thinks, but notes in the rollout what it does."""
     gate = hold(say("ok"))
     model(gate)
-    handle = start_consult(counsel_with(placed, idle_seconds=2))
-    assert gate.reached.wait(20)
+    handle = start_consult(counsel_with(placed, idle_seconds=6))
+    assert gate.reached.wait(60)
     (rollout,) = rollouts(placed.codex_home)
-    deadline = time.monotonic() + 4
+    deadline = time.monotonic() + 9
     while time.monotonic() < deadline:
         rollout.touch()
         time.sleep(0.2)

@@ -432,8 +432,8 @@ def cancel(world: World, job: Job) -> None:
 ENDS: dict[str, tuple[Reply, dict[str, float]]] = {
     "stream_disconnected": (failed("server_error", "it broke"), {}),
     "usage_limit": (usage_limit(), {}),
-    "timeout": (stall("before_headers"), {"timeout_seconds": 5}),
-    "stalled": (stall("before_headers"), {"idle_seconds": 3}),
+    "timeout": (stall("before_headers"), {"timeout_seconds": 15}),
+    "stalled": (stall("before_headers"), {"idle_seconds": 8}),
     "cancelled": (stall("before_headers"), {}),
     "process_died": (stall("before_headers"), {}),
 }
