@@ -603,7 +603,7 @@ def test_one_place_is_enough_and_is_given_to_one_attempt_after_the_other(
     until(lambda: waiting[0].state().worker)
     assert [job.state().phase for job in waiting] == ["queued"]
     assert [gate.reached.is_set() for gate in gates.values()].count(True) == 1
-    assert handle.job.state().phase == "waiting"
+    until(lambda: handle.job.state().phase == "waiting")
     for gate in gates.values():
         gate.release.set()
     wire = wait(handle)

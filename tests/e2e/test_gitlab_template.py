@@ -20,7 +20,7 @@ import yaml
 
 from codex_counsel.loopback import Loopback, error, http_error, say, shell
 from codex_counsel.loopback.reply import Reply
-from tests.conftest import World
+from tests.conftest import World, until
 from tests.e2e.claude.conftest import ROOT
 from tests.e2e.hub import TOKEN, Hub, install_glab
 from tests.e2e.hub import hub as hub  # noqa: PLC0414  # a fixture
@@ -266,7 +266,7 @@ def test_over_three_pushes_one_note_and_the_report_say_what_was_found(
     assert third.code == 1, third.log
     assert len(server.requests) == 3
     assert [row["severity"] for row in third.quality] == ["critical"]
-    assert left_over(team.world.base) == []
+    until(lambda: left_over(team.world.base) == [])
 
 
 def test_a_review_that_failed_fails_the_job_and_keeps_the_cache(

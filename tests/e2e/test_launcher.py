@@ -351,6 +351,7 @@ def test_a_call_that_cannot_wait_any_longer_is_told_so_and_the_next_one_is_serve
         for words in (error["message"], error["repair"]):
             assert words in reply["content"][0]["text"]
         client.release()
+        client.server()
         client.send("tools/call", 2, **MODELS)
         assert client.receive()["result"]["structuredContent"]["ok"]
 

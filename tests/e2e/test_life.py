@@ -155,7 +155,7 @@ def test_an_mcp_server_of_the_user_that_ignores_every_signal_does_not_survive_th
     world.settings["ISOLATION"] = "inherit"
     handle = start_consult(world.counsel())
     assert gate.reached.wait(30)
-    assert len(living(str(script))) == 1
+    until(lambda: len(living(str(script))) == 1)
     if end == "worker killed":
         os.kill(worker_of(handle.job).pid, signal.SIGKILL)
     elif end == "codex killed":

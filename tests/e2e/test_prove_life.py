@@ -105,6 +105,7 @@ def test_a_review_that_is_killed_while_it_proves_keeps_its_findings_and_the_proo
     handle = start(world)
     jobs = proofs_of(world, handle, 2)
     until(lambda: [job for job in jobs if job.result()])
+    assert held.reached.wait(60)
     kill_worker(handle.job)
     wire = ended(world, handle)
     assert pick(wire, "ok", "status", "verdict") == {

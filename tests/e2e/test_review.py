@@ -15,7 +15,7 @@ from codex_counsel.errors import Code, CounselError
 from codex_counsel.loopback import Loopback, failed, hold, http_error, items, say, shell
 from codex_counsel.review.reply import reply_schema
 from tests.conftest import World, pick, wait
-from tests.e2e.runs import fetch
+from tests.e2e.runs import assert_nothing_is_left, fetch
 from tests.repositories import numbered_lines, write
 from tests.reviews import (
     FILES,
@@ -703,7 +703,7 @@ def test_a_dry_run_shows_the_boundary_and_what_codex_adds(
     text = f"{server.requests[0].developer}\n{server.requests[0].prompt}"
     assert data["codex_adds"]
     assert all(part["begins"].split()[0] in text for part in data["codex_adds"])
-    assert list(world.temp.iterdir()) == []
+    assert_nothing_is_left(world)
 
 
 def test_a_dry_run_of_many_files_stays_small_and_whole(

@@ -12,7 +12,7 @@ import pytest
 from codex_counsel.claude import session_import as transfer
 from codex_counsel.contract.request import Transfer, parse
 from codex_counsel.errors import CounselError
-from tests.conftest import World, consult, living
+from tests.conftest import World, consult, living, until
 from tests.e2e.fakes import executable
 
 ID = "11111111-2222-3333-4444-555555555555"
@@ -57,7 +57,7 @@ def test_a_session_becomes_a_thread_that_knows_what_was_said(
     assert wire["data"]["resume_command"] == f"codex resume {thread}"
     consult(world.counsel(), session_id=thread)
     assert "Why is the cache cold?" in server.requests[-1].prompt
-    assert living(str(world.base)) == []
+    until(lambda: living(str(world.base)) == [])
 
 
 def append(session: Path, *rows: dict[str, Any]) -> None:
