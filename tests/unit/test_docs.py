@@ -22,12 +22,14 @@ from codex_counsel.contract.settings import Settings
 from codex_counsel.errors import Code
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
-PROMPTS = [
-    *ROOT.glob("commands/*.md"),
-    *ROOT.glob("skills/**/*.md"),
-    *ROOT.glob("agents/*.md"),
-]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+PROMPTS = sorted(
+    [
+        *ROOT.glob("commands/*.md"),
+        *ROOT.glob("skills/**/*.md"),
+        *ROOT.glob("agents/*.md"),
+    ]
+)
 PROGRAMS = {
     ".ci/run",
     "cd",

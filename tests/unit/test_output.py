@@ -167,7 +167,9 @@ def test_a_log_holds_nothing_that_a_terminal_obeys_and_no_forged_record(
 
 
 PACKAGE = Path(codex_counsel.__file__).parent
-FACES = [*PACKAGE.glob("cli/*.py"), *PACKAGE.glob("*.py"), *PACKAGE.glob("claude/*.py")]
+FACES = sorted(
+    [*PACKAGE.glob("cli/*.py"), *PACKAGE.glob("*.py"), *PACKAGE.glob("claude/*.py")]
+)
 ROUND = {"__stdout__", "__stderr__", "buffer", "fdopen", "fileno"}
 """Names by which the streams could be reached without their guard."""
 

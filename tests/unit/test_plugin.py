@@ -22,7 +22,11 @@ from codex_counsel.contract.request import (
 ROOT = Path(__file__).parents[2]
 PREFIX = "mcp__plugin_codex_counsel__"
 COMMANDS = sorted((ROOT / "commands").glob("**/*.md"))
-SPOKEN = [*COMMANDS, *(ROOT / "skills").rglob("*.md"), *(ROOT / "agents").glob("*.md")]
+SPOKEN = [
+    *COMMANDS,
+    *sorted((ROOT / "skills").rglob("*.md")),
+    *sorted((ROOT / "agents").glob("*.md")),
+]
 NAMES = {tool.name for tool in TOOLS}
 
 

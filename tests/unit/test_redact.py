@@ -17,7 +17,7 @@ from codex_counsel.system.redact import (
 )
 from codex_counsel.system.secret_names import secret_name
 
-DATA_FILES = list(Path(DATA).iterdir())
+DATA_FILES = sorted(Path(DATA).iterdir())
 SECRET = [
     ".env",
     ".ENV",
