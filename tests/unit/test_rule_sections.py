@@ -126,4 +126,5 @@ def test_a_hostile_text_takes_no_longer_than_a_plain_one() -> None:
         start = time.process_time()
         rules_of(text)
         without_rules(text)
-        assert time.process_time() - start < 2
+        # What grows with the square of the size takes minutes.
+        assert time.process_time() - start < 10
