@@ -83,9 +83,16 @@ def test_something_is_shown_before_anything_is_checked(
     world: World, model: Model
 ) -> None:
     model()
-    with terminal(world, "consult", "Hi") as screen:
+    go, waiting = world.base / "go", world.base / "codex"
+    loop = f"until [ -e {go} ]; do sleep 0.02; done"
+    waiting.write_text(f'#!/bin/sh\n{loop}\nexec {world.binary} "$@"\n')
+    waiting.chmod(0o755)
+    world.binary = str(waiting)
+    # Behind a script Codex can run no commands.
+    with terminal(world, "consult", "--text-only", "Hi") as screen:
         screen.wait_for("getting ready")
         assert len(list(world.state.glob("jobs/*"))) == 0
+        go.touch()
         assert screen.finish() == 0
 
 

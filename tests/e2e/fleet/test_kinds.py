@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from codex_counsel.loopback import Reply, Request, say, shell
 from tests.e2e.batch.runs import codes, results
 from tests.e2e.fleet.conftest import Fleet
 from tests.e2e.pictures import RED_PIXEL
 from tests.e2e.runs import command_line
 from tests.reviews import reply
+
+pytestmark = pytest.mark.timeout(400)
 
 FINDING = {
     "title": "The answer is wrong",

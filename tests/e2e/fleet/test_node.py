@@ -21,10 +21,10 @@ from codex_counsel.loopback import Loopback, Script, hold, say
 from codex_counsel.services import pack as packs
 from codex_counsel.services.take import take_file
 from tests.conftest import World, living, until
-from tests.e2e.fleet.nodes import DaskCluster, Node
+from tests.e2e.fleet.nodes import SECONDS, DaskCluster, Node
 
+pytestmark = pytest.mark.timeout(400)
 TOOL = "codex_consult"
-SECONDS = 60.0
 
 
 @dataclass

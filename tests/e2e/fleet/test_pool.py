@@ -36,13 +36,11 @@ from tests.e2e.batch.runs import (
     write_requests,
 )
 from tests.e2e.fleet.conftest import Fleet, answer
-from tests.e2e.fleet.nodes import Node
+from tests.e2e.fleet.nodes import SECONDS, Node
 from tests.e2e.runs import command_line
 from tests.namespaces import NAMESPACE
 
 pytestmark = pytest.mark.timeout(400)
-SECONDS = 150.0
-"""Each node starts two interpreters with Dask in them, on a machine that may have much else to do."""
 DASK = re.compile("dask|spawn_main|resource_tracker")
 """In the command lines of what a `dask worker` consists of."""
 LATER = str(Path(__file__).with_name("later_release.py"))
@@ -355,13 +353,12 @@ def test_runs_that_were_begun_without_a_cluster_are_joined(fleet: Fleet) -> None
 
 
 def test_an_item_that_met_a_limit_is_asked_again_after_the_reset(fleet: Fleet) -> None:
-    reset = int(time.time()) + 15
     met: list[int] = []
 
     def play(request: Request) -> Reply:
         if not met:
             met.append(number_of(request))
-            return usage_limit("plus", reset)
+            return usage_limit("plus", int(time.time()) + 15)
         return answer(request)
 
     fleet.model(play)

@@ -13,8 +13,11 @@ from codex_counsel.loopback import say
 from tests.conftest import until
 from tests.e2e.batch.runs import asked, codes, names, results, write_requests
 from tests.e2e.fleet.conftest import Fleet
+from tests.e2e.fleet.nodes import SECONDS
 from tests.e2e.runs import command_line
 from tests.reviews import reply
+
+pytestmark = pytest.mark.timeout(400)
 
 NO_COUNT = """
 from codex_counsel.fleet import node
@@ -79,7 +82,7 @@ def add_liars(fleet: Fleet, *lies: str) -> None:
         file.write_text(lie)
         fleet.add_node(f"liar-{number}", preload=str(file))
     log = fleet.dask.base / "scheduler.log"
-    until(lambda: log.read_text().count("Register worker") >= len(lies), 60)
+    until(lambda: log.read_text().count("Register worker") >= len(lies), SECONDS)
 
 
 def test_nodes_that_cannot_be_used_are_named_and_another_one_gets_their_items(
