@@ -36,6 +36,8 @@ from tests.e2e.escape.scene import MODEL, Run, Scene
 from tests.e2e.escape.traps import FULL_ACCESS, TRAPS, Row, Trap
 from tests.e2e.pictures import RED_PIXEL
 
+pytestmark = pytest.mark.timeout(600)
+
 Model = Callable[..., Loopback]
 NO_TRAP = Trap(frozenset())
 

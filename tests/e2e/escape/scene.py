@@ -30,13 +30,13 @@ from codex_counsel.contract.request import Apply, Delegate, ReviewChanges, parse
 from codex_counsel.errors import CounselError
 from codex_counsel.loopback import Answer, Loopback, Request, items, say, shell
 from codex_counsel.services.counsel import Counsel
-from tests.conftest import World, consult, until, wait
+from tests.conftest import World, consult, living, until, wait
 from tests.e2e.delegation import assert_unchanged
 from tests.e2e.escape.attempts import ATTEMPTS
 from tests.e2e.runs import leftovers
 
 MODEL = "gpt-5.5"
-PATIENCE = 20.0
+PATIENCE = 60.0
 ALLOW = {
     "outcome": "allow",
     "risk_level": "low",
@@ -205,8 +205,8 @@ class Scene:
                     others.append(tried)
         look = f"head -1 /etc/passwd; cat notes.txt ../notes.txt {self.workspace}/notes.txt"
         return items(
-            shell(f"{look}\n{_one_by_one(commands)}\necho ALL-TRIED"),
-            shell(f"{_one_by_one(self.tries)}\necho TRAP-TRIED"),
+            _whole(f"{look}\n{_one_by_one(commands)}\necho ALL-TRIED"),
+            _whole(f"{_one_by_one(self.tries)}\necho TRAP-TRIED"),
             *others,
         )
 
@@ -225,10 +225,12 @@ class Scene:
             if self._has_new_instructions(request)
         }
         server.requests.clear()
+        results |= self._end_daemons()
+        # What Codex starts beside a turn may ring when Codex itself has ended.
+        until(lambda: not living(str(self.base)))
         return (
             results
             | set(SECRET.findall(told))
-            | self._end_daemons()
             | self._new_changes()
             | self._new_rings(ring)
             | self._new_connections()
@@ -408,6 +410,11 @@ class Scene:
         with assert_unchanged(self.workspace):
             yield
         until(lambda: set(leftovers(self.world)) <= set(left_by_plain_codex))
+
+
+def _whole(script: str) -> Answer:
+    """A call that waits for the end of the script as long as Codex allows it."""
+    return shell(script, yield_time_ms=30_000)
 
 
 def _one_by_one(commands: list[str]) -> str:

@@ -65,7 +65,7 @@ def hooks_that_the_user_has_reviewed(scene: Scene) -> Trap:
 
 def _trust_hooks(scene: Scene) -> str:
     """Return the lines that `/hooks` writes when the user allows these commands."""
-    with app_server.connect(scene.world.codex(), scene.world.env, seconds=10) as server:
+    with app_server.connect(scene.world.codex(), scene.world.env, seconds=60) as server:
         server.request("hooks/list", {"cwds": [str(scene.workspace)]})
         answer = server.answer()
     assert answer
