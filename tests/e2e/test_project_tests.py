@@ -103,7 +103,9 @@ def told(
 ) -> tuple[list[str], EnvelopeDict]:
     """What the commands of such a run said, and its envelope."""
     answer = reply() if kind in ("review", "plan") else "Done."
-    server = start([*map(shell, commands), say(answer)], model=MODEL)
+    # Codex waits ten seconds for a command, where a call says nothing else.
+    calls = [shell(command, yield_time_ms=30_000) for command in commands]
+    server = start([*calls, say(answer)], model=MODEL)
     wire = start_run(world, kind, **arguments)
     assert wire["status"] == "completed", wire
     return server.requests[-1].outputs, wire
@@ -128,7 +130,7 @@ def test_the_output_of_a_test_is_evidence_that_a_review_quotes(
 
     def script(request: Any) -> Any:
         if not request.outputs:
-            return shell(RUN)
+            return shell(RUN, yield_time_ms=30_000)
         seen.extend(
             line
             for line in request.outputs[-1].splitlines()

@@ -350,12 +350,12 @@ def test_a_last_turn_that_says_nothing_ends_with_the_time_of_the_run(
     each_release: World, each_model: Model
 ) -> None:
     each_model(Endless(stall("before_headers")))
-    counsel = counsel_with(each_release, timeout_seconds=15)
+    counsel = counsel_with(each_release, timeout_seconds=25)
     wire = wait(counsel.consult(parse(Consult, {"question": "?", "max_tokens": LIMIT})))
     assert wire["error"]["code"] == "budget_reached"
     assert "Codex did not within" in wire["error"]["message"]
     assert (wire["answer"], wire["partial"]) == ("Looking.", True)
-    assert wire["meta"]["elapsed_ms"] < 20_000
+    assert wire["meta"]["elapsed_ms"] < 70_000
     assert_nothing_is_left(each_release)
 
 
@@ -491,8 +491,9 @@ def test_a_kill_between_the_turns_leaves_no_answer(world: World, model: Model) -
 
 
 def events_of(job: Job) -> list[str]:
-    lines = (job.path / "events.jsonl").read_text("utf-8").splitlines()
-    return [json.loads(line)["type"] for line in lines]
+    # Of the line that is being written, a part may be there.
+    whole, _, _ = (job.path / "events.jsonl").read_text("utf-8").rpartition("\n")
+    return [json.loads(line)["type"] for line in whole.splitlines()]
 
 
 def test_both_turns_are_on_record(world: World, model: Model) -> None:
