@@ -107,7 +107,8 @@ def test_a_limit_without_a_reset_is_tried_again_after_minutes_or_as_the_setting_
     assert "retry_after_ms" not in met
     end = time.time()
     refusal = refusal_of(each_release)
-    assert begin + seconds <= refusal.details["until"] <= end + seconds
+    # In whole seconds.
+    assert int(begin) + seconds <= refusal.details["until"] <= end + seconds
     assert "names no end; the next try" in refusal.message
 
 
