@@ -460,7 +460,7 @@ def test_lines_of_the_ledger_that_cannot_be_read_are_told_of_and_kept(
     review(world.counsel(), scope="branch")
     ledger = ledger_of(world)
     with ledger.file.open("ab") as file:
-        file.write(b'{"id": "half')
+        file.write(b'{"id": "half\n')
     wire = review(world.counsel(), scope="branch")
     assert only(wire)["known"] == "open"
     assert any("1 lines of the record" in text for text in wire["meta"]["warnings"])
