@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from codex_counsel.cli import parser
@@ -122,19 +123,28 @@ def _run_verb(arguments: argparse.Namespace) -> int:
 
 
 def _handle_batch(arguments: argparse.Namespace) -> int:
-    """Have an interrupt say that nothing was started: to load the verb and to read its requests takes a while."""
+    """Have SIGTERM act as Ctrl-C, but while items run: then the batch has handlers of its own."""
     before = signal.getsignal(signal.SIGTERM)
     if before is signal.SIG_DFL:
-        # Python would end without a word, and leave a directory half made. While items run,
-        # the batch has handlers of its own.
+        # Python would end without a word, and leave a directory half made.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        with nothing_started():
+            importlib.import_module("codex_counsel.cli.verbs")
+            importlib.import_module("codex_counsel.cli.batch")
         return _handle(arguments)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def nothing_started() -> Iterator[None]:
+    """Have an interrupt in the block say that nothing was started."""
+    try:
+        yield
     except KeyboardInterrupt:
         message = "Interrupted before the batch began; nothing was started"
         raise CounselError(Code.CANCELLED, message, repair="Call again.") from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _handle(arguments: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ from codex_counsel.batch.refused import take_refused
 from codex_counsel.batch.requests import Line
 from codex_counsel.batch.sources import Sources
 from codex_counsel.batch.summary import Summary, summarize
-from codex_counsel.cli import batch_documents, batch_requests
+from codex_counsel.cli import batch_documents, batch_requests, nothing_started
 from codex_counsel.cli.batch_display import Display
 from codex_counsel.cli.batch_text import add_batch
 from codex_counsel.cli.output import UnwrittenError
@@ -54,7 +54,8 @@ def run_batch(arguments: argparse.Namespace, counsel: Counsel) -> int:
     if arguments.resume is not None:
         return _resume(arguments, counsel, output)
 
-    asked = batch_requests.read(arguments, counsel)
+    with nothing_started():
+        asked = batch_requests.read(arguments, counsel)
     if arguments.dry_run:
         lines = list(asked.lines)
         _sources(asked, arguments, counsel, None).check(lines)
@@ -62,11 +63,12 @@ def run_batch(arguments: argparse.Namespace, counsel: Counsel) -> int:
     directory = _new_directory(arguments)
     record = Record.create(directory)
     try:
-        _begin(record, asked, arguments, counsel)
+        with nothing_started():
+            _begin(record, asked, arguments, counsel)
     except BaseException:
         record.discard()
         raise
-    with record, _way_on(record):
+    with _way_on(record), record:
         display = Display(quiet=arguments.quiet)
         display.say_each(batch_requests.left_out(asked.skipped))
         return _run(record, arguments, counsel, output, display, is_new=True)

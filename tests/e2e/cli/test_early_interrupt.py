@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from codex_counsel.cli import run
+from codex_counsel.batch.record import Record
+from codex_counsel.cli import batch, run
 from codex_counsel.errors import INTERRUPTED
 from tests.conftest import World, until
 from tests.e2e.batch.runs import argv_of, obey
@@ -94,3 +95,35 @@ def test_a_ctrl_c_while_arguments_are_read_prints_no_traceback(
     monkeypatch.setattr(sys, "stderr", sys.stderr)
     assert run([], parse) == INTERRUPTED
     assert capsys.readouterr().err == ""
+
+
+def test_an_interrupt_of_a_batch_that_has_begun_does_not_say_that_nothing_was_started(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """Neither when it is taken up again, nor when it has ended: its answers are paid for."""
+    for name, value in world.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(world.workspace)
+    directory = world.base / "batch"
+    requests = tmp_path / "requests.jsonl"
+    requests.write_text(
+        '{"id": "a", "kind": "consult", "arguments": {"question": "?"}}\n'
+    )
+    let_go = Record.close
+
+    def interrupted(record: Record) -> None:
+        let_go(record)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Record, "close", interrupted)
+    monkeypatch.setattr(batch, "_run", lambda *_, **__: 0)
+    begin = ["batch", str(requests), "--output-dir", str(directory)]
+    assert run(begin) == INTERRUPTED
+    told = capsys.readouterr().err
+    assert f"--resume {directory}" in told
+    assert "nothing was started" not in told
+    assert run(["batch", "--resume", str(directory)]) == INTERRUPTED
+    assert "nothing was started" not in capsys.readouterr().err
