@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from codex_counsel.loopback import (
     Account,
     Loopback,
     Reply,
+    Request,
     Window,
     error,
     failed,
@@ -108,7 +111,7 @@ def test_a_limit_without_a_reset_is_tried_again_after_minutes_or_as_the_setting_
     end = time.time()
     refusal = refusal_of(each_release)
     # In whole seconds.
-    assert int(begin) + seconds <= refusal.details["until"] <= end + seconds
+    assert begin + seconds <= refusal.details["until"] <= end + seconds + 1
     assert "names no end; the next try" in refusal.message
 
 
@@ -122,7 +125,10 @@ def test_the_exact_reset_of_the_account_is_used_where_codex_recorded_it(
         "x-codex-primary-reset-at": str(reset),
     }
     each_model(usage_limit("pro", reset + 900, headers))
-    consult(each_release.counsel())
+    met = consult(each_release.counsel())["error"]
+    ended = time.time()
+    assert met["details"]["until"] == reset
+    assert reset - ended <= met["retry_after_ms"] / 1000 <= 3 * HOUR + 17
     assert refusal_of(each_release).details["until"] == reset
 
 
@@ -187,6 +193,30 @@ def test_a_success_clears_the_limit(world: World, model: Model) -> None:
     )
     assert consult(world.counsel())["ok"]
     assert limit_marks(world) == []
+
+
+def test_a_success_of_a_run_that_began_before_does_not_clear_the_limit(
+    world: World, model: Model
+) -> None:
+    """It may have been answered before the other one met the limit."""
+    is_asked, has_met = threading.Event(), threading.Event()
+
+    def play(request: Request) -> Reply:
+        if "the first" not in request.prompt:
+            return usage_limit("pro", int(time.time()) + HOUR)
+        is_asked.set()
+        assert has_met.wait(60)
+        return say("Fine.")
+
+    model(play)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(consult, world.counsel(), "the first")
+        assert is_asked.wait(60)
+        met = consult(world.counsel(), "the second")["error"]
+        assert met["code"] == Code.USAGE_LIMIT
+        has_met.set()
+        assert first.result()["ok"]
+    refusal_of(world)
 
 
 def test_status_shows_the_limit_and_clears_it_on_demand(

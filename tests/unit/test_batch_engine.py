@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -364,6 +365,16 @@ def test_names_of_items_reach_no_terminal_unescaped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("told", [10**400, -(10**400), float("nan"), True, "7"])
 def test_whatever_a_result_says_of_a_reset_the_batch_goes_on(told: object) -> None:
-    error = {"retry_after_ms": told, "message": "x"}
-    seconds = limits.seconds_until_reset(error, Settings())
-    assert limits.MIN_SECONDS <= seconds <= limits.MAX_SECONDS
+    for error in (
+        {"retry_after_ms": told, "message": "x"},
+        {"details": {"until": told}, "message": "x"},
+        {"details": told, "message": "x"},
+    ):
+        seconds = limits.seconds_until_reset(error, Settings())
+        assert limits.MIN_SECONDS <= seconds <= limits.MAX_SECONDS
+
+
+def test_the_moment_of_a_reset_goes_before_the_minute_that_a_message_names() -> None:
+    until = int(time.time()) + 600
+    error = {"retry_after_ms": 660_000, "details": {"until": until}, "message": "x"}
+    assert 500 < limits.seconds_until_reset(error, Settings()) <= 600

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from codex_counsel.codex.limits import Limits
 from codex_counsel.contract.settings import Settings
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.json_values import Json
@@ -53,11 +52,7 @@ def is_no_result(code: str | None) -> bool:
 
 def seconds_until_reset(error: Mapping[str, Json], settings: Settings) -> float:
     """How long to wait after the `error` of an envelope: until its reset, else `BACKOFF_SECONDS`."""
-    told = error.get("retry_after_ms")
-    seconds = _remembered(error, settings)
-    if seconds is None and isinstance(told, int):
-        # A result of another machine may name any number.
-        seconds = min(max(told, 0), 1000 * MAX_SECONDS) / 1000
+    seconds = _seconds_told(error)
     if seconds is None:
         seconds = settings.backoff_seconds
     return min(max(seconds, MIN_SECONDS), MAX_SECONDS)
@@ -66,14 +61,18 @@ def seconds_until_reset(error: Mapping[str, Json], settings: Settings) -> float:
 def seconds_of(error: CounselError, settings: Settings) -> float:
     """The same for an item that could not be started."""
     return seconds_until_reset(
-        {"retry_after_ms": error.retry_after_ms, "message": error.message}, settings
+        {"retry_after_ms": error.retry_after_ms, "details": error.details}, settings
     )
 
 
-def _remembered(error: Mapping[str, Json], settings: Settings) -> float | None:
-    """The rest of a limit that the worker of the run has stored: a message knows the minute of a reset at best."""
-    for file in (settings.state / "limits").glob("*.json"):
-        limit = Limits(settings.state, file.stem).in_force()
-        if limit and limit.message == error.get("message"):
-            return limit.until - time.time()
+def _seconds_told(error: Mapping[str, Json]) -> float | None:
+    """Those until the moment that the error names, else those that it counts."""
+    details = error.get("details")
+    until = details.get("until") if isinstance(details, dict) else None
+    if isinstance(until, int):
+        return until - int(time.time())
+    told = error.get("retry_after_ms")
+    if isinstance(told, int):
+        # A result of another machine may name any number.
+        return min(max(told, 0), 1000 * MAX_SECONDS) / 1000
     return None

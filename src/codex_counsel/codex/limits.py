@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from codex_counsel.codex import rollout
 from codex_counsel.contract.envelope import Failure
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.system.files import read_json_or_none, write_atomically
@@ -22,8 +22,9 @@ _LIMIT_OF_ONE_MODEL = re.compile(r"hit your usage limit for ")
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit in force until `until` (epoch seconds). `code` and `message` are those of the failure that told of it.
+    """A limit that was met at `met` and is in force until `until` (epoch seconds).
 
+    `code` and `message` are those of the failure that told of it.
     `reset_known` is false where nothing told when it ends: then `until` is the next try.
     """
 
@@ -31,6 +32,7 @@ class Limit:
     message: str
     until: float
     reset_known: bool = True
+    met: float = 0.0
 
 
 class Limits:
@@ -63,25 +65,17 @@ class Limits:
             Code.BACKING_OFF,
             f"An earlier run met a limit that {until}: {limit.message}",
             retry_after_ms=int(remaining * 1000),
-            details={"limit": limit.code, "until": int(limit.until)},
+            details={"limit": limit.code, "until": math.ceil(limit.until)},
         )
 
-    def remember(
-        self,
-        failure: Failure,
-        *,
-        codex_home: Path,
-        default_seconds: float,
-        thread_id: str | None,
-    ) -> None:
+    def remember(self, failure: Failure, *, default_seconds: float) -> None:
         """Keep the limit that ended a run.
 
         A limit of one model alone is not kept, nor a rate limit that names no time.
         `default_seconds` is how long a usage limit lasts that names no time either.
-        Codex's own record of the thread tells the exact reset where there is one.
         """
         now = time.time()
-        until = _end_of(failure, codex_home, thread_id)
+        until = _end_of(failure)
         reset_known = until is not None
         if until is None:
             until = now + default_seconds
@@ -92,11 +86,25 @@ class Limits:
             message=failure.message,
             until=min(until, now + MAX_LIMIT_SECONDS - 1),
             reset_known=reset_known,
+            met=now,
         )
         # If it cannot be written, the next call meets the limit itself.
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_atomically(self._file, json.dumps(asdict(limit)))
+
+    def forget_met_before(self, moment: float) -> None:
+        """Forget a limit that was met before `moment` (epoch seconds), when a run began that has succeeded.
+
+        One that another run met since stays: the success may have been answered before it.
+        """
+        try:
+            limit = Limit(**read_json_or_none(self._file))
+            is_over = limit.met < moment
+        except TypeError:
+            return
+        if is_over:
+            self.clear()
 
     def clear(self) -> bool:
         """Forget the limit; true if there was one."""
@@ -107,16 +115,32 @@ class Limits:
         return True
 
 
-def _end_of(failure: Failure, codex_home: Path, thread_id: str | None) -> float | None:
+def add_exact_reset(error: CounselError, resets_at: float | None) -> None:
+    """Let the error of a usage limit name the exact reset (epoch seconds), where Codex recorded one.
+
+    Its message tells at best the minute.
+    """
+    if error.code != Code.USAGE_LIMIT or not resets_at or _is_of_one_model(error):
+        return
+    with contextlib.suppress(ValueError, OverflowError):  # no number, or no date
+        error.details["until"] = math.ceil(resets_at)
+        seconds = min(max(resets_at - time.time(), 0), MAX_LIMIT_SECONDS)
+        error.retry_after_ms = int(seconds * 1000)
+
+
+def _is_of_one_model(failure: CounselError | Failure) -> bool:
+    return bool(_LIMIT_OF_ONE_MODEL.search(failure.message))
+
+
+def _end_of(failure: Failure) -> float | None:
     """Epoch seconds of the reset; 0 for a failure that says nothing about the next run, None for an unknown reset."""
     if failure.code == Code.RATE_LIMITED and failure.retry_after_ms is None:
         return 0
-    if _LIMIT_OF_ONE_MODEL.search(failure.message):
+    if _is_of_one_model(failure):
         return 0
-    if failure.code == Code.USAGE_LIMIT and thread_id:
-        record = rollout.last_turns(rollout.find(codex_home, thread_id))
-        if record.resets_at:
-            return record.resets_at
+    until = (failure.details or {}).get("until")
+    if failure.code == Code.USAGE_LIMIT and isinstance(until, int):
+        return until
     if failure.retry_after_ms is not None:
         return time.time() + failure.retry_after_ms / 1000
     return None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from codex_counsel.codex import events, failures, rollout, windows
 from codex_counsel.codex.events import Tokens
-from codex_counsel.codex.limits import Limits
+from codex_counsel.codex.limits import Limits, add_exact_reset
 from codex_counsel.codex.transcript import Transcript
 from codex_counsel.contract.envelope import Envelope, Meta, Usage, failed
 from codex_counsel.delegate.record import WORK
@@ -216,17 +216,12 @@ def remember_limit(spec: Spec, envelope: Envelope) -> None:
         return
     limits = Limits(Path(spec.state), spec.account)
     if envelope.ok:
-        limits.clear()
+        limits.forget_met_before(spec.created)
     elif envelope.error and envelope.error.code in (
         Code.USAGE_LIMIT,
         Code.RATE_LIMITED,
     ):
-        limits.remember(
-            envelope.error,
-            codex_home=Path(spec.codex_home),
-            default_seconds=spec.backoff,
-            thread_id=envelope.meta.session_id,
-        )
+        limits.remember(envelope.error, default_seconds=spec.backoff)
 
 
 # --- in the worker, or in the reader of a job whose worker is gone
@@ -285,6 +280,7 @@ def _ended_run(
     if error:
         error = _shortage(error, transcript, exit_) or error
         error = budget.no_answer(error, spec, transcript, exit_)
+        add_exact_reset(error, record.resets_at)
         _add_traces(error, spec, transcript, exit_)
     outcomes: tuple[ChildOutcome, ...] = ()
     if spec.children:
