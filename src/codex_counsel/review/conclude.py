@@ -52,8 +52,8 @@ from codex_counsel.system.redact import mask
 from codex_counsel.system.text import clean, one_line, visible
 from codex_counsel.system.time_limit import TimeLimitExceeded, time_limit
 
-GROUNDING_SECONDS = 10
-"""For checking all findings together: a reviewer may quote without end."""
+GROUNDING_SECONDS = 30
+"""For checking all findings together: a reviewer may quote without end, and a busy machine is slow."""
 
 _MARKUP = re.compile(r"[*_`]")
 
