@@ -356,12 +356,15 @@ def test_no_attempt_finds_a_secret_file_and_each_can_run_commands(
             assert "deleted" not in output
 
 
+# The limit may be met before a command of the same response has begun.
+MUCH = shell("sleep 600").but(usage=Usage(input=4_000, output=10))
+
+
 def test_a_winner_that_used_up_its_share_of_the_tokens_says_so(
     world: World, model: Model
 ) -> None:
     world.repository.begin_with_work()
-    much = set_answer(42, "; sleep 600").but(usage=Usage(input=4_000, output=10))
-    model([much, say("As far as I came.")])
+    model([set_answer(42), MUCH, say("As far as I came.")])
     wire = delegate(world, attempts=2, max_tokens=6_000)
     assert wire["ok"]
     assert wire["partial"]
@@ -373,8 +376,8 @@ def test_an_attempt_that_used_up_its_tokens_comes_after_one_that_was_done(
     world: World, model: Model
 ) -> None:
     world.repository.begin_with_work()
-    much = set_answer(42, "; sleep 600").but(usage=Usage(input=4_000, output=10))
-    cast = Cast({"short": (much, say("As far as I came.")), "right": RIGHT})
+    short = (set_answer(42), MUCH, say("As far as I came."))
+    cast = Cast({"short": short, "right": RIGHT})
     model(cast)
     wire = delegate(world, max_tokens=6_000, **cast.arguments)
     assert [pick(row, "model", "why") for row in wire["attempts"]] == [

@@ -210,7 +210,14 @@ def test_a_stopped_attempt_of_a_killed_run_does_not_keep_it_open_for_ever(
     assert recovery.outcome(stage.job) is None
     monkeypatch.setattr("codex_counsel.jobs.store.STOPPED_GRACE", -10_000.0)
     request = parse(JobResult, {"job_id": stage.job.id, "wait_seconds": 20})
-    wire = stage.world.counsel().read_result(request)
+    counsel = stage.world.counsel()
+    wire = until(
+        lambda: (
+            page
+            if (page := counsel.read_result(request))["status"] == "failed"
+            else None
+        )
+    )
     assert wire["error"]["code"] == "process_died"
     stage.assert_kept(wire, late=("failed", "timeout"))
 
