@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from codex_counsel.codex.limits import MAX_LIMIT_SECONDS, Limit, Limits
+from codex_counsel.contract.envelope import Failure, failure
 from codex_counsel.contract.request import Status, parse
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.loopback import (
@@ -28,7 +29,7 @@ from codex_counsel.loopback import (
     say,
     usage_limit,
 )
-from tests.conftest import World, consult
+from tests.conftest import World, consult, start_consult, wait
 from tests.e2e import fakes
 from tests.e2e.runs import chatgpt
 
@@ -217,6 +218,74 @@ def test_a_success_of_a_run_that_began_before_does_not_clear_the_limit(
         has_met.set()
         assert first.result()["ok"]
     refusal_of(world)
+
+
+def test_a_success_of_a_run_that_was_queued_meanwhile_clears_the_limit(
+    world: World, model: Model
+) -> None:
+    world.settings["MAX_RUNNING"] = "1"
+    is_asked, is_queued = threading.Event(), threading.Event()
+
+    def play(request: Request) -> Reply:
+        if "the first" not in request.prompt:
+            return say("Fine.")
+        is_asked.set()
+        assert is_queued.wait(60)
+        return usage_limit("pro", int(time.time()) + HOUR)
+
+    model(play)
+    first = start_consult(world.counsel(), "the first")
+    assert is_asked.wait(60)
+    second = start_consult(world.counsel(), "the second")
+    is_queued.set()
+    assert wait(first)["error"]["code"] == Code.USAGE_LIMIT
+    assert wait(second)["ok"]
+    assert limit_marks(world) == []
+
+
+def limit(seconds: float, code: Code = Code.USAGE_LIMIT) -> Failure:
+    """A failure that names the end of its limit."""
+    error = CounselError(code, "No more.", retry_after_ms=int(seconds * 1000))
+    return failure(error)
+
+
+@pytest.mark.parametrize("seconds", [(HOUR, 20), (20, HOUR)], ids=str)
+def test_of_two_limits_that_runs_met_at_once_the_longer_one_stays(
+    tmp_path: Path, seconds: tuple[float, float]
+) -> None:
+    own = Limits(tmp_path, "me")
+    begin = time.time()
+    own.remember(limit(seconds[0]), default_seconds=300)
+    own.remember(limit(seconds[1], Code.RATE_LIMITED), default_seconds=300)
+    stored = own.in_force()
+    assert stored
+    assert begin + HOUR <= stored.until <= time.time() + HOUR
+
+
+def test_a_limit_that_is_met_while_an_older_one_is_forgotten_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Limits(tmp_path, "me")
+    own.remember(limit(60), default_seconds=300)
+    others: list[threading.Thread] = []
+    clear = own.clear
+
+    def meet() -> None:
+        Limits(tmp_path, "me").remember(limit(HOUR), default_seconds=300)
+
+    def clear_late() -> bool:
+        others.append(threading.Thread(target=meet))
+        others[0].start()
+        # It waits for its turn, or else it has stored its limit by then.
+        others[0].join(0.5)
+        return clear()
+
+    monkeypatch.setattr(own, "clear", clear_late)
+    own.forget_met_before(time.time() + 1)
+    others[0].join()
+    stored = own.in_force()
+    assert stored
+    assert stored.until > time.time() + HOUR / 2
 
 
 def test_status_shows_the_limit_and_clears_it_on_demand(

@@ -128,6 +128,24 @@ def test_an_older_reading_does_not_replace_a_newer_one_but_one_of_the_future(
     assert readings(tmp_path).fresh() == present
 
 
+def test_a_newer_reading_that_comes_while_an_older_one_is_kept_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, newer = readings(tmp_path), reading(5)
+    others: list[threading.Thread] = []
+
+    def stored_before() -> None:
+        others.append(threading.Thread(target=readings(tmp_path).keep, args=(newer,)))
+        others[0].start()
+        # It waits for its turn, or else it is stored by then.
+        others[0].join(0.5)
+
+    monkeypatch.setattr(late, "_stored", stored_before)
+    late.keep(reading(20))
+    others[0].join()
+    assert readings(tmp_path).fresh() == newer
+
+
 DAMAGED = {
     "empty": b"",
     "no JSON": b"{",

@@ -12,7 +12,11 @@ from pathlib import Path
 
 from codex_counsel.contract.envelope import Failure
 from codex_counsel.errors import Code, CounselError
-from codex_counsel.system.files import read_json_or_none, write_atomically
+from codex_counsel.system.files import (
+    changing,
+    read_json_or_none,
+    write_atomically,
+)
 
 MAX_LIMIT_SECONDS = 35 * 86_400
 """A limit lasts at most so long: no plan has a longer window, and a wrong date must not block an account for years."""
@@ -71,7 +75,8 @@ class Limits:
     def remember(self, failure: Failure, *, default_seconds: float) -> None:
         """Keep the limit that ended a run.
 
-        A limit of one model alone is not kept, nor a rate limit that names no time.
+        A limit of one model alone is not kept, nor a rate limit that names no time, nor one
+        that ends before another in force: runs end in another order than they were answered.
         `default_seconds` is how long a usage limit lasts that names no time either.
         """
         now = time.time()
@@ -91,20 +96,29 @@ class Limits:
         # If it cannot be written, the next call meets the limit itself.
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_atomically(self._file, json.dumps(asdict(limit)))
+            with changing(self._file):
+                stored = self.in_force()
+                if stored is None or stored.until < limit.until:
+                    write_atomically(self._file, json.dumps(asdict(limit)))
 
     def forget_met_before(self, moment: float) -> None:
         """Forget a limit that was met before `moment` (epoch seconds), when a run began that has succeeded.
 
         One that another run met since stays: the success may have been answered before it.
         """
+        # Most runs find none, and need no lock.
+        if not self._was_met_before(moment):
+            return
+        with contextlib.suppress(OSError), changing(self._file):
+            if self._was_met_before(moment):
+                self.clear()
+
+    def _was_met_before(self, moment: float) -> bool:
         try:
             limit = Limit(**read_json_or_none(self._file))
-            is_over = limit.met < moment
+            return limit.met < moment
         except TypeError:
-            return
-        if is_over:
-            self.clear()
+            return False
 
     def clear(self) -> bool:
         """Forget the limit; true if there was one."""

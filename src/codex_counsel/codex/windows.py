@@ -15,7 +15,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from codex_counsel.system.files import lock_file, read_regular, write_atomically
+from codex_counsel.system.files import (
+    changing,
+    lock_file,
+    read_regular,
+    write_atomically,
+)
 from codex_counsel.system.json_values import Json, JsonObject
 
 FRESH_SECONDS = 60
@@ -109,12 +114,13 @@ class Readings:
 
     def keep(self, reading: Reading) -> None:
         """Store it, unless a newer one is there. What cannot be stored is read again by the next launch."""
-        stored = self._stored()
-        if stored and reading.taken < stored.taken <= time.time():
-            return
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_atomically(self._file, json.dumps(asdict(reading)))
+            with changing(self._file):
+                stored = self._stored()
+                if stored and reading.taken < stored.taken <= time.time():
+                    return
+                write_atomically(self._file, json.dumps(asdict(reading)))
 
     def fresh_or(self, read: Callable[[], Reading]) -> Reading:
         """A fresh reading; where there is none, that of `read`. Of several callers at once one reads.

@@ -42,10 +42,14 @@ BLOCK = 4096
 
 
 class Journal:
-    """`private` marks a job in a directory of its own, which is removed when the run has ended."""
+    """`private` marks a job in a directory of its own, which is removed when the run has ended.
+
+    `codex_began` is when the worker started Codex, in epoch seconds; None before.
+    """
 
     def __init__(self, directory: str, *, private: bool = False) -> None:
         self.directory = directory
+        self.codex_began: float | None = None
         self._private = private
         self._state: JsonObject = {}
         self._state_written = 0.0

@@ -103,7 +103,7 @@ def finish(
     """Conclude, commit, then tidy. A cancel that comes before the commit wins, unless Codex completed its turn."""
     directory = Path(journal.directory)
     envelope = conclude(spec, transcript, exit_, directory, error)
-    remember_limit(spec, envelope)
+    remember_limit(spec, envelope, journal.codex_began or spec.created)
     may_cancel = not transcript.completed and envelope.status != "cancelled"
     if may_cancel and journal.cancel_requested():
         envelope = conclude(
@@ -210,13 +210,16 @@ def _defect(defect: Exception) -> CounselError:
     return CounselError(Code.INTERNAL, f"{type(defect).__name__}: {defect}")
 
 
-def remember_limit(spec: Spec, envelope: Envelope) -> None:
-    """Store a limit for every session of this account, and forget it after a success."""
+def remember_limit(spec: Spec, envelope: Envelope, began: float) -> None:
+    """Store a limit for every session of this account, and forget it after the success of a run that `began` later.
+
+    A run may be queued for long: it began when Codex did.
+    """
     if not spec.argv:  # the jobs that it started have done so
         return
     limits = Limits(Path(spec.state), spec.account)
     if envelope.ok:
-        limits.forget_met_before(spec.created)
+        limits.forget_met_before(began)
     elif envelope.error and envelope.error.code in (
         Code.USAGE_LIMIT,
         Code.RATE_LIMITED,

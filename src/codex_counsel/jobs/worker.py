@@ -184,6 +184,7 @@ class Worker:
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Raises OSError."""
+        self.journal.codex_began = time.time()
         codex = start_child(
             self.spec["argv"],
             os.environ,

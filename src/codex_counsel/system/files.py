@@ -16,13 +16,15 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import BinaryIO
 
     from codex_counsel.system.json_values import Json
 
 REMOVE_SECONDS = 60.0
 """Time in which a tree is removed; what is left then stays."""
+CHANGE_PATIENCE = 5.0
+"""Seconds that one who reads and replaces a small file waits for another who does."""
 RETRY_SECONDS = 0.02
 """Pause between two attempts at a lock."""
 CHUNK = 1 << 20
@@ -225,6 +227,20 @@ def lock_file(
             # Whoever held the lock removed the file, and another one may be there now.
             os.close(descriptor)
             descriptor = open_private(os.fspath(path), flags)
+
+
+@contextlib.contextmanager
+def changing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let no other process that does the same read or replace this file meanwhile. Raises OSError.
+
+    A process that was stopped meanwhile is not waited for any longer than `CHANGE_PATIENCE` seconds.
+    """
+    lock = lock_file(f"{os.fspath(path)}.lock", patience=CHANGE_PATIENCE)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
 def _is_at(descriptor: int, path: str | os.PathLike[str]) -> bool:
