@@ -116,9 +116,10 @@ class Limits:
     def _was_met_before(self, moment: float) -> bool:
         try:
             limit = Limit(**read_json_or_none(self._file))
-            return limit.met < moment
+            is_before = limit.met < moment
         except TypeError:
             return False
+        return is_before
 
     def clear(self) -> bool:
         """Forget the limit; true if there was one."""
