@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import tempfile
 from pathlib import Path
@@ -31,6 +32,26 @@ def test_a_directory_in_use_stays_and_is_gone_at_the_end(temporary: Path) -> Non
         remove_abandoned(PREFIX)
         assert directory.is_dir()
     assert not list(temporary.glob(f"{PREFIX}*"))
+
+
+def test_a_directory_that_is_just_being_made_stays(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = fcntl.flock
+    sweeps: list[int] = []
+
+    def flock_late(descriptor: int, operation: int) -> None:
+        if not sweeps:
+            sweeps.append(descriptor)
+            remove_abandoned(PREFIX)
+        real(descriptor, operation)
+
+    monkeypatch.setattr("fcntl.flock", flock_late)
+    with temporary_directory(PREFIX) as directory:
+        assert sweeps
+        assert directory.is_dir()
+        remove_abandoned(PREFIX)
+        assert directory.is_dir()
 
 
 def test_a_directory_whose_maker_was_killed_is_removed(temporary: Path) -> None:

@@ -27,6 +27,7 @@ from codex_counsel.jobs.threads import (
     note_turn,
 )
 from codex_counsel.server.threads import reserve_for_sdk
+from codex_counsel.system.files import lock_file
 
 THREAD = "01a1fd13-60ab-7632-8f92-823f89c4f967"
 JOB = "0" * 32
@@ -135,6 +136,22 @@ def test_of_two_calls_that_begin_a_turn_of_a_thread_one_is_told_that_it_is_busy(
     with claim_turn(state, THREAD):
         pass
     assert list((state / "sessions").iterdir()) == []
+
+
+def test_a_call_that_only_looks_keeps_none_from_beginning_a_turn(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What a call left that was killed.
+    path = state / "sessions" / f"{THREAD}.lock"
+    path.touch()
+    look = lock_file(path, shared=True)
+    assert look is not None
+    monkeypatch.setattr(
+        "codex_counsel.system.files.time.sleep", lambda _: os.close(look)
+    )
+    with claim_turn(state, THREAD):
+        pass
+    assert not path.exists()
 
 
 def test_who_waits_while_a_turn_begins_for_too_long_is_told_so(

@@ -27,6 +27,8 @@ MAX_TURN_BYTES = 8_000_000
 """Of the note of a turn: instructions of the caller are in it."""
 KEPT_SECONDS = 30 * 86_400
 """How long the options of a thread are kept after its latest turn."""
+LOOK_SECONDS = 0.2
+"""Time in which one that only looked has let the lock go."""
 BEGIN_SECONDS = 10.0
 """How long a turn that begins is waited for, until its job is noted."""
 
@@ -94,7 +96,7 @@ def claim_turn(state: Path, thread_id: str) -> Iterator[None]:
     path = _lock_of(state, thread_id)
     descriptor: int | None = -1
     with contextlib.suppress(OSError):
-        descriptor = lock_file(path)
+        descriptor = lock_file(path, patience=LOOK_SECONDS)
     if descriptor is None:
         raise CounselError(
             Code.SESSION_BUSY,

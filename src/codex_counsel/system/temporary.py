@@ -34,7 +34,10 @@ def temporary_directory(prefix: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(
         prefix=prefix, ignore_cleanup_errors=True
     ) as directory:
-        lock = lock_file(Path(directory) / LOCK)
+        # The file gets its name once it is locked: one that is not is that of a killed process.
+        draft = Path(directory) / f".{LOCK}"
+        lock = lock_file(draft)
+        draft.rename(Path(directory) / LOCK)
         try:
             yield Path(directory).resolve()
         finally:
