@@ -223,7 +223,7 @@ class Store:
         if job.alive():
             _end(job)
         self._end_children(job)
-        outcome = recovery.outcome(job)
+        outcome = recovery.outcome(job) or _concluded_elsewhere(job)
         if outcome is None:
             raise CounselError(
                 Code.JOB_RUNNING,
@@ -253,6 +253,19 @@ def _end(job: Job) -> None:
     _signal_worker(job, signal.SIGKILL)
     recovery.end_processes(job)
     _ends_within(job, KILL_PATIENCE)
+
+
+def _concluded_elsewhere(job: Job) -> EnvelopeDict | None:
+    """The outcome of a run whose worker is gone, which another process just concludes; None where it takes long."""
+    deadline = time.monotonic() + CANCEL_PATIENCE
+    outcome: EnvelopeDict | None = None
+    while outcome is None and time.monotonic() < deadline:
+        worker = job.state().worker
+        if worker is None or worker.alive():
+            return None
+        time.sleep(0.02)
+        outcome = recovery.outcome(job)
+    return outcome
 
 
 def _ends_within(job: Job, seconds: float) -> bool:

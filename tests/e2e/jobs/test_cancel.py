@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,9 +18,10 @@ from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.run import recorded_transcript
 from codex_counsel.loopback import Gate, Loopback, hold, say, shell
 from codex_counsel.services.counsel import Counsel
+from codex_counsel.system.files import lock_file
 from tests.conftest import World, living, start_consult, until, wait
 from tests.e2e.jobs.conftest import MESSAGE, STARTED, JobFactory
-from tests.e2e.runs import cancel_run, fetch, worker_of
+from tests.e2e.runs import cancel_run, fetch, kill_worker, worker_of
 
 Model = Callable[..., Loopback]
 
@@ -156,6 +158,27 @@ def test_a_stopped_worker_is_ended_with_its_codex(
     assert living(str(world.base)) == []
     assert wait(handle)["status"] == "cancelled"
     assert list(world.temp.iterdir()) == []
+
+
+def test_a_cancel_waits_for_a_reader_that_concludes_the_run_first(
+    factory: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle, _ = factory.launch_waiting(STARTED)
+    until(lambda: handle.job.state().thread_id)
+    kill_worker(handle.job)
+    locks: list[int] = []
+    real = recovery.recover
+
+    def recover_late(job: Job) -> EnvelopeDict | None:
+        if not locks:
+            # As another reader does that sees the dead run first.
+            locks.append(lock_file(job.path / "lock") or -1)
+            threading.Timer(1.0, os.close, locks).start()
+        return real(job)
+
+    monkeypatch.setattr(recovery, "recover", recover_late)
+    assert factory.store.cancel(handle.job)["error"]["code"] == "process_died"
+    assert locks[0] > 0
 
 
 def test_a_run_that_had_died_stays_dead_when_it_is_cancelled(
