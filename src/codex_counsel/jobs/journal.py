@@ -192,15 +192,18 @@ def _write_to_launcher(data: bytes, patience: float | None) -> None:
         left = left[os.write(stdout, left) :]
 
 
-def link_result(directory: str, text: str) -> str:
+def link_result(directory: str, text: str, ended: float | None = None) -> str:
     """Commit by `link`, which never replaces a result; returns the text that is in `result.json` then.
 
-    Raises OSError where it cannot be stored.
+    The file is as old as the run where that `ended` before now (epoch seconds). Raises
+    OSError where it cannot be stored.
     """
     result = f"{directory}/result.json"
     draft = f"{directory}/.result-{os.getpid()}"
     try:
         write_atomically(draft, text, durable=True)
+        if ended is not None:
+            os.utime(draft, (ended, ended))
         with contextlib.suppress(FileExistsError):
             os.link(draft, result)
     finally:

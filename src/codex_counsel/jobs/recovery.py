@@ -8,7 +8,6 @@ cannot be stored, every reader derives it anew from the same files.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from pathlib import Path
@@ -68,15 +67,15 @@ def _conclude_once(job: Job, spec: Spec) -> EnvelopeDict:
     if survivors or not _is_captured(job, spec):  # the next reader tries again
         return envelope
     try:
-        text = link_result(str(job.path), json.dumps(envelope, ensure_ascii=False))
+        # The record is as old as the run, not as its first reader.
+        text = link_result(
+            str(job.path), json.dumps(envelope, ensure_ascii=False), ended
+        )
     except OSError:
         return envelope
     outcome = dict(json.loads(text))
     if spec.argv:
         ledger.append(spec.state, ledger.line_of(spec, outcome, ended))
-    # The record is as old as the run, not as its first reader.
-    with contextlib.suppress(OSError):
-        os.utime(job.path / "result.json", (ended, ended))
     return outcome
 
 

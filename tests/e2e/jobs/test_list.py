@@ -13,12 +13,13 @@ import pytest
 
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.request import JobList, parse
+from codex_counsel.jobs import recovery
 from codex_counsel.jobs import store as stores
 from codex_counsel.jobs.job import Job
 from codex_counsel.services import choosing
 from tests.conftest import until, wait
 from tests.e2e.jobs.conftest import STARTED, THREAD, JobFactory
-from tests.e2e.runs import worker_of
+from tests.e2e.runs import kill_worker, worker_of
 
 
 def finished(factory: JobFactory, count: int, **changes: Any) -> list[Job]:
@@ -108,6 +109,26 @@ def test_a_dead_run_is_concluded_once_for_all_lists(factory: JobFactory) -> None
     (handle.job.path / "events.jsonl").unlink()
     (handle.job.path / "cancel").touch()
     assert listed(factory)["data"] == before
+
+
+def test_a_list_that_sees_a_dead_run_the_moment_it_is_concluded_tells_its_end(
+    factory: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle, _ = factory.launch_waiting(STARTED)
+    until(lambda: handle.job.state().thread_id)
+    kill_worker(handle.job)
+    os.utime(handle.job.path / "events.jsonl", (1_000_000_000, 1_000_000_000))
+    real = os.link
+    seen: list[EnvelopeDict] = []
+
+    def link_and_look(source: str, target: str) -> None:
+        real(source, target)
+        seen.append(listed(factory)["data"])
+
+    monkeypatch.setattr("os.link", link_and_look)
+    assert recovery.outcome(handle.job)
+    assert seen == [listed(factory)["data"]]
+    assert seen[0]["jobs"][0]["ended"] == "2001-09-09T01:46:40Z"
 
 
 def test_a_running_job_has_no_summary(factory: JobFactory) -> None:
