@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from codex_counsel.contract.request import Apply, JobConsume, parse
+from codex_counsel.delegate.apply_plan import PatchPlan, plan_apply
 from codex_counsel.errors import Code, CounselError
 from codex_counsel.jobs import retention
 from codex_counsel.loopback import Loopback, hold, say, shell
@@ -187,6 +188,27 @@ def test_a_consumed_result_takes_its_diff_along_when_its_record_goes(
     monkeypatch.setattr(retention, "READER_SECONDS", 0)
     counsel.drop_consumed()
     assert refusal(world, job).code == Code.JOB_NOT_FOUND
+
+
+def test_a_record_does_not_go_while_its_diff_is_being_applied(
+    world: World, model: Model, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model([shell("sed -i 's/41/42/' app.py"), say("Done.")])
+    job = world.counsel().store.job(delegate(world)["meta"]["job_id"])
+    until(lambda: not job.alive())
+    real = plan_apply
+
+    def plan_late(*arguments: Any, **names: Any) -> PatchPlan:
+        retention.drop(world.counsel().store, job)
+        return real(*arguments, **names)
+
+    monkeypatch.setattr("codex_counsel.delegate.apply.plan_apply", plan_late)
+    before = state(workspace)
+    assert apply(world, job.id)["applied"]
+    apply(world, job.id, undo=True)
+    assert state(workspace) == before
+    retention.drop(world.counsel().store, job)
+    assert not job.path.exists()
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root writes everywhere")

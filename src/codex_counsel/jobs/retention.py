@@ -143,10 +143,28 @@ def _delivered_age(job: Job) -> float | None:
 
 
 def drop(store: Store, job: Job) -> None:
-    """Remove a record, with those of the jobs that it started, and leave a tombstone of each."""
-    for part in _parts(store, job):
-        _drop_one(store, part)
-    _drop_one(store, job)
+    """Remove a record, with those of the jobs that it started, and leave a tombstone of each.
+
+    One stays whose diff is being applied.
+    """
+    for part in (*_parts(store, job), job):
+        with _no_apply(part) as is_unused:
+            if is_unused:
+                _drop_one(store, part)
+
+
+@contextlib.contextmanager
+def _no_apply(job: Job) -> Iterator[bool]:
+    """Whether no call applies or undoes the diff of this job just now; none begins to while the block lasts."""
+    lock: int | None = -1
+    if (job.path / "diff.patch").exists():
+        with contextlib.suppress(OSError):  # as where the record is read-only
+            lock = lock_file(job.path / "apply.lock")
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None and lock >= 0:
+            os.close(lock)
 
 
 def _parts(store: Store, job: Job) -> list[Job]:
@@ -222,6 +240,8 @@ def drop_consumed(store: Store) -> None:
             continue
         if job:
             drop(store, job)
+            if job.path.exists():
+                continue
         with contextlib.suppress(OSError):
             path.unlink()
 
