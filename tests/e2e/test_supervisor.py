@@ -278,6 +278,25 @@ def test_lines_alone_are_no_sign_of_life(bench: Bench) -> None:
     assert bench.run(chatter, clock, idle=0.2, total=1.5).reason == "timeout"
 
 
+def test_what_a_child_says_while_nobody_listens_counts(bench: Bench) -> None:
+    go_on = bench.directory / "go-on"
+    child = (
+        "import os, time\nos.write(1, b'one\\ntwo\\n'); time.sleep(0.1); os.write(1, b'three\\n')\n"
+        f"while not os.path.exists({str(go_on)!r}): time.sleep(0.01)"
+    )
+    # As after a slow disk, or in a process that was stopped.
+    deaf = (
+        "def on_line(line):\n"
+        " supervisor.note_activity()\n"
+        " if line == b'two':\n"
+        "  while not process._has_bytes(started.stdout): time.sleep(0.01)\n"
+        "  supervisor._idle = 0.2; time.sleep(0.3)\n"
+        f" if line == b'three': supervisor._idle = 60; open({str(go_on)!r}, 'w').close()\n"
+    )
+    report = bench.run(child, f"process.CHUNK = 8\n{deaf}")
+    assert (report.reason, report.lines) == ("exited", ["one", "two", "three"])
+
+
 def test_another_sign_of_life_keeps_a_silent_child(bench: Bench) -> None:
     lively = (
         "left = [0.0] * 2\n"

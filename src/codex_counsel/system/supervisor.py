@@ -90,6 +90,7 @@ class Supervisor:
         self._deadline = now + total
         self._idle = idle
         self._last_activity = now
+        self._late_bytes = 0
         self._next_look = now
         self._kill_at = float("inf")
         self._exited = False
@@ -164,7 +165,13 @@ class Supervisor:
 
     def _step(self) -> None:
         """Wait for something to happen, handle it, and enforce the limits."""
-        for key, _ in self._selector.select(self._seconds_to_wait()):
+        # Every line that was read has been looked at. What this process had no time to
+        # read may be a sign of life too, so it is read first.
+        is_idle = self._is_idle()
+        if not is_idle:
+            self._late_bytes = 0
+        late_bytes = self._late_bytes
+        for key, _ in self._selector.select(0 if is_idle else self._seconds_to_wait()):
             # An earlier handler of this round may have closed the stream.
             if key.fileobj in self._selector.get_map():
                 key.data()
@@ -178,16 +185,21 @@ class Supervisor:
             self._kill()
         elif now >= self._deadline:
             self.stop("timeout")
-        elif (
-            now - self._last_activity >= self._idle
-            and self.seconds_since_other_activity() >= self._idle
-        ):
+        elif is_idle and (self._late_bytes == late_bytes or late_bytes > PIPE):
             self.stop("stalled")
         elif self.reason_to_stop and now >= self._next_look:
             reason = self.reason_to_stop()
             self._next_look = time.monotonic() + LOOK_INTERVAL
             if reason:
                 self.stop(reason)
+
+    def _is_idle(self) -> bool:
+        """Whether the child has been silent for too long; false where it was stopped for something else."""
+        return (
+            self.reason in ("exited", BUDGET)
+            and time.monotonic() - self._last_activity >= self._idle
+            and self.seconds_since_other_activity() >= self._idle
+        )
 
     def _seconds_to_wait(self) -> float:
         now = time.monotonic()
@@ -202,7 +214,9 @@ class Supervisor:
         )
 
     def _on_stdout(self) -> None:
-        *complete, rest = self._read(self.child.stdout).split(b"\n")
+        chunk = self._read(self.child.stdout)
+        self._late_bytes += len(chunk)
+        *complete, rest = chunk.split(b"\n")
         for part in complete:
             self._extend_line(part)
             self._lines.append(bytes(self._unfinished_line))
