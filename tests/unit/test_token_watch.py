@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -90,6 +91,32 @@ def test_the_total_of_a_new_thread_is_what_the_run_used(
 ) -> None:
     append(record, *lines)
     assert TokenWatch(tmp_path).look(THREAD) == used
+
+
+def later(*lines: bytes) -> list[bytes]:
+    """The same lines a minute later."""
+    return [each.replace(b"T07:55:33.971Z", b"T07:56:33.971Z") for each in lines]
+
+
+@pytest.mark.parametrize("block", [50, token_watch.BLOCK])
+@pytest.mark.parametrize("already", [0, 7000])
+def test_what_codex_added_before_anybody_looked_counts(
+    record: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    already: int,
+    block: int,
+) -> None:
+    monkeypatch.setattr(token_watch, "BLOCK", block)
+    monkeypatch.setattr(token_watch, "MAX_BLOCKS", 100_000)
+    total = already + 1000
+    since = later(SAID, response(1000, total), DAMAGED, count(total), LONG, NO_INFO)
+    append(record, SAID, *([count(already), SAID, DAMAGED] if already else []), *since)
+    began = datetime.fromisoformat("2026-11-21T07:56:00Z").timestamp()
+    watch = TokenWatch(tmp_path, THREAD, began)
+    assert watch.look(THREAD) == 1000
+    append(record, *later(count(total + 500)))
+    assert watch.look(THREAD) == 1500
 
 
 @pytest.mark.parametrize(

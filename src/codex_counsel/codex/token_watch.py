@@ -9,7 +9,9 @@ like any other response.
 from __future__ import annotations
 
 import json
+import re
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,15 +29,22 @@ MARKERS = (b'"token_count"', b'"token_usage_record"')
 """Found among the first 200 bytes of a line with counts. Within a text of the record the quotes are escaped."""
 SEARCH_PAUSE = 1.0
 """Seconds between two searches for the record of a thread that has none yet."""
+_TIMESTAMP = re.compile(rb'"timestamp":\s*"([^"]{20,40})"')
 
 
 class TokenWatch:
     """Counts the tokens of one run, input and output, over all its turns. `session_id` is the thread it continues.
 
-    Make it before the thread goes on: what its record holds by then is not of this run.
+    What the record of that thread holds by now is not of this run, but for what came after
+    Codex `began` (epoch seconds).
     """
 
-    def __init__(self, codex_home: Path, session_id: str | None = None) -> None:
+    def __init__(
+        self,
+        codex_home: Path,
+        session_id: str | None = None,
+        began: float | None = None,
+    ) -> None:
         self._home = codex_home
         self._tally = rollout.Tally()
         self._file: Path | None = None
@@ -45,7 +54,7 @@ class TokenWatch:
         if session_id:
             self._file = rollout.find(codex_home, session_id)
         if self._file:
-            self._tally.total, self._offset = _last_total(self._file)
+            self._tally.total, self._offset = _last_total(self._file, began)
 
     @property
     def used(self) -> int:
@@ -98,16 +107,19 @@ class TokenWatch:
             self._tally.add_response(response)
 
 
-def _last_total(file: Path) -> tuple[Tokens, int]:
-    """The thread's tokens by the last line with a total, read from the end, and where the last whole line ends."""
+def _last_total(file: Path, began: float | None = None) -> tuple[Tokens, int]:
+    """The thread's tokens by the last line with a total, read from the end, and where the last whole line ends.
+
+    Lines from the moment `began` on are left out.
+    """
     try:
         with open_regular(file) as record:
-            return _search_back(record)
+            return _search_back(record, began or float("inf"))
     except OSError:
         return rollout.NO_TOKENS, 0
 
 
-def _search_back(record: BinaryIO) -> tuple[Tokens, int]:
+def _search_back(record: BinaryIO, began: float) -> tuple[Tokens, int]:
     start = record.seek(0, 2)
     end_of_lines = 0
     tail = b""
@@ -121,12 +133,27 @@ def _search_back(record: BinaryIO) -> tuple[Tokens, int]:
         # The first line may begin in an earlier block. Of a long one the beginning is
         # all that counts.
         tail = lines[0][:MAX_COUNT_LINE]
-        whole = lines[1:] if start else lines
-        for line in reversed(whole):
+        place = start + sum(map(len, lines)) + len(lines)
+        for line in reversed(lines[1:] if start else lines):
+            place -= len(line) + 1
+            if _moment(line) >= began:
+                end_of_lines = place
+                continue
             total, _ = _counts(line)
             if total:
                 return total, end_of_lines
     return rollout.NO_TOKENS, end_of_lines
+
+
+def _moment(line: bytes) -> float:
+    """When the line was written (epoch seconds); 0 where it does not tell."""
+    match = _TIMESTAMP.search(line[:100])
+    if not match:
+        return 0.0
+    try:
+        return datetime.fromisoformat(match[1].decode("ascii", "replace")).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _counts(line: bytes) -> tuple[Tokens | None, Tokens | None]:

@@ -137,7 +137,9 @@ class _Reading:
         self._max_tokens = 0
         self._was_above = False
         if spec.max_tokens:
-            self._tokens = TokenWatch(Path(spec.codex_home), spec.session_id)
+            self._tokens = TokenWatch(
+                Path(spec.codex_home), spec.session_id, journal.codex_began
+            )
             self._max_tokens = spec.max_tokens
         self.quota.begin()
 

@@ -177,15 +177,17 @@ class Supervisor:
                 key.data()
         if self._pidfd < 0 and self.child.poll() is not None:
             self._on_exit()
-        if self._exited:
-            return
+        if not self._exited:
+            is_read = self._late_bytes == late_bytes or late_bytes > PIPE
+            self._enforce_limits(is_stalled=is_idle and is_read)
 
+    def _enforce_limits(self, *, is_stalled: bool) -> None:
         now = time.monotonic()
         if now >= self._kill_at:
             self._kill()
         elif now >= self._deadline:
             self.stop("timeout")
-        elif is_idle and (self._late_bytes == late_bytes or late_bytes > PIPE):
+        elif is_stalled:
             self.stop("stalled")
         elif self.reason_to_stop and now >= self._next_look:
             reason = self.reason_to_stop()
