@@ -126,6 +126,7 @@ def full_short(stage: Stage) -> dict[str, Any]:
         stage.world.configure(server.config_toml())
         handle = stage.ask()
         assert short.reached.wait(30)
+        until(lambda: handle.job.state().thread_id)  # so there are events on the disk
         fill(stage.world.state, inodes=False)
         short.release.set()
         wire = wait(handle)
