@@ -35,7 +35,7 @@ QUESTION = {"question": "Is it fine?"}
 
 POINTS: dict[str, Callable[[Job, Gate], object]] = {
     "starting": lambda job, _: job.state().codex,
-    "thinking": lambda job, gate: gate.reached.is_set(),
+    "thinking": lambda job, gate: gate.reached.is_set() and job.state().thread_id,
     "in a command": lambda job, _: job.state().phase == "command",
     "finishing": lambda job, gate: finish_and_look_for(job, gate, "turn.completed"),
 }
