@@ -60,13 +60,16 @@ def limits(world: World, **arguments: Any) -> dict[str, Any]:
 def test_after_a_usage_limit_the_next_call_is_refused_at_once_until_the_reset(
     each_release: World, each_model: Model
 ) -> None:
-    reset = int(time.time()) + 2 * HOUR
+    reset = int(time.time()) // 60 * 60 + 2 * HOUR
     server = each_model(usage_limit("plus", reset))
+    begin = time.time()
     met = consult(each_release.counsel())["error"]
+    took = time.time() - begin
     assert met["code"] == Code.USAGE_LIMIT
     refusal = refusal_of(each_release)
     assert "hit your usage limit" in refusal.message
-    assert reset <= refusal.details["until"] <= reset + 60
+    # The end of the minute that Codex names, counted from when it was read, in whole seconds.
+    assert reset <= refusal.details["until"] <= reset + 60 + took + 1
     assert refusal.details["limit"] == "usage_limit"
     assert refusal.retry_after_ms
     assert 0 < refusal.retry_after_ms <= met["retry_after_ms"]
