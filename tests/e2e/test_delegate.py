@@ -693,7 +693,9 @@ POINTS: dict[str, Callable[[World, Job, Any], object]] = {
         path.name == "tree" for tree in trees(world) for path in inside(tree)
     ),
     "when Codex starts": lambda world, job, _: job.state().codex,
-    "while the model thinks": lambda world, job, gate: gate.reached.is_set(),
+    "while the model thinks": lambda world, job, gate: (
+        gate.reached.is_set() and job.state().thread_id
+    ),
     "in a long command": lambda world, job, _: (
         job.state().phase == "command"
         and any((tree / "tree/slow.txt").exists() for tree in trees(world))
