@@ -687,6 +687,26 @@ def test_a_background_task_is_found_by_its_job_id(
     assert_nothing_is_left(world)
 
 
+def test_a_tree_that_a_reader_had_no_time_to_remove_goes_with_the_next_sweep(
+    world: World, model: Model, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = hold(say("Done."))
+    model(lambda request: script(request, gate))
+    handle = start(world, background=True)
+    assert gate.reached.wait(60)
+    kill_worker(handle.job)
+    with monkeypatch.context() as patched:
+        patched.setattr("codex_counsel.delegate.conclude.PROMPT_SECONDS", -1.0)
+        wire = recovery.outcome(handle.job)
+    assert wire
+    assert "+answer = 42" in wire["diff"]
+    assert len(trees(world)) == 1
+    assert world.counsel().sweep() == 1
+    assert recovery.outcome(handle.job) == wire
+    handle.release()
+    assert_nothing_is_left(world)
+
+
 POINTS: dict[str, Callable[[World, Job, Any], object]] = {
     "before the tree": lambda world, job, _: job.state().worker,
     "while it is filled": lambda world, job, _: any(

@@ -86,6 +86,14 @@ def _has_living_child(job: Job, spec: Spec) -> bool:
     return bool(children.living(spec, job.path))
 
 
+def needs_tree(job: Job) -> bool:
+    """Whether a worker is still at the tree of a job, or the tree has what the record lacks. Raises CounselError."""
+    from codex_counsel.delegate.record import WORK
+
+    is_stored = not job.spec().has_tree or (job.path / WORK).is_file()
+    return job.alive() or not is_stored
+
+
 def _is_captured(job: Job, spec: Spec) -> bool:
     """Whether nothing of a task is left in its tree alone."""
     from codex_counsel.delegate.record import WORK

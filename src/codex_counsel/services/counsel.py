@@ -42,6 +42,7 @@ from codex_counsel.services import (
     runs,
     status,
 )
+from codex_counsel.system.files import remove_tree
 from codex_counsel.system.temporary import remove_abandoned
 
 if TYPE_CHECKING:
@@ -196,7 +197,10 @@ class Counsel:
             if directory.is_dir():
                 # A damaged record must not keep the other trees from being removed.
                 with contextlib.suppress(CounselError, OSError):
-                    recovery.outcome(Job(directory))
+                    job = Job(directory)
+                    # Whoever concluded the run may have had no time for all of its tree.
+                    if recovery.outcome(job) and not recovery.needs_tree(job):
+                        remove_tree(scratch, SWEEP_SECONDS)
             else:
                 # Nobody knows its workspace any more, and removing runs no git.
                 env = git_environment(self.context.env, scratch)
