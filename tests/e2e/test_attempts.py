@@ -602,6 +602,7 @@ def test_one_place_is_enough_and_is_given_to_one_attempt_after_the_other(
     handle = start(world, check=CHECK, judge=True, **cast.arguments)
     until(lambda: any(gate.reached.is_set() for gate in gates.values()))
     until(lambda: len(children_of(handle.job)) == 2)
+    until(lambda: any(job.state().codex for job in children_of(handle.job)))
     waiting = [job for job in children_of(handle.job) if not job.state().codex]
     until(lambda: waiting[0].state().worker)
     assert [job.state().phase for job in waiting] == ["queued"]
