@@ -200,13 +200,14 @@ def _started(order: _Order, context: Context, tickets: Tickets) -> Job | Answer:
         return {"is": "unknown"}
 
     digest = order.foundation
-    if digest and not repository.has_foundation(context, digest):
-        return {"is": "missing"}
-    pack = order.pack(tickets)
-    if pack is None:
-        return {"is": "missing"}
-    tickets.write(order.ticket, "started")
     try:
+        # The start itself removes repositories that nobody has used for long.
+        if digest and not repository.is_kept(context, digest):
+            return {"is": "missing"}
+        pack = order.pack(tickets)
+        if pack is None:
+            return {"is": "missing"}
+        tickets.write(order.ticket, "started")
         return _start(context, pack, order.ticket)
     except CounselError as error:
         tickets.write(order.ticket, "refused")

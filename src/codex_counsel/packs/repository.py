@@ -84,7 +84,7 @@ def keep_foundation(
                 Code.PACK_INVALID,
                 "The pack is damaged: it has another foundation than it names",
             )
-        if _is_kept(context, digest):
+        if is_kept(context, digest):
             return digest
         with _changing(context, digest) as directory:
             # Another call may have made it meanwhile.
@@ -95,8 +95,10 @@ def keep_foundation(
     return digest
 
 
-def _is_kept(context: Context, digest: str) -> bool:
+def is_kept(context: Context, digest: str) -> bool:
     """Whether the repository is here; then nobody removes it for a day. Raises `storage_failed`."""
+    if not has_foundation(context, digest):
+        return False
     try:
         with using(context, digest):
             return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import shutil
 from collections.abc import Awaitable, Callable, Iterator
@@ -195,6 +196,23 @@ def test_a_pack_without_its_repository_starts_nothing_and_may_be_sent_again(
         packed = machine.pack(ticket)
         assert await ask.run_pack(packed) == {"is": "missing"}
         await ask.send(packed, part=1000)
+        assert (await ask.run_pack(packed))["is"] == "ended"
+
+    machine.asking(work)
+    assert machine.jobs() == 1
+
+
+def test_a_repository_that_was_not_used_for_long_is_there_for_the_next_run(
+    machine: Machine, model: Model, ticket: str
+) -> None:
+    model(say("It is fine."))
+    repositories = machine.node.world.home / ".cache/codex-counsel/packs"
+
+    async def work(ask: Ask) -> None:
+        packed = machine.pack(ticket)
+        await ask.send(packed)
+        # Whoever removes what nobody uses has not come by since.
+        os.utime(repositories / packed.foundation.digest / "used", (0, 0))
         assert (await ask.run_pack(packed))["is"] == "ended"
 
     machine.asking(work)
