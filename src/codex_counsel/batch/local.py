@@ -156,9 +156,11 @@ class LocalPool:
         survivors = []
         for item, handle in list(self._runs.values()):
             try:
-                self._end(item, self._counsel.store.cancel(handle.job))
+                self._counsel.store.cancel(handle.job)
             except (CounselError, OSError) as error:
                 survivors.append(f"job {handle.job.id} did not end: {error}")
+            else:
+                self._end(item, self._outcome(item, handle))
         reap_workers()
         return survivors
 

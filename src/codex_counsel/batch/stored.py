@@ -8,6 +8,7 @@ from codex_counsel.batch import limits
 from codex_counsel.batch.model import REQUESTS, Item
 from codex_counsel.batch.totals import Retry, code_of, is_lost, is_retried
 from codex_counsel.contract.envelope import EnvelopeDict
+from codex_counsel.contract.vocabulary import TERMINAL
 from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.jobs import idempotency, recovery
 from codex_counsel.jobs.job import Job
@@ -44,6 +45,11 @@ def find(store: Store, item: Item) -> Earlier | None:
         if job is None:
             return None
         return Earlier(job, outcome(store, job))
+    except CounselError as error:
+        # Its record was dropped since the note was read.
+        if error.code == Code.JOB_NOT_FOUND:
+            return None
+        raise
     except OSError as error:
         raise error_of(
             Code.STORAGE_FAILED, "The jobs cannot be looked at", error
@@ -54,7 +60,9 @@ def outcome(store: Store, job: Job) -> EnvelopeDict | None:
     """The whole terminal envelope of a run, None while it lives. Raises OSError, `job_corrupt` and `job_not_found`."""
     if recovery.outcome(job) is None:
         return None
-    return results.whole_result(store, job.id)
+    envelope = results.whole_result(store, job.id)
+    # Where there is no room for a conclusion, another process may be making it anew.
+    return envelope if envelope["status"] in TERMINAL else None
 
 
 def mark_recorded(store: Store, envelope: EnvelopeDict) -> None:
