@@ -62,6 +62,18 @@ from codex_counsel.fleet import node
 
 node.run = lambda *_: {"is": "missing"}
 """
+HELD = """
+import time
+from pathlib import Path
+
+def held(*arguments, lie=node.run):
+    while not Path("GATE").exists():
+        time.sleep(0.01)
+    return lie(*arguments)
+
+node.run = held
+"""
+"""Put behind another lie, it holds that back until there is the file GATE."""
 
 OTHER_COMMIT = """
 from codex_counsel.packs import result_writer
@@ -101,9 +113,17 @@ def test_nodes_that_cannot_be_used_are_named_and_another_one_gets_their_items(
 
 def test_items_of_which_a_node_gives_no_result_are_lost_by_name(fleet: Fleet) -> None:
     fleet.model()
-    add_liars(fleet, OTHER_BYTES, WITHOUT_END, ALWAYS_MISSING)
-    ended = fleet.batch(write_requests(fleet.client, 9))
-    assert ended.returncode == 5, ended.stderr
+    gate = fleet.client.base / "gate"
+    held = HELD.replace("GATE", str(gate))
+    lies = (OTHER_BYTES, WITHOUT_END, ALWAYS_MISSING)
+    add_liars(fleet, *(lie + held for lie in lies))
+    with fleet.started(write_requests(fleet.client, 9)) as process:
+        # A node that has lied gets no more items, and nobody else would take them.
+        places = fleet.directory / "places.jsonl"
+        until(lambda: places.exists() and places.read_text().count("\n") == 9, SECONDS)
+        gate.touch()
+        _, stderr = process.communicate(timeout=SECONDS)
+    assert process.returncode == 5, stderr
     lost = dict.fromkeys(names(range(9)), "worker_lost")
     assert codes(fleet.directory) == lost
     for problem in (
@@ -111,7 +131,7 @@ def test_items_of_which_a_node_gives_no_result_are_lost_by_name(fleet: Fleet) ->
         "its result has more than 8,016,000,000 bytes",
         "it misses what it was not sent",
     ):
-        assert f"gets no more items: {problem}" in ended.stderr
+        assert f"gets no more items: {problem}" in stderr
 
 
 def test_the_review_of_another_commit_than_was_sent_is_refused_and_kept_as_a_file(
