@@ -167,8 +167,9 @@ class Cluster:
         seconds: float,
     ) -> dict[str, Any]:
         """Have one worker answer a call of `fleet/node.py`. Raises Interrupted, and as `answers.checked`."""
+        client = self._connected_client()
         call = asyncio.ensure_future(
-            self._client.run(function, *arguments, workers=[worker.address])
+            client.run(function, *arguments, workers=[worker.address])
         )
         answers = await _first(call, worker, seconds)
         if not isinstance(answers, dict):
@@ -183,8 +184,9 @@ class Cluster:
         *arguments: object,
     ) -> dict[str, Any]:
         """Run a function of `fleet/node.py` as a task of one worker, and wait for it. As `call`."""
+        client = self._connected_client()
         try:
-            future = self._client.submit(
+            future = client.submit(
                 function,
                 *arguments,
                 key=key,
@@ -203,6 +205,12 @@ class Cluster:
             with contextlib.suppress(Exception):
                 # A task that waits in the scheduler is dropped, one that runs goes on unheard.
                 await asyncio.wait_for(future.cancel(), LOOK_SECONDS)
+
+    def _connected_client(self) -> Any:
+        """Raises Interrupted while a lost connection is made anew."""
+        if self._client is None:
+            raise Interrupted("the scheduler is gone")
+        return self._client
 
     async def close(self) -> None:
         """Let go of the cluster; one that `connect` has started ends, its runs go on."""
