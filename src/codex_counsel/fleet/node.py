@@ -110,7 +110,12 @@ def _keep_foundation(digest: str, size: int) -> Answer:
     file = tickets.whole_upload(digest, size)
     if file is None:
         return {"kept": repository.has_foundation(Context.of(), digest)}
-    repository.keep_foundation(Context.of(), file)
+    try:
+        repository.keep_foundation(Context.of(), file)
+    except CounselError:
+        # Another call may have made it meanwhile, and removed the upload.
+        if not repository.has_foundation(Context.of(), digest):
+            raise
     tickets.remove_upload(digest)
     return {"kept": True}
 
