@@ -34,6 +34,7 @@ from codex_counsel.packs.limited_git import STORAGE_REPAIR, LimitedGit
 from codex_counsel.packs.manifest import Foundation
 from codex_counsel.system.files import (
     UnsafeDirectoryError,
+    is_at,
     lock_file,
     make_private,
     read_regular,
@@ -295,8 +296,8 @@ def _remove(context: Context, directory: Path, now: float) -> None:
     if lock is None:
         return
     try:
-        # Somebody may have used it since, or made the repository.
-        if not _is_unused(directory, now):
+        # Somebody may have used it since, or made the repository, or made the whole directory anew.
+        if not is_at(lock, directory / "lock") or not _is_unused(directory, now):
             return
         removed = directory.with_name(f"{REMOVED}{directory.name}-{os.getpid()}")
         directory.rename(removed)

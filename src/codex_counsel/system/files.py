@@ -222,7 +222,7 @@ def lock_file(
             os.close(descriptor)
             raise LockError(error.errno, error.strerror) from None
         else:
-            if shared or not create or _is_at(descriptor, path):
+            if shared or not create or is_at(descriptor, path):
                 return descriptor
             # Whoever held the lock removed the file, and another one may be there now.
             os.close(descriptor)
@@ -243,7 +243,7 @@ def changing(path: str | os.PathLike[str]) -> Iterator[None]:
             os.close(lock)
 
 
-def _is_at(descriptor: int, path: str | os.PathLike[str]) -> bool:
+def is_at(descriptor: int, path: str | os.PathLike[str]) -> bool:
     """Whether the open file is the one that is at the path now."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import time
 from pathlib import Path
@@ -513,6 +515,31 @@ def test_a_repository_that_was_found_is_not_removed_before_its_run_begins(
     packs.keep_foundation(context, file)
     packs.remove_unused(context)
     assert packs.has_foundation(context, digest)
+
+
+def test_a_repository_that_is_made_anew_is_not_removed_by_who_waited_for_the_old_one(
+    sender: Repository,
+    context: Context,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sender.begin()
+    file = draft(sender).write(tmp_path / "foundation.tar")
+    digest = packs.keep_foundation(context, file)
+    later = time.time() + 2 * packs.UNUSED_SECONDS
+    lock = fcntl.flock
+
+    def lock_after_another_one(descriptor: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        packs.remove_unused(context, later)
+        assert not packs.has_foundation(context, digest)
+        making.enter_context(packs._changing(context, digest))
+        lock(descriptor, operation)
+
+    with contextlib.ExitStack() as making:
+        monkeypatch.setattr(fcntl, "flock", lock_after_another_one)
+        packs.remove_unused(context, later)
+        assert (context.directories.packs / digest).is_dir()
 
 
 def test_a_directory_that_cannot_be_removed_keeps_no_other(context: Context) -> None:
