@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from codex_counsel import __version__
 from codex_counsel.fleet import node as calls
 from codex_counsel.fleet.cluster import Cluster, DaskWorker, Interrupted
 from codex_counsel.fleet.delivery import Arrived, Delivery
+from codex_counsel.fleet.names import PROTOCOL
 from codex_counsel.fleet.nodes import Node, Nodes, Notices, Order
 from codex_counsel.fleet.packing import PackedItem
+from codex_counsel.packs import archive
 from tests.unit.batches import item
 
 
@@ -55,3 +59,63 @@ def test_an_order_that_waits_while_the_connection_is_lost_is_no_failure(
 
     arrived = asyncio.run(run())
     assert (arrived.error, arrived.result, arrived.order.is_sent) == (None, None, False)
+
+
+class Clock:
+    """Stands for the module `time`: the time that passes is that of the test."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class FoundCluster(Cluster):
+    """It has one worker, whose node says what it is."""
+
+    is_connected = True
+
+    async def look(self) -> None:
+        self.workers = {"one": DaskWorker("one", "one", has_resource=True)}
+
+    async def call(self, *_: object, seconds: float) -> dict[str, Any]:
+        del seconds
+        return {
+            "node": "a" * 32,
+            "place": "here",
+            "version": __version__,
+            "protocol": PROTOCOL,
+            "format": archive.FORMAT,
+            "slots": 1,
+        }
+
+
+async def find_none(_: Cluster) -> None:
+    """In place of `FoundCluster.look`."""
+
+
+@pytest.mark.parametrize("is_back", [True, False])
+def test_a_node_that_is_back_is_not_lost_after_a_time_in_which_nobody_looked(
+    monkeypatch: pytest.MonkeyPatch, *, is_back: bool
+) -> None:
+    """As after a time in which the machine of the client stood still."""
+    clock = Clock()
+    monkeypatch.setattr("codex_counsel.fleet.nodes.time", clock)
+    monkeypatch.setattr("codex_counsel.fleet.nodes.LOOK_PAUSE", 0)
+
+    async def run() -> DaskWorker | None:
+        cluster = FoundCluster("tcp://127.0.0.1:9")
+        nodes = Nodes(cluster, Notices())
+        node = nodes.get("a" * 32)
+        waiting = asyncio.create_task(nodes.worker_of(node, 120))
+        await asyncio.sleep(0)
+        clock.now += 300
+        for _ in range(5):
+            await asyncio.sleep(0)
+        if not is_back:
+            monkeypatch.setattr(FoundCluster, "look", find_none)
+        await nodes.look()
+        return await waiting
+
+    assert bool(asyncio.run(run())) == is_back

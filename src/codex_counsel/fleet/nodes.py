@@ -126,7 +126,8 @@ class Nodes:
         self._nodes: dict[str, Node] = {}
         self._met: set[str] = set()
         """The addresses of the workers that were asked which node they serve."""
-        self._connected_since = time.monotonic()
+        self._connected_since = self._looked = time.monotonic()
+        """`_looked` is when the last look began that has ended."""
         self._lock = threading.RLock()
 
     def known(self) -> list[Node]:
@@ -170,6 +171,7 @@ class Nodes:
 
     async def look(self) -> None:
         """Find out which nodes are there, and which are away."""
+        begun = time.monotonic()
         await self._cluster.look()
         present = self._cluster.workers
         for node in self.known():
@@ -177,6 +179,7 @@ class Nodes:
         new = present.keys() - self._met
         self._met &= present.keys()
         await asyncio.gather(*(self._meet(present[address]) for address in new))
+        self._looked = begun
 
     def _drop_gone(self, node: Node) -> None:
         was_there = bool(node.workers)
@@ -239,14 +242,17 @@ class Nodes:
             )
 
     async def worker_of(self, node: Node, seconds: float) -> DaskWorker | None:
-        """A worker of the node; None when it was away so long, counted while the scheduler is there."""
+        """A worker of the node; None when it was away so long, counted while the scheduler is there.
+
+        It was away as long as somebody has looked: it may have come back since.
+        """
         begun = time.monotonic()
         while True:
             worker = node.worker()
             if worker:
                 return worker
             away_since = max(node.away_since, self._connected_since, begun)
-            is_overdue = time.monotonic() - away_since > seconds
+            is_overdue = self._looked - away_since > seconds
             if self._cluster.is_connected and is_overdue:
                 return None
             await asyncio.sleep(LOOK_PAUSE)
