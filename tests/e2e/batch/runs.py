@@ -17,6 +17,11 @@ from codex_counsel.system.json_values import JsonObject
 from tests.conftest import World, until
 
 MARK = re.compile(r"item (\d+)\b")
+MAIN = """
+import sys
+from codex_counsel.__main__ import main
+sys.exit(main())
+"""
 
 
 def number_of(request: Request) -> int:
@@ -45,8 +50,12 @@ def write_requests(world: World, count: int) -> Path:
     return path
 
 
-def argv_of(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "codex_counsel", "batch", *map(str, arguments)]
+def argv_of(*arguments: str | Path, before: str = "") -> list[str]:
+    """The command line; `before` is what its Python runs first."""
+    program = ["-m", "codex_counsel"]
+    if before:
+        program = ["-c", f"{before}{MAIN}"]
+    return [sys.executable, *program, "batch", *map(str, arguments)]
 
 
 def batch(
@@ -66,10 +75,12 @@ def batch(
 
 
 @contextmanager
-def started(world: World, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """Run the verb; it is killed at the end of the block if it has not ended."""
+def started(
+    world: World, *arguments: str | Path, before: str = ""
+) -> Iterator[subprocess.Popen[str]]:
+    """Run the verb, as `argv_of` has it; it is killed at the end of the block if it has not ended."""
     process = subprocess.Popen(
-        argv_of(*arguments),
+        argv_of(*arguments, before=before),
         env=world.env,
         cwd=world.workspace,
         stdin=subprocess.DEVNULL,

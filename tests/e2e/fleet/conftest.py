@@ -50,10 +50,10 @@ class Fleet:
         return batch(self.client, *self._new(arguments))
 
     def started(
-        self, *arguments: str | Path
+        self, *arguments: str | Path, before: str = ""
     ) -> AbstractContextManager[subprocess.Popen[str]]:
-        """Start a new batch on the cluster."""
-        return started(self.client, *self._new(arguments))
+        """Start a new batch on the cluster; `before` is what its Python runs first."""
+        return started(self.client, *self._new(arguments), before=before)
 
     def resume(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         return batch(self.client, "--resume", self.directory, *arguments)

@@ -57,7 +57,7 @@ def _connected(
     async def run() -> None:
         cluster = Cluster(address, **keys)
         try:
-            await cluster.connect()
+            await cluster.connect(SECONDS)
             await work(cluster)
         finally:
             await cluster.close()
@@ -146,7 +146,7 @@ def test_after_the_end_of_the_scheduler_a_client_connects_again(
             assert cluster.workers == {}
 
             await asyncio.to_thread(dask.start_scheduler)
-            await cluster.connect()
+            await cluster.connect(SECONDS)
             node = dask.nodes[0]
             assert node.process
             node.process.kill()

@@ -54,7 +54,7 @@ class Machine:
         async def run() -> None:
             cluster = Cluster(self.dask.address)
             try:
-                await cluster.connect()
+                await cluster.connect(SECONDS)
                 async with asyncio.timeout(SECONDS):
                     while not cluster.workers:
                         await cluster.look()

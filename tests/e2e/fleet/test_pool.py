@@ -46,6 +46,12 @@ DASK = re.compile("dask|spawn_main|resource_tracker")
 LATER = str(Path(__file__).with_name("later_release.py"))
 OLDER = str(Path(__file__).with_name("older_release.py"))
 
+PATIENT = f"""
+from codex_counsel.fleet import dispatcher
+dispatcher.CANCEL_SECONDS = {SECONDS / 2}
+"""
+"""A client that cancels waits for a restarted worker as long as that may take beside other tests."""
+
 
 def all_answered(count: int) -> dict[str, None]:
     return dict.fromkeys(names(range(count)))
@@ -286,7 +292,8 @@ def test_a_cancel_reaches_a_node_whose_dask_worker_is_just_restarted(
 ) -> None:
     model = fleet.model(hold(say("It is there.")))
     node = fleet.add_node("one")
-    with fleet.started(write_requests(fleet.client, 3)) as process:
+    requests = write_requests(fleet.client, 3)
+    with fleet.started(requests, before=PATIENT) as process:
         model.asked(2, SECONDS)
         for pid in node.worker_pids():
             os.kill(pid, signal.SIGKILL)
