@@ -313,7 +313,7 @@ async def _start(
     handle = await launch_in_thread(
         counsel, partial(start, request, background=True), Caller(get_context())
     )
-    return {**counsel.detach(handle), "tool": tool}
+    return {**counsel.detach(handle, request.detail), "tool": tool}
 
 
 async def _run(counsel: Counsel, start: Start, request: RunRequest) -> EnvelopeDict:

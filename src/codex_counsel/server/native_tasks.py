@@ -112,10 +112,9 @@ class NativeTasks(ServerExtension):
         if wire.get("status") in ("queued", "running"):
             return self._task_state(wire["job_id"], wire, is_new=True)
 
-        # Without a state directory the run can still be waited for. A run that had
-        # ended before (the same idempotency key) is returned by the call itself.
-        has_no_storage = wire.get("error", {}).get("code") == Code.STORAGE_FAILED
-        if wire.get("ok") or has_no_storage:
+        # Without a state directory the run can still be waited for. A run that has
+        # ended by now is the answer: the call itself would start another one.
+        if wire.get("error", {}).get("code") == Code.STORAGE_FAILED:
             return await call_next()
         return answer
 

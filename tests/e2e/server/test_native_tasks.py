@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -175,6 +176,36 @@ def test_the_same_key_is_the_same_task_and_after_its_end_the_answer(
             start_task(client, idempotency_key="k")["structuredContent"]["answer"]
             == "It is fine."
         )
+
+
+LATE = """
+import time
+from codex_counsel.server import main
+from codex_counsel.services.counsel import Counsel
+
+start = Counsel.consult
+
+def return_after_the_end(counsel, request, *, background=False):
+    handle = start(counsel, request, background=background)
+    while handle.is_running():
+        time.sleep(0.02)
+    return handle
+
+Counsel.consult = return_after_the_end
+main.serve()
+"""
+
+
+def test_a_run_that_has_ended_before_it_could_become_a_task_is_the_answer_and_is_not_paid_for_twice(
+    world: World, model: Model
+) -> None:
+    asked = model([say("It is fine. " * 2_000)])
+    with ServerProcess(world, argv=(sys.executable, "-c", LATE)) as client:
+        answer = start_task(client, detail="summary")["structuredContent"]
+    assert answer["status"] == "completed"
+    assert len(answer["answer"]) < 6_000
+    assert len(asked.requests) == 1
+    assert len(world.counsel().store.rows()) == 1
 
 
 def test_the_answer_to_a_key_whose_run_has_ended_is_as_short_as_it_was_asked_for(
