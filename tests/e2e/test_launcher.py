@@ -508,6 +508,10 @@ def test_every_state_of_the_code_has_an_environment_of_its_own(
     (root / "src/a.pyc").touch()
     assert venv.path(root, tmp_path) in versions
     assert len(versions) == 8
+    # Whoever imports the code meanwhile writes such a file, and renames it at once.
+    (root / "src/__pycache__").mkdir()
+    (root / "src/__pycache__/a.cpython-311.pyc.140127001").touch()
+    assert venv.path(root, tmp_path) in versions
 
 
 def test_an_environment_that_a_server_holds_or_used_lately_is_kept(

@@ -34,7 +34,8 @@ def path(root: Path, home: Path) -> Path:
     sources = sorted(
         file
         for file in (root / "src").rglob("*")
-        if file.is_file() and file.suffix != ".pyc"
+        # Beside compiled files, there are for a moment those that become one.
+        if "__pycache__" not in file.parts and file.suffix != ".pyc" and file.is_file()
     )
     for file in (root / "uv.lock", root / "pyproject.toml", *sources):
         if not file.is_file():
