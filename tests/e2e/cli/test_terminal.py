@@ -132,6 +132,8 @@ def test_ctrl_c_ends_a_run_that_cannot_go_on_alone(world: World, model: Model) -
     world.settings["STATE_DIR"] = str(world.base / "file/state")
     with terminal(world, "consult", "Wait.") as screen:
         assert gate.reached.wait(30)
+        # The model is asked before the run is waited for.
+        screen.wait_for("thinking")
         screen.type(CTRL_C)
         assert screen.finish() == 130
     assert "let it run" not in screen.text
@@ -146,6 +148,8 @@ def test_a_second_ctrl_c_ends_the_run_and_shows_what_it_had_done(
     model([FIX, gate])
     with terminal(world, "delegate", "Wait.") as screen:
         assert gate.reached.wait(30)
+        # The model is asked before the run is waited for.
+        screen.wait_for("thinking")
         screen.type(CTRL_C)
         screen.wait_for("Ctrl-C again: end it")
         screen.type(CTRL_C)
@@ -163,6 +167,8 @@ def test_a_run_that_ends_while_the_user_decides_is_printed(
     model([gate])
     with terminal(world, "consult", "Wait.") as screen:
         assert gate.reached.wait(30)
+        # The model is asked before the run is waited for.
+        screen.wait_for("thinking")
         screen.type(CTRL_C)
         screen.wait_for("Ctrl-C again: end it")
         gate.release.set()
