@@ -242,7 +242,7 @@ def test_a_slow_first_start_is_answered_at_once_and_its_calls_by_the_server_that
         )
 
         client.release()
-        replies = {}
+        replies: dict[int, Any] = {}
         while len(replies) < 2:
             reply = client.receive()
             # The installation is reported until it has ended.
