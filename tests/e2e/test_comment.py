@@ -270,6 +270,25 @@ def test_two_runs_at_once_leave_one_comment(scene: Scene) -> None:
     assert body.endswith("later")
 
 
+def test_a_comment_stays_where_that_of_another_run_is_removed_meanwhile(
+    scene: Scene,
+) -> None:
+    first, second = scene.place(), scene.place()
+    earlier = reviewed(ended="2026-01-02T00:00:00+00:00")
+    later = reviewed(ended="2026-01-03T00:00:00+00:00")
+    assert post(first, earlier, "earlier").data["action"] == "created"
+
+    def remove(call: Call) -> None:
+        if b"updateIssueComment" in call.body or call.method == "PUT":
+            scene.pull.comments[:] = scene.pull.comments[1:]
+            scene.hub.respond = lambda _call: None
+
+    scene.hub.respond = remove
+    assert post(second, later, "later").data["action"] == "created"
+    (body,) = scene.bodies
+    assert body.endswith("later")
+
+
 def test_what_two_runs_left_is_cleared_by_the_next(scene: Scene) -> None:
     scene.comment(reviewed({}))
     (ours,) = scene.pull.comments

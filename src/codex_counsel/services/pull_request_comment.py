@@ -163,7 +163,10 @@ def _create(
     first, *others = now.own
     if first.body.rstrip() != body.rstrip():
         updated = _update(service, now.head, first, stamp, body)
-        outcome = updated or outcome
+        if updated is None:
+            # Somebody removed it since, and ours is among the others.
+            return outcome
+        outcome = updated
     _remove(service, others)
     return outcome
 
