@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from codex_counsel.claude import session_import as transfer
+from codex_counsel.codex import thread_import
 from codex_counsel.contract.request import Transfer, parse
 from codex_counsel.errors import CounselError
 from tests.conftest import World, consult, living, until
@@ -133,6 +134,22 @@ def test_a_session_that_holds_only_its_hand_over_is_refused(
     append(session, message("user", TYPED), use_of(TRANSFER, "call"))
     with pytest.raises(CounselError, match="nothing that could be handed over"):
         import_session(world, transcript_path=str(session))
+
+
+def test_a_session_that_is_removed_while_it_is_imported_is_handed_over(
+    world: World, session: Path, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model()
+    size = session.stat().st_size
+    counsel = "codex_counsel.services.counsel"
+
+    def remove_and_import(*arguments: Any, **more: Any) -> str:
+        session.unlink()
+        return thread_import.import_session(*arguments, **more)
+
+    monkeypatch.setattr(f"{counsel}.import_session", remove_and_import)
+    data = import_session(world, transcript_path=str(session))["data"]
+    assert (data["turns"], data["bytes"]) == (1, size)
 
 
 def test_without_a_path_it_is_the_session_that_started_this_process(

@@ -57,8 +57,12 @@ class SessionTranscript:
 
 @dataclass
 class Contents:
-    """What is handed over: how often the user wrote, and the first and the last words, each on one line."""
+    """What is handed over: how often the user wrote, and the first and the last words, each on one line.
 
+    `bytes` is the size of the transcript by then: the session goes on, or is removed.
+    """
+
+    bytes: int = 0
     turns: int = 0
     first_words: str = ""
     last_words: str = ""
@@ -205,6 +209,7 @@ def private_copy(transcript: Path) -> Iterator[PrivateCopy]:
         copy.parent.mkdir(parents=True)
         with _open_transcript(transcript) as source, copy.open("wb") as target:
             contents = _copy_without_hand_over(source, target)
+            contents.bytes = source.tell()
         if not contents.turns:
             raise _invalid(f"{transcript} holds nothing that could be handed over")
         yield PrivateCopy(home, copy, contents)

@@ -308,7 +308,6 @@ class Counsel:
             {
                 "resume_command": command,
                 "transcript": str(transcript.path),
-                "bytes": transcript.path.stat().st_size,
                 **asdict(contents),
             },
             Meta(session_id=thread, workspace=workspace.report(), warnings=warnings),
