@@ -75,12 +75,7 @@ class LocalPool:
 
     def start(self, item: Item) -> None:
         """As `Pool.start`. An item that was sent to a node of a cluster, and of which no result came back, is lost."""
-        earlier = stored.find(self._counsel.store, item)
-        if earlier and earlier.outcome is None:
-            self._runs[item.id] = item, Handle(earlier.job)
-            return
-        if earlier and earlier.is_result(self._retry):
-            self._end(item, earlier.outcome)
+        if self.join(item):
             return
         node = self._record.place_of(item.id)
         if node is not None:
@@ -94,6 +89,22 @@ class LocalPool:
         self._runs[item.id] = item, handle
         # The worker of a detached run has no pipes; it is reaped by later starts.
         handle.release()
+
+    def join(self, item: Item) -> bool:
+        """Wait for the run that the item has, or take its result; false where it has none that counts.
+
+        Raises as `stored.find`.
+        """
+        earlier = stored.find(self._counsel.store, item)
+        if earlier is None:
+            return False
+        if earlier.outcome is None:
+            self._runs[item.id] = item, Handle(earlier.job)
+            return True
+        if earlier.is_result(self._retry):
+            self._end(item, earlier.outcome)
+            return True
+        return False
 
     def _start_of(self, kind: Kind) -> Callable[..., Handle]:
         starts: dict[Kind, Callable[..., Any]] = {

@@ -252,6 +252,7 @@ def _pool(
         record,
         address,
         slots=record.options.jobs,
+        retry=batch_requests.retry_of(arguments),
         is_wanted=lambda: control.wish == "go_on",
         **limits,
     )

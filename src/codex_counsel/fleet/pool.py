@@ -25,13 +25,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from codex_counsel.batch import limits, stored
+from codex_counsel.batch import limits
 from codex_counsel.batch.directory import PLACES
 from codex_counsel.batch.local import LocalPool
 from codex_counsel.batch.model import REQUESTS, Ended, Item, Load
 from codex_counsel.batch.record import Record
 from codex_counsel.batch.refused import kept_at
-from codex_counsel.batch.totals import code_of
+from codex_counsel.batch.totals import Retry, code_of
 from codex_counsel.contract.envelope import EnvelopeDict, failed
 from codex_counsel.errors import Code, CounselError, error_of
 from codex_counsel.fleet.cluster import Cluster, LocalNodes
@@ -40,7 +40,6 @@ from codex_counsel.fleet.dispatcher import Dispatcher
 from codex_counsel.fleet.nodes import Order
 from codex_counsel.fleet.packing import Packing
 from codex_counsel.fleet.tickets import TICKET
-from codex_counsel.jobs.store import Store
 from codex_counsel.prepare.context import Context, Memory
 from codex_counsel.services.take import take_file
 from codex_counsel.system.files import make_private, remove_tree
@@ -61,6 +60,7 @@ class ClusterPool:
     Raises `cancelled` if `is_wanted` is false before it is reached.
 
     `address` is that of a Dask scheduler, or `local` with `slots` for runs on this machine.
+    `retry` says which runs that have ended are started anew.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class ClusterPool:
         *,
         slots: int | None = None,
         lost_after: float = LOST_AFTER,
+        retry: Retry = "none",
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         context = replace(context, memory=Memory())
@@ -79,7 +80,7 @@ class ClusterPool:
         self._packing = Packing(context, record.directory)
         self._unplaced: deque[Item] = deque()
         self._times_unknown: dict[str, int] = {}
-        self._joined = LocalPool(record, context.env, context.settings)
+        self._joined = LocalPool(record, context.env, context.settings, retry=retry)
         """Has the runs of this machine that the batch started before it had a cluster."""
         self._joined_count = 0
         self._results = record.directory / "arriving"
@@ -114,8 +115,7 @@ class ClusterPool:
         place = self._record.place_of(item.id)
         if place is not None:
             self._ask_for(item, place)
-        elif self._runs_here(item):
-            self._joined.start(item)
+        elif self._joined.join(item):
             self._joined_count += 1
         else:
             self._place(item)
@@ -131,10 +131,6 @@ class ClusterPool:
         node = self._dispatcher.nodes.get(node_id)
         order = Order(item, node, ticket, is_resumed=True, is_sent=True)
         self._dispatcher.send(order)
-
-    def _runs_here(self, item: Item) -> bool:
-        earlier = stored.find(Store(self._context.settings.state), item)
-        return earlier is not None and earlier.outcome is None
 
     def _place(self, item: Item) -> None:
         """Send an item to the node with most room; without one, later."""

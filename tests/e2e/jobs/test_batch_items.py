@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from codex_counsel.batch.model import REQUESTS, Item
 from codex_counsel.contract.envelope import EnvelopeDict
 from codex_counsel.contract.settings import Settings
 from codex_counsel.delegate.record import READABLE_DIFF
+from codex_counsel.fleet.pool import ClusterPool
 from codex_counsel.jobs import idempotency, recovery, retention
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.store import Store
@@ -123,3 +125,31 @@ def add_diff(directory: Path, beginning: str, whole: str) -> None:
     file = directory / "result.json"
     file.write_text(json.dumps({**json.loads(file.read_bytes()), "diff": beginning}))
     (directory / READABLE_DIFF).write_text(whole)
+
+
+def test_a_run_of_this_machine_that_ended_just_now_is_not_sent_to_a_cluster(
+    batch: Batch,
+) -> None:
+    """It lived when the batch that is resumed looked for it."""
+    handle = batch.factory.launch()
+    item = batch.note(handle.job)
+    until(handle.collect)
+    context = batch.factory.world.counsel().context
+    pool = ClusterPool(context, batch.record, "local", slots=1)
+    with contextlib.closing(pool):
+        pool.start(item)
+        (ended,) = pool.ended(0)
+    assert ended.envelope["meta"]["job_id"] == handle.job.id
+    assert batch.record.place_of(item.id) is None
+
+
+def test_a_run_that_failed_is_joined_where_nobody_wants_it_repeated(
+    batch: Batch,
+) -> None:
+    handle = batch.factory.launch("exit 3")
+    item = batch.note(handle.job)
+    until(handle.collect)
+    assert batch.pool.join(item)
+    settings = Settings(state_dir=str(batch.factory.world.state))
+    env = batch.factory.world.env
+    assert not LocalPool(batch.record, env, settings, retry="failed").join(item)
