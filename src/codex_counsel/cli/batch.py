@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import itertools
 import os
 import shlex
 import signal
@@ -124,7 +125,19 @@ def _new_directory(arguments: argparse.Namespace) -> Path:
     if arguments.output_dir is not None:
         return Path(arguments.output_dir).absolute()
     now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    return Path(f"codex-counsel-batch-{now}").absolute()
+    first = directory = Path(f"codex-counsel-batch-{now}").absolute()
+    for number in itertools.count(2):
+        try:
+            directory.mkdir(mode=0o700)
+        except FileExistsError:
+            # That of another batch, begun in the same second.
+            directory = first.with_name(f"{first.name}-{number}")
+        except OSError:
+            # Whoever takes it says why.
+            break
+        else:
+            break
+    return directory
 
 
 def _options(arguments: argparse.Namespace, earlier: BatchOptions) -> BatchOptions:
