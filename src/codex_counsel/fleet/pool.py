@@ -40,7 +40,10 @@ from codex_counsel.fleet.dispatcher import Dispatcher
 from codex_counsel.fleet.nodes import Order
 from codex_counsel.fleet.packing import Packing
 from codex_counsel.fleet.tickets import TICKET
+from codex_counsel.jobs.job import Job
+from codex_counsel.jobs.store import Store
 from codex_counsel.prepare.context import Context, Memory
+from codex_counsel.services import results
 from codex_counsel.services.take import take_file
 from codex_counsel.system.files import make_private, remove_tree
 
@@ -215,7 +218,8 @@ class ClusterPool:
         finally:
             path.unlink(missing_ok=True)
         self._dispatcher.confirm(order)
-        envelope = taken.envelope
+        job = Job(Store(self._context.settings.state).directory / taken.job_id)
+        envelope = results.with_whole_diff(job, taken.envelope)
         is_cancelled = envelope["status"] == "cancelled"
         if is_cancelled or limits.is_no_result(code_of(envelope)):
             self._record.forget_place(item.id)

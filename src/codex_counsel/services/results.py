@@ -134,7 +134,7 @@ def whole_result(store: Store, job_id: str) -> EnvelopeDict:
     outcome = recovery.outcome(job)
     if outcome is None:
         return job.running().wire()
-    return _with_whole_diff(job, outcome)
+    return with_whole_diff(job, outcome)
 
 
 def mark_received(store: Store, job_id: str) -> None:
@@ -161,7 +161,7 @@ def deliver(
     """The first page of a finished run, marked as delivered if it is the last. A run without a record comes whole."""
     if handle.private or not (handle.job.path / "result.json").exists():
         return outcome
-    page = paging.first_page(_with_whole_diff(handle.job, outcome), detail)
+    page = paging.first_page(with_whole_diff(handle.job, outcome), detail)
     if is_last_page(page):
         mark_received(store, handle.job.id)
     return page
@@ -205,13 +205,13 @@ def read_result(store: Store, request: JobResult) -> EnvelopeDict:
     outcome = _outcome_within(job, request.wait_seconds)
     if outcome is None:
         return job.running().wire()
-    whole = _with_whole_diff(job, outcome)
+    whole = with_whole_diff(job, outcome)
     if request.cursor:
         return paging.page_at(whole, request.cursor, request.detail)
     return paging.first_page(whole, request.detail)
 
 
-def _with_whole_diff(job: Job, outcome: EnvelopeDict) -> EnvelopeDict:
+def with_whole_diff(job: Job, outcome: EnvelopeDict) -> EnvelopeDict:
     """The envelope with all of a diff for reading of which the stored one has only the beginning."""
     if "diff" not in outcome:
         return outcome
@@ -255,7 +255,7 @@ def cancel(store: Store, request: JobCancel) -> EnvelopeDict:
     job = store.job(request.job_id)
     outcome = store.cancel(job)
     if outcome["status"] != "cancelled":
-        return paging.first_page(_with_whole_diff(job, outcome), "full")
+        return paging.first_page(with_whole_diff(job, outcome), "full")
     return _cancelled(request, outcome).wire()
 
 

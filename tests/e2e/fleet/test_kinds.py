@@ -31,7 +31,7 @@ def play(request: Request) -> Reply:
     if "Make it 42" not in request.prompt:
         return say("It is red.")
     if request.index == 0:
-        return shell("sed -i 's/41/42/' app.py")
+        return shell("sed -i 's/41/42/' app.py; seq -f 'line %.0f' 50000 > long.txt")
     return say("It is 42 now.")
 
 
@@ -73,6 +73,7 @@ def test_a_review_a_task_and_a_question_about_a_large_image_come_back_as_local_o
     job_id = rows["task"]["meta"]["job_id"]
     applied = command_line(fleet.client, "apply", job_id)
     assert applied.returncode == 0, applied.stderr
+    assert rows["task"]["diff"].count("\n+line ") == 50_000
     assert repository.root.joinpath("app.py").read_text() == "answer = 42\n"
     text = (fleet.directory / "results.jsonl").read_text()
     assert str(node.world.base) not in text
