@@ -646,11 +646,13 @@ def test_a_review_in_the_background_is_fetched_by_its_job_id(
     world: World, model: Model
 ) -> None:
     world.repository.begin_changed()
-    model([say(reply({}, verdict="fail"))])
+    gate = hold(say(reply({}, verdict="fail")))
+    model([gate])
     counsel = world.counsel()
     running = counsel.detach(
         counsel.review_changes(parse(ReviewChanges, {}), background=True)
     )
+    gate.release.set()
     assert (running["ok"], "verdict" in running) == (True, False)
     job = running["job_id"]
     wire = fetch(counsel, parse(JobResult, {"job_id": job, "wait_seconds": 50}))

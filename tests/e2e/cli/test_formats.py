@@ -14,7 +14,7 @@ from xml.etree.ElementTree import fromstring
 import pytest
 
 from codex_counsel.cli.verb_table import FORMATS
-from codex_counsel.loopback import Loopback, http_error, say
+from codex_counsel.loopback import Loopback, hold, http_error, say
 from tests.conftest import World
 from tests.e2e.cli.test_verbs import run
 from tests.e2e.proving import CLAIM, Prover, begin, script
@@ -248,10 +248,13 @@ def test_a_check_writes_its_outcome_and_the_review_side_by_side(
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_of_a_run_in_the_background_a_file_has_a_document_and_the_screen_the_job(
-    changed: World, name: str
+    changed: World, model: Model, name: str
 ) -> None:
+    gate = hold(say(FINDING))
+    model(gate)
     flags = ("--background", f"--output={name}=a", "--format", name)
     result = run(changed, "review", *flags)
+    gate.release.set()
     assert result.code == 0
     text = (changed.workspace / "a").read_text("utf-8")
     assert parsed(name, text) is not None

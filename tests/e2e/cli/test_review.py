@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from codex_counsel.loopback import Loopback, http_error, say
+from codex_counsel.loopback import Loopback, hold, http_error, say
 from tests.conftest import World
 from tests.e2e.cli.test_verbs import run
 from tests.reviews import (
@@ -218,8 +218,10 @@ def test_a_review_in_the_background_is_fetched_by_its_job_id(
     world: World, model: Model
 ) -> None:
     world.repository.begin_changed()
-    model([say(reply({}, verdict="concerns"))])
+    gate = hold(say(reply({}, verdict="concerns")))
+    model([gate])
     job = run(world, "review", "--background", "--json").json["job_id"]
+    gate.release.set()
     result = run(world, "result", "--wait", job)
     assert (result.code, "MEDIUM  The seventh line is wrong" in result.out) == (0, True)
     assert run(world, "result", "--fail-on", "medium", job).code == 1

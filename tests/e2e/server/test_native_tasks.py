@@ -109,9 +109,12 @@ def test_a_cancelled_task_is_gone_when_the_cancel_is_answered(
 def test_a_failed_run_is_a_result_that_says_everything_in_its_text(
     world: World, model: Model
 ) -> None:
-    model([http_error(400, error("invalid_request", "The model is unknown."))])
+    gate = hold(http_error(400, error("invalid_request", "The model is unknown.")))
+    model([gate])
     with ServerProcess(world) as client:
-        result = wait_for_task(client, start_task(client)["taskId"])
+        task = start_task(client)["taskId"]
+        gate.release.set()
+        result = wait_for_task(client, task)
     assert (result["status"], result["result"]["isError"]) == ("completed", True)
     assert "The model is unknown." in result["result"]["content"][0]["text"]
 
@@ -143,12 +146,14 @@ def test_a_client_that_takes_no_tasks_waits_for_its_answer(
 def test_free_tools_and_background_twins_answer_as_ever(
     world: World, model: Model
 ) -> None:
-    model()
+    gate = hold(say("It is fine."))
+    model([gate])
     with ServerProcess(world) as client:
         free = client.answer(client.call("codex_status", {}, **request_meta(TASKS)))[
             "result"
         ]
         twin = start_task(client, "codex_consult_async")
+        gate.release.set()
     assert free["structuredContent"]["data"]["usable"]
     assert twin["structuredContent"]["job_id"]
 
@@ -211,10 +216,13 @@ def test_a_run_that_has_ended_before_it_could_become_a_task_is_the_answer_and_is
 def test_the_answer_to_a_key_whose_run_has_ended_is_as_short_as_it_was_asked_for(
     world: World, model: Model
 ) -> None:
-    model([say("It is fine. " * 2_000)])
+    gate = hold(say("It is fine. " * 2_000))
+    model([gate])
     with ServerProcess(world) as client:
         asked_for = {"idempotency_key": "k", "detail": "summary"}
-        wait_for_task(client, start_task(client, **asked_for)["taskId"])
+        task = start_task(client, **asked_for)["taskId"]
+        gate.release.set()
+        wait_for_task(client, task)
         answer = start_task(client, **asked_for)["structuredContent"]
     assert len(answer["answer"]) < 6_000
     assert answer["meta"]["next_cursor"].startswith("answer:")

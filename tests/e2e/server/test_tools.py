@@ -101,7 +101,10 @@ async def test_every_tool_answers_with_an_envelope_of_the_published_schema(
 
             answer = await ask("codex_consult", **QUESTION)
             assert (answer["status"], answer["answer"]) == ("completed", "It is fine.")
+            background = hold(say("It is fine."))
+            model(background)
             later = await ask("codex_consult_async", **QUESTION)
+            background.release.set()
             assert later["next"]["tool"] == "codex_job_result"
             fetched = await ask(later["next"]["tool"], **later["next"]["arguments"])
             assert (fetched["status"], fetched["answer"]) == (
