@@ -66,7 +66,9 @@ def test_a_run_is_a_task_whose_end_is_told_to_the_model(
 def test_native_tasks_are_there_in_a_slow_first_session_and_in_the_next_one(
     claude_with_tasks: Claude, environments: Path, model: Models
 ) -> None:
-    model(lambda _: say("It is fine."))
+    gates = [hold(say("It is fine.")) for _ in range(2)]
+    asked = iter(gates)
+    model(lambda _: next(asked))
     first = claude_with_tasks.api(consulting)
     with (
         first_start(claude_with_tasks, environments) as install,
@@ -75,10 +77,12 @@ def test_native_tasks_are_there_in_a_slow_first_session_and_in_the_next_one(
         first.wait_for_request(1)
         install()
         assert "started server-side task" in first.wait_for_request(2).tool_results[0]
+        gates[0].release.set()
         assert '"answer":"It is fine."' in notification(first.turns)
     second = claude_with_tasks.api(consulting)
     with claude_with_tasks.terminal(second, TYPED):
         assert "started server-side task" in second.wait_for_request(2).tool_results[0]
+        gates[1].release.set()
         assert '"answer":"It is fine."' in notification(second.turns)
 
 
@@ -86,7 +90,8 @@ def test_a_further_page_of_a_task_is_fetched_without_a_question_where_a_rule_all
     claude_with_tasks: Claude, model: Models
 ) -> None:
     """The permission of the command that began the task ends with its turn."""
-    model(lambda _: say("It is fine."))
+    gate = hold(say("It is fine."))
+    model(gate)
     rule = {"permissions": {"allow": [PREFIX + "codex_job_result"]}}
     claude_with_tasks.config.joinpath("settings.json").write_text(json.dumps(rule))
 
@@ -99,6 +104,8 @@ def test_a_further_page_of_a_task_is_fetched_without_a_question_where_a_rule_all
 
     api = claude_with_tasks.api(script)
     with claude_with_tasks.terminal(api, TYPED):
+        api.wait_for_request(2)
+        gate.release.set()
         notification(api.turns)
         fetched = api.wait_for_request(4).tool_results
     assert '"answer":"It is fine."' in fetched[-1]
