@@ -20,6 +20,7 @@ from codex_counsel.loopback import (
     Reply,
     Request,
     Usage,
+    hold,
     http_error,
     say,
     shell,
@@ -101,13 +102,15 @@ def test_an_answer_is_printed_whatever_the_encoding_of_the_output(
 def test_an_answer_that_could_not_be_printed_is_not_delivered(
     world: World, model: Model, fetched: bool
 ) -> None:
-    model()
+    gate = hold(say("It is fine."))
+    model(gate)
     arguments = ["consult", "Queue or lock?"]
     if fetched:
         job = run(world, "consult", "--background", "--json", "Queue or lock?").json[
             "job_id"
         ]
         arguments = ["result", "--wait", job]
+    gate.release.set()
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         argv = [sys.executable, "-m", "codex_counsel", *arguments]
         result = subprocess.run(
@@ -209,8 +212,10 @@ def test_an_answer_that_was_cut_short_says_so_in_every_form(
 
 
 def test_a_background_run_is_fetched_by_its_job_id(world: World, model: Model) -> None:
-    model([say("Done.")])
+    gate = hold(say("Done."))
+    model([gate])
     job = run(world, "consult", "--background", "--json", "Slow?").json["job_id"]
+    gate.release.set()
     result = run(world, "result", "--wait", job)
     assert (result.code, result.out.splitlines()[0]) == (0, "Done.")
     assert job in run(world, "jobs").out
