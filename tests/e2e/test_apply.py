@@ -152,7 +152,7 @@ def test_partial_work_can_be_applied(
     gate = hold(say("Never."))
     model([shell("echo half > half.txt"), gate])
     handle = start(world)
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     handle.job.request_cancel()
     wire = wait(handle)
     assert (wire["status"], wire["partial"]) == ("cancelled", True)
@@ -167,7 +167,7 @@ def test_what_has_no_diff_is_refused_by_name(
     model(lambda request: gate if "HOLD" in request.prompt else say("Nothing done."))
     consultation = consult(world.counsel())["meta"]["job_id"]
     running = start(world, "HOLD")
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     assert refusal(world, running.job.id).code == Code.JOB_RUNNING
     gate.release.set()
     wait(running)

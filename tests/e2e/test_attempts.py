@@ -323,7 +323,7 @@ def test_an_attempt_that_waits_for_a_place_begins_with_what_the_others_began_wit
     gate = hold(set_answer(42))
     model([gate, say("Done.")])
     handle = start(world, attempts=2)
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     assert not Path(handle.job.spec().scratch, "tree").exists()  # nothing is checked
     repository.write("app.py", "answer = 7\n")
     repository.write("later.txt", "mine\n")

@@ -51,7 +51,7 @@ class Stage:
             world, check=CHECK, background=True, **self.cast.arguments, **arguments
         )
         self.job = self.handle.job
-        assert self.gate.reached.wait(30)
+        assert self.gate.reached.wait(60)
         self.right, self.late = until(
             lambda: children_of(self.job) if len(children_of(self.job)) == 2 else None
         )
@@ -166,7 +166,7 @@ def test_a_record_that_is_damaged_meanwhile_is_named_and_the_diff_is_kept(
     world.repository.begin_with_work()
     model([gate, say("Done.")])
     handle = start(world, attempts=2, judge=True, background=True)
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     (handle.job.path / "children.json").write_text("{")
     gate.release.set()
     wire = until(lambda: recovery.outcome(handle.job))
@@ -234,7 +234,7 @@ def test_the_end_of_a_waiting_server_ends_the_run_and_its_attempts(
         wire.initialize()
         request = {"task": "Fix the answer.", "check": CHECK, **cast.arguments}
         wire.call("codex_delegate", {**request, "models": list(cast.parts)})
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         store = world.counsel().store
         (job,) = [job for job in store.jobs() if job.spec().parent is None]
         right, _ = children_of(job)
@@ -261,7 +261,7 @@ def test_a_detached_run_outlives_the_server_with_its_attempts(
         running = wire.tool(
             "codex_delegate_async", {**request, "models": list(cast.parts)}
         )
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         wire.process.send_signal(signal.SIGKILL)
         wire.wait_for_exit()
     gate.release.set()
@@ -281,7 +281,7 @@ def test_a_run_that_is_cancelled_in_the_queue_starts_nothing(
     server = model(gate)
     world.repository.begin_with_work()
     first = start(world, background=True)
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     handle = start(world, attempts=2, check=CHECK, judge=True, background=True)
     jobs: list[Job] = until(
         lambda: children_of(handle.job) if len(children_of(handle.job)) == 2 else []
@@ -310,7 +310,7 @@ def test_a_cancel_while_the_judge_thinks_costs_its_ranking_alone(
     world.repository.begin_with_work()
     model(cast)
     handle = start(world, check=CHECK, judge=True, background=True, **cast.arguments)
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     wire = world.counsel().store.cancel(handle.job)
     assert wire["status"] == "cancelled"
     assert wire["attempts"][0]["model"] == "short"

@@ -246,7 +246,7 @@ def test_two_tasks_in_one_repository_at_once_do_not_meet(
     model(script)
     with assert_unchanged(workspace):
         handles = [start(world, task) for task in ("FIRST", "SECOND")]
-        assert all(gate.reached.wait(30) for gate in gates.values())
+        assert all(gate.reached.wait(60) for gate in gates.values())
         for gate in gates.values():
             gate.release.set()
         wires = [wait(handle) for handle in handles]
@@ -521,7 +521,7 @@ def test_only_a_finished_task_of_the_same_workspace_can_be_gone_on_from(
     model(lambda request: gate if "HOLD" in request.prompt else say("Fine."))
     consultation = consult(world.counsel())["meta"]["job_id"]
     running = start(world, "HOLD")
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     done = delegate(world)["meta"]["job_id"]
     world.repository_at(world.base / "other").begin_with_work()
     cases = [
@@ -817,7 +817,7 @@ def test_readers_at_once_of_a_killed_run_all_get_its_work(
     gate = hold(say("Done."))
     model([EDIT, gate])
     handle = start(world, background=True)
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     kill_worker(handle.job)
     wires: list[Any] = []
 
@@ -845,7 +845,7 @@ def test_a_killed_server_ends_its_waiting_task_and_its_edits_are_kept(
         with ServerProcess(world) as server:
             server.initialize()
             server.call("codex_delegate", {"task": "Fix it."})
-            assert gate.reached.wait(30)
+            assert gate.reached.wait(60)
             server.process.send_signal(signal.SIGKILL)
         job = next(Store(world.state).jobs())
         wire = until(lambda: recovery.outcome(job))
@@ -864,7 +864,7 @@ def test_another_sessions_state_directory_does_not_lose_its_running_tree_to_ours
     gate = hold(say("Done."))
     model([EDIT, gate])
     handle = start(world)
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     assert (
         world.counsel(CODEX_COUNSEL_STATE_DIR=str(world.base / "another")).sweep() == 0
     )
@@ -879,7 +879,7 @@ def test_a_tree_without_a_record_goes_and_one_whose_work_cannot_be_captured_stay
     gate = hold(say("Done."))
     model([EDIT, gate])
     handle = start(world, background=True)
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     kill_worker(handle.job)
     seed = (handle.job.path / "seed.json").read_text()
     (handle.job.path / "seed.json").write_text(

@@ -178,7 +178,7 @@ def test_a_task_does_not_see_a_secret_file_that_is_made_meanwhile(
     look = shell(f"cat late.env {secret}; echo LOOKED")
     server = each_model([gate, look, say("Done.")], model=MODEL)
     handle = start(each_release)
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     secret.write_text("KEY=SECRET-late\n", "utf-8")
     gate.release.set()
     assert wait(handle)["status"] == "completed"

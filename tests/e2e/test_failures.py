@@ -616,7 +616,7 @@ def test_codex_killed_in_the_middle_of_its_turn_is_process_died(
     gate = hold(say("Never heard."))
     each_model(gate)
     handle = start_consult(each_release.counsel(), "Will it live?")
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     os.kill(codex_of(handle.job).pid, signal.SIGKILL)
     wire = wait(handle)
     is_named(

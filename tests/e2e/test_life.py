@@ -81,7 +81,7 @@ def test_a_worker_that_is_killed_in_the_queue_leaves_a_dead_job_and_its_place(
     gate = hold(say("First."))
     server = model(gate)
     first = start_consult(world.counsel())
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     second, third = (
         start_consult(world.counsel(), background=True),
         start_consult(world.counsel()),
@@ -102,7 +102,7 @@ def test_a_worker_told_to_end_by_a_signal_says_cancelled(
     gate = hold(say("Too late."))
     model(gate)
     handle = start_consult(world.counsel())
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     os.kill(worker_of(handle.job).pid, signal.SIGTERM)
     assert wait(handle)["status"] == "cancelled"
     assert_nothing_is_left(world)
@@ -114,7 +114,7 @@ def test_a_killed_codex_is_named_with_its_signal_and_its_thread(
     gate = hold(say("Too late."))
     model([shell("sleep 600 & exec sleep 601", yield_time_ms=100), gate])
     handle = start_consult(world.counsel())
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     os.kill(codex_of(handle.job).pid, signal.SIGKILL)
     wire = wait(handle)
     assert wire["error"]["code"] == "process_died"
@@ -154,7 +154,7 @@ def test_an_mcp_server_of_the_user_that_ignores_every_signal_does_not_survive_th
     )
     world.settings["ISOLATION"] = "inherit"
     handle = start_consult(world.counsel())
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     until(lambda: len(living(str(script))) == 1)
     if end == "worker killed":
         os.kill(worker_of(handle.job).pid, signal.SIGKILL)

@@ -183,7 +183,7 @@ def test_a_reader_who_concludes_for_a_killed_worker_runs_none_of_them(
     counsel = each_release.counsel()
     request = parse(Delegate, {"task": "Fix it."})
     handle = counsel.delegate(request, background=True)
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     kill_worker(handle.job)
     if reader == "sweep":
         assert counsel.sweep() == 1

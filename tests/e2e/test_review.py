@@ -477,7 +477,7 @@ def test_a_tree_that_changed_during_its_review_is_noticed(
     gate = hold(say(reply({}, verdict="concerns")))
     model([gate])
     handle = world.counsel().review_changes(parse(ReviewChanges, {"scope": scope}))
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     world.repository.write("app.py", numbered_lines(l2="other = 1"))
     gate.release.set()
     wire = wait(handle)

@@ -436,7 +436,7 @@ def test_the_last_turn_ends_as_the_first_would(
     script = Endless(gate)
     each_model(script)
     handle = start_consult(each_release.counsel(), max_tokens=LIMIT)
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     job = handle.job
     until(lambda: events_of(job).count("thread.started") == 2)
     assert job.state().phase == "answering"
@@ -459,7 +459,7 @@ def test_a_run_that_was_handed_over_while_it_answers_goes_on_and_keeps_its_place
     script = Endless(gate)
     model(script)
     handle = start_consult(world.counsel(), max_tokens=LIMIT)
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     second = start_consult(world.counsel(), max_tokens=LIMIT)
     until(lambda: second.job.state().worker)
     assert second.job.state().phase == "queued"

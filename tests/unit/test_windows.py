@@ -257,12 +257,12 @@ def test_a_launch_that_hangs_holds_nobody_up_for_good(
 
     def hang() -> Reading:
         began.set()
-        go_on.wait(30)
+        go_on.wait(60)
         return reading()
 
     other = threading.Thread(target=readings(tmp_path).fresh_or, args=(hang,))
     other.start()
-    assert began.wait(30)
+    assert began.wait(60)
     found = readings(tmp_path).fresh_or(reading)
     assert (found.windows, found.problem) == (
         (known,),

@@ -179,7 +179,7 @@ def test_an_interrupt_of_a_run_that_another_process_began_leaves_it_to_that_one(
     gate = hold(say("For both."))
     model(gate)
     with begin_with_key(world) as first:
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         (job,) = (Job(path) for path in (world.state / "jobs").iterdir())
         with terminal(world, *WITH_A_KEY, can_type=False) as second:
             second.wait_for("thinking")

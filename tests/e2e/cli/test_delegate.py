@@ -154,7 +154,7 @@ def test_a_sweep_removes_what_a_killed_run_left_and_keeps_its_work(
     gate = hold(say("Never."))
     model([FIX, gate])
     handle = start(world, background=True)
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     kill_worker(handle.job)
     assert len(trees(world)) == 1
     result = run(world, "jobs", "--sweep")

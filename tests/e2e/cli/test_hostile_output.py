@@ -243,7 +243,7 @@ def test_a_terminal_obeys_nothing_of_the_model_while_it_runs_or_afterwards(
         stderr=other_end,
     ) as child:
         os.close(other_end)
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         time.sleep(2.5)
         gate.release.set()
         output = _read_all(terminal)

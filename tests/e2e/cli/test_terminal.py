@@ -111,7 +111,7 @@ def test_ctrl_c_names_the_run_and_enter_lets_it_go_on(
     gate = hold(say("Done after all."))
     model([gate])
     with terminal(world, "consult", "Wait.") as screen:
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         screen.wait_for("thinking")
         screen.type(CTRL_C)
         screen.wait_for("Ctrl-C again: end it")
@@ -131,7 +131,7 @@ def test_ctrl_c_ends_a_run_that_cannot_go_on_alone(world: World, model: Model) -
     (world.base / "file").write_text("no directory")
     world.settings["STATE_DIR"] = str(world.base / "file/state")
     with terminal(world, "consult", "Wait.") as screen:
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         # The model is asked before the run is waited for.
         screen.wait_for("thinking")
         screen.type(CTRL_C)
@@ -147,7 +147,7 @@ def test_a_second_ctrl_c_ends_the_run_and_shows_what_it_had_done(
     gate = hold(say("Never."))
     model([FIX, gate])
     with terminal(world, "delegate", "Wait.") as screen:
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         # The model is asked before the run is waited for.
         screen.wait_for("thinking")
         screen.type(CTRL_C)
@@ -166,7 +166,7 @@ def test_a_run_that_ends_while_the_user_decides_is_printed(
     gate = hold(say("Just in time."))
     model([gate])
     with terminal(world, "consult", "Wait.") as screen:
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         # The model is asked before the run is waited for.
         screen.wait_for("thinking")
         screen.type(CTRL_C)

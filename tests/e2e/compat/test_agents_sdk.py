@@ -215,7 +215,7 @@ def test_an_answer_that_takes_longer_than_the_sdk_waits_is_fetched_by_the_agent(
         if not outputs:
             return call_tool("codex", {"prompt": "Think long."})
         if len(outputs) == 1:
-            assert gate.reached.wait(30)
+            assert gate.reached.wait(60)
             gate.release.set()
             thread = json.loads(outputs[0])["threadId"]
             return call_tool("codex-reply", {"prompt": WAIT, "threadId": thread})

@@ -312,7 +312,7 @@ def test_who_closes_his_end_has_gone_and_the_last_release_worked_on_for_nobody(
     for start, worked_on in ((last_release, True), (compat, False)):
         server = start()
         number = server.call("codex", {"prompt": "Is it fine?"})
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         gate.reached.clear()
         server.close()
         if worked_on:

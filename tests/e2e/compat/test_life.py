@@ -51,7 +51,7 @@ def test_a_cancelled_call_ends_its_run_and_the_thread_goes_on(
     with ServerProcess(world, argv=ARGV) as wire:
         wire.initialize()
         call = wire.call("codex", {"prompt": "Think."})
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         thread = thread_of(only_job(world))
         wire.cancel(call)
         job = only_job(world)
@@ -138,7 +138,7 @@ def test_a_run_ends_with_its_server_and_its_thread_goes_on(
         job = only_job(world)
         thread = thread_of(job)
         if phase == "thinking":
-            assert gate.reached.wait(30)
+            assert gate.reached.wait(60)
         else:
             until(lambda: job.state().last_command)
         os.kill(wire.process.pid, number)
@@ -162,7 +162,7 @@ def test_a_queued_run_ends_with_its_server_and_costs_nothing(
     with ServerProcess(world, argv=ARGV) as one:
         one.initialize()
         ask(one, "codex", prompt="Think.")
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         first = only_job(world)
         with ServerProcess(world, argv=ARGV) as two:
             two.initialize()
@@ -196,7 +196,7 @@ def test_a_run_that_waits_for_its_place_is_not_said_to_be_at_work(
         wire.initialize()
         first = ask(wire, "codex", prompt="Think.")
         assert is_handed_over(first)
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         waiting = {"threadId": named_thread(first), "prompt": "wait"}
         first = ask(wire, "codex-reply", **waiting)
         assert text(first).startswith("Codex is still at work")
@@ -216,7 +216,7 @@ def test_an_answer_that_was_there_when_the_server_was_killed_is_not_lost(
     with ServerProcess(world, argv=ARGV) as wire:
         wire.initialize()
         wire.call("codex", {"prompt": "Think."})
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         job = only_job(world)
         thread = thread_of(job)
         os.kill(wire.process.pid, signal.SIGSTOP)
@@ -259,7 +259,7 @@ def test_a_client_that_goes_away_in_the_middle_of_a_call_ends_its_run(
     with ServerProcess(world, argv=ARGV) as wire:
         wire.initialize()
         wire.call("codex", {"prompt": "Think."})
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         thread = thread_of(only_job(world))
         wire.close()
         assert wire.wait_for_exit() == 0
@@ -279,7 +279,7 @@ def test_a_run_whose_process_was_killed_is_told_with_its_thread(
     with ServerProcess(world, argv=ARGV) as wire:
         wire.initialize()
         call = wire.call("codex", {"prompt": "Think."})
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         job = only_job(world)
         thread = thread_of(job)
         if victim == "worker":

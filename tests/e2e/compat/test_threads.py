@@ -94,7 +94,7 @@ def test_after_the_soft_deadline_the_prompt_wait_brings_the_answer(
         wire.initialize()
         first = ask(wire, "codex", prompt="Think hard.")
         assert is_handed_over(first)
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         thread = {"threadId": first["structuredContent"]["threadId"]}
         still = ask(wire, "codex-reply", prompt="wait", **thread)
         assert "still at work" in text(still)
@@ -162,7 +162,7 @@ def test_a_queued_run_is_named_by_its_job_until_it_has_a_thread(
     with ServerProcess(world, limits, argv=ARGV) as wire:
         wire.initialize()
         ask(wire, "codex", prompt="Apples?")
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         queued = ask(wire, "codex", prompt="And bananas?")
         place = queued["structuredContent"]["threadId"]
         assert re.fullmatch(JOB_ID, place)
@@ -214,7 +214,7 @@ def test_two_clients_that_wait_at_once_both_get_the_answer(
         two.initialize()
         begun = ask(one, "codex", prompt="Think.")
         waiting = {"threadId": begun["structuredContent"]["threadId"], "prompt": "wait"}
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         assert "still at work" in text(ask(one, "codex-reply", **waiting))
         calls = [two.call("codex-reply", waiting) for _ in range(2)]
         gate.release.set()

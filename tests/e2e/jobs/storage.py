@@ -110,7 +110,7 @@ def full_before(stage: Stage) -> dict[str, Any]:
 
 def full_meanwhile(stage: Stage) -> dict[str, Any]:
     handle = stage.ask()
-    assert stage.gate.reached.wait(30)
+    assert stage.gate.reached.wait(60)
     fill(stage.world.state)
     stage.gate.release.set()
     wire = wait(handle)
@@ -125,7 +125,7 @@ def full_short(stage: Stage) -> dict[str, Any]:
     with Loopback(short) as server:
         stage.world.configure(server.config_toml())
         handle = stage.ask()
-        assert short.reached.wait(30)
+        assert short.reached.wait(60)
         until(lambda: handle.job.state().thread_id)  # so there are events on the disk
         fill(stage.world.state, inodes=False)
         short.release.set()
@@ -136,7 +136,7 @@ def full_short(stage: Stage) -> dict[str, Any]:
 def full_background(stage: Stage) -> dict[str, Any]:
     stage.warm()
     handle = stage.ask(background=True)
-    assert stage.gate.reached.wait(30)
+    assert stage.gate.reached.wait(60)
     thread = until(lambda: handle.job.state().thread_id)
     fill(stage.world.state)
     stage.gate.release.set()
@@ -149,7 +149,7 @@ def full_background(stage: Stage) -> dict[str, Any]:
 
 def full_cancel(stage: Stage) -> dict[str, Any]:
     handle = stage.ask(background=True)
-    assert stage.gate.reached.wait(30)
+    assert stage.gate.reached.wait(60)
     until(lambda: handle.job.state().thread_id)
     fill(stage.world.state)
     wire = cancel_run(stage.counsel, parse(JobCancel, {"job_id": handle.job.id}))

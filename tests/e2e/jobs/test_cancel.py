@@ -37,7 +37,7 @@ def test_a_cancelled_run_is_gone_when_the_cancel_returns_and_says_so_for_ever(
     model([shell("sleep 600 & exec sleep 601", yield_time_ms=100), gate])
     counsel = world.counsel()
     handle = start_consult(counsel)
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     assert len(living(str(world.codex_home))) > 2
     wire = cancel(counsel, handle.job)
     assert (wire["ok"], wire["data"]) == (True, {"cancelled": True, "survivors": []})
@@ -64,7 +64,7 @@ def test_a_queued_run_that_is_cancelled_never_starts(
     server = model(gate)
     counsel = world.counsel()
     first = start_consult(counsel)
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     second = start_consult(counsel)
     assert second.job.running().status == "queued"
     assert cancel(counsel, second.job)["data"]["cancelled"]
@@ -87,7 +87,7 @@ POINTS: dict[str, Callable[[Handle, Gate], object]] = {
     "first event": lambda handle, gate: handle.job.state().thread_id,
     "model asked": lambda handle, gate: gate.reached.is_set(),
     "answer let out": lambda handle, gate: (
-        gate.reached.wait(30) and let_answer_out(gate)
+        gate.reached.wait(60) and let_answer_out(gate)
     ),
     "answer recorded": lambda handle, gate: is_recorded(handle, gate, "agent_message"),
     "turn recorded": lambda handle, gate: is_recorded(handle, gate, "turn.completed"),
@@ -150,7 +150,7 @@ def test_a_stopped_worker_is_ended_with_its_codex(
     model([shell("exec sleep 600", yield_time_ms=100), gate])
     counsel = world.counsel()
     handle = start_consult(counsel)
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     worker = worker_of(handle.job)
     os.kill(worker.pid, signal.SIGSTOP)
     assert cancel(counsel, handle.job)["data"] == {"cancelled": True, "survivors": []}

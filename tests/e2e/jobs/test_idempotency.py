@@ -145,7 +145,7 @@ def test_a_run_that_someone_joined_outlives_the_process_that_began_it(
     process = asker(world)
     process.stdin and process.stdin.write("go\n")
     process.stdin and process.stdin.flush()
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     joined = ask(world.counsel())
     assert joined.detached
     process.kill()

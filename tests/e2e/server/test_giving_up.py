@@ -46,7 +46,7 @@ def test_an_answer_that_came_after_the_request_was_cancelled_was_not_received(
     with ServerProcess(world) as wire:
         wire.initialize()
         job = wire.tool("codex_consult_async", QUESTION)["job_id"]
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         job_id = wire.tool("codex_consult_async", QUESTION)["job_id"]
         call = wire.call(tool, {"job_id": job, "wait_seconds": 50})
         assert wire.tool("codex_job_list")["ok"]
@@ -79,7 +79,7 @@ def test_a_call_that_joined_a_run_does_not_end_it_when_it_is_cancelled(
         one.initialize()
         other.initialize()
         first = one.call("codex_consult", arguments)
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         (job,) = (Job(path) for path in (world.state / "jobs").iterdir())
         second = other.call("codex_consult", arguments, progressToken="t")
         # It waits for the run that it joined.
@@ -100,7 +100,7 @@ def test_a_run_that_its_caller_waits_for_past_the_deadline_is_cancelled_with_the
     with ServerProcess(world) as wire:
         wire.initialize({"name": "claude-code"})
         call = wire.call("codex_consult", QUESTION, progressToken="p")
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         (job,) = (Job(path) for path in (world.state / "jobs").iterdir())
         until(lambda: job.state().detached)
         wire.cancel(call)

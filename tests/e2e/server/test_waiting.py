@@ -241,7 +241,7 @@ def test_five_hundred_waiting_calls_hold_up_no_other_and_hold_no_threads(
     with ServerProcess(world) as wire:
         wire.initialize()
         job = wire.tool("codex_consult_async", QUESTION)["job_id"]
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         waiting = [
             wire.call("codex_job_result", {"job_id": job, "wait_seconds": 50})
             for _ in range(500)
@@ -272,7 +272,7 @@ def test_a_run_that_takes_long_to_conclude_after_its_worker_holds_up_no_other_ca
     with ServerProcess(world, env) as wire:
         wire.initialize()
         call = wire.call("codex_delegate", {"task": "Add a file."})
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         (job,) = (Job(path) for path in (world.state / "jobs").iterdir())
         (folder / "stuck").touch()
         os.kill(worker_of(job).pid, signal.SIGKILL)

@@ -157,7 +157,7 @@ def test_a_client_that_reads_no_more_ends_the_server_and_its_run(
     with ServerProcess(world) as wire:
         wire.initialize()
         wire.call("codex_consult", {"question": "Is it fine?"})
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         assert wire.process.stdout
         wire.process.stdout.close()
         wire.ask("tools/list")
@@ -274,7 +274,7 @@ def test_a_client_that_says_and_reads_nothing_more_does_not_keep_the_server(
     with ServerProcess(world, argv=(sys.executable, "-c", IMPATIENT)) as wire:
         wire.initialize()
         wire.call("codex_consult", QUESTION)
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         for _ in range(40):  # more than a pipe holds
             wire.ask("tools/list")
         wire.close()
@@ -330,7 +330,7 @@ def test_without_descriptors_every_call_says_so_and_the_server_goes_on(
     with ServerProcess(world) as wire:
         wire.initialize()
         job = {"job_id": wire.tool("codex_consult_async", QUESTION)["job_id"]}
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(60)
         calls: list[tuple[str, dict[str, Any]]] = [
             ("codex_job_list", {}),
             ("codex_job_status", job),
