@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from codex_counsel.jobs import recovery, retention
 from codex_counsel.jobs.handle import Handle
 from codex_counsel.jobs.job import Job
 from codex_counsel.loopback import Gate, Loopback, hold, say
+from codex_counsel.system.files import lock_file
 from codex_counsel.system.process_tree import Identity
 from tests.conftest import World, living, pick, until, wait
 from tests.e2e.attempts import CHECK, RIGHT, Cast, by_model, children_of, set_answer
@@ -199,6 +202,24 @@ def test_when_everything_is_killed_at_once_the_next_reader_has_what_was_done(
         os.kill(victim.pid, signal.SIGKILL)
     wire = stage.outcome()
     assert wire["error"]["code"] == "process_died"
+    stage.assert_kept(wire, late=("failed", "process_died"))
+
+
+def test_an_attempt_that_another_reader_begins_to_conclude_is_not_missing_in_the_run(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = os.open(stage.late.path / "lock", os.O_RDWR)
+
+    def lock(path: Path, **how: Any) -> int | None:
+        if path == stage.job.path / "lock":
+            fcntl.flock(other, fcntl.LOCK_EX)
+        return lock_file(path, **how)
+
+    monkeypatch.setattr("codex_counsel.jobs.recovery.lock_file", lock)
+    for victim in [*stage.workers, codex_of(stage.late)]:
+        os.kill(victim.pid, signal.SIGKILL)
+    wire = stage.outcome()
+    os.close(other)
     stage.assert_kept(wire, late=("failed", "process_died"))
 
 

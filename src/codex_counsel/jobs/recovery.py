@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 from codex_counsel.contract.envelope import Envelope, EnvelopeDict
+from codex_counsel.errors import CounselError
 from codex_counsel.jobs import ledger
 from codex_counsel.jobs.job import Job
 from codex_counsel.jobs.journal import link_result
@@ -39,11 +40,11 @@ def outcome(job: Job) -> EnvelopeDict | None:
 def recover(job: Job) -> EnvelopeDict | None:
     """End what a dead run left and conclude it.
 
-    None while another process does so, or a job lives that it started: for us the run has
-    not ended.
+    None while another process does so, or a job that it started has no outcome: for us the
+    run has not ended.
     """
     spec = job.spec()
-    if spec.children and _has_living_child(job, spec):
+    if spec.children and _has_open_child(job, spec):
         return None
     try:
         lock = lock_file(job.path / "lock", create=False, patience=LOCK_PATIENCE)
@@ -79,11 +80,19 @@ def _conclude_once(job: Job, spec: Spec) -> EnvelopeDict:
     return outcome
 
 
-def _has_living_child(job: Job, spec: Spec) -> bool:
+def _has_open_child(job: Job, spec: Spec) -> bool:
+    """Whether a job that it started lives, or is being concluded by another process."""
     # Few jobs have children, and most readers find a result.
     from codex_counsel.jobs import children
 
-    return bool(children.living(spec, job.path))
+    return any(map(_is_open, children.started(spec, job.path)))
+
+
+def _is_open(child: Job) -> bool:
+    try:
+        return outcome(child) is None
+    except (CounselError, OSError):  # its record is gone or damaged
+        return False
 
 
 def needs_tree(job: Job) -> bool:
