@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from codex_counsel.codex.limits import MAX_LIMIT_SECONDS, Limit, Limits
+from codex_counsel.codex.limits import MAX_LIMIT_SECONDS, Limit, Limits, add_exact_reset
 from codex_counsel.contract.envelope import Failure, failure
 from codex_counsel.contract.request import Status, parse
 from codex_counsel.errors import Code, CounselError
@@ -258,23 +258,45 @@ def test_of_two_limits_that_runs_met_at_once_the_longer_one_stays(
 ) -> None:
     own = Limits(tmp_path, "me")
     begin = time.time()
-    own.remember(limit(seconds[0]), default_seconds=300)
-    own.remember(limit(seconds[1], Code.RATE_LIMITED), default_seconds=300)
+    own.remember(limit(seconds[0]), default_seconds=300, began=begin)
+    own.remember(limit(seconds[1], Code.RATE_LIMITED), default_seconds=300, began=begin)
     stored = own.in_force()
     assert stored
     assert begin + HOUR <= stored.until <= time.time() + HOUR
 
 
+def test_a_limit_that_a_later_run_met_takes_the_place_of_a_longer_one(
+    tmp_path: Path,
+) -> None:
+    own = Limits(tmp_path, "me")
+    own.remember(limit(20 * HOUR), default_seconds=300, began=time.time())
+    own.remember(limit(HOUR), default_seconds=300, began=time.time() + 1)
+    stored = own.in_force()
+    assert stored
+    assert stored.until < time.time() + 2 * HOUR
+
+
+@pytest.mark.parametrize("reset", [None, 0.0, 1.0, float("nan"), float("inf")])
+def test_a_reset_that_is_over_or_none_leaves_the_time_that_the_message_names(
+    reset: float | None,
+) -> None:
+    error = CounselError(Code.USAGE_LIMIT, "You have had enough.", retry_after_ms=7000)
+    add_exact_reset(error, reset)
+    assert (error.retry_after_ms, error.details) == (7000, {})
+
+
 def test_a_limit_that_is_met_while_an_older_one_is_forgotten_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("codex_counsel.system.files.CHANGE_PATIENCE", 60.0)
     own = Limits(tmp_path, "me")
-    own.remember(limit(60), default_seconds=300)
+    begin = time.time()
+    own.remember(limit(60), default_seconds=300, began=begin)
     others: list[threading.Thread] = []
     clear = own.clear
 
     def meet() -> None:
-        Limits(tmp_path, "me").remember(limit(HOUR), default_seconds=300)
+        Limits(tmp_path, "me").remember(limit(HOUR), default_seconds=300, began=begin)
 
     def clear_late() -> bool:
         others.append(threading.Thread(target=meet))

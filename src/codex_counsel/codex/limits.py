@@ -72,11 +72,14 @@ class Limits:
             details={"limit": limit.code, "until": math.ceil(limit.until)},
         )
 
-    def remember(self, failure: Failure, *, default_seconds: float) -> None:
-        """Keep the limit that ended a run.
+    def remember(
+        self, failure: Failure, *, default_seconds: float, began: float
+    ) -> None:
+        """Keep the limit that ended a run which `began` then (epoch seconds).
 
         A limit of one model alone is not kept, nor a rate limit that names no time, nor one
-        that ends before another in force: runs end in another order than they were answered.
+        that ends before another that was met meanwhile: runs end in another order than
+        they were answered.
         `default_seconds` is how long a usage limit lasts that names no time either.
         """
         now = time.time()
@@ -98,7 +101,8 @@ class Limits:
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with changing(self._file):
                 stored = self.in_force()
-                if stored is None or stored.until < limit.until:
+                is_older = stored is not None and stored.met < began
+                if stored is None or is_older or stored.until < limit.until:
                     write_atomically(self._file, json.dumps(asdict(limit)))
 
     def forget_met_before(self, moment: float) -> None:
@@ -133,14 +137,14 @@ class Limits:
 def add_exact_reset(error: CounselError, resets_at: float | None) -> None:
     """Let the error of a usage limit name the exact reset (epoch seconds), where Codex recorded one.
 
-    Its message tells at best the minute.
+    Its message tells at best the minute. A reset that is over is that of another window.
     """
     if error.code != Code.USAGE_LIMIT or not resets_at or _is_of_one_model(error):
         return
-    with contextlib.suppress(ValueError, OverflowError):  # no number, or no date
+    seconds = resets_at - time.time()
+    if 0 < seconds < float("inf"):
         error.details["until"] = math.ceil(resets_at)
-        seconds = min(max(resets_at - time.time(), 0), MAX_LIMIT_SECONDS)
-        error.retry_after_ms = int(seconds * 1000)
+        error.retry_after_ms = int(min(seconds, MAX_LIMIT_SECONDS) * 1000)
 
 
 def _is_of_one_model(failure: CounselError | Failure) -> bool:

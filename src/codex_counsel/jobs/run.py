@@ -224,7 +224,7 @@ def remember_limit(spec: Spec, envelope: Envelope, began: float) -> None:
         Code.USAGE_LIMIT,
         Code.RATE_LIMITED,
     ):
-        limits.remember(envelope.error, default_seconds=spec.backoff)
+        limits.remember(envelope.error, default_seconds=spec.backoff, began=began)
 
 
 # --- in the worker, or in the reader of a job whose worker is gone

@@ -134,7 +134,7 @@ def test_a_usage_limit_pauses_until_the_reset_that_the_service_names(
         if met:
             return reply(request)
         met.append(number_of(request))
-        reset = int(time.time()) + 10
+        reset = int(time.time()) + 30
         headers = {
             "x-codex-primary-used-percent": "100",
             "x-codex-primary-window-minutes": "300",
