@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -117,6 +118,16 @@ def test_what_codex_added_before_anybody_looked_counts(
     assert watch.look(THREAD) == 1000
     append(record, *later(count(total + 500)))
     assert watch.look(THREAD) == 1500
+
+
+def test_what_was_written_before_the_clock_was_set_back_does_not_count(
+    record: Path, tmp_path: Path
+) -> None:
+    ahead = count(7000).replace(b"2026-", b"2999-")
+    append(record, ahead)
+    watch = TokenWatch(tmp_path, THREAD, time.time() - 5)
+    append(record, count(7500))
+    assert watch.look(THREAD) == 500
 
 
 @pytest.mark.parametrize(

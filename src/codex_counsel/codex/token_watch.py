@@ -122,6 +122,7 @@ def _last_total(file: Path, began: float | None = None) -> tuple[Tokens, int]:
 def _search_back(record: BinaryIO, began: float) -> tuple[Tokens, int]:
     start = record.seek(0, 2)
     end_of_lines = 0
+    now = time.time()
     tail = b""
     while start > 0:
         size = min(BLOCK, start)
@@ -136,7 +137,8 @@ def _search_back(record: BinaryIO, began: float) -> tuple[Tokens, int]:
         place = start + sum(map(len, lines)) + len(lines)
         for line in reversed(lines[1:] if start else lines):
             place -= len(line) + 1
-            if _moment(line) >= began:
+            # One of the future was written before the clock was set back.
+            if began <= _moment(line) <= now:
                 end_of_lines = place
                 continue
             total, _ = _counts(line)
