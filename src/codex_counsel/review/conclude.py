@@ -52,8 +52,8 @@ from codex_counsel.system.redact import mask
 from codex_counsel.system.text import clean, one_line, visible
 from codex_counsel.system.time_limit import TimeLimitExceeded, time_limit
 
-GROUNDING_SECONDS = 30
-"""For checking all findings together: a reviewer may quote without end, and a busy machine is slow."""
+GROUNDING_SECONDS = 12
+"""For checking all findings together: a reviewer may quote without end. A cancel waits a little longer for it."""
 
 _MARKUP = re.compile(r"[*_`]")
 
