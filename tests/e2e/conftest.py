@@ -12,7 +12,7 @@ from codex_counsel.codex.probe import ProbeCache
 from codex_counsel.delegate import conclude
 from codex_counsel.jobs import store
 from codex_counsel.prepare import reserve
-from codex_counsel.services import usage
+from codex_counsel.services import counsel, usage
 from tests.conftest import World
 from tests.e2e.hub import hub
 
@@ -29,6 +29,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usage, "UNNOTED_SECONDS", 30.0)
     monkeypatch.setattr(kind, "PROMPT_SECONDS", 30.0)
     monkeypatch.setattr(conclude, "PROMPT_SECONDS", 30.0)
+    monkeypatch.setattr(counsel, "SWEEP_SECONDS", 30.0)
 
 
 @pytest.fixture

@@ -131,6 +131,7 @@ def test_an_older_reading_does_not_replace_a_newer_one_but_one_of_the_future(
 def test_a_newer_reading_that_comes_while_an_older_one_is_kept_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("codex_counsel.system.files.CHANGE_PATIENCE", 60.0)
     late, newer = readings(tmp_path), reading(5)
     others: list[threading.Thread] = []
 

@@ -203,7 +203,8 @@ def link_result(directory: str, text: str, ended: float | None = None) -> str:
     try:
         write_atomically(draft, text, durable=True)
         if ended is not None:
-            os.utime(draft, (ended, ended))
+            with contextlib.suppress(OSError):
+                os.utime(draft, (ended, ended))
         with contextlib.suppress(FileExistsError):
             os.link(draft, result)
     finally:

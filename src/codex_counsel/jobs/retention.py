@@ -157,8 +157,8 @@ def drop(store: Store, job: Job) -> None:
 def _no_apply(job: Job) -> Iterator[bool]:
     """Whether no call applies or undoes the diff of this job just now; none begins to while the block lasts."""
     lock: int | None = -1
-    if (job.path / "diff.patch").exists():
-        with contextlib.suppress(OSError):  # as where the record is read-only
+    with contextlib.suppress(OSError):  # as where the record is read-only
+        if (job.path / "diff.patch").exists():
             lock = lock_file(job.path / "apply.lock")
     try:
         yield lock is not None

@@ -37,8 +37,8 @@ def temporary_directory(prefix: str) -> Iterator[Path]:
         # The file gets its name once it is locked: one that is not is that of a killed process.
         draft = Path(directory) / f".{LOCK}"
         lock = lock_file(draft)
-        draft.rename(Path(directory) / LOCK)
         try:
+            draft.rename(Path(directory) / LOCK)
             yield Path(directory).resolve()
         finally:
             if lock is not None:

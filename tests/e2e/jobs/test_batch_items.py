@@ -90,7 +90,7 @@ def test_a_run_that_another_process_concludes_meanwhile_has_no_outcome_yet(
             held.append(lock)
         return envelope
 
-    def no_room(_directory: str, _text: str) -> str:
+    def no_room(*_: object) -> str:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
